@@ -1,0 +1,112 @@
+"""The only module that opens audio files: soundfile reads and writes, torchaudio resamples.
+
+Arrays are ``(channel, time)`` float32, full scale 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from msdet.conventions import Array
+from msdet.errors import MsdetError
+from msdet.files import atomic_path
+
+AUDIO_SUFFIXES = frozenset({".wav", ".flac"})
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a file's header says."""
+
+    sample_rate: int
+    channels: int
+    frames: int
+
+    @property
+    def seconds(self) -> float:
+        """Duration."""
+        return self.frames / self.sample_rate
+
+
+def info(path: Path) -> AudioInfo:
+    """Read a file's header.
+
+    Raises:
+        MsdetError: the file is missing or not audio.
+    """
+    try:
+        header = soundfile.info(str(path))
+    except (OSError, RuntimeError) as error:
+        raise _unreadable(path, error) from error
+    return AudioInfo(header.samplerate, header.channels, header.frames)
+
+
+def read(path: Path, start: int = 0, frames: int = -1) -> tuple[Array, int]:
+    """Read ``(channel, time)`` float32 and the sample rate, from frame `start` on (all by default).
+
+    Raises:
+        MsdetError: the file is missing, not audio, empty, or holds NaN or infinite samples.
+    """
+    try:
+        samples, sample_rate = soundfile.read(
+            str(path), frames=frames, start=start, dtype="float32", always_2d=True
+        )
+    except (OSError, RuntimeError) as error:
+        raise _unreadable(path, error) from error
+    if len(samples) == 0:
+        raise MsdetError(f"{path}: has no samples")
+    if not np.isfinite(samples).all():
+        raise MsdetError(f"{path}: holds NaN or infinite samples")
+    return np.ascontiguousarray(samples.T), int(sample_rate)
+
+
+def read_mono(path: Path, sample_rate: int) -> Array:
+    """Read a single-channel file as ``(time,)`` at `sample_rate`.
+
+    Raises:
+        MsdetError: as `read`, or the file has several channels.
+    """
+    samples, rate = read(path)
+    if len(samples) != 1:
+        raise MsdetError(f"{path}: has {len(samples)} channels, expected 1 (clean speech)")
+    return resample(samples[0], rate, sample_rate)
+
+
+def write(path: Path, samples: Array, sample_rate: int, subtype: str = "PCM_16") -> None:
+    """Write ``(channel, time)`` or ``(time,)`` atomically; the suffix of `path` chooses the container.
+
+    Raises:
+        MsdetError: samples beyond full scale for an integer subtype, or not finite; an unwritable file.
+    """
+    data = np.atleast_2d(samples).T
+    if not np.isfinite(data).all():
+        raise MsdetError(f"{path}: refused to write NaN or infinite samples")
+    if subtype.startswith("PCM") and np.abs(data).max(initial=0.0) > 1.0:
+        raise MsdetError(f"{path}: refused to write clipped samples (peak {np.abs(data).max():.2f})")
+    with atomic_path(path) as temporary:
+        try:
+            soundfile.write(str(temporary), data, sample_rate, subtype=subtype)
+        except RuntimeError as error:
+            raise MsdetError(f"{path}: cannot be written ({error})") from error
+
+
+def resample(samples: Array, from_rate: int, to_rate: int) -> Array:
+    """Resample along the last axis with torchaudio's windowed sinc; float32."""
+    if from_rate == to_rate:
+        return samples
+    import torch
+    from torchaudio.functional import resample as torchaudio_resample
+
+    waveform = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
+    resampled: Array = torchaudio_resample(waveform, from_rate, to_rate).numpy()
+    return resampled
+
+
+def _unreadable(path: Path, error: Exception) -> MsdetError:
+    if not path.exists():
+        return MsdetError(f"{path}: no such file")
+    return MsdetError(f"{path}: not readable as audio ({str(error).rstrip('.')})")

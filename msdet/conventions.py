@@ -1,0 +1,106 @@
+"""The conventions of msdet, fixed here and nowhere else.
+
+Azimuth is in degrees in [0, 360), 0° on the array's own +x axis, counter-clockwise seen from above;
+elevation is in degrees from the array's xy-plane, positive towards +z. Both are relative to the
+array's frame. Lengths are metres, times seconds, frequencies hertz, levels decibels.
+
+Axis order: waveform ``(batch, mic, time)``, reference ``(batch, talker, time)``, spectrum
+``(batch, channel, freq, frame)``, feature ``(batch, freq, frame, feature)``, DoA logits
+``(batch, talker, class)``. DoA class ``k`` of ``K`` is centred on ``360 k / K`` degrees.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+"""A NumPy array of any element type; the docstrings state shape and unit."""
+
+SPEED_OF_SOUND = 343.0
+"""Metres per second, unless a scene says otherwise."""
+
+DOA_CLASSES = 72
+"""Number of azimuth classes: 5 degrees each."""
+
+
+def wrap_deg(angle_deg: npt.ArrayLike) -> Array:
+    """Angles wrapped to [0, 360) degrees.
+
+    >>> wrap_deg([-90.0, 360.0, -1e-20]).tolist()
+    [270.0, 0.0, 0.0]
+    """
+    wrapped = np.mod(np.asarray(angle_deg, dtype=np.float64), 360.0)
+    return np.where(wrapped >= 360.0, 0.0, wrapped)  # mod rounds tiny negatives up to 360
+
+
+def angular_distance_deg(a_deg: npt.ArrayLike, b_deg: npt.ArrayLike) -> Array:
+    """Distance around the circle, in [0, 180] degrees; broadcasts.
+
+    >>> float(angular_distance_deg(359.0, 2.0))
+    3.0
+    """
+    difference = wrap_deg(np.asarray(a_deg, dtype=np.float64) - np.asarray(b_deg, dtype=np.float64))
+    return np.minimum(difference, 360.0 - difference)
+
+
+def direction_vector(azimuth_deg: npt.ArrayLike, elevation_deg: npt.ArrayLike = 0.0) -> Array:
+    """Unit vectors ``(..., 3)`` pointing from the array towards a direction.
+
+    >>> direction_vector(90.0).round(12).tolist()
+    [0.0, 1.0, 0.0]
+    """
+    azimuth_rad = np.deg2rad(np.asarray(azimuth_deg, dtype=np.float64))
+    elevation_rad = np.deg2rad(np.asarray(elevation_deg, dtype=np.float64))
+    azimuth_rad, elevation_rad = np.broadcast_arrays(azimuth_rad, elevation_rad)
+    horizontal = np.cos(elevation_rad)
+    return np.stack(
+        [
+            horizontal * np.cos(azimuth_rad),
+            horizontal * np.sin(azimuth_rad),
+            np.sin(elevation_rad),
+        ],
+        axis=-1,
+    )
+
+
+def azimuth_elevation_deg(vector: npt.ArrayLike) -> tuple[Array, Array]:
+    """Azimuth and elevation in degrees of vectors ``(..., 3)`` in the array's frame.
+
+    >>> azimuth, elevation = azimuth_elevation_deg([0.0, -1.0, 1.0])
+    >>> float(azimuth), float(elevation)
+    (270.0, 45.0)
+    """
+    v = np.asarray(vector, dtype=np.float64)
+    azimuth = wrap_deg(np.rad2deg(np.arctan2(v[..., 1], v[..., 0])))
+    elevation = np.rad2deg(np.arctan2(v[..., 2], np.hypot(v[..., 0], v[..., 1])))
+    return azimuth, elevation
+
+
+def class_azimuths_deg(classes: int = DOA_CLASSES) -> Array:
+    """Centres ``(classes,)`` of the DoA classes in degrees."""
+    return np.arange(classes) * (360.0 / classes)
+
+
+def azimuth_to_class(azimuth_deg: npt.ArrayLike, classes: int = DOA_CLASSES) -> Array:
+    """The class whose centre is nearest on the circle.
+
+    >>> azimuth_to_class([0.0, 2.4, 2.6, 358.0]).tolist()
+    [0, 0, 1, 0]
+    """
+    return np.round(wrap_deg(azimuth_deg) * (classes / 360.0)).astype(np.int64) % classes
+
+
+def rotation_matrix(yaw_deg: float) -> Array:
+    """Rotation ``(3, 3)`` about +z, counter-clockwise, that takes the array's frame to the room's."""
+    yaw_rad = np.deg2rad(yaw_deg)
+    c, s = np.cos(yaw_rad), np.sin(yaw_rad)
+    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+
+
+def to_array_frame(points: npt.ArrayLike, centre: npt.ArrayLike, rotation_deg: float) -> Array:
+    """Room coordinates ``(..., 3)`` in metres, seen from an array at `centre` rotated by `rotation_deg`."""
+    offset = np.asarray(points, dtype=np.float64) - np.asarray(centre, dtype=np.float64)
+    return offset @ rotation_matrix(rotation_deg)

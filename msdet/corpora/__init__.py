@@ -1,0 +1,70 @@
+"""Speech corpora: each module reads one kind of corpus into a table of utterances.
+
+A corpus module defines ``read(root: Path) -> Corpus``; adding one is one new file here.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from msdet.components import find_component
+from msdet.errors import MsdetError
+
+SPLITS = ("train", "dev", "test")
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording of one talker.
+
+    Attributes:
+        speaker: the talker's name, unique in the corpus.
+        path: file, relative to the corpus' root.
+        seconds: duration.
+        split: ``train``, ``dev`` or ``test``; all of a talker's utterances share it.
+    """
+
+    speaker: str
+    path: str
+    seconds: float
+    split: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A table of utterances below one folder."""
+
+    root: Path
+    utterances: tuple[Utterance, ...]
+
+    def by_speaker(self, split: str) -> dict[str, list[Utterance]]:
+        """Utterances of each talker of a split, talkers and files in sorted order.
+
+        Raises:
+            MsdetError: the split has fewer than two talkers.
+        """
+        table: dict[str, list[Utterance]] = defaultdict(list)
+        for utterance in sorted(self.utterances, key=lambda u: (u.speaker, u.path)):
+            if utterance.split == split:
+                table[utterance.speaker].append(utterance)
+        if len(table) < 2:
+            raise MsdetError(
+                f"{self.root}: split '{split}' has {len(table)} talker(s), expected at least 2"
+            )
+        return dict(table)
+
+
+def load_corpus(kind: str, root: Path) -> Corpus:
+    """Read the corpus of the given kind (a module of this package, or ``module:function``).
+
+    Raises:
+        MsdetError: an unknown kind, or a folder without usable speech.
+    """
+    if not root.is_dir():
+        raise MsdetError(f"{root}: corpus folder does not exist")
+    corpus: Corpus = find_component(__name__, kind, "read", "corpus kind")(root)
+    if not corpus.utterances:
+        raise MsdetError(f"{root}: corpus has no utterances")
+    return corpus

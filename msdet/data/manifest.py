@@ -1,0 +1,104 @@
+"""A rendered data set on disk: ``dataset.json``, ``scenes.jsonl`` and one folder of audio per scene."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from msdet import audio
+from msdet.arrays import MicrophoneArray
+from msdet.conventions import Array
+from msdet.errors import MsdetError
+from msdet.files import read_json, read_jsonl, resolve_inside
+from msdet.simulation.scene import Scene
+
+SCHEMA_VERSION = 1
+
+
+def mixture_path(scene_id: str) -> str:
+    """Path of a scene's mixture, relative to the set."""
+    return f"audio/{scene_id}/mixture.wav"
+
+
+def reference_path(scene_id: str, talker: int) -> str:
+    """Path of a scene's reference of talker `talker` (from 0), relative to the set."""
+    return f"audio/{scene_id}/talker{talker + 1}.wav"
+
+
+@dataclass(frozen=True)
+class SceneSet:
+    """A rendered data set.
+
+    Attributes:
+        root: its folder.
+        sample_rate: of all its audio.
+        array: the microphone array it was recorded with.
+        scenes: its scenes, in the order of ``scenes.jsonl``.
+        identity: hash of what decides its content.
+    """
+
+    root: Path
+    sample_rate: int
+    array: MicrophoneArray
+    scenes: tuple[Scene, ...]
+    identity: str
+
+    @classmethod
+    def open(cls, root: Path) -> SceneSet:
+        """Open a data set; audio is read later, scene by scene.
+
+        Raises:
+            MsdetError: not a finished data set, or one of another schema.
+        """
+        if not (root / "dataset.json").is_file():
+            unfinished = " (unfinished: run the same simulate command again)" if root.is_dir() else ""
+            raise MsdetError(f"{root}: not a data set, dataset.json is missing{unfinished}")
+        header = read_json(root / "dataset.json")
+        if not isinstance(header, dict) or header.get("schema") != SCHEMA_VERSION:
+            found = header.get("schema") if isinstance(header, dict) else header
+            raise MsdetError(
+                f"{root}/dataset.json: schema is {found!r}, this msdet reads {SCHEMA_VERSION}"
+            )
+        for key in ("sample_rate", "array", "hash"):
+            if key not in header:
+                raise MsdetError(f"{root}/dataset.json: key '{key}' is missing")
+        manifest = root / "scenes.jsonl"
+        scenes = tuple(
+            Scene.from_dict(row, f"{manifest}, line {n}")
+            for n, row in enumerate(read_jsonl(manifest), start=1)
+        )
+        if not scenes:
+            raise MsdetError(f"{manifest}: has no scenes")
+        array = MicrophoneArray.from_dict(header["array"], f"{root}/dataset.json, array")
+        return cls(root, int(header["sample_rate"]), array, scenes, str(header["hash"]))
+
+    def mixture(self, scene: Scene) -> Array:
+        """The mixture ``(mic, time)`` of a scene, float32.
+
+        Raises:
+            MsdetError: a file that is missing, unreadable, or of another rate, length or channel count.
+        """
+        return self._read(mixture_path(scene.id), scene, self.array.microphones)
+
+    def references(self, scene: Scene) -> Array:
+        """The references ``(talker, time)`` of a scene, in the order of its sources, float32.
+
+        Raises:
+            MsdetError: as `mixture`.
+        """
+        return np.concatenate(
+            [self._read(reference_path(scene.id, s), scene, 1) for s in range(len(scene.sources))]
+        )
+
+    def _read(self, relative: str, scene: Scene, channels: int) -> Array:
+        path = resolve_inside(self.root, relative)
+        samples, rate = audio.read(path)
+        expected = (channels, scene.samples)
+        if rate != self.sample_rate or samples.shape != expected:
+            raise MsdetError(
+                f"{path}: {samples.shape[0]} channels x {samples.shape[1]} samples at {rate} Hz, "
+                f"expected {expected[0]} x {expected[1]} at {self.sample_rate} Hz"
+            )
+        return samples

@@ -1,0 +1,36 @@
+"""Errors that msdet raises on purpose: each is one line a user can act on.
+
+The command line prints them without a traceback and exits with code 2. All derive from `MsdetError`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MsdetError(Exception):
+    """Bad input: says which file or field, what was found and what was expected."""
+
+
+class UnknownNameError(MsdetError):
+    """A name that is not in a list of names; offers the nearest one."""
+
+    def __init__(self, kind: str, name: str, choices: Iterable[str]) -> None:
+        self.choices = sorted(choices)
+        super().__init__(f"unknown {kind} '{name}'{did_you_mean(name, self.choices)}")
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """The end of a sentence that offers the nearest name, or all of them.
+
+    >>> did_you_mean("azimut", ["azimuth", "pit"])
+    "; did you mean 'azimuth'?"
+    >>> did_you_mean("zzz", ["azimuth", "pit"])
+    '; expected one of: azimuth, pit'
+    """
+    names = list(choices)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    return f"; expected one of: {', '.join(names)}" if names else ""
