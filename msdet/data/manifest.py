@@ -12,20 +12,7 @@ from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
 from msdet.errors import MsdetError
 from msdet.files import read_json, read_jsonl, resolve_inside
-from msdet.simulation.scene import Scene
-
-SCHEMA_VERSION = 1
-
-
-def mixture_path(scene_id: str) -> str:
-    """Path of a scene's mixture, relative to the set."""
-    return f"audio/{scene_id}/mixture.wav"
-
-
-def reference_path(scene_id: str, talker: int) -> str:
-    """Path of a scene's reference of talker `talker` (from 0), relative to the set."""
-    return f"audio/{scene_id}/talker{talker + 1}.wav"
-
+from msdet.simulation.scene import SCHEMA_VERSION, Scene, mixture_path, reference_path
 
 @dataclass(frozen=True)
 class SceneSet:

@@ -12,6 +12,9 @@ import numpy as np
 from msdet.conventions import SPEED_OF_SOUND, Array, angular_distance_deg
 from msdet.errors import MsdetError
 
+SCHEMA_VERSION = 1
+"""Version of the layout of a rendered set."""
+
 Target = Literal["direct", "early", "image"]
 """What a reference holds: the direct path, the first 50 ms as well, or the full reverberant image."""
 
@@ -112,6 +115,16 @@ class Scene:
         if row["target"] not in get_args(Target):
             raise MsdetError(f"{origin}: target is '{row['target']}', expected one of {get_args(Target)}")
         return cls(**values)
+
+
+def mixture_path(scene_id: str) -> str:
+    """Path of a scene's mixture, relative to the set."""
+    return f"audio/{scene_id}/mixture.wav"
+
+
+def reference_path(scene_id: str, talker: int) -> str:
+    """Path of a scene's reference of talker `talker` (from 0), relative to the set."""
+    return f"audio/{scene_id}/talker{talker + 1}.wav"
 
 
 def scene_seed(set_seed: int, scene_id: str) -> int:

@@ -1,0 +1,115 @@
+"""``msdet <command>``: each command is one typed function in `msdet.commands`.
+
+Options follow from the function's signature, its dataclasses and their docstrings (jsonargparse); any of them
+can also stand in a YAML file given by ``--config``. Modules are imported only when their command runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from msdet import __version__
+from msdet.errors import MsdetError, did_you_mean
+
+COMMANDS = {
+    "simulate": "make a data set of multichannel mixtures from a speech corpus",
+    "bank": "make a bank of room impulse responses for mixing on the fly",
+    "train": "train a joint model; run again to go on after a kill",
+    "evaluate": "run a model or a baseline over a data set and score it",
+    "score": "score a folder of anyone's estimates",
+    "separate": "separate a recording into talkers and their directions",
+    "figures": "draw the page of figures of a run",
+    "info": "describe a model, a data set or an array",
+}
+
+EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return EXIT_OK if arguments else EXIT_BAD_INPUT
+    if arguments[0] == "--version":
+        print(f"msdet {__version__}")
+        return EXIT_OK
+    name = arguments[0]
+    if name not in COMMANDS:
+        print(f"error: unknown command '{name}'{did_you_mean(name, COMMANDS)}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    module = importlib.import_module(f"msdet.commands.{name}")
+    return run_command(getattr(module, name), arguments[1:], f"msdet {name}")
+
+
+def run_command(function: Callable[..., int | None], argv: Sequence[str] | None, program: str) -> int:
+    """Parse options for a typed function and call it; bad input is one line and exit code 2."""
+    try:
+        options = parse_options(function, sys.argv[1:] if argv is None else argv, program)
+        return function(**options) or EXIT_OK
+    except MsdetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def parse_options(function: Callable[..., Any], argv: Sequence[str], program: str) -> dict[str, Any]:
+    """Values of a function's parameters from the command line and ``--config``.
+
+    Raises:
+        MsdetError: an option that does not exist (with the nearest that does) or has a wrong value.
+    """
+    from jsonargparse import ActionConfigFile, ArgumentParser
+
+    summary = inspect.getdoc(function) or ""
+    parser = ArgumentParser(
+        prog=program, description=summary.split("\n")[0], exit_on_error=False, allow_abbrev=False
+    )
+    parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the options below")
+    parser.add_function_arguments(function, as_group=False)
+    known = [option.removeprefix("--") for option in _options(parser)]
+    try:
+        parsed = parser.parse_args(list(argv))
+        values = dict(parser.instantiate_classes(parsed))
+    except argparse.ArgumentError as error:
+        raise MsdetError(_one_line(str(error), known)) from error
+    values.pop("config", None)
+    return {name: value for name, value in values.items() if name in inspect.signature(function).parameters}
+
+
+def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    for action in parser._actions:
+        yield from (option for option in action.option_strings if option.startswith("--"))
+
+
+def _one_line(message: str, known: list[str]) -> str:
+    """jsonargparse's message as one line, the nearest option added where one does not exist."""
+    text = " ".join(message.split())
+    found = re.search(
+        r"[Uu]nrecognized arguments: --?([\w.-]+)|Group '([\w.]+)' does not accept option '([\w.-]+)'", text
+    )
+    if found:
+        key = found.group(1) or f"{found.group(2)}.{found.group(3)}"
+        return f"unknown option '{key}'{did_you_mean(key, known)}"
+    return text
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    rows = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    return (
+        "msdet: joint multichannel speech separation and direction-of-arrival estimation\n\n"
+        f"usage: msdet <command> [options]     msdet <command> --help\n\n{rows}\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

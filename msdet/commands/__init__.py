@@ -1,0 +1,1 @@
+"""The commands of ``msdet``: each module has one typed function of its own name."""

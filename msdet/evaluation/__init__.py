@@ -1,0 +1,1 @@
+"""Scoring estimates against a rendered set, and summarising the scores; needs no model."""

@@ -1,0 +1,1 @@
+"""Joint models: a front end, one shared encoder, a separation head and a DoA head."""

@@ -1,0 +1,1 @@
+"""Objectives: which reference a slot answers for, what each task costs, and how the costs are joined."""

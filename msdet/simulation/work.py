@@ -1,0 +1,113 @@
+"""Many small jobs into one folder: in parallel, one thread each, resumable, refused for other settings."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from msdet import __version__
+from msdet.errors import MsdetError
+from msdet.files import read_json, remove_leftovers, settings_hash, write_json
+
+Progress = Callable[[int, int], None]
+"""Called with the number of jobs done and the number in all."""
+
+IN_PROGRESS = "in-progress.json"
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PRA_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A function at module level and its arguments; it writes its own result."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+    def __call__(self) -> Any:
+        """Run it."""
+        return self.function(*self.arguments)
+
+
+def run_jobs(todo: Sequence[Job], jobs: int, progress: Progress | None = None, done: int = 0) -> None:
+    """Run all jobs in `jobs` processes (in this one for 1); the first error stops the rest.
+
+    Raises:
+        MsdetError: what a job raised.
+    """
+    total = done + len(todo)
+    if progress:
+        progress(done, total)
+    if jobs <= 1 or len(todo) <= 1:
+        for number, job in enumerate(todo, start=done + 1):
+            job()
+            if progress:
+                progress(number, total)
+        return
+    for variable in _THREAD_VARIABLES:  # read by libraries when a worker starts
+        os.environ.setdefault(variable, "1")
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=context) as pool:
+        futures = [pool.submit(job) for job in todo]
+        try:
+            for number, future in enumerate(as_completed(futures), start=done + 1):
+                future.result()
+                if progress:
+                    progress(number, total)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def claim_folder(out: Path, settings: dict[str, Any], header: str) -> bool:
+    """Prepare `out` for jobs with these settings; False if it is already finished.
+
+    Args:
+        out: the folder, made if missing.
+        settings: what decides its content; must survive JSON.
+        header: name of the file that marks it finished.
+
+    Raises:
+        MsdetError: the folder holds other settings (the first field that differs is named), or things that
+            msdet did not write.
+    """
+    for name in (header, IN_PROGRESS):
+        if (out / name).is_file():
+            found = read_json(out / name)
+            _refuse_other_settings(out, found.get("settings", {}), settings)
+            remove_leftovers(out)
+            return name != header
+    if out.is_dir() and any(not p.name.startswith(".part-") for p in out.iterdir()):
+        raise MsdetError(f"{out}: exists and is not one of msdet's folders; choose another")
+    if out.exists() and not out.is_dir():
+        raise MsdetError(f"{out}: is a file, expected a folder")
+    write_json(out / IN_PROGRESS, {"settings": settings})
+    return True
+
+
+def finish_folder(out: Path, settings: dict[str, Any], header: str, content: dict[str, Any]) -> None:
+    """Write the header that marks the folder finished."""
+    write_json(
+        out / header,
+        {**content, "generator": f"msdet {__version__}", "hash": settings_hash(settings), "settings": settings},
+    )
+    (out / IN_PROGRESS).unlink(missing_ok=True)
+
+
+def _refuse_other_settings(out: Path, found: dict[str, Any], asked: dict[str, Any]) -> None:
+    for key in sorted(found.keys() | asked.keys()):
+        if found.get(key) != asked.get(key):
+            raise MsdetError(
+                f"{out}: exists with other settings: {key} is {_short(found.get(key))}, "
+                f"asked for {_short(asked.get(key))}; choose another folder or delete this one"
+            )
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,220 @@
+"""Array kernels that models, baselines and inference share: steering, SRP-PHAT, covariances, beamformers.
+
+A far-field source in direction u reaches a microphone at p earlier by p·u/c, so its spectrum there is
+exp(+j 2π f p·u / c) times that at the array's origin. Steering vectors are relative to the reference
+microphone. Spectra are complex ``(batch, mic, freq, frame)``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from msdet.conventions import SPEED_OF_SOUND
+
+DIAGONAL_LOADING = 0.01
+"""Added to the disturbance covariance: sensor noise and misplaced microphones, relative to diffuse noise."""
+
+SEED_CONCENTRATION = 300.0
+"""Von Mises concentration of a posterior around one known azimuth: about 3.3 degrees wide."""
+
+SEED_FLOOR = -8.0
+"""Log probability, relative to the peak's, of every direction far from a seeded one."""
+
+
+def steering_vectors(
+    positions: Tensor,
+    azimuth_deg: Tensor,
+    frequency_hz: Tensor,
+    reference: int,
+    speed_of_sound: float = SPEED_OF_SOUND,
+) -> Tensor:
+    """Far-field steering vectors ``(direction, freq, mic)``, complex64, 1 at the reference microphone.
+
+    Args:
+        positions: ``(mic, 3)`` in metres, array frame.
+        azimuth_deg: ``(direction,)``, elevation 0.
+        frequency_hz: ``(freq,)``.
+        reference: index of the reference microphone.
+        speed_of_sound: metres per second.
+    """
+    azimuth_rad = torch.deg2rad(azimuth_deg.double())
+    directions = torch.stack([azimuth_rad.cos(), azimuth_rad.sin(), torch.zeros_like(azimuth_rad)], dim=-1)
+    lead_s = directions @ (positions.double() - positions[reference].double()).T / speed_of_sound
+    phase = 2 * math.pi * frequency_hz.double()[None, :, None] * lead_s[:, None, :]
+    return torch.polar(torch.ones_like(phase), phase).to(torch.complex64)
+
+
+def diffuse_coherence(
+    positions: Tensor, frequency_hz: Tensor, speed_of_sound: float = SPEED_OF_SOUND
+) -> Tensor:
+    """Coherence ``(freq, mic, mic)`` of a spherically diffuse field: sin(x)/x, x = 2π f d / c."""
+    distance = torch.cdist(positions.double(), positions.double())
+    return torch.sinc(2 * frequency_hz.double()[:, None, None] * distance / speed_of_sound).float()
+
+
+def phase_normalise(spectrum: Tensor) -> Tensor:
+    """Spectrum with unit magnitude in every bin (the phase transform)."""
+    return spectrum / spectrum.abs().clamp_min(1e-8)
+
+
+def steered_response(phases: Tensor, steering: Tensor) -> Tensor:
+    """Steered response power ``(batch, direction, freq, frame)`` of every bin, in [0, 1].
+
+    Args:
+        phases: phase-normalised spectrum ``(batch, mic, freq, frame)``.
+        steering: ``(direction, freq, mic)``.
+    """
+    batch, mics, freqs, frames = phases.shape
+    by_freq = phases.permute(2, 1, 0, 3).reshape(freqs, mics, batch * frames)
+    steered = steering.permute(1, 0, 2).conj() @ by_freq / mics
+    power = steered.real.square() + steered.imag.square()
+    return power.reshape(freqs, -1, batch, frames).permute(2, 1, 0, 3)
+
+
+def weighted_covariance(spectrum: Tensor, weights: Tensor) -> Tensor:
+    """Sum over frames of weight · x x^H: ``(batch, talker, freq, mic, mic)``.
+
+    Args:
+        spectrum: ``(batch, mic, freq, frame)``.
+        weights: ``(batch, talker, freq, frame)``, real, not negative.
+    """
+    x = spectrum.permute(0, 2, 1, 3)[:, None]
+    return (x * weights[:, :, :, None]) @ x.mH
+
+
+def pooled_response(covariance: Tensor, steering: Tensor) -> Tensor:
+    """Steered response ``(batch, talker, direction)`` summed over frequency, from covariances.
+
+    Equal to the weighted sum of `steered_response` over bins when the covariance is that of phase-normalised
+    spectra, but never forms the map of all bins and directions.
+
+    Args:
+        covariance: ``(batch, talker, freq, mic, mic)``.
+        steering: ``(direction, freq, mic)``.
+    """
+    directions, freqs, mics = steering.shape
+    outer = steering[..., :, None].conj() * steering[..., None, :]
+    flat = outer.reshape(directions, -1)
+    c = covariance.reshape(*covariance.shape[:2], freqs * mics * mics)
+    # the sum over microphone pairs of a Hermitian form is real
+    power = c.real @ flat.real.T - c.imag @ flat.imag.T
+    return power / mics**2
+
+
+def srp_phat(spectrum: Tensor, steering: Tensor) -> Tensor:
+    """SRP-PHAT map ``(batch, direction)``: mean over all bins of the steered response (DiBiase 2000)."""
+    phases = phase_normalise(spectrum)
+    uniform = torch.ones_like(spectrum[:, :1].real)
+    covariance = weighted_covariance(phases, uniform)
+    return pooled_response(covariance, steering)[:, 0] / uniform[0, 0].numel()
+
+
+def pick_peaks(response: Tensor, count: int, minimum_gap_deg: float = 15.0) -> Tensor:
+    """The `count` highest peaks of maps over a full circle, ascending: azimuth ``(batch, count)`` in degrees.
+
+    Local maxima come first, then any direction far enough from those taken; each peak is moved to the top of
+    the parabola through its neighbours.
+
+    Args:
+        response: ``(batch, direction)``, directions evenly over [0, 360).
+        count: number of peaks.
+        minimum_gap_deg: no two peaks are closer.
+    """
+    batch, directions = response.shape
+    step = 360.0 / directions
+    before, after = response.roll(1, -1), response.roll(-1, -1)
+    is_peak = (response >= before) & (response > after)
+    spread = (response.amax(-1, keepdim=True) - response.amin(-1, keepdim=True)).clamp_min(1e-12)
+    score = (response - response.amin(-1, keepdim=True)) / spread + is_peak  # any peak before any slope
+    azimuth = torch.arange(directions, device=response.device) * step
+    rows = torch.arange(batch, device=response.device)
+    found = []
+    for _ in range(count):
+        best = score.argmax(-1)
+        distance = (azimuth[None] - azimuth[best][:, None] + 180.0).remainder(360.0) - 180.0
+        score = score.masked_fill(distance.abs() < minimum_gap_deg, -1.0)
+        left, top, right = before[rows, best], response[rows, best], after[rows, best]
+        curvature = left - 2 * top + right
+        shift = torch.where(curvature < 0, 0.5 * (left - right) / curvature.clamp_max(-1e-12), 0.0)
+        found.append((best + shift.clamp(-0.5, 0.5)) * step)
+    return torch.stack(found, dim=-1).remainder(360.0).sort(dim=-1).values
+
+
+def seeded_logits(azimuth_deg: Tensor, directions: int) -> Tensor:
+    """Log of a posterior ``(..., direction)`` that is sure of one azimuth each, up to a constant.
+
+    A von Mises bump with a floor, so that evidence can still move it.
+    """
+    grid = torch.arange(directions, device=azimuth_deg.device) * (360.0 / directions)
+    delta_rad = torch.deg2rad(grid - azimuth_deg[..., None])
+    bump = SEED_CONCENTRATION * (delta_rad.cos() - 1.0)
+    return torch.logaddexp(bump, torch.full_like(bump, SEED_FLOOR))
+
+
+def steered_beam_weights(posterior: Tensor, steering: Tensor, coherence: Tensor) -> Tensor:
+    """Weights ``(batch, talker, freq, mic)`` of beams steered by DoA posteriors, a soft null on the others.
+
+    Talker s is looked for along d_s = Σ_k p_s(k) d_k and disturbed by diffuse noise and the other talkers,
+    C_s = Γ + εI + Σ_{s'≠s} α Σ_k p_s'(k) d_k d_k^H; the weights are C_s⁻¹ d_s / (d_s^H C_s⁻¹ d_s) (MVDR). α is one
+    minus the overlap (Bhattacharyya) of the two posteriors, so that a talker never nulls itself.
+
+    Args:
+        posterior: ``(batch, talker, direction)``, sums to one.
+        steering: ``(direction, freq, mic)``.
+        coherence: of the diffuse field, ``(freq, mic, mic)``.
+    """
+    directions, freqs, mics = steering.shape
+    batch, talkers = posterior.shape[:2]
+    flat = steering.reshape(directions, -1)
+    p = posterior.to(flat.dtype)
+    look = (p @ flat).reshape(batch, talkers, freqs, mics)
+    outer = (steering[..., :, None] * steering[..., None, :].conj()).reshape(directions, -1)
+    own = (p @ outer).reshape(batch, talkers, freqs, mics, mics)
+    root = posterior.clamp_min(1e-12).sqrt()
+    alpha = (1.0 - root @ root.mT).clamp_min(0.0) * (1.0 - torch.eye(talkers, device=posterior.device))
+    others = torch.einsum("bst,btfmn->bsfmn", alpha.to(own.dtype), own)
+    loading = DIAGONAL_LOADING * torch.eye(mics, device=posterior.device)
+    disturbance = (coherence + loading).to(own.dtype) + others
+    numerator = torch.linalg.solve(disturbance, look[..., None])[..., 0]
+    gain = (look.conj() * numerator).sum(-1, keepdim=True).real
+    return numerator / gain.clamp_min(1e-6)
+
+
+def apply_beam(weights: Tensor, spectrum: Tensor) -> Tensor:
+    """Beam outputs w^H x: ``(batch, talker, freq, frame)``.
+
+    Args:
+        weights: ``(batch, talker, freq, mic)``.
+        spectrum: ``(batch, mic, freq, frame)``.
+    """
+    y = weights.permute(0, 2, 1, 3).conj() @ spectrum.permute(0, 2, 1, 3)
+    return y.permute(0, 2, 1, 3)
+
+
+def wiener_filter(spectrum: Tensor, desired: Tensor, taps: int, loading: float = 1e-3) -> Tensor:
+    """The least-squares linear filter of all microphones and `taps` frames that best gives `desired`.
+
+    One filter a frequency and talker over the whole recording, applied: multichannel Wiener filter
+    (with ``taps > 1``, a convolutive one that also removes reverberation).
+
+    Args:
+        spectrum: ``(batch, mic, freq, frame)``.
+        desired: ``(batch, talker, freq, frame)``, an estimate of each talker.
+        taps: this frame and ``taps - 1`` before.
+        loading: of the diagonal, relative to its mean.
+    """
+    stacked = torch.cat([torch.nn.functional.pad(spectrum, (k, 0))[..., : spectrum.shape[-1]] for k in range(taps)], 1)
+    x = stacked.permute(0, 2, 1, 3)
+    y = desired.permute(0, 2, 1, 3)
+    level = x.real.square().mean(2) + x.imag.square().mean(2)
+    weight = 1.0 / (level + 0.01 * level.mean(-1, keepdim=True) + 1e-8)
+    weighted = x * weight[:, :, None]
+    covariance = weighted @ x.mH
+    cross = weighted @ y.mH
+    power = covariance.diagonal(dim1=-2, dim2=-1).real.mean(-1)
+    eye = torch.eye(covariance.shape[-1], device=x.device)
+    filters = torch.linalg.solve(covariance + (loading * power + 1e-8)[..., None, None] * eye, cross)
+    return (filters.mH @ x).permute(0, 2, 1, 3)

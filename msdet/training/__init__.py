@@ -1,0 +1,1 @@
+"""Training joint models with Lightning, and their checkpoints."""

@@ -1,0 +1,87 @@
+"""What happens after each validation: keep the best model, write a resumable state, say one line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+
+from msdet.files import atomic_path
+from msdet.models.joint import JointModel
+from msdet.training.checkpoint import save_model
+
+TRAINER_STATE = "last.ckpt"
+
+
+class KeepBest(Callback):
+    """Writes the checkpoint directory whenever ``dev/loss`` is the lowest so far."""
+
+    def __init__(self, out: Path, settings: dict[str, Any]) -> None:
+        self.out = out
+        self.settings = settings
+        self.best = float("inf")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compare and write."""
+        scores = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("dev/")}
+        if trainer.sanity_checking or not trainer.is_global_zero or not scores["dev/loss"] < self.best:
+            return
+        self.best = scores["dev/loss"]
+        model = pl_module.model
+        assert isinstance(model, JointModel)
+        rounded = {k: round(v, 4) for k, v in scores.items()}
+        save_model(
+            self.out, model, {"step": trainer.global_step, "scores": rounded, "training": self.settings}
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The lowest loss so far."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the lowest loss so far."""
+        self.best = float(state_dict["best"])
+
+
+class SaveState(Callback):
+    """Writes the trainer's own state atomically at the end of each epoch, for going on after a kill."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write ``last.ckpt``."""
+        with atomic_path(self.out / TRAINER_STATE) as temporary:
+            trainer.save_checkpoint(temporary)
+
+
+class ReportLine(Callback):
+    """Says one line after each validation."""
+
+    def __init__(self, steps: int, report: Callable[[str], None]) -> None:
+        self.steps = steps
+        self.report = report
+        self.started = time.monotonic()
+        self.first_step = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self.started, self.first_step = time.monotonic(), trainer.global_step
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say how far the training is and how good the model."""
+        m = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        step = trainer.global_step
+        minutes = (time.monotonic() - self.started) / 60
+        left = minutes * max(self.steps - step, 0) / max(step - self.first_step, 1)
+        skipped = f"  {m['train/skipped_steps']:.0f} skipped" if m.get("train/skipped_steps") else ""
+        self.report(
+            f"step {step:>6}/{self.steps}  loss {m.get('train/loss', float('nan')):.3f}  dev {m['dev/loss']:.3f}"
+            f"  SI-SDR improvement {m['dev/si_sdr_improvement_db']:.2f} dB"
+            f"  DoA within 10° {100 * m['dev/accuracy_10deg']:.0f} %"
+            f"  {minutes:.1f} min, {left:.1f} min left{skipped}"
+        )

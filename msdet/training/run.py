@@ -1,0 +1,188 @@
+"""A training run from its settings: data, model, trainer, checkpoints, resuming."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from torch.utils.data import DataLoader, Dataset
+
+from msdet.arrays import MicrophoneArray
+from msdet.corpora import load_corpus
+from msdet.data.dataset import EpochSampler, Example, MixingDataset, RenderedDataset
+from msdet.data.manifest import SceneSet
+from msdet.errors import MsdetError
+from msdet.files import settings_hash
+from msdet.models.joint import JointModel
+from msdet.objectives.joint import Objective
+from msdet.simulation.bank import RirBank
+from msdet.simulation.work import claim_folder, finish_folder
+from msdet.training.callbacks import TRAINER_STATE, KeepBest, ReportLine, SaveState
+from msdet.training.config import DataConfig, TrainConfig
+from msdet.training.system import JointSystem
+
+FINISHED = "training.json"
+"""Written last into the run's folder."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingData:
+    """Training and validation examples of one geometry and sample rate."""
+
+    train: Dataset[Example]
+    train_size: int | None
+    dev: RenderedDataset
+    array: MicrophoneArray
+    sample_rate: int
+    identity: dict[str, str]
+
+
+def train(out: Path, config: TrainConfig, report: Callable[[str], None] = print) -> Path:
+    """Train a model into a folder, or go on from the last checkpoint that a killed run left there.
+
+    Args:
+        out: the run's folder, which becomes a checkpoint directory (the best model by ``dev/loss``).
+        config: everything that decides the run.
+        report: called with one line after each validation.
+
+    Returns:
+        `out`.
+
+    Raises:
+        MsdetError: bad settings or data, or a folder that holds a run with other settings.
+    """
+    check(config)
+    objective = Objective(config.objective)
+    data = load_data(config.data, config.model.talkers, config.optimiser.seed)
+    settings = comparable(config) | {"data_identity": data.identity}
+    if config.optimiser.threads:
+        torch.set_num_threads(config.optimiser.threads)
+    pl.seed_everything(config.optimiser.seed, workers=True, verbose=False)
+    system = JointSystem(JointModel(config.model, data.array, data.sample_rate), objective, config.optimiser)
+    if not claim_folder(out, settings, FINISHED):
+        report(f"{out}: training is already finished")
+        return out
+    trainer = make_trainer(
+        out, config, [KeepBest(out, settings), SaveState(out), ReportLine(config.optimiser.steps, report)]
+    )
+    last = out / TRAINER_STATE
+    if last.is_file():
+        report(f"{out}: going on from the last checkpoint")
+    with warnings.catch_warnings():
+        # Lightning's advice on loaders; `workers` is the user's choice, and two cores want few
+        warnings.filterwarnings("ignore", module="pytorch_lightning")
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec.*")
+        trainer.fit(
+            system, *loaders(data, config), ckpt_path=last if last.is_file() else None, weights_only=True
+        )
+    finish_folder(out, settings, FINISHED, {"steps": trainer.global_step, "skipped": system.skipped_steps})
+    return out
+
+
+def check(config: TrainConfig) -> None:
+    """Refuse settings that cannot work.
+
+    Raises:
+        MsdetError: names the field.
+    """
+    config.data.scenes.check()
+    for name in ("steps", "batch", "validate_every", "learning_rate", "gradient_norm"):
+        if getattr(config.optimiser, name) <= 0:
+            raise MsdetError(f"optimiser.{name} is {getattr(config.optimiser, name)}, expected more than 0")
+    if config.data.train is None and (config.data.bank is None or config.data.speech is None):
+        raise MsdetError("data: give either train (a rendered set), or bank and speech (mixed on the fly)")
+    if config.optimiser.precision not in ("32-true", "bf16-mixed"):
+        raise MsdetError(
+            f"optimiser.precision is '{config.optimiser.precision}', expected '32-true' or 'bf16-mixed'"
+        )
+
+
+def comparable(config: TrainConfig) -> dict[str, Any]:
+    """Settings as JSON, without those that do not change the result."""
+    settings: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    for name in ("workers", "bank", "speech", "dev", "train"):
+        settings["data"].pop(name)
+    for name in ("accelerator", "devices", "threads"):
+        settings["optimiser"].pop(name)
+    return settings
+
+
+def load_data(config: DataConfig, talkers: int, seed: int) -> TrainingData:
+    """Open everything a run reads, and check that it belongs together.
+
+    Raises:
+        MsdetError: data of different arrays, sample rates or talker counts.
+    """
+    dev_set = SceneSet.open(config.dev)
+    dev = RenderedDataset(dev_set)
+    identity = {"dev": dev_set.identity}
+    train: Dataset[Example]
+    if config.train is not None:
+        train_set = SceneSet.open(config.train)
+        train, size = RenderedDataset(train_set), len(train_set.scenes)
+        array, rate, identity["train"] = train_set.array, train_set.sample_rate, train_set.identity
+        counts = {len(s.sources) for s in train_set.scenes + dev_set.scenes}
+    else:
+        assert config.bank is not None and config.speech is not None  # by `check`
+        bank = RirBank.open(config.bank)
+        corpus = load_corpus(config.corpus, config.speech)
+        train, size = MixingDataset(bank, corpus, "train", config.scenes, seed), None
+        array, rate, identity["bank"] = bank.array, bank.sample_rate, bank.identity
+        identity["speech"] = settings_hash([(u.path, u.seconds, u.split) for u in corpus.utterances])
+        counts = {config.scenes.talkers} | {len(s.sources) for s in dev_set.scenes}
+    if counts != {talkers}:
+        raise MsdetError(f"the model has {talkers} output slots, the data have {sorted(counts)} talkers")
+    if rate != dev_set.sample_rate:
+        raise MsdetError(f"{config.dev}: is at {dev_set.sample_rate} Hz, training data at {rate} Hz")
+    if array.positions_m != dev_set.array.positions_m or array.reference != dev_set.array.reference:
+        raise MsdetError(
+            f"{config.dev}: array is '{dev_set.array.name}', training data have '{array.name}'"
+        )
+    return TrainingData(train, size, dev, array, rate, identity)
+
+
+def loaders(data: TrainingData, config: TrainConfig) -> tuple[DataLoader[Example], DataLoader[Example]]:
+    """Loaders of training and validation batches; an epoch is the steps between two validations."""
+    o = config.optimiser
+    fresh = data.train_size is None
+    size = o.batch * o.validate_every if data.train_size is None else data.train_size
+    workers = config.data.workers
+    train = DataLoader(
+        data.train,
+        batch_size=o.batch,
+        sampler=EpochSampler(size, fresh, o.seed),
+        num_workers=workers,
+        persistent_workers=False,  # workers hold no epoch of their own
+        drop_last=True,
+        multiprocessing_context="forkserver" if workers else None,
+    )
+    return train, DataLoader(data.dev, batch_size=o.batch)
+
+
+def make_trainer(out: Path, config: TrainConfig, callbacks: list[Callback]) -> pl.Trainer:
+    """Lightning's trainer with msdet's loggers; validation ends each epoch."""
+    o = config.optimiser
+    return pl.Trainer(
+        max_steps=o.steps,
+        accelerator=o.accelerator,
+        devices=o.devices if o.devices == "auto" else int(o.devices),
+        precision=o.precision,  # type: ignore[arg-type]
+        logger=[CSVLogger(out, name="", version="logs"), TensorBoardLogger(out, name="", version="logs")],
+        callbacks=callbacks,
+        enable_checkpointing=False,
+        use_distributed_sampler=False,  # `EpochSampler` gives each process its share
+        default_root_dir=out,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=10,
+        num_sanity_val_steps=1,
+        benchmark=False,
+    )

@@ -1,0 +1,275 @@
+"""Scoring of folders: the permutation, missing and misfitting files, workers, the unprocessed mixture."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from msdet import audio
+from msdet.errors import MsdetError
+from msdet.evaluation.scoring import (
+    DOA_FIELDS,
+    SEPARATION_FIELDS,
+    score_scene,
+    score_set,
+    score_unprocessed,
+    straddles_zero,
+    unknown_scenes,
+)
+from msdet.evaluation.separation import sdr, si_sdr, stoi
+from msdet.files import read_jsonl, write_jsonl
+
+RATE = 8000
+FIELDS = SEPARATION_FIELDS + DOA_FIELDS
+
+
+@pytest.fixture
+def rows_of(tmp_path):
+    """Scores an estimates folder and reads the file back."""
+
+    def rows_of(scene_set, estimates, **options):
+        rows = score_set(scene_set, estimates, tmp_path / "scores.jsonl", **options)
+        assert read_jsonl(tmp_path / "scores.jsonl") == rows
+        return rows
+
+    return rows_of
+
+
+def test_one_permutation_serves_every_metric(make_scene, speech):
+    scene = make_scene("a", [10.0, 100.0, 350.0])
+    references = speech(3)
+    mixture = np.stack([np.zeros_like(references[0]), references.sum(0)])
+    noise = 0.02 * np.random.default_rng(0).standard_normal(references.shape)
+    order = [2, 0, 1]  # estimate k is talker order[k]
+    row = score_scene(
+        scene, mixture, references, (references + noise)[order], np.array([349.0, 12.0, 103.0]), 1
+    )
+    assert (row["permutation"], row["permutation_from"], row["undefined"]) == ([1, 2, 0], "si_sdr", {})
+    assert row["doa_error_deg"] == row["doa_error_own_deg"] == [2.0, 3.0, 1.0]
+    for n, (reference, estimate) in enumerate(zip(references, references + noise, strict=True)):
+        assert row["si_sdr_db"][n] == pytest.approx(float(si_sdr(reference, estimate)), abs=1e-4)
+        gain = float(sdr(reference, estimate) - sdr(reference, mixture[1]))
+        assert row["sdr_improvement_db"][n] == pytest.approx(gain, abs=1e-4)
+        gain = stoi(reference, estimate, RATE) - stoi(reference, mixture[1], RATE)
+        assert row["stoi_improvement"][n] == pytest.approx(gain, abs=1e-4)
+
+
+def test_doa_follows_the_audio_even_where_its_own_assignment_is_better(make_scene, speech):
+    scene, references = make_scene("a", [0.0, 90.0]), speech(2)
+    swapped = references[::-1] + 0.1 * references
+    row = score_scene(scene, references.sum(0)[None], references, swapped, np.array([1.0, 92.0]), 0)
+    assert row["permutation"] == [1, 0]
+    assert row["doa_error_deg"] == [92.0, 89.0]
+    assert row["doa_error_own_deg"] == [1.0, 2.0]
+
+
+def test_azimuths_alone_use_their_own_assignment_and_say_so(make_scene, speech):
+    scene, references = make_scene("a", [0.0, 90.0]), speech(2)
+    row = score_scene(scene, references.sum(0)[None], references, None, np.array([92.0, 1.0]), 0)
+    assert (row["permutation"], row["permutation_from"]) == ([1, 0], "doa")
+    assert row["doa_error_deg"] == row["doa_error_own_deg"] == [1.0, 2.0]
+    assert row["si_sdr_db"] is None and row["undefined"]["si_sdr_db"] == "no audio estimates"
+
+
+def test_an_undefined_value_is_null_with_its_reason(make_scene, speech):
+    scene, references = make_scene("a", [0.0, 90.0]), speech(2)
+    estimates = np.stack([np.zeros_like(references[0]), references[0]])
+    row = score_scene(scene, references.sum(0)[None], references, estimates, None, 0)
+    assert row["permutation"] == [1, 0]
+    for field in SEPARATION_FIELDS:
+        assert row[field][0] is not None and row[field][1] is None
+        assert row["undefined"][field] == "estimate is silent"
+    assert row["doa_error_deg"] is None and row["undefined"]["doa_error_deg"] == "no DoA estimates"
+    silent = references * [[1.0], [0.0]]
+    row = score_scene(scene, np.zeros((1, silent.shape[1])), silent, references, None, 0)
+    assert row["undefined"]["si_sdr_db"] == "reference is silent"
+    assert row["undefined"]["si_sdr_improvement_db"] == "mixture is silent; reference is silent"
+    json.dumps(row, allow_nan=False)
+
+
+def test_scores_of_a_set(make_set, write_estimates, rows_of):
+    scene_set = make_set([[10.0, 350.0], [80.0, 200.0]])
+    seen = []
+    rows = rows_of(scene_set, write_estimates(scene_set), progress=lambda *done: seen.append(done))
+    assert [row["id"] for row in rows] == ["scene0", "scene1"]
+    assert seen == [(1, 2), (2, 2)]
+    for row in rows:
+        assert (row["error"], row["undefined"], row["permutation"]) == (None, {}, [1, 0])
+        assert row["doa_error_deg"] == [3.0, 3.0]
+        assert min(row["si_sdr_db"]) > 9.0 and min(row["si_sdr_improvement_db"]) > 5.0
+        assert row["t60_s"] == 0.3
+    assert rows[0]["azimuth_deg"] == [10.0, 350.0]
+    assert [row["azimuth_gap_deg"] for row in rows] == [20.0, 120.0]
+    assert [row["straddles"] for row in rows] == [True, False]
+
+
+def test_measured_t60_and_a_single_talker(make_set, write_estimates, rows_of):
+    scene_set = make_set([[10.0]], t60_measured_s=0.42)
+    (row,) = rows_of(scene_set, write_estimates(scene_set, suffix=".flac"))
+    assert (row["error"], row["t60_s"], row["azimuth_gap_deg"], row["straddles"]) == (None, 0.42, None, False)
+
+
+def test_rows_do_not_depend_on_the_number_of_workers(make_set, write_estimates, rows_of):
+    scene_set = make_set([[10.0, 350.0], [80.0, 200.0], [5.0, 6.0]], seconds=1.0)
+    estimates = write_estimates(scene_set)
+    (estimates / "scene1" / "talker1.wav").unlink()
+    alone = rows_of(scene_set, estimates)
+    assert rows_of(scene_set, estimates, jobs=2) == alone
+    assert [row["error"] is None for row in alone] == [True, False, True]
+
+
+def _shorten(path):
+    samples, rate = audio.read(path)
+    audio.write(path, samples[:, :-1], rate)
+
+
+def _resampled(path):
+    audio.write(path, audio.read(path)[0], 2 * RATE)
+
+
+def _stereo(path):
+    audio.write(path, np.repeat(audio.read(path)[0], 2, axis=0), RATE)
+
+
+def _not_finite(path):
+    samples, rate = audio.read(path)
+    import soundfile
+
+    soundfile.write(path, np.where(np.arange(samples.size) == 3, np.nan, samples[0]), rate, subtype="FLOAT")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda p: p.unlink(), "found talker1.wav, expected one file for each of 2 talkers"),
+        (lambda p: p.with_name("talker3.wav").write_bytes(p.read_bytes()), "talker3.wav, expected"),
+        (lambda p: p.with_suffix(".flac").write_bytes(p.read_bytes()), "talker2.flac, talker2.wav, expected"),
+        (lambda p: p.write_text("no audio"), "not readable as audio"),
+        (_shorten, "11999 samples at 8000 Hz, expected 1 x 12000"),
+        (_resampled, "at 16000 Hz"),
+        (_stereo, "2 channels"),
+        (_not_finite, "NaN"),
+    ],
+)
+def test_a_damaged_scene_says_why_and_leaves_the_others(make_set, write_estimates, rows_of, damage, reason):
+    scene_set = make_set([[10.0, 350.0], [80.0, 200.0]])
+    estimates = write_estimates(scene_set)
+    damage(estimates / "scene0" / "talker2.wav")
+    damaged, whole = rows_of(scene_set, estimates)
+    assert reason in damaged["error"]
+    assert all(damaged[field] is None for field in (*FIELDS, "permutation", "permutation_from"))
+    assert damaged["azimuth_deg"] == [10.0, 350.0]
+    assert whole["error"] is None and whole["si_sdr_db"] is not None
+
+
+@pytest.mark.parametrize(
+    ("azimuths", "reason"),
+    [
+        (None, "has no azimuth_deg"),
+        ([1.0], "1 azimuths estimated, expected 2"),
+        ([1.0, None], "expected a list of degrees"),
+        ([1.0, float("nan")], "expected a list of degrees"),
+        ([1.0, 10**400], "expected a list of degrees"),
+        ("north", "expected a list of degrees"),
+    ],
+)
+def test_bad_azimuths_say_why(make_set, write_estimates, rows_of, azimuths, reason):
+    scene_set = make_set([[10.0, 350.0], [80.0, 200.0]])
+    estimates = write_estimates(scene_set)
+    rows = read_jsonl(estimates / "doa.jsonl")
+    rows[0]["azimuth_deg"] = azimuths
+    write_jsonl(estimates / "doa.jsonl", rows)
+    damaged, whole = rows_of(scene_set, estimates)
+    assert reason in damaged["error"] and damaged["si_sdr_db"] is None
+    assert whole["error"] is None
+
+
+def test_a_scene_without_files_or_azimuths_says_so(make_set, write_estimates, rows_of):
+    scene_set = make_set([[10.0, 350.0], [80.0, 200.0]])
+    estimates = write_estimates(dataclasses.replace(scene_set, scenes=scene_set.scenes[:1]))
+    assert "found no talker files" in rows_of(scene_set, estimates)[1]["error"]
+    for path in estimates.glob("scene*/*"):
+        path.unlink()
+    rows = rows_of(scene_set, estimates)
+    assert rows[0]["error"] is None and "no azimuth_deg" in rows[1]["error"]
+
+
+def test_audio_or_azimuths_may_be_absent_as_a_whole(make_set, write_estimates, rows_of):
+    scene_set = make_set([[10.0, 350.0]])
+    estimates = write_estimates(scene_set, with_doa=False)
+    (row,) = rows_of(scene_set, estimates)
+    assert row["error"] is None and row["doa_error_deg"] is None and row["si_sdr_db"] is not None
+    for path in (estimates / "scene0").iterdir():
+        path.unlink()
+    with pytest.raises(MsdetError, match="holds neither"):
+        rows_of(scene_set, estimates)
+    write_jsonl(estimates / "doa.jsonl", [{"id": "scene0", "azimuth_deg": [351, 8]}])
+    (row,) = rows_of(scene_set, estimates)
+    assert (row["permutation_from"], row["doa_error_deg"]) == ("doa", [2.0, 1.0])
+    assert set(row["undefined"]) == set(SEPARATION_FIELDS)
+
+
+def test_unusable_folders_are_an_error(make_set, write_estimates, rows_of, tmp_path):
+    scene_set = make_set([[10.0, 350.0]])
+    with pytest.raises(MsdetError, match="no such folder"):
+        rows_of(scene_set, tmp_path / "nowhere")
+    estimates = write_estimates(scene_set)
+    with pytest.raises(MsdetError, match="jobs is 0"):
+        rows_of(scene_set, estimates, jobs=0)
+    row = {"id": "scene0", "azimuth_deg": [1.0, 2.0]}
+    for rows, reason in (([row, row], "line 2: scene 'scene0' was in an earlier line"), ([[1]], "line 1")):
+        write_jsonl(estimates / "doa.jsonl", rows)
+        with pytest.raises(MsdetError, match=reason):
+            rows_of(scene_set, estimates)
+
+
+def test_estimates_of_other_scenes_are_told(make_set, write_estimates, rows_of, caplog):
+    scene_set = make_set([[10.0, 350.0], [80.0, 200.0]])
+    estimates = write_estimates(scene_set)
+    (estimates / "figures").mkdir()
+    smaller = dataclasses.replace(scene_set, scenes=scene_set.scenes[1:])
+    assert unknown_scenes(scene_set, estimates) == []
+    assert unknown_scenes(smaller, estimates) == ["scene0"]
+    with caplog.at_level(logging.WARNING):
+        assert [row["id"] for row in rows_of(smaller, estimates)] == ["scene1"]
+    assert "1 scenes that are not in the set are left out (scene0)" in caplog.text
+
+
+def test_the_unprocessed_mixture_gains_nothing(make_set, tmp_path):
+    scene_set = make_set([[10.0, 350.0]])
+    (row,) = score_unprocessed(scene_set, tmp_path / "unprocessed.jsonl")
+    assert read_jsonl(tmp_path / "unprocessed.jsonl") == [row]
+    mixture, references = scene_set.mixture(scene_set.scenes[0])[1], scene_set.references(scene_set.scenes[0])
+    expected = [float(si_sdr(reference, mixture)) for reference in references]
+    assert row["si_sdr_db"] == pytest.approx(expected, abs=1e-4)
+    assert row["si_sdr_improvement_db"] == row["stoi_improvement"] == [0.0, 0.0]
+    assert row["permutation"] == [0, 1] and row["doa_error_deg"] is None
+
+
+def test_a_damaged_set_is_told_per_scene(make_set, tmp_path):
+    scene_set = make_set([[10.0, 350.0], [80.0, 200.0]])
+    (scene_set.root / "audio" / "scene0" / "talker1.wav").unlink()
+    rows = score_unprocessed(scene_set, tmp_path / "unprocessed.jsonl")
+    assert "no such file" in rows[0]["error"] and rows[1]["error"] is None
+
+
+@pytest.mark.parametrize(
+    ("azimuths", "expected"),
+    [
+        ([350.0, 10.0], True),
+        ([10.0, 350.0], True),
+        ([0.0, 350.0], False),  # an end of the arc is not inside
+        ([0.0, 10.0], False),
+        ([10.0, 170.0], False),
+        ([10.0, 190.0], False),  # opposite: neither arc is the shorter one
+        ([350.0, 20.0, 25.0], False),  # the closest pair is 20 and 25
+        ([350.0, 100.0, 3.0], True),
+        ([10.0], False),
+    ],
+)
+def test_straddling(azimuths, expected):
+    assert straddles_zero(np.array(azimuths)) is expected

@@ -1,0 +1,179 @@
+"""Separation metrics: hand-computed values, other implementations, degenerate signals, levels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from msdet.errors import MsdetError
+from msdet.evaluation.separation import (
+    RATIO_LIMIT_DB,
+    UndefinedMetricError,
+    best_permutation,
+    estoi,
+    pairwise_si_sdr,
+    sdr,
+    si_sdr,
+    stoi,
+)
+
+RATE = 8000
+
+
+def _sine(cycles: int, samples: int = 8000) -> np.ndarray:
+    return np.sin(2 * np.pi * cycles * np.arange(samples) / samples)
+
+
+def test_si_sdr_of_orthogonal_noise_is_the_energy_ratio():
+    reference, noise = _sine(100), _sine(333)
+    assert si_sdr(reference, -3.0 * (reference + 0.1 * noise)) == pytest.approx(20.0, abs=1e-9)
+    assert si_sdr(reference, reference + noise) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_si_sdr_keeps_the_mean():
+    # by hand: <e,s> = 4, target = (2, 2), residual = (1, -1); without the mean it would be infinite
+    assert si_sdr([1.0, 1.0], [3.0, 1.0]) == pytest.approx(10 * np.log10(4.0), abs=1e-12)
+
+
+def test_si_sdr_of_a_batch_is_that_of_its_signals(speech):
+    references, others = speech(2), speech(2, seed=5)
+    batch = si_sdr(references, references + others)
+    assert batch.shape == (2,)
+    assert batch[1] == si_sdr(references[1], references[1] + others[1])
+
+
+def test_perfect_and_orthogonal_estimates_are_limited(speech):
+    reference = speech(1)[0]
+    assert si_sdr(reference, 0.3 * reference) == RATIO_LIMIT_DB
+    assert sdr(reference, 0.3 * reference) == RATIO_LIMIT_DB
+    assert si_sdr([1.0, 0.0], [0.0, 1.0]) == -RATIO_LIMIT_DB
+
+
+def test_sdr_allows_a_short_filter_that_si_sdr_does_not(speech):
+    reference = speech(1)[0]
+    reference[-3:] = 0.0  # so that the filter's tail is inside
+    filtered = np.convolve(reference, [0.3, 0.0, 0.4, -0.8])[: reference.size]
+    assert sdr(reference, filtered) > 60.0
+    assert si_sdr(reference, filtered) < 20.0
+
+
+@pytest.mark.filterwarnings("ignore")  # the packages' own, at import and on deprecated names
+def test_metrics_agree_with_asteroid(speech):
+    get_metrics = pytest.importorskip("asteroid.metrics").get_metrics
+    for seed in (0, 1):
+        references = speech(2, seed=seed)
+        mixture = references.sum(0, keepdims=True)
+        noise = np.random.default_rng(seed).standard_normal(references.shape)
+        noise -= noise.mean(-1, keepdims=True)
+        estimates = references + 0.2 * references[::-1] + 0.02 * noise
+        theirs = get_metrics(
+            mixture,
+            references,
+            estimates,
+            sample_rate=RATE,
+            metrics_list=["si_sdr", "sdr", "stoi"],
+            average=False,
+        )
+        mixtures = np.broadcast_to(mixture, references.shape)
+        np.testing.assert_allclose(si_sdr(references, estimates), theirs["si_sdr"], atol=0.01)
+        np.testing.assert_allclose(sdr(references, estimates), theirs["sdr"], atol=0.01)
+        np.testing.assert_allclose(sdr(references, mixtures), theirs["input_sdr"].ravel(), atol=0.01)
+        ours = [stoi(r, e, RATE) for r, e in zip(references, estimates, strict=True)]
+        np.testing.assert_allclose(ours, theirs["stoi"], atol=1e-4)
+
+
+def test_estoi_is_below_stoi_deterministic_and_leaves_the_global_generator_alone(speech):
+    reference = speech(1)[0]
+    estimate = reference + 0.1 * np.random.default_rng(0).standard_normal(reference.size)
+    np.random.seed(3)
+    expected_draw = np.random.random()
+    np.random.seed(3)
+    first = estoi(reference, estimate, RATE)
+    assert np.random.random() == expected_draw
+    assert first == estoi(reference, estimate, RATE)
+    assert 0.0 < first < stoi(reference, estimate, RATE) < 1.0
+
+
+@pytest.mark.parametrize("level_db", [-60.0, 0.0, 6.0])
+def test_metrics_do_not_depend_on_levels(speech, level_db):
+    reference, other = speech(2) * 0.2
+    estimate = reference + 0.3 * other
+    gain = 10 ** ((level_db + 20) / 20)
+    for metric in (si_sdr, sdr, lambda r, e: stoi(r, e, RATE), lambda r, e: estoi(r, e, RATE)):
+        expected = float(metric(reference, estimate))
+        assert float(metric(gain * reference, estimate)) == pytest.approx(expected, abs=1e-6)
+        assert float(metric(gain * reference, gain * estimate)) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("samples", [0, 1, 300, 600, 4000])
+@pytest.mark.parametrize("rate", [8000, 16000])
+def test_degenerate_signals_give_a_finite_value_or_a_reason(samples, rate):
+    rng = np.random.default_rng(0)
+    ramp = np.arange(samples)
+    signals = {
+        "zero": np.zeros(samples),
+        "constant": np.ones(samples),
+        "first": (ramp == 0).astype(float),
+        "last": (ramp == samples - 1).astype(float),
+        "noise": rng.standard_normal(samples),
+        "nan": np.full(samples, np.nan),
+        "infinite": np.where(ramp == 0, np.inf, 1.0),
+        "tiny": np.full(samples, 5e-324),
+        "huge": np.full(samples, 1e308),
+    }
+    for reference in signals.values():
+        for estimate in signals.values():
+            for metric in (si_sdr, sdr, lambda r, e: stoi(r, e, rate), lambda r, e: estoi(r, e, rate)):
+                try:
+                    assert np.isfinite(metric(reference, estimate))
+                except UndefinedMetricError as error:
+                    assert str(error)
+
+
+@pytest.mark.parametrize(
+    ("reference", "estimate", "reason"),
+    [
+        (np.zeros(8000), _sine(50), "reference is silent"),
+        (_sine(50), np.zeros(8000), "estimate is silent"),
+        (_sine(50), np.full(8000, np.nan), "estimate holds NaN"),
+    ],
+)
+def test_undefined_metrics_say_why(reference, estimate, reason):
+    for metric in (si_sdr, sdr, lambda r, e: stoi(r, e, RATE)):
+        with pytest.raises(UndefinedMetricError, match=reason):
+            metric(reference, estimate)
+
+
+def test_too_short_signals_say_so():
+    with pytest.raises(UndefinedMetricError, match="STOI"):
+        stoi(_sine(50, 1000), _sine(50, 1000), RATE)
+    burst = np.zeros(16000)
+    burst[-400:] = 1.0
+    with pytest.raises(UndefinedMetricError, match="STOI"):
+        stoi(burst, burst, RATE)
+    with pytest.raises(UndefinedMetricError, match="512 taps"):
+        sdr(_sine(5, 511), _sine(5, 511))
+
+
+def test_other_shapes_are_an_error_of_the_caller():
+    with pytest.raises(MsdetError, match="shapes"):
+        si_sdr(np.ones(3), np.ones(4))
+
+
+def test_pairwise_marks_undefined_pairs(speech):
+    references = speech(2)
+    estimates = np.stack([references[1], np.zeros_like(references[0]), references[0] + references[1]])
+    matrix = pairwise_si_sdr(references, estimates)
+    assert matrix.shape == (2, 3)
+    assert np.isnan(matrix[:, 1]).all() and np.isfinite(matrix[:, [0, 2]]).all()
+    assert matrix[0, 2] == si_sdr(references[0], estimates[2])
+
+
+def test_best_permutation_maximises_the_sum():
+    assert best_permutation([[10.0, 9.0], [8.0, 1.0]]).tolist() == [1, 0]  # 17 against 11
+    assert best_permutation([[0.0, 5.0, 1.0], [0.0, 9.0, 2.0]]).tolist() == [2, 1]
+    nan = np.nan
+    assert best_permutation([[nan, -90.0], [nan, -80.0]]).tolist() == [0, 1]  # -80 is kept
+    assert best_permutation(np.full((2, 2), nan)).tolist() == [0, 1]
+    with pytest.raises(MsdetError, match="cannot assign"):
+        best_permutation([[1.0], [2.0]])

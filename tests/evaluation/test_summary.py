@@ -1,0 +1,204 @@
+"""Summaries: hand-computed means, which scenes are compared, the bootstrap, and the tables."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from msdet.errors import MsdetError
+from msdet.evaluation.summary import (
+    METRICS,
+    paired_difference,
+    print_summary,
+    summarise,
+    to_json,
+    to_markdown,
+)
+
+SEPARATION = ("si_sdr_db", "si_sdr_improvement_db", "sdr_db", "stoi")
+
+
+def make_row(n, db=0.0, doa=(1.0, 1.0), **changes):
+    """A row of scene n whose two talkers have the SI-SDR db - 1 and db + 1."""
+    row = {
+        "id": f"scene{n}",
+        "error": None,
+        "azimuth_deg": [0.0, 30.0],
+        "azimuth_gap_deg": 30.0,
+        "t60_s": 0.3,
+        "straddles": False,
+        "permutation_from": "si_sdr",
+        "doa_error_deg": None if doa is None else list(doa),
+        "undefined": {} if doa is not None else {"doa_error_deg": "no DoA estimates"},
+    }
+    return row | {field: [db - 1.0, db + 1.0] for field in SEPARATION} | changes
+
+
+def failed(n, reason="estimate is silent"):
+    undefined = dict.fromkeys(SEPARATION, reason)
+    return make_row(n, undefined=undefined) | {field: [1.0, None] for field in SEPARATION}
+
+
+def test_means_over_talkers_then_scenes():
+    rows = [make_row(0, 2.0, (0.0, 8.0)), make_row(1, 5.0, (4.0, 12.0, 6.0, 30.0)), make_row(2, 11.0, (5.0,))]
+    scores = summarise({"a": rows}).scores["a"]
+    value = {key: score.interval.value for key, score in scores.items()}
+    assert value["si_sdr_db"] == pytest.approx(6.0)
+    assert value["doa_mae_deg"] == pytest.approx((4.0 + 13.0 + 5.0) / 3)
+    assert value["doa_median_deg"] == 6.0  # of 0, 4, 5, 6, 8, 12, 30
+    assert value["accuracy_5deg"] == pytest.approx((0.5 + 0.25 + 1.0) / 3)
+    assert value["accuracy_10deg"] == pytest.approx((1.0 + 0.5 + 1.0) / 3)
+    assert all(score.interval.n == score.scored == 3 and score.not_scored == 0 for score in scores.values())
+
+
+def test_only_scenes_that_every_system_scores_are_compared():
+    a = [make_row(0, 1.0), make_row(1, 2.0), failed(2)]
+    b = [failed(0, "reference is silent"), make_row(2, 50.0), make_row(1, 4.0)]
+    summary = summarise({"a": a, "b": b})
+    assert summary.compared["si_sdr_db"] == 1 and summary.compared["doa_mae_deg"] == 3
+    assert summary.scores["a"]["si_sdr_db"].interval == (2.0, None, None, 1)
+    assert summary.scores["b"]["si_sdr_db"].interval == (4.0, None, None, 1)
+    score = summary.scores["b"]["si_sdr_db"]
+    assert (score.scored, score.not_scored, score.reasons) == (2, 1, {"reference is silent": 1})
+
+
+def test_a_system_without_a_metric_does_not_empty_it():
+    a = [make_row(n, n) for n in range(4)]
+    unprocessed = [make_row(n, n, None) for n in range(4)]
+    summary = summarise({"unprocessed": unprocessed, "a": a})
+    assert summary.compared["doa_mae_deg"] == 4
+    score = summary.scores["unprocessed"]["doa_mae_deg"]
+    assert (score.interval, score.not_scored, score.reasons) == (None, 4, {"no DoA estimates": 4})
+
+
+def test_equal_errors_count_together():
+    null = dict.fromkeys((*SEPARATION, "doa_error_deg"))
+    rows = [make_row(n, error=f"est/scene{n}: found no talker files") | null for n in range(3)]
+    score = summarise({"a": [*rows, make_row(3)]}).scores["a"]["stoi"]
+    assert score.reasons == {"est/SCENE: found no talker files": 3}
+
+
+def test_systems_on_other_scenes_are_refused():
+    rows = [make_row(0), make_row(1)]
+    with pytest.raises(MsdetError, match="same scenes"):
+        summarise({"a": rows, "b": rows[:1]})
+    with pytest.raises(MsdetError, match="same scenes"):
+        summarise({"a": rows, "b": [rows[0], make_row(1, azimuth_deg=[1.0, 2.0])]})
+    with pytest.raises(MsdetError, match="twice"):
+        summarise({"a": [rows[0], rows[0]]})
+    for nothing in ({}, {"a": []}):
+        with pytest.raises(MsdetError, match="nothing to summarise"):
+            summarise(nothing)
+
+
+def test_intervals_are_deterministic_and_those_of_a_plain_bootstrap():
+    rng = np.random.default_rng(1)
+    scenes = 60
+    doa = rng.exponential(5.0, (scenes, 2))
+    rows = [make_row(n, v, doa[n]) for n, v in enumerate(rng.normal(10.0, 3.0, scenes))]
+    first = summarise({"a": rows}, seed=3)
+    assert first == summarise({"a": rows}, seed=3)
+    assert first != summarise({"a": rows}, seed=4)
+    drawn = np.random.default_rng(9).integers(scenes, size=(2000, scenes))
+    si_sdr_db = np.array([np.mean(row["si_sdr_db"]) for row in rows])
+    plain = {
+        "si_sdr_db": si_sdr_db[drawn].mean(1),
+        "doa_median_deg": np.median(doa[drawn].reshape(2000, -1), axis=1),
+        "accuracy_5deg": (doa <= 5.0).mean(1)[drawn].mean(1),
+    }
+    for key, resampled in plain.items():
+        interval = first.scores["a"][key].interval
+        assert interval.low <= interval.value <= interval.high
+        expected = np.quantile(resampled, [0.025, 0.975])
+        np.testing.assert_allclose([interval.low, interval.high], expected, atol=0.15 * np.ptp(expected))
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(100):
+        rows = [make_row(n, v) for n, v in enumerate(rng.normal(0.0, 1.0, 40))]
+        interval = paired_difference(rows, [make_row(n) for n in range(40)], "si_sdr_db")
+        covered.append(interval.low <= 0.0 <= interval.high)
+    assert 0.87 <= np.mean(covered) <= 1.0
+
+
+def test_paired_difference_is_narrow_where_systems_move_together():
+    rng = np.random.default_rng(0)
+    level = rng.normal(0.0, 10.0, 50)
+    a = [make_row(n, v + 1.0 + 0.1 * rng.standard_normal()) for n, v in enumerate(level)]
+    b = [make_row(n, v) for n, v in enumerate(level)]
+    value, low, high, n = paired_difference(a, [*b[:49], failed(49)], "si_sdr_db")
+    assert n == 49 and 0.9 < low < value < high < 1.1
+    assert paired_difference(b, b, "doa_median_deg") == (0.0, 0.0, 0.0, 50)
+    with pytest.raises(MsdetError, match="did you mean 'si_sdr_db'"):
+        paired_difference(a, b, "si_sdr")
+    with pytest.raises(MsdetError, match="no scene"):
+        paired_difference([failed(0)], [make_row(0)], "stoi")
+
+
+def test_breakdowns_put_edges_in_the_upper_bin():
+    gaps = [10.0, 15.0, 20.0, 45.0, 90.0, None]
+    rows = [
+        make_row(n, n, azimuth_gap_deg=gap, t60_s=0.25 + 0.05 * n, straddles=n < 2)
+        for n, gap in enumerate(gaps)
+    ]
+    breakdowns = summarise({"a": rows}).breakdowns
+    counts = {
+        name: [found["a"]["si_sdr_db"].n if found["a"] else 0 for found in bins.values()]
+        for name, bins in breakdowns.items()
+    }
+    assert counts == {
+        "Azimuth gap": [1, 2, 1, 1, 3],
+        "T60": [1, 2, 3],
+        "Closest talkers straddle 0 deg": [2, 4],
+    }
+    assert breakdowns["Azimuth gap"]["15 to 45 deg"]["a"]["si_sdr_db"].value == 1.5
+
+
+@pytest.fixture
+def summary():
+    rng = np.random.default_rng(0)
+    n = 30
+    return summarise(
+        {
+            "[unprocessed|mixture]": [make_row(i, rng.normal(-3.0, 9.0), None) for i in range(n)],
+            "separator": [failed(0), *(make_row(i, rng.normal(12.0, 9.0), (2.0, 9.0)) for i in range(1, n))],
+            "localiser": [make_row(i, permutation_from="doa") | dict.fromkeys(SEPARATION) for i in range(n)],
+        }
+    )
+
+
+def test_json_has_no_nan_and_all_metrics(summary):
+    value = json.loads(json.dumps(to_json(summary), allow_nan=False))
+    assert set(value["systems"]["separator"]) == set(METRICS)
+    cell = value["systems"]["separator"]["stoi"]
+    assert cell["n"] == cell["scored"] == 29 and cell["reasons"] == {"estimate is silent": 1}
+    assert cell["low"] < cell["value"] < cell["high"]
+    assert value["systems"]["separator"]["accuracy_5deg"]["value"] == pytest.approx(0.5 + 0.5 / 30)
+    assert value["breakdowns"]["T60"]["0.3 to 0.4 s"]["localiser"]["doa_mae_deg"]["n"] == 30
+    assert value["breakdowns"]["T60"]["< 0.3 s"]["localiser"] == {}
+
+
+def test_markdown_is_aligned_and_says_what_was_not_scored(summary):
+    text = to_markdown(summary)
+    first = text.split("\n\n")[1].splitlines()
+    assert len({len(line) for line in first}) == 1 and len(first) == 5
+    assert "SI-SDR (dB), n = 29" in first[0] and "[unprocessed\\|mixture]" in first[2]
+    assert "51.7 [50.0, 55.0] | 100.0 [100.0, 100.0]" in " ".join(text.split()).replace("| 51.7", "51.7")
+    assert "separator: SI-SDR, SI-SDR gain, SDR, STOI not scored in 1 of 30 scenes" in text
+    assert "localiser: without audio" in text
+
+
+def test_printed_tables_fit_110_columns(summary):
+    stream = io.StringIO()
+    print_summary(summary, Console(file=stream, width=110))
+    text = stream.getvalue()
+    assert max(map(len, text.splitlines())) <= 110
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    for expected in ("[unprocessed|mixture]", "n = 29", "SI-SDR gain (dB)", "within 10 deg (%)", ">= 20 deg"):
+        assert expected in text
