@@ -90,9 +90,7 @@ class MicrophoneArray:
         except (TypeError, ValueError) as error:
             raise MsdetError(f"{origin}: positions_m must be a list of [x, y, z] in metres") from error
         if positions.ndim != 2 or positions.shape[1] != 3:
-            raise MsdetError(
-                f"{origin}: positions_m has shape {positions.shape}, expected (microphones, 3)"
-            )
+            raise MsdetError(f"{origin}: positions_m has shape {positions.shape}, expected (microphones, 3)")
         reference = value.get("reference", 0)
         if not isinstance(reference, int):
             raise MsdetError(f"{origin}: reference is {reference!r}, expected a channel index")

@@ -12,10 +12,12 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from msdet import __version__
-from msdet.errors import MsdetError, did_you_mean
+from msdet.errors import MsdetError, UnknownNameError, did_you_mean
 
 COMMANDS = {
     "simulate": "make a data set of multichannel mixtures from a speech corpus",
@@ -67,22 +69,46 @@ def parse_options(function: Callable[..., Any], argv: Sequence[str], program: st
     Raises:
         MsdetError: an option that does not exist (with the nearest that does) or has a wrong value.
     """
-    from jsonargparse import ActionConfigFile, ArgumentParser
+    from jsonargparse import ArgumentParser
+    from jsonargparse._actions import ActionConfigFile
 
     summary = inspect.getdoc(function) or ""
     parser = ArgumentParser(
         prog=program, description=summary.split("\n")[0], exit_on_error=False, allow_abbrev=False
     )
-    parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the options below")
+    parser.add_argument(
+        "--config",
+        action=ActionConfigFile,
+        help="YAML file with any of these options, or a shipped one's name",
+    )
     parser.add_function_arguments(function, as_group=False)
+    arguments = _with_packaged_configs(argv)
     known = [option.removeprefix("--") for option in _options(parser)]
     try:
-        parsed = parser.parse_args(list(argv))
+        parsed = parser.parse_args(arguments)
         values = dict(parser.instantiate_classes(parsed))
     except argparse.ArgumentError as error:
         raise MsdetError(_one_line(str(error), known)) from error
     values.pop("config", None)
     return {name: value for name, value in values.items() if name in inspect.signature(function).parameters}
+
+
+def _with_packaged_configs(argv: Sequence[str]) -> list[str]:
+    """Arguments in which ``--config NAME`` of a shipped configuration is the path of its file.
+
+    Raises:
+        UnknownNameError: neither a file nor a shipped configuration.
+    """
+    folder = resources.files("msdet") / "configs"
+    shipped = sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
+    arguments = [part for a in argv for part in (a.split("=", 1) if a.startswith("--config=") else [a])]
+    for place, argument in enumerate(arguments[1:], start=1):
+        if arguments[place - 1] != "--config" or Path(argument).is_file():
+            continue
+        if argument not in shipped:
+            raise UnknownNameError("configuration", argument, shipped)
+        arguments[place] = str(folder / f"{argument}.yaml")
+    return arguments
 
 
 def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
@@ -91,7 +117,7 @@ def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def _one_line(message: str, known: list[str]) -> str:
-    """jsonargparse's message as one line, the nearest option added where one does not exist."""
+    """Jsonargparse's message as one line, the nearest option added where one does not exist."""
     text = " ".join(message.split())
     found = re.search(
         r"[Uu]nrecognized arguments: --?([\w.-]+)|Group '([\w.]+)' does not accept option '([\w.-]+)'", text

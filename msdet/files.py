@@ -33,7 +33,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o644)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise MsdetError(f"{path}: cannot be written ({error.strerror})") from error
     finally:

@@ -158,8 +158,8 @@ def steered_beam_weights(posterior: Tensor, steering: Tensor, coherence: Tensor)
     """Weights ``(batch, talker, freq, mic)`` of beams steered by DoA posteriors, a soft null on the others.
 
     Talker s is looked for along d_s = Σ_k p_s(k) d_k and disturbed by diffuse noise and the other talkers,
-    C_s = Γ + εI + Σ_{s'≠s} α Σ_k p_s'(k) d_k d_k^H; the weights are C_s⁻¹ d_s / (d_s^H C_s⁻¹ d_s) (MVDR). α is one
-    minus the overlap (Bhattacharyya) of the two posteriors, so that a talker never nulls itself.
+    C_s = Γ + εI + Σ_{s'≠s} α Σ_k p_s'(k) d_k d_k^H; the weights are C_s⁻¹ d_s / (d_s^H C_s⁻¹ d_s) (MVDR).
+    α is one minus the overlap (Bhattacharyya) of the two posteriors, so that a talker never nulls itself.
 
     Args:
         posterior: ``(batch, talker, direction)``, sums to one.
@@ -180,7 +180,8 @@ def steered_beam_weights(posterior: Tensor, steering: Tensor, coherence: Tensor)
     disturbance = (coherence + loading).to(own.dtype) + others
     numerator = torch.linalg.solve(disturbance, look[..., None])[..., 0]
     gain = (look.conj() * numerator).sum(-1, keepdim=True).real
-    return numerator / gain.clamp_min(1e-6)
+    weights: Tensor = numerator / gain.clamp_min(1e-6)
+    return weights
 
 
 def apply_beam(weights: Tensor, spectrum: Tensor) -> Tensor:
@@ -206,7 +207,9 @@ def wiener_filter(spectrum: Tensor, desired: Tensor, taps: int, loading: float =
         taps: this frame and ``taps - 1`` before.
         loading: of the diagonal, relative to its mean.
     """
-    stacked = torch.cat([torch.nn.functional.pad(spectrum, (k, 0))[..., : spectrum.shape[-1]] for k in range(taps)], 1)
+    stacked = torch.cat(
+        [torch.nn.functional.pad(spectrum, (k, 0))[..., : spectrum.shape[-1]] for k in range(taps)], 1
+    )
     x = stacked.permute(0, 2, 1, 3)
     y = desired.permute(0, 2, 1, 3)
     level = x.real.square().mean(2) + x.imag.square().mean(2)
@@ -217,4 +220,5 @@ def wiener_filter(spectrum: Tensor, desired: Tensor, taps: int, loading: float =
     power = covariance.diagonal(dim1=-2, dim2=-1).real.mean(-1)
     eye = torch.eye(covariance.shape[-1], device=x.device)
     filters = torch.linalg.solve(covariance + (loading * power + 1e-8)[..., None, None] * eye, cross)
-    return (filters.mH @ x).permute(0, 2, 1, 3)
+    filtered: Tensor = (filters.mH @ x).permute(0, 2, 1, 3)
+    return filtered

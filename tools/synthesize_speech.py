@@ -1,4 +1,4 @@
-"""Make a corpus of synthetic talkers with eSpeak NG: speech to simulate with when no recordings are at hand."""
+"""Make a corpus of synthetic talkers with eSpeak NG, to simulate with when no recordings are at hand."""
 
 from __future__ import annotations
 

@@ -32,7 +32,5 @@ def simulate(
         jobs: worker processes; 0 for one a core.
     """
     with progress_bar(f"simulate {split}") as progress:
-        made = simulate_set(
-            out, speech, corpus, split, scenes, count, seed, jobs or usable_cores(), progress
-        )
+        made = simulate_set(out, speech, corpus, split, scenes, count, seed, jobs or usable_cores(), progress)
     print(f"{out}: {len(made.scenes)} scenes, {made.array.microphones} microphones at {made.sample_rate} Hz")

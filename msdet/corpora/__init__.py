@@ -50,9 +50,7 @@ class Corpus:
             if utterance.split == split:
                 table[utterance.speaker].append(utterance)
         if len(table) < 2:
-            raise MsdetError(
-                f"{self.root}: split '{split}' has {len(table)} talker(s), expected at least 2"
-            )
+            raise MsdetError(f"{self.root}: split '{split}' has {len(table)} talker(s), expected at least 2")
         return dict(table)
 
 

@@ -28,7 +28,8 @@ CACHE_SAMPLES = 150_000_000
 class Example(TypedDict):
     """One mixture and its labels; a batch has one more axis in front.
 
-    ``mixture (mic, time)``, ``references (talker, time)``, ``azimuth_deg (talker,)``, ``distance_m (talker,)``.
+    ``mixture (mic, time)``, ``references (talker, time)``, ``azimuth_deg (talker,)`` and
+    ``distance_m (talker,)``.
     """
 
     mixture: Tensor
@@ -121,7 +122,10 @@ class MixingDataset(Dataset[Example]):
             positions = rng.choice(self.bank.positions, self.distribution.talkers, replace=False)
             azimuths = room.azimuths_deg[positions]
             gaps = angular_distance_deg(azimuths[:, None], azimuths[None])
-            if gaps[np.triu_indices(len(azimuths), 1)].min(initial=360.0) >= self.distribution.minimum_gap_deg:
+            if (
+                gaps[np.triu_indices(len(azimuths), 1)].min(initial=360.0)
+                >= self.distribution.minimum_gap_deg
+            ):
                 return room.select(positions)
         raise MsdetError(
             f"{self.bank.root}: no positions with minimum_gap_deg {self.distribution.minimum_gap_deg}"

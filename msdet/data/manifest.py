@@ -14,6 +14,7 @@ from msdet.errors import MsdetError
 from msdet.files import read_json, read_jsonl, resolve_inside
 from msdet.simulation.scene import SCHEMA_VERSION, Scene, mixture_path, reference_path
 
+
 @dataclass(frozen=True)
 class SceneSet:
     """A rendered data set.
@@ -45,9 +46,7 @@ class SceneSet:
         header = read_json(root / "dataset.json")
         if not isinstance(header, dict) or header.get("schema") != SCHEMA_VERSION:
             found = header.get("schema") if isinstance(header, dict) else header
-            raise MsdetError(
-                f"{root}/dataset.json: schema is {found!r}, this msdet reads {SCHEMA_VERSION}"
-            )
+            raise MsdetError(f"{root}/dataset.json: schema is {found!r}, this msdet reads {SCHEMA_VERSION}")
         for key in ("sample_rate", "array", "hash"):
             if key not in header:
                 raise MsdetError(f"{root}/dataset.json: key '{key}' is missing")

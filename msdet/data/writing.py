@@ -71,7 +71,9 @@ def simulate(
     split_seed = scene_seed(seed, split)
     ids = [f"{split}-{n:06d}" for n in range(scenes)]
     drawn = [sample_scene(scene_id, distribution, talkers, split_seed) for scene_id in ids]
-    todo = [Job(_write_scene, (out, scene, array, speech)) for scene in drawn if not _row(out, scene.id).exists()]
+    todo = [
+        Job(_write_scene, (out, scene, array, speech)) for scene in drawn if not _row(out, scene.id).exists()
+    ]
     run_jobs(todo, jobs, progress, done=scenes - len(todo))
     rendered = tuple(Scene.from_dict(read_json(_row(out, i)), str(_row(out, i))) for i in ids)
     write_jsonl(out / "scenes.jsonl", [scene.to_dict() for scene in rendered])

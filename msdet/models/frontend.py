@@ -48,13 +48,15 @@ class Stft(nn.Module):
         spectrum = torch.stft(
             flat, self.length, self.hop, window=self.window, pad_mode="constant", return_complex=True
         )
-        return spectrum.unflatten(0, waveform.shape[:2])
+        unflat: Tensor = spectrum.unflatten(0, waveform.shape[:2])
+        return unflat
 
     def inverse(self, spectrum: Tensor, samples: int) -> Tensor:
         """Complex ``(batch, channel, freq, frame)`` back to ``(batch, channel, samples)``."""
         flat = spectrum.flatten(0, 1)
         waveform = torch.istft(flat, self.length, self.hop, window=self.window, length=samples)
-        return waveform.unflatten(0, spectrum.shape[:2])
+        unflat: Tensor = waveform.unflatten(0, spectrum.shape[:2])
+        return unflat
 
 
 class ArrayGeometry(nn.Module):
@@ -142,7 +144,13 @@ class Steered(nn.Module):
             response_there = torch.einsum("bsk,bkft->bsft", posterior[..., ::2] * 2.0, response)
             level = torch.log1p(spectrum[:, self.geometry.reference].abs())[:, None]
             features = torch.cat(
-                [response, level, response_there, *beam_features(beams, spectrum[:, self.geometry.reference])], 1
+                [
+                    response,
+                    level,
+                    response_there,
+                    *beam_features(beams, spectrum[:, self.geometry.reference]),
+                ],
+                1,
             )
         return Observation(spectrum, features.permute(0, 2, 3, 1), seed_logits)
 
@@ -150,8 +158,8 @@ class Steered(nn.Module):
 def beam_features(beams: Tensor, reference: Tensor) -> list[Tensor]:
     """Beams ``(batch, talker, freq, frame)`` seen from the reference microphone: level, real, imaginary.
 
-    Each is ``(batch, talker, freq, frame)``; the ratio to the reference ``(batch, freq, frame)`` is squashed to
-    stay below 1, the level is that of the beam itself.
+    Each is ``(batch, talker, freq, frame)``; the ratio to the reference ``(batch, freq, frame)`` is squashed
+    to stay below 1, the level is that of the beam itself.
     """
     level = reference.abs()[:, None].clamp_min(1e-8)
     relative = beams * (reference.conj()[:, None] / level.square())

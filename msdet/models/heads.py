@@ -83,7 +83,8 @@ class SteeredDoa(nn.Module):
         z = (z - z.mean(-1, keepdim=True)) / z.std(-1, keepdim=True).clamp_min(1e-6)
         seed = z.new_zeros(z.shape) if observation.seed_logits is None else observation.seed_logits
         both = torch.stack([z, seed.exp()], dim=2).flatten(0, 1)
-        return self.trust * seed + self.sharpness * z + self.sharpen(both).view_as(z)
+        logits: Tensor = self.trust * seed + self.sharpness * z + self.sharpen(both).view_as(z)
+        return logits
 
 
 class ReferenceMask(nn.Module):
@@ -167,7 +168,8 @@ class _BeamMasks(nn.Module):
     def forward(self, features: Tensor, beams: Tensor, signals: list[Tensor]) -> Tensor:
         """Refined beams ``(batch, talker, freq, frame)``."""
         masks = as_complex(self.mask(features)).unflatten(1, self.shape)
-        return beams + (masks * torch.cat(signals, dim=1)[:, None]).sum(2)
+        refined: Tensor = beams + (masks * torch.cat(signals, dim=1)[:, None]).sum(2)
+        return refined
 
 
 def as_complex(features: Tensor) -> Tensor:

@@ -23,8 +23,8 @@ class JointOutput(NamedTuple):
 
     Attributes:
         waveforms: each talker at the reference microphone, ``(batch, talker, time)``.
-        spectra: estimates of the spectra at unit mixture level, each complex ``(batch, talker, freq, frame)``, the
-            last one final.
+        spectra: estimates at unit mixture level, each complex ``(batch, talker, freq, frame)``, the last one
+            final.
         doa_logits: ``(batch, talker, class)``.
         level: RMS ``(batch, 1, 1)`` of the mixture at the reference microphone.
         features: the encoder's, ``(batch, freq, frame, feature)``.
@@ -65,7 +65,9 @@ class JointModel(nn.Module):
             microphones=array.microphones,
             talkers=config.talkers,
         )
-        encoder = build_encoder(config.encoder, config.encoder_options, self.front_end.features_out)
+        width = self.front_end.features_out
+        assert isinstance(width, int)
+        encoder = build_encoder(config.encoder, config.encoder_options, width)
         if not isinstance(encoder, nn.Module):
             raise MsdetError(f"encoder '{config.encoder}' is not a torch.nn.Module")
         self.encoder: nn.Module = encoder

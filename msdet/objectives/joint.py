@@ -66,9 +66,7 @@ class Objective:
             doa_logits: ``(batch, slot, class)``.
             labels: where the talkers are.
         """
-        assignment = self.rule(
-            labels, lambda: self.loss(estimates[-1][:, :, None], references[:, None, :])
-        )
+        assignment = self.rule(labels, lambda: self.loss(estimates[-1][:, :, None], references[:, None, :]))
         wanted = references.gather(1, assignment[:, :, None, None].expand_as(references))
         separation = torch.stack([self.loss(e, wanted).mean() for e in estimates]).mean()
         doa = doa_cross_entropy(doa_logits, labels.azimuth_deg.gather(1, assignment)).mean()

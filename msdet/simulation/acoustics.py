@@ -214,5 +214,5 @@ def _discard_late_images(room: object, microphones_m: Array, longest_m: float) -
 
 def arrival_samples(source_m: Array, microphones_m: Array, sample_rate: int, speed_of_sound: float) -> Array:
     """Arrival time ``(mic,)`` of the direct path in samples, from geometry alone."""
-    return np.linalg.norm(microphones_m - source_m, axis=-1) / speed_of_sound * sample_rate
-
+    distance: Array = np.linalg.norm(microphones_m - source_m, axis=-1)
+    return distance / speed_of_sound * sample_rate

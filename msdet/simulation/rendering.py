@@ -67,9 +67,9 @@ def mix(
     samples = speech.shape[-1]
     speech = low_cut(speech, sample_rate)
     images = fftconvolve(speech[:, None], response.rirs, axes=-1)[..., :samples]
-    references = fftconvolve(
-        speech, response.target(target, reference_microphone, sample_rate), axes=-1
-    )[:, :samples]
+    references = fftconvolve(speech, response.target(target, reference_microphone, sample_rate), axes=-1)[
+        :, :samples
+    ]
     rms = np.sqrt(np.mean(images[:, reference_microphone] ** 2, axis=-1, dtype=np.float64))
     if not (rms > 1e-8).all():
         raise MsdetError(f"talker {int(np.argmin(rms)) + 1} is silent")
@@ -78,9 +78,7 @@ def mix(
     references = references * gains[:, None]
     clean = images.sum(axis=0)
     clean_rms = np.sqrt(np.mean(clean[reference_microphone] ** 2, dtype=np.float64))
-    noise = rng.standard_normal(clean.shape, dtype=np.float32) * np.float32(
-        clean_rms * 10 ** (-snr_db / 20)
-    )
+    noise = rng.standard_normal(clean.shape, dtype=np.float32) * np.float32(clean_rms * 10 ** (-snr_db / 20))
     mixture = clean + noise
     peak = max(float(np.abs(mixture).max()), float(np.abs(references).max()))
     scale = np.float32(min(MIXTURE_RMS / clean_rms, PEAK / peak))

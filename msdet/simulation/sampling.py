@@ -121,17 +121,21 @@ class RoomGeometry:
     @property
     def distances_m(self) -> Array:
         """Distance ``(position,)`` of each position to the array's centre."""
-        return np.linalg.norm(self._in_array_frame(), axis=-1)
+        distances: Array = np.linalg.norm(self._in_array_frame(), axis=-1)
+        return distances
 
     def microphones_m(self, positions: Array) -> Array:
         """Room coordinates ``(mic, 3)`` of microphones given in the array's frame."""
-        return positions @ rotation_matrix(self.rotation_deg).T + np.asarray(self.centre_m)
+        placed: Array = positions @ rotation_matrix(self.rotation_deg).T + np.asarray(self.centre_m)
+        return placed
 
     def _in_array_frame(self) -> Array:
         return to_array_frame(np.array(self.positions_m), self.centre_m, self.rotation_deg)
 
 
-def sample_geometry(distribution: SceneDistribution, positions: int, rng: np.random.Generator) -> RoomGeometry:
+def sample_geometry(
+    distribution: SceneDistribution, positions: int, rng: np.random.Generator
+) -> RoomGeometry:
     """Draw a room, the array in it and `positions` talker positions, each within the room.
 
     Raises:

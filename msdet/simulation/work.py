@@ -94,7 +94,12 @@ def finish_folder(out: Path, settings: dict[str, Any], header: str, content: dic
     """Write the header that marks the folder finished."""
     write_json(
         out / header,
-        {**content, "generator": f"msdet {__version__}", "hash": settings_hash(settings), "settings": settings},
+        {
+            **content,
+            "generator": f"msdet {__version__}",
+            "hash": settings_hash(settings),
+            "settings": settings,
+        },
     )
     (out / IN_PROGRESS).unlink(missing_ok=True)
 

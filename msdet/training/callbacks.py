@@ -80,7 +80,8 @@ class ReportLine(Callback):
         left = minutes * max(self.steps - step, 0) / max(step - self.first_step, 1)
         skipped = f"  {m['train/skipped_steps']:.0f} skipped" if m.get("train/skipped_steps") else ""
         self.report(
-            f"step {step:>6}/{self.steps}  loss {m.get('train/loss', float('nan')):.3f}  dev {m['dev/loss']:.3f}"
+            f"step {step:>6}/{self.steps}"
+            f"  loss {m.get('train/loss', float('nan')):.3f}  dev {m['dev/loss']:.3f}"
             f"  SI-SDR improvement {m['dev/si_sdr_improvement_db']:.2f} dB"
             f"  DoA within 10° {100 * m['dev/accuracy_10deg']:.0f} %"
             f"  {minutes:.1f} min, {left:.1f} min left{skipped}"

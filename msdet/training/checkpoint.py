@@ -71,7 +71,9 @@ def load_model(folder: Path) -> JointModel:
         found_shape = tuple(tensors[name].shape) if name in tensors else "missing"
         expected_shape = tuple(expected[name].shape) if name in expected else "absent"
         if found_shape != expected_shape:
-            raise MsdetError(f"{weights}: {name} is {found_shape}, the configuration expects {expected_shape}")
+            raise MsdetError(
+                f"{weights}: {name} is {found_shape}, the configuration expects {expected_shape}"
+            )
     model.load_state_dict(tensors)
     return model.eval()
 

@@ -143,9 +143,7 @@ def load_data(config: DataConfig, talkers: int, seed: int) -> TrainingData:
     if rate != dev_set.sample_rate:
         raise MsdetError(f"{config.dev}: is at {dev_set.sample_rate} Hz, training data at {rate} Hz")
     if array.positions_m != dev_set.array.positions_m or array.reference != dev_set.array.reference:
-        raise MsdetError(
-            f"{config.dev}: array is '{dev_set.array.name}', training data have '{array.name}'"
-        )
+        raise MsdetError(f"{config.dev}: array is '{dev_set.array.name}', training data have '{array.name}'")
     return TrainingData(train, size, dev, array, rate, identity)
 
 

@@ -125,7 +125,7 @@ class JointSystem(pl.LightningModule):
 
 
 def best_permutation(pairs: Tensor) -> Tensor:
-    """The reference of each slot ``(batch, slot)`` with the largest sum of ``pairs (batch, slot, talker)``."""
+    """The reference of each slot ``(batch, slot)`` with the largest sum of ``(batch, slot, talker)``."""
     talkers = pairs.shape[-1]
     if math.factorial(talkers) > 720:
         raise ValueError(f"{talkers} talkers: too many permutations to try")

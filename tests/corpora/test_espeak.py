@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -26,14 +27,14 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
-def synthesize(root: Path, **changes: int) -> None:
-    settings = {
-        "speakers": SPEAKERS,
-        "utterances": UTTERANCES,
-        "sample_rate": SAMPLE_RATE,
-        "seed": SEED,
-    }
-    espeak.synthesize(root, **(settings | changes))
+def synthesize(
+    root: Path,
+    speakers: int = SPEAKERS,
+    utterances: int = UTTERANCES,
+    sample_rate: int = SAMPLE_RATE,
+    seed: int = SEED,
+) -> None:
+    espeak.synthesize(root, speakers, utterances, sample_rate, seed)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +117,8 @@ def test_another_process_writes_the_same_bytes(corpus_root: Path, tmp_path: Path
     ]
     tool = Path(__file__).parents[2] / "tools" / "synthesize_speech.py"
     command = [sys.executable, str(tool), "--out", str(tmp_path / "corpus"), *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=tool.parents[1], check=False)
+    environment = {**os.environ, "PYTHONPATH": str(tool.parents[1])}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert result.returncode == 0, result.stderr
     assert "12 utterances" in result.stdout
     assert contents(tmp_path / "corpus") == contents(corpus_root)
@@ -191,6 +193,12 @@ def test_unknown_variant_and_language_are_errors() -> None:
             synthesizer.render(replace(VOICE, variant="nobody"), TEXT, 0)
         with pytest.raises(MsdetError, match="no language 'zz'"):
             synthesizer.render(replace(VOICE, language="zz"), TEXT, 0)
+
+
+def test_missing_espeak_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)  # what an absent package looks like
+    with pytest.raises(MsdetError, match=r"pip install 'msdet\[demo\]'"):
+        synthesize(tmp_path / "corpus")
 
 
 def test_echo_of_a_variant_is_dropped_and_formants_are_scaled() -> None:

@@ -22,7 +22,7 @@ class Encoder(nn.Module):
     """
 
     def __init__(
-        self, features_in: int, hidden: int = 48, blocks: int = 1, group: int = 2, causal: bool = False
+        self, features_in: int, hidden: int = 48, blocks: int = 1, group: int = 4, causal: bool = False
     ) -> None:
         super().__init__()
         self.causal = causal
@@ -63,4 +63,5 @@ class _Block(nn.Module):
         by_freq = self.norm_freq(x).transpose(0, 1).reshape(freqs, batch * frames, width)
         x = x + self.across_freq(by_freq)[0].reshape(freqs, batch, frames, width).transpose(0, 1)
         by_time = self.norm_time(x).permute(2, 0, 1, 3).reshape(frames, batch * freqs, width)
-        return x + self.across_time(by_time)[0].reshape(frames, batch, freqs, width).permute(1, 2, 0, 3)
+        over_time: Tensor = self.across_time(by_time)[0].reshape(frames, batch, freqs, width)
+        return x + over_time.permute(1, 2, 0, 3)

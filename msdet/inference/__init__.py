@@ -1,0 +1,1 @@
+"""Using a model, or a method without one, on recordings."""

@@ -1,0 +1,119 @@
+"""Separating whole recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from msdet import audio
+from msdet.arrays import MicrophoneArray
+from msdet.conventions import Array
+from msdet.errors import MsdetError
+from msdet.files import write_json
+from msdet.models.joint import JointModel
+from msdet.objectives.doa import decode_azimuth
+
+LONGEST_S = 300.0
+"""Longest recording that is processed, in one piece and in memory."""
+
+
+@dataclass(frozen=True)
+class Separation:
+    """What was found in a recording.
+
+    Attributes:
+        voices: ``(talker, time)`` float32 at the reference microphone, ascending in azimuth.
+        azimuth_deg: ``(talker,)`` in the array's frame.
+        confidence: ``(talker,)`` in [0, 1]: probability of the directions around each azimuth.
+    """
+
+    voices: Array
+    azimuth_deg: Array
+    confidence: Array
+
+
+Separator = Callable[[Array], Separation]
+"""Separates a mixture ``(mic, time)``."""
+
+
+def model_separator(model: JointModel) -> Separator:
+    """A separator that runs a joint model on its own device."""
+    device = next(model.parameters()).device
+
+    def separate(mixture: Array) -> Separation:
+        with torch.inference_mode():
+            output = model(torch.from_numpy(mixture)[None].to(device))
+            azimuth, confidence = decode_azimuth(output.doa_logits)
+        return Separation(
+            output.waveforms[0].float().cpu().numpy(),
+            azimuth[0].cpu().double().numpy(),
+            confidence[0].cpu().double().numpy(),
+        )
+
+    return separate
+
+
+def check_recording(mixture: Array, array: MicrophoneArray, sample_rate: int, origin: Path) -> None:
+    """Refuse a recording that does not belong to the array, is silent, or is too long for one piece.
+
+    Args:
+        mixture: ``(mic, time)``.
+        array: geometry expected.
+        sample_rate: of the mixture.
+        origin: file named in errors.
+
+    Raises:
+        MsdetError: names what was found and expected.
+    """
+    if len(mixture) != array.microphones:
+        raise MsdetError(
+            f"{origin}: has {len(mixture)} channels, the array '{array.name}' has {array.microphones}"
+        )
+    seconds = mixture.shape[-1] / sample_rate
+    if seconds > LONGEST_S:
+        raise MsdetError(f"{origin}: is {seconds:.0f} s long, up to {LONGEST_S:.0f} s fit; cut it first")
+    if seconds < 0.1:
+        raise MsdetError(f"{origin}: is {seconds:.3f} s long, expected at least 0.1 s")
+    if not mixture[array.reference].any():
+        raise MsdetError(f"{origin}: the reference microphone (channel {array.reference}) is silent")
+
+
+def write_separation(
+    folder: Path, result: Separation, sample_rate: int, array: MicrophoneArray, notes: dict[str, Any]
+) -> None:
+    """Write one WAV file a talker and ``doa.json``.
+
+    A voice whose peak would clip is scaled down with all others, so that their balance stays.
+
+    Args:
+        folder: made if missing.
+        result: what was found.
+        sample_rate: hertz.
+        array: named in ``doa.json``.
+        notes: more entries of ``doa.json``.
+    """
+    peak = float(np.abs(result.voices).max(initial=0.0))
+    gain = min(1.0, 0.99 / peak) if peak > 0 else 1.0
+    names = [f"talker{n + 1}.wav" for n in range(len(result.voices))]
+    for name, voice in zip(names, result.voices, strict=True):
+        audio.write(folder / name, voice * np.float32(gain), sample_rate)
+    talkers = [
+        {"file": name, "azimuth_deg": round(float(a), 2), "confidence": round(float(c), 4)}
+        for name, a, c in zip(names, result.azimuth_deg, result.confidence, strict=True)
+    ]
+    write_json(
+        folder / "doa.json",
+        {
+            "convention": "degrees in [0, 360), 0 on the array's +x axis, counter-clockwise from above",
+            "array": array.to_dict(),
+            "sample_rate": sample_rate,
+            "gain": round(gain, 6),
+            "talkers": talkers,
+            **notes,
+        },
+    )

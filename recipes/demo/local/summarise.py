@@ -1,0 +1,59 @@
+"""Writes and prints the demo's last line: its figures by name, as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from msdet.evaluation.summary import paired_difference, summarise
+from msdet.files import read_jsonl, write_json
+
+WIDE_DEG = 20.0
+
+
+def figures(evaluation: Path, wide_only: bool) -> dict[str, float]:
+    """Scores of the model and of `srp_beam` over scenes, all or those with talkers at least 20° apart."""
+    rows = {
+        name: [
+            row
+            for row in read_jsonl(evaluation / name / "scores.jsonl")
+            if not wide_only or row["azimuth_gap_deg"] >= WIDE_DEG
+        ]
+        for name in ("model", "srp_beam")
+    }
+    scores = summarise(rows).scores
+    difference = paired_difference(rows["model"], rows["srp_beam"], "si_sdr_improvement_db")
+
+    def value(system: str, metric: str) -> float:
+        interval = scores[system][metric].interval
+        if interval is None:
+            raise SystemExit(f"error: {system} has no {metric} in any scene")
+        return round(interval.value, 4)
+
+    return {
+        "scenes": len(rows["model"]),
+        "si_sdr_improvement_db": value("model", "si_sdr_improvement_db"),
+        "si_sdr_improvement_db_srp_beam": value("srp_beam", "si_sdr_improvement_db"),
+        "paired_difference_low_db": round(difference.low, 4),
+        "doa_accuracy_10deg": value("model", "accuracy_10deg"),
+        "doa_accuracy_10deg_srp_beam": value("srp_beam", "accuracy_10deg"),
+        "doa_mae_deg": value("model", "doa_mae_deg"),
+    }
+
+
+def main() -> None:
+    """Usage: summarise.py EXP SECONDS."""
+    exp, seconds = Path(sys.argv[1]), float(sys.argv[2])
+    everything = figures(exp / "evaluation", wide_only=False)
+    summary = {
+        "minutes": round(seconds / 60, 2),
+        **figures(exp / "evaluation", wide_only=True),
+        **{f"{name}_all": value for name, value in everything.items()},
+    }
+    write_json(exp / "summary.json", summary)
+    print(json.dumps(summary))
+
+
+if __name__ == "__main__":
+    main()
