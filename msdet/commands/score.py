@@ -26,8 +26,8 @@ def score(
 ) -> int:
     """Score a folder of anyone's estimates beside the unprocessed mixture.
 
-    The folder holds <scene id>/talker1.wav, talker2.wav and so on, or doa.jsonl with rows {"id", "azimuth_deg"}
-    in the same order of talkers, or both. Exit code 1 if any scene could not be scored.
+    The folder holds <scene id>/talker1.wav, talker2.wav and so on, or doa.jsonl with rows
+    {"id", "azimuth_deg"} in the same order of talkers, or both. Exit code 1 if any scene could not be scored.
 
     Args:
         data: rendered data set.

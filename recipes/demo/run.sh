@@ -37,43 +37,22 @@ HELP
 }
 
 . recipes/utils/stages.sh
+. recipes/utils/pipeline.sh
 parse_options "$@"
 . recipes/demo/path.sh
 . recipes/demo/cmd.sh
 started=$(date +%s)
+speech=$exp/speech corpus=espeak
 
 run_stage 0 "speech: $speakers eSpeak NG voices" -- \
-  $cpu_cmd python tools/synthesize_speech.py --out "$exp/speech" --speakers "$speakers" \
+  $cpu_cmd python tools/synthesize_speech.py --out "$speech" --speakers "$speakers" \
   --utterances "$utterances" --sample-rate 8000 --seed "$seed"
-
-simulate_all() {
-  local split
-  for split in dev test; do
-    local count=${split}_scenes
-    $cpu_cmd python tools/simulate.py --out "$exp/$split" --speech "$exp/speech" --split "$split" \
-      --count "${!count}" --seed "$seed" --jobs "$nj" || return
-  done
-  $cpu_cmd msdet bank --out "$exp/bank" --rooms "$rooms" --seed "$((seed + 1))" --jobs "$nj"
-}
-run_stage 1 "simulate: $test_scenes test and $dev_scenes dev scenes, $rooms rooms for training" \
-  "$exp/speech/corpus.json" -- simulate_all "$dev_scenes" "$test_scenes" "$rooms" "$seed"
-
-run_stage 2 "train" "$config" "$exp/dev/dataset.json" "$exp/bank/bank.json" -- \
-  $train_cmd msdet train --config "$config" --out "$exp/model" --data.dev "$exp/dev" --data.bank "$exp/bank" \
-  --data.speech "$exp/speech" ${steps:+--optimiser.steps "$steps"} --optimiser.seed "$seed"
-
-run_stage 3 "evaluate on unseen talkers in unseen rooms" \
-  "$exp/test/dataset.json" "$exp/model/model.safetensors" -- \
-  $train_cmd msdet evaluate --data "$exp/test" --model "$exp/model" --out "$exp/evaluation" --jobs "$nj"
-
-run_stage 4 "figures" "$exp/evaluation/summary.json" -- \
-  $cpu_cmd msdet figures --evaluation "$exp/evaluation" --data "$exp/test" --run "$exp/model" \
-  --out "$exp/figures.html"
+run_pipeline "$speech/corpus.json"
 
 if [ "$stop_stage" -ge 4 ]; then
   echo
   cat "$exp/evaluation/summary.md"
   echo
   echo "figures: $exp/figures.html"
-  python recipes/demo/local/summarise.py "$exp" "$(($(date +%s) - started))"
+  python recipes/utils/summarise.py "$exp" "$(($(date +%s) - started))"
 fi

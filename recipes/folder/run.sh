@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Any folder of speech, speaker/utterance.{wav,flac}: simulated rooms, training, scores, figures, RESULTS.md.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+stage=1
+stop_stage=5
+nj=$(nproc)
+exp=exp/folder
+speech=
+corpus=folder
+rooms=1000
+dev_scenes=100
+test_scenes=300
+config=recipes/folder/conf/train.yaml
+steps=  # of training; the configuration's if empty
+seed=0
+results=  # RESULTS.md to write in stage 5; $exp/RESULTS.md if empty
+
+help_message() {
+  cat <<'HELP'
+Usage: recipes/folder/run.sh --speech DIR [options]
+
+  --speech DIR     speaker/utterance.{wav,flac}; speakers.tsv with columns speaker and split, if there is
+                   one, says who is in train, dev and test
+  --stage N        first stage to run (1)
+  --stop-stage N   last stage to run (5)
+                   1 simulate   2 train   3 evaluate   4 figures   5 RESULTS.md
+  --corpus KIND    another kind of corpus, a file name in msdet/corpora (folder)
+  --nj N           parallel jobs (all cores)
+  --exp DIR        where everything is written (exp/folder)
+  --config FILE    training settings (recipes/folder/conf/train.yaml)
+  --steps N        training steps (the configuration's)
+  --rooms N --dev-scenes N --test-scenes N
+                   sizes of RIR bank and sets
+  --results FILE   table to write in stage 5 (EXP/RESULTS.md)
+  --seed N         of everything (0)
+  --force          run stages again that are already done
+
+A stage that already finished with the same settings and inputs is skipped; a killed run goes on.
+HELP
+}
+
+. recipes/utils/stages.sh
+. recipes/utils/pipeline.sh
+parse_options "$@"
+. recipes/folder/path.sh
+. recipes/folder/cmd.sh
+[ -n "$speech" ] || { echo "error: --speech is missing (see --help)" >&2; exit 2; }
+
+# what the corpus is made of: names and sizes of its files
+mkdir -p "$exp"
+[ -d "$speech" ] || { echo "error: $speech: no such folder" >&2; exit 2; }
+(cd "$speech" && find . -type f \( -name '*.wav' -o -name '*.flac' -o -name speakers.tsv \) -printf '%P %s\n' \
+  | sort) >"$exp/speech.list"
+
+run_pipeline "$exp/speech.list"
+run_stage 5 "results" "$exp/evaluation/summary.json" -- \
+  python recipes/utils/results.py --exp "$exp" --out "${results:-$exp/RESULTS.md}" \
+  --command "recipes/folder/run.sh --speech DIR${steps:+ --steps $steps}"
