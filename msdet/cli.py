@@ -70,7 +70,6 @@ def parse_options(function: Callable[..., Any], argv: Sequence[str], program: st
         MsdetError: an option that does not exist (with the nearest that does) or has a wrong value.
     """
     from jsonargparse import ArgumentParser
-    from jsonargparse._actions import ActionConfigFile
 
     summary = inspect.getdoc(function) or ""
     parser = ArgumentParser(
@@ -78,15 +77,17 @@ def parse_options(function: Callable[..., Any], argv: Sequence[str], program: st
     )
     parser.add_argument(
         "--config",
-        action=ActionConfigFile,
+        action="config",
         help="YAML file with any of these options, or a shipped one's name",
     )
     parser.add_function_arguments(function, as_group=False)
     arguments = _with_packaged_configs(argv)
+    if arguments and not arguments[0].startswith("-"):  # the first parameter needs no name
+        arguments.insert(0, f"--{next(iter(inspect.signature(function).parameters))}")
     known = [option.removeprefix("--") for option in _options(parser)]
     try:
         parsed = parser.parse_args(arguments)
-        values = dict(parser.instantiate_classes(parsed))
+        values = dict(parser.instantiate(parsed))
     except argparse.ArgumentError as error:
         raise MsdetError(_one_line(str(error), known)) from error
     values.pop("config", None)

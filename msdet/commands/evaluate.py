@@ -49,7 +49,7 @@ def evaluate(
             write_estimates(scene_set, separator, out / name / "estimates", progress)
     for name in ("unprocessed", *separators):
         rows[name] = score(scene_set, out, name, jobs or usable_cores())
-    report(rows, out, {"data": scene_set.identity})
+    report(rows, out, list(rows)[-1], {"data": scene_set.identity})
 
 
 def score(scene_set: SceneSet, out: Path, name: str, jobs: int) -> list[Row]:
@@ -63,17 +63,21 @@ def score(scene_set: SceneSet, out: Path, name: str, jobs: int) -> list[Row]:
         return score_set(scene_set, out / name / "estimates", scores, jobs, progress)
 
 
-def report(rows: dict[str, list[Row]], out: Path, notes: dict[str, Any]) -> None:
-    """Print the summary, and write it as ``summary.json`` and ``summary.md``."""
+def report(rows: dict[str, list[Row]], out: Path, of: str, notes: dict[str, Any]) -> None:
+    """Print the summary and system `of`'s paired differences; write ``summary.json`` and ``summary.md``."""
     from rich.console import Console
 
+    from msdet.evaluation.comparison import all_differences, differences_markdown
     from msdet.evaluation.summary import print_summary, summarise, to_json, to_markdown
     from msdet.files import write_json, write_text
 
     summary = summarise(rows)
-    write_json(out / "summary.json", {**to_json(summary), **notes})
-    write_text(out / "summary.md", to_markdown(summary))
+    differences = all_differences(rows, of)
+    table = differences_markdown(differences, of)
+    write_json(out / "summary.json", {**to_json(summary), "paired_differences": {of: differences}, **notes})
+    write_text(out / "summary.md", f"{to_markdown(summary)}\n{table}")
     print_summary(summary, Console(width=110))
+    print(f"\n{table}")
 
 
 def _model_separator(folder: Path, scene_set: SceneSet, talkers: int) -> Any:

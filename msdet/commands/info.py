@@ -10,7 +10,8 @@ def info(what: str) -> None:
     """Describe a model, a data set, an RIR bank or an array.
 
     Args:
-        what: folder of a model, data set or bank, path of an array's TOML file, or name of a shipped array.
+        what: folder of a model, data set or bank, path of an array's TOML file, or name of a shipped array;
+            may come first, unnamed.
     """
     from msdet.arrays import array_names, load_array
     from msdet.errors import MsdetError, did_you_mean

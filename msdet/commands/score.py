@@ -54,7 +54,7 @@ def score(
         rows.setdefault(earlier.parent.name, read_jsonl(earlier))
     with progress_bar(f"score {name}") as progress:
         rows[name] = score_set(scene_set, estimates, out / name / "scores.jsonl", workers, progress)
-    report(rows, out, {"data": scene_set.identity})
+    report(rows, out, name, {"data": scene_set.identity})
     failed = [row for row in rows[name] if row["error"]]
     for row in failed[:5]:
         print(f"not scored: {row['id']}: {row['error']}")

@@ -20,7 +20,7 @@ def separate(
     Give either a model, which knows its array and number of talkers, or a method that needs no training.
 
     Args:
-        recording: multichannel audio file, channels in the array's order.
+        recording: multichannel audio file, channels in the array's order; may come first, unnamed.
         out: folder for talker1.wav, talker2.wav and so on (ascending in azimuth), and doa.json.
         model: checkpoint directory.
         method: a baseline instead of a model, for example srp_beam.

@@ -156,17 +156,20 @@ class RenderedDataset(Dataset[Example]):
 
 
 class EpochSampler(Sampler[int]):
-    """Items in order; with `fresh`, each epoch goes on where the last one ended.
+    """Epochs of any size from a stream of items.
+
+    The stream counts up for ever, so that mixing never repeats; with a `population` it is shuffle after
+    shuffle of that many items.
 
     Args:
-        size: items an epoch.
-        fresh: never repeat an index (for `MixingDataset`); otherwise a seeded shuffle of each epoch.
-        seed: of the shuffle.
+        size: items an epoch, over all processes that train together.
+        population: number of items there are; None if there is no end of them.
+        seed: of the shuffles.
     """
 
-    def __init__(self, size: int, fresh: bool, seed: int = 0) -> None:
+    def __init__(self, size: int, population: int | None = None, seed: int = 0) -> None:
         self.size = size
-        self.fresh = fresh
+        self.population = population
         self.seed = seed
         self.epoch = 0
 
@@ -180,11 +183,16 @@ class EpochSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """Indices of this epoch, this process's share where several train together."""
-        if self.fresh:
-            indices = list(range(self.epoch * self.size, (self.epoch + 1) * self.size))
-        else:
-            indices = np.random.default_rng([self.seed, self.epoch]).permutation(self.size).tolist()
-        return iter(indices[slice(*self._share())])
+        stream = range(self.epoch * self.size, (self.epoch + 1) * self.size)[slice(*self._share())]
+        if self.population is None:
+            yield from stream
+            return
+        shuffles: dict[int, Array] = {}
+        for place in stream:
+            number, within = divmod(place, self.population)
+            if number not in shuffles:
+                shuffles = {number: np.random.default_rng([self.seed, number]).permutation(self.population)}
+            yield int(shuffles[number][within])
 
     def _share(self) -> tuple[int, int, int]:
         """Start, stop and step of this process's items."""

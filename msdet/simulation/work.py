@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,12 +105,22 @@ def finish_folder(out: Path, settings: dict[str, Any], header: str, content: dic
 
 
 def _refuse_other_settings(out: Path, found: dict[str, Any], asked: dict[str, Any]) -> None:
-    for key in sorted(found.keys() | asked.keys()):
-        if found.get(key) != asked.get(key):
+    before, now = dict(_leaves(found)), dict(_leaves(asked))
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
             raise MsdetError(
-                f"{out}: exists with other settings: {key} is {_short(found.get(key))}, "
-                f"asked for {_short(asked.get(key))}; choose another folder or delete this one"
+                f"{out}: exists with other settings: {key} is {_short(before.get(key))}, "
+                f"asked for {_short(now.get(key))}; choose another folder or delete this one"
             )
+
+
+def _leaves(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings as ``name.of.field`` and value."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _short(value: Any) -> str:

@@ -38,14 +38,14 @@ class OptimiserConfig:
     """How long and how fast to learn.
 
     Attributes:
-        steps: optimiser steps in all.
+        steps: optimiser steps in all, rounded down to whole validation intervals.
         batch: mixtures a step.
         learning_rate: of Adam, after warm-up.
         warm_up: steps of linear warm-up.
         decay_from: share of the steps after which the rate falls linearly.
         final_share: the rate at the end, relative to `learning_rate`.
         gradient_norm: gradients are clipped to this norm.
-        validate_every: steps between validations, each of which writes a checkpoint.
+        validate_every: steps between validations, about; each writes a checkpoint.
         precision: Lightning's: ``32-true`` or ``bf16-mixed``.
         accelerator: ``auto``, ``cpu`` or ``gpu``.
         devices: number of devices, or ``auto``.
@@ -66,6 +66,16 @@ class OptimiserConfig:
     devices: str = "auto"
     threads: int = 0
     seed: int = 0
+
+    @property
+    def interval(self) -> int:
+        """Steps between validations, so that the last step ends one."""
+        return self.steps // max(1, round(self.steps / self.validate_every))
+
+    @property
+    def total_steps(self) -> int:
+        """Steps that are taken: whole intervals."""
+        return self.steps // self.interval * self.interval
 
 
 @dataclass(frozen=True)

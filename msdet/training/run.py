@@ -71,7 +71,9 @@ def train(out: Path, config: TrainConfig, report: Callable[[str], None] = print)
         report(f"{out}: training is already finished")
         return out
     trainer = make_trainer(
-        out, config, [KeepBest(out, settings), SaveState(out), ReportLine(config.optimiser.steps, report)]
+        out,
+        config,
+        [KeepBest(out, settings), SaveState(out), ReportLine(config.optimiser.total_steps, report)],
     )
     last = out / TRAINER_STATE
     if last.is_file():
@@ -150,13 +152,11 @@ def load_data(config: DataConfig, talkers: int, seed: int) -> TrainingData:
 def loaders(data: TrainingData, config: TrainConfig) -> tuple[DataLoader[Example], DataLoader[Example]]:
     """Loaders of training and validation batches; an epoch is the steps between two validations."""
     o = config.optimiser
-    fresh = data.train_size is None
-    size = o.batch * o.validate_every if data.train_size is None else data.train_size
     workers = config.data.workers
     train = DataLoader(
         data.train,
         batch_size=o.batch,
-        sampler=EpochSampler(size, fresh, o.seed),
+        sampler=EpochSampler(o.batch * o.interval, data.train_size, o.seed),
         num_workers=workers,
         persistent_workers=False,  # workers hold no epoch of their own
         drop_last=True,
@@ -169,7 +169,7 @@ def make_trainer(out: Path, config: TrainConfig, callbacks: list[Callback]) -> p
     """Lightning's trainer with msdet's loggers; validation ends each epoch."""
     o = config.optimiser
     return pl.Trainer(
-        max_steps=o.steps,
+        max_steps=o.total_steps,
         accelerator=o.accelerator,
         devices=o.devices if o.devices == "auto" else int(o.devices),
         precision=o.precision,  # type: ignore[arg-type]

@@ -111,8 +111,8 @@ class JointSystem(pl.LightningModule):
         """Learning rate at a step, relative to the largest."""
         s = self.settings
         warm = min(1.0, (step + 1) / max(s.warm_up, 1))
-        start = s.decay_from * s.steps
-        through = max(0.0, (step - start) / max(s.steps - start, 1.0))
+        start = s.decay_from * s.total_steps
+        through = max(0.0, (step - start) / max(s.total_steps - start, 1.0))
         return warm * (1.0 - min(through, 1.0) * (1.0 - s.final_share))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

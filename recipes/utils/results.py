@@ -5,10 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from msdet.evaluation.summary import METRICS, paired_difference
-from msdet.files import read_json, read_jsonl, write_text
-
-COMPARED = ("si_sdr_improvement_db", "accuracy_5deg", "accuracy_10deg")
+from msdet.files import read_json, write_text
 
 
 def results(exp: Path, command: str) -> str:
@@ -17,15 +14,6 @@ def results(exp: Path, command: str) -> str:
     training = read_json(exp / "model" / "training.json")
     header = read_json(exp / "test" / "dataset.json")
     optimiser = model["notes"]["training"]["optimiser"]
-    rows = {name: read_jsonl(exp / "evaluation" / name / "scores.jsonl") for name in ("model", "srp_beam")}
-    differences = []
-    for metric in COMPARED:
-        scale = METRICS[metric].scale
-        d = paired_difference(rows["model"], rows["srp_beam"], metric)
-        differences.append(
-            f"| {METRICS[metric].label} | {scale * d.value:+.2f} "
-            f"| {scale * d.low:+.2f} to {scale * d.high:+.2f} | {d.n} |"
-        )
     lines = [
         "# Results",
         "",
@@ -40,12 +28,6 @@ def results(exp: Path, command: str) -> str:
         f"{training['generator']}.",
         "",
         (exp / "evaluation" / "summary.md").read_text(encoding="utf-8").strip(),
-        "",
-        "## Paired differences: model less srp_beam",
-        "",
-        "| metric | difference | 95 % interval | scenes |",
-        "|---|---|---|---|",
-        *differences,
         "",
     ]
     return "\n".join(lines)

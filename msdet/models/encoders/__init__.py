@@ -1,8 +1,8 @@
 """Encoders, one file each.
 
-A module defines ``Encoder``, a `torch.nn.Module` built as ``Encoder(features_in, **options)``. It maps features
-``(batch, freq, frame, features_in)`` to ``(batch, freq, frame, features_out)`` and has two attributes:
-``features_out`` (int) and ``causal`` (bool: no output frame depends on a later input frame).
+A module defines ``Encoder``, a `torch.nn.Module` built as ``Encoder(features_in, **options)``. It maps
+features ``(batch, freq, frame, features_in)`` to ``(batch, freq, frame, features_out)`` and has two
+attributes: ``features_out`` (int) and ``causal`` (bool: no output frame depends on a later input frame).
 """
 
 from __future__ import annotations

@@ -1,0 +1,160 @@
+"""The figure of an example scene: spectrograms of everything that can be heard, and a plan of the room."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from msdet.arrays import MicrophoneArray
+from msdet.conventions import Array, angular_distance_deg, rotation_matrix
+from msdet.evaluation.report.content import Example
+from msdet.evaluation.report.theme import INK, MUTED, SHADE, SURFACE, WIDTH_IN, Style, drawing
+from msdet.simulation.scene import Scene
+
+_RANGE_DB = 60.0
+_COLOURS = 64  # steps of about 1 dB, which compress well
+_WINDOW_S = 0.032
+_MAX_FRAMES = 800
+
+
+def example_scene(example: Example, array: MicrophoneArray, looks: dict[str, Style]) -> Figure:
+    """Spectrograms of a scene's mixture, references and estimates, and a plan of its room.
+
+    All spectrograms share their colour limits; estimates are at the level of their references.
+
+    Args:
+        example: the scene.
+        array: that recorded it.
+        looks: the systems' styles.
+    """
+    rate = example.scene.sample_rate
+    heard = {name: o.waveforms for name, o in example.outputs.items() if o.waveforms is not None}
+    levels = [_spectrogram_db(x, rate) for x in (example.mixture, *example.references)]
+    top = 5.0 * math.ceil(float(np.quantile(levels, 0.999)) / 5.0)
+    with drawing():
+        rows, columns = 1 + len(example.references), 1 + len(heard)
+        figure = Figure((WIDTH_IN, 1.2 + 1.75 * rows), layout="constrained")
+        grid = figure.add_gridspec(rows, columns, height_ratios=[1.5] + [1.0] * (rows - 1))
+        panels = [figure.add_subplot(grid[0, 0])]
+        image = _spectrogram(panels[0], levels[0], example.scene, "Mixture, reference microphone", top)
+        _room_plan(figure.add_subplot(grid[0, 1:]), example, array, looks)
+        for t, level in enumerate(levels[1:]):
+            shown = {"Reference": level}
+            shown |= {name: _spectrogram_db(x[t], rate) for name, x in heard.items()}
+            for c, (name, values) in enumerate(shown.items()):
+                panels.append(figure.add_subplot(grid[1 + t, c]))
+                _spectrogram(panels[-1], values, example.scene, f"{name}, talker {t + 1}", top)
+        bar = figure.colorbar(
+            image, ax=panels[1:], location="bottom", aspect=70, pad=0.02, label="Level (dB re full scale)"
+        )
+        if bar.solids is not None:
+            bar.solids.set_rasterized(True)
+    return figure
+
+
+def _spectrogram(axes: Axes, level_db: Array, scene: Scene, title: str, top_db: float) -> Any:
+    image = axes.imshow(
+        level_db, origin="lower", aspect="auto", interpolation="nearest",
+        extent=(0.0, scene.duration_s, 0.0, scene.sample_rate / 2000.0),
+        cmap=matplotlib.colormaps["magma"].resampled(_COLOURS), vmin=top_db - _RANGE_DB, vmax=top_db,
+    )  # fmt: skip
+    axes.set(title=title, xlabel="Time (s)", ylabel="Frequency (kHz)")
+    return image
+
+
+def _spectrogram_db(signal: Array, sample_rate: int) -> Array:
+    """Level ``(freq, frame)`` in dB; a full-scale sine is at 0."""
+    size = 2 ** round(math.log2(_WINDOW_S * sample_rate))
+    hop = max(size // 4, math.ceil(signal.size / _MAX_FRAMES))
+    padded = np.pad(np.asarray(signal, dtype=np.float64), size // 2)
+    window = np.hanning(size + 1)[:-1]
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop] * window
+    level: Array = 20.0 * np.log10(np.abs(np.fft.rfft(frames)) / (window.sum() / 2) + 1e-8).T
+    return level
+
+
+def _room_plan(axes: Axes, example: Example, array: MicrophoneArray, looks: dict[str, Style]) -> None:
+    """The room from above: array and its 0°, talkers, true directions, and estimates out to the walls."""
+    scene = example.scene
+    width, depth, _ = scene.room_m
+    centre = np.array(scene.array_centre_m[:2])
+    axes.add_patch(Rectangle((0, 0), width, depth, facecolor=SHADE, edgecolor=MUTED, linewidth=1.2))
+    _zero_azimuth(axes, scene)
+    for (name, output), share in zip(example.outputs.items(), (0.98, 0.86), strict=False):
+        for t, azimuth_deg in enumerate(() if output.azimuths_deg is None else output.azimuths_deg):
+            end = _towards_wall(scene, float(azimuth_deg), share)
+            axes.plot(*zip(centre, end, strict=True), color=looks[name].colour, linestyle="--", linewidth=1.2)
+            _numbered(axes, end, t, looks[name])
+    for t, source in enumerate(scene.sources):
+        point = np.array(source.position_m[:2])
+        axes.plot(*zip(centre, point, strict=True), color=INK, linewidth=1.4)
+        _numbered(axes, point, t, Style(INK, "o"))
+    microphones = array.positions @ rotation_matrix(scene.array_rotation_deg).T + scene.array_centre_m
+    axes.plot(microphones[:, 0], microphones[:, 1], ".", color=INK, markersize=2.5)
+    axes.set_aspect("equal", anchor="W")
+    axes.set(title="Room from above", xlabel="x (m)", ylabel="y (m)")
+    axes.set(xlim=(-0.02 * width, 1.02 * width), ylim=(-0.02 * depth, 1.02 * depth))
+    drawn = {"talker, true direction": Style(INK, "o")}
+    drawn |= {f"{n}, estimate": looks[n] for n, o in example.outputs.items() if o.azimuths_deg is not None}
+    handles = [
+        Line2D([], [], color=s.colour, marker=s.marker, linestyle="-" if s.colour == INK else "--")
+        for s in drawn.values()
+    ]
+    handles.append(Line2D([], [], color=INK, marker=".", markersize=2.5, linestyle=""))
+    labels = [*drawn, f"array ({array.microphones} microphones)"]
+    axes.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _zero_azimuth(axes: Axes, scene: Scene) -> None:
+    """An arrow along the array's +x axis, its label on the side where the nearest talker is not."""
+    x, y, _ = scene.array_centre_m
+    along, across = rotation_matrix(scene.array_rotation_deg)[:2, :2].T
+    tip = 0.13 * min(scene.room_m[:2]) * along + (x, y)
+    nearest = min(scene.azimuths_deg, key=lambda azimuth_deg: float(angular_distance_deg(azimuth_deg, 0.0)))
+    offset = -8.0 * across if nearest < 180.0 else 8.0 * across
+    axes.annotate(
+        "", (tip[0], tip[1]), (x, y), arrowprops={"arrowstyle": "->", "color": INK, "linewidth": 1.0}
+    )
+    axes.annotate(
+        "0°", (tip[0], tip[1]), (offset[0], offset[1]), textcoords="offset points", ha="center", va="center",
+        size=8,
+    )  # fmt: skip
+
+
+def _towards_wall(scene: Scene, azimuth_deg: float, share: float) -> Array:
+    """The point ``(2,)`` in the room at a share of the way from the array to the wall in a direction."""
+    angle_rad = math.radians(azimuth_deg + scene.array_rotation_deg)
+    direction = (math.cos(angle_rad), math.sin(angle_rad))
+    centre = np.array(scene.array_centre_m[:2])
+    ways = [
+        ((size if step > 0.0 else 0.0) - start) / step
+        for start, size, step in zip(centre, scene.room_m[:2], direction, strict=True)
+        if abs(step) > 1e-9
+    ]
+    point: Array = centre + share * min(ways) * np.array(direction)
+    return point
+
+
+def _numbered(axes: Axes, point: Array, talker: int, look: Style) -> None:
+    x, y = float(point[0]), float(point[1])
+    axes.plot(
+        x,
+        y,
+        look.marker,
+        color=look.colour,
+        markersize=9,
+        markeredgecolor=SHADE,
+        markeredgewidth=0.8,
+        zorder=4,
+    )
+    axes.text(
+        x, y, str(talker + 1), color=SURFACE, size=6.5, weight="bold", ha="center", va="center_baseline",
+        zorder=5,
+    )  # fmt: skip

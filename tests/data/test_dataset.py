@@ -1,0 +1,226 @@
+"""Mixtures on the fly depend on seed and index alone; epochs never repeat one."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from msdet import audio
+from msdet.conventions import angular_distance_deg
+from msdet.corpora import Corpus, Utterance, load_corpus
+from msdet.data.dataset import EpochSampler, Example, MixingDataset, RenderedDataset, SpeechCache
+from msdet.data.manifest import SceneSet
+from msdet.errors import MsdetError
+from msdet.simulation.bank import RirBank
+from msdet.simulation.sampling import SceneDistribution
+
+
+@pytest.fixture(scope="module")
+def corpus(speech: Path) -> Corpus:
+    return load_corpus("folder", speech)
+
+
+@pytest.fixture(scope="module")
+def mixing(bank: RirBank, corpus: Corpus, small_room: SceneDistribution) -> MixingDataset:
+    return MixingDataset(bank, corpus, "train", small_room, seed=3)
+
+
+def assert_same(first: Example, second: Example) -> None:
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=0, msg=name)  # type: ignore[literal-required]
+
+
+def test_item_depends_on_seed_and_index_only(
+    mixing: MixingDataset, bank: RirBank, corpus: Corpus, small_room: SceneDistribution
+) -> None:
+    third = mixing[3]
+    mixing[8], mixing[0]
+    assert_same(mixing[3], third)
+    assert_same(MixingDataset(bank, corpus, "train", small_room, seed=3)[3], third)
+    for other in (mixing[4], MixingDataset(bank, corpus, "train", small_room, seed=4)[3]):
+        assert not torch.equal(other["mixture"], third["mixture"])
+
+
+def test_workers_do_not_change_batches(mixing: MixingDataset) -> None:
+    def batches(workers: int) -> list[Example]:
+        loader = DataLoader(
+            mixing,
+            batch_size=2,
+            sampler=EpochSampler(6),
+            num_workers=workers,
+            multiprocessing_context="forkserver" if workers else None,
+        )
+        return list(loader)
+
+    alone, parallel = batches(0), batches(2)
+    assert len(alone) == len(parallel) == 3
+    for one, other in zip(alone, parallel, strict=True):
+        assert_same(one, other)
+
+
+def test_example_has_the_shapes_and_levels_it_promises(mixing: MixingDataset) -> None:
+    for index in range(6):
+        item = mixing[index]
+        assert item["mixture"].shape == (4, 12000)
+        assert item["references"].shape == (2, 12000)
+        assert item["azimuth_deg"].shape == item["distance_m"].shape == (2,)
+        for tensor in item.values():
+            assert tensor.dtype == torch.float32  # type: ignore[attr-defined]
+            assert torch.isfinite(tensor).all()  # type: ignore[call-overload]
+        assert 0.01 < item["mixture"].abs().max() <= 1.0
+        assert (item["references"].abs().amax(-1) > 1e-4).all()
+
+
+def test_labels_are_positions_of_one_room_of_the_bank(mixing: MixingDataset, bank: RirBank) -> None:
+    rooms = [bank.room(n) for n in range(bank.rooms)]
+    drawn = set()
+    for index in range(20):
+        item = mixing[index]
+        matches = [
+            (number, tuple(positions))
+            for number, room in enumerate(rooms)
+            for positions in np.ndindex(3, 3)
+            if np.allclose(room.azimuths_deg[list(positions)], item["azimuth_deg"], atol=1e-4)
+            and np.allclose(room.distances_m[list(positions)], item["distance_m"], atol=1e-6)
+        ]
+        assert len(matches) == 1
+        assert len(set(matches[0][1])) == 2, "two talkers in one place"
+        drawn.add(matches[0][0])
+    assert len(drawn) >= 3, "rooms are drawn from the whole bank"
+
+
+def test_talkers_are_distinct_and_of_the_split(
+    mixing: MixingDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index in range(20):
+        read: list[str] = []
+        monkeypatch.setattr(
+            mixing.cache, "get", lambda path, log=read: (log.append(path), SpeechCache.get(mixing.cache, path))[1]
+        )
+        mixing[index]
+        speakers = {path.split("/")[0] for path in read}
+        assert len(read) == len(speakers) == 2
+        assert speakers <= {"talker0", "talker1", "talker2", "talker3"}
+
+
+def test_smallest_gap_is_kept(bank: RirBank, corpus: Corpus, small_room: SceneDistribution) -> None:
+    wide = dataclasses.replace(small_room, minimum_gap_deg=60.0)
+    for index in range(10):
+        a, b = MixingDataset(bank, corpus, "train", wide, seed=0)[index]["azimuth_deg"]
+        assert angular_distance_deg(float(a), float(b)) >= 60.0 - 1e-3
+
+
+def test_gap_that_no_room_of_the_bank_has_is_refused(
+    bank: RirBank, corpus: Corpus, small_room: SceneDistribution
+) -> None:
+    apart = dataclasses.replace(small_room, minimum_gap_deg=179.999)
+    with pytest.raises(MsdetError, match=r"minimum_gap_deg 179\.999"):
+        MixingDataset(bank, corpus, "train", apart, seed=0)[0]
+
+
+def test_bank_of_another_rate_or_with_too_few_positions_is_refused(
+    bank: RirBank, corpus: Corpus, small_room: SceneDistribution
+) -> None:
+    with pytest.raises(MsdetError, match="is at 8000 Hz, the distribution asks for 16000 Hz"):
+        MixingDataset(bank, corpus, "train", dataclasses.replace(small_room, sample_rate=16000), seed=0)
+    with pytest.raises(MsdetError, match="has 3 positions a room, 4 talkers need as many"):
+        MixingDataset(bank, corpus, "train", dataclasses.replace(small_room, talkers=4), seed=0)
+
+
+def test_silent_draw_is_replaced(bank: RirBank, small_room: SceneDistribution, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    half_silent = 0.3 * rng.standard_normal(40000).clip(-3, 3)
+    half_silent[:30000] = 0.0
+    for name in ("a", "b"):
+        audio.write(tmp_path / name / "0.wav", half_silent, 8000)
+    utterances = tuple(Utterance(n, f"{n}/0.wav", 5.0, "train") for n in ("a", "b"))
+    mixing = MixingDataset(bank, Corpus(tmp_path, utterances), "train", small_room, seed=0)
+    for index in range(10):
+        assert (mixing[index]["references"].abs().amax(-1) > 1e-4).all()
+
+
+def test_speech_that_is_always_silent_is_an_error(
+    bank: RirBank, small_room: SceneDistribution, tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        audio.write(tmp_path / name / "0.wav", np.zeros(16000), 8000)
+    utterances = tuple(Utterance(n, f"{n}/0.wav", 2.0, "train") for n in ("a", "b"))
+    with pytest.raises(MsdetError, match="silent"):
+        MixingDataset(bank, Corpus(tmp_path, utterances), "train", small_room, seed=0)[0]
+
+
+def test_cache_gives_what_the_file_holds_and_stays_small(
+    speech: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msdet.data.dataset.CACHE_SAMPLES", 30000)
+    cache = SpeechCache(speech, 8000)
+    for path in ("talker0/0.wav", "talker1/1.wav", "talker0/0.wav"):
+        np.testing.assert_allclose(cache.get(path), audio.read_mono(speech / path, 8000), atol=2.0**-15)
+    assert cache._samples <= 30000
+
+
+def test_epochs_without_end_never_repeat_an_index() -> None:
+    sampler = EpochSampler(7)
+    seen = []
+    for epoch in range(5):
+        sampler.set_epoch(epoch)
+        seen += list(sampler)
+    assert len(sampler) == 7
+    assert sorted(seen) == list(range(35))
+
+
+def indices(sampler: EpochSampler, epochs: int) -> list[int]:
+    seen = []
+    for epoch in range(epochs):
+        sampler.set_epoch(epoch)
+        assert len(list(sampler)) == len(sampler)
+        seen += list(sampler)
+    return seen
+
+
+@pytest.mark.parametrize("size", [1, 6, 20, 45])
+def test_epochs_of_a_population_are_shuffle_after_shuffle(size: int) -> None:
+    seen = indices(EpochSampler(size, population=20, seed=1), epochs=180 // size)
+    assert len(seen) == 180
+    shuffles = [tuple(seen[start : start + 20]) for start in range(0, 180, 20)]
+    assert all(sorted(shuffle) == list(range(20)) for shuffle in shuffles)
+    assert len(set(shuffles)) == len(shuffles), "each shuffle has an order of its own"
+    assert seen == indices(EpochSampler(45, population=20, seed=1), epochs=4), "whatever the epoch's size"
+    assert seen != indices(EpochSampler(size, population=20, seed=2), epochs=180 // size)
+
+
+def test_processes_share_an_epoch_without_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 3)
+    shares = []
+    for rank in range(3):
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+        sampler = EpochSampler(11)
+        sampler.set_epoch(2)
+        shares.append(list(sampler))
+        assert len(sampler) == len(shares[-1]) == 3
+    assert len({i for share in shares for i in share}) == 9
+    assert all(22 <= i < 33 for share in shares for i in share)
+
+
+def test_rendered_examples_are_the_set(dev_set: SceneSet) -> None:
+    dataset = RenderedDataset(dev_set)
+    assert len(dataset) == 3
+    for item, scene in zip((dataset[n] for n in range(3)), dev_set.scenes, strict=True):
+        np.testing.assert_array_equal(item["mixture"], dev_set.mixture(scene))
+        np.testing.assert_array_equal(item["references"], dev_set.references(scene))
+        np.testing.assert_allclose(item["azimuth_deg"], scene.azimuths_deg, rtol=1e-6)
+        np.testing.assert_allclose(item["distance_m"], [s.distance_m for s in scene.sources], rtol=1e-6)
+    assert len(RenderedDataset(dev_set, limit=2)) == 2
+
+
+def test_rendered_set_of_mixed_lengths_is_refused(dev_set: SceneSet) -> None:
+    longer = dataclasses.replace(dev_set.scenes[0], duration_s=2.0)
+    with pytest.raises(MsdetError, match="differ in length or number of talkers"):
+        RenderedDataset(dataclasses.replace(dev_set, scenes=(*dev_set.scenes, longer)))
