@@ -7,7 +7,10 @@ microphone. Spectra are complex ``(batch, mic, freq, frame)``.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -22,6 +25,24 @@ SEED_CONCENTRATION = 300.0
 
 SEED_FLOOR = -8.0
 """Log probability, relative to the peak's, of every direction far from a seeded one."""
+
+
+Kernel = TypeVar("Kernel", bound=Callable[..., Tensor])
+
+
+def full_precision(kernel: Kernel) -> Kernel:
+    """Runs a kernel in 32 bits under autocast: half precision moves SRP peaks and breaks small solves."""
+
+    @functools.wraps(kernel)
+    def wrapped(*tensors: Any, **options: Any) -> Tensor:
+        wide = [t.float() if isinstance(t, Tensor) and t.dtype in _HALVES else t for t in tensors]
+        with torch.autocast(tensors[0].device.type, enabled=False):
+            return kernel(*wide, **options)
+
+    return cast(Kernel, wrapped)
+
+
+_HALVES = (torch.bfloat16, torch.float16)
 
 
 def steering_vectors(
@@ -60,6 +81,7 @@ def phase_normalise(spectrum: Tensor) -> Tensor:
     return spectrum / spectrum.abs().clamp_min(1e-8)
 
 
+@full_precision
 def steered_response(phases: Tensor, steering: Tensor) -> Tensor:
     """Steered response power ``(batch, direction, freq, frame)`` of every bin, in [0, 1].
 
@@ -74,6 +96,7 @@ def steered_response(phases: Tensor, steering: Tensor) -> Tensor:
     return power.reshape(freqs, -1, batch, frames).permute(2, 1, 0, 3)
 
 
+@full_precision
 def weighted_covariance(spectrum: Tensor, weights: Tensor) -> Tensor:
     """Sum over frames of weight · x x^H: ``(batch, talker, freq, mic, mic)``.
 
@@ -85,6 +108,7 @@ def weighted_covariance(spectrum: Tensor, weights: Tensor) -> Tensor:
     return (x * weights[:, :, :, None]) @ x.mH
 
 
+@full_precision
 def pooled_response(covariance: Tensor, steering: Tensor) -> Tensor:
     """Steered response ``(batch, talker, direction)`` summed over frequency, from covariances.
 
@@ -154,6 +178,7 @@ def seeded_logits(azimuth_deg: Tensor, directions: int) -> Tensor:
     return torch.logaddexp(bump, torch.full_like(bump, SEED_FLOOR))
 
 
+@full_precision
 def steered_beam_weights(posterior: Tensor, steering: Tensor, coherence: Tensor) -> Tensor:
     """Weights ``(batch, talker, freq, mic)`` of beams steered by DoA posteriors, a soft null on the others.
 
@@ -184,6 +209,7 @@ def steered_beam_weights(posterior: Tensor, steering: Tensor, coherence: Tensor)
     return weights
 
 
+@full_precision
 def apply_beam(weights: Tensor, spectrum: Tensor) -> Tensor:
     """Beam outputs w^H x: ``(batch, talker, freq, frame)``.
 
@@ -195,6 +221,15 @@ def apply_beam(weights: Tensor, spectrum: Tensor) -> Tensor:
     return y.permute(0, 2, 1, 3)
 
 
+def past_frames(spectrum: Tensor, frames: int) -> Tensor:
+    """Each channel now, one frame ago and so on, ``(batch, frames * channel, freq, frame)``; zero before."""
+    if frames == 1:
+        return spectrum
+    length = spectrum.shape[-1]
+    return torch.cat([torch.nn.functional.pad(spectrum, (k, 0))[..., :length] for k in range(frames)], dim=1)
+
+
+@full_precision
 def wiener_filter(spectrum: Tensor, desired: Tensor, taps: int, loading: float = 1e-3) -> Tensor:
     """The least-squares linear filter of all microphones and `taps` frames that best gives `desired`.
 
@@ -207,10 +242,7 @@ def wiener_filter(spectrum: Tensor, desired: Tensor, taps: int, loading: float =
         taps: this frame and ``taps - 1`` before.
         loading: of the diagonal, relative to its mean.
     """
-    stacked = torch.cat(
-        [torch.nn.functional.pad(spectrum, (k, 0))[..., : spectrum.shape[-1]] for k in range(taps)], 1
-    )
-    x = stacked.permute(0, 2, 1, 3)
+    x = past_frames(spectrum, taps).permute(0, 2, 1, 3)
     y = desired.permute(0, 2, 1, 3)
     level = x.real.square().mean(2) + x.imag.square().mean(2)
     weight = 1.0 / (level + 0.01 * level.mean(-1, keepdim=True) + 1e-8)

@@ -26,7 +26,7 @@ class ModelConfig:
 
     talkers: int = 2
     doa_classes: int = DOA_CLASSES
-    window_s: float = 0.032
+    window_s: float = 0.064
     front_end: str = "steered"
     encoder: str = "ft_gru"
     encoder_options: dict[str, Any] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import class_azimuths_deg
+from msdet.errors import MsdetError
 from msdet.spatial import (
     apply_beam,
     diffuse_coherence,
@@ -20,6 +21,18 @@ from msdet.spatial import (
     steered_response,
     steering_vectors,
 )
+
+
+def window_samples(window_s: float, sample_rate: int) -> int:
+    """Length of an STFT frame in samples, even, so that frames overlap by half.
+
+    Raises:
+        MsdetError: a frame of less than 16 samples.
+    """
+    samples = 2 * round(window_s * sample_rate / 2)
+    if samples < 16:
+        raise MsdetError(f"window_s is {window_s}, which is {samples} samples at {sample_rate} Hz: too short")
+    return samples
 
 
 class Stft(nn.Module):

@@ -11,6 +11,7 @@ from msdet.models.encoders import build_encoder
 from msdet.models.frontend import ArrayGeometry, Observation, beam_features
 from msdet.spatial import (
     apply_beam,
+    past_frames,
     phase_normalise,
     pooled_response,
     steered_beam_weights,
@@ -113,6 +114,7 @@ class SteeredBeam(nn.Module):
         geometry: of the array.
         features: of the encoder.
         talkers: number of output slots.
+        frames: frames that the refining filters see, this one and the ones before; 1 makes them masks.
         filter_taps: frames that the second pass's filters span; 0 for one pass.
         refiner: encoder of the second pass, a file name in ``msdet/models/encoders`` or ``module:Class``.
         refiner_options: what that encoder's constructor takes besides ``features_in``.
@@ -123,6 +125,7 @@ class SteeredBeam(nn.Module):
         geometry: ArrayGeometry,
         features: int,
         talkers: int,
+        frames: int = 1,
         filter_taps: int = 0,
         refiner: str = "ft_gru",
         refiner_options: dict[str, Any] | None = None,
@@ -130,11 +133,11 @@ class SteeredBeam(nn.Module):
         super().__init__()
         self.geometry = geometry
         self.filter_taps = filter_taps
-        self.refine = _BeamMasks(features, talkers, talkers + 1)
+        self.refine = _BeamMasks(features, talkers, talkers + 1, frames)
         if filter_taps:
             encoder = build_encoder(refiner, refiner_options or {}, features + 6 * talkers)
             self.refiner = cast(nn.Module, encoder)
-            self.refine_again = _BeamMasks(encoder.features_out, talkers, 2 * talkers + 1)
+            self.refine_again = _BeamMasks(encoder.features_out, talkers, 2 * talkers + 1, frames)
 
     def forward(self, features: Tensor, observation: Observation, doa_logits: Tensor) -> tuple[Tensor, ...]:
         """One estimate ``(batch, talker, freq, frame)`` a pass."""
@@ -156,19 +159,25 @@ class SteeredBeam(nn.Module):
 
 
 class _BeamMasks(nn.Module):
-    """Adds complex-masked signals to each talker's beam; the masks start at zero."""
+    """Adds signals, filtered over a few frames, to each talker's beam; the filters start at zero.
 
-    def __init__(self, features: int, talkers: int, signals: int) -> None:
+    A filter over frames (deep filtering, Mack and Habets 2020) also removes reverberation, which a mask can
+    only make quieter.
+    """
+
+    def __init__(self, features: int, talkers: int, signals: int, frames: int) -> None:
         super().__init__()
-        self.shape = (talkers, signals)
-        self.mask = nn.Linear(features, 2 * talkers * signals)
-        nn.init.zeros_(self.mask.weight)
-        nn.init.zeros_(self.mask.bias)
+        self.frames = frames
+        self.shape = (talkers, signals * frames)
+        self.filter = nn.Linear(features, 2 * talkers * signals * frames)
+        nn.init.zeros_(self.filter.weight)
+        nn.init.zeros_(self.filter.bias)
 
     def forward(self, features: Tensor, beams: Tensor, signals: list[Tensor]) -> Tensor:
         """Refined beams ``(batch, talker, freq, frame)``."""
-        masks = as_complex(self.mask(features)).unflatten(1, self.shape)
-        refined: Tensor = beams + (masks * torch.cat(signals, dim=1)[:, None]).sum(2)
+        filters = as_complex(self.filter(features)).unflatten(1, self.shape)
+        past = past_frames(torch.cat(signals, dim=1), self.frames)
+        refined: Tensor = beams + (filters * past[:, None]).sum(2)
         return refined
 
 

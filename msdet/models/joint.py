@@ -11,7 +11,7 @@ from msdet.components import build
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.models.config import ModelConfig
 from msdet.models.encoders import build_encoder
-from msdet.models.frontend import FRONT_ENDS, ArrayGeometry, Observation, Stft
+from msdet.models.frontend import FRONT_ENDS, ArrayGeometry, Observation, Stft, window_samples
 from msdet.models.heads import PooledDoa, ReferenceMask, SteeredBeam, SteeredDoa
 
 DOA_HEADS = {"pooled": PooledDoa, "steered": SteeredDoa}
@@ -54,7 +54,7 @@ class JointModel(nn.Module):
         self.config = config
         self.array = array
         self.sample_rate = sample_rate
-        self.stft = Stft(2 * round(config.window_s * sample_rate / 2))
+        self.stft = Stft(window_samples(config.window_s, sample_rate))
         geometry = ArrayGeometry(array, self.stft.freqs, sample_rate, config.doa_classes)
         self.front_end: nn.Module = _part(
             FRONT_ENDS,

@@ -163,8 +163,9 @@ def read_evaluation(folder: Path, data: Path) -> Evaluation:
     systems = {name: _read_system(folder / name) for name in order}
     known = {scene.id for scene in scene_set.scenes}
     for name, system in systems.items():
-        for scene_id in system.rows.keys() - known:
-            raise MsdetError(f"{folder / name}/scores.jsonl: scene '{scene_id}' is not in {data}")
+        unknown = [scene_id for scene_id in system.rows if scene_id not in known]
+        if unknown:
+            raise MsdetError(f"{folder / name}/scores.jsonl: scene '{unknown[0]}' is not in {data}")
     if systems[MODEL].estimates is None or not systems[MODEL].azimuths:
         raise MsdetError(f"{folder / MODEL}/estimates: has no {DOA_FILE}")
     summary = summarise({name: list(system.rows.values()) for name, system in systems.items()})

@@ -196,10 +196,13 @@ def _polar_panel(axes: Any, truth_deg: Array, errors_deg: Array, look: Style) ->
     axes.set_xticks(np.deg2rad(np.arange(0, 360, 45)), ["0°\n(+x)", *(f"{a}°" for a in range(45, 360, 45))])
     axes.set_yticks([math.sqrt(error) for error in _ERROR_RINGS_DEG], [])
     axes.grid(True)
-    for error in _ERROR_RINGS_DEG:
+    angles = np.arange(22.5, 360.0, 45.0)
+    near = (angular_distance_deg(truth_deg[:, None], angles) < 8.0).sum(axis=0)
+    for error in _ERROR_RINGS_DEG:  # where they hide the fewest points
         axes.text(
-            math.radians(67.5), math.sqrt(error), f"{error}°", size=7.5, ha="center", va="center", zorder=6,
-            bbox={"facecolor": SURFACE, "edgecolor": "none", "alpha": 0.8, "pad": 0.8},
+            np.deg2rad(angles[near.argmin()]), math.sqrt(error), f"{error}°", size=7.5, ha="center",
+            va="center", zorder=6,
+            bbox={"facecolor": SURFACE, "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
         )  # fmt: skip
     around = np.linspace(0.0, 2 * np.pi, 181)
     axes.fill_between(around, 0.0, math.sqrt(10.0), facecolor=SHADE, edgecolor="none", zorder=0.5)

@@ -6,7 +6,6 @@ import base64
 import html
 import io
 import wave
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +94,8 @@ class Report:
         summary = self._evaluation.summary
         caption = (
             f"Means with {CONFIDENCE:.0%} intervals over the scenes of each bin. Bins to the right of a "
-            "dotted line overlap the others. The unprocessed mixture is left out: its gain is 0 dB by definition."
+            "dotted line overlap the others. The unprocessed mixture is left out: its gain is 0 dB by "
+            "definition."
         )
         label = "SI-SDR gain and DoA error of each system by azimuth gap, T60 and straddling of 0 degrees"
         figure = self._figure(breakdowns(summary, self._looks), label, caption, "breakdowns.png")
@@ -122,7 +122,9 @@ class Report:
 
     def _scenes(self) -> str:
         fastest = max(example.scene.sample_rate for example in self._examples)
-        signals = sum(len(list(_signals(example))) for example in self._examples)
+        signals = sum(
+            1 + sum(len(waveforms) for _, waveforms in _by_talker(example)) for example in self._examples
+        )
         seconds = AUDIO_BYTES / (2 * fastest * signals)
         cut = any(example.scene.duration_s > seconds for example in self._examples)
         intro = (
@@ -140,12 +142,12 @@ class Report:
         array = self._evaluation.scene_set.array
         label = f"{example.title}: spectrograms of mixture, references and estimates, and a plan of the room"
         caption = "One colour scale for all spectrograms. In the plan, numbers are talkers."
-        # the median scene is the typical one; without it (one or two scenes) the first
-        shown = "scene.png" if example.title.startswith("Median") or "scene.png" not in self.images else None
+        middle = self._examples[(len(self._examples) - 1) // 2]
+        image = "scene.png" if example is middle else None
         return (
             f"<h3>{example.title}: SI-SDR gain {tables.number(example.gain_db, 1)} dB</h3>"
             f'<p class="about">{html.escape(scene.id)}: {", ".join(facts)}</p>'
-            + self._figure(example_scene(example, array, self._looks), label, caption, shown)
+            + self._figure(example_scene(example, array, self._looks), label, caption, image)
             + tables.talkers(example)
             + _players(example, seconds)
         )
@@ -170,38 +172,34 @@ def _about(evaluation: Evaluation, data: Path) -> str:
     )
 
 
-def _signals(example: Example) -> Iterator[tuple[str, Array]]:
-    """Everything of a scene that can be played, by name."""
-    yield "mixture", example.mixture
-    for t, reference in enumerate(example.references, start=1):
-        yield f"reference, talker {t}", reference
-        for name, output in example.outputs.items():
-            if output.waveforms is not None:
-                yield f"{name}, talker {t}", output.waveforms[t - 1]
+def _by_talker(example: Example) -> list[tuple[str, Array]]:
+    """What can be played of each talker: names and waveforms ``(talker, time)``."""
+    outputs = [(name, o.waveforms) for name, o in example.outputs.items() if o.waveforms is not None]
+    return [("Reference", example.references), *outputs]
 
 
 def _players(example: Example, seconds: float) -> str:
-    signals = dict(_signals(example))
-    peak = max(float(np.abs(signal).max()) for signal in signals.values())
+    played = _by_talker(example)
+    peak = max(float(np.abs(x).max()) for x in (example.mixture, *(waveforms for _, waveforms in played)))
     gain = 0.9 / peak if peak > 0.0 else 1.0
     rate = example.scene.sample_rate
     frames = int(seconds * rate)
-    names = [name for name, output in example.outputs.items() if output.waveforms is not None]
 
-    def player(name: str, rows: int = 1) -> str:
-        data = base64.b64encode(_wav(gain * signals[name][:frames], rate)).decode()
-        label = html.escape(f"{example.title}, {name}")
+    def player(name: str, signal: Array, rows: int = 1) -> str:
+        data = base64.b64encode(_wav(gain * signal[:frames], rate)).decode()
+        label = html.escape(f"{example.title}: {name}")
         return (
             f'<td rowspan="{rows}"><audio controls preload="metadata" aria-label="{label}" '
             f'src="data:audio/wav;base64,{data}"></audio></td>'
         )
 
+    talkers = len(example.references)
     rows = []
-    for t in range(1, len(example.references) + 1):
-        cells = player("mixture", len(example.references)) if t == 1 else ""
-        cells += "".join(player(f"{name}, talker {t}") for name in ("reference", *names))
-        rows.append(f'<tr><th scope="row">{t}</th>{cells}</tr>')
-    head = "".join(tables.column(name) for name in ("Talker", "mixture", "reference", *names))
+    for t in range(talkers):
+        cells = player("mixture", example.mixture, talkers) if t == 0 else ""
+        cells += "".join(player(f"{name}, talker {t + 1}", x[t]) for name, x in played)
+        rows.append(f'<tr><th scope="row">{t + 1}</th>{cells}</tr>')
+    head = "".join(tables.column(name) for name in ("Talker", "Mixture", *(name for name, _ in played)))
     return tables.table("Listen", head, rows, "players")
 
 

@@ -28,6 +28,7 @@ a { color: var(--blue); text-underline-offset: 0.2em; }
 .tiles strong { display: block; font-size: 1.7rem; line-height: 1.25; font-weight: 650; }
 .tiles .name { font-size: 0.9rem; }
 .tiles small { display: block; color: var(--muted); font-size: 0.8rem; }
+.tiles small span { white-space: nowrap; }
 .wide { overflow-x: auto; margin: 10px 0 14px; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.84rem; }
 caption { text-align: left; font-weight: 600; padding: 6px 0; }
@@ -38,7 +39,7 @@ th { font-weight: 600; }
 thead th { vertical-align: bottom; }
 thead tr:last-child th { border-bottom-color: var(--muted); }
 th[colspan] { text-align: center; border-left: 12px solid var(--surface); }
-thead th small, td small { display: block; color: var(--muted); font-weight: 400; font-size: 0.78rem; }
+thead th small, td small { display: block; color: var(--muted); font-weight: 400; font-size: 0.92em; }
 th:first-child, th.text { text-align: left; }
 .mark { display: inline-block; width: 0.7em; height: 0.7em; border-radius: 50%; margin-right: 0.5em; }
 ul.notes { color: var(--muted); font-size: 0.85rem; padding-left: 1.2em; margin: 4px 0 14px; }
@@ -60,10 +61,12 @@ _PRINT = """
   body { font-size: 10.5pt; }
   header, main, footer { max-width: none; padding: 0; }
   nav, .skip, .players, details:not([open]) { display: none; }
-  h2, h3 { break-after: avoid; }
+  h2, h3, h3 + .about { break-after: avoid; }
   figure, table, .tiles li { break-inside: avoid; }
-  .tiles li { border: 1px solid var(--grid); }
+  .tiles { grid-template-columns: repeat(4, 1fr); gap: 8px; }
+  .tiles li { padding: 8px 10px; border: 1px solid var(--grid); }
   .wide { overflow: visible; }
+  .tiles strong { font-size: 1.3rem; }
   table { font-size: 7.5pt; }
   th, td { padding-right: 8px; }
   figure svg { min-width: 0; }

@@ -28,7 +28,7 @@ def tiles(evaluation: Evaluation) -> str:
             difference = paired_difference(list(model.rows.values()), list(baseline.rows.values()), key)
             value = with_unit(difference.value, metric, signed=True)
             bounds = _bounds(difference, metric, signed=True)
-            against = f"<small>against {html.escape(baseline.name)}: {value} {bounds}</small>"
+            against = f"<small>against {html.escape(baseline.name)}: {value} <span>{bounds}</span></small>"
         name = degrees(metric.label).partition(" (")[0]
         items.append(
             f'<li><span class="name">{html.escape(name[0].upper() + name[1:])}</span>'
@@ -75,7 +75,7 @@ def talkers(example: Example) -> str:
         f'<th scope="colgroup" colspan="{len(_OF_TALKER)}">{html.escape(name)}</th>'
         for name in example.outputs
     )
-    head = column("Talker", kind="text") + column("distance (m)") + column("azimuth (°)")
+    head = column("Talker", kind="text") + column("Distance (m)") + column("Azimuth (°)")
     head += "".join(column(text) for _ in example.outputs for text in _OF_TALKER)
     rows = []
     for t, source in enumerate(example.scene.sources):
@@ -122,8 +122,10 @@ def number(value: float, decimals: int, signed: bool = False) -> str:
 
 
 def with_unit(value: float, metric: Metric, signed: bool = False) -> str:
-    """A value of a metric with its unit, as HTML."""
+    """A value of a metric, or with a sign a difference of two, with its unit as HTML."""
     unit = degrees(metric.label).removesuffix(")").partition(" (")[2]
+    if signed and unit == "%":
+        unit = "points"
     space = "" if unit in ("", "°") else " "
     return number(value * metric.scale, metric.decimals, signed) + space + html.escape(unit)
 

@@ -1,0 +1,322 @@
+"""The command line: quick to start, and bad input is one line, exit code 2, and nothing half-written."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from msdet import __version__, cli
+from msdet.data.manifest import SceneSet
+from msdet.simulation.bank import RirBank
+from msdet.simulation.sampling import SceneDistribution
+
+Refused = Callable[..., str]
+
+SMALL_ROOM = [
+    "--scenes.duration_s=1.5", "--scenes.array=circular4_5cm", "--scenes.room_x_m=[4.3,4.5]",
+    "--scenes.room_y_m=[3.8,4.0]", "--scenes.room_z_m=[2.6,2.8]", "--scenes.centre_offset_m=[-0.1,0.1]",
+    "--scenes.t60_s=[0.2,0.25]", "--scenes.distance_m=[0.8,1.5]", "--scenes.minimum_gap_deg=20",
+]  # fmt: skip
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
+    """Runs a command that must be refused; gives its one line on stderr."""
+
+    def run(*arguments: object) -> str:
+        code = cli.main([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        lines = captured.err.splitlines()
+        assert code == 2, captured
+        assert [line for line in lines if line.startswith("error: ")] == lines, captured.err
+        assert len(lines) == 1, captured.err
+        assert "Traceback" not in captured.err + captured.out
+        return lines[0]
+
+    return run
+
+
+def in_subprocess(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=cwd
+    )
+
+
+def test_help_lists_the_commands_without_importing_torch() -> None:
+    program = "import sys; from msdet.cli import main; code = main(['--help']); print(*sys.modules); sys.exit(code)"
+    done = in_subprocess("-c", program)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    text, modules = done.stdout.rsplit("\n", 2)[:2]
+    for name, summary in cli.COMMANDS.items():
+        assert f"  {name} " in text
+        assert summary in text
+    for heavy in ("torch", "numpy", "scipy", "pyroomacoustics", "jsonargparse", "pytorch_lightning"):
+        assert heavy not in modules.split()
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_listed_exists_and_is_typed(name: str) -> None:
+    command = getattr(importlib.import_module(f"msdet.commands.{name}"), name)
+    parameters = inspect.signature(command).parameters.values()
+    assert all(p.annotation is not inspect.Parameter.empty for p in parameters)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([name, "--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    assert f"usage: msdet {name}" in text
+    command = getattr(importlib.import_module(f"msdet.commands.{name}"), name)
+    for parameter in inspect.signature(command).parameters:
+        assert parameter in text
+
+
+def test_version_and_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"msdet {__version__}\n"
+    assert cli.main([]) == 2
+    assert "usage: msdet <command>" in capsys.readouterr().out
+
+
+def test_console_script_prints_one_line_and_exits_with_2(tmp_path: Path) -> None:
+    done = in_subprocess("-m", "msdet.cli", "simulat", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == "error: unknown command 'simulat'; did you mean 'simulate'?\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--sed=1", "unknown option 'sed'; did you mean 'seed'?"),
+        ("--scenes.t60=[0.2,0.3]", "unknown option 'scenes.t60'; did you mean 'scenes.t60_s'?"),
+        ("--see=1", "unknown option 'see'; did you mean 'seed'?"),
+        ("--count=many", "count"),
+        ("--scenes.t60_s=0.3", "t60_s"),
+        ("--scenes.talkers=[1]", "talkers"),
+        ("--config=stered", "unknown configuration 'stered'; did you mean 'steered'?"),
+    ],
+)
+def test_wrong_option_is_named(
+    refused: Refused, speech: Path, tmp_path: Path, option: str, message: str
+) -> None:
+    line = refused("simulate", f"--out={tmp_path / 'set'}", f"--speech={speech}", option)
+    assert message in line
+    assert not (tmp_path / "set").exists()
+
+
+def test_missing_option_is_named(refused: Refused, tmp_path: Path) -> None:
+    assert "speech" in refused("simulate", f"--out={tmp_path / 'set'}")
+
+
+def simulate(out: Path, speech: Path, *more: str) -> list[str]:
+    return [
+        "simulate", f"--out={out}", f"--speech={speech}", "--split=dev", "--count=3", "--seed=5", "--jobs=1",
+        *SMALL_ROOM, *more,
+    ]  # fmt: skip
+
+
+def test_simulate_makes_the_set_that_its_function_makes(
+    dev_set: SceneSet,
+    speech: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    file_bytes: Callable[[Path], dict[str, bytes]],
+) -> None:
+    assert cli.main(simulate(tmp_path / "set", speech)) == 0
+    assert file_bytes(tmp_path / "set") == file_bytes(dev_set.root)
+    assert "3 scenes, 4 microphones at 8000 Hz" in capsys.readouterr().out
+
+
+def test_bank_makes_the_bank_that_its_function_makes(
+    bank: RirBank, tmp_path: Path, file_bytes: Callable[[Path], dict[str, bytes]]
+) -> None:
+    arguments = ["bank", f"--out={tmp_path / 'bank'}", "--rooms=4", "--positions=3", "--seed=11", "--jobs=1"]
+    assert cli.main([*arguments, *SMALL_ROOM]) == 0
+    assert file_bytes(tmp_path / "bank") == file_bytes(bank.root)
+
+
+def test_missing_corpus_is_refused(refused: Refused, tmp_path: Path) -> None:
+    line = refused(*simulate(tmp_path / "set", tmp_path / "no speech"))
+    assert "no speech: corpus folder does not exist" in line
+    assert not (tmp_path / "set").exists()
+
+
+def test_empty_corpus_is_refused(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "speech").mkdir()
+    assert "no audio found" in refused(*simulate(tmp_path / "set", tmp_path / "speech"))
+    assert not (tmp_path / "set").exists()
+
+
+def damaged(speech: Path, tmp_path: Path) -> Path:
+    """A copy of the corpus in which every dev utterance holds NaN."""
+    copy = Path(shutil.copytree(speech, tmp_path / "speech"))
+    for path in copy.glob("talker[45]/*.wav"):
+        samples, rate = soundfile.read(path)
+        samples[5000:] = np.nan
+        soundfile.write(path, samples, rate, subtype="FLOAT")
+    return copy
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_speech_with_nan_is_refused_by_file(
+    refused: Refused, speech: Path, tmp_path: Path, jobs: int
+) -> None:
+    line = refused(*simulate(tmp_path / "set", damaged(speech, tmp_path), f"--jobs={jobs}"))
+    assert "holds NaN or infinite samples" in line
+    assert f"{tmp_path}/speech/talker" in line
+    assert not (tmp_path / "set" / "dataset.json").exists()
+    assert not list((tmp_path / "set").rglob("*.wav"))
+    assert not list((tmp_path / "set").rglob(".part-*"))
+
+
+def test_unknown_array_offers_the_nearest(refused: Refused, speech: Path, tmp_path: Path) -> None:
+    line = refused(*simulate(tmp_path / "set", speech, "--scenes.array=circular4_5"))
+    assert "unknown array 'circular4_5'; did you mean 'circular4_5cm'?" in line
+    assert not (tmp_path / "set").exists()
+
+
+def test_unknown_corpus_kind_offers_the_nearest(refused: Refused, speech: Path, tmp_path: Path) -> None:
+    line = refused(*simulate(tmp_path / "set", speech, "--corpus=foldr"))
+    assert "unknown corpus kind 'foldr'; did you mean 'folder'?" in line
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("t60_s=[0.02,0.05]", "t60_s is [0.02, 0.05]: in a room of (4.5, 4.0, 2.8) m it is at least"),
+        ("t60_s=[0.3,0.2]", "expected [low, high] with low <= high"),
+        ("talkers=0", "talkers is 0, expected more than 0"),
+        ("distance_m=[9,10]", "no room for 2 talkers at distance_m [9.0, 10.0]"),
+        ("talkers=3", "has 2 speakers, expected at least 3"),
+    ],
+)
+def test_impossible_setting_is_refused_by_name(
+    refused: Refused, speech: Path, tmp_path: Path, setting: str, message: str
+) -> None:
+    assert message in refused(*simulate(tmp_path / "set", speech, f"--scenes.{setting}"))
+    assert not list(tmp_path.rglob("*.wav"))
+    assert not (tmp_path / "set" / "dataset.json").exists()
+
+
+def test_settings_corrected_after_a_refusal_work_in_the_same_folder(
+    refused: Refused, speech: Path, tmp_path: Path
+) -> None:
+    refused(*simulate(tmp_path / "set", speech, "--scenes.distance_m=[9,10]"))
+    assert cli.main(simulate(tmp_path / "set", speech)) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cout: 3\n", "unknown option 'cout'; did you mean 'count'?"),
+        ("scenes:\n  t60: [0.2, 0.3]\n", "unknown option 'scenes.t60'; did you mean 'scenes.t60_s'?"),
+        ("scenes: [\n", "c.yaml"),
+    ],
+)
+def test_wrong_key_of_a_configuration_is_named(
+    refused: Refused, speech: Path, tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    line = refused(
+        "simulate", f"--config={tmp_path / 'c.yaml'}", f"--out={tmp_path / 'set'}", f"--speech={speech}"
+    )
+    assert message in line
+    assert not (tmp_path / "set").exists()
+
+
+def test_configuration_gives_options_and_the_command_line_has_the_last_word(
+    dev_set: SceneSet, speech: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "c.yaml").write_text("count: 7\nseed: 5\n")
+    arguments = simulate(tmp_path / "set", speech)
+    arguments.remove("--seed=5")
+    assert cli.main([arguments[0], f"--config={tmp_path / 'c.yaml'}", *arguments[1:]]) == 0
+    assert SceneSet.open(tmp_path / "set").scenes == dev_set.scenes
+
+
+def test_folder_with_other_settings_is_refused_and_kept(
+    refused: Refused, dev_set: SceneSet, speech: Path, file_bytes: Callable[[Path], dict[str, bytes]]
+) -> None:
+    before = file_bytes(dev_set.root)
+    assert "exists with other settings: seed is 5, asked for 6" in refused(
+        *simulate(dev_set.root, speech, "--seed=6")
+    )
+    assert file_bytes(dev_set.root) == before
+
+
+def test_folder_that_cannot_be_written_is_refused(refused: Refused, speech: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in refused(*simulate(tmp_path / "file" / "set", speech))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_training_on_unreadable_speech_is_refused_in_one_line(
+    refused: Refused,
+    bank: RirBank,
+    dev_set: SceneSet,
+    speech: Path,
+    tmp_path: Path,
+    workers: int,
+) -> None:
+    broken = Path(shutil.copytree(speech, tmp_path / "speech"))
+    for path in broken.glob("talker[0-3]/*.wav"):
+        samples, rate = soundfile.read(path)
+        samples[:] = np.nan
+        soundfile.write(path, samples, rate, subtype="FLOAT")
+    line = refused(
+        "train", f"--out={tmp_path / 'run'}", f"--data.dev={dev_set.root}", f"--data.bank={bank.root}",
+        f"--data.speech={broken}", f"--data.workers={workers}", "--data.scenes.duration_s=1.5",
+        "--model.encoder_options={hidden: 8, group: 8}", "--optimiser.accelerator=cpu",
+        "--optimiser.steps=2", "--optimiser.batch=1", "--optimiser.validate_every=1", "--optimiser.threads=1",
+    )  # fmt: skip
+    assert "holds NaN or infinite samples" in line
+    assert not (tmp_path / "run" / "training.json").exists()
+
+
+def test_command_imports_only_what_it_needs(tmp_path: Path) -> None:
+    """A bad folder is told without loading the training stack."""
+    program = (
+        "import sys; from msdet.cli import main\n"
+        "code = main(['simulate', '--out=x', '--speech=nowhere'])\n"
+        "print(*[m for m in ('torch', 'pytorch_lightning') if m in sys.modules])\n"
+        "sys.exit(code)\n"
+    )
+    done = in_subprocess("-c", program, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "pytorch_lightning" not in done.stdout
+    assert os.listdir(tmp_path) == []
+
+
+def test_own_encoder_in_the_working_directory_is_found_by_the_console_script(tmp_path: Path) -> None:
+    (tmp_path / "mine_in_cwd.py").write_text("class Encoder:\n    pass\n")
+    program = (
+        "import sys; sys.path.remove('')\n"
+        "from msdet.components import find_component\n"
+        "print(find_component('msdet.models.encoders', 'mine_in_cwd:Encoder', 'Encoder', 'encoder').__name__)\n"
+    )
+    done = in_subprocess("-c", program, cwd=tmp_path)
+    assert done.stdout == "Encoder\n", done.stderr
+
+
+def test_defaults_of_the_command_line_are_those_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    from msdet.commands.simulate import simulate as command
+
+    values = cli.parse_options(command, ["--out=a", "--speech=b"], "msdet simulate")
+    assert values["scenes"] == SceneDistribution()
+    assert values["out"] == Path("a")
+    assert (values["count"], values["split"]) == (200, "test")

@@ -1,0 +1,35 @@
+"""Settings of a training run of seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from msdet.data.manifest import SceneSet
+from msdet.models.config import ModelConfig
+from msdet.simulation.bank import RirBank
+from msdet.simulation.sampling import SceneDistribution
+from msdet.training.config import DataConfig, OptimiserConfig, TrainConfig
+
+SMALL = ModelConfig(encoder_options={"hidden": 8, "group": 8})
+
+
+@pytest.fixture(scope="session")
+def make_config(
+    bank: RirBank, speech: Path, dev_set: SceneSet, small_room: SceneDistribution
+) -> Callable[..., TrainConfig]:
+    """Makes settings: six steps of two mixtures, validated every three, mixed through the bank."""
+
+    def make(model: ModelConfig = SMALL, data: dict[str, Any] | None = None, **optimiser: Any) -> TrainConfig:
+        source = {"dev": dev_set.root, "bank": bank.root, "speech": speech, "scenes": small_room, "workers": 0}
+        quick = {"steps": 6, "batch": 2, "validate_every": 3, "accelerator": "cpu", "threads": 1}
+        return TrainConfig(
+            data=DataConfig(**(source | (data or {}))),
+            model=model,
+            optimiser=OptimiserConfig(**(quick | optimiser)),
+        )
+
+    return make

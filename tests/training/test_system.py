@@ -1,0 +1,136 @@
+"""One step: it learns, it survives bad numbers, and its rate follows the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from msdet.data.dataset import Example, RenderedDataset
+from msdet.data.manifest import SceneSet
+from msdet.models.config import ModelConfig
+from msdet.models.joint import JointModel
+from msdet.objectives.joint import Objective, ObjectiveConfig
+from msdet.training.config import OptimiserConfig, TrainConfig
+from msdet.training.run import make_trainer
+from msdet.training.system import JointSystem
+
+SMALL = ModelConfig(encoder_options={"hidden": 8, "group": 8})
+
+
+@pytest.fixture
+def system(dev_set: SceneSet) -> JointSystem:
+    torch.manual_seed(0)
+    settings = OptimiserConfig(steps=20, warm_up=1, learning_rate=3e-3)
+    return JointSystem(JointModel(SMALL, dev_set.array, 8000), Objective(ObjectiveConfig()), settings)
+
+
+@pytest.fixture
+def batch(dev_set: SceneSet) -> Example:
+    loaded: Example = next(iter(DataLoader(RenderedDataset(dev_set), batch_size=2)))
+    return loaded
+
+
+def test_a_few_steps_lower_the_loss_of_a_batch(system: JointSystem, batch: Example) -> None:
+    optimiser = system.configure_optimizers()["optimizer"]
+    losses = []
+    for _ in range(15):
+        optimiser.zero_grad()
+        terms = system.terms(batch)[0]
+        terms.total.backward()
+        optimiser.step()
+        losses.append((terms.separation.item(), terms.doa.item()))
+    assert losses[-1][0] < 0.98 * losses[0][0]
+    assert losses[-1][1] < 0.9 * losses[0][1]
+
+
+@pytest.mark.parametrize("field", ["mixture", "references"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_batch_that_is_not_finite_is_skipped_and_counted(
+    system: JointSystem, batch: Example, field: str, value: float
+) -> None:
+    batch[field][0, 0, 100] = value  # type: ignore[literal-required]
+    assert system.training_step(batch, 0) is None
+    assert system.skipped_steps == 1
+
+
+def test_gradient_that_is_not_finite_is_dropped_and_counted(system: JointSystem, batch: Example) -> None:
+    before = {name: p.detach().clone() for name, p in system.model.named_parameters()}
+    optimiser = system.configure_optimizers()["optimizer"]
+    system.terms(batch)[0].total.backward()
+    next(system.model.parameters()).grad.flatten()[0] = float("nan")  # type: ignore[union-attr]
+    system.configure_gradient_clipping(optimiser)
+    optimiser.step()
+    assert system.skipped_steps == 1
+    for name, parameter in system.model.named_parameters():
+        assert torch.equal(parameter, before[name]), name
+
+
+def test_gradients_are_clipped_together(system: JointSystem) -> None:
+    for parameter in system.model.parameters():
+        parameter.grad = torch.full_like(parameter, 10.0)
+    system.configure_gradient_clipping(None)
+    norm = torch.stack([p.grad.norm() for p in system.model.parameters()]).norm()  # type: ignore[union-attr]
+    assert float(norm) == pytest.approx(system.settings.gradient_norm, rel=1e-4)
+    assert system.skipped_steps == 0
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_bad_batch_within_a_run_changes_nothing_and_the_run_goes_on(
+    system: JointSystem, batch: Example, make_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    bad = Example(**{k: v.clone() for k, v in batch.items()})  # type: ignore[attr-defined, typeddict-item]
+    bad["mixture"][:] = float("nan")
+    seen: list[dict[str, torch.Tensor]] = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, module: JointSystem, *rest: object) -> None:
+            seen.append({name: p.detach().clone() for name, p in module.model.named_parameters()})
+
+    trainer = make_trainer(tmp_path, make_config(steps=3), [Watch()])
+    loader = DataLoader([batch, bad, batch], batch_size=None)
+    trainer.fit(system, loader, DataLoader([batch], batch_size=None))
+    assert system.skipped_steps == 1
+    assert trainer.global_step == 3
+    assert float(trainer.callback_metrics["train/skipped_steps"]) == 1
+    assert len(seen) == 3
+    assert all(torch.equal(seen[0][name], seen[1][name]) for name in seen[0])
+    assert any(not torch.equal(seen[1][name], seen[2][name]) for name in seen[0])
+    assert all(torch.isfinite(tensor).all() for tensor in seen[2].values())
+
+
+def test_rate_warms_up_stays_and_falls(system: JointSystem) -> None:
+    system.settings = OptimiserConfig(
+        steps=100, warm_up=10, decay_from=0.5, final_share=0.1, validate_every=10
+    )
+    rates = [system.rate(step) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9:51] == pytest.approx([1.0] * 42)
+    assert rates[75] == pytest.approx(0.55)
+    assert rates[100] == pytest.approx(0.1)
+    assert all(a <= b + 1e-12 for a, b in zip(rates[:51], rates[1:51], strict=False))
+    assert all(a >= b - 1e-12 for a, b in zip(rates[50:], rates[51:], strict=False))
+    assert system.rate(1000) == pytest.approx(0.1)
+
+
+def test_perfect_estimates_score_perfectly(
+    system: JointSystem, batch: Example, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Validation pairs slots with talkers by SI-SDR, and scores the DoA under the same pairing."""
+    swapped = batch["references"].flip(1)
+    logits = torch.zeros(2, 2, 72)
+    azimuths = batch["azimuth_deg"].flip(1)
+    grid = torch.arange(72) * 5.0
+    logits = 300.0 * (torch.deg2rad(grid - azimuths[..., None]).cos() - 1.0)
+    terms = system.terms(batch)[0]
+    monkeypatch.setattr(system, "terms", lambda _: (terms, swapped, logits))
+    logged: dict[str, float] = {}
+    monkeypatch.setattr(system, "log_dict", lambda values, **_: logged.update(values))
+    system.validation_step(batch, 0)
+    assert logged["dev/si_sdr_improvement_db"] > 60.0
+    assert logged["dev/doa_mae_deg"] < 0.5
+    assert logged["dev/accuracy_5deg"] == 1.0
