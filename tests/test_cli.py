@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
 import shutil
 import subprocess
 import sys
@@ -47,13 +46,13 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
 
 
 def in_subprocess(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=cwd
-    )
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=cwd)
 
 
 def test_help_lists_the_commands_without_importing_torch() -> None:
-    program = "import sys; from msdet.cli import main; code = main(['--help']); print(*sys.modules); sys.exit(code)"
+    program = (
+        "import sys; from msdet.cli import main; code = main(['--help']); print(*sys.modules); sys.exit(code)"
+    )
     done = in_subprocess("-c", program)
     assert done.returncode == 0
     assert done.stderr == ""
@@ -299,7 +298,7 @@ def test_command_imports_only_what_it_needs(tmp_path: Path) -> None:
     done = in_subprocess("-c", program, cwd=tmp_path)
     assert done.returncode == 2
     assert "pytorch_lightning" not in done.stdout
-    assert os.listdir(tmp_path) == []
+    assert not list(tmp_path.iterdir())
 
 
 def test_own_encoder_in_the_working_directory_is_found_by_the_console_script(tmp_path: Path) -> None:
@@ -307,7 +306,8 @@ def test_own_encoder_in_the_working_directory_is_found_by_the_console_script(tmp
     program = (
         "import sys; sys.path.remove('')\n"
         "from msdet.components import find_component\n"
-        "print(find_component('msdet.models.encoders', 'mine_in_cwd:Encoder', 'Encoder', 'encoder').__name__)\n"
+        "found = find_component('msdet.models.encoders', 'mine_in_cwd:Encoder', 'Encoder', 'encoder')\n"
+        "print(found.__name__)\n"
     )
     done = in_subprocess("-c", program, cwd=tmp_path)
     assert done.stdout == "Encoder\n", done.stderr

@@ -53,7 +53,10 @@ def separate(
         if array is None or method is None:
             raise MsdetError("give --array (a shipped name or a TOML file): a method knows no geometry")
         geometry, used_rate = load_array(array), rate
-        separator, name = baseline_separator(method, geometry, rate, talkers or 2), method
+        separator, name = (
+            baseline_separator(method, geometry, rate, 2 if talkers is None else talkers),
+            method,
+        )
     check_recording(mixture, geometry, rate, recording)
     result = separator(audio.resample(mixture, rate, used_rate))
     notes = {"recording": recording.name, "separated_by": name}

@@ -11,10 +11,12 @@ from msdet.evaluation.summary import METRICS, paired_difference
 COMPARED = ("si_sdr_improvement_db", "stoi", "doa_mae_deg", "accuracy_5deg", "accuracy_10deg")
 
 
-def paired_differences(rows: dict[str, list[Row]], of: str, against: str) -> dict[str, dict[str, float]]:
+def paired_differences(
+    rows: dict[str, list[Row]], of: str, against: str
+) -> dict[str, dict[str, float | None]]:
     """System `of` less system `against` by metric: value, low and high of its 95 % interval, and scenes.
 
-    Metrics that the two systems share no scene of (no DoA, for one) are left out.
+    Metrics that the two systems share no scene of (no DoA, for one) are left out; one scene has no interval.
     """
     found = {}
     for metric in COMPARED:
@@ -42,6 +44,8 @@ def differences_markdown(differences: dict[str, dict[str, Any]], of: str) -> str
     for other, metrics in differences.items():
         for name, d in metrics.items():
             m = METRICS[name]
-            value, low, high = (f"{m.scale * d[k]:+.{m.decimals}f}" for k in ("value", "low", "high"))
+            value, low, high = (
+                "-" if d[k] is None else f"{m.scale * d[k]:+.{m.decimals}f}" for k in ("value", "low", "high")
+            )
             lines.append(f"| {other} | {m.label} | {value} | {low} to {high} | {d['n']:.0f} |")
     return "\n".join(lines) + "\n"

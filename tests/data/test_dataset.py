@@ -101,7 +101,9 @@ def test_talkers_are_distinct_and_of_the_split(
     for index in range(20):
         read: list[str] = []
         monkeypatch.setattr(
-            mixing.cache, "get", lambda path, log=read: (log.append(path), SpeechCache.get(mixing.cache, path))[1]
+            mixing.cache,
+            "get",
+            lambda path, log=read: (log.append(path), SpeechCache.get(mixing.cache, path))[1],
         )
         mixing[index]
         speakers = {path.split("/")[0] for path in read}

@@ -1,4 +1,4 @@
-"""Every encoder in the package keeps the contract: shapes, gradients, causality, independence within a batch."""
+"""Every encoder in the package keeps the contract: shapes, gradients, causality, items apart."""
 
 from __future__ import annotations
 
@@ -129,7 +129,9 @@ def test_derived_size_is_no_option() -> None:
         build_encoder("ft_gru", {"features_in": 3}, FEATURES)
 
 
-@pytest.mark.parametrize("path", ["no_such_module:Encoder", "msdet.files:Encoder", "msdet.files:", ":Encoder"])
+@pytest.mark.parametrize(
+    "path", ["no_such_module:Encoder", "msdet.files:Encoder", "msdet.files:", ":Encoder"]
+)
 def test_import_path_that_leads_nowhere_is_named(path: str) -> None:
     with pytest.raises(MsdetError, match=f"encoder '{path}'"):
         build_encoder(path, {}, FEATURES)

@@ -1,4 +1,4 @@
-"""Joint models: shapes and gradients of every wiring, and the default one is the classical chain at the start."""
+"""Joint models: shapes and gradients of every wiring; untrained, the default is the classical chain."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from msdet.objectives.doa import decode_azimuth
 from msdet.objectives.joint import Objective, ObjectiveConfig
 from msdet.spatial import (
     apply_beam,
+    past_frames,
     phase_normalise,
     pick_peaks,
     pooled_response,
@@ -44,6 +45,7 @@ WIRINGS = {
     "filtered": ModelConfig(
         separation_options={"filter_taps": 2, "refiner_options": {"hidden": 8, "group": 8}}, **SMALL
     ),
+    "deep": ModelConfig(separation_options={"frames": 3}, **SMALL),
     "unseeded": ModelConfig(front_end="real_imaginary", **SMALL),
     "coarse": ModelConfig(doa_classes=36, window_s=0.016, **SMALL),
 }
@@ -90,7 +92,7 @@ def test_shapes_and_gradients(
     window = round(config.window_s * RATE)
     freqs, frames = window // 2 + 1, 12000 // (window // 2) + 1
     assert output.waveforms.shape == (2, 2, 12000)
-    assert len(output.spectra) == (2 if config.separation_options else 1)
+    assert len(output.spectra) == (2 if "filter_taps" in config.separation_options else 1)
     assert all(s.shape == (2, 2, freqs, frames) and s.is_complex() for s in output.spectra)
     assert output.doa_logits.shape == (2, 2, config.doa_classes)
     assert output.features.shape[:3] == (2, freqs, frames)
@@ -182,6 +184,19 @@ def test_silence_stays_silent(config: ModelConfig, dev_set: SceneSet) -> None:
     assert output.waveforms.abs().max() <= 1e-6
 
 
+def test_half_precision_leaves_the_classical_chain_alone(dev_set: SceneSet, mixture: Tensor) -> None:
+    model = build(ModelConfig(**SMALL), dev_set.array)
+    with torch.no_grad():
+        full = model(mixture)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = model(mixture)
+    assert half.features.dtype == torch.bfloat16
+    assert relative_error(half.waveforms, full.waveforms) <= 1e-3
+    torch.testing.assert_close(
+        decode_azimuth(half.doa_logits)[0], decode_azimuth(full.doa_logits)[0], atol=0.1, rtol=0
+    )
+
+
 def test_reference_microphone_of_the_array_is_used(mixture: Tensor) -> None:
     positions = load_array("circular4_5cm").positions_m
     at_2 = build(ModelConfig(**SMALL), MicrophoneArray("other", positions, reference=2))
@@ -203,7 +218,7 @@ def test_spectrum_and_back_is_the_identity(mixture: Tensor) -> None:
     torch.testing.assert_close(stft.inverse(stft(mixture), 12000), mixture, atol=1e-5, rtol=1e-4)
 
 
-ENCODER = '''
+ENCODER = """
 import torch
 
 
@@ -222,7 +237,7 @@ class NoModule:
 
     def __init__(self, features_in: int) -> None:
         pass
-'''
+"""
 
 
 @pytest.fixture
@@ -232,9 +247,7 @@ def own_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "encoder_of_a_user"
 
 
-def test_encoder_of_a_user_works_by_import_path(
-    own_encoder: str, dev_set: SceneSet, mixture: Tensor
-) -> None:
+def test_encoder_of_a_user_works_by_import_path(own_encoder: str, dev_set: SceneSet, mixture: Tensor) -> None:
     config = ModelConfig(encoder=f"{own_encoder}:Mine", encoder_options={"width": 5})
     output = build(config, dev_set.array)(mixture)
     assert output.features.shape[-1] == 5
@@ -260,6 +273,7 @@ def test_encoder_that_is_no_module_is_refused(own_encoder: str, dev_set: SceneSe
         ({"encoder_options": {"hiden": 8}}, "encoder 'ft_gru' has no option 'hiden'; did you mean 'hidden'"),
         ({"separation_options": {"filter_tap": 2}}, "no option 'filter_tap'; did you mean 'filter_taps'"),
         ({"separation_options": {"talkers": 2}}, "no option 'talkers'"),
+        ({"window_s": 0.0005}, "window_s is 0.0005, which is 4 samples at 8000 Hz"),
         (
             {"separation_options": {"filter_taps": 1, "refiner": "ft_gr"}},
             "unknown encoder 'ft_gr'; did you mean 'ft_gru'",
@@ -280,7 +294,19 @@ def test_pooled_response_is_the_weighted_mean_of_the_map(dev_set: SceneSet, mixt
     pooled = pooled_response(weighted_covariance(phases, weights), geometry.steering)
     torch.testing.assert_close(pooled, whole, rtol=1e-4, atol=1e-3)
     response = steered_response(phases, geometry.steering)
-    assert 0.0 <= response.min() and response.max() <= 1.0 + 1e-5
+    assert response.min() >= 0.0
+    assert response.max() <= 1.0 + 1e-5
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_past_frames_come_after_the_present_one(mixture: Tensor, frames: int) -> None:
+    spectrum = Stft(128)(mixture)
+    past = past_frames(spectrum, frames)
+    assert past.shape == (2, 4 * frames, *spectrum.shape[2:])
+    for k in range(frames):
+        channels = past[:, 4 * k : 4 * (k + 1)]
+        torch.testing.assert_close(channels[..., k:], spectrum[..., : spectrum.shape[-1] - k])
+        assert not channels[..., :k].any()
 
 
 def peaked(azimuths_deg: list[float], heights: list[float], directions: int = 72) -> Tensor:

@@ -109,8 +109,7 @@ def test_rule_of_a_user_works_by_import_path(
 ) -> None:
     folder = tmp_path_factory.mktemp("own")
     (folder / "rule_of_a_user.py").write_text(
-        "def backwards(labels, pairwise):\n"
-        "    return labels.azimuth_deg.argsort(dim=-1, descending=True)\n"
+        "def backwards(labels, pairwise):\n    return labels.azimuth_deg.argsort(dim=-1, descending=True)\n"
     )
     monkeypatch.syspath_prepend(str(folder))
     rule = assignment_rule("rule_of_a_user:backwards")

@@ -167,10 +167,10 @@ def test_total_is_the_weighted_average_over_all_passes(weight: float) -> None:
 
 @pytest.mark.parametrize("weight", [-0.1, 1.1, math.nan])
 def test_weight_outside_zero_to_one_is_refused(weight: float) -> None:
-    with pytest.raises(MsdetError, match="doa_weight is .*, expected 0 to 1"):
+    with pytest.raises(MsdetError, match=r"doa_weight is .*, expected 0 to 1"):
         Objective(ObjectiveConfig(doa_weight=weight))
 
 
 def test_unknown_loss_offers_the_nearest() -> None:
-    with pytest.raises(MsdetError, match="unknown separation loss .* did you mean 'l1_real_imaginary'"):
+    with pytest.raises(MsdetError, match=r"unknown separation loss .* did you mean 'l1_real_imaginary'"):
         Objective(ObjectiveConfig(separation_loss="l1_real_imaginry"))

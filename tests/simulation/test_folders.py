@@ -1,4 +1,4 @@
-"""Sets and banks on disk: the same bytes from any number of workers and after any kill; others' folders kept."""
+"""Sets and banks on disk: the same bytes from any workers and after any kill; others' folders kept."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ def test_splits_share_no_rooms_and_no_talkers(
 ) -> None:
     test_set = simulate(tmp_path / "test", speech, "folder", "test", small_room, 3, seed=5, jobs=1)
     for of in (lambda s: [s.room_m], lambda s: [source.speaker for source in s.sources]):
-        dev, test = ({value for s in scenes for value in of(s)} for scenes in (dev_set.scenes, test_set.scenes))
+        dev, test = (
+            {value for s in scenes for value in of(s)} for scenes in (dev_set.scenes, test_set.scenes)
+        )
         assert not dev & test
 
 
@@ -205,9 +207,7 @@ def test_finished_folder_is_left_alone(
     def refuse(done: int, total: int) -> None:
         raise AssertionError("rendered something")
 
-    again = simulate(
-        dev_set.root, speech, "folder", "dev", small_room, 3, seed=5, jobs=1, progress=refuse
-    )
+    again = simulate(dev_set.root, speech, "folder", "dev", small_room, 3, seed=5, jobs=1, progress=refuse)
     assert again == dev_set
     assert make_bank(bank.root, small_room, 4, 3, seed=11, jobs=1, progress=refuse) == bank
 
@@ -313,7 +313,9 @@ def test_damaged_room_of_a_bank_is_named(bank: RirBank, tmp_path: Path) -> None:
         RirBank.open(root).room(1)
 
 
-def test_unknown_split_offers_the_nearest(speech: Path, small_room: SceneDistribution, tmp_path: Path) -> None:
+def test_unknown_split_offers_the_nearest(
+    speech: Path, small_room: SceneDistribution, tmp_path: Path
+) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'test'"):
         simulate(tmp_path / "x", speech, "folder", "tests", small_room, 3, seed=5, jobs=1)
 

@@ -68,7 +68,10 @@ def test_everything_drawn_is_within_its_interval(talkers: Talkers) -> None:
             *zip(scene.room_m, (d.room_x_m, d.room_y_m, d.room_z_m), strict=True),
             (scene.t60_asked_s, d.t60_s),
             (scene.noise.snr_db, d.snr_db),
-            *((c - r / 2, d.centre_offset_m) for c, r in zip(scene.array_centre_m, scene.room_m, strict=True)),
+            *(
+                (c - r / 2, d.centre_offset_m)
+                for c, r in zip(scene.array_centre_m, scene.room_m, strict=True)
+            ),
             *((s.distance_m, d.distance_m) for s in scene.sources),
             *((s.level_db, d.level_db) for s in scene.sources),
         ]:

@@ -24,7 +24,13 @@ def make_config(
     """Makes settings: six steps of two mixtures, validated every three, mixed through the bank."""
 
     def make(model: ModelConfig = SMALL, data: dict[str, Any] | None = None, **optimiser: Any) -> TrainConfig:
-        source = {"dev": dev_set.root, "bank": bank.root, "speech": speech, "scenes": small_room, "workers": 0}
+        source = {
+            "dev": dev_set.root,
+            "bank": bank.root,
+            "speech": speech,
+            "scenes": small_room,
+            "workers": 0,
+        }
         quick = {"steps": 6, "batch": 2, "validate_every": 3, "accelerator": "cpu", "threads": 1}
         return TrainConfig(
             data=DataConfig(**(source | (data or {}))),

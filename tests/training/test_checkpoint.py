@@ -107,7 +107,10 @@ def test_tampered_weights_are_named(folder: Path) -> None:
     path = folder / "model.safetensors"
     tensors = load_file(path)
     for damaged, message in (
-        (tensors | {"doa_head.frequency": torch.zeros(7)}, r"doa_head\.frequency is \(7,\), .* \(129,\)"),
+        (
+            tensors | {"doa_head.frequency": torch.zeros(7)},
+            r"doa_head\.frequency is \(7,\), the configuration expects \(\d+,\)",
+        ),
         (tensors | {"extra": torch.zeros(2)}, r"extra is \(2,\), the configuration expects absent"),
         ({k: v for k, v in tensors.items() if k != "doa_head.trust"}, r"doa_head\.trust is missing"),
     ):
@@ -123,7 +126,9 @@ def test_weights_in_another_format_are_refused(folder: Path, content: bytes) -> 
         load_model(folder)
 
 
-def test_model_that_cannot_be_written_leaves_the_old_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_that_cannot_be_written_leaves_the_old_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A kill while writing leaves description and weights of one and the same model."""
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
 

@@ -1,4 +1,4 @@
-"""A training run: what it leaves, that it goes on after a kill as if nothing had happened, what it refuses."""
+"""A training run: what it leaves, that a kill does not change it, what it refuses."""
 
 from __future__ import annotations
 
@@ -91,9 +91,7 @@ def test_run_finishes_with_everything_promised(run: Run) -> None:
 def test_checkpoint_is_the_best_validated_model(run: Run, dev_set: SceneSet) -> None:
     description = read_description(run.out)
     scored = {
-        round(float(row["dev/loss"]), 4): int(row["step"])
-        for row in read_metrics(run.out)
-        if row["dev/loss"]
+        round(float(row["dev/loss"]), 4): int(row["step"]) for row in read_metrics(run.out) if row["dev/loss"]
     }
     assert description["notes"]["scores"]["dev/loss"] == min(scored)
     assert description["notes"]["step"] == scored[min(scored)] + 1  # logged under the step's index
@@ -212,7 +210,7 @@ def test_other_speech_is_other_settings(
 ) -> None:
     fewer = shutil.copytree(speech, tmp_path / "speech")
     (fewer / "talker0" / "1.wav").unlink()
-    with pytest.raises(MsdetError, match="other settings: .*speech"):
+    with pytest.raises(MsdetError, match=r"other settings: .*speech"):
         train(run.out, make_config(data={"speech": fewer}))
 
 
@@ -273,14 +271,12 @@ def test_impossible_setting_is_refused_by_name(
 
 def test_data_must_be_rendered_or_mixed(dev_set: SceneSet, tmp_path: Path) -> None:
     config = TrainConfig(DataConfig(dev=dev_set.root), optimiser=OptimiserConfig(steps=1))
-    with pytest.raises(MsdetError, match="give either train .* or bank and speech"):
+    with pytest.raises(MsdetError, match=r"give either train .* or bank and speech"):
         train(tmp_path / "run", config)
     assert not (tmp_path / "run").exists()
 
 
-def test_data_that_do_not_fit_are_refused(
-    make_config: MakeConfig, dev_set: SceneSet, tmp_path: Path
-) -> None:
+def test_data_that_do_not_fit_are_refused(make_config: MakeConfig, dev_set: SceneSet, tmp_path: Path) -> None:
     with pytest.raises(MsdetError, match=r"has 3 output slots, the data have \[2\] talkers"):
         train(tmp_path / "run", make_config(ModelConfig(talkers=3)))
     other = Path(shutil.copytree(dev_set.root, tmp_path / "other"))
@@ -292,9 +288,7 @@ def test_data_that_do_not_fit_are_refused(
     assert not (tmp_path / "run").exists()
 
 
-def test_wrong_names_are_refused_before_anything_is_written(
-    make_config: MakeConfig, tmp_path: Path
-) -> None:
+def test_wrong_names_are_refused_before_anything_is_written(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config()
     for wrong, message in (
         (make_config(ModelConfig(encoder="ft_gr")), "did you mean 'ft_gru'"),

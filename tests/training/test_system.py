@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -112,8 +113,8 @@ def test_rate_warms_up_stays_and_falls(system: JointSystem) -> None:
     assert rates[9:51] == pytest.approx([1.0] * 42)
     assert rates[75] == pytest.approx(0.55)
     assert rates[100] == pytest.approx(0.1)
-    assert all(a <= b + 1e-12 for a, b in zip(rates[:51], rates[1:51], strict=False))
-    assert all(a >= b - 1e-12 for a, b in zip(rates[50:], rates[51:], strict=False))
+    assert all(a <= b + 1e-12 for a, b in pairwise(rates[:51]))
+    assert all(a >= b - 1e-12 for a, b in pairwise(rates[50:]))
     assert system.rate(1000) == pytest.approx(0.1)
 
 

@@ -31,7 +31,8 @@ _IN_BREAKDOWNS = ("si_sdr_improvement_db", "doa_mae_deg")
 
 _ERROR_RINGS_DEG = (5, 20, 45, 90, 180)
 _SECTORS = 12
-_MANY_POINTS = 1500  # beyond, points are drawn as an image
+_FEWEST_FOR_MEDIAN = 3
+_MANY_POINTS = 500  # beyond, points are small, faint, behind the medians, and drawn as an image
 
 
 class _Line(NamedTuple):
@@ -206,17 +207,20 @@ def _polar_panel(axes: Any, truth_deg: Array, errors_deg: Array, look: Style) ->
         )  # fmt: skip
     around = np.linspace(0.0, 2 * np.pi, 181)
     axes.fill_between(around, 0.0, math.sqrt(10.0), facecolor=SHADE, edgecolor="none", zorder=0.5)
+    many = truth_deg.size > _MANY_POINTS
     axes.scatter(
-        np.deg2rad(truth_deg), np.sqrt(errors_deg), s=16, marker=look.marker, facecolor=look.colour,
-        edgecolor=SURFACE, linewidth=0.4, alpha=0.85, zorder=3, rasterized=truth_deg.size > _MANY_POINTS,
+        np.deg2rad(truth_deg), np.sqrt(errors_deg), s=6 if many else 16, marker=look.marker,
+        facecolor=look.colour, edgecolor=SURFACE, linewidth=0.0 if many else 0.4, alpha=0.4 if many else 0.85,
+        zorder=3, rasterized=many,
     )  # fmt: skip
     width = 360.0 / _SECTORS
     sector = np.minimum((truth_deg // width).astype(int), _SECTORS - 1)
-    medians = [np.median(errors_deg[sector == k]) if (sector == k).any() else np.nan for k in range(_SECTORS)]
+    inside = [errors_deg[sector == k] for k in range(_SECTORS)]
+    medians = [np.median(errors) if errors.size >= _FEWEST_FOR_MEDIAN else np.nan for errors in inside]
     arcs = np.deg2rad(np.linspace(0.0, width, 16) + width * np.arange(_SECTORS)[:, None])
     outline = np.sqrt(np.repeat(medians, arcs.shape[1]))
     closed = (np.append(arcs, 2 * np.pi), np.append(outline, outline[0]))
-    axes.plot(*closed, color=INK, linewidth=1.4, zorder=4)
+    axes.plot(*closed, color=INK, linewidth=1.4, zorder=4 if many else 2.5)
     axes.set_xlabel("True azimuth (°, counter-clockwise)", labelpad=6)
     axes.set_ylabel("Error (°, square-root scale)", labelpad=30)
 

@@ -30,7 +30,10 @@ from msdet.evaluation.report.theme import styles, to_png, to_svg
 from msdet.evaluation.summary import to_markdown
 
 AUDIO_BYTES = 5_000_000
-"""Most audio a page embeds; longer scenes are cut to an excerpt that fits."""
+"""Most audio a page embeds, before its encoding; longer scenes are cut to an excerpt that fits."""
+
+PAGE_BYTES = 11_500_000
+"""Size of the page that its audio keeps to; of it, every scene has at least a tenth of a megabyte."""
 
 _POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 
@@ -121,19 +124,22 @@ class Report:
         return self._figure(learning_curves(curves), label, caption, "learning_curves.png")
 
     def _scenes(self) -> str:
-        fastest = max(example.scene.sample_rate for example in self._examples)
+        drawn = [self._scene(example) for example in self._examples]
+        left = 3 * (PAGE_BYTES - sum(map(len, drawn))) // 4  # base64 makes four characters of three bytes
+        budget = min(AUDIO_BYTES, max(left, len(drawn) * 100_000))
         signals = sum(
             1 + sum(len(waveforms) for _, waveforms in _by_talker(example)) for example in self._examples
         )
-        seconds = AUDIO_BYTES / (2 * fastest * signals)
+        seconds = budget / (2 * self._evaluation.scene_set.sample_rate * signals)
         cut = any(example.scene.duration_s > seconds for example in self._examples)
         intro = (
             "The model's best, median and worst scenes by SI-SDR gain. Estimates are shown and played at the "
             "level of their references, and all signals of a scene are played with one gain."
         ) + (f" Players hold the first {seconds:.1f} s." if cut else "")
-        return f"<p>{intro}</p>" + "".join(self._scene(example, seconds) for example in self._examples)
+        players = [_players(example, seconds) for example in self._examples]
+        return f"<p>{intro}</p>" + "".join(a + b for a, b in zip(drawn, players, strict=True))
 
-    def _scene(self, example: Example, seconds: float) -> str:
+    def _scene(self, example: Example) -> str:
         scene = example.scene
         t60 = scene.t60_asked_s if scene.t60_measured_s is None else scene.t60_measured_s
         facts = [f"T60 {t60:.2f} s", f"signal-to-noise ratio {tables.number(scene.noise.snr_db, 1)} dB"]
@@ -149,7 +155,6 @@ class Report:
             f'<p class="about">{html.escape(scene.id)}: {", ".join(facts)}</p>'
             + self._figure(example_scene(example, array, self._looks), label, caption, image)
             + tables.talkers(example)
-            + _players(example, seconds)
         )
 
     def _figure(self, figure: Figure, label: str, caption: str, image: str | None) -> str:
