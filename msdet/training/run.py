@@ -168,6 +168,7 @@ def loaders(data: TrainingData, config: TrainConfig) -> tuple[DataLoader[Example
 def make_trainer(out: Path, config: TrainConfig, callbacks: list[Callback]) -> pl.Trainer:
     """Lightning's trainer with msdet's loggers; validation ends each epoch."""
     o = config.optimiser
+    _keep_log(out / "logs")
     return pl.Trainer(
         max_steps=o.total_steps,
         accelerator=o.accelerator,
@@ -184,3 +185,10 @@ def make_trainer(out: Path, config: TrainConfig, callbacks: list[Callback]) -> p
         num_sanity_val_steps=1,
         benchmark=False,
     )
+
+
+def _keep_log(folder: Path) -> None:
+    """Put an earlier ``metrics.csv`` aside as ``metrics-001.csv`` …: Lightning's logger deletes it."""
+    log = folder / "metrics.csv"
+    if log.is_file():
+        log.rename(folder / f"metrics-{len(list(folder.glob('metrics-*.csv'))) + 1:03d}.csv")

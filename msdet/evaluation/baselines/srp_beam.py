@@ -15,7 +15,6 @@ from msdet.models.frontend import ArrayGeometry, Stft, window_samples
 from msdet.objectives.doa import decode_azimuth
 from msdet.spatial import apply_beam, pick_peaks, seeded_logits, srp_phat, steered_beam_weights
 
-
 WINDOW_S = 0.032
 """Frame length at which this chain does best; longer frames cost it 0.3 dB."""
 

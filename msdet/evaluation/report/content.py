@@ -181,11 +181,12 @@ def read_curves(run: Path) -> Curves:
     path = run / "logs" / "metrics.csv"
     points: dict[str, dict[int, float]] = {}
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                for name in CURVES:
-                    if row.get(name):
-                        points.setdefault(name, {})[int(float(row["step"]))] = float(row[name])
+        for part in (*sorted(path.parent.glob("metrics-*.csv")), path):  # a resumed run starts a new one
+            with part.open(newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    for name in CURVES:
+                        if row.get(name):
+                            points.setdefault(name, {})[int(float(row["step"]))] = float(row[name])
     except FileNotFoundError as error:
         raise MsdetError(f"{path}: no such file (is {run} the folder of a training run?)") from error
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
