@@ -79,6 +79,8 @@ class MicrophoneArray:
         Raises:
             MsdetError: a missing or unknown key, or impossible coordinates; `origin` says where.
         """
+        if not isinstance(value, dict):
+            raise MsdetError(f"{origin}: is {value!r}, expected a table with name and positions_m")
         for key in value:
             if key not in _KEYS:
                 raise MsdetError(f"{origin}: unknown key '{key}'{did_you_mean(key, _KEYS)}")

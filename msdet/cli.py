@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import inspect
+import itertools
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -89,7 +90,8 @@ def parse_options(function: Callable[..., Any], argv: Sequence[str], program: st
         parsed = parser.parse_args(arguments)
         values = dict(parser.instantiate(parsed))
     except argparse.ArgumentError as error:
-        raise MsdetError(_one_line(str(error), known)) from error
+        files = " or ".join(a for before, a in itertools.pairwise(arguments) if before == "--config")
+        raise MsdetError(_one_line(str(error), known).replace('"<unicode string>"', files)) from error
     values.pop("config", None)
     return {name: value for name, value in values.items() if name in inspect.signature(function).parameters}
 
@@ -121,10 +123,13 @@ def _one_line(message: str, known: list[str]) -> str:
     """Jsonargparse's message as one line, the nearest option added where one does not exist."""
     text = " ".join(message.split())
     found = re.search(
-        r"[Uu]nrecognized arguments: --?([\w.-]+)|Group '([\w.]+)' does not accept option '([\w.-]+)'", text
+        r"[Uu]nrecognized arguments: --?([\w.-]+)"
+        r"|Group '(?P<group>[\w.]+)' does not accept option '(?P<field>[\w.-]+)'"
+        r"|Option '(?P<option>[\w.-]+)' is not accepted",
+        text,
     )
     if found:
-        key = found.group(1) or f"{found.group(2)}.{found.group(3)}"
+        key = found.group(1) or found["option"] or f"{found['group']}.{found['field']}"
         return f"unknown option '{key}'{did_you_mean(key, known)}"
     return text
 

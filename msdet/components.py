@@ -46,6 +46,8 @@ def find_component(package: str, name: str, attribute: str, kind: str) -> Any:
 
 def _import_path(path: str, kind: str) -> Any:
     module_name, _, attribute = path.partition(":")
+    if not module_name or not attribute:
+        raise MsdetError(f"{kind} '{path}': expected module:Name")
     if str(Path.cwd()) not in sys.path:  # a console script, unlike `python -m`, leaves it out
         sys.path.append(str(Path.cwd()))
     try:

@@ -18,7 +18,12 @@ class UnknownNameError(MsdetError):
 
     def __init__(self, kind: str, name: str, choices: Iterable[str]) -> None:
         self.choices = sorted(choices)
+        self._arguments = (kind, name, self.choices)
         super().__init__(f"unknown {kind} '{name}'{did_you_mean(name, self.choices)}")
+
+    def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, list[str]]]:
+        """Pickle by the arguments, so that the error can leave a worker process."""
+        return UnknownNameError, self._arguments
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

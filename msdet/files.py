@@ -114,6 +114,6 @@ def resolve_inside(root: Path, relative: str) -> Path:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete temporary files that a killed run left in `folder` (not below it)."""
-    for path in folder.glob(".part-*"):
+    """Delete temporary files that a killed run left in `folder` or below it."""
+    for path in folder.rglob(".part-*"):
         path.unlink(missing_ok=True)

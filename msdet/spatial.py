@@ -136,6 +136,12 @@ def srp_phat(spectrum: Tensor, steering: Tensor) -> Tensor:
     return pooled_response(covariance, steering)[:, 0] / uniform[0, 0].numel()
 
 
+def wrap_azimuth(azimuth_deg: Tensor) -> Tensor:
+    """Azimuth in [0, 360) degrees; `remainder` alone rounds tiny negatives up to 360."""
+    wrapped = azimuth_deg.remainder(360.0)
+    return torch.where(wrapped >= 360.0, 0.0, wrapped)
+
+
 def pick_peaks(response: Tensor, count: int, minimum_gap_deg: float = 15.0) -> Tensor:
     """The `count` highest peaks of maps over a full circle, ascending: azimuth ``(batch, count)`` in degrees.
 
@@ -164,7 +170,7 @@ def pick_peaks(response: Tensor, count: int, minimum_gap_deg: float = 15.0) -> T
         curvature = left - 2 * top + right
         shift = torch.where(curvature < 0, 0.5 * (left - right) / curvature.clamp_max(-1e-12), 0.0)
         found.append((best + shift.clamp(-0.5, 0.5)) * step)
-    return torch.stack(found, dim=-1).remainder(360.0).sort(dim=-1).values
+    return wrap_azimuth(torch.stack(found, dim=-1)).sort(dim=-1).values
 
 
 def seeded_logits(azimuth_deg: Tensor, directions: int) -> Tensor:

@@ -24,6 +24,8 @@ from msdet.simulation.sampling import MAX_DRAWS, SceneDistribution, sample_talke
 CACHE_SAMPLES = 150_000_000
 """Speech kept in memory by each worker, in samples of 2 bytes."""
 
+MAX_SILENT_DRAWS = 20
+
 
 class Example(TypedDict):
     """One mixture and its labels; a batch has one more axis in front.
@@ -97,12 +99,7 @@ class MixingDataset(Dataset[Example]):
         d = self.distribution
         rng = np.random.default_rng([self.seed, index])
         room = self._draw_room(rng)
-        speech = np.zeros((d.talkers, round(d.duration_s * d.sample_rate)), dtype=np.float32)
-        drawn = sample_talkers(self.speech, d.talkers, d.duration_s, rng)
-        for row, (utterance, offset_s, onset_s) in zip(speech, drawn, strict=True):
-            place_speech(row, self.cache.get(utterance.path), offset_s, onset_s, d.sample_rate)
-        if not speech.any(axis=-1).all():  # a silent stretch of an utterance; the next draw differs
-            return self[index + (1 << 40)]
+        speech = self._draw_speech(rng)
         mixture = mix(
             speech,
             room.response,
@@ -114,6 +111,18 @@ class MixingDataset(Dataset[Example]):
             rng,
         )
         return _example(mixture.mixture, mixture.references, room.azimuths_deg, room.distances_m)
+
+    def _draw_speech(self, rng: np.random.Generator) -> Array:
+        """Dry speech ``(talker, time)``, no talker silent throughout."""
+        d = self.distribution
+        for _ in range(MAX_SILENT_DRAWS):
+            speech = np.zeros((d.talkers, round(d.duration_s * d.sample_rate)), dtype=np.float32)
+            drawn = sample_talkers(self.speech, d.talkers, d.duration_s, rng)
+            for row, (utterance, offset_s, onset_s) in zip(speech, drawn, strict=True):
+                place_speech(row, self.cache.get(utterance.path), offset_s, onset_s, d.sample_rate)
+            if speech.any(axis=-1).all():
+                return speech
+        raise MsdetError(f"{self.cache.root}: speech is silent in {MAX_SILENT_DRAWS} draws in a row")
 
     def _draw_room(self, rng: np.random.Generator) -> BankRoom:
         """A room with as many positions as talkers, at least the smallest gap apart."""

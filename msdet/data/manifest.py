@@ -50,6 +50,9 @@ class SceneSet:
         for key in ("sample_rate", "array", "hash"):
             if key not in header:
                 raise MsdetError(f"{root}/dataset.json: key '{key}' is missing")
+        if not isinstance(header["sample_rate"], int):
+            rate = header["sample_rate"]
+            raise MsdetError(f"{root}/dataset.json: sample_rate is {rate!r}, expected hertz")
         manifest = root / "scenes.jsonl"
         scenes = tuple(
             Scene.from_dict(row, f"{manifest}, line {n}")
@@ -58,7 +61,7 @@ class SceneSet:
         if not scenes:
             raise MsdetError(f"{manifest}: has no scenes")
         array = MicrophoneArray.from_dict(header["array"], f"{root}/dataset.json, array")
-        return cls(root, int(header["sample_rate"]), array, scenes, str(header["hash"]))
+        return cls(root, header["sample_rate"], array, scenes, str(header["hash"]))
 
     def mixture(self, scene: Scene) -> Array:
         """The mixture ``(mic, time)`` of a scene, float32.

@@ -66,11 +66,11 @@ def simulate(
         "speech": settings_hash([(u.path, u.seconds, u.split) for u in table.utterances]),
     }
     settings = json.loads(json.dumps(settings))
-    if not claim_folder(out, settings, HEADER):
-        return SceneSet.open(out)
     split_seed = scene_seed(seed, split)
     ids = [f"{split}-{n:06d}" for n in range(scenes)]
     drawn = [sample_scene(scene_id, distribution, talkers, split_seed) for scene_id in ids]
+    if not claim_folder(out, settings, HEADER):
+        return SceneSet.open(out)
     todo = [
         Job(_write_scene, (out, scene, array, speech)) for scene in drawn if not _row(out, scene.id).exists()
     ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from msdet.spatial import wrap_azimuth
+
 
 def doa_cross_entropy(logits: Tensor, azimuth_deg: Tensor) -> Tensor:
     """Cross-entropy ``(batch, slot)`` against the class nearest to each azimuth ``(batch, slot)``."""
@@ -26,4 +28,4 @@ def decode_azimuth(logits: Tensor, half_width: int = 2) -> tuple[Tensor, Tensor]
     weight = posterior.gather(-1, nearby)
     angle_rad = nearby * (2 * torch.pi / classes)
     mean_rad = torch.atan2((weight * angle_rad.sin()).sum(-1), (weight * angle_rad.cos()).sum(-1))
-    return torch.rad2deg(mean_rad).remainder(360.0), weight.sum(-1)
+    return wrap_azimuth(torch.rad2deg(mean_rad)), weight.sum(-1)

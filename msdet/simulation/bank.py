@@ -83,12 +83,21 @@ class RirBank:
             raise MsdetError(f"{root}/bank.json: malformed ({error})") from error
 
     def room(self, index: int) -> BankRoom:
-        """Read one room."""
+        """Read one room.
+
+        Raises:
+            MsdetError: its file is missing or damaged.
+        """
+        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        tensors = load_file(room_path(self.root, index))
-        response = RoomResponse(tensors["rirs"], tensors["direct"], float(tensors["t60_measured_s"][0]))
-        return BankRoom(response, tensors["azimuths_deg"], tensors["distances_m"])
+        path = room_path(self.root, index)
+        try:
+            tensors = load_file(path)
+            response = RoomResponse(tensors["rirs"], tensors["direct"], float(tensors["t60_measured_s"][0]))
+            return BankRoom(response, tensors["azimuths_deg"], tensors["distances_m"])
+        except (OSError, KeyError, SafetensorError) as error:
+            raise MsdetError(f"{path}: not readable as a room of the bank ({error})") from error
 
 
 def room_path(root: Path, index: int) -> Path:
@@ -129,10 +138,11 @@ def make_bank(
     settings: dict[str, Any] = {name: getattr(distribution, name) for name in ROOM_FIELDS}
     settings |= {"array": array.to_dict(), "rooms": rooms, "positions": positions, "seed": seed}
     settings = json.loads(json.dumps(settings))
-    if not claim_folder(out, settings, "bank.json"):
-        return RirBank.open(out)
     # the gap between talkers is asked of those that are mixed, not of all positions in a room
     spread = dataclasses.replace(distribution, minimum_gap_deg=0.0)
+    sample_geometry(spread, positions, np.random.default_rng(seed))  # an impossible one claims no folder
+    if not claim_folder(out, settings, "bank.json"):
+        return RirBank.open(out)
     todo = [
         Job(_make_room, (out, index, spread, array, positions, seed))
         for index in range(rooms)

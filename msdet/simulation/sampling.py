@@ -31,7 +31,9 @@ Interval = tuple[float, float]
 WALL_MARGIN_M = 0.2
 """Talkers and microphones keep this distance to every wall."""
 
-MAX_DRAWS = 1000
+MAX_DRAWS = 10_000
+
+DRAWS_BEFORE_RESTART = 50
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,9 @@ class SceneDistribution:
         """
         for field in fields(self):
             value = getattr(self, field.name)
+            numbers = value if isinstance(value, tuple) else (value,)
+            if any(isinstance(n, float) and not math.isfinite(n) for n in numbers):
+                raise MsdetError(f"{field.name} is {value}, expected finite numbers")
             if isinstance(value, tuple) and not value[0] <= value[1]:
                 raise MsdetError(f"{field.name} is {list(value)}, expected [low, high] with low <= high")
         for name in ("sample_rate", "duration_s", "talkers"):
@@ -149,9 +154,12 @@ def sample_geometry(
     rotation_deg = float(rng.uniform(0.0, 360.0))
     points: list[Point] = []
     azimuths: list[float] = []
+    refused = 0
     for _ in range(MAX_DRAWS):
         if len(points) == positions:
             break
+        if refused == DRAWS_BEFORE_RESTART:  # those taken may leave no gap wide enough for the next
+            points, azimuths, refused = [], [], 0
         angle_rad = rng.uniform(0.0, 2 * np.pi)
         distance = np.sqrt(rng.uniform(d.distance_m[0] ** 2, d.distance_m[1] ** 2))
         point = centre + distance * np.array([np.cos(angle_rad), np.sin(angle_rad), 0.0])
@@ -160,6 +168,9 @@ def sample_geometry(
         if inside and (angular_distance_deg(azimuth, azimuths) >= d.minimum_gap_deg).all():
             points.append(_as_point(point))
             azimuths.append(azimuth)
+            refused = 0
+        else:
+            refused += 1
     if len(points) < positions:
         raise MsdetError(
             f"no room for {positions} talkers at distance_m {list(d.distance_m)} with minimum_gap_deg "

@@ -138,6 +138,9 @@ def _point(value: Any) -> Point:
     return (x, y, z)
 
 
+_PLAIN_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
+
+
 def _check_keys(record: type, row: Any, origin: str) -> None:
     if not isinstance(row, dict):
         raise MsdetError(f"{origin}: expected an object, found {type(row).__name__}")
@@ -147,6 +150,11 @@ def _check_keys(record: type, row: Any, origin: str) -> None:
     if missing or unknown:
         problem = f"key '{missing[0]}' is missing" if missing else f"unknown key '{unknown[0]}'"
         raise MsdetError(f"{origin}: {problem}")
+    for field in fields:
+        expected = _PLAIN_TYPES.get(str(field.type))
+        value = row.get(field.name, field.default)
+        if expected and (not isinstance(value, expected) or isinstance(value, bool)):
+            raise MsdetError(f"{origin}: {field.name} is {value!r}, expected {field.type}")
 
 
 def _nested(record: type, row: Any, origin: str) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -52,7 +54,7 @@ def run_jobs(todo: Sequence[Job], jobs: int, progress: Progress | None = None, d
     for variable in _THREAD_VARIABLES:  # read by libraries when a worker starts
         os.environ.setdefault(variable, "1")
     context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=context) as pool:
+    with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=context, initializer=end_with_parent) as pool:
         futures = [pool.submit(job) for job in todo]
         try:
             for number, future in enumerate(as_completed(futures), start=done + 1):
@@ -62,6 +64,19 @@ def run_jobs(todo: Sequence[Job], jobs: int, progress: Progress | None = None, d
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def end_with_parent() -> None:
+    """Make this worker process end when the process that started it dies, even by SIGKILL."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def claim_folder(out: Path, settings: dict[str, Any], header: str) -> bool:

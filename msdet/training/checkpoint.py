@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from msdet import __version__
 from msdet.arrays import MicrophoneArray
 from msdet.errors import MsdetError, did_you_mean
-from msdet.files import atomic_path, read_json, write_json
+from msdet.files import atomic_path, read_json
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
 
@@ -28,20 +29,20 @@ def save_model(folder: Path, model: JointModel, notes: dict[str, Any]) -> None:
         model: the model.
         notes: anything JSON can express that a reader should know (training settings, data, scores).
     """
-    write_json(
-        folder / "model.json",
-        {
-            "schema": SCHEMA_VERSION,
-            "msdet": __version__,
-            "torch": torch.__version__,
-            "sample_rate": model.sample_rate,
-            "array": model.array.to_dict(),
-            "model": dataclasses.asdict(model.config),
-            "notes": notes,
-        },
-    )
-    with atomic_path(folder / "model.safetensors") as temporary:
-        save_file({name: t.contiguous() for name, t in model.state_dict().items()}, temporary)
+    description = {
+        "schema": SCHEMA_VERSION,
+        "msdet": __version__,
+        "torch": torch.__version__,
+        "sample_rate": model.sample_rate,
+        "array": model.array.to_dict(),
+        "model": dataclasses.asdict(model.config),
+        "notes": notes,
+    }
+    tensors = {name: t.contiguous() for name, t in model.state_dict().items()}
+    # both are complete before either takes its place
+    with atomic_path(folder / "model.json") as text, atomic_path(folder / "model.safetensors") as weights:
+        text.write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        save_file(tensors, weights)
 
 
 def load_model(folder: Path) -> JointModel:
@@ -89,7 +90,9 @@ def read_description(folder: Path) -> dict[str, Any]:
     description = read_json(folder / "model.json")
     if not isinstance(description, dict) or description.get("schema") != SCHEMA_VERSION:
         raise MsdetError(f"{folder}/model.json: not a description of an msdet model")
-    for key in ("sample_rate", "array", "model"):
+    for key, kind in (("sample_rate", int), ("array", dict), ("model", dict)):
         if key not in description:
             raise MsdetError(f"{folder}/model.json: key '{key}' is missing")
+        if not isinstance(description[key], kind):
+            raise MsdetError(f"{folder}/model.json: {key} is {description[key]!r}, expected {kind.__name__}")
     return description

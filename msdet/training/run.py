@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import pickle
+import signal
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -81,10 +84,9 @@ def train(out: Path, config: TrainConfig, report: Callable[[str], None] = print)
     with warnings.catch_warnings():
         # Lightning's advice on loaders; `workers` is the user's choice, and two cores want few
         warnings.filterwarnings("ignore", module="pytorch_lightning")
+        warnings.filterwarnings("ignore", module="lightning_fabric")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec.*")
-        trainer.fit(
-            system, *loaders(data, config), ckpt_path=last if last.is_file() else None, weights_only=True
-        )
+        _fit(trainer, system, loaders(data, config, _epochs_done(last)), last if last.is_file() else None)
     finish_folder(out, settings, FINISHED, {"steps": trainer.global_step, "skipped": system.skipped_steps})
     return out
 
@@ -97,8 +99,9 @@ def check(config: TrainConfig) -> None:
     """
     config.data.scenes.check()
     for name in ("steps", "batch", "validate_every", "learning_rate", "gradient_norm"):
-        if getattr(config.optimiser, name) <= 0:
-            raise MsdetError(f"optimiser.{name} is {getattr(config.optimiser, name)}, expected more than 0")
+        value = getattr(config.optimiser, name)
+        if not (math.isfinite(value) and value > 0):
+            raise MsdetError(f"optimiser.{name} is {value}, expected more than 0")
     if config.data.train is None and (config.data.bank is None or config.data.speech is None):
         raise MsdetError("data: give either train (a rendered set), or bank and speech (mixed on the fly)")
     if config.optimiser.precision not in ("32-true", "bf16-mixed"):
@@ -149,14 +152,18 @@ def load_data(config: DataConfig, talkers: int, seed: int) -> TrainingData:
     return TrainingData(train, size, dev, array, rate, identity)
 
 
-def loaders(data: TrainingData, config: TrainConfig) -> tuple[DataLoader[Example], DataLoader[Example]]:
+def loaders(
+    data: TrainingData, config: TrainConfig, epochs_done: int = 0
+) -> tuple[DataLoader[Example], DataLoader[Example]]:
     """Loaders of training and validation batches; an epoch is the steps between two validations."""
     o = config.optimiser
     workers = config.data.workers
+    sampler = EpochSampler(o.batch * o.interval, data.train_size, o.seed)
+    sampler.set_epoch(epochs_done)  # Lightning starts workers before it says which epoch it goes on with
     train = DataLoader(
         data.train,
         batch_size=o.batch,
-        sampler=EpochSampler(o.batch * o.interval, data.train_size, o.seed),
+        sampler=sampler,
         num_workers=workers,
         persistent_workers=False,  # workers hold no epoch of their own
         drop_last=True,
@@ -185,6 +192,40 @@ def make_trainer(out: Path, config: TrainConfig, callbacks: list[Callback]) -> p
         num_sanity_val_steps=1,
         benchmark=False,
     )
+
+
+def _fit(
+    trainer: pl.Trainer,
+    system: JointSystem,
+    batches: tuple[DataLoader[Example], DataLoader[Example]],
+    state: Path | None,
+) -> None:
+    """Run the trainer; an interrupt and a worker's error come out as what they were."""
+    try:
+        trainer.fit(system, batches[0], batches[1], ckpt_path=state, weights_only=True)
+    except SystemExit as stop:
+        if not trainer.interrupted:
+            raise
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning leaves it ignored
+        raise KeyboardInterrupt from stop
+    except MsdetError as error:  # from a worker, torch makes its whole traceback the message
+        line = str(error).strip().splitlines()[-1]
+        raise MsdetError(line.removeprefix(f"{MsdetError.__module__}.MsdetError: ")) from error
+
+
+def _epochs_done(state: Path) -> int:
+    """Epochs completed in a trainer's state; 0 without one.
+
+    Raises:
+        MsdetError: the state cannot be read.
+    """
+    if not state.is_file():
+        return 0
+    try:
+        loops = torch.load(state, map_location="cpu", weights_only=True)["loops"]
+        return int(loops["fit_loop"]["epoch_progress"]["current"]["completed"])
+    except (OSError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise MsdetError(f"{state}: not readable as a trainer's state; delete it to start again") from error
 
 
 def _keep_log(folder: Path) -> None:

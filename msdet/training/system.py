@@ -116,8 +116,18 @@ class JointSystem(pl.LightningModule):
         return warm * (1.0 - min(through, 1.0) * (1.0 - s.final_share))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the count of skipped steps."""
+        """Keep the count of skipped steps, and count this epoch as completed.
+
+        The state is written at the end of an epoch, just before Lightning counts it; going on would run the
+        end once more and skip an epoch of data.
+        """
         checkpoint["skipped_steps"] = self.skipped_steps
+        loops = checkpoint["loops"]["fit_loop"]
+        for progress in loops["epoch_progress"].values():
+            progress["completed"] = progress["processed"]
+        batches = loops["epoch_loop.batch_progress"]
+        batches["is_last_batch"] = False
+        batches["current"] = dict.fromkeys(batches["current"], 0)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the count of skipped steps."""

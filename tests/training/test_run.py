@@ -69,8 +69,11 @@ def assert_same_weights(first: dict[str, torch.Tensor], second: dict[str, torch.
 
 
 def read_metrics(out: Path) -> list[dict[str, str]]:
-    with (out / "logs" / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+    rows: list[dict[str, str]] = []
+    for part in (*sorted((out / "logs").glob("metrics-*.csv")), out / "logs" / "metrics.csv"):
+        with part.open(newline="") as file:
+            rows += csv.DictReader(file)
+    return rows
 
 
 def test_run_finishes_with_everything_promised(run: Run) -> None:

@@ -22,7 +22,7 @@ class Encoder(nn.Module):
     """
 
     def __init__(
-        self, features_in: int, hidden: int = 48, blocks: int = 1, group: int = 4, causal: bool = False
+        self, features_in: int, hidden: int = 64, blocks: int = 1, group: int = 4, causal: bool = False
     ) -> None:
         super().__init__()
         self.causal = causal

@@ -15,8 +15,9 @@ def assign(labels: Labels, pairwise: Pairwise) -> Tensor:
     import warnings
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of asteroid's own dependencies, while importing
+        warnings.simplefilter("ignore")  # of asteroid and its own dependencies
         from asteroid.losses import PITLossWrapper
 
-    best: Tensor = PITLossWrapper.find_best_perm(pairwise().detach())[1]
-    return best
+        # asteroid gives the estimate of each target
+        best: Tensor = PITLossWrapper.find_best_perm(pairwise().detach())[1]
+    return best.argsort(dim=-1)
