@@ -39,9 +39,9 @@ def _lines(title: str) -> Callable[[int, int], None]:
 
     def tell(done: int, total: int) -> None:
         nonlocal told
-        tenth = 10 * done // max(total, 1)
-        if tenth != told:
-            told = tenth
+        quarter = 4 * done // max(total, 1)
+        if quarter != told:
+            told = quarter
             print(f"{title}: {done}/{total}", flush=True)
 
     return tell

@@ -51,8 +51,5 @@ run_pipeline "$speech/corpus.json"
 
 if [ "$stop_stage" -ge 4 ]; then
   echo
-  cat "$exp/evaluation/summary.md"
-  echo
-  echo "figures: $exp/figures.html"
   python recipes/utils/summarise.py "$exp" "$(($(date +%s) - started))"
 fi

@@ -1,4 +1,4 @@
-"""Writes and prints the demo's last line: its figures by name, as JSON."""
+"""Prints the demo's table and the path of its figures, and last its figures by name as one line of JSON."""
 
 from __future__ import annotations
 
@@ -42,6 +42,12 @@ def figures(evaluation: Path, wide_only: bool) -> dict[str, float]:
     }
 
 
+def headline(page: str) -> str:
+    """The tables of ``summary.md`` over all scenes, and the paired differences; without the breakdowns."""
+    overall, _, rest = page.partition("### Azimuth gap")
+    return f"{overall}{rest[rest.index('Paired differences') :]}"
+
+
 def main() -> None:
     """Usage: summarise.py EXP SECONDS."""
     exp, seconds = Path(sys.argv[1]), float(sys.argv[2])
@@ -52,6 +58,8 @@ def main() -> None:
         **{f"{name}_all": value for name, value in everything.items()},
     }
     write_json(exp / "summary.json", summary)
+    print(headline((exp / "evaluation" / "summary.md").read_text(encoding="utf-8")))
+    print(f"figures: {exp / 'figures.html'}")
     print(json.dumps(summary))
 
 
