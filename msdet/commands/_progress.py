@@ -13,14 +13,17 @@ def usable_cores() -> int:
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function that is called with the number done and the number in all."""
+def progress_bar(title: str, lines: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function that is called with the number done and the number in all.
+
+    Where output is not a terminal, it prints a line now and then, or nothing with ``lines=False``.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _lines(title)
+        yield _lines(title) if lines else lambda done, total: None
         return
     columns = (
         "{task.description}",

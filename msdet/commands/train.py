@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from msdet.commands._progress import progress_bar
 from msdet.models.config import ModelConfig
 from msdet.objectives.joint import ObjectiveConfig
 from msdet.training.config import DataConfig, OptimiserConfig, TrainConfig
@@ -29,5 +30,7 @@ def train(
     from msdet.training.run import train as run
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    run(out, TrainConfig(data, model, objective, optimiser), lambda line: print(line, flush=True))
+    with progress_bar("train", lines=False) as progress:
+        config = TrainConfig(data, model, objective, optimiser)
+        run(out, config, lambda line: print(line, flush=True), progress)
     print(f"{out}: trained; best model by dev/loss in {out}/model.safetensors")

@@ -60,17 +60,25 @@ class SaveState(Callback):
 
 
 class ReportLine(Callback):
-    """Says one line after each validation."""
+    """Says one line after each validation, and how many steps are done after each step."""
 
-    def __init__(self, steps: int, report: Callable[[str], None]) -> None:
+    def __init__(
+        self, steps: int, report: Callable[[str], None], progress: Callable[[int, int], None] | None
+    ) -> None:
         self.steps = steps
         self.report = report
+        self.progress = progress
         self.started = time.monotonic()
         self.first_step = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
         self.started, self.first_step = time.monotonic(), trainer.global_step
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Count a step."""
+        if self.progress:
+            self.progress(trainer.global_step, self.steps)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say how far the training is and how good the model."""

@@ -48,13 +48,19 @@ class TrainingData:
     identity: dict[str, str]
 
 
-def train(out: Path, config: TrainConfig, report: Callable[[str], None] = print) -> Path:
+def train(
+    out: Path,
+    config: TrainConfig,
+    report: Callable[[str], None] = print,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
     """Train a model into a folder, or go on from the last checkpoint that a killed run left there.
 
     Args:
         out: the run's folder, which becomes a checkpoint directory (the best model by ``dev/loss``).
         config: everything that decides the run.
         report: called with one line after each validation.
+        progress: called with steps done and in all after each step.
 
     Returns:
         `out`.
@@ -76,7 +82,7 @@ def train(out: Path, config: TrainConfig, report: Callable[[str], None] = print)
     trainer = make_trainer(
         out,
         config,
-        [KeepBest(out, settings), SaveState(out), ReportLine(config.optimiser.total_steps, report)],
+        [KeepBest(out, settings), SaveState(out), ReportLine(config.optimiser.total_steps, report, progress)],
     )
     last = out / TRAINER_STATE
     if last.is_file():
