@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-from msdet.conventions import SPEED_OF_SOUND
+from msdet.conventions import SPEED_OF_SOUND, direction_vector
 
 DIAGONAL_LOADING = 0.01
 """Added to the disturbance covariance: sensor noise and misplaced microphones, relative to diffuse noise."""
@@ -61,8 +61,7 @@ def steering_vectors(
         reference: index of the reference microphone.
         speed_of_sound: metres per second.
     """
-    azimuth_rad = torch.deg2rad(azimuth_deg.double())
-    directions = torch.stack([azimuth_rad.cos(), azimuth_rad.sin(), torch.zeros_like(azimuth_rad)], dim=-1)
+    directions = torch.from_numpy(direction_vector(azimuth_deg.numpy())).to(positions.device)
     lead_s = directions @ (positions.double() - positions[reference].double()).T / speed_of_sound
     phase = 2 * math.pi * frequency_hz.double()[None, :, None] * lead_s[:, None, :]
     return torch.polar(torch.ones_like(phase), phase).to(torch.complex64)

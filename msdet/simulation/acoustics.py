@@ -210,9 +210,3 @@ def _discard_late_images(room: object, microphones_m: Array, longest_m: float) -
             setattr(source, name, getattr(source, name)[keep])
         source.directions = source.directions[:, :, keep]
         room.visibility[index] = room.visibility[index][:, keep]  # type: ignore[attr-defined]
-
-
-def arrival_samples(source_m: Array, microphones_m: Array, sample_rate: int, speed_of_sound: float) -> Array:
-    """Arrival time ``(mic,)`` of the direct path in samples, from geometry alone."""
-    distance: Array = np.linalg.norm(microphones_m - source_m, axis=-1)
-    return distance / speed_of_sound * sample_rate

@@ -34,7 +34,6 @@ class JointSystem(pl.LightningModule):
         self.objective = objective
         self.settings = optimiser
         self.skipped_steps = 0
-        self._sums: dict[str, list[float]] = {}
 
     def terms(self, batch: Example) -> tuple[ObjectiveTerms, Tensor, Tensor]:
         """Objective, waveforms ``(batch, slot, time)`` and DoA logits of a batch."""

@@ -17,7 +17,7 @@ from msdet.conventions import SPEED_OF_SOUND, azimuth_to_class, direction_vector
 from msdet.data.manifest import SceneSet
 from msdet.errors import MsdetError
 from msdet.models.frontend import ArrayGeometry, Stft
-from msdet.simulation.acoustics import absorption_for_t60, arrival_samples, room_response
+from msdet.simulation.acoustics import absorption_for_t60, room_response
 from msdet.simulation.rendering import render, scene_response
 from msdet.simulation.sampling import RoomGeometry
 from msdet.spatial import (
@@ -61,7 +61,7 @@ def test_direct_path_arrives_after_distance_over_speed_of_sound(speed_of_sound: 
     sources = np.array([[5.3, 3.2, 1.5], [2.6, 4.1, 1.7]])
     response = room_response((8.0, 6.0, 3.0), 0.25, microphones, sources, RATE, speed_of_sound)
     for source, reverberant, direct in zip(sources, response.rirs, response.direct, strict=True):
-        arrival = arrival_samples(source, microphones, RATE, speed_of_sound)
+        arrival = np.linalg.norm(microphones - source, axis=-1) / speed_of_sound * RATE
         distance = np.linalg.norm(microphones - source, axis=1)
         np.testing.assert_allclose(arrival, distance / speed_of_sound * RATE)
         np.testing.assert_allclose(np.abs(direct).argmax(-1), arrival, atol=1.0)
