@@ -17,7 +17,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,13 +24,13 @@ from msdet import audio
 from msdet.conventions import Array
 from msdet.corpora import Corpus, folder
 from msdet.errors import MsdetError
-from msdet.files import read_json, remove_leftovers, settings_hash, write_json, write_text
+from msdet.files import write_text
+from msdet.work import claim_folder, finish_folder
 
 HEADER = "corpus.json"  # written last: a folder with it is a finished corpus
 SECONDS = (2.5, 8.0)  # shortest and longest utterance
 MOST_UTTERANCES = 300  # of one talker: so few that all their clauses differ
 
-_UNFINISHED = ".corpus-unfinished.json"  # the settings of a run that has not ended yet
 _RATE_HZ = 22050  # of eSpeak's output
 _LEVEL_DBFS, _PEAK = -26.0, 0.94  # RMS of an utterance, and largest sample where that would be too loud
 _SYNCHRONOUS, _DONT_EXIT, _UTF8 = 2, 0x8000, 1  # constants of eSpeak's interface, speak_lib.h
@@ -311,12 +310,11 @@ def synthesize(
     with Synthesizer() as synthesizer:
         settings = {"schema": 1, "eSpeak NG": synthesizer.version, "speakers": speakers}
         settings |= {"utterances": utterances, "sample_rate": sample_rate, "seed": seed}
-        if not _begin(root, settings):
+        if not claim_folder(root, settings, HEADER):
             return
         rows = [["speaker", "gender", "source", "seconds", "utterances", "split"]]
         for done, talker in enumerate(draw_talkers(speakers, seed)):
             seconds = 0.0
-            remove_leftovers(root / talker.name)
             for number, clauses in enumerate(_draw_clauses(talker, utterances, seed)):
                 path = root / talker.name / f"{number:03d}.flac"
                 if not path.exists():
@@ -328,27 +326,7 @@ def synthesize(
             source = f"eSpeak NG {synthesizer.version}, {talker.voice}"
             rows.append([talker.name, talker.gender, source, f"{seconds:.2f}", str(utterances), talker.split])
     write_text(root / folder.TABLE, "".join("\t".join(row) + "\n" for row in rows))
-    write_json(root / HEADER, {"kind": "espeak", "hash": settings_hash(settings), "settings": settings})
-    (root / _UNFINISHED).unlink(missing_ok=True)
-    remove_leftovers(root)
-
-
-def _begin(root: Path, settings: dict[str, Any]) -> bool:
-    """Whether there is anything to do in `root`; notes the settings there."""
-    finished, unfinished = root / HEADER, root / _UNFINISHED
-    header = finished if finished.exists() else unfinished
-    if header.exists():
-        record = read_json(header)
-        made_with = record.get("settings", {}) if isinstance(record, dict) else {}
-        for field, value in settings.items():
-            if made_with.get(field) != value:
-                found = f"{field} = {made_with.get(field)}, not {value}"
-                raise MsdetError(f"{root}: was made with {found}; choose another folder or delete this one")
-        return header is unfinished
-    if root.is_dir() and any(not entry.name.startswith(".") for entry in root.iterdir()):
-        raise MsdetError(f"{root}: is not empty and holds no corpus of this kind")
-    write_json(unfinished, {"settings": settings})
-    return True
+    finish_folder(root, settings, HEADER, {"kind": "espeak"})
 
 
 def _draw_clauses(talker: EspeakTalker, utterances: int, seed: int) -> list[list[str]]:

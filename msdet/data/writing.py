@@ -17,7 +17,7 @@ from msdet.files import read_json, settings_hash, write_json, write_jsonl
 from msdet.simulation.rendering import render
 from msdet.simulation.sampling import SceneDistribution, sample_scene
 from msdet.simulation.scene import SCHEMA_VERSION, Scene, mixture_path, reference_path, scene_seed
-from msdet.simulation.work import Job, Progress, claim_folder, finish_folder, run_jobs
+from msdet.work import Job, Progress, claim_folder, finish_folder, run_jobs
 
 HEADER = "dataset.json"
 

@@ -12,7 +12,7 @@ from msdet.data.manifest import SceneSet
 from msdet.evaluation.scoring import DOA_FILE
 from msdet.files import write_jsonl
 from msdet.inference.offline import Separator
-from msdet.simulation.work import Progress
+from msdet.work import Progress
 
 
 def write_estimates(

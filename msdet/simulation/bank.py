@@ -22,7 +22,7 @@ from msdet.files import atomic_path, read_json
 from msdet.simulation.acoustics import RoomResponse, room_response
 from msdet.simulation.sampling import SceneDistribution, sample_geometry
 from msdet.simulation.scene import scene_seed
-from msdet.simulation.work import Job, claim_folder, finish_folder, run_jobs
+from msdet.work import Job, claim_folder, finish_folder, run_jobs
 
 ROOM_FIELDS = (
     "room_x_m", "room_y_m", "room_z_m", "centre_offset_m", "t60_s", "distance_m", "array", "sample_rate"

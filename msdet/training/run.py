@@ -27,10 +27,10 @@ from msdet.files import settings_hash
 from msdet.models.joint import JointModel
 from msdet.objectives.joint import Objective
 from msdet.simulation.bank import RirBank
-from msdet.simulation.work import claim_folder, finish_folder
 from msdet.training.callbacks import TRAINER_STATE, KeepBest, ReportLine, SaveState
 from msdet.training.config import DataConfig, TrainConfig
 from msdet.training.system import JointSystem
+from msdet.work import claim_folder, finish_folder
 
 FINISHED = "training.json"
 """Written last into the run's folder."""

@@ -138,7 +138,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(corpus_root: Path, t
         espeak.synthesize(root, SPEAKERS, UTTERANCES, SAMPLE_RATE, SEED, progress=stop)
     with pytest.raises(MsdetError, match=r"corpus\.json is missing"):
         espeak.read(root)
-    with pytest.raises(MsdetError, match="seed = 3, not 4"):
+    with pytest.raises(MsdetError, match="seed is 3, asked for 4"):
         synthesize(root, seed=SEED + 1)
     (root / "espeak0002" / ".part-half.flac").write_bytes(b"half a file")
     synthesize(root)
@@ -148,14 +148,14 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(corpus_root: Path, t
 def test_a_finished_corpus_is_left_alone(corpus_root: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in corpus_root.rglob("*")}
     synthesize(corpus_root)
-    with pytest.raises(MsdetError, match="sample_rate = 8000, not 16000"):
+    with pytest.raises(MsdetError, match="sample_rate is 8000, asked for 16000"):
         synthesize(corpus_root, sample_rate=16000)
     assert {path: path.stat().st_mtime_ns for path in corpus_root.rglob("*")} == before
 
 
 def test_a_folder_with_other_things_is_not_written_to(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(MsdetError, match="not empty"):
+    with pytest.raises(MsdetError, match="not one of msdet"):
         synthesize(tmp_path)
     with pytest.raises(MsdetError, match=r"thesis\.tex"):
         synthesize(tmp_path / "thesis.tex")

@@ -23,7 +23,7 @@ from msdet.errors import MsdetError, UnknownNameError
 from msdet.files import write_json
 from msdet.simulation.bank import RirBank, make_bank
 from msdet.simulation.sampling import SceneDistribution
-from msdet.simulation.work import IN_PROGRESS
+from msdet.work import IN_PROGRESS
 
 FileBytes = Callable[[Path], dict[str, bytes]]
 
