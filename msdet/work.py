@@ -8,6 +8,8 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,10 +53,7 @@ def run_jobs(todo: Sequence[Job], jobs: int, progress: Progress | None = None, d
             if progress:
                 progress(number, total)
         return
-    for variable in _THREAD_VARIABLES:  # read by libraries when a worker starts
-        os.environ.setdefault(variable, "1")
-    context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=context, initializer=end_with_parent) as pool:
+    with worker_pool(min(jobs, len(todo))) as pool:
         futures = [pool.submit(job) for job in todo]
         try:
             for number, future in enumerate(as_completed(futures), start=done + 1):
@@ -64,6 +63,30 @@ def run_jobs(todo: Sequence[Job], jobs: int, progress: Progress | None = None, d
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+@contextmanager
+def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes whose numeric libraries use one thread each, and that end when this process dies.
+
+    Raises:
+        MsdetError: a worker was killed, most likely for want of memory.
+    """
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))  # read by the libraries when a worker starts
+    # not fork: a copy of a process whose numeric libraries run threads can hang
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
+            yield pool
+    except BrokenProcessPool as error:
+        raise MsdetError("a worker process was killed (memory?); try fewer jobs") from error
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def end_with_parent() -> None:

@@ -9,13 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import multiprocessing
-import os
 import re
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,12 +33,10 @@ from msdet.evaluation.separation import (
 )
 from msdet.files import read_jsonl, resolve_inside, write_jsonl
 from msdet.simulation.scene import Scene
+from msdet.work import Progress, worker_pool
 
 Row = dict[str, Any]
 """Scores and labels of one scene, as one line of ``scores.jsonl``."""
-
-Progress = Callable[[int, int], None]
-"""Called with the number of scenes done and their total."""
 
 SEPARATION_FIELDS = (
     "si_sdr_db",
@@ -58,7 +51,6 @@ DOA_FIELDS = ("doa_error_deg", "doa_error_own_deg")
 DOA_FILE = "doa.jsonl"
 
 _DECIMALS = 4  # hides the last bits, in which BLAS differs with the number of threads
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _TALKER_FILE = re.compile(r"talker(\d+)")
 
 _LOGGER = logging.getLogger(__name__)
@@ -368,26 +360,6 @@ def _mapped(score: Callable[[_Task], Row], tasks: list[_Task], jobs: int) -> Ite
     if jobs == 1:
         yield from map(score, tasks)
         return
-    # not fork: a copy of a process whose numeric libraries run threads can hang
-    context = multiprocessing.get_context("spawn")
     chunk = max(1, min(8, len(tasks) // (4 * jobs)))
-    with _one_thread_each(), ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context) as pool:
-        try:
-            yield from pool.map(score, tasks, chunksize=chunk)
-        except BrokenProcessPool as error:
-            raise MsdetError("a scoring process was killed (memory?); try fewer jobs") from error
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Let processes started inside use one thread in their numeric libraries, which read this at start."""
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    with worker_pool(min(jobs, len(tasks))) as pool:
+        yield from pool.map(score, tasks, chunksize=chunk)
