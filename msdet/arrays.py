@@ -57,6 +57,12 @@ class MicrophoneArray:
         return float(np.linalg.norm(p[:, None] - p[None], axis=-1).max())
 
     @property
+    def is_linear(self) -> bool:
+        """Whether all microphones lie on one line, so that only the angle to that line can be told."""
+        p = self.positions - self.positions[0]
+        return bool(np.linalg.matrix_rank(p, tol=1e-4) < 2)
+
+    @property
     def aliasing_frequency_hz(self) -> float:
         """Frequency above which the closest pair of microphones is ambiguous: c / (2 d)."""
         p = self.positions

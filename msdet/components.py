@@ -63,11 +63,15 @@ def build(factory: Any, options: dict[str, Any], kind: str, **derived: Any) -> A
     """Call `factory` with derived sizes and the user's options, naming an option that does not exist.
 
     Raises:
-        MsdetError: an option that `factory` does not take, or sets a derived size.
+        MsdetError: an option that `factory` does not take or refuses, or that sets a derived size.
     """
     parameters = inspect.signature(factory).parameters
     allowed = [name for name in parameters if name not in derived]
     for option in options:
         if option not in allowed:
             raise MsdetError(f"{kind} has no option '{option}'{did_you_mean(option, allowed)}")
-    return factory(**derived, **options)
+    try:
+        return factory(**derived, **options)
+    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        shown = ", ".join(f"{k}={v!r}" for k, v in options.items()) or "its defaults"
+        raise MsdetError(f"{kind} cannot be built with {shown} ({error})") from error

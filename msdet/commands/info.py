@@ -29,6 +29,8 @@ def info(what: str) -> None:
         print(
             f"  aperture {100 * array.aperture_m:.1f} cm; aliasing from {array.aliasing_frequency_hz:.0f} Hz"
         )
+        if array.is_linear:
+            print("  linear: cannot tell a talker from the mirror image behind the line; models refuse it")
         if array.source:
             print(f"  source: {array.source}")
         for channel, (x, y, z) in enumerate(array.positions_m):

@@ -39,6 +39,15 @@ class Corpus:
     root: Path
     utterances: tuple[Utterance, ...]
 
+    def __post_init__(self) -> None:
+        split_of: dict[str, str] = {}
+        for utterance in self.utterances:
+            if split_of.setdefault(utterance.speaker, utterance.split) != utterance.split:
+                raise MsdetError(
+                    f"{self.root}: talker '{utterance.speaker}' is in the splits "
+                    f"'{split_of[utterance.speaker]}' and '{utterance.split}'"
+                )
+
     def by_speaker(self, split: str) -> dict[str, list[Utterance]]:
         """Utterances of each talker of a split, talkers and files in sorted order.
 

@@ -1,5 +1,7 @@
 """Any tree ``speaker/utterance.wav`` (or ``.flac``) of single-channel files, one folder a talker.
 
+Utterances may lie deeper in the talker's folder, as in LibriSpeech's ``speaker/chapter/``.
+
 An optional ``speakers.tsv`` (tab-separated, with a header) assigns talkers to splits; only its columns
 ``speaker`` and ``split`` are used, and talkers it does not list are left out. Without it, the hash of a
 talker's name decides.
@@ -34,7 +36,7 @@ def read(root: Path) -> Corpus:
     table = root / TABLE
     split_of = _read_splits(table) if table.is_file() else _split_by_name(root, sorted(files))
     utterances = tuple(
-        Utterance(speaker, f"{speaker}/{path.name}", _seconds(path), split_of[speaker])
+        Utterance(speaker, path.relative_to(root).as_posix(), _seconds(path), split_of[speaker])
         for speaker in sorted(files.keys() & split_of.keys())
         for path in files[speaker]
     )
@@ -81,7 +83,7 @@ def _audio_files(root: Path) -> dict[str, list[Path]]:
             continue
         paths = sorted(
             path
-            for path in folder.iterdir()
+            for path in folder.rglob("*")
             if path.suffix.lower() in audio.AUDIO_SUFFIXES and not path.name.startswith(".")
         )
         if paths:

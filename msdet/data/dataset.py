@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from msdet.conventions import Array, angular_distance_deg
 from msdet.corpora import Corpus
 from msdet.data.manifest import SceneSet
 from msdet.errors import MsdetError
-from msdet.simulation.bank import BankRoom, RirBank
+from msdet.simulation.bank import ROOM_FIELDS, BankRoom, RirBank
 from msdet.simulation.rendering import mix, place_speech
 from msdet.simulation.sampling import MAX_DRAWS, SceneDistribution, sample_talkers
 
@@ -88,6 +89,11 @@ class MixingDataset(Dataset[Example]):
                 f"{bank.root}: RIR bank has {bank.positions} positions a room, "
                 f"{distribution.talkers} talkers need as many"
             )
+        asked, default = dataclasses.asdict(distribution), dataclasses.asdict(SceneDistribution())
+        for name in ROOM_FIELDS:  # what is not asked for comes with the bank
+            made = bank.settings[name]
+            if isinstance(asked[name], tuple) and asked[name] != default[name] and list(asked[name]) != made:
+                raise MsdetError(f"{bank.root}: RIR bank has {name} {made}, {list(asked[name])} is asked for")
         self.bank = bank
         self.distribution = distribution
         self.seed = seed

@@ -9,8 +9,8 @@ import numpy as np
 
 from msdet import audio
 from msdet.data.manifest import SceneSet
-from msdet.evaluation.scoring import DOA_FILE
-from msdet.files import write_jsonl
+from msdet.evaluation.scoring import DATA_FILE, DOA_FILE
+from msdet.files import write_json, write_jsonl
 from msdet.inference.offline import Separator
 from msdet.work import Progress
 
@@ -20,10 +20,13 @@ def write_estimates(
 ) -> None:
     """Separate every scene into ``<out>/<scene id>/talkerN.wav`` (32-bit float) and ``<out>/doa.jsonl``.
 
+    ``<out>/data.json`` names the data set, so that the estimates are not scored against another.
+
     Earlier estimates in `out` are replaced; ``doa.jsonl`` is written last.
     """
     if out.exists():
         shutil.rmtree(out)
+    write_json(out / DATA_FILE, {"hash": scene_set.identity})
     rows = []
     for number, scene in enumerate(scene_set.scenes, start=1):
         result = separator(scene_set.mixture(scene))

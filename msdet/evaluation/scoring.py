@@ -31,7 +31,7 @@ from msdet.evaluation.separation import (
     si_sdr,
     stoi,
 )
-from msdet.files import read_jsonl, resolve_inside, write_jsonl
+from msdet.files import read_json, read_jsonl, resolve_inside, write_jsonl
 from msdet.simulation.scene import Scene
 from msdet.work import Progress, worker_pool
 
@@ -49,6 +49,12 @@ SEPARATION_FIELDS = (
 DOA_FIELDS = ("doa_error_deg", "doa_error_own_deg")
 
 DOA_FILE = "doa.jsonl"
+
+DATA_FILE = "data.json"
+"""Says which data set a folder of estimates was made for; a folder without it is taken at its word."""
+
+NOT_GIVEN = ("no audio estimates", "no DoA estimates")
+"""Reasons that are the system's kind, not a failure."""
 
 _DECIMALS = 4  # hides the last bits, in which BLAS differs with the number of threads
 _TALKER_FILE = re.compile(r"talker(\d+)")
@@ -99,7 +105,7 @@ def score_scene(
         unprocessed = mixture[reference_microphone]
         row |= _separation(references, estimates[permutation], unprocessed, scene.sample_rate, undefined)
     else:
-        undefined |= dict.fromkeys(SEPARATION_FIELDS, "no audio estimates")
+        undefined |= dict.fromkeys(SEPARATION_FIELDS, NOT_GIVEN[0])
     if azimuths_deg is not None:
         if azimuths_deg.shape != (len(scene.sources),):
             raise MsdetError(f"{azimuths_deg.size} azimuths estimated, expected {len(scene.sources)}")
@@ -109,7 +115,7 @@ def score_scene(
         row["doa_error_deg"] = _rounded(azimuth_errors_deg(scene.azimuths_deg, azimuths_deg[permutation]))
         row["doa_error_own_deg"] = _rounded(azimuth_errors_deg(scene.azimuths_deg, azimuths_deg[own]))
     else:
-        undefined |= dict.fromkeys(DOA_FIELDS, "no DoA estimates")
+        undefined |= dict.fromkeys(DOA_FIELDS, NOT_GIVEN[1])
     row["permutation"] = None if permutation is None else [int(p) for p in permutation]
     return row
 
@@ -135,6 +141,12 @@ def score_set(
     """
     if not estimates.is_dir():
         raise MsdetError(f"{estimates}: no such folder of estimates")
+    made_for = read_json(estimates / DATA_FILE)["hash"] if (estimates / DATA_FILE).is_file() else None
+    if made_for not in (None, scene_set.identity):
+        raise MsdetError(
+            f"{estimates}: was made for a data set with hash {made_for}, "
+            f"{scene_set.root} has {scene_set.identity}"
+        )
     azimuths = _read_azimuths(estimates)
     has_audio = any(_talker_files(estimates, scene) for scene in scene_set.scenes)
     if azimuths is None and not has_audio:

@@ -29,7 +29,7 @@ class Separation:
     Attributes:
         voices: ``(talker, time)`` float32 at the reference microphone, ascending in azimuth.
         azimuth_deg: ``(talker,)`` in the array's frame.
-        confidence: ``(talker,)`` in [0, 1]: probability of the directions around each azimuth.
+        confidence: ``(talker,)`` in [0, 1]: of a model, the probability around each azimuth.
     """
 
     voices: Array
@@ -100,6 +100,9 @@ def write_separation(
     peak = float(np.abs(result.voices).max(initial=0.0))
     gain = min(1.0, 0.99 / peak) if peak > 0 else 1.0
     names = [f"talker{n + 1}.wav" for n in range(len(result.voices))]
+    if (folder / "doa.json").is_file():  # of an earlier separation, maybe into more talkers
+        for stale in set(folder.glob("talker*.wav")) - {folder / name for name in names}:
+            stale.unlink()
     for name, voice in zip(names, result.voices, strict=True):
         audio.write(folder / name, voice * np.float32(gain), sample_rate)
     talkers = [

@@ -56,8 +56,13 @@ class Stft(nn.Module):
         return self.length // 2 + 1
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """``(batch, channel, time)`` to complex ``(batch, channel, freq, frame)``."""
-        flat = waveform.flatten(0, 1)
+        """``(batch, channel, time)`` to complex ``(batch, channel, freq, frame)``.
+
+        The end is padded so that every sample lies in two frames: the inverse divides by the windows' sum of
+        squares, which must not vanish under a sample.
+        """
+        padding = -waveform.shape[-1] % self.hop
+        flat = nn.functional.pad(waveform.flatten(0, 1), (0, padding))
         spectrum = torch.stft(
             flat, self.length, self.hop, window=self.window, pad_mode="constant", return_complex=True
         )
@@ -75,6 +80,8 @@ class Stft(nn.Module):
 class ArrayGeometry(nn.Module):
     """Steering vectors and diffuse coherence of an array at the STFT's frequencies; no parameters.
 
+    Refuses a linear array (`MsdetError`), whose resolvable domain is half the circle.
+
     Attributes:
         steering: ``(class, freq, mic)`` towards each DoA class, relative to the reference microphone.
         coherence: ``(freq, mic, mic)`` of a spherically diffuse field.
@@ -85,6 +92,11 @@ class ArrayGeometry(nn.Module):
 
     def __init__(self, array: MicrophoneArray, freqs: int, sample_rate: int, classes: int) -> None:
         super().__init__()
+        if array.is_linear:
+            raise MsdetError(
+                f"array '{array.name}' is linear: it cannot tell a talker from the mirror image behind the "
+                "line; azimuth over the full circle needs microphones that are not on one line"
+            )
         self.reference = array.reference
         positions = torch.tensor(array.positions)
         frequency_hz = torch.linspace(0.0, sample_rate / 2, freqs, dtype=torch.float64)

@@ -51,6 +51,10 @@ class JointModel(nn.Module):
 
     def __init__(self, config: ModelConfig, array: MicrophoneArray, sample_rate: int) -> None:
         super().__init__()
+        if config.doa_classes < 8 or config.talkers < 1:
+            raise MsdetError(
+                f"doa_classes is {config.doa_classes} and talkers {config.talkers}, expected at least 8 and 1"
+            )
         self.config = config
         self.array = array
         self.sample_rate = sample_rate

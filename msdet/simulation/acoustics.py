@@ -28,6 +28,9 @@ MAX_ABSORPTION = 0.99
 
 LOW_CUT_HZ = 50.0
 
+MAX_IMAGES = 2_000_000
+"""Image sources a talker: about 1 GB while they are made."""
+
 
 @dataclass(frozen=True)
 class RoomResponse:
@@ -93,6 +96,12 @@ def predicted_t60_s(room_m: Point, absorption: float, speed_of_sound: float = SP
     return float(-60.0 / slope / speed_of_sound)
 
 
+def longest_t60_s(room_m: Point, speed_of_sound: float = SPEED_OF_SOUND) -> float:
+    """The T60 at which `MAX_IMAGES` image sources arrive in time; longer ones take too much memory."""
+    radius_m = (MAX_IMAGES * math.prod(room_m) * 3 / (4 * math.pi)) ** (1 / 3)
+    return float(radius_m / speed_of_sound)
+
+
 def absorption_for_t60(room_m: Point, t60_s: float, speed_of_sound: float = SPEED_OF_SOUND) -> float:
     """The energy absorption of all walls with which `predicted_t60_s` gives the T60 asked for.
 
@@ -145,10 +154,16 @@ def room_response(
         speed_of_sound: metres per second.
 
     Raises:
-        MsdetError: the room cannot have that T60.
+        MsdetError: the room cannot have that T60, or a microphone is outside it.
     """
     import pyroomacoustics as pra
 
+    for number, position in enumerate(microphones_m):
+        if not ((position > 0) & (position < np.asarray(room_m))).all():
+            size = " x ".join(f"{v:.2f}" for v in room_m)
+            raise MsdetError(
+                f"microphone {number} at {position.round(2).tolist()} is outside the room of {size} m"
+            )
     pra.constants.set("num_threads", 1)
     pra.constants.set("rir_hpf_enable", False)  # see `low_cut`
     direct = _shoebox_rirs(room_m, 1.0, 0, microphones_m, sources_m, sample_rate, speed_of_sound, None)

@@ -58,6 +58,7 @@ class RirBank:
     sample_rate: int
     array: MicrophoneArray
     identity: str
+    settings: dict[str, Any]
 
     @classmethod
     def open(cls, root: Path) -> RirBank:
@@ -78,6 +79,7 @@ class RirBank:
                 int(settings["sample_rate"]),
                 MicrophoneArray.from_dict(settings["array"], f"{root}/bank.json, array"),
                 str(header["hash"]),
+                {name: settings[name] for name in ROOM_FIELDS},
             )
         except (KeyError, TypeError, ValueError) as error:
             raise MsdetError(f"{root}/bank.json: malformed ({error})") from error
@@ -156,6 +158,7 @@ def make_bank(
 def _make_room(
     out: Path, index: int, d: SceneDistribution, array: MicrophoneArray, positions: int, seed: int
 ) -> None:
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     rng = np.random.default_rng(scene_seed(seed, f"room-{index}"))
@@ -175,4 +178,7 @@ def _make_room(
         "t60_measured_s": np.array([response.t60_measured_s]),
     }
     with atomic_path(room_path(out, index)) as temporary:
-        save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, temporary)
+        try:
+            save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, temporary)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error

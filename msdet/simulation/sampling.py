@@ -22,14 +22,14 @@ from msdet.conventions import (
 )
 from msdet.corpora import Utterance
 from msdet.errors import MsdetError
-from msdet.simulation.acoustics import MAX_ABSORPTION, predicted_t60_s
+from msdet.simulation.acoustics import MAX_ABSORPTION, longest_t60_s, predicted_t60_s
 from msdet.simulation.scene import Noise, Point, Scene, Source, Target, scene_seed
 
 Interval = tuple[float, float]
 """Lower and upper end of a uniform distribution."""
 
 WALL_MARGIN_M = 0.2
-"""Talkers and microphones keep this distance to every wall."""
+"""Talkers keep this distance to every wall."""
 
 MAX_DRAWS = 10_000
 
@@ -93,6 +93,14 @@ class SceneDistribution:
                 raise MsdetError(f"{name} is {list(getattr(self, name))}, expected more than 0")
         if self.minimum_gap_deg * self.talkers > 360.0:
             raise MsdetError(f"minimum_gap_deg is {self.minimum_gap_deg}: {self.talkers} talkers do not fit")
+        smallest = (self.room_x_m[0], self.room_y_m[0], self.room_z_m[0])
+        if self.t60_s[1] > (latest := longest_t60_s(smallest)):
+            raise MsdetError(
+                f"t60_s is {list(self.t60_s)}: in a room of {smallest} m up to {latest:.2f} s can be "
+                "rendered with image sources"
+            )
+        if self.sample_rate < 4000:
+            raise MsdetError(f"sample_rate is {self.sample_rate}, expected at least 4000 Hz")
         largest = (self.room_x_m[1], self.room_y_m[1], self.room_z_m[1])
         low, high = self.t60_s
         shortest = predicted_t60_s(largest, MAX_ABSORPTION)

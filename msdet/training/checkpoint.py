@@ -42,7 +42,10 @@ def save_model(folder: Path, model: JointModel, notes: dict[str, Any]) -> None:
     # both are complete before either takes its place
     with atomic_path(folder / "model.json") as text, atomic_path(folder / "model.safetensors") as weights:
         text.write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        save_file(tensors, weights)
+        try:
+            save_file(tensors, weights)
+        except SafetensorError as error:  # a full disk
+            raise OSError(str(error)) from error
 
 
 def load_model(folder: Path) -> JointModel:

@@ -30,7 +30,7 @@ from msdet.simulation.bank import RirBank
 from msdet.training.callbacks import TRAINER_STATE, KeepBest, ReportLine, SaveState
 from msdet.training.config import DataConfig, TrainConfig
 from msdet.training.system import JointSystem
-from msdet.work import claim_folder, finish_folder
+from msdet.work import claim_folder, end_with_parent, finish_folder
 
 FINISHED = "training.json"
 """Written last into the run's folder."""
@@ -93,6 +93,8 @@ def train(
         warnings.filterwarnings("ignore", module="lightning_fabric")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec.*")
         _fit(trainer, system, loaders(data, config, _epochs_done(last)), last if last.is_file() else None)
+    if not (out / "model.safetensors").is_file():
+        raise MsdetError(f"{out}: no validation had a finite loss; try a lower optimiser.learning_rate")
     finish_folder(out, settings, FINISHED, {"steps": trainer.global_step, "skipped": system.skipped_steps})
     return out
 
@@ -108,6 +110,14 @@ def check(config: TrainConfig) -> None:
         value = getattr(config.optimiser, name)
         if not (math.isfinite(value) and value > 0):
             raise MsdetError(f"optimiser.{name} is {value}, expected more than 0")
+    if config.optimiser.accelerator not in ("auto", "cpu", "gpu"):
+        raise MsdetError(
+            f"optimiser.accelerator is '{config.optimiser.accelerator}', expected auto, cpu or gpu"
+        )
+    if config.optimiser.devices != "auto" and not config.optimiser.devices.isdigit():
+        raise MsdetError(f"optimiser.devices is '{config.optimiser.devices}', expected auto or a number")
+    if config.data.workers < 0:
+        raise MsdetError(f"data.workers is {config.data.workers}, expected 0 or more")
     if config.data.train is None and (config.data.bank is None or config.data.speech is None):
         raise MsdetError("data: give either train (a rendered set), or bank and speech (mixed on the fly)")
     if config.optimiser.precision not in ("32-true", "bf16-mixed"):
@@ -121,6 +131,7 @@ def comparable(config: TrainConfig) -> dict[str, Any]:
     settings: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
     for name in ("workers", "bank", "speech", "dev", "train"):
         settings["data"].pop(name)
+    settings["data"]["scenes"].pop("array")  # its geometry is the bank's
     for name in ("accelerator", "devices", "threads"):
         settings["optimiser"].pop(name)
     return settings
@@ -151,6 +162,12 @@ def load_data(config: DataConfig, talkers: int, seed: int) -> TrainingData:
         counts = {config.scenes.talkers} | {len(s.sources) for s in dev_set.scenes}
     if counts != {talkers}:
         raise MsdetError(f"the model has {talkers} output slots, the data have {sorted(counts)} talkers")
+    targets = {scene.target for scene in dev_set.scenes}
+    if config.train is None and targets != {config.scenes.target}:
+        raise MsdetError(
+            f"data.scenes.target is '{config.scenes.target}', "
+            f"the scenes of {config.dev} have {sorted(targets)}"
+        )
     if rate != dev_set.sample_rate:
         raise MsdetError(f"{config.dev}: is at {dev_set.sample_rate} Hz, training data at {rate} Hz")
     if array.positions_m != dev_set.array.positions_m or array.reference != dev_set.array.reference:
@@ -174,8 +191,14 @@ def loaders(
         persistent_workers=False,  # workers hold no epoch of their own
         drop_last=True,
         multiprocessing_context="forkserver" if workers else None,
+        worker_init_fn=_start_worker if workers else None,
     )
     return train, DataLoader(data.dev, batch_size=o.batch)
+
+
+def _start_worker(number: int) -> None:
+    """Make a loader's worker end with the training process, even if that is killed."""
+    end_with_parent()
 
 
 def make_trainer(out: Path, config: TrainConfig, callbacks: list[Callback]) -> pl.Trainer:

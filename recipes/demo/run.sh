@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # From nothing to separated, located talkers: synthetic speech, simulated rooms, training, scores, figures.
 set -euo pipefail
+start_dir=$PWD
 cd "$(dirname "$0")/../.."
 
 stage=0
@@ -23,7 +24,7 @@ Usage: recipes/demo/run.sh [options]
   --stage N        first stage to run (0)
   --stop-stage N   last stage to run (4)
                    0 speech   1 simulate   2 train   3 evaluate   4 figures
-  --nj N           parallel jobs (all cores)
+  --nj N           parallel jobs of the simulation (all cores)
   --exp DIR        where everything is written (exp/demo)
   --config FILE    training settings (recipes/demo/conf/train.yaml)
   --steps N        training steps (the configuration's)
@@ -41,15 +42,14 @@ HELP
 parse_options "$@"
 . recipes/demo/path.sh
 . recipes/demo/cmd.sh
-started=$(date +%s)
 speech=$exp/speech corpus=espeak
 
-run_stage 0 "speech: $speakers eSpeak NG voices" -- \
+output=$speech/corpus.json run_stage 0 "speech: $speakers eSpeak NG voices" -- \
   $cpu_cmd python tools/synthesize_speech.py --out "$speech" --speakers "$speakers" \
   --utterances "$utterances" --sample-rate 8000 --seed "$seed"
 run_pipeline "$speech/corpus.json"
 
 if [ "$stop_stage" -ge 4 ]; then
   echo
-  python recipes/utils/summarise.py "$exp" "$(($(date +%s) - started))"
+  python recipes/utils/summarise.py "$exp"
 fi

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Any folder of speech, speaker/utterance.{wav,flac}: simulated rooms, training, scores, figures, RESULTS.md.
 set -euo pipefail
+start_dir=$PWD
 cd "$(dirname "$0")/../.."
 
 stage=1
@@ -27,7 +28,7 @@ Usage: recipes/folder/run.sh --speech DIR [options]
   --stop-stage N   last stage to run (5)
                    1 simulate   2 train   3 evaluate   4 figures   5 RESULTS.md
   --corpus KIND    another kind of corpus, a file name in msdet/corpora (folder)
-  --nj N           parallel jobs (all cores)
+  --nj N           parallel jobs of the simulation (all cores)
   --exp DIR        where everything is written (exp/folder)
   --config FILE    training settings (recipes/folder/conf/train.yaml)
   --steps N        training steps (the configuration's)
@@ -44,6 +45,8 @@ HELP
 . recipes/utils/stages.sh
 . recipes/utils/pipeline.sh
 parse_options "$@"
+given="$* "  # for RESULTS.md, without the paths of this machine
+for path in speech exp results; do given=$(sed -E "s#--$path +[^ ]+#--$path ${path^^}#" <<<"$given"); done
 . recipes/folder/path.sh
 . recipes/folder/cmd.sh
 [ -n "$speech" ] || { echo "error: --speech is missing (see --help)" >&2; exit 2; }
@@ -57,4 +60,4 @@ mkdir -p "$exp"
 run_pipeline "$exp/speech.list"
 run_stage 5 "results" "$exp/evaluation/summary.json" -- \
   python recipes/utils/results.py --exp "$exp" --out "${results:-$exp/RESULTS.md}" \
-  --command "recipes/folder/run.sh --speech DIR${steps:+ --steps $steps}"
+  --command "recipes/folder/run.sh ${given% }"

@@ -13,19 +13,19 @@ simulate_all() {
 
 run_pipeline() {
   # $1: a file that says what the speech is
-  run_stage 1 "simulate: $test_scenes test and $dev_scenes dev scenes, $rooms rooms for training" "$1" -- \
+  output=$exp/bank/bank.json run_stage 1 "simulate: $test_scenes test and $dev_scenes dev scenes, $rooms rooms for training" "$1" -- \
     simulate_all "$dev_scenes" "$test_scenes" "$rooms" "$seed"
 
-  run_stage 2 "train" "$config" "$exp/dev/dataset.json" "$exp/bank/bank.json" -- \
+  output=$exp/model/training.json run_stage 2 "train" "$config" "$exp/dev/dataset.json" "$exp/bank/bank.json" -- \
     $train_cmd msdet train --config "$config" --out "$exp/model" --data.dev "$exp/dev" \
     --data.bank "$exp/bank" --data.speech "$speech" --data.corpus "$corpus" \
     ${steps:+--optimiser.steps "$steps"} --optimiser.seed "$seed"
 
-  run_stage 3 "evaluate on unseen talkers in unseen rooms" \
+  output=$exp/evaluation/summary.json run_stage 3 "evaluate on unseen talkers in unseen rooms" \
     "$exp/test/dataset.json" "$exp/model/model.safetensors" -- \
-    $train_cmd msdet evaluate --data "$exp/test" --model "$exp/model" --out "$exp/evaluation" --jobs "$nj"
+    $train_cmd msdet evaluate --data "$exp/test" --model "$exp/model" --out "$exp/evaluation"
 
-  run_stage 4 "figures" "$exp/evaluation/summary.json" -- \
+  output=$exp/figures.html run_stage 4 "figures" "$exp/evaluation/summary.json" -- \
     $cpu_cmd msdet figures --evaluation "$exp/evaluation" --data "$exp/test" --run "$exp/model" \
     --out "$exp/figures.html"
 }

@@ -49,8 +49,10 @@ def headline(page: str) -> str:
 
 
 def main() -> None:
-    """Usage: summarise.py EXP SECONDS."""
-    exp, seconds = Path(sys.argv[1]), float(sys.argv[2])
+    """Usage: summarise.py EXP."""
+    exp = Path(sys.argv[1])
+    marks = sorted((exp / "stages").iterdir())  # each stage's hash and the seconds it took when it last ran
+    seconds = sum(int(mark.read_text().split()[1]) for mark in marks)
     everything = figures(exp / "evaluation", wide_only=False)
     summary = {
         "minutes": round(seconds / 60, 2),

@@ -15,6 +15,7 @@ from msdet.arrays import load_array
 from msdet.cli import main
 from msdet.data.manifest import SceneSet
 from msdet.evaluation.baselines import baseline_separator
+from msdet.evaluation.estimates import write_estimates
 from msdet.inference.offline import LONGEST_S, model_separator
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
@@ -192,3 +193,54 @@ def test_a_recording_too_long_for_one_piece_is_refused(
         capsys, "separate", str(tmp_path / "long.wav"), "--model", str(model_folder), "--out", "unused"
     )
     assert f"up to {LONGEST_S:.0f} s fit" in line
+
+
+def scored(arguments: list[str], tmp_path: Path) -> int:
+    """Exit code of scoring into a folder of its own."""
+    return main(["score", *arguments, "--jobs", "1", "--out", str(tmp_path / "scores")])
+
+
+def test_estimates_of_another_data_set_are_refused(
+    dev_set: SceneSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    estimates = tmp_path / "estimates"
+    write_estimates(dev_set, baseline_separator("srp_beam", dev_set.array, RATE, 2), estimates)
+    arguments = ["--data", str(dev_set.root), "--estimates", str(estimates)]
+    assert scored(arguments, tmp_path) == 0
+    (estimates / "data.json").write_text('{"hash": "another"}')
+    assert scored(arguments, tmp_path) == 2
+    assert "was made for a data set with hash another" in capsys.readouterr().err
+
+
+def test_a_silent_estimate_changes_the_exit_code(
+    dev_set: SceneSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    estimates = tmp_path / "estimates"
+    write_estimates(dev_set, baseline_separator("srp_beam", dev_set.array, RATE, 2), estimates)
+    first = dev_set.scenes[0]
+    audio.write(estimates / first.id / "talker1.wav", np.zeros(first.samples, dtype=np.float32), RATE)
+    assert scored(["--data", str(dev_set.root), "--estimates", str(estimates)], tmp_path) == 1
+    assert f"not scored: {first.id}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["..", "unprocessed", "a/b"])
+def test_a_name_that_is_no_folder_is_refused(
+    name: str, dev_set: SceneSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert scored(["--data", str(dev_set.root), "--estimates", "x", "--name", name], tmp_path) == 2
+    assert f"name is '{name}'" in capsys.readouterr().err
+
+
+def test_comparing_with_nothing_is_refused(
+    dev_set: SceneSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--data", str(dev_set.root), "--estimates", "x", "--compare", str(tmp_path)]
+    assert scored(arguments, tmp_path) == 2
+    assert "holds no <system>/scores.jsonl to compare with" in capsys.readouterr().err
+
+
+def test_voices_of_an_earlier_separation_do_not_stay(recording: Path, tmp_path: Path) -> None:
+    arguments = ["separate", str(recording), "--out", str(tmp_path / "out"), "--method", "srp_beam"]
+    for talkers in ("3", "2"):
+        assert main([*arguments, "--array", ARRAY, "--talkers", talkers]) == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["doa.json", "talker1.wav", "talker2.wav"]

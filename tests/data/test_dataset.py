@@ -226,3 +226,19 @@ def test_rendered_set_of_mixed_lengths_is_refused(dev_set: SceneSet) -> None:
     longer = dataclasses.replace(dev_set.scenes[0], duration_s=2.0)
     with pytest.raises(MsdetError, match="differ in length or number of talkers"):
         RenderedDataset(dataclasses.replace(dev_set, scenes=(*dev_set.scenes, longer)))
+
+
+def test_rooms_other_than_the_banks_are_refused_if_asked_for(
+    bank: RirBank, corpus: Corpus, small_room: SceneDistribution
+) -> None:
+    other = dataclasses.replace(small_room, t60_s=(0.4, 0.45))
+    with pytest.raises(MsdetError, match="RIR bank has t60_s"):
+        MixingDataset(bank, corpus, "train", other, 1)
+    silent_about_rooms = SceneDistribution(duration_s=small_room.duration_s)
+    assert MixingDataset(bank, corpus, "train", silent_about_rooms, 1)[0]["mixture"].isfinite().all()
+
+
+def test_a_talker_in_two_splits_is_refused(tmp_path: Path) -> None:
+    utterances = (Utterance("ann", "ann/1.wav", 3.0, "train"), Utterance("ann", "ann/2.wav", 3.0, "test"))
+    with pytest.raises(MsdetError, match="talker 'ann' is in the splits 'train' and 'test'"):
+        Corpus(tmp_path, utterances)

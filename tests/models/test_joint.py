@@ -90,7 +90,7 @@ def test_shapes_and_gradients(
     model = build(config, dev_set.array)
     output: JointOutput = model(mixture)
     window = round(config.window_s * RATE)
-    freqs, frames = window // 2 + 1, 12000 // (window // 2) + 1
+    freqs, frames = window // 2 + 1, -(-12000 // (window // 2)) + 1  # the end is padded to a whole hop
     assert output.waveforms.shape == (2, 2, 12000)
     assert len(output.spectra) == (2 if "filter_taps" in config.separation_options else 1)
     assert all(s.shape == (2, 2, freqs, frames) and s.is_complex() for s in output.spectra)
@@ -355,3 +355,21 @@ def test_filter_recovers_what_a_linear_filter_can(mixture: Tensor) -> None:
     desired = (0.7 * spectrum[:, 1] - 0.2j * past[:, 2])[:, None]
     assert relative_error(wiener_filter(spectrum, desired, taps=2, loading=1e-7), desired) <= 0.05
     assert relative_error(wiener_filter(spectrum, desired, taps=1, loading=1e-7), desired) > 0.05
+
+
+@pytest.mark.parametrize("samples", [1000, 1023, 1024, 1025, 1151, 1279])
+def test_resynthesis_has_no_click_at_the_end_whatever_the_length(samples: int) -> None:
+    """Regression: the last samples of a masked spectrum were divided by a window that is almost zero."""
+    stft = Stft(256)
+    torch.manual_seed(samples)
+    spectrum = stft(torch.randn(1, 8, samples))
+    masked = spectrum * torch.randn_like(spectrum.real)  # no longer the spectrum of any waveform
+    waveform = stft.inverse(masked, samples)
+    assert waveform.shape == (1, 8, samples)
+    assert waveform[..., -16:].abs().max() < 5 * waveform[..., 256:-256].std()
+
+
+def test_linear_array_is_refused() -> None:
+    points = tuple((0.05 * n, 0.0, 0.0) for n in range(4))
+    with pytest.raises(MsdetError, match="is linear: it cannot tell a talker from the mirror image"):
+        JointModel(ModelConfig(**SMALL), MicrophoneArray("line", points), RATE)

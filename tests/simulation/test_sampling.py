@@ -191,3 +191,8 @@ def test_talkers_outside_the_room_are_refused_with_what_was_asked() -> None:
     distant = dataclasses.replace(SMS_WSJ, distance_m=(6.0, 7.0))
     with pytest.raises(MsdetError, match=r"distance_m \[6\.0, 7\.0\].* in a room of"):
         sample_geometry(distant, 2, np.random.default_rng(0))
+
+
+def test_reverberation_beyond_memory_is_refused() -> None:
+    with pytest.raises(MsdetError, match=r"t60_s is \[6.0, 6.0\]: .* can be rendered with image sources"):
+        dataclasses.replace(SceneDistribution(), t60_s=(6.0, 6.0)).check()

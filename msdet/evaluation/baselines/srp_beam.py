@@ -1,6 +1,6 @@
 """The classical chain: SRP-PHAT peaks, and on each a superdirective beam with a soft null on the others.
 
-It is where the default model starts: untrained, that model gives exactly this.
+It is where the default model starts: untrained, that model gives exactly this at the same frame length.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ def separator(
 ) -> Separator:
     """Separate `talkers` talkers by beams towards the highest peaks of SRP-PHAT.
 
+    The confidence of an azimuth is the SRP-PHAT map there: the mean steered response, 1 for a plane wave.
+
     Args:
         array: geometry of the microphones.
         sample_rate: hertz.
@@ -41,11 +43,13 @@ def separator(
     def separate(mixture: Array) -> Separation:
         with torch.inference_mode():
             spectrum = stft(torch.from_numpy(mixture)[None])
-            peaks = pick_peaks(srp_phat(spectrum, geometry.steering), talkers)
+            response = srp_phat(spectrum, geometry.steering)
+            peaks = pick_peaks(response, talkers)
             logits = seeded_logits(peaks, DOA_CLASSES)
             weights = steered_beam_weights(logits.softmax(-1), geometry.steering, geometry.coherence)
             voices = stft.inverse(apply_beam(weights, spectrum), mixture.shape[-1])
-            azimuth, confidence = decode_azimuth(logits)
-        return Separation(voices[0].numpy(), azimuth[0].double().numpy(), confidence[0].double().numpy())
+            azimuth, _ = decode_azimuth(logits)
+            height = response[0, (azimuth[0] * (DOA_CLASSES / 360.0)).round().long() % DOA_CLASSES]
+        return Separation(voices[0].numpy(), azimuth[0].double().numpy(), height.double().numpy())
 
     return separate
