@@ -65,7 +65,6 @@ def simulate(
         "seed": seed,
         "speech": settings_hash([(u.path, u.seconds, u.split) for u in table.utterances]),
     }
-    settings["distribution"].pop("array")  # its geometry counts, not its name or path
     settings = json.loads(json.dumps(settings))
     split_seed = scene_seed(seed, split)
     ids = [f"{split}-{n:06d}" for n in range(scenes)]
