@@ -239,5 +239,5 @@ def test_targets_are_nested_parts_of_the_response() -> None:
 
 def test_microphone_outside_the_room_is_refused() -> None:
     microphones = np.array([[2.0, 2.0, 1.5], [2.0, 2.0, 3.4]])
-    with pytest.raises(MsdetError, match=r"microphone 1 at \[2.0, 2.0, 3.4\] m is outside the room"):
+    with pytest.raises(MsdetError, match=r"microphone 1 at \[2.0, 2.0, 3.4\] is outside the room"):
         room_response((4.0, 4.0, 3.0), 0.3, microphones, np.array([[1.0, 1.0, 1.5]]), RATE)
