@@ -30,34 +30,6 @@ def azimuth_errors_deg(reference_deg: npt.ArrayLike, estimate_deg: npt.ArrayLike
     return angular_distance_deg(reference, estimate)
 
 
-def circular_mae_deg(reference_deg: npt.ArrayLike, estimate_deg: npt.ArrayLike) -> float:
-    """Mean circular error over talkers, in degrees; arguments and errors as `azimuth_errors_deg`.
-
-    Raises:
-        UndefinedMetricError: there are no talkers.
-    """
-    errors = azimuth_errors_deg(reference_deg, estimate_deg)
-    if errors.size == 0:
-        raise UndefinedMetricError("no talkers")
-    return float(errors.mean())
-
-
-def accuracy_within(errors_deg: npt.ArrayLike, threshold_deg: float) -> float:
-    """Fraction of talkers whose error is at most `threshold_deg`.
-
-    Args:
-        errors_deg: ``(...)`` circular errors.
-        threshold_deg: largest error that counts as right.
-
-    Raises:
-        UndefinedMetricError: there are no errors, or one is NaN.
-    """
-    errors = np.asarray(errors_deg, dtype=np.float64)
-    if errors.size == 0 or np.isnan(errors).any():
-        raise UndefinedMetricError("no talkers" if errors.size == 0 else "an error is NaN")
-    return float((errors <= threshold_deg).mean())
-
-
 def best_azimuth_assignment(reference_deg: npt.ArrayLike, estimate_deg: npt.ArrayLike) -> Array:
     """The assignment of estimated azimuths to talkers with the smallest total circular error.
 

@@ -75,8 +75,8 @@ def predicted_t60_s(room_m: Point, absorption: float, speed_of_sound: float = SP
     """T60 extrapolated from the T30 of the image source method in a shoebox of uniform absorption.
 
     A path of length s in direction u meets s (|u_x|/X + |u_y|/Y + |u_z|/Z) walls, so the decay is a sum of
-    exponentials, one a direction (Lehmann and Johansson, JASA 2008, eq. 10), slower late than early. Sabine's
-    single exponential misses it by up to 40 % in flat rooms. The direct path at `TYPICAL_DISTANCE_M` is
+    exponentials, one a direction (after Lehmann and Johansson, JASA 2008), slower late than early. Sabine's
+    single exponential misses it by tens of per cent, either way. The direct path at `TYPICAL_DISTANCE_M` is
     included, as it is in a measured decay.
 
     Args:
