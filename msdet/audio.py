@@ -109,4 +109,19 @@ def resample(samples: Array, from_rate: int, to_rate: int) -> Array:
 def _unreadable(path: Path, error: Exception) -> MsdetError:
     if not path.exists():
         return MsdetError(f"{path}: no such file")
+    if _is_shorten(path):
+        return MsdetError(
+            f"{path}: is compressed with shorten (NIST SPHERE), which cannot be read; convert such files to "
+            "WAV, for example with 'sph2pipe -f wav in.wv1 out.wav' or ffmpeg, keeping folders and names"
+        )
     return MsdetError(f"{path}: not readable as audio ({str(error).rstrip('.')})")
+
+
+def _is_shorten(path: Path) -> bool:
+    """Whether the header of a NIST SPHERE file, 1024 ASCII characters, says that shorten compressed it."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(1024)
+    except OSError:
+        return False
+    return header.startswith(b"NIST_1A") and b"shorten" in header

@@ -31,6 +31,13 @@ COMMANDS = {
     "info": "describe a model, a data set or an array",
 }
 
+PACKAGED = {
+    "--config": ("configuration", ""),
+    "--scenes": ("scene distribution", "scenes"),
+    "--data.scenes": ("scene distribution", "scenes"),
+}
+"""Options that take a file or the name of a shipped one: what it is, and the folder in ``msdet/configs``."""
+
 EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
 
 
@@ -97,19 +104,23 @@ def parse_options(function: Callable[..., Any], argv: Sequence[str], program: st
 
 
 def _with_packaged_configs(argv: Sequence[str]) -> list[str]:
-    """Arguments in which ``--config NAME`` of a shipped configuration is the path of its file.
+    """Arguments in which ``--config NAME`` or ``--scenes NAME`` of a shipped file is the file's path.
 
     Raises:
         UnknownNameError: neither a file nor a shipped configuration.
     """
-    folder = resources.files("msdet") / "configs"
-    shipped = sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
-    arguments = [part for a in argv for part in (a.split("=", 1) if a.startswith("--config=") else [a])]
+    arguments = []
+    for argument in argv:
+        option, equals, value = argument.partition("=")
+        arguments += [option, value] if equals and option in PACKAGED else [argument]
     for place, argument in enumerate(arguments[1:], start=1):
-        if arguments[place - 1] != "--config" or Path(argument).is_file():
+        if (option := arguments[place - 1]) not in PACKAGED or Path(argument).is_file():
             continue
+        kind, subfolder = PACKAGED[option]
+        folder = resources.files("msdet") / "configs" / subfolder
+        shipped = sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
         if argument not in shipped:
-            raise UnknownNameError("configuration", argument, shipped)
+            raise UnknownNameError(kind, argument, shipped)
         arguments[place] = str(folder / f"{argument}.yaml")
     return arguments
 

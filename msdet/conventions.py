@@ -93,14 +93,26 @@ def azimuth_to_class(azimuth_deg: npt.ArrayLike, classes: int = DOA_CLASSES) -> 
     return np.round(wrap_deg(azimuth_deg) * (classes / 360.0)).astype(np.int64) % classes
 
 
-def rotation_matrix(yaw_deg: float) -> Array:
-    """Rotation ``(3, 3)`` about +z, counter-clockwise, that takes the array's frame to the room's."""
-    yaw_rad = np.deg2rad(yaw_deg)
-    c, s = np.cos(yaw_rad), np.sin(yaw_rad)
-    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+def rotation_matrix(yaw_deg: float, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> Array:
+    """Rotation ``(3, 3)`` that takes the array's frame to the room's: about x (roll), then y (pitch), then z.
+
+    >>> (rotation_matrix(90.0) @ [1.0, 0.0, 0.0]).round(12).tolist()
+    [0.0, 1.0, 0.0]
+    """
+    (cz, sz), (cy, sy), (cx, sx) = (
+        (np.cos(a_rad), np.sin(a_rad)) for a_rad in np.deg2rad([yaw_deg, pitch_deg, roll_deg])
+    )
+    about_z = np.array([[cz, -sz, 0.0], [sz, cz, 0.0], [0.0, 0.0, 1.0]])
+    about_y = np.array([[cy, 0.0, sy], [0.0, 1.0, 0.0], [-sy, 0.0, cy]])
+    about_x = np.array([[1.0, 0.0, 0.0], [0.0, cx, -sx], [0.0, sx, cx]])
+    rotation: Array = about_z @ about_y @ about_x
+    return rotation
 
 
-def to_array_frame(points: npt.ArrayLike, centre: npt.ArrayLike, rotation_deg: float) -> Array:
-    """Room coordinates ``(..., 3)`` in metres, seen from an array at `centre` rotated by `rotation_deg`."""
+def to_array_frame(
+    points: npt.ArrayLike, centre: npt.ArrayLike, rotation_deg: tuple[float, float, float]
+) -> Array:
+    """Room coordinates ``(..., 3)``, seen from an array at `centre` turned by yaw, pitch and roll."""
     offset = np.asarray(points, dtype=np.float64) - np.asarray(centre, dtype=np.float64)
-    return offset @ rotation_matrix(rotation_deg)
+    seen: Array = offset @ rotation_matrix(*rotation_deg)
+    return seen

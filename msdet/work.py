@@ -7,12 +7,12 @@ import multiprocessing.connection
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from msdet import __version__
 from msdet.errors import MsdetError
@@ -21,7 +21,12 @@ from msdet.files import read_json, remove_leftovers, settings_hash, write_json
 Progress = Callable[[int, int], None]
 """Called with the number of jobs done and the number in all."""
 
+Workers = int | Executor
+"""A number of processes on this machine, or an executor: of a Dask cluster, for one."""
+
 IN_PROGRESS = "in-progress.json"
+
+T = TypeVar("T")
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PRA_NUM_THREADS")
 
@@ -38,31 +43,70 @@ class Job:
         return self.function(*self.arguments)
 
 
-def run_jobs(todo: Sequence[Job], jobs: int, progress: Progress | None = None, done: int = 0) -> None:
-    """Run all jobs in `jobs` processes (in this one for 1); the first error stops the rest.
+@dataclass(frozen=True)
+class Share:
+    """One part of a long list of jobs, for machines that share a folder but nothing else.
+
+    Attributes:
+        part: from 1 on.
+        parts: in all.
+    """
+
+    part: int
+    parts: int
+
+    @classmethod
+    def parse(cls, text: str) -> Share:
+        """Read ``k/n``.
+
+        >>> Share.parse("2/8").of(range(20))
+        [1, 9, 17]
+
+        Raises:
+            MsdetError: not of that form, or not a part of the whole.
+        """
+        part, slash, parts = text.partition("/")
+        if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+            raise MsdetError(f"shard is '{text}', expected k/n with k from 1 to n")
+        return cls(int(part), int(parts))
+
+    def of(self, jobs: Sequence[T]) -> list[T]:
+        """This part of a list."""
+        return list(jobs[self.part - 1 :: self.parts])
+
+
+WHOLE = Share(1, 1)
+
+
+def run_jobs(todo: Sequence[Job], workers: Workers, progress: Progress | None = None, done: int = 0) -> None:
+    """Run all jobs in processes (in this one for 1) or on an executor; the first error stops the rest.
 
     Raises:
         MsdetError: what a job raised.
     """
-    total = done + len(todo)
-    if progress:
-        progress(done, total)
-    if jobs <= 1 or len(todo) <= 1:
+    report = progress or (lambda done, total: None)
+    report(done, done + len(todo))
+    if isinstance(workers, Executor):
+        _run_on(workers, todo, report, done)
+    elif workers <= 1 or len(todo) <= 1:
         for number, job in enumerate(todo, start=done + 1):
             job()
-            if progress:
-                progress(number, total)
-        return
-    with worker_pool(min(jobs, len(todo))) as pool:
-        futures = [pool.submit(job) for job in todo]
-        try:
-            for number, future in enumerate(as_completed(futures), start=done + 1):
-                future.result()
-                if progress:
-                    progress(number, total)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+            report(number, done + len(todo))
+    else:
+        with worker_pool(min(workers, len(todo))) as pool:
+            _run_on(pool, todo, report, done)
+
+
+def _run_on(executor: Executor, todo: Sequence[Job], report: Progress, done: int) -> None:
+    futures = [executor.submit(job) for job in todo]
+    try:
+        for number, future in enumerate(as_completed(futures), start=done + 1):
+            future.result()
+            report(number, done + len(todo))
+    except BaseException:
+        for future in futures:
+            future.cancel()
+        raise
 
 
 @contextmanager
@@ -102,13 +146,14 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def claim_folder(out: Path, settings: dict[str, Any], header: str) -> bool:
+def claim_folder(out: Path, settings: dict[str, Any], header: str, share: Share = WHOLE) -> bool:
     """Prepare `out` for jobs with these settings; False if it is already finished.
 
     Args:
         out: the folder, made if missing.
         settings: what decides its content; must survive JSON.
         header: name of the file that marks it finished.
+        share: what this run does; others may be at work in the folder unless it is the whole.
 
     Raises:
         MsdetError: the folder holds other settings (the first field that differs is named), or things that
@@ -118,7 +163,8 @@ def claim_folder(out: Path, settings: dict[str, Any], header: str) -> bool:
         if (out / name).is_file():
             found = read_json(out / name)
             _refuse_other_settings(out, found.get("settings", {}), settings)
-            remove_leftovers(out)
+            if share == WHOLE:
+                remove_leftovers(out)
             return name != header
     if out.is_dir() and any(not p.name.startswith(".part-") for p in out.iterdir()):
         raise MsdetError(f"{out}: exists and is not one of msdet's folders; choose another")

@@ -17,7 +17,8 @@ from msdet.corpora import Utterance
 from msdet.data.manifest import SceneSet
 from msdet.data.writing import simulate
 from msdet.simulation.bank import RirBank, make_bank
-from msdet.simulation.sampling import SceneDistribution
+from msdet.simulation.distribution import SceneDistribution
+from msdet.simulation.sampling import Material
 
 RATE = 8000
 SPLIT_OF = {f"talker{n}": split for n, split in enumerate(["train"] * 4 + ["dev"] * 2 + ["test"] * 2)}
@@ -86,14 +87,15 @@ def dev_set(
 
 
 @pytest.fixture(scope="session")
-def talkers() -> dict[str, list[Utterance]]:
-    """Utterances by talker, for sampling: no audio behind them. Every talker has a short one."""
-    return {
+def material() -> Material:
+    """Utterances of six talkers, for sampling: no audio behind them. Every talker has a short one."""
+    speech = {
         f"s{n}": [
             Utterance(f"s{n}", f"s{n}/{u}.wav", seconds, "train") for u, seconds in enumerate((1.0, 6.0))
         ]
         for n in range(6)
     }
+    return Material(speech, microphones=6)
 
 
 @pytest.fixture(scope="session")

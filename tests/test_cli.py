@@ -17,7 +17,7 @@ import soundfile
 from msdet import __version__, cli
 from msdet.data.manifest import SceneSet
 from msdet.simulation.bank import RirBank
-from msdet.simulation.sampling import SceneDistribution
+from msdet.simulation.distribution import SceneDistribution
 
 Refused = Callable[..., str]
 
@@ -197,9 +197,9 @@ def test_unknown_corpus_kind_offers_the_nearest(refused: Refused, speech: Path, 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("t60_s=[0.02,0.05]", "t60_s is [0.02, 0.05]: in a room of (4.5, 4.0, 2.8) m it is at least"),
+        ("t60_s=[0.005,0.01]", "t60_s is [0.005, 0.01]: in a room of (4.3, 3.8, 2.6) m it is at least"),
         ("t60_s=[0.3,0.2]", "expected [low, high] with low <= high"),
-        ("talkers=0", "talkers is 0, expected more than 0"),
+        ("talkers=0", "talkers is 0, expected 1 to 8"),
         ("distance_m=[9,10]", "no room for 2 talkers at distance_m [9.0, 10.0]"),
         ("talkers=3", "has 2 speakers, expected at least 3"),
     ],

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from msdet.arrays import MicrophoneArray
 
 
 def info(what: str) -> None:
@@ -24,20 +29,52 @@ def info(what: str) -> None:
     elif (path / "bank.json").is_file():
         _describe_bank(path)
     elif what.endswith(".toml") or what in array_names():
-        array = load_array(what)
-        print(f"array {array.name}: {array.microphones} microphones, reference is channel {array.reference}")
-        print(
-            f"  aperture {100 * array.aperture_m:.1f} cm; aliasing from {array.aliasing_frequency_hz:.0f} Hz"
-        )
-        if array.is_linear:
-            print("  linear: cannot tell a talker from the mirror image behind the line; models refuse it")
-        if array.source:
-            print(f"  source: {array.source}")
-        for channel, (x, y, z) in enumerate(array.positions_m):
-            print(f"  channel {channel}: {x:+.4f} {y:+.4f} {z:+.4f} m")
+        _describe_array(load_array(what))
     else:
         hint = "" if path.exists() else did_you_mean(what, array_names())
         raise MsdetError(f"{what}: no model, data set, RIR bank or array{hint}")
+
+
+def _describe_array(array: MicrophoneArray) -> None:
+    import numpy as np
+
+    from msdet.arrays import FLAT
+    from msdet.commands._drawing import draw_points
+    from msdet.conventions import azimuth_elevation_deg
+
+    first, second = array.closest_pair
+    print(f"array {array.name}: {array.microphones} microphones, reference is channel {array.reference}")
+    for label, text in (("", array.description), ("source: ", array.source)):
+        if text:
+            _print_wrapped(f"{label}{text}")
+    print(f"  {array.geometry}; aperture {100 * array.aperture_m:.1f} cm")
+    print(
+        f"  closest pair: channels {first} and {second}, {100 * array.closest_distance_m:.1f} cm; "
+        f"aliasing from {array.aliasing_frequency_hz:.0f} Hz"
+    )
+    _print_wrapped(f"tells apart: {array.resolvable_domain.words}")
+    if array.is_linear:
+        print("  models need the full circle of azimuths and refuse a linear array")
+    print(f"  centroid {100 * np.linalg.norm(array.centroid_m):.1f} cm from the origin")
+    for caution in array.cautions:
+        _print_wrapped(f"caution: {caution}")
+    print("  azimuth: 0° = +x, counter-clockwise seen from above; elevation: from the xy-plane up to +z")
+    azimuth, elevation = azimuth_elevation_deg(array.positions)
+    for channel, (x, y, z) in enumerate(array.positions_m):
+        seen = f"azimuth {azimuth[channel]:5.1f}°  elevation {elevation[channel] + 0.0:+5.1f}°"
+        print(f"  channel {channel:2d}: {x + 0.0:+.4f} {y + 0.0:+.4f} {z + 0.0:+.4f} m  {seen}")
+    views = [("from above, x right, y up", [0, 1])]
+    if np.ptp(array.positions[:, 2]) > FLAT * array.aperture_m:
+        views.append(("from the front (from +x), y right, z up", [1, 2]))
+    for view, coordinates in views:
+        lines, row_m = draw_points(array.positions[:, coordinates])
+        origin = "; + is the origin" if any("+" in line for line in lines) else ""
+        print(f"\n  {view}{origin}; a row is {100 * row_m:.2g} cm high\n")
+        print("\n".join(f"    {line}".rstrip() for line in lines))
+
+
+def _print_wrapped(text: str) -> None:
+    print(textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="    ", break_long_words=False))
 
 
 def _describe_model(folder: Path) -> None:
@@ -65,7 +102,7 @@ def _describe_set(folder: Path) -> None:
     hours = sum(scene.duration_s for scene in data.scenes) / 3600
     counts = Counter(len(scene.sources) for scene in data.scenes)
     speakers = {source.speaker for scene in data.scenes for source in scene.sources}
-    t60 = [scene.t60_measured_s or 0.0 for scene in data.scenes]
+    t60 = [scene.t60_s or 0.0 for scene in data.scenes]
     print(f"data set {folder}: {len(data.scenes)} scenes, {hours:.2f} h, {data.sample_rate} Hz")
     print(f"  talkers a scene: {dict(sorted(counts.items()))}; {len(speakers)} speakers")
     print(f"  array {data.array.name}, {data.array.microphones} microphones")

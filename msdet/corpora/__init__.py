@@ -1,6 +1,7 @@
 """Speech corpora: each module reads one kind of corpus into a table of utterances.
 
-A corpus module defines ``read(root: Path) -> Corpus``; adding one is one new file here.
+A corpus module defines ``read(root: Path) -> Corpus``; adding one is one new file here. It may also define
+``recognises(root: Path) -> bool``, by which another reader that was given its corpus offers it.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ class Utterance:
         path: file, relative to the corpus' root.
         seconds: duration.
         split: ``train``, ``dev`` or ``test``; all of a talker's utterances share it.
+        gender: of the talker, ``f`` or ``m``, or empty where the corpus does not say.
     """
 
     speaker: str
     path: str
     seconds: float
     split: str
+    gender: str = ""
 
 
 @dataclass(frozen=True)

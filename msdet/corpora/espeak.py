@@ -23,6 +23,7 @@ import numpy as np
 from msdet import audio
 from msdet.conventions import Array
 from msdet.corpora import Corpus, folder
+from msdet.corpora._splits import MINIMUM_SPEAKERS
 from msdet.errors import MsdetError
 from msdet.files import write_text
 from msdet.work import claim_folder, finish_folder
@@ -300,7 +301,7 @@ def synthesize(
         MsdetError: an argument out of range, eSpeak NG is missing, or `root` holds anything else.
     """
     limits = {
-        "speakers": (speakers, folder.MINIMUM_SPEAKERS, 10_000),
+        "speakers": (speakers, MINIMUM_SPEAKERS, 10_000),
         "utterances": (utterances, 1, MOST_UTTERANCES),
         "sample_rate": (sample_rate, 8000, 192_000),
     }

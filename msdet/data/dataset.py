@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
@@ -13,14 +11,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from msdet import audio
-from msdet.conventions import Array, angular_distance_deg
+from msdet.conventions import SPEED_OF_SOUND, Array
 from msdet.corpora import Corpus
 from msdet.data.manifest import SceneSet
 from msdet.errors import MsdetError
-from msdet.simulation.bank import ROOM_FIELDS, BankRoom, RirBank
-from msdet.simulation.rendering import mix, place_speech
-from msdet.simulation.sampling import MAX_DRAWS, SceneDistribution, sample_talkers
+from msdet.simulation.acoustics import RoomResponse
+from msdet.simulation.bank import RirBank
+from msdet.simulation.distribution import SceneDistribution
+from msdet.simulation.mismatch import apply_gain_phase, draw_mismatch
+from msdet.simulation.noise import read_noise_folder
+from msdet.simulation.rendering import Heard, Mixture, mismatched, mix, noise_signal, reverberate
+from msdet.simulation.sampling import Material, Turn, sample_count, sample_noises, sample_turns
+from msdet.simulation.sounds import Sounds
 
 CACHE_SAMPLES = 150_000_000
 """Speech kept in memory by each worker, in samples of 2 bytes."""
@@ -41,29 +43,6 @@ class Example(TypedDict):
     distance_m: Tensor
 
 
-class SpeechCache:
-    """Speech of a corpus at one sample rate, the files used last kept in memory as 16-bit samples."""
-
-    def __init__(self, root: Path, sample_rate: int) -> None:
-        self.root = root
-        self.sample_rate = sample_rate
-        self._kept: OrderedDict[str, Array] = OrderedDict()
-        self._samples = 0
-
-    def get(self, path: str) -> Array:
-        """Speech ``(time,)`` float32 of a file, path relative to the corpus."""
-        if path in self._kept:
-            self._kept.move_to_end(path)
-        else:
-            speech = audio.read_mono(self.root / path, self.sample_rate)
-            quantised = np.clip(np.round(speech * 32767.0), -32768, 32767).astype(np.int16)
-            self._kept[path] = quantised
-            self._samples += len(quantised)
-            while self._samples > CACHE_SAMPLES:
-                self._samples -= len(self._kept.popitem(last=False)[1])
-        return self._kept[path].astype(np.float32) / 32767.0
-
-
 class MixingDataset(Dataset[Example]):
     """Mixtures made on the fly: item ``i`` depends on the seed and ``i`` alone, on any worker.
 
@@ -72,79 +51,93 @@ class MixingDataset(Dataset[Example]):
     """
 
     def __init__(
-        self, bank: RirBank, corpus: Corpus, split: str, distribution: SceneDistribution, seed: int
+        self,
+        bank: RirBank,
+        corpus: Corpus,
+        split: str,
+        distribution: SceneDistribution,
+        seed: int,
+        noise: Path | None = None,
     ) -> None:
         """Check that bank and distribution belong together.
 
         Raises:
-            MsdetError: they differ in sample rate, or the bank has too few positions.
+            MsdetError: they differ in sample rate or rooms, or the number of talkers varies.
         """
-        if bank.sample_rate != distribution.sample_rate:
+        distribution.check()
+        bank.check_for(distribution)
+        if len(distribution.weights) > 1:
             raise MsdetError(
-                f"{bank.root}: RIR bank is at {bank.sample_rate} Hz, the distribution asks for "
-                f"{distribution.sample_rate} Hz"
+                f"talkers is {distribution.talkers}: examples of a batch need the same number of talkers"
             )
-        if bank.positions < distribution.talkers:
+        if distribution.position_error_m:
             raise MsdetError(
-                f"{bank.root}: RIR bank has {bank.positions} positions a room, "
-                f"{distribution.talkers} talkers need as many"
+                f"position_error_m is {distribution.position_error_m}: microphones of an RIR bank are fixed"
             )
-        asked, default = dataclasses.asdict(distribution), dataclasses.asdict(SceneDistribution())
-        for name in ROOM_FIELDS:  # what is not asked for comes with the bank
-            made = bank.settings[name]
-            if isinstance(asked[name], tuple) and asked[name] != default[name] and list(asked[name]) != made:
-                raise MsdetError(f"{bank.root}: RIR bank has {name} {made}, {list(asked[name])} is asked for")
         self.bank = bank
         self.distribution = distribution
         self.seed = seed
-        self.speech = corpus.by_speaker(split)
-        self.cache = SpeechCache(corpus.root, distribution.sample_rate)
+        recordings = tuple(r for r in read_noise_folder(noise) if r.split == split) if noise else ()
+        self.material = Material(corpus.by_speaker(split), bank.array.microphones, recordings, bank)
+        self.sounds = Sounds(corpus.root, distribution.sample_rate, noise, CACHE_SAMPLES)
 
     def __getitem__(self, index: int) -> Example:
         """Mix item `index`."""
         d = self.distribution
         rng = np.random.default_rng([self.seed, index])
-        room = self._draw_room(rng)
-        speech = self._draw_speech(rng)
-        mixture = mix(
-            speech,
-            room.response,
-            rng.uniform(*d.level_db, size=d.talkers),
-            float(rng.uniform(*d.snr_db)),
-            d.target,
-            self.bank.array.reference,
-            d.sample_rate,
-            rng,
+        talkers = sample_count(d, rng)
+        room, positions = self.bank.draw_positions(talkers, d.point_noises, d.minimum_gap_deg, rng)
+        response = self.bank.room(room, positions)
+        mixture = self._mix(response, talkers, rng)
+        table = self.bank.table[room]
+        azimuths, distances = (
+            np.array(column)[positions[:talkers]] for column in (table.azimuths_deg, table.distances_m)
         )
-        return _example(mixture.mixture, mixture.references, room.azimuths_deg, room.distances_m)
+        return _example(mixture.mixture, mixture.references, azimuths, distances)
 
-    def _draw_speech(self, rng: np.random.Generator) -> Array:
-        """Dry speech ``(talker, time)``, no talker silent throughout."""
+    def _mix(self, response: RoomResponse, talkers: int, rng: np.random.Generator) -> Mixture:
+        """A mixture through responses from talkers and then point noises."""
+        d, array = self.distribution, self.bank.array
+        turns, speech = self._draw_speech(talkers, rng)
+        target = response.target(d.target, array.reference, d.sample_rate)
+        heard = [
+            Heard(
+                reverberate(dry, response.rirs[k : k + 1], np.zeros(1), d.sample_rate),
+                reverberate(dry, target[k : k + 1, None], np.zeros(1), d.sample_rate)[0],
+                turn.duration_s,
+            )
+            for k, (dry, turn) in enumerate(zip(speech, turns, strict=True))
+        ]
+        errors = (d.gain_error_db, d.phase_error_deg, 0.0)
+        mismatch = draw_mismatch(array.microphones, *errors, rng) if any(errors) else None
+        if mismatch:
+            heard = [mismatched(talker, array.reference, mismatch) for talker in heard]
+        noises = []
+        points = iter(response.rirs[talkers:])
+        for noise in sample_noises(d, self.material, [t.utterance.speaker for t in turns], rng):
+            at = next(points) if noise.kind == "point" else None
+            signal = noise_signal(
+                noise, self.sounds, array.positions, len(speech[0]), SPEED_OF_SOUND, at, rng
+            )
+            if mismatch and noise.kind != "sensor":
+                signal = apply_gain_phase(signal, mismatch)
+            noises.append((signal, noise.snr_db))
+        levels_db = rng.uniform(*d.level_db, size=talkers)
+        return mix(heard, levels_db, noises, array.reference, d.sample_rate)
+
+    def _draw_speech(self, talkers: int, rng: np.random.Generator) -> tuple[list[Turn], list[Array]]:
+        """Turns and what is heard in them ``(time,)``, no talker silent throughout."""
         d = self.distribution
+        samples = round(d.duration_s * d.sample_rate)
         for _ in range(MAX_SILENT_DRAWS):
-            speech = np.zeros((d.talkers, round(d.duration_s * d.sample_rate)), dtype=np.float32)
-            drawn = sample_talkers(self.speech, d.talkers, d.duration_s, rng)
-            for row, (utterance, offset_s, onset_s) in zip(speech, drawn, strict=True):
-                place_speech(row, self.cache.get(utterance.path), offset_s, onset_s, d.sample_rate)
-            if speech.any(axis=-1).all():
-                return speech
-        raise MsdetError(f"{self.cache.root}: speech is silent in {MAX_SILENT_DRAWS} draws in a row")
-
-    def _draw_room(self, rng: np.random.Generator) -> BankRoom:
-        """A room with as many positions as talkers, at least the smallest gap apart."""
-        for _ in range(MAX_DRAWS):
-            room = self.bank.room(int(rng.integers(self.bank.rooms)))
-            positions = rng.choice(self.bank.positions, self.distribution.talkers, replace=False)
-            azimuths = room.azimuths_deg[positions]
-            gaps = angular_distance_deg(azimuths[:, None], azimuths[None])
-            if (
-                gaps[np.triu_indices(len(azimuths), 1)].min(initial=360.0)
-                >= self.distribution.minimum_gap_deg
-            ):
-                return room.select(positions)
-        raise MsdetError(
-            f"{self.bank.root}: no positions with minimum_gap_deg {self.distribution.minimum_gap_deg}"
-        )
+            turns = sample_turns(self.material.speech, talkers, d, rng)
+            speech = [
+                self.sounds.turn(t.utterance.path, t.offset_s, t.onset_s, t.duration_s, samples)
+                for t in turns
+            ]
+            if all(dry.any() for dry in speech):
+                return turns, speech
+        raise MsdetError(f"{self.sounds.corpus}: speech is silent in {MAX_SILENT_DRAWS} draws in a row")
 
 
 class RenderedDataset(Dataset[Example]):

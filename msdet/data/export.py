@@ -20,7 +20,7 @@ def write_kaldi(root: Path, scenes: tuple[Scene, ...]) -> None:
         "utt2spk": {s.id: s.id for s in ordered},
         "utt2dur": {s.id: f"{s.duration_s:.3f}" for s in ordered},
         "utt2doa": {s.id: " ".join(f"{a:.2f}" for a in s.azimuths_deg) for s in ordered},
-        "utt2rt60": {s.id: f"{s.t60_measured_s or s.t60_asked_s:.3f}" for s in ordered},
+        "utt2rt60": {s.id: f"{s.t60_s:.3f}" for s in ordered if s.t60_s is not None},
     }
     for talker in range(max(len(s.sources) for s in ordered)):
         tables[f"spk{talker + 1}.scp"] = {

@@ -14,6 +14,9 @@ from msdet.errors import MsdetError
 from msdet.files import read_json, read_jsonl, resolve_inside
 from msdet.simulation.scene import SCHEMA_VERSION, Scene, mixture_path, reference_path
 
+HEADER, MANIFEST, CHECKSUMS = "dataset.json", "scenes.jsonl", "SHA256SUMS"
+"""Files of a set: written last, one line a scene, and checksums for `tools/validate.py` or `sha256sum -c`."""
+
 
 @dataclass(frozen=True)
 class SceneSet:
@@ -40,27 +43,27 @@ class SceneSet:
         Raises:
             MsdetError: not a finished data set, or one of another schema.
         """
-        if not (root / "dataset.json").is_file():
+        if not (root / HEADER).is_file():
             unfinished = " (unfinished: run the same simulate command again)" if root.is_dir() else ""
-            raise MsdetError(f"{root}: not a data set, dataset.json is missing{unfinished}")
-        header = read_json(root / "dataset.json")
+            raise MsdetError(f"{root}: not a data set, {HEADER} is missing{unfinished}")
+        header = read_json(root / HEADER)
         if not isinstance(header, dict) or header.get("schema") != SCHEMA_VERSION:
             found = header.get("schema") if isinstance(header, dict) else header
-            raise MsdetError(f"{root}/dataset.json: schema is {found!r}, this msdet reads {SCHEMA_VERSION}")
+            raise MsdetError(f"{root}/{HEADER}: schema is {found!r}, this msdet reads {SCHEMA_VERSION}")
         for key in ("sample_rate", "array", "hash"):
             if key not in header:
-                raise MsdetError(f"{root}/dataset.json: key '{key}' is missing")
+                raise MsdetError(f"{root}/{HEADER}: key '{key}' is missing")
         if not isinstance(header["sample_rate"], int):
             rate = header["sample_rate"]
-            raise MsdetError(f"{root}/dataset.json: sample_rate is {rate!r}, expected hertz")
-        manifest = root / "scenes.jsonl"
+            raise MsdetError(f"{root}/{HEADER}: sample_rate is {rate!r}, expected hertz")
+        manifest = root / MANIFEST
         scenes = tuple(
             Scene.from_dict(row, f"{manifest}, line {n}")
             for n, row in enumerate(read_jsonl(manifest), start=1)
         )
         if not scenes:
             raise MsdetError(f"{manifest}: has no scenes")
-        array = MicrophoneArray.from_dict(header["array"], f"{root}/dataset.json, array")
+        array = MicrophoneArray.from_dict(header["array"], f"{root}/{HEADER}, array")
         return cls(root, header["sample_rate"], array, scenes, str(header["hash"]))
 
     def mixture(self, scene: Scene) -> Array:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +13,17 @@ from msdet import audio
 from msdet.arrays import MicrophoneArray, load_array
 from msdet.corpora import SPLITS, load_corpus
 from msdet.data.export import write_kaldi
-from msdet.data.manifest import SceneSet
+from msdet.data.manifest import CHECKSUMS, HEADER, MANIFEST, SceneSet
 from msdet.errors import MsdetError, UnknownNameError
-from msdet.files import read_json, settings_hash, write_json, write_jsonl
-from msdet.simulation.rendering import render
-from msdet.simulation.sampling import SceneDistribution, sample_scene
+from msdet.files import read_json, settings_hash, write_json, write_jsonl, write_text
+from msdet.simulation.bank import RirBank
+from msdet.simulation.distribution import SceneDistribution
+from msdet.simulation.noise import read_noise_folder
+from msdet.simulation.rendering import Mixture, render
+from msdet.simulation.sampling import Material, sample_scene
 from msdet.simulation.scene import SCHEMA_VERSION, Scene, mixture_path, reference_path, scene_seed
-from msdet.work import Job, Progress, claim_folder, finish_folder, run_jobs
-
-HEADER = "dataset.json"
+from msdet.simulation.sounds import Sounds
+from msdet.work import WHOLE, Job, Progress, Share, Workers, claim_folder, finish_folder, run_jobs
 
 
 def simulate(
@@ -30,10 +34,13 @@ def simulate(
     distribution: SceneDistribution,
     scenes: int,
     seed: int,
-    jobs: int,
+    jobs: Workers,
     progress: Progress | None = None,
-) -> SceneSet:
-    """Make a data set, or finish one that a killed run left; the number of jobs does not change a byte.
+    noise: Path | None = None,
+    bank: Path | None = None,
+    share: Share = WHOLE,
+) -> SceneSet | None:
+    """Make a data set, or finish one that a killed run left; the workers do not change a byte.
 
     Args:
         out: the set's folder.
@@ -43,20 +50,30 @@ def simulate(
         distribution: what scenes are drawn from.
         scenes: number of scenes.
         seed: of the whole set.
-        jobs: worker processes.
+        jobs: worker processes, or an executor.
         progress: called with scenes done and in all.
+        noise: folder of noise recordings; without it, diffuse and point noises are babble.
+        bank: RIR bank to take rooms from, such as a measured one; without it, every scene has a new room.
+        share: part of the scenes to render; the set is finished by a run for the whole.
+
+    Returns:
+        the finished set; None after a share.
 
     Raises:
-        MsdetError: bad settings or speech, or a folder with other settings.
+        MsdetError: bad settings, speech or noise, or a folder with other settings.
     """
     if split not in SPLITS:
         raise UnknownNameError("split", split, SPLITS)
     if scenes < 1:
         raise MsdetError(f"scenes is {scenes}, expected at least 1")
     distribution.check()
-    array = load_array(distribution.array)
+    rooms = RirBank.open(bank) if bank else None
+    if rooms:
+        rooms.check_for(distribution)
+        distribution = dataclasses.replace(distribution, array=rooms.array.name)
+    array = rooms.array if rooms else load_array(distribution.array)
     table = load_corpus(corpus, speech)
-    talkers = table.by_speaker(split)
+    recordings = tuple(r for r in read_noise_folder(noise) if r.split == split) if noise else ()
     settings: dict[str, Any] = {
         "distribution": dataclasses.asdict(distribution),
         "array": array.to_dict(),
@@ -64,33 +81,69 @@ def simulate(
         "scenes": scenes,
         "seed": seed,
         "speech": settings_hash([(u.path, u.seconds, u.split) for u in table.utterances]),
+        "noise": settings_hash([dataclasses.astuple(r) for r in recordings]) if recordings else "",
+        "bank": rooms.identity if rooms else "",
     }
     settings = json.loads(json.dumps(settings))
+    material = Material(table.by_speaker(split), array.microphones, recordings, rooms)
     split_seed = scene_seed(seed, split)
     ids = [f"{split}-{n:06d}" for n in range(scenes)]
-    drawn = [sample_scene(scene_id, distribution, talkers, split_seed) for scene_id in ids]
-    if not claim_folder(out, settings, HEADER):
+    drawn = share.of([sample_scene(scene_id, distribution, material, split_seed) for scene_id in ids])
+    if not claim_folder(out, settings, HEADER, share):
         return SceneSet.open(out)
     todo = [
-        Job(_write_scene, (out, scene, array, speech)) for scene in drawn if not _row(out, scene.id).exists()
+        Job(_write_scene, (out, scene, array, speech, noise, bank))
+        for scene in drawn
+        if not _record(out, scene.id).exists()
     ]
-    run_jobs(todo, jobs, progress, done=scenes - len(todo))
-    rendered = tuple(Scene.from_dict(read_json(_row(out, i)), str(_row(out, i))) for i in ids)
-    write_jsonl(out / "scenes.jsonl", [scene.to_dict() for scene in rendered])
-    write_kaldi(out, rendered)
-    content = {"schema": SCHEMA_VERSION, "sample_rate": distribution.sample_rate, "array": array.to_dict()}
+    run_jobs(todo, jobs, progress, done=len(drawn) - len(todo))
+    return finish_set(out, settings, array, ids) if share == WHOLE else None
+
+
+def finish_set(out: Path, settings: dict[str, Any], array: MicrophoneArray, ids: list[str]) -> SceneSet:
+    """Write manifest, Kaldi tables, checksums and header of a set whose scenes are all written; open it."""
+    records = [read_json(_record(out, scene_id)) for scene_id in ids]
+    scenes = tuple(
+        Scene.from_dict(row["scene"], str(_record(out, i))) for i, row in zip(ids, records, strict=True)
+    )
+    write_jsonl(out / MANIFEST, [scene.to_dict() for scene in scenes])
+    write_kaldi(out, scenes)
+    sums = {path: digest for row in records for path, digest in row["sha256"].items()}
+    sums[MANIFEST] = _digest(out / MANIFEST)
+    write_text(out / CHECKSUMS, "".join(f"{digest}  {path}\n" for path, digest in sorted(sums.items())))
+    content = {"schema": SCHEMA_VERSION, "sample_rate": scenes[0].sample_rate, "array": array.to_dict()}
     finish_folder(out, settings, HEADER, content)
     return SceneSet.open(out)
 
 
-def _row(out: Path, scene_id: str) -> Path:
-    """A scene's own record, written after its audio: it marks the scene as finished."""
+def write_scene(out: Path, scene: Scene, mixture: Mixture) -> None:
+    """Write a rendered scene: its audio, then its record, which marks it as finished."""
+    files = {mixture_path(scene.id): mixture.mixture}
+    files |= {reference_path(scene.id, talker): r for talker, r in enumerate(mixture.references)}
+    for path, samples in files.items():
+        audio.write(out / path, samples, scene.sample_rate)
+    sums = {path: _digest(out / path) for path in files}
+    write_json(_record(out, scene.id), {"scene": scene.to_dict(), "sha256": sums})
+
+
+def _record(out: Path, scene_id: str) -> Path:
+    """A scene's own record."""
     return (out / mixture_path(scene_id)).parent / "scene.json"
 
 
-def _write_scene(out: Path, scene: Scene, array: MicrophoneArray, speech: Path) -> None:
-    mixture, measured = render(scene, array, speech)
-    audio.write(out / mixture_path(scene.id), mixture.mixture, scene.sample_rate)
-    for talker, reference in enumerate(mixture.references):
-        audio.write(out / reference_path(scene.id, talker), reference, scene.sample_rate)
-    write_json(_row(out, scene.id), measured.to_dict())
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _open_bank(root: Path) -> RirBank:
+    """A worker opens its bank once."""
+    return RirBank.open(root)
+
+
+def _write_scene(
+    out: Path, scene: Scene, array: MicrophoneArray, speech: Path, noise: Path | None, bank: Path | None
+) -> None:
+    rooms = _open_bank(bank) if bank else None
+    mixture, measured = render(scene, array, Sounds(speech, scene.sample_rate, noise), rooms)
+    write_scene(out, measured, mixture)

@@ -92,10 +92,11 @@ class ArrayGeometry(nn.Module):
 
     def __init__(self, array: MicrophoneArray, freqs: int, sample_rate: int, classes: int) -> None:
         super().__init__()
-        if array.is_linear:
+        domain = array.resolvable_domain
+        if domain.azimuth_span_deg < 360:
             raise MsdetError(
-                f"array '{array.name}' is linear: it cannot tell a talker from the mirror image behind the "
-                "line; azimuth over the full circle needs microphones that are not on one line"
+                f"array '{array.name}' is {array.geometry}: it cannot tell a talker from the mirror image; "
+                f"azimuth over the full circle is needed, and it resolves {domain.words}"
             )
         self.reference = array.reference
         positions = torch.tensor(array.positions)

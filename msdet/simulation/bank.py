@@ -1,14 +1,15 @@
-"""A bank of room impulse responses: many rooms, several talker positions each, for mixing on the fly.
+"""A bank of room impulse responses: many rooms, several positions each, for mixing on the fly.
 
-A bank is a folder of one safetensors file a room and, written last, ``bank.json``. Room ``i`` depends only
-on the bank's seed and ``i``, so any number of workers writes the same bytes, and a killed run goes on.
+A bank is a folder of one safetensors file a room and, written last, ``bank.json`` with a table of all rooms.
+Room ``i`` depends only on the bank's seed and ``i``, so any number of workers writes the same bytes, and a
+killed run goes on. Measured rooms make a bank too (`msdet.simulation.measured`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,90 +17,156 @@ from typing import Any
 import numpy as np
 
 from msdet.arrays import MicrophoneArray, load_array
-from msdet.conventions import Array
+from msdet.conventions import angular_distance_deg
 from msdet.errors import MsdetError
 from msdet.files import atomic_path, read_json
 from msdet.simulation.acoustics import RoomResponse, room_response
-from msdet.simulation.sampling import SceneDistribution, sample_geometry
-from msdet.simulation.scene import scene_seed
-from msdet.work import Job, claim_folder, finish_folder, run_jobs
+from msdet.simulation.distribution import SceneDistribution
+from msdet.simulation.geometry import MAX_DRAWS, sample_geometry
+from msdet.simulation.records import read_record
+from msdet.simulation.scene import Point, scene_seed
+from msdet.work import WHOLE, Job, Progress, Share, Workers, claim_folder, finish_folder, run_jobs
 
 ROOM_FIELDS = (
-    "room_x_m", "room_y_m", "room_z_m", "centre_offset_m", "t60_s", "distance_m", "array", "sample_rate"
+    "room_x_m", "room_y_m", "room_z_m", "centre_offset_m", "array_height_m", "rotation_deg", "tilt_deg",
+    "t60_s", "image_order", "distance_m", "talker_height_m", "elevation_deg", "array", "sample_rate",
 )  # fmt: skip
 """Fields of a distribution that decide the responses; the others are drawn when mixing."""
+
+HEADER = "bank.json"
 
 
 @dataclass(frozen=True)
 class BankRoom:
-    """One room of a bank: responses of ``position`` sources, and where they are."""
+    """What is known of one room of a bank: where its positions are, seen from the array.
 
-    response: RoomResponse
-    azimuths_deg: Array
-    distances_m: Array
+    Attributes:
+        azimuths_deg: of each position.
+        elevations_deg: of each position.
+        distances_m: of each position.
+        t60_measured_s: of its responses.
+        t60_asked_s: None if the room was measured.
+        room_m: its size, if known.
+    """
 
-    def select(self, positions: Array) -> BankRoom:
-        """The same room with some of its positions, in the order given."""
-        r = self.response
-        return BankRoom(
-            RoomResponse(r.rirs[positions], r.direct[positions], r.t60_measured_s),
-            self.azimuths_deg[positions],
-            self.distances_m[positions],
-        )
+    azimuths_deg: tuple[float, ...]
+    elevations_deg: tuple[float, ...]
+    distances_m: tuple[float, ...]
+    t60_measured_s: float
+    t60_asked_s: float | None = None
+    room_m: Point | None = None
 
 
 @dataclass(frozen=True)
 class RirBank:
-    """A finished bank on disk."""
+    """A finished bank on disk; every room has as many positions."""
 
     root: Path
-    rooms: int
     positions: int
     sample_rate: int
     array: MicrophoneArray
     identity: str
     settings: dict[str, Any]
+    table: tuple[BankRoom, ...]
+
+    @property
+    def rooms(self) -> int:
+        """Number of rooms."""
+        return len(self.table)
 
     @classmethod
     def open(cls, root: Path) -> RirBank:
         """Open a finished bank.
 
         Raises:
-            MsdetError: not a bank, or an unfinished one.
+            MsdetError: not a bank, an unfinished one, or a malformed one.
         """
-        if not (root / "bank.json").is_file():
-            raise MsdetError(f"{root}: not a finished RIR bank, bank.json is missing")
-        header = read_json(root / "bank.json")
-        try:
-            settings = header["settings"]
-            return cls(
-                root,
-                int(settings["rooms"]),
-                int(settings["positions"]),
-                int(settings["sample_rate"]),
-                MicrophoneArray.from_dict(settings["array"], f"{root}/bank.json, array"),
-                str(header["hash"]),
-                {name: settings[name] for name in ROOM_FIELDS},
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise MsdetError(f"{root}/bank.json: malformed ({error})") from error
+        path = root / HEADER
+        if not path.is_file():
+            raise MsdetError(f"{root}: not a finished RIR bank, {HEADER} is missing")
+        header = read_json(path)
+        for key in ("settings", "hash", "rooms"):
+            if not isinstance(header, dict) or key not in header:
+                raise MsdetError(f"{path}: key '{key}' is missing")
+        settings, rows = header["settings"], header["rooms"]
+        for key in ("array", "positions", "sample_rate"):
+            if key not in settings:
+                raise MsdetError(f"{path}, settings: key '{key}' is missing")
+        return cls(
+            root,
+            int(settings["positions"]),
+            int(settings["sample_rate"]),
+            MicrophoneArray.from_dict(settings["array"], f"{path}, array"),
+            str(header["hash"]),
+            {name: settings[name] for name in ROOM_FIELDS if name in settings},
+            tuple(read_record(BankRoom, row, f"{path}, room {n}") for n, row in enumerate(rows)),
+        )
 
-    def room(self, index: int) -> BankRoom:
-        """Read one room.
+    def draw_positions(
+        self, talkers: int, noises: int, minimum_gap_deg: float, rng: np.random.Generator
+    ) -> tuple[int, list[int]]:
+        """Draw a room and positions in it: talkers at least a gap apart, then noises.
 
         Raises:
-            MsdetError: its file is missing or damaged.
+            MsdetError: no such positions found in many draws.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
+        for _ in range(MAX_DRAWS):
+            room = int(rng.integers(self.rooms))
+            positions = rng.choice(self.positions, talkers + noises, replace=False)
+            azimuths = np.array(self.table[room].azimuths_deg)[positions[:talkers]]
+            gaps = angular_distance_deg(azimuths[:, None], azimuths[None])
+            if gaps[np.triu_indices(talkers, 1)].min(initial=360.0) >= minimum_gap_deg:
+                return room, [int(p) for p in positions]
+        raise MsdetError(f"{self.root}: no positions with minimum_gap_deg {minimum_gap_deg}")
+
+    def room(self, index: int, positions: Sequence[int]) -> RoomResponse:
+        """Read the responses from some positions of a room, in the order given.
+
+        Raises:
+            MsdetError: its file is missing or damaged, or it has no such position.
+        """
+        from safetensors import SafetensorError, safe_open
 
         path = room_path(self.root, index)
         try:
-            tensors = load_file(path)
-            response = RoomResponse(tensors["rirs"], tensors["direct"], float(tensors["t60_measured_s"][0]))
-            return BankRoom(response, tensors["azimuths_deg"], tensors["distances_m"])
-        except (OSError, KeyError, SafetensorError) as error:
+            with safe_open(path, framework="numpy") as file:
+                stored = {name: file.get_slice(name) for name in ("rirs", "direct")}
+                read = {name: np.concatenate([s[p : p + 1] for p in positions]) for name, s in stored.items()}
+        except (OSError, IndexError, SafetensorError) as error:
             raise MsdetError(f"{path}: not readable as a room of the bank ({error})") from error
+        return RoomResponse(read["rirs"], read["direct"], self.table[index].t60_measured_s)
+
+    def check_for(self, distribution: SceneDistribution) -> None:
+        """Refuse a distribution whose scenes this bank cannot give.
+
+        Raises:
+            MsdetError: they differ in sample rate or rooms, or the bank has too few positions.
+        """
+        if self.sample_rate != distribution.sample_rate:
+            raise MsdetError(
+                f"{self.root}: RIR bank is at {self.sample_rate} Hz, the distribution asks for "
+                f"{distribution.sample_rate} Hz"
+            )
+        if self.positions < distribution.positions:
+            raise MsdetError(
+                f"{self.root}: RIR bank has {self.positions} positions a room, {distribution.most_talkers} "
+                f"talkers and {distribution.point_noises} noise sources need {distribution.positions}"
+            )
+        if distribution.moving:
+            raise MsdetError(
+                f"{self.root}: talkers stand still in an RIR bank, moving is {distribution.moving}"
+            )
+        asked, default = dataclasses.asdict(distribution), dataclasses.asdict(SceneDistribution())
+        for name in ROOM_FIELDS:  # what is not asked for comes with the bank
+            made = self.settings.get(name)
+            if (
+                name != "array"
+                and asked[name] != default[name]
+                and json.loads(json.dumps(asked[name])) != made
+            ):
+                raise MsdetError(
+                    f"{self.root}: RIR bank has {name} {made}, {json.dumps(asked[name])} is asked for"
+                )
 
 
 def room_path(root: Path, index: int) -> Path:
@@ -113,9 +180,10 @@ def make_bank(
     rooms: int,
     positions: int,
     seed: int,
-    jobs: int,
-    progress: Callable[[int, int], None] | None = None,
-) -> RirBank:
+    jobs: Workers,
+    progress: Progress | None = None,
+    share: Share = WHOLE,
+) -> RirBank | None:
     """Make a bank, or finish one that a killed run left.
 
     Args:
@@ -124,61 +192,95 @@ def make_bank(
         rooms: number of rooms.
         positions: talker positions in each room.
         seed: of the whole bank; use different ones for training and validation.
-        jobs: worker processes.
+        jobs: worker processes, or an executor.
         progress: called with rooms done and in all.
+        share: part of the rooms to make; the bank is finished by a run for the whole.
+
+    Returns:
+        the finished bank; None after a share.
 
     Raises:
         MsdetError: impossible settings, a folder with other settings, or one that cannot be written.
     """
     distribution.check()
-    if positions < distribution.talkers or rooms < 1:
+    if positions < distribution.positions or rooms < 1:
         raise MsdetError(
             f"a bank of {rooms} rooms x {positions} positions: expected at least 1 room and "
-            f"{distribution.talkers} positions, one for each talker"
+            f"{distribution.positions} positions, one for each talker and noise source"
+        )
+    if distribution.moving or distribution.position_error_m:
+        name = "moving" if distribution.moving else "position_error_m"
+        raise MsdetError(
+            f"{name} is {getattr(distribution, name)}: an RIR bank has talkers and microphones fixed"
         )
     array = load_array(distribution.array)
     settings: dict[str, Any] = {name: getattr(distribution, name) for name in ROOM_FIELDS}
     settings |= {"array": array.to_dict(), "rooms": rooms, "positions": positions, "seed": seed}
     settings = json.loads(json.dumps(settings))
     # the gap between talkers is asked of those that are mixed, not of all positions in a room
-    spread = dataclasses.replace(distribution, minimum_gap_deg=0.0)
+    spread = dataclasses.replace(distribution, minimum_gap_deg=0.0, point_noises=0)
     sample_geometry(spread, positions, np.random.default_rng(seed))  # an impossible one claims no folder
-    if not claim_folder(out, settings, "bank.json"):
+    if not claim_folder(out, settings, HEADER, share):
         return RirBank.open(out)
     todo = [
         Job(_make_room, (out, index, spread, array, positions, seed))
-        for index in range(rooms)
+        for index in share.of(range(rooms))
         if not room_path(out, index).exists()
     ]
-    run_jobs(todo, jobs, progress, done=rooms - len(todo))
-    finish_folder(out, settings, "bank.json", {})
+    run_jobs(todo, jobs, progress, done=len(share.of(range(rooms))) - len(todo))
+    return finish_bank(out, settings) if share == WHOLE else None
+
+
+def finish_bank(out: Path, settings: dict[str, Any]) -> RirBank:
+    """Write the header of a bank whose rooms are all there, and open it."""
+    table = [_read_description(room_path(out, index)) for index in range(settings["rooms"])]
+    finish_folder(out, settings, HEADER, {"rooms": table})
     return RirBank.open(out)
+
+
+def write_room(path: Path, response: RoomResponse, room: BankRoom) -> None:
+    """Write one room of a bank: its responses, and in the file's metadata what is known of it."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    tensors = {name: np.ascontiguousarray(getattr(response, name)) for name in ("rirs", "direct")}
+    with atomic_path(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata={"room": json.dumps(dataclasses.asdict(room))})
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+
+def _read_description(path: Path) -> Any:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return json.loads(file.metadata()["room"])
+    except (OSError, KeyError, ValueError, SafetensorError) as error:
+        raise MsdetError(f"{path}: not readable as a room of the bank ({error}); delete it") from error
 
 
 def _make_room(
     out: Path, index: int, d: SceneDistribution, array: MicrophoneArray, positions: int, seed: int
 ) -> None:
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
-    rng = np.random.default_rng(scene_seed(seed, f"room-{index}"))
-    geometry = sample_geometry(d, positions, rng)
+    room_seed = scene_seed(seed, f"room-{index}")
+    geometry = sample_geometry(d, positions, np.random.default_rng(room_seed), f"room {index}")
     response = room_response(
         geometry.room_m,
         geometry.t60_s,
         geometry.microphones_m(array.positions),
         np.array(geometry.positions_m),
         d.sample_rate,
+        image_order=d.image_order,
+        seed=room_seed,
     )
-    tensors = {
-        "rirs": response.rirs,
-        "direct": response.direct,
-        "azimuths_deg": geometry.azimuths_deg,
-        "distances_m": geometry.distances_m,
-        "t60_measured_s": np.array([response.t60_measured_s]),
-    }
-    with atomic_path(room_path(out, index)) as temporary:
-        try:
-            save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, temporary)
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
+    room = BankRoom(
+        tuple(geometry.azimuths_deg.tolist()),
+        tuple(geometry.elevations_deg.tolist()),
+        tuple(geometry.distances_m.tolist()),
+        response.t60_measured_s,
+        geometry.t60_s,
+        geometry.room_m,
+    )
+    write_room(room_path(out, index), response, room)

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from scipy.signal import fftconvolve
 
-from msdet import audio
 from msdet.arrays import MicrophoneArray
-from msdet.conventions import Array, rotation_matrix
+from msdet.conventions import Array
 from msdet.errors import MsdetError
-from msdet.simulation.acoustics import RoomResponse, low_cut, room_response
-from msdet.simulation.scene import Scene, Target
+from msdet.simulation.acoustics import RoomResponse, room_response
+from msdet.simulation.bank import RirBank
+from msdet.simulation.geometry import positions_along
+from msdet.simulation.mismatch import Mismatch, apply_gain_phase
+from msdet.simulation.noise import diffuse
+from msdet.simulation.scene import Noise, Scene, Source
+from msdet.simulation.sounds import Sounds
 
 MIXTURE_RMS = 10 ** (-26 / 20)
 """Level of a mixture at the reference microphone, of full scale; lower where a peak would pass `PEAK`."""
 
 PEAK = 0.9
+
+PATH_STEP_M = 0.05
+"""A moving talker's path is rendered from positions at most this far apart."""
 
 
 @dataclass(frozen=True)
@@ -39,103 +47,209 @@ class Mixture:
     noise: Array
 
 
+@dataclass(frozen=True)
+class Heard:
+    """A talker alone, at any scale: ``image (mic, time)``, ``reference (time,)``, and how long it talks."""
+
+    image: Array
+    reference: Array
+    duration_s: float
+
+
+def reverberate(speech: Array, responses: Array, times_s: Array, sample_rate: int) -> Array:
+    """Speech ``(time,)`` heard through responses ``(position, channel, tap)``: ``(channel, time)``.
+
+    The talker is at position ``p`` at time ``times_s[p]``. What it says in between goes through the responses
+    before and after, cross-faded by the time of emission: sound already under way keeps its path.
+    """
+    samples = len(speech)
+    if len(responses) == 1:
+        heard: Array = fftconvolve(speech[None], responses[0], axes=-1)[:, :samples]
+        return heard
+    corners = times_s * sample_rate
+    mixed = np.zeros((responses.shape[1], samples), dtype=np.float32)
+    for p, response in enumerate(responses):
+        start = 0 if p == 0 else max(0, math.ceil(corners[p - 1]))
+        stop = samples if p == len(responses) - 1 else min(samples, math.ceil(corners[p + 1]))
+        weight = np.interp(np.arange(start, stop), corners, np.arange(len(responses)) == p)
+        piece = fftconvolve((speech[start:stop] * weight).astype(np.float32)[None], response, axes=-1)
+        end = min(samples, start + piece.shape[-1])
+        mixed[:, start:end] += piece[:, : end - start]
+    return mixed
+
+
 def mix(
-    speech: Array,
-    response: RoomResponse,
+    talkers: Sequence[Heard],
     levels_db: Array,
-    snr_db: float,
-    target: Target,
+    noises: Sequence[tuple[Array, float]],
     reference_microphone: int,
     sample_rate: int,
-    rng: np.random.Generator,
 ) -> Mixture:
-    """Mix dry speech ``(talker, time)`` through a room, with white sensor noise.
+    """Set the levels of talkers and noises, and sum.
 
     Args:
-        speech: dry speech of each talker, already at its onset.
-        response: responses of as many sources.
-        levels_db: ``(talker,)`` level of each image at the reference microphone.
-        snr_db: all images against noise, at the reference microphone.
-        target: what the references hold.
+        talkers: each heard alone.
+        levels_db: ``(talker,)`` level of each image at the reference microphone while it talks.
+        noises: signals ``(mic, time)`` at any scale, and all images against each in dB there.
         reference_microphone: index of the microphone of the references.
         sample_rate: hertz.
-        rng: draws the noise.
 
     Raises:
-        MsdetError: a talker is silent.
+        MsdetError: a talker or a noise is silent.
     """
-    samples = speech.shape[-1]
-    speech = low_cut(speech, sample_rate)
-    images = fftconvolve(speech[:, None], response.rirs, axes=-1)[..., :samples]
-    references = fftconvolve(speech, response.target(target, reference_microphone, sample_rate), axes=-1)[
-        :, :samples
-    ]
-    rms = np.sqrt(np.mean(images[:, reference_microphone] ** 2, axis=-1, dtype=np.float64))
+    images, references = np.stack([t.image for t in talkers]), np.stack([t.reference for t in talkers])
+    energy = np.sum(images[:, reference_microphone] ** 2, axis=-1, dtype=np.float64)
+    rms = np.sqrt(energy / (np.array([t.duration_s for t in talkers]) * sample_rate))
     if not (rms > 1e-8).all():
         raise MsdetError(f"talker {int(np.argmin(rms)) + 1} is silent")
     gains = (10 ** (levels_db / 20) / rms).astype(np.float32)
-    images = images * gains[:, None, None]
-    references = references * gains[:, None]
+    images *= gains[:, None, None]
+    references *= gains[:, None]
     clean = images.sum(axis=0)
-    clean_rms = np.sqrt(np.mean(clean[reference_microphone] ** 2, dtype=np.float64))
-    noise = rng.standard_normal(clean.shape, dtype=np.float32) * np.float32(clean_rms * 10 ** (-snr_db / 20))
+    clean_rms = _rms(clean[reference_microphone])
+    noise = np.zeros_like(clean)
+    for signal, snr_db in noises:
+        signal_rms = _rms(signal[reference_microphone])
+        if signal_rms == 0:
+            raise MsdetError("a noise is silent")
+        noise += signal * np.float32(clean_rms * 10 ** (-snr_db / 20) / signal_rms)
     mixture = clean + noise
     peak = max(float(np.abs(mixture).max()), float(np.abs(references).max()))
     scale = np.float32(min(MIXTURE_RMS / clean_rms, PEAK / peak))
     return Mixture(mixture * scale, images * scale, references * scale, noise * scale)
 
 
-def scene_response(scene: Scene, array: MicrophoneArray) -> RoomResponse:
-    """The room's responses from the scene's talkers to the array."""
-    rotation = rotation_matrix(scene.array_rotation_deg)
-    return room_response(
-        scene.room_m,
-        scene.t60_asked_s,
-        array.positions @ rotation.T + np.asarray(scene.array_centre_m),
-        np.array([s.position_m for s in scene.sources]),
-        scene.sample_rate,
-        scene.speed_of_sound,
+def mismatched(talker: Heard, reference_microphone: int, mismatch: Mismatch) -> Heard:
+    """A talker as an array with mismatched microphones hears it, its reference too."""
+    own = Mismatch(
+        *(values[reference_microphone : reference_microphone + 1] for values in vars(mismatch).values())
     )
+    reference = apply_gain_phase(talker.reference[None], own)[0]
+    return Heard(apply_gain_phase(talker.image, mismatch), reference, talker.duration_s)
 
 
-def scene_speech(scene: Scene, corpus_root: Path) -> Array:
-    """Dry speech ``(talker, time)`` of a scene, each talker at its onset.
+def noise_signal(
+    noise: Noise,
+    sounds: Sounds,
+    microphones_m: Array,
+    samples: int,
+    speed_of_sound: float,
+    response: Array | None,
+    rng: np.random.Generator,
+) -> Array:
+    """A noise ``(mic, time)`` at any scale.
 
-    Raises:
-        MsdetError: speech that cannot be read, or is silent where the scene uses it.
+    Args:
+        noise: what to render.
+        sounds: where recordings or speech for babble come from.
+        microphones_m: ``(mic, 3)``.
+        samples: length.
+        speed_of_sound: metres per second.
+        response: ``(mic, tap)`` from its place, of a point source.
+        rng: draws what the scene does not fix: sensor noise, and who babbles when.
     """
-    speech = np.zeros((len(scene.sources), scene.samples), dtype=np.float32)
-    for row, source in zip(speech, scene.sources, strict=True):
-        utterance = audio.read_mono(corpus_root / source.path, scene.sample_rate)
-        place_speech(row, utterance, source.offset_s, source.onset_s, scene.sample_rate)
-        if not row.any():
-            raise MsdetError(f"{corpus_root / source.path}: is silent from {source.offset_s:.2f} s on")
-    return speech
+    microphones = len(microphones_m)
+    if noise.kind == "sensor":
+        return rng.standard_normal((microphones, samples), dtype=np.float32)
+    if noise.kind == "point":
+        assert response is not None
+        dry = sounds.noise(noise, 1, samples, rng)
+        heard: Array = fftconvolve(dry, response, axes=-1)[:, :samples]
+        return heard
+    streams = sounds.noise(noise, microphones, samples, rng)
+    return diffuse(streams, microphones_m, sounds.sample_rate, noise.kind, speed_of_sound)
 
 
-def place_speech(row: Array, utterance: Array, offset_s: float, onset_s: float, sample_rate: int) -> None:
-    """Copy an utterance from its offset into ``row (time,)`` at its onset, as much as fits."""
-    offset, onset = round(offset_s * sample_rate), round(onset_s * sample_rate)
-    piece = utterance[offset : offset + len(row) - onset]
-    row[onset : onset + len(piece)] = piece
-
-
-def render(scene: Scene, array: MicrophoneArray, corpus_root: Path) -> tuple[Mixture, Scene]:
+def render(
+    scene: Scene, array: MicrophoneArray, sounds: Sounds, bank: RirBank | None = None
+) -> tuple[Mixture, Scene]:
     """Render a scene; also returns it with the T60 measured.
+
+    Args:
+        scene: what to render.
+        array: its array.
+        sounds: speech and noise.
+        bank: where a scene made from an RIR bank takes its responses from.
 
     Raises:
         MsdetError: speech that cannot be read or is silent, or an impossible room.
     """
-    response = scene_response(scene, array)
+    response, paths, noise_positions = scene_response(scene, array, bank)
+    target = response.target(scene.target, array.reference, scene.sample_rate)
+    talkers = []
+    for source, (positions, times_s) in zip(scene.sources, paths, strict=True):
+        speech = sounds.source(source, scene.samples)
+        responses, targets = response.rirs[positions], target[positions]
+        image, reference = (
+            reverberate(speech, r, times_s, scene.sample_rate) for r in (responses, targets[:, None])
+        )
+        talkers.append(Heard(image, reference[0], source.duration_s))
+    if scene.mismatch:
+        talkers = [mismatched(talker, array.reference, scene.mismatch) for talker in talkers]
     rng = np.random.default_rng([scene.seed, 1])  # apart from the stream that sampled the scene
-    mixture = mix(
-        scene_speech(scene, corpus_root),
-        response,
-        np.array([s.level_db for s in scene.sources]),
-        scene.noise.snr_db,
-        scene.target,
-        array.reference,
-        scene.sample_rate,
-        rng,
-    )
+    microphones_m = scene.microphones_m(array.positions)
+    noises = []
+    for noise in scene.noises:
+        at = response.rirs[next(noise_positions)] if noise.kind == "point" else None
+        signal = noise_signal(noise, sounds, microphones_m, scene.samples, scene.speed_of_sound, at, rng)
+        if scene.mismatch and noise.kind != "sensor":
+            signal = apply_gain_phase(signal, scene.mismatch)
+        noises.append((signal, noise.snr_db))
+    levels_db = np.array([s.level_db for s in scene.sources])
+    mixture = mix(talkers, levels_db, noises, array.reference, scene.sample_rate)
     return mixture, dataclasses.replace(scene, t60_measured_s=response.t60_measured_s)
+
+
+def scene_response(
+    scene: Scene, array: MicrophoneArray, bank: RirBank | None = None
+) -> tuple[RoomResponse, list[tuple[Array, Array]], Iterator[int]]:
+    """The room's responses, and which of its positions belong to which sound.
+
+    Returns:
+        responses from all positions; for each talker, the positions it takes and the times it is there; and
+        the positions of the point noises.
+
+    Raises:
+        MsdetError: an impossible room, or a scene made from a bank that is not given.
+    """
+    times = [_path_times(source, scene.duration_s) for source in scene.sources]
+    ends = np.cumsum([len(t) for t in times])
+    paths = [(np.arange(end - len(t), end), t) for t, end in zip(times, ends, strict=True)]
+    points = [noise for noise in scene.noises if noise.kind == "point"]
+    noise_positions = iter(range(int(ends[-1]), int(ends[-1]) + len(points)))
+    if scene.rir_room is not None:
+        if bank is None:
+            raise MsdetError(f"scene {scene.id} takes its responses from an RIR bank, but none was given")
+        chosen = [s.rir for s in scene.sources] + [n.rir for n in points]
+        return bank.room(scene.rir_room, [p for p in chosen if p is not None]), paths, noise_positions
+    if scene.room_m is None or scene.t60_asked_s is None:
+        raise MsdetError(f"scene {scene.id} has no room_m and t60_asked_s to render it with")
+    positions = [
+        positions_along(source.waypoints, t) if source.waypoints else np.array([source.position_m])
+        for source, t in zip(scene.sources, times, strict=True)
+    ]
+    positions += [np.array([noise.position_m]) for noise in points]
+    response = room_response(
+        scene.room_m,
+        scene.t60_asked_s,
+        scene.microphones_m(array.positions),
+        np.concatenate(positions),
+        scene.sample_rate,
+        scene.speed_of_sound,
+        scene.image_order,
+        scene.seed,
+    )
+    return response, paths, noise_positions
+
+
+def _path_times(source: Source, duration_s: float) -> Array:
+    """Times ``(position,)`` at which a talker's responses are made; one if it stands."""
+    if not source.waypoints:
+        return np.zeros(1)
+    corners = np.array([w.position_m for w in source.waypoints])
+    length_m = np.linalg.norm(np.diff(corners, axis=0), axis=-1).sum()
+    return np.linspace(0.0, duration_s, math.ceil(length_m / PATH_STEP_M) + 1)
+
+
+def _rms(signal: Array) -> float:
+    return math.sqrt(np.mean(signal**2, dtype=np.float64))

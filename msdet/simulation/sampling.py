@@ -1,199 +1,114 @@
-"""Drawing scenes from a distribution: pure, seeded, microseconds each.
-
-The defaults are the rules of SMS-WSJ (Drude et al., arXiv:1910.13934): a circular array of six
-microphones, randomly rotated, near the middle of a room of about 8 x 6 x 3 m; talkers at 1 to 2 m, uniform
-over the area, at the array's height; T60 of 0.2 to 0.5 s; sensor noise at 20 to 30 dB.
-"""
+"""Drawing scenes from a distribution: pure, seeded, microseconds each."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from msdet.conventions import (
-    Array,
-    angular_distance_deg,
-    azimuth_elevation_deg,
-    rotation_matrix,
-    to_array_frame,
-)
+from msdet.conventions import angular_distance_deg, direction_vector
 from msdet.corpora import Utterance
 from msdet.errors import MsdetError
-from msdet.simulation.acoustics import MAX_ABSORPTION, longest_t60_s, predicted_t60_s
-from msdet.simulation.scene import Noise, Point, Scene, Source, Target, scene_seed
+from msdet.simulation.bank import RirBank
+from msdet.simulation.distribution import SceneDistribution
+from msdet.simulation.geometry import (
+    MAX_DRAWS,
+    RoomGeometry,
+    as_point,
+    sample_geometry,
+    sample_path,
+    track_along,
+)
+from msdet.simulation.mismatch import draw_mismatch
+from msdet.simulation.noise import NoiseExcerpt, NoiseRecording, draw_excerpts
+from msdet.simulation.scene import (
+    Direction,
+    Noise,
+    NoiseKind,
+    Point,
+    Rotation,
+    Scene,
+    Source,
+    Waypoint,
+    scene_seed,
+)
 
-Interval = tuple[float, float]
-"""Lower and upper end of a uniform distribution."""
+BABBLE_TALKERS = 6
+"""Most talkers of one babble."""
 
-WALL_MARGIN_M = 0.2
-"""Talkers keep this distance to every wall."""
-
-MAX_DRAWS = 10_000
-
-DRAWS_BEFORE_RESTART = 50
+Speech = Mapping[str, Sequence[Utterance]]
+"""Utterances of each talker of a split."""
 
 
 @dataclass(frozen=True)
-class SceneDistribution:
-    """What scenes are drawn from; intervals are uniform.
+class Material:
+    """What scenes are made of.
 
     Attributes:
-        sample_rate: of everything rendered, hertz.
-        duration_s: length of a mixture.
-        talkers: number of talkers.
-        array: name of a shipped array, or path of a TOML file.
-        room_x_m: length of the room.
-        room_y_m: width of the room.
-        room_z_m: height of the room.
-        centre_offset_m: of the array's centre from the room's, on each axis.
-        t60_s: reverberation time asked for; 0 is anechoic.
-        distance_m: talker to array centre, uniform over the area.
-        minimum_gap_deg: smallest azimuth difference between two talkers.
-        level_db: level of each talker.
-        snr_db: all talkers' images against sensor noise.
-        target: what a reference holds.
+        speech: utterances of each talker of a split.
+        recordings: noise of the split; without any, other talkers babble.
+        bank: measured or simulated rooms to take responses from, instead of new rooms.
+        microphones: number of microphones of the array.
     """
 
-    sample_rate: int = 8000
-    duration_s: float = 4.0
-    talkers: int = 2
-    array: str = "circular6_10cm"
-    room_x_m: Interval = (7.8, 8.2)
-    room_y_m: Interval = (5.8, 6.2)
-    room_z_m: Interval = (2.8, 3.2)
-    centre_offset_m: Interval = (-0.2, 0.2)
-    t60_s: Interval = (0.2, 0.5)
-    distance_m: Interval = (1.0, 2.0)
-    minimum_gap_deg: float = 0.0
-    level_db: Interval = (-2.5, 2.5)
-    snr_db: Interval = (20.0, 30.0)
-    target: Target = "direct"
-
-    def check(self) -> None:
-        """Refuse a distribution from which scenes cannot be drawn.
-
-        Raises:
-            MsdetError: names the field, what it holds and what is possible.
-        """
-        for field in fields(self):
-            value = getattr(self, field.name)
-            numbers = value if isinstance(value, tuple) else (value,)
-            if any(isinstance(n, float) and not math.isfinite(n) for n in numbers):
-                raise MsdetError(f"{field.name} is {value}, expected finite numbers")
-            if isinstance(value, tuple) and not value[0] <= value[1]:
-                raise MsdetError(f"{field.name} is {list(value)}, expected [low, high] with low <= high")
-        for name in ("sample_rate", "duration_s", "talkers"):
-            if getattr(self, name) <= 0:
-                raise MsdetError(f"{name} is {getattr(self, name)}, expected more than 0")
-        for name in ("room_x_m", "room_y_m", "room_z_m", "distance_m"):
-            if getattr(self, name)[0] <= 0:
-                raise MsdetError(f"{name} is {list(getattr(self, name))}, expected more than 0")
-        if self.minimum_gap_deg * self.talkers > 360.0:
-            raise MsdetError(f"minimum_gap_deg is {self.minimum_gap_deg}: {self.talkers} talkers do not fit")
-        smallest = (self.room_x_m[0], self.room_y_m[0], self.room_z_m[0])
-        if self.t60_s[1] > (latest := longest_t60_s(smallest)):
-            raise MsdetError(
-                f"t60_s is {list(self.t60_s)}: in a room of {smallest} m up to {latest:.2f} s can be "
-                "rendered with image sources"
-            )
-        if self.sample_rate < 4000:
-            raise MsdetError(f"sample_rate is {self.sample_rate}, expected at least 4000 Hz")
-        largest = (self.room_x_m[1], self.room_y_m[1], self.room_z_m[1])
-        low, high = self.t60_s
-        shortest = predicted_t60_s(largest, MAX_ABSORPTION)
-        if low < 0 or 0 < low < shortest or (low == 0 < high):
-            raise MsdetError(
-                f"t60_s is {list(self.t60_s)}: in a room of {largest} m it is at least "
-                f"{math.ceil(shortest * 1000) / 1000:.3f} s, or [0, 0] for anechoic"
-            )
+    speech: Speech
+    microphones: int
+    recordings: tuple[NoiseRecording, ...] = ()
+    bank: RirBank | None = None
 
 
 @dataclass(frozen=True)
-class RoomGeometry:
-    """A room, an array in it, and talker positions around the array."""
+class Place:
+    """Where a sound comes from: fields of `Source`."""
 
-    room_m: Point
-    t60_s: float
+    position_m: Point
+    azimuth_deg: float
+    elevation_deg: float
+    distance_m: float
+    waypoints: tuple[Waypoint, ...] = ()
+    track: tuple[Direction, ...] = ()
+    rir: int | None = None
+
+
+@dataclass(frozen=True)
+class Places:
+    """A room with everything placed in it: fields of `Scene`."""
+
+    room_m: Point | None
+    t60_s: float | None
     centre_m: Point
-    rotation_deg: float
-    positions_m: tuple[Point, ...]
-
-    @property
-    def azimuths_deg(self) -> Array:
-        """Azimuth ``(position,)`` of each position in the array's frame."""
-        return azimuth_elevation_deg(self._in_array_frame())[0]
-
-    @property
-    def elevations_deg(self) -> Array:
-        """Elevation ``(position,)`` of each position in the array's frame."""
-        return azimuth_elevation_deg(self._in_array_frame())[1]
-
-    @property
-    def distances_m(self) -> Array:
-        """Distance ``(position,)`` of each position to the array's centre."""
-        distances: Array = np.linalg.norm(self._in_array_frame(), axis=-1)
-        return distances
-
-    def microphones_m(self, positions: Array) -> Array:
-        """Room coordinates ``(mic, 3)`` of microphones given in the array's frame."""
-        placed: Array = positions @ rotation_matrix(self.rotation_deg).T + np.asarray(self.centre_m)
-        return placed
-
-    def _in_array_frame(self) -> Array:
-        return to_array_frame(np.array(self.positions_m), self.centre_m, self.rotation_deg)
+    rotation_deg: Rotation
+    talkers: tuple[Place, ...]
+    noises: tuple[Place, ...]
+    rir_room: int | None = None
 
 
-def sample_geometry(
-    distribution: SceneDistribution, positions: int, rng: np.random.Generator
-) -> RoomGeometry:
-    """Draw a room, the array in it and `positions` talker positions, each within the room.
+@dataclass(frozen=True)
+class Turn:
+    """What a talker says: an utterance from `offset_s` on, heard from `onset_s` for `duration_s`."""
 
-    Raises:
-        MsdetError: no such positions found in many draws.
-    """
-    d = distribution
-    x, y, z = (float(rng.uniform(*i)) for i in (d.room_x_m, d.room_y_m, d.room_z_m))
-    room = (x, y, z)
-    centre = np.array(room) / 2 + rng.uniform(*d.centre_offset_m, size=3)
-    t60_s = float(rng.uniform(*d.t60_s))
-    rotation_deg = float(rng.uniform(0.0, 360.0))
-    points: list[Point] = []
-    azimuths: list[float] = []
-    refused = 0
-    for _ in range(MAX_DRAWS):
-        if len(points) == positions:
-            break
-        if refused == DRAWS_BEFORE_RESTART:  # those taken may leave no gap wide enough for the next
-            points, azimuths, refused = [], [], 0
-        angle_rad = rng.uniform(0.0, 2 * np.pi)
-        distance = np.sqrt(rng.uniform(d.distance_m[0] ** 2, d.distance_m[1] ** 2))
-        point = centre + distance * np.array([np.cos(angle_rad), np.sin(angle_rad), 0.0])
-        inside = ((point > WALL_MARGIN_M) & (point < np.array(room) - WALL_MARGIN_M)).all()
-        azimuth = np.rad2deg(angle_rad)
-        if inside and (angular_distance_deg(azimuth, azimuths) >= d.minimum_gap_deg).all():
-            points.append(_as_point(point))
-            azimuths.append(azimuth)
-            refused = 0
-        else:
-            refused += 1
-    if len(points) < positions:
-        raise MsdetError(
-            f"no room for {positions} talkers at distance_m {list(d.distance_m)} with minimum_gap_deg "
-            f"{d.minimum_gap_deg} in a room of {x:.1f} x {y:.1f} x {z:.1f} m"
-        )
-    return RoomGeometry(room, t60_s, _as_point(centre), rotation_deg, tuple(points))
+    utterance: Utterance
+    offset_s: float
+    onset_s: float
+    duration_s: float
 
 
-def sample_talkers(
-    speech: dict[str, list[Utterance]], talkers: int, duration_s: float, rng: np.random.Generator
-) -> list[tuple[Utterance, float, float]]:
-    """Draw `talkers` different speakers, one utterance each, with its offset and onset in seconds.
+def sample_count(distribution: SceneDistribution, rng: np.random.Generator) -> int:
+    """Draw the number of talkers."""
+    weights = np.array(list(distribution.weights.values()), dtype=np.float64)
+    return int(rng.choice(list(distribution.weights), p=weights / weights.sum()))
 
-    An utterance at least as long as the scene is preferred and cut at a random offset; a shorter one starts
-    at a random onset.
+
+def sample_turns(
+    speech: Speech, talkers: int, distribution: SceneDistribution, rng: np.random.Generator
+) -> list[Turn]:
+    """Draw different speakers with one utterance each, in the order in which they start.
+
+    An utterance at least as long as its turn is preferred and cut at a random offset; a shorter one starts
+    at a random moment of the turn.
 
     Raises:
         MsdetError: fewer speakers than talkers.
@@ -201,70 +116,200 @@ def sample_talkers(
     names = sorted(speech)
     if len(names) < talkers:
         raise MsdetError(f"corpus split has {len(names)} speakers, expected at least {talkers}")
-    drawn = []
-    for index in rng.choice(len(names), size=talkers, replace=False):
+    overlap = None if distribution.overlap is None else float(rng.uniform(*distribution.overlap))
+    starts, length_s = turn_taking(talkers, distribution.duration_s, overlap)
+    turns = []
+    for start_s, index in zip(starts, rng.choice(len(names), size=talkers, replace=False), strict=True):
         utterances = speech[names[index]]
-        long_enough = [u for u in utterances if u.seconds >= duration_s]
-        utterance = _choose(long_enough or utterances, rng)
-        offset_s = rng.uniform(0.0, max(utterance.seconds - duration_s, 0.0))
-        onset_s = rng.uniform(0.0, max(duration_s - utterance.seconds, 0.0))
-        drawn.append((utterance, float(offset_s), float(onset_s)))
-    return drawn
+        long_enough = [u for u in utterances if u.seconds >= length_s]
+        choices = long_enough or utterances
+        utterance = choices[int(rng.integers(len(choices)))]
+        offset_s = rng.uniform(0.0, max(utterance.seconds - length_s, 0.0))
+        onset_s = start_s + rng.uniform(0.0, max(length_s - utterance.seconds, 0.0))
+        turns.append(Turn(utterance, float(offset_s), float(onset_s), min(length_s, utterance.seconds)))
+    return turns
 
 
-def sample_scene(
-    scene_id: str, distribution: SceneDistribution, speech: dict[str, list[Utterance]], set_seed: int
-) -> Scene:
+def turn_taking(talkers: int, duration_s: float, overlap: float | None) -> tuple[list[float], float]:
+    """Starts of turns of equal length, evenly spaced over the scene, and that length, in seconds.
+
+    In the share `overlap` of the scene two or more have their turn; None: everybody throughout.
+
+    >>> turn_taking(2, 8.0, 0.5)
+    ([0.0, 2.0], 6.0)
+    """
+    if overlap is None or talkers == 1:
+        return [0.0] * talkers, duration_s
+    # with more overlap than this, somebody else talks from the second turn's start to the last but one's end
+    dense = (talkers - 1) / (talkers + 1)
+    shift = (1 - overlap) / 2 if overlap >= dense else (1 - overlap / (talkers - 1)) / talkers
+    shift_s = duration_s * shift
+    return [k * shift_s for k in range(talkers)], duration_s - (talkers - 1) * shift_s
+
+
+def sample_noises(
+    distribution: SceneDistribution, material: Material, speakers: Sequence[str], rng: np.random.Generator
+) -> tuple[Noise, ...]:
+    """Draw the noises of a scene in which `speakers` talk; point sources get no position yet.
+
+    Raises:
+        MsdetError: no recordings, and no other talkers to babble.
+    """
+    d = distribution
+    noises = [Noise("sensor", float(rng.uniform(*d.snr_db)))]
+    wanted: list[tuple[NoiseKind, int, tuple[float, float]]] = []
+    if d.diffuse != "none":
+        wanted.append((d.diffuse, material.microphones, d.diffuse_snr_db))
+    wanted += [("point", 1, d.point_snr_db)] * d.point_noises
+    for kind, streams, snr_db in wanted:
+        recorded: Literal["recordings", "babble"] = "recordings" if material.recordings else "babble"
+        if material.recordings:
+            excerpts = tuple(draw_excerpts(material.recordings, streams, d.duration_s, rng))
+        else:
+            excerpts = _draw_babble(material.speech, speakers, rng)
+        noises.append(Noise(kind, float(rng.uniform(*snr_db)), recorded, excerpts))
+    return tuple(noises)
+
+
+def sample_scene(scene_id: str, distribution: SceneDistribution, material: Material, set_seed: int) -> Scene:
     """Draw one scene; the same arguments give the same scene on any machine and in any order.
 
     Args:
         scene_id: decides, with `set_seed`, everything random about the scene.
         distribution: what to draw from.
-        speech: utterances of each speaker of a split.
+        material: speech, noise and rooms.
         set_seed: seed of the set.
+
+    Raises:
+        MsdetError: too few speakers, or no room for so many talkers.
     """
     seed = scene_seed(set_seed, scene_id)
     rng = np.random.default_rng(seed)
     d = distribution
-    geometry = sample_geometry(d, d.talkers, rng)
-    azimuths, elevations = geometry.azimuths_deg, geometry.elevations_deg
-    distances = geometry.distances_m
+    talkers = sample_count(d, rng)
+    if material.bank:
+        places = _places_in_bank(d, material.bank, talkers, rng)
+    else:
+        places = _places_in_new_room(d, talkers, rng, scene_id)
     sources = tuple(
         Source(
-            speaker=utterance.speaker,
-            path=utterance.path,
-            offset_s=offset_s,
-            onset_s=onset_s,
+            speaker=turn.utterance.speaker,
+            path=turn.utterance.path,
+            offset_s=turn.offset_s,
+            onset_s=turn.onset_s,
+            duration_s=turn.duration_s,
             level_db=float(rng.uniform(*d.level_db)),
-            position_m=geometry.positions_m[k],
-            azimuth_deg=float(azimuths[k]),
-            elevation_deg=float(elevations[k]),
-            distance_m=float(distances[k]),
+            gender=turn.utterance.gender,
+            **vars(place),
         )
-        for k, (utterance, offset_s, onset_s) in enumerate(
-            sample_talkers(speech, d.talkers, d.duration_s, rng)
-        )
+        for place, turn in zip(places.talkers, sample_turns(material.speech, talkers, d, rng), strict=True)
     )
+    noises = list(sample_noises(d, material, [s.speaker for s in sources], rng))
+    points = [k for k, noise in enumerate(noises) if noise.kind == "point"]
+    for k, place in zip(points, places.noises, strict=True):
+        noises[k] = dataclasses.replace(noises[k], position_m=place.position_m, rir=place.rir)
+    errors = (d.gain_error_db, d.phase_error_deg, d.position_error_m)
     return Scene(
         id=scene_id,
         seed=seed,
         sample_rate=d.sample_rate,
         duration_s=d.duration_s,
-        room_m=geometry.room_m,
-        t60_asked_s=geometry.t60_s,
+        room_m=places.room_m,
+        t60_asked_s=places.t60_s,
         array=d.array,
-        array_centre_m=geometry.centre_m,
-        array_rotation_deg=geometry.rotation_deg,
+        array_centre_m=places.centre_m,
+        array_rotation_deg=places.rotation_deg,
         sources=sources,
-        noise=Noise("sensor", float(rng.uniform(*d.snr_db))),
+        noises=tuple(noises),
         target=d.target,
+        mismatch=draw_mismatch(material.microphones, *errors, rng) if any(errors) else None,
+        rir_room=places.rir_room,
+        image_order=d.image_order,
     )
 
 
-def _choose(utterances: Sequence[Utterance], rng: np.random.Generator) -> Utterance:
-    return utterances[int(rng.integers(len(utterances)))]
+def _places_in_new_room(d: SceneDistribution, talkers: int, rng: np.random.Generator, name: str) -> Places:
+    for _ in range(MAX_DRAWS):
+        geometry = sample_geometry(d, talkers, rng, name)
+        places = _places(geometry)
+        moves = rng.random(talkers) < d.moving
+        walking = [
+            _walk(place, d, geometry, rng) if move else place
+            for place, move in zip(places[:talkers], moves, strict=True)
+        ]
+        if _keep_gap(walking, d.minimum_gap_deg):
+            return Places(
+                geometry.room_m,
+                geometry.t60_s,
+                geometry.centre_m,
+                geometry.rotation_deg,
+                tuple(walking),
+                places[talkers:],
+            )
+    raise MsdetError(f"no paths with minimum_gap_deg {d.minimum_gap_deg} found in {MAX_DRAWS} draws")
 
 
-def _as_point(vector: Array) -> Point:
-    x, y, z = (float(v) for v in vector)
-    return (x, y, z)
+def _places(geometry: RoomGeometry) -> tuple[Place, ...]:
+    columns = (geometry.azimuths_deg, geometry.elevations_deg, geometry.distances_m)
+    return tuple(
+        Place(position, float(azimuth), float(elevation), float(distance))
+        for position, azimuth, elevation, distance in zip(geometry.positions_m, *columns, strict=True)
+    )
+
+
+def _walk(place: Place, d: SceneDistribution, geometry: RoomGeometry, rng: np.random.Generator) -> Place:
+    waypoints = sample_path(d, place.position_m, geometry, rng)
+    track = track_along(waypoints, d.duration_s, geometry.centre_m, geometry.rotation_deg)
+    return dataclasses.replace(place, waypoints=waypoints, track=track)
+
+
+def _keep_gap(places: Sequence[Place], minimum_gap_deg: float) -> bool:
+    """Whether all pairs keep the gap at every label; those who stand keep it already."""
+    if not minimum_gap_deg or not any(p.track for p in places):
+        return True
+    frames = max(len(p.track) for p in places)
+    azimuths = np.array(
+        [[t.azimuth_deg for t in p.track] if p.track else [p.azimuth_deg] * frames for p in places]
+    )
+    gaps = angular_distance_deg(azimuths[:, None], azimuths[None])
+    return bool((gaps[np.triu_indices(len(places), 1)] >= minimum_gap_deg).all())
+
+
+def _places_in_bank(d: SceneDistribution, bank: RirBank, talkers: int, rng: np.random.Generator) -> Places:
+    """Positions of one room of a bank, in the array's frame: talkers first, then noises."""
+    room, positions = bank.draw_positions(talkers, d.point_noises, d.minimum_gap_deg, rng)
+    table = bank.table[room]
+    places = tuple(
+        Place(
+            as_point(table.distances_m[p] * direction_vector(table.azimuths_deg[p], table.elevations_deg[p])),
+            table.azimuths_deg[p],
+            table.elevations_deg[p],
+            table.distances_m[p],
+            rir=int(p),
+        )
+        for p in positions
+    )
+    return Places(
+        None,  # where in the room the array stands is not known
+        table.t60_asked_s,
+        (0.0, 0.0, 0.0),
+        (0.0, 0.0, 0.0),
+        places[:talkers],
+        places[talkers:],
+        room,
+    )
+
+
+def _draw_babble(
+    speech: Speech, speakers: Sequence[str], rng: np.random.Generator
+) -> tuple[NoiseExcerpt, ...]:
+    """One utterance each of up to `BABBLE_TALKERS` talkers who are not `speakers`."""
+    others = sorted(set(speech) - set(speakers))
+    if not others:
+        raise MsdetError(
+            f"the corpus split has no talkers but the {len(speakers)} of a scene to babble; give a folder of "
+            "noise recordings or fewer talkers"
+        )
+    drawn = rng.choice(len(others), size=min(BABBLE_TALKERS, len(others)), replace=False)
+    chosen = [spoken[int(rng.integers(len(spoken)))] for spoken in (speech[others[n]] for n in drawn)]
+    return tuple(NoiseExcerpt(u.path, 0.0, 0.0, u.seconds) for u in chosen)

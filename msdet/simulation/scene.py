@@ -5,20 +5,47 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
-from msdet.conventions import SPEED_OF_SOUND, Array, angular_distance_deg
-from msdet.errors import MsdetError
+from msdet.conventions import SPEED_OF_SOUND, Array, angular_distance_deg, rotation_matrix
+from msdet.simulation.mismatch import Mismatch
+from msdet.simulation.noise import NoiseExcerpt
+from msdet.simulation.records import read_record
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of the layout of a rendered set."""
 
 Target = Literal["direct", "early", "image"]
 """What a reference holds: the direct path, the first 50 ms as well, or the full reverberant image."""
 
+NoiseKind = Literal["sensor", "spherical", "cylindrical", "point"]
+"""Independent at each microphone; diffuse, from all directions or all horizontal ones; or from one place."""
+
 Point = tuple[float, float, float]
+"""``x, y, z`` in metres."""
+
+Rotation = tuple[float, float, float]
+"""Yaw, pitch and roll of an array in the room, in degrees (`msdet.conventions.rotation_matrix`)."""
+
+
+@dataclass(frozen=True)
+class Waypoint:
+    """Where a moving talker is at a time; between two waypoints it moves on a straight line, evenly."""
+
+    time_s: float
+    position_m: Point
+
+
+@dataclass(frozen=True)
+class Direction:
+    """Where a moving talker is seen from the array at a time: the label of one frame."""
+
+    time_s: float
+    azimuth_deg: float
+    elevation_deg: float
+    distance_m: float
 
 
 @dataclass(frozen=True)
@@ -30,55 +57,106 @@ class Source:
         path: speech file, relative to the corpus' root.
         offset_s: where in the file the speech starts.
         onset_s: where in the scene it starts.
+        duration_s: how long it lasts in the scene.
         level_db: level of the reverberant image at the reference microphone, relative to the other talkers'.
-        position_m: ``(x, y, z)`` in the room.
+        position_m: ``(x, y, z)`` in the room; of a moving talker, at the start of the scene.
         azimuth_deg: seen from the array, in its frame, [0, 360).
         elevation_deg: seen from the array, in its frame.
         distance_m: to the array's centre.
+        gender: ``f``, ``m``, or empty where the corpus does not say.
+        waypoints: path of a moving talker, from time 0 to the scene's end; empty for one that stands.
+        track: directions of a moving talker, one a frame.
+        rir: position in the room of the scene's RIR bank, for scenes made from one.
     """
 
     speaker: str
     path: str
     offset_s: float
     onset_s: float
+    duration_s: float
     level_db: float
     position_m: Point
     azimuth_deg: float
     elevation_deg: float
     distance_m: float
+    gender: str = ""
+    waypoints: tuple[Waypoint, ...] = ()
+    track: tuple[Direction, ...] = ()
+    rir: int | None = None
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Noise of a scene: its kind, and the ratio of speech to noise at the reference microphone."""
+    """One noise of a scene.
 
-    kind: str
+    Attributes:
+        kind: how it reaches the microphones.
+        snr_db: all talkers' images against this noise, at the reference microphone.
+        material: recordings of a noise folder, or babble of talkers of the corpus; empty for sensor noise.
+        excerpts: what is heard, paths relative to the noise folder or the corpus.
+        position_m: of a point source.
+        rir: its position in the room of the scene's RIR bank, for scenes made from one.
+    """
+
+    kind: NoiseKind
     snr_db: float
+    material: Literal["", "recordings", "babble"] = ""
+    excerpts: tuple[NoiseExcerpt, ...] = ()
+    position_m: Point | None = None
+    rir: int | None = None
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything needed to render one mixture, and its labels."""
+    """Everything needed to render one mixture, and its labels.
+
+    Attributes:
+        id: its name in the set.
+        seed: of everything random in its rendering.
+        sample_rate: hertz.
+        duration_s: length of the mixture.
+        room_m: size of the room; None where responses were measured and nobody noted it.
+        t60_asked_s: reverberation time asked for; None where responses were measured.
+        array: name of the microphone array.
+        array_centre_m: origin of the array's frame in the room.
+        array_rotation_deg: its yaw, pitch and roll in the room.
+        sources: the talkers.
+        noises: at least sensor noise, as a rule.
+        target: what the references hold.
+        speed_of_sound: metres per second.
+        t60_measured_s: of the responses (`msdet.simulation.acoustics.RoomResponse`), once rendered.
+        mismatch: how the microphones differ from the array's description.
+        rir_room: room of the RIR bank that the scene was made from.
+        image_order: reflections beyond this order came from ray tracing; None for image sources alone.
+    """
 
     id: str
     seed: int
     sample_rate: int
     duration_s: float
-    room_m: Point
-    t60_asked_s: float
+    room_m: Point | None
+    t60_asked_s: float | None
     array: str
     array_centre_m: Point
-    array_rotation_deg: float
+    array_rotation_deg: Rotation
     sources: tuple[Source, ...]
-    noise: Noise
+    noises: tuple[Noise, ...]
     target: Target
     speed_of_sound: float = SPEED_OF_SOUND
     t60_measured_s: float | None = None
+    mismatch: Mismatch | None = None
+    rir_room: int | None = None
+    image_order: int | None = None
 
     @property
     def samples(self) -> int:
         """Length of the mixture."""
         return round(self.duration_s * self.sample_rate)
+
+    @property
+    def t60_s(self) -> float | None:
+        """Reverberation time as measured, or else as asked for."""
+        return self.t60_asked_s if self.t60_measured_s is None else self.t60_measured_s
 
     @property
     def azimuths_deg(self) -> Array:
@@ -92,9 +170,37 @@ class Scene:
         gaps = angular_distance_deg(a[:, None], a[None])
         return float(gaps[np.triu_indices(len(a), 1)].min(initial=180.0))
 
+    @property
+    def snr_db(self) -> float:
+        """All talkers' images against all noises together, at the reference microphone."""
+        return float(-10 * np.log10(sum(10 ** (-noise.snr_db / 10) for noise in self.noises)))
+
+    @property
+    def overlap_ratio(self) -> float:
+        """Share of the time with anybody talking in which two or more talk, by onsets and durations."""
+        edges = [(s.onset_s, 1) for s in self.sources]
+        edges += [(s.onset_s + s.duration_s, -1) for s in self.sources]
+        talking, before, someone, several = 0, 0.0, 0.0, 0.0
+        for time, change in sorted(edges):
+            someone += (time - before) * (talking >= 1)
+            several += (time - before) * (talking >= 2)
+            talking, before = talking + change, time
+        return several / someone if someone else 0.0
+
+    def microphones_m(self, positions: Array) -> Array:
+        """Room coordinates ``(mic, 3)`` of microphones given in the array's frame."""
+        if self.mismatch:
+            positions = positions + np.array(self.mismatch.offset_m)
+        turned = positions @ rotation_matrix(*self.array_rotation_deg).T
+        placed: Array = turned + np.array(self.array_centre_m)
+        return placed
+
     def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return dataclasses.asdict(self)
+        """JSON form; what is at its default in a source or a noise is left out."""
+        row = dataclasses.asdict(self)
+        for name, record in (("sources", Source), ("noises", Noise)):
+            row[name] = [_without_defaults(record, value) for value in row[name]]
+        return row
 
     @classmethod
     def from_dict(cls, row: dict[str, Any], origin: str) -> Scene:
@@ -103,18 +209,7 @@ class Scene:
         Raises:
             MsdetError: a key is missing, unknown or of the wrong type; `origin` (file and line) is named.
         """
-        _check_keys(cls, row, origin)
-        values = dict(row)
-        try:
-            values["sources"] = tuple(_nested(Source, s, f"{origin}, sources") for s in row["sources"])
-            values["noise"] = _nested(Noise, row["noise"], f"{origin}, noise")
-            for key in ("room_m", "array_centre_m"):
-                values[key] = _point(row[key])
-        except (TypeError, ValueError) as error:
-            raise MsdetError(f"{origin}: malformed scene ({error})") from error
-        if row["target"] not in get_args(Target):
-            raise MsdetError(f"{origin}: target is '{row['target']}', expected one of {get_args(Target)}")
-        return cls(**values)
+        return read_record(cls, row, origin)
 
 
 def mixture_path(scene_id: str) -> str:
@@ -133,31 +228,6 @@ def scene_seed(set_seed: int, scene_id: str) -> int:
     return int.from_bytes(digest[:8], "little") >> 1
 
 
-def _point(value: Any) -> Point:
-    x, y, z = (float(v) for v in value)
-    return (x, y, z)
-
-
-_PLAIN_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
-
-
-def _check_keys(record: type, row: Any, origin: str) -> None:
-    if not isinstance(row, dict):
-        raise MsdetError(f"{origin}: expected an object, found {type(row).__name__}")
-    fields = dataclasses.fields(record)
-    missing = [f.name for f in fields if f.default is dataclasses.MISSING and f.name not in row]
-    unknown = [key for key in row if key not in {f.name for f in fields}]
-    if missing or unknown:
-        problem = f"key '{missing[0]}' is missing" if missing else f"unknown key '{unknown[0]}'"
-        raise MsdetError(f"{origin}: {problem}")
-    for field in fields:
-        expected = _PLAIN_TYPES.get(str(field.type))
-        value = row.get(field.name, field.default)
-        if expected and (not isinstance(value, expected) or isinstance(value, bool)):
-            raise MsdetError(f"{origin}: {field.name} is {value!r}, expected {field.type}")
-
-
-def _nested(record: type, row: Any, origin: str) -> Any:
-    _check_keys(record, row, origin)
-    values = {k: _point(v) if k.endswith("position_m") else v for k, v in row.items()}
-    return record(**values)
+def _without_defaults(record: type, row: dict[str, Any]) -> dict[str, Any]:
+    defaults = {f.name: f.default for f in dataclasses.fields(record)}
+    return {name: value for name, value in row.items() if defaults[name] != value}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msdet.models.config import ModelConfig
 from msdet.objectives.joint import ObjectiveConfig
-from msdet.simulation.sampling import SceneDistribution
+from msdet.simulation.distribution import SceneDistribution
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class DataConfig:
         bank: RIR bank for mixing on the fly; or give `train`.
         speech: folder of the corpus mixed through the bank.
         corpus: kind of that corpus, a file name in ``msdet/corpora``.
+        noise: folder of noise recordings for mixing; without it, diffuse and point noises are babble.
         train: rendered data set to train on instead of mixing on the fly.
         scenes: what is drawn when mixing; rooms and distances are the bank's.
         workers: processes that prepare batches.
@@ -28,6 +29,7 @@ class DataConfig:
     bank: Path | None = None
     speech: Path | None = None
     corpus: str = "folder"
+    noise: Path | None = None
     train: Path | None = None
     scenes: SceneDistribution = field(default_factory=SceneDistribution)
     workers: int = 1

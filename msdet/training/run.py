@@ -156,10 +156,12 @@ def load_data(config: DataConfig, talkers: int, seed: int) -> TrainingData:
         assert config.bank is not None and config.speech is not None  # by `check`
         bank = RirBank.open(config.bank)
         corpus = load_corpus(config.corpus, config.speech)
-        train, size = MixingDataset(bank, corpus, "train", config.scenes, seed), None
+        mixing = MixingDataset(bank, corpus, "train", config.scenes, seed, config.noise)
+        train, size = mixing, None
         array, rate, identity["bank"] = bank.array, bank.sample_rate, bank.identity
         identity["speech"] = settings_hash([(u.path, u.seconds, u.split) for u in corpus.utterances])
-        counts = {config.scenes.talkers} | {len(s.sources) for s in dev_set.scenes}
+        identity["noise"] = settings_hash([dataclasses.astuple(r) for r in mixing.material.recordings])
+        counts = set(config.scenes.weights) | {len(s.sources) for s in dev_set.scenes}
     if counts != {talkers}:
         raise MsdetError(f"the model has {talkers} output slots, the data have {sorted(counts)} talkers")
     targets = {scene.target for scene in dev_set.scenes}

@@ -48,6 +48,7 @@ def test_corpus_is_complete_and_split_by_talker(corpus_root: Path) -> None:
     corpus = load_corpus("espeak", corpus_root)
     assert len(corpus.utterances) == SPEAKERS * UTTERANCES
     assert {split: len(corpus.by_speaker(split)) for split in SPLITS} == {"train": 2, "dev": 2, "test": 2}
+    assert all(u.gender == "fm"[int(u.speaker[-1]) % 2] for u in corpus.utterances)
     header = (corpus_root / "speakers.tsv").read_text(encoding="utf-8").splitlines()[0]
     assert header.split("\t") == ["speaker", "gender", "source", "seconds", "utterances", "split"]
 

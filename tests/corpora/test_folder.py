@@ -81,6 +81,15 @@ def test_the_table_decides_and_leaves_out_talkers_it_does_not_list(tmp_path: Pat
     assert split_of(read(tmp_path)) == {"talker2": "test", "talker0": "train"}
 
 
+def test_the_table_may_tell_genders(tmp_path: Path) -> None:
+    make_tree(tmp_path, 4)
+    assert {u.gender for u in load_corpus("folder", make_tree(tmp_path / "plain", 6)).utterances} == {""}
+    rows = ["talker0\ttrain\tF", "talker1\ttrain\tmale", "talker2\tdev\t?", "talker3\ttest\t"]
+    (tmp_path / "speakers.tsv").write_text("\n".join(["speaker\tsplit\tgender", *rows]))
+    genders = {u.speaker: u.gender for u in read(tmp_path).utterances}
+    assert genders == {"talker0": "f", "talker1": "m", "talker2": "", "talker3": ""}
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [

@@ -13,11 +13,12 @@ from torch.utils.data import DataLoader
 from msdet import audio
 from msdet.conventions import angular_distance_deg
 from msdet.corpora import Corpus, Utterance, load_corpus
-from msdet.data.dataset import EpochSampler, Example, MixingDataset, RenderedDataset, SpeechCache
+from msdet.data.dataset import EpochSampler, Example, MixingDataset, RenderedDataset
 from msdet.data.manifest import SceneSet
 from msdet.errors import MsdetError
 from msdet.simulation.bank import RirBank
-from msdet.simulation.sampling import SceneDistribution
+from msdet.simulation.distribution import SceneDistribution
+from msdet.simulation.sounds import Sounds
 
 
 @pytest.fixture(scope="module")
@@ -78,16 +79,15 @@ def test_example_has_the_shapes_and_levels_it_promises(mixing: MixingDataset) ->
 
 
 def test_labels_are_positions_of_one_room_of_the_bank(mixing: MixingDataset, bank: RirBank) -> None:
-    rooms = [bank.room(n) for n in range(bank.rooms)]
     drawn = set()
     for index in range(20):
         item = mixing[index]
         matches = [
             (number, tuple(positions))
-            for number, room in enumerate(rooms)
+            for number, room in enumerate(bank.table)
             for positions in np.ndindex(3, 3)
-            if np.allclose(room.azimuths_deg[list(positions)], item["azimuth_deg"], atol=1e-4)
-            and np.allclose(room.distances_m[list(positions)], item["distance_m"], atol=1e-6)
+            if np.allclose(np.array(room.azimuths_deg)[list(positions)], item["azimuth_deg"], atol=1e-4)
+            and np.allclose(np.array(room.distances_m)[list(positions)], item["distance_m"], atol=1e-6)
         ]
         assert len(matches) == 1
         assert len(set(matches[0][1])) == 2, "two talkers in one place"
@@ -101,9 +101,9 @@ def test_talkers_are_distinct_and_of_the_split(
     for index in range(20):
         read: list[str] = []
         monkeypatch.setattr(
-            mixing.cache,
-            "get",
-            lambda path, log=read: (log.append(path), SpeechCache.get(mixing.cache, path))[1],
+            mixing.sounds,
+            "utterance",
+            lambda path, log=read: (log.append(path), Sounds.utterance(mixing.sounds, path))[1],
         )
         mixing[index]
         speakers = {path.split("/")[0] for path in read}
@@ -131,7 +131,7 @@ def test_bank_of_another_rate_or_with_too_few_positions_is_refused(
 ) -> None:
     with pytest.raises(MsdetError, match="is at 8000 Hz, the distribution asks for 16000 Hz"):
         MixingDataset(bank, corpus, "train", dataclasses.replace(small_room, sample_rate=16000), seed=0)
-    with pytest.raises(MsdetError, match="has 3 positions a room, 4 talkers need as many"):
+    with pytest.raises(MsdetError, match="has 3 positions a room, 4 talkers and 0 noise sources need 4"):
         MixingDataset(bank, corpus, "train", dataclasses.replace(small_room, talkers=4), seed=0)
 
 
@@ -157,14 +157,13 @@ def test_speech_that_is_always_silent_is_an_error(
         MixingDataset(bank, Corpus(tmp_path, utterances), "train", small_room, seed=0)[0]
 
 
-def test_cache_gives_what_the_file_holds_and_stays_small(
-    speech: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("msdet.data.dataset.CACHE_SAMPLES", 30000)
-    cache = SpeechCache(speech, 8000)
+def test_kept_speech_is_what_the_file_holds_and_stays_small(speech: Path) -> None:
+    sounds = Sounds(speech, 8000, cache_samples=30000)
     for path in ("talker0/0.wav", "talker1/1.wav", "talker0/0.wav"):
-        np.testing.assert_allclose(cache.get(path), audio.read_mono(speech / path, 8000), atol=2.0**-15)
-    assert cache._samples <= 30000
+        first, kept = sounds.utterance(path), sounds.utterance(path)
+        np.testing.assert_array_equal(first, kept)
+        np.testing.assert_allclose(first, audio.read_mono(speech / path, 8000), atol=2.0**-15)
+    assert 0 < sounds._samples <= 30000
 
 
 def test_epochs_without_end_never_repeat_an_index() -> None:

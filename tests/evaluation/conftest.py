@@ -48,7 +48,7 @@ def make_scene() -> Callable[..., Scene]:
 
     def make(scene_id: str, azimuths_deg: Sequence[float], seconds: float = 1.5, **changes: Any) -> Scene:
         sources = tuple(
-            Source(f"s{n}", f"s{n}.wav", 0.0, 0.0, 0.0, (1.0, 2.0, 1.5), azimuth, 0.0, 1.0)
+            Source(f"s{n}", f"s{n}.wav", 0.0, 0.0, seconds, 0.0, (1.0, 2.0, 1.5), azimuth, 0.0, 1.0)
             for n, azimuth in enumerate(azimuths_deg)
         )
         values: dict[str, Any] = {
@@ -60,9 +60,9 @@ def make_scene() -> Callable[..., Scene]:
             "t60_asked_s": 0.3,
             "array": "pair",
             "array_centre_m": (2.0, 2.0, 1.5),
-            "array_rotation_deg": 0.0,
+            "array_rotation_deg": (0.0, 0.0, 0.0),
             "sources": sources,
-            "noise": Noise("white", 30.0),
+            "noises": (Noise("sensor", 30.0),),
             "target": "direct",
         }
         return Scene(**(values | changes))

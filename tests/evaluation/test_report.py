@@ -71,7 +71,7 @@ def built(tmp_path_factory):
 def evaluation(tmp_path, built, make_set, write_estimates):
     """Folder of an evaluation of three scenes: a model and a noisier baseline; made once, copied then."""
     if not (built / "evaluation").exists():
-        build(tmp_path, make_set(AZIMUTHS, array_rotation_deg=30.0), write_estimates)
+        build(tmp_path, make_set(AZIMUTHS, array_rotation_deg=(30.0, 0.0, 0.0)), write_estimates)
         for name in ("set", "evaluation"):
             shutil.move(tmp_path / name, built / name)
     for name in ("set", "evaluation"):

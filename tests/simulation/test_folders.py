@@ -22,7 +22,7 @@ from msdet.data.writing import simulate
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.files import write_json
 from msdet.simulation.bank import RirBank, make_bank
-from msdet.simulation.sampling import SceneDistribution
+from msdet.simulation.distribution import SceneDistribution
 from msdet.work import IN_PROGRESS
 
 FileBytes = Callable[[Path], dict[str, bytes]]
@@ -79,7 +79,7 @@ KILLED_RUN = """
 import os, pathlib, signal, sys
 import soundfile
 from msdet.data.writing import simulate
-from msdet.simulation.sampling import SceneDistribution
+from msdet.simulation.distribution import SceneDistribution
 
 out, speech, distribution, where = sys.argv[1:]
 write, written = soundfile.write, []
@@ -130,7 +130,7 @@ def test_set_is_finished_after_a_kill_without_a_trace(
 KILLED_POOL = """
 import multiprocessing, os, pathlib, signal, sys
 from msdet.data.writing import simulate
-from msdet.simulation.sampling import SceneDistribution
+from msdet.simulation.distribution import SceneDistribution
 
 def tell(done, total):
     if done == 1:
@@ -288,14 +288,23 @@ def test_bank_holds_responses_of_every_room(bank: RirBank) -> None:
     opened = RirBank.open(bank.root)
     assert opened == bank
     assert (bank.rooms, bank.positions, bank.array.microphones) == (4, 3, 4)
-    rooms = [bank.room(n) for n in range(bank.rooms)]
-    for room in rooms:
-        assert room.response.rirs.shape[:2] == room.response.direct.shape[:2] == (3, 4)
-        assert room.response.rirs.dtype == np.float32
-        assert np.isfinite(room.response.rirs).all()
-        assert 0.15 <= room.response.t60_measured_s <= 0.3
-        assert ((room.azimuths_deg >= 0) & (room.azimuths_deg < 360)).all()
-    assert len({room.response.t60_measured_s for room in rooms}) == 4
+    rooms = [bank.room(n, range(3)) for n in range(bank.rooms)]
+    for response, room in zip(rooms, bank.table, strict=True):
+        assert response.rirs.shape[:2] == response.direct.shape[:2] == (3, 4)
+        assert response.rirs.dtype == np.float32
+        assert np.isfinite(response.rirs).all()
+        assert room.t60_asked_s is not None and 0.2 <= room.t60_asked_s <= 0.25
+        assert response.t60_measured_s == room.t60_measured_s == pytest.approx(room.t60_asked_s, rel=0.1)
+        assert all(0 <= azimuth < 360 for azimuth in room.azimuths_deg)
+    assert len({room.t60_measured_s for room in bank.table}) == 4
+
+
+def test_positions_of_a_room_come_in_the_order_asked(bank: RirBank) -> None:
+    whole, some = bank.room(2, range(3)), bank.room(2, [2, 0])
+    np.testing.assert_array_equal(some.rirs, whole.rirs[[2, 0]])
+    np.testing.assert_array_equal(some.direct, whole.direct[[2, 0]])
+    with pytest.raises(MsdetError, match="room-000002"):
+        bank.room(2, [3])
 
 
 @pytest.mark.parametrize("text", ['{"settings": {"rooms": 3}, "hash": "x"}', "[]", '{"hash": "x"}', "{"])
@@ -310,7 +319,7 @@ def test_damaged_room_of_a_bank_is_named(bank: RirBank, tmp_path: Path) -> None:
     path = root / "room-000001.safetensors"
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(MsdetError, match="room-000001"):
-        RirBank.open(root).room(1)
+        RirBank.open(root).room(1, [0])
 
 
 def test_unknown_split_offers_the_nearest(

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from msdet.corpora import Utterance
 from msdet.errors import MsdetError
-from msdet.simulation.sampling import SceneDistribution, sample_scene
+from msdet.simulation.distribution import SceneDistribution
+from msdet.simulation.sampling import Material, sample_scene
 from msdet.simulation.scene import Scene
 
 ORIGIN = "scenes.jsonl, line 3"
 
 
 @pytest.fixture
-def scene(talkers: dict[str, list[Utterance]]) -> Scene:
-    return sample_scene("train-000000", SceneDistribution(), talkers, 0)
+def scene(material: Material) -> Scene:
+    return sample_scene("train-000000", SceneDistribution(), material, 0)
 
 
 def test_json_round_trip_is_exact(scene: Scene) -> None:
@@ -36,12 +36,19 @@ def test_number_of_samples_is_rounded(scene: Scene) -> None:
     [
         (lambda row: row.pop("seed"), "key 'seed' is missing"),
         (lambda row: row.update(sed=1), "unknown key 'sed'"),
-        (lambda row: row["sources"][0].pop("azimuth_deg"), "sources: key 'azimuth_deg' is missing"),
-        (lambda row: row["sources"][0].update(azimut=1), "sources: unknown key 'azimut'"),
-        (lambda row: row["noise"].pop("kind"), "noise: key 'kind' is missing"),
-        (lambda row: row.update(room_m=[1.0, 2.0]), "malformed scene"),
-        (lambda row: row.update(room_m="large"), "malformed scene"),
-        (lambda row: row.update(sources=3), "malformed scene"),
+        (lambda row: row["sources"][0].pop("azimuth_deg"), "sources 0: key 'azimuth_deg' is missing"),
+        (
+            lambda row: row["sources"][0].update(azimut=1),
+            "sources 0: unknown key 'azimut'; did you mean 'azimuth_deg'",
+        ),
+        (lambda row: row["noises"][0].pop("kind"), "noises 0: key 'kind' is missing"),
+        (lambda row: row.update(room_m=[1.0, 2.0]), "room_m has 2 values, expected 3"),
+        (lambda row: row.update(room_m="large"), "room_m is 'large', expected a list"),
+        (lambda row: row.update(room_m=[1.0, 2.0, "x"]), "room_m 2 is 'x', expected float"),
+        (lambda row: row.update(seed=True), "seed is True, expected int"),
+        (lambda row: row.update(t60_asked_s=float("nan")), "t60_asked_s is nan, expected a finite number"),
+        (lambda row: row["noises"][0].update(kind="sensr"), "kind is 'sensr', expected one of"),
+        (lambda row: row.update(sources=3), "sources is 3, expected a list"),
         (lambda row: row.update(sources=[3]), "expected an object"),
         (lambda row: row.update(target="dry"), "target is 'dry', expected one of"),
         (lambda row: row.update(duration_s="long"), "duration_s"),

@@ -11,7 +11,7 @@ import pytest
 from msdet.data.manifest import SceneSet
 from msdet.models.config import ModelConfig
 from msdet.simulation.bank import RirBank
-from msdet.simulation.sampling import SceneDistribution
+from msdet.simulation.distribution import SceneDistribution
 from msdet.training.config import DataConfig, OptimiserConfig, TrainConfig
 
 SMALL = ModelConfig(encoder_options={"hidden": 8, "group": 8})

@@ -141,8 +141,9 @@ class Report:
 
     def _scene(self, example: Example) -> str:
         scene = example.scene
-        t60 = scene.t60_asked_s if scene.t60_measured_s is None else scene.t60_measured_s
-        facts = [f"T60 {t60:.2f} s", f"signal-to-noise ratio {tables.number(scene.noise.snr_db, 1)} dB"]
+        facts = [f"signal-to-noise ratio {tables.number(scene.snr_db, 1)} dB"]
+        if scene.t60_s is not None:
+            facts.insert(0, f"T60 {scene.t60_s:.2f} s")
         if len(scene.sources) > 1:
             facts.insert(0, f"azimuth gap {scene.azimuth_gap_deg:.0f}°")
         array = self._evaluation.scene_set.array

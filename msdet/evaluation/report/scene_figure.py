@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from msdet.arrays import MicrophoneArray
-from msdet.conventions import Array, angular_distance_deg, rotation_matrix
+from msdet.conventions import Array, angular_distance_deg, direction_vector, rotation_matrix
 from msdet.evaluation.report.content import Example
 from msdet.evaluation.report.theme import INK, MUTED, SHADE, SURFACE, WIDTH_IN, Style, drawing
 from msdet.simulation.scene import Scene
@@ -83,9 +83,11 @@ def _spectrogram_db(signal: Array, sample_rate: int) -> Array:
 def _room_plan(axes: Axes, example: Example, array: MicrophoneArray, looks: dict[str, Style]) -> None:
     """The room from above: array and its 0°, talkers, true directions, and estimates out to the walls."""
     scene = example.scene
-    width, depth, _ = scene.room_m
+    low, high = _floor(scene)
+    width, depth = high - low
     centre = np.array(scene.array_centre_m[:2])
-    axes.add_patch(Rectangle((0, 0), width, depth, facecolor=SHADE, edgecolor=MUTED, linewidth=1.2))
+    edge = MUTED if scene.room_m else "none"
+    axes.add_patch(Rectangle((low[0], low[1]), width, depth, facecolor=SHADE, edgecolor=edge, linewidth=1.2))
     _zero_azimuth(axes, scene)
     for (name, output), share in zip(example.outputs.items(), (0.98, 0.86), strict=False):
         for t, azimuth_deg in enumerate(() if output.azimuths_deg is None else output.azimuths_deg):
@@ -96,11 +98,12 @@ def _room_plan(axes: Axes, example: Example, array: MicrophoneArray, looks: dict
         point = np.array(source.position_m[:2])
         axes.plot(*zip(centre, point, strict=True), color=INK, linewidth=1.4)
         _numbered(axes, point, t, Style(INK, "o"))
-    microphones = array.positions @ rotation_matrix(scene.array_rotation_deg).T + scene.array_centre_m
+    microphones = scene.microphones_m(array.positions)
     axes.plot(microphones[:, 0], microphones[:, 1], ".", color=INK, markersize=2.5)
     axes.set_aspect("equal", anchor="W")
     axes.set(title="Room from above", xlabel="x (m)", ylabel="y (m)")
-    axes.set(xlim=(-0.02 * width, 1.02 * width), ylim=(-0.02 * depth, 1.02 * depth))
+    margin = 0.02 * (high - low)
+    axes.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
     drawn = {"talker, true direction": Style(INK, "o")}
     drawn |= {f"{n}, estimate": looks[n] for n, o in example.outputs.items() if o.azimuths_deg is not None}
     handles = [
@@ -112,11 +115,21 @@ def _room_plan(axes: Axes, example: Example, array: MicrophoneArray, looks: dict
     axes.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
+def _floor(scene: Scene) -> tuple[Array, Array]:
+    """Lower and upper corner ``(2,)`` of the floor plan; around the talkers where the room is not known."""
+    if scene.room_m:
+        return np.zeros(2), np.array(scene.room_m[:2])
+    reach = 1.3 * max(source.distance_m for source in scene.sources)
+    centre = np.array(scene.array_centre_m[:2])
+    return centre - reach, centre + reach
+
+
 def _zero_azimuth(axes: Axes, scene: Scene) -> None:
     """An arrow along the array's +x axis, its label on the side where the nearest talker is not."""
     x, y, _ = scene.array_centre_m
-    along, across = rotation_matrix(scene.array_rotation_deg)[:2, :2].T
-    tip = 0.13 * min(scene.room_m[:2]) * along + (x, y)
+    along, across = rotation_matrix(*scene.array_rotation_deg)[:2, :2].T
+    low, high = _floor(scene)
+    tip = 0.13 * (high - low).min() * along + (x, y)
     nearest = min(scene.azimuths_deg, key=lambda azimuth_deg: float(angular_distance_deg(azimuth_deg, 0.0)))
     offset = -8.0 * across if nearest < 180.0 else 8.0 * across
     axes.annotate(
@@ -130,15 +143,14 @@ def _zero_azimuth(axes: Axes, scene: Scene) -> None:
 
 def _towards_wall(scene: Scene, azimuth_deg: float, share: float) -> Array:
     """The point ``(2,)`` in the room at a share of the way from the array to the wall in a direction."""
-    angle_rad = math.radians(azimuth_deg + scene.array_rotation_deg)
-    direction = (math.cos(angle_rad), math.sin(angle_rad))
+    direction = (rotation_matrix(*scene.array_rotation_deg) @ direction_vector(azimuth_deg))[:2]
     centre = np.array(scene.array_centre_m[:2])
     ways = [
-        ((size if step > 0.0 else 0.0) - start) / step
-        for start, size, step in zip(centre, scene.room_m[:2], direction, strict=True)
+        ((last if step > 0.0 else first) - start) / step
+        for start, first, last, step in zip(centre, *_floor(scene), direction, strict=True)
         if abs(step) > 1e-9
     ]
-    point: Array = centre + share * min(ways) * np.array(direction)
+    point: Array = centre + share * min(ways) * direction
     return point
 
 
