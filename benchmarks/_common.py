@@ -1,4 +1,4 @@
-"""What the benchmarks share: options like those of `msdet`, a table, and a last line of JSON."""
+"""What the benchmarks share: options like those of `msdet`, made-up speech, a table, a last line of JSON."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+from scipy.ndimage import uniform_filter1d
+from scipy.signal import iirpeak, lfilter
+
+from msdet import audio
 from msdet.cli import run_command
+from msdet.conventions import Array
 
 
 def run(benchmark: Callable[..., None]) -> int:
@@ -23,6 +29,33 @@ def report(rows: Sequence[Mapping[str, object]], **figures: object) -> None:
     for line in lines:
         print("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
     print(json.dumps({**figures, "rows": rows}))
+
+
+def speech_like(samples: int, sample_rate: int, rng: np.random.Generator) -> Array:
+    """Dry sound ``(samples,)`` of a made-up talker: pulses of a wandering pitch and hiss, in syllables."""
+
+    def wander(seconds: float) -> Array:
+        slow: Array = uniform_filter1d(rng.standard_normal(samples), round(seconds * sample_rate))
+        return np.asarray(slow / slow.std())
+
+    pitch_hz = rng.uniform(90, 240) * 2 ** (0.2 * wander(0.3))
+    pulses = np.diff(np.floor(np.cumsum(pitch_hz) / sample_rate), prepend=0.0)
+    voice = pulses + 0.05 * rng.standard_normal(samples)
+    formants_hz = rng.uniform((300, 900, 2200), (800, 1900, 3200))
+    spoken = sum(lfilter(*iirpeak(f, 5.0, sample_rate), voice) for f in formants_hz)
+    return np.asarray(spoken * np.maximum(wander(0.15), 0.02), dtype=np.float32)
+
+
+def write_corpus(root: Path, speakers: int, utterances: int, seconds: float, sample_rate: int) -> None:
+    """Write a corpus of made-up talkers, ``speaker/utterance.wav``, for the kind `folder`."""
+    for speaker in range(speakers):
+        for number in range(utterances):
+            speech = speech_like(
+                round(seconds * sample_rate), sample_rate, np.random.default_rng([speaker, number])
+            )
+            audio.write(
+                root / f"s{speaker:03d}" / f"{number}.wav", 0.5 * speech / np.abs(speech).max(), sample_rate
+            )
 
 
 def _cell(value: object) -> str:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-from _common import report, run
-from scipy.ndimage import uniform_filter1d
-from scipy.signal import csd, iirpeak, lfilter, welch
+from _common import report, run, speech_like
+from scipy.signal import csd, welch
 
 from msdet.arrays import load_array
 from msdet.conventions import Array
@@ -53,7 +52,7 @@ def coherence(
         return rng.standard_normal((count, samples), dtype=np.float32)
 
     def talkers(rng: np.random.Generator) -> Array:
-        return babble([speech_like(samples, rng) for _ in range(2 * count)], count, samples, rng)
+        return babble([speech_like(samples, SAMPLE_RATE, rng) for _ in range(2 * count)], count, samples, rng)
 
     sources: dict[str, Callable[[np.random.Generator], Array]] = {"white": white, "babble": talkers}
     if noise is not None:
@@ -91,21 +90,6 @@ def compare(mixed: Array, microphones_m: Array, field: Field) -> dict[str, float
         "worst_pair": "-".join(str(m) for m in pairs[worst]),
         "worst_pair_error": errors[worst],
     }
-
-
-def speech_like(samples: int, rng: np.random.Generator) -> Array:
-    """Dry sound ``(samples,)`` of a made-up talker: pulses of a wandering pitch and hiss, in syllables."""
-
-    def wander(seconds: float) -> Array:
-        slow: Array = uniform_filter1d(rng.standard_normal(samples), round(seconds * SAMPLE_RATE))
-        return np.asarray(slow / slow.std())
-
-    pitch_hz = rng.uniform(90, 240) * 2 ** (0.2 * wander(0.3))
-    pulses = np.diff(np.floor(np.cumsum(pitch_hz) / SAMPLE_RATE), prepend=0.0)
-    voice = pulses + 0.05 * rng.standard_normal(samples)
-    formants_hz = rng.uniform((300, 900, 2200), (800, 1900, 3200))
-    spoken = sum(lfilter(*iirpeak(f, 5.0, SAMPLE_RATE), voice) for f in formants_hz)
-    return np.asarray(spoken * np.maximum(wander(0.15), 0.02), dtype=np.float32)
 
 
 if __name__ == "__main__":

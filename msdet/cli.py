@@ -10,12 +10,13 @@ import argparse
 import importlib
 import inspect
 import itertools
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 from msdet import __version__
 from msdet.errors import MsdetError, UnknownNameError, did_you_mean
@@ -28,7 +29,12 @@ COMMANDS = {
     "score": "score a folder of anyone's estimates",
     "separate": "separate a recording into talkers and their directions",
     "figures": "draw the page of figures of a run",
+    "export": "write a data set's tables for Kaldi, SMS-WSJ or lhotse",
+    "import_set": "make a data set from an sms_wsj.json or a Kaldi directory",
     "info": "describe a model, a data set or an array",
+    "describe": "count and draw what a data set or an RIR bank holds",
+    "show-scene": "draw a scene: its room, responses and spectrogram",
+    "validate": "find what is wrong with data sets, and what they share",
 }
 
 PACKAGED = {
@@ -54,8 +60,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"error: unknown command '{name}'{did_you_mean(name, COMMANDS)}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    module = importlib.import_module(f"msdet.commands.{name}")
-    return run_command(getattr(module, name), arguments[1:], f"msdet {name}")
+    return run_command(load_command(name), arguments[1:], f"msdet {name}")
+
+
+def load_command(name: str) -> Callable[..., int | None]:
+    """The function of a command: of the same name, in the module of the same name, in `msdet.commands`."""
+    function = name.replace("-", "_")
+    command: Callable[..., int | None] = getattr(
+        importlib.import_module(f"msdet.commands.{function}"), function
+    )
+    return command
 
 
 def run_command(function: Callable[..., int | None], argv: Sequence[str] | None, program: str) -> int:
@@ -89,9 +103,7 @@ def parse_options(function: Callable[..., Any], argv: Sequence[str], program: st
         help="YAML file with any of these options, or a shipped one's name",
     )
     parser.add_function_arguments(function, as_group=False)
-    arguments = _with_packaged_configs(argv)
-    if arguments and not arguments[0].startswith("-"):  # the first parameter needs no name
-        arguments.insert(0, f"--{next(iter(inspect.signature(function).parameters))}")
+    arguments = _spelled_out(_with_packaged_configs(argv), get_type_hints(function))
     known = [option.removeprefix("--") for option in _options(parser)]
     try:
         parsed = parser.parse_args(arguments)
@@ -122,6 +134,29 @@ def _with_packaged_configs(argv: Sequence[str]) -> list[str]:
         if argument not in shipped:
             raise UnknownNameError(kind, argument, shipped)
         arguments[place] = str(folder / f"{argument}.yaml")
+    return arguments
+
+
+def _spelled_out(argv: Sequence[str], hints: dict[str, Any]) -> list[str]:
+    """Arguments as jsonargparse takes them: the first parameter named, a list as JSON, a switch as true.
+
+    >>> _spelled_out(["a", "b", "--quick"], {"sets": list[Path], "quick": bool})
+    ['--sets=["a", "b"]', '--quick=true']
+    """
+    left = list(argv)
+    if left and not left[0].startswith("-"):
+        left.insert(0, f"--{next(iter(hints))}")
+    arguments = []
+    while left:
+        argument = left.pop(0)
+        hint = hints.get(argument.removeprefix("--"))
+        values = list(itertools.takewhile(lambda a: not a.startswith("-"), left))
+        if get_origin(hint) is list and values and not values[0].startswith("["):
+            argument = f"{argument}={json.dumps(values)}"
+            del left[: len(values)]
+        elif hint is bool and values[:1] not in (["true"], ["false"]):
+            argument = f"{argument}=true"
+        arguments.append(argument)
     return arguments
 
 

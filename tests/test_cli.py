@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import shutil
 import subprocess
@@ -66,7 +65,7 @@ def test_help_lists_the_commands_without_importing_torch() -> None:
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_listed_exists_and_is_typed(name: str) -> None:
-    command = getattr(importlib.import_module(f"msdet.commands.{name}"), name)
+    command = cli.load_command(name)
     parameters = inspect.signature(command).parameters.values()
     assert all(p.annotation is not inspect.Parameter.empty for p in parameters)
 
@@ -78,7 +77,7 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     assert stopped.value.code == 0
     text = capsys.readouterr().out
     assert f"usage: msdet {name}" in text
-    command = getattr(importlib.import_module(f"msdet.commands.{name}"), name)
+    command = cli.load_command(name)
     for parameter in inspect.signature(command).parameters:
         assert parameter in text
 

@@ -1,7 +1,7 @@
 """Scenes of sets in other formats: their labels, and the files that hold their sound.
 
-The reader of a format (`msdet.data.kaldi`, `msdet.data.sms_wsj`) makes a `ForeignSet`, reading nothing but tables
-and headers; `msdet.data.importing` writes it as a set of ours.
+The reader of a format (`msdet.data.kaldi`, `msdet.data.sms_wsj`) makes a `ForeignSet`, for which it reads
+tables and headers alone; `msdet.data.importing` writes it as a set of ours.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ReferenceFiles:
         """The sum of the files at one microphone.
 
         Raises:
-            MsdetError: a file that is unreadable, or of another rate, length or channel count than the mixture.
+            MsdetError: a file that is unreadable, or whose rate, length or channels are not the mixture's.
         """
         total = np.zeros(scene.samples, dtype=np.float32)
         for path in self.paths:
@@ -71,11 +71,24 @@ class ForeignScene:
 
 @dataclass(frozen=True)
 class ForeignSet:
-    """All scenes of a set, recorded with one array; `settings` says what decides its content."""
+    """All scenes of a set, recorded with one array; `settings` says what decides its content.
+
+    Raises:
+        MsdetError: the scenes differ in sample rate.
+    """
 
     array: MicrophoneArray
     scenes: tuple[ForeignScene, ...]
     settings: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        rate = self.scenes[0].scene.sample_rate
+        for entry in self.scenes:
+            if entry.scene.sample_rate != rate:
+                raise MsdetError(
+                    f"{entry.mixture}: is at {entry.scene.sample_rate} Hz, expected {rate} Hz as "
+                    f"{self.scenes[0].mixture}"
+                )
 
 
 @dataclass(frozen=True)
@@ -101,7 +114,7 @@ class AudioFinder:
             if candidate.is_file():
                 return candidate
         raise MsdetError(
-            f"{place}: {name}: no such file; if the audio was moved, give --audio_root OLD=NEW, or the folder "
+            f"{place}: no such file: {name}; if audio was moved, give --audio_root OLD=NEW or the folder "
             "that it is in"
         )
 
@@ -169,11 +182,3 @@ def check_recording(path: Path, array: MicrophoneArray) -> audio.AudioInfo:
     if header.frames == 0:
         raise MsdetError(f"{path}: has no samples")
     return header
-
-
-def check_rate(header: audio.AudioInfo, path: Path, first: audio.AudioInfo) -> None:
-    """Refuse a mixture of another sample rate than the set's first."""
-    if header.sample_rate != first.sample_rate:
-        raise MsdetError(
-            f"{path}: is at {header.sample_rate} Hz, expected {first.sample_rate} Hz as the set's first mixture"
-        )

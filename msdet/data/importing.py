@@ -46,7 +46,7 @@ def write_foreign_set(
         **found.settings,
         "array": found.array.to_dict(),
         "scenes": len(ids),
-        "labels": settings_hash([entry.scene.to_dict() for entry in found.scenes]),
+        "labels": settings_hash([entry.scene.to_dict() | {"target": ""} for entry in found.scenes]),
     }
     settings = json.loads(json.dumps(settings))
     if not claim_folder(out, settings, HEADER):

@@ -22,8 +22,8 @@ def fit_pose(array: MicrophoneArray, microphones_m: Array, place: str) -> tuple[
     array, which are each other's mirror image, it is the one that does not mirror.
 
     Raises:
-        MsdetError: the microphones are not those of the array, or it is linear, so that they do not tell how it
-            is turned about its line; `place` says whose they are.
+        MsdetError: the microphones are not those of the array, or the array is linear, so that they do not
+            tell how it is turned about its line; `place` says whose they are.
     """
     if len(microphones_m) != array.microphones:
         raise MsdetError(
@@ -32,7 +32,8 @@ def fit_pose(array: MicrophoneArray, microphones_m: Array, place: str) -> tuple[
         )
     if array.is_linear:
         raise MsdetError(
-            f"{place}: array '{array.name}' is linear; its microphones do not tell how it is turned about its line"
+            f"{place}: array '{array.name}' is linear, so its microphones do not tell how it is turned about "
+            "its line"
         )
     centre, rotation_deg, residuals_m = _fit(array, microphones_m)
     worst = int(np.argmax(residuals_m))
@@ -50,11 +51,12 @@ def _fit(array: MicrophoneArray, microphones_m: Array) -> tuple[Point, Rotation,
 
     nominal = array.positions - array.centroid_m
     centroid = microphones_m.mean(axis=0)
-    rotation, _ = Rotations.align_vectors(microphones_m - centroid, nominal)
-    turned = rotation.apply(nominal) + centroid
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # looking straight up, yaw and roll are one
+        # of microphones on a line, which the residuals tell; of an array on edge, whose yaw and roll are one
+        warnings.simplefilter("ignore", UserWarning)
+        rotation, _ = Rotations.align_vectors(microphones_m - centroid, nominal)
         yaw, pitch, roll = (float(angle) for angle in rotation.as_euler("ZYX", degrees=True))
+    turned = rotation.apply(nominal) + centroid
     x, y, z = (float(c) for c in centroid - rotation.apply(array.centroid_m))
     return (x, y, z), (yaw, pitch, roll), np.linalg.norm(turned - microphones_m, axis=-1)
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from msdet import audio
 from msdet.arrays import MicrophoneArray, load_array
+from msdet.conventions import Array
 from msdet.corpora import SPLITS, load_corpus
-from msdet.data.export import write_kaldi
+from msdet.data.kaldi import write_kaldi
 from msdet.data.manifest import CHECKSUMS, HEADER, MANIFEST, SceneSet
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.files import read_json, settings_hash, write_json, write_jsonl, write_text
@@ -94,7 +95,7 @@ def simulate(
     todo = [
         Job(_write_scene, (out, scene, array, speech, noise, bank))
         for scene in drawn
-        if not _record(out, scene.id).exists()
+        if not record_path(out, scene.id).exists()
     ]
     run_jobs(todo, jobs, progress, done=len(drawn) - len(todo))
     return finish_set(out, settings, array, ids) if share == WHOLE else None
@@ -102,9 +103,9 @@ def simulate(
 
 def finish_set(out: Path, settings: dict[str, Any], array: MicrophoneArray, ids: list[str]) -> SceneSet:
     """Write manifest, Kaldi tables, checksums and header of a set whose scenes are all written; open it."""
-    records = [read_json(_record(out, scene_id)) for scene_id in ids]
+    records = [read_json(record_path(out, scene_id)) for scene_id in ids]
     scenes = tuple(
-        Scene.from_dict(row["scene"], str(_record(out, i))) for i, row in zip(ids, records, strict=True)
+        Scene.from_dict(row["scene"], str(record_path(out, i))) for i, row in zip(ids, records, strict=True)
     )
     write_jsonl(out / MANIFEST, [scene.to_dict() for scene in scenes])
     write_kaldi(out, scenes)
@@ -118,15 +119,25 @@ def finish_set(out: Path, settings: dict[str, Any], array: MicrophoneArray, ids:
 
 def write_scene(out: Path, scene: Scene, mixture: Mixture) -> None:
     """Write a rendered scene: its audio, then its record, which marks it as finished."""
-    files = {mixture_path(scene.id): mixture.mixture}
-    files |= {reference_path(scene.id, talker): r for talker, r in enumerate(mixture.references)}
+    write_recording(out, scene, mixture.mixture, mixture.references)
+
+
+def write_recording(
+    out: Path, scene: Scene, mixture: Array, references: Array, notes: dict[str, Any] | None = None
+) -> None:
+    """Write the mixture ``(mic, time)`` and references ``(talker, time)`` of a scene, then its record.
+
+    What `notes` holds is kept in the record.
+    """
+    files = {mixture_path(scene.id): mixture}
+    files |= {reference_path(scene.id, talker): r for talker, r in enumerate(references)}
     for path, samples in files.items():
         audio.write(out / path, samples, scene.sample_rate)
     sums = {path: _digest(out / path) for path in files}
-    write_json(_record(out, scene.id), {"scene": scene.to_dict(), "sha256": sums})
+    write_json(record_path(out, scene.id), {"scene": scene.to_dict(), "sha256": sums} | (notes or {}))
 
 
-def _record(out: Path, scene_id: str) -> Path:
+def record_path(out: Path, scene_id: str) -> Path:
     """A scene's own record."""
     return (out / mixture_path(scene_id)).parent / "scene.json"
 

@@ -7,10 +7,19 @@ import numpy as np
 from msdet.conventions import Array
 
 ONSET_DB = -20.0
-"""A response starts where it first comes this near to its maximum (ISO 3382-1:2009, annex A).
+"""A response starts where it first comes this near to its maximum and is well above its noise (ISO 3382-1).
 
-Its maximum itself may be a reflection: up to 50 ms late (Defrance, Daudet and Polack, JASA 2008).
+Its maximum itself may be a reflection, up to 50 ms late (Defrance, Daudet and Polack, JASA 2008).
 """
+
+ABOVE_NOISE = 5.0
+"""Well above: times the standard deviation of noise that would have the response's lower quartile."""
+
+LEAST_SURE_DB = -6.0
+"""A response that never is well above its noise starts where it comes this near to its maximum."""
+
+_GAUSSIAN_QUARTILE = 0.3186
+"""Lower quartile of the magnitude of Gaussian noise, in standard deviations."""
 
 PEAK_SEARCH_S = 1e-3
 """The main peak of the direct sound follows its onset within this time."""
@@ -35,9 +44,9 @@ _LAG_RATE = 128_000
 def direct_arrivals(responses: Array, sample_rate: int) -> Array:
     """When the direct sound arrives at each microphone, ``(mic,)`` in samples and fractions of them.
 
-    The main peak after the onset is that of the direct sound. What it is to compare peaks of different
-    microphones, correlation is to whole direct sounds: the differences in time are those at which these
-    correlate best, either sign, by least squares over all pairs; the peaks only give their common time.
+    The main peak after a response's onset gives the time common to all microphones. The differences between
+    them are those at which their direct sounds correlate best, with either sign, by least squares over all
+    pairs: that is more exact than peaks are, and does not mind which of its peaks is the highest.
 
     Args:
         responses: ``(mic, tap)`` from one position; none silent.
@@ -69,7 +78,9 @@ def direct_window(time_s: Array) -> Array:
 
 def _main_peaks(responses: Array, sample_rate: int) -> Array:
     magnitude = np.abs(responses)
-    onsets = (magnitude >= 10 ** (ONSET_DB / 20) * magnitude.max(axis=-1, keepdims=True)).argmax(axis=-1)
+    noise = np.nanquantile(np.where(magnitude > 0, magnitude, np.nan), 0.25, axis=-1) / _GAUSSIAN_QUARTILE
+    low, high = (10 ** (level_db / 20) * magnitude.max(axis=-1) for level_db in (ONSET_DB, LEAST_SURE_DB))
+    onsets = (magnitude >= np.clip(ABOVE_NOISE * noise, low, high)[:, None]).argmax(axis=-1)
     tap = np.arange(magnitude.shape[-1])
     searched = (tap >= onsets[:, None]) & (tap <= onsets[:, None] + round(PEAK_SEARCH_S * sample_rate))
     peaks: Array = np.where(searched, magnitude, -1.0).argmax(axis=-1)

@@ -158,6 +158,11 @@ class RirBank:
             )
         asked, default = dataclasses.asdict(distribution), dataclasses.asdict(SceneDistribution())
         for name in ROOM_FIELDS:  # what is not asked for comes with the bank
+            if name not in self.settings and asked[name] != default[name]:
+                raise MsdetError(
+                    f"{self.root}: rooms of this RIR bank were measured, {name} cannot be chosen; "
+                    f"{json.dumps(asked[name])} is asked for"
+                )
             made = self.settings.get(name)
             if (
                 name != "array"

@@ -10,7 +10,7 @@ from scipy.signal import butter, sosfilt
 
 from msdet.conventions import SPEED_OF_SOUND, Array
 from msdet.errors import MsdetError
-from msdet.simulation.images import image_sources, wall_gain
+from msdet.simulation.images import image_sources
 from msdet.simulation.scene import Point
 
 TYPICAL_DISTANCE_M = 1.5
@@ -20,7 +20,7 @@ MIN_ABSORPTION = 1e-3
 
 MAX_ABSORPTION = 0.99
 
-INAUDIBLE_DB = -61.0
+INAUDIBLE_DB = -66.0
 """Images that arrive after a response has decayed to this level are left out."""
 
 MAX_IMAGES = 4_000_000
@@ -32,18 +32,19 @@ _PROBE_RATE = 8000
 
 _PROBES = np.array(
     [
-        [0.5, 0.37, 0.26],
-        [0.3, 0.63, 0.42],
-        [0.7, 0.19, 0.58],
-        [0.2, 0.46, 0.74],
-        [0.6, 0.72, 0.14],
-        [0.4, 0.28, 0.3],
+        [0.5, 0.35, 0.24],
+        [0.28, 0.65, 0.41],
+        [0.72, 0.16, 0.59],
+        [0.17, 0.45, 0.76],
+        [0.61, 0.74, 0.1],
+        [0.39, 0.26, 0.27],
+        [0.83, 0.55, 0.45],
     ]
 )
 """A source and microphones to calibrate with, in shares of a room's size: spread evenly (Halton)."""
 
-_PROBE_SHARE = 0.9
-"""Part of the T60 that the probes render: their T30 ends at half of it."""
+_PROBE_SHARE = 1.1
+"""Part of the T60 that the probes render."""
 
 
 def low_cut(samples: Array, sample_rate: int) -> Array:
@@ -134,13 +135,13 @@ def _probed_t60_s(room_m: Point, absorption: float, seconds: float, speed_of_sou
     """Mean T60 of responses between the probes, put together to the nearest sample, which is quick."""
     probes = _PROBES * np.asarray(room_m)
     radius_m = seconds * speed_of_sound + math.hypot(*room_m)
-    images, order = image_sources(room_m, probes[0], probes[1:].mean(axis=0), radius_m)
-    gain = wall_gain(absorption, order)
+    images = image_sources(room_m, probes[0], probes[1:].mean(axis=0), radius_m)
+    gains = images.gains(absorption)
     measured = []
     for microphone in probes[1:]:
-        path_m = np.linalg.norm(images - microphone[:, None], axis=0)
-        arrival = np.rint(path_m * (_PROBE_RATE / speed_of_sound)).astype(np.int64)
-        response = np.bincount(arrival, gain / path_m)[: round(seconds * _PROBE_RATE)]
+        paths_m = images.paths_m(microphone)
+        arrival = (paths_m * (_PROBE_RATE / speed_of_sound) + 0.5).astype(np.int64)
+        response = np.bincount(arrival, gains / paths_m)[: round(seconds * _PROBE_RATE)]
         measured.append(measured_t60_s(low_cut(response, _PROBE_RATE)[None], _PROBE_RATE))
     return float(np.mean(measured))
 

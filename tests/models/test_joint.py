@@ -371,5 +371,5 @@ def test_resynthesis_has_no_click_at_the_end_whatever_the_length(samples: int) -
 
 def test_linear_array_is_refused() -> None:
     points = tuple((0.05 * n, 0.0, 0.0) for n in range(4))
-    with pytest.raises(MsdetError, match="is linear: it cannot tell a talker from the mirror image; azimuth over"):
+    with pytest.raises(MsdetError, match="is linear: it cannot tell a talker from the mirror image"):
         JointModel(ModelConfig(**SMALL), MicrophoneArray("line", points), RATE)

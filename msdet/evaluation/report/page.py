@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from msdet import __version__
 from msdet.conventions import Array
 from msdet.evaluation.bootstrap import CONFIDENCE
 from msdet.evaluation.report import tables
@@ -23,10 +22,10 @@ from msdet.evaluation.report.content import (
     read_curves,
     read_evaluation,
 )
+from msdet.evaluation.report.document import document, figure_element
 from msdet.evaluation.report.figures import breakdowns, doa_polar, learning_curves
 from msdet.evaluation.report.scene_figure import example_scene
-from msdet.evaluation.report.style import style_sheet
-from msdet.evaluation.report.theme import styles, to_png, to_svg
+from msdet.evaluation.report.theme import styles, to_png
 from msdet.evaluation.summary import to_markdown
 
 AUDIO_BYTES = 5_000_000
@@ -34,8 +33,6 @@ AUDIO_BYTES = 5_000_000
 
 PAGE_BYTES = 11_500_000
 """Size of the page that its audio keeps to; of it, every scene has at least a tenth of a megabyte."""
-
-_POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 
 
 class Report:
@@ -68,21 +65,9 @@ class Report:
         if curves is not None:
             sections["training"] = ("Training", self._training(curves))
         sections["scenes"] = ("Scenes", self._scenes())
-        links = "".join(f'<li><a href="#{key}">{title}</a></li>' for key, (title, _) in sections.items())
-        body = "\n".join(
-            f'<section id="{key}" aria-labelledby="{key}-title"><h2 id="{key}-title">{title}</h2>\n'
-            f"{content}\n</section>"
-            for key, (title, content) in sections.items()
-        )
-        return _PAGE.format(
-            policy=_POLICY,
-            style=style_sheet(),
-            about=_about(self._evaluation, data),
-            links=links,
-            body=body,
-            version=html.escape(__version__),
-            identity=html.escape(self._evaluation.scene_set.identity),
-        )
+        heading = "Speech separation and direction of arrival"
+        source = f"Data set {self._evaluation.scene_set.identity}"
+        return document(f"{heading}: evaluation", heading, _about(self._evaluation, data), sections, source)
 
     def _results(self) -> str:
         summary = self._evaluation.summary
@@ -162,17 +147,13 @@ class Report:
         if image is not None:
             self.images[image] = to_png(figure)
         self.figures += 1
-        return (
-            f'<figure><div class="wide" tabindex="0" role="group" aria-label="Figure {self.figures}">'
-            f"{to_svg(figure, label, f'f{self.figures}')}</div>"
-            f"<figcaption>{html.escape(caption)}</figcaption></figure>\n"
-        )
+        return figure_element(figure, self.figures, label, caption)
 
 
 def _about(evaluation: Evaluation, data: Path) -> str:
     scene_set = evaluation.scene_set
     scored = evaluation.summary.scenes
-    return html.escape(
+    return (
         f"{scored} scenes of {data.resolve().name}, {scene_set.array.microphones} microphones "
         f"({scene_set.array.name}), {scene_set.sample_rate / 1000:g} kHz"
     )
@@ -218,29 +199,3 @@ def _wav(signal: Array, sample_rate: int) -> bytes:
         file.setframerate(sample_rate)
         file.writeframes(np.round(np.clip(signal, -1.0, 1.0) * 32767.0).astype("<i2").tobytes())
     return buffer.getvalue()
-
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>Speech separation and direction of arrival: evaluation</title>
-<style>
-{style}</style>
-</head>
-<body>
-<a class="skip" href="#main">Skip to the results</a>
-<header>
-<h1>Speech separation and direction of arrival</h1>
-<p class="about">{about}</p>
-<nav aria-label="Sections"><ul>{links}</ul></nav>
-</header>
-<main id="main">
-{body}
-</main>
-<footer>Drawn by msdet {version}. Data set {identity}.</footer>
-</body>
-</html>
-"""

@@ -36,21 +36,21 @@ def example_scene(example: Example, array: MicrophoneArray, looks: dict[str, Sty
     """
     rate = example.scene.sample_rate
     heard = {name: o.waveforms for name, o in example.outputs.items() if o.waveforms is not None}
-    levels = [_spectrogram_db(x, rate) for x in (example.mixture, *example.references)]
+    levels = [spectrogram_db(x, rate) for x in (example.mixture, *example.references)]
     top = 5.0 * math.ceil(float(np.quantile(levels, 0.999)) / 5.0)
     with drawing():
         rows, columns = 1 + len(example.references), 1 + len(heard)
         figure = Figure((WIDTH_IN, 1.2 + 1.75 * rows), layout="constrained")
         grid = figure.add_gridspec(rows, columns, height_ratios=[1.5] + [1.0] * (rows - 1))
         panels = [figure.add_subplot(grid[0, 0])]
-        image = _spectrogram(panels[0], levels[0], example.scene, "Mixture, reference microphone", top)
+        image = spectrogram(panels[0], levels[0], example.scene, "Mixture, reference microphone", top)
         _room_plan(figure.add_subplot(grid[0, 1:]), example, array, looks)
         for t, level in enumerate(levels[1:]):
             shown = {"Reference": level}
-            shown |= {name: _spectrogram_db(x[t], rate) for name, x in heard.items()}
+            shown |= {name: spectrogram_db(x[t], rate) for name, x in heard.items()}
             for c, (name, values) in enumerate(shown.items()):
                 panels.append(figure.add_subplot(grid[1 + t, c]))
-                _spectrogram(panels[-1], values, example.scene, f"{name}, talker {t + 1}", top)
+                spectrogram(panels[-1], values, example.scene, f"{name}, talker {t + 1}", top)
         bar = figure.colorbar(
             image, ax=panels[1:], location="bottom", aspect=70, pad=0.02, label="Level (dB re full scale)"
         )
@@ -59,7 +59,8 @@ def example_scene(example: Example, array: MicrophoneArray, looks: dict[str, Sty
     return figure
 
 
-def _spectrogram(axes: Axes, level_db: Array, scene: Scene, title: str, top_db: float) -> Any:
+def spectrogram(axes: Axes, level_db: Array, scene: Scene, title: str, top_db: float) -> Any:
+    """Draw levels ``(freq, frame)`` over a scene's time, down from `top_db`; returns the image."""
     image = axes.imshow(
         level_db, origin="lower", aspect="auto", interpolation="nearest",
         extent=(0.0, scene.duration_s, 0.0, scene.sample_rate / 2000.0),
@@ -69,7 +70,7 @@ def _spectrogram(axes: Axes, level_db: Array, scene: Scene, title: str, top_db: 
     return image
 
 
-def _spectrogram_db(signal: Array, sample_rate: int) -> Array:
+def spectrogram_db(signal: Array, sample_rate: int) -> Array:
     """Level ``(freq, frame)`` in dB; a full-scale sine is at 0."""
     size = 2 ** round(math.log2(_WINDOW_S * sample_rate))
     hop = max(size // 4, math.ceil(signal.size / _MAX_FRAMES))
@@ -93,11 +94,11 @@ def _room_plan(axes: Axes, example: Example, array: MicrophoneArray, looks: dict
         for t, azimuth_deg in enumerate(() if output.azimuths_deg is None else output.azimuths_deg):
             end = _towards_wall(scene, float(azimuth_deg), share)
             axes.plot(*zip(centre, end, strict=True), color=looks[name].colour, linestyle="--", linewidth=1.2)
-            _numbered(axes, end, t, looks[name])
+            numbered(axes, end, t, looks[name])
     for t, source in enumerate(scene.sources):
         point = np.array(source.position_m[:2])
         axes.plot(*zip(centre, point, strict=True), color=INK, linewidth=1.4)
-        _numbered(axes, point, t, Style(INK, "o"))
+        numbered(axes, point, t, Style(INK, "o"))
     microphones = scene.microphones_m(array.positions)
     axes.plot(microphones[:, 0], microphones[:, 1], ".", color=INK, markersize=2.5)
     axes.set_aspect("equal", anchor="W")
@@ -154,7 +155,8 @@ def _towards_wall(scene: Scene, azimuth_deg: float, share: float) -> Array:
     return point
 
 
-def _numbered(axes: Axes, point: Array, talker: int, look: Style) -> None:
+def numbered(axes: Axes, point: Array, talker: int, look: Style) -> None:
+    """Draw a talker's marker with its number, from 1, at a point ``(2,)``."""
     x, y = float(point[0]), float(point[1])
     axes.plot(
         x,

@@ -1,0 +1,343 @@
+"""What can be wrong with one scene of a set: its labels against its geometry, its files, its sound."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from msdet import audio
+from msdet.arrays import MicrophoneArray
+from msdet.conventions import Array, angular_distance_deg, azimuth_elevation_deg, to_array_frame
+from msdet.data.arrival import arrivals
+from msdet.errors import MsdetError
+from msdet.files import read_json, resolve_inside
+from msdet.simulation.geometry import TRACK_STEP_S, positions_along
+from msdet.simulation.scene import Scene, Source, mixture_path, reference_path
+
+ANGLE_TOLERANCE_DEG = 0.1
+DISTANCE_TOLERANCE_M = 0.01
+
+T60_TOLERANCE = 0.15
+"""Share by which a measured T60 may differ from the one asked for, with image sources."""
+
+TRACED_T60_TOLERANCE = 0.3
+"""The same with ray tracing, which also scatters."""
+
+CLIPPED_RUN = 3
+"""Samples at full scale in a row that count as clipped."""
+
+FULL_SCALE = 1.0 - 2.0**-15
+
+SILENT_PEAK = 2.0**-13
+"""A reference that stays below this, 4 steps of 16 bits, is silent."""
+
+DEAD_DB = -40.0
+"""A channel this much weaker than the strongest is dead."""
+
+MOST_OUTSIDE = 0.01
+"""Share of a reference's energy that may lie outside the time in which the talker is heard."""
+
+HEARD_AFTER_S = {"direct": 0.05, "early": 0.1, "image": 1.0}
+"""A reference may go on for this long, and the time that sound takes, after the talker has stopped."""
+
+LEAST_IN_TIME, LEAST_AT_LABEL = 0.5, 0.75
+"""Below these, a reference counts as heard at another time or from elsewhere (`arrival.Arrival`)."""
+
+JUDGED_FROM_DB = -12.0
+"""Of a talker weaker than this against all others and noise, it is not judged when and whence it is heard."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with a data set.
+
+    Attributes:
+        scene: id of the scene; empty for what concerns the whole set, or several.
+        kind: groups problems.
+        text: what was found and what was expected.
+    """
+
+    scene: str
+    kind: str
+    text: str
+
+
+def check_scene(
+    root: Path, scene: Scene, array: MicrophoneArray, sample_rate: int, sums: dict[str, str], quick: bool
+) -> list[Problem]:
+    """Everything wrong with one scene.
+
+    Args:
+        root: folder of the set.
+        scene: from its manifest.
+        array: of the set.
+        sample_rate: of the set.
+        sums: by path, the SHA-256 of each of the scene's files.
+        quick: leave out what needs the audio decoded.
+    """
+    problems = [Problem(scene.id, *found) for found in _labels(scene, array, sample_rate)]
+    well_labelled = not problems
+    problems += [Problem(scene.id, "files", text) for text in _folder(root, scene)]
+    if not quick:
+        found = [Problem(scene.id, *p) for p in _sound(root, scene, array, sample_rate, sums, well_labelled)]
+        problems += found
+    return problems
+
+
+def _labels(scene: Scene, array: MicrophoneArray, sample_rate: int) -> Iterator[tuple[str, str]]:
+    if scene.sample_rate != sample_rate:
+        yield "format", f"sample_rate is {scene.sample_rate} in scenes.jsonl, {sample_rate} in dataset.json"
+    if scene.mismatch and len(scene.mismatch.gain_db) != array.microphones:
+        count = len(scene.mismatch.gain_db)
+        yield "geometry", f"mismatch describes {count} microphones, the array has {array.microphones}"
+    else:
+        yield from (("geometry", text) for text in _inside(scene, array))
+    for number, source in enumerate(scene.sources, start=1):
+        for kind, text in (*_direction(scene, source), *_path(scene, source), *_times(scene, source)):
+            yield kind, f"talker {number}: {text}"
+    yield from _t60(scene)
+    spoken = [source.path for source in scene.sources]
+    for path in (*spoken, *(e.path for noise in scene.noises for e in noise.excerpts)):
+        if Path(path).is_absolute() or ".." in Path(path).parts:
+            yield "files", f"path '{path}' leaves its corpus or noise folder"
+
+
+def _inside(scene: Scene, array: MicrophoneArray) -> Iterator[str]:
+    """What is outside the room, where its size is known."""
+    if scene.room_m is None:
+        return
+    places = [
+        (f"microphone {channel}", at) for channel, at in enumerate(scene.microphones_m(array.positions))
+    ]
+    for number, source in enumerate(scene.sources, start=1):
+        places.append((f"talker {number}", np.array(source.position_m)))
+        places += [(f"talker {number} on its path", np.array(w.position_m)) for w in source.waypoints]
+    for number, noise in enumerate(scene.noises, start=1):
+        if noise.position_m is not None:
+            places.append((f"noise {number}", np.array(noise.position_m)))
+    for name, position in places:
+        if not ((position > 0) & (position < scene.room_m)).all():
+            size = " x ".join(f"{v:.2f}" for v in scene.room_m)
+            yield f"{name} at {position.round(2).tolist()} is outside the room of {size} m"
+
+
+def _direction(scene: Scene, source: Source) -> Iterator[tuple[str, str]]:
+    """A talker's direction against its position."""
+    labelled = np.array([[source.azimuth_deg, source.elevation_deg, source.distance_m]])
+    position = np.array([source.position_m])
+    for name, _, label, found in _differences(labelled, position, scene):
+        yield "geometry", f"{name} is {label:.2f}, its position gives {found:.2f}"
+
+
+def _path(scene: Scene, source: Source) -> Iterator[tuple[str, str]]:
+    """A moving talker's path and track, which belong together and cover the scene."""
+    if source.waypoints:
+        times = [w.time_s for w in source.waypoints]
+        if (np.diff(times) <= 0).any() or times[0] != 0 or abs(times[-1] - scene.duration_s) > 1e-6:
+            yield "track", f"waypoints are at {_few(times)} s, expected 0 to {scene.duration_s:g}, ascending"
+            return
+        if source.waypoints[0].position_m != source.position_m:
+            yield "track", "its position is not the first of its waypoints"
+        if not source.track:
+            yield "track", "has waypoints but no track"
+    if not source.track:
+        return
+    times = [d.time_s for d in source.track]
+    steps = np.diff(times)
+    late = abs(times[0]) > 1e-6 or scene.duration_s - times[-1] > max(TRACK_STEP_S, *steps, 0.0) + 1e-6
+    if late or (steps <= 0).any() or times[-1] > scene.duration_s + 1e-6:
+        yield "track", f"track is at {_few(times)} s, expected 0 to {scene.duration_s:g}, ascending"
+        return
+    labelled = np.array([[d.azimuth_deg, d.elevation_deg, d.distance_m] for d in source.track])
+    if source.waypoints:
+        positions = positions_along(source.waypoints, np.array(times))
+        for name, frame, label, found in _differences(labelled, positions, scene):
+            yield (
+                "track",
+                f"{name} is {label:.2f} at {times[frame]:.2f} s, its waypoints give {found:.2f}",
+            )
+
+
+def _differences(labelled: Array, positions: Array, scene: Scene) -> Iterator[tuple[str, int, float, float]]:
+    """Where labels ``(place, 3)`` differ from positions ``(place, 3)``: name, first place, both values."""
+    seen = to_array_frame(positions, scene.array_centre_m, scene.array_rotation_deg)
+    azimuth_deg, elevation_deg = azimuth_elevation_deg(seen)
+    distance_m = np.linalg.norm(seen, axis=-1)
+    turned = angular_distance_deg(labelled[:, 0], azimuth_deg) * np.cos(np.deg2rad(elevation_deg))
+    turned[(labelled[:, 0] < 0) | (labelled[:, 0] >= 360)] = 360.0
+    checks = (
+        ("azimuth_deg", azimuth_deg, turned > ANGLE_TOLERANCE_DEG),
+        ("elevation_deg", elevation_deg, np.abs(labelled[:, 1] - elevation_deg) > ANGLE_TOLERANCE_DEG),
+        ("distance_m", distance_m, np.abs(labelled[:, 2] - distance_m) > DISTANCE_TOLERANCE_M),
+    )
+    for column, (name, found, wrong) in enumerate(checks):
+        if wrong.any():
+            place = int(np.argmax(wrong))
+            yield name, place, float(labelled[place, column]), float(found[place])
+
+
+def _times(scene: Scene, source: Source) -> Iterator[tuple[str, str]]:
+    end_s = source.onset_s + source.duration_s
+    if source.onset_s < 0 or source.duration_s <= 0 or end_s > scene.duration_s + 1 / scene.sample_rate:
+        yield (
+            "timing",
+            f"talks from {source.onset_s:.3f} to {end_s:.3f} s of a scene of {scene.duration_s:g} s",
+        )
+    if source.offset_s < 0:
+        yield "timing", f"offset_s is {source.offset_s:.3f}, expected 0 or more"
+
+
+def _t60(scene: Scene) -> Iterator[tuple[str, str]]:
+    asked, measured = scene.t60_asked_s, scene.t60_measured_s
+    if asked is None or measured is None:
+        return
+    tolerance = T60_TOLERANCE if scene.image_order is None else TRACED_T60_TOLERANCE
+    if abs(measured - asked) > tolerance * asked:
+        yield "T60", f"T60 measured is {measured:.3f} s, asked for were {asked:.3f} s (± {tolerance:.0%})"
+
+
+def _folder(root: Path, scene: Scene) -> Iterator[str]:
+    """The scene's folder: its record, and nothing that does not belong there."""
+    expected = {Path(p).name for p in audio_paths(scene)} | {"scene.json"}
+    try:
+        folder = resolve_inside(root, mixture_path(scene.id)).parent
+    except MsdetError as error:
+        yield str(error).removeprefix(f"{root}: ")
+        return
+    if not folder.is_dir():
+        yield "its folder is missing"
+        return
+    there = {path.name for path in folder.iterdir()}
+    yield from (f"{name} is missing" for name in sorted(expected - there))
+    yield from (f"{name} does not belong there" for name in sorted(there - expected))
+    if "scene.json" in there:
+        try:
+            record = read_json(folder / "scene.json")
+            if Scene.from_dict(record["scene"], "scene.json") != scene:
+                yield "scene.json and scenes.jsonl differ"
+        except (MsdetError, KeyError, TypeError):
+            yield "scene.json is not readable as a scene"
+
+
+def audio_paths(scene: Scene) -> list[str]:
+    """Audio of a scene, relative to the set: the mixture first."""
+    return [mixture_path(scene.id), *(reference_path(scene.id, t) for t in range(len(scene.sources)))]
+
+
+def _sound(
+    root: Path,
+    scene: Scene,
+    array: MicrophoneArray,
+    sample_rate: int,
+    sums: dict[str, str],
+    well_labelled: bool,
+) -> Iterator[tuple[str, str]]:
+    """What is wrong with the audio; of each file the first thing, which explains the others."""
+    heard: list[Array] = []
+    for number, relative in enumerate(audio_paths(scene)):
+        try:
+            path = resolve_inside(root, relative)
+        except MsdetError:
+            return  # told with the folder
+        if not path.is_file():
+            continue  # likewise
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        changed = digest != sums.get(relative, digest)
+        expected = audio.AudioInfo(sample_rate, 1 if number else array.microphones, scene.samples)
+        samples, problem = _read(path, expected, is_mixture=number == 0)
+        if problem:
+            kind, text = problem
+            yield kind, f"{path.name}: {text}{', and differs from its checksum' if changed else ''}"
+        elif changed:
+            yield "checksums", f"{path.name}: differs from its checksum"
+        if samples is not None and not problem:
+            heard.append(samples)
+    if well_labelled and len(heard) == 1 + len(scene.sources):
+        yield from _heard(heard[0], np.concatenate(heard[1:]), scene, array)
+
+
+def _read(
+    path: Path, expected: audio.AudioInfo, is_mixture: bool
+) -> tuple[Array | None, tuple[str, str] | None]:
+    """Samples ``(channel, time)`` of a file, if it can be read, and what is wrong with it."""
+    try:
+        found = audio.info(path)
+        if found != expected:
+            return None, ("format", f"{_words(found)}, expected {_words(expected)}")
+        samples, rate = audio.read(path)
+    except MsdetError as error:
+        return None, ("files", str(error).removeprefix(f"{path}: "))
+    return samples, _damage(samples, rate, is_mixture)
+
+
+def _words(header: audio.AudioInfo) -> str:
+    return f"{header.channels} channel(s) x {header.frames} samples at {header.sample_rate} Hz"
+
+
+def _damage(samples: Array, sample_rate: int, is_mixture: bool) -> tuple[str, str] | None:
+    """Clipping, silence, or a channel that is another's copy in samples ``(channel, time)``."""
+    full = np.abs(samples) >= FULL_SCALE
+    if full.any():
+        runs = np.lib.stride_tricks.sliding_window_view(full, CLIPPED_RUN, axis=-1).all(axis=-1)
+        if runs.any():
+            channel, start = (int(v) for v in np.argwhere(runs)[0])
+            return "clipping", f"channel {channel} is clipped at {start / sample_rate:.3f} s"
+    if not is_mixture:
+        peak = float(np.abs(samples).max())
+        return ("silence", "is silent") if peak < SILENT_PEAK else None
+    level = samples.std(axis=-1, dtype=np.float64)
+    dead = np.flatnonzero(level <= level.max() * 10 ** (DEAD_DB / 20))
+    if len(dead):
+        return "silence", f"channel {', '.join(map(str, dead))} is dead"
+    for channel, row in enumerate(samples[1:], start=1):
+        same = [c for c in range(channel) if np.array_equal(samples[c], row)]
+        if same:
+            return "silence", f"channel {channel} is a copy of channel {same[0]}"
+    return None
+
+
+def _heard(
+    mixture: Array, references: Array, scene: Scene, array: MicrophoneArray
+) -> Iterator[tuple[str, str]]:
+    """References against the times and directions of their labels."""
+    for number, (source, reference) in enumerate(zip(scene.sources, references, strict=True), start=1):
+        ends_s = source.onset_s + source.duration_s + source.distance_m / scene.speed_of_sound
+        times_s = np.arange(reference.size) / scene.sample_rate
+        outside = (times_s < source.onset_s) | (times_s > ends_s + HEARD_AFTER_S[scene.target])
+        share = float((reference[outside] ** 2).sum() / (reference**2).sum())
+        if share > MOST_OUTSIDE:
+            yield (
+                "arrival",
+                (
+                    f"talker {number}: {share:.0%} of its reference's energy is outside "
+                    f"{source.onset_s:.2f} to {ends_s:.2f} s, when it talks"
+                ),
+            )
+    for number, found in enumerate(arrivals(mixture, references, scene, array), start=1):
+        if _prominence_db(scene, number - 1) < JUDGED_FROM_DB:
+            continue
+        if found.in_time < LEAST_IN_TIME:
+            yield (
+                "arrival",
+                (f"talker {number}: its reference is heard {1000 * found.lag_s:+.1f} ms off in the mixture"),
+            )
+        elif found.at_label < LEAST_AT_LABEL:
+            yield (
+                "arrival",
+                (f"talker {number}: is heard {found.offset_deg:+.0f}° in azimuth from where its label says"),
+            )
+
+
+def _prominence_db(scene: Scene, talker: int) -> float:
+    """Level of a talker against all other talkers and the noise, by the labels."""
+    power = 10 ** (np.array([s.level_db for s in scene.sources]) / 10)
+    noise = sum(power.sum() * 10 ** (-n.snr_db / 10) for n in scene.noises)
+    return float(10 * np.log10(power[talker] / max(power.sum() - power[talker] + noise, 1e-12)))
+
+
+def _few(times_s: list[float]) -> str:
+    return ", ".join(f"{t:g}" for t in (times_s if len(times_s) < 5 else [*times_s[:2], *times_s[-2:]]))

@@ -1,0 +1,164 @@
+"""Proving a data set right: its files, tables and checksums, and every scene's labels and sound."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import as_completed
+from pathlib import Path
+
+from msdet.data.kaldi import write_kaldi
+from msdet.data.manifest import CHECKSUMS, HEADER, MANIFEST, SceneSet
+from msdet.data.scene_checks import Problem, audio_paths, check_scene
+from msdet.files import read_json, settings_hash
+from msdet.work import IN_PROGRESS, Job, Progress, worker_pool
+
+FEW_SCENES = 16
+"""So few are checked faster than worker processes start."""
+
+
+def validate_set(
+    root: Path, quick: bool = False, jobs: int = 1, progress: Progress | None = None
+) -> list[Problem]:
+    """Everything wrong with a data set; nothing for one as `simulate` writes it.
+
+    Args:
+        root: its folder.
+        quick: leave out what needs audio decoded or checksums computed.
+        jobs: worker processes.
+        progress: called with scenes done and in all.
+
+    Raises:
+        MsdetError: no data set, or one whose manifest cannot be read.
+    """
+    data = SceneSet.open(root)
+    problems = [Problem("", *found) for found in _header(root, len(data.scenes))]
+    counts = Counter(scene.id for scene in data.scenes)
+    for scene_id, count in counts.items():
+        if count > 1:
+            problems.append(Problem(scene_id, "tables", f"{MANIFEST} has {count} scenes of this id"))
+    sums: dict[str, str] = {}
+    problems += [Problem("", *found) for found in _checksums(data, quick, sums)]
+    problems += _tables(data)
+    problems += [Problem("", "files", text) for text in _leftovers(data)]
+    todo = []
+    for scene in data.scenes:
+        own = {path: sums[path] for path in audio_paths(scene) if path in sums}
+        todo.append(Job(check_scene, (root, scene, data.array, data.sample_rate, own, quick)))
+    for found in _results(todo, jobs if len(todo) > FEW_SCENES else 1, progress):
+        problems += found
+    return problems
+
+
+def _header(root: Path, scenes: int) -> Iterator[tuple[str, str]]:
+    header = read_json(root / HEADER)
+    settings = header.get("settings")
+    if not isinstance(settings, dict):
+        yield "tables", f"{HEADER}: key 'settings' is missing"
+        return
+    if settings_hash(settings) != header["hash"]:
+        yield "checksums", f"{HEADER}: its settings are not those that it was written with, by their hash"
+    if settings.get("scenes", scenes) != scenes:
+        yield "tables", f"{MANIFEST} has {scenes} scenes, {HEADER} says {settings['scenes']}"
+
+
+def _checksums(data: SceneSet, quick: bool, sums: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Entries missing or too many in the list of checksums, which is read into `sums`."""
+    try:
+        lines = (data.root / CHECKSUMS).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        yield "files", f"{CHECKSUMS} is missing or unreadable"
+        return
+    for number, line in enumerate(lines, start=1):
+        digest, separator, path = line.partition("  ")
+        if not (separator and len(digest) == 64):
+            yield "checksums", f"{CHECKSUMS}, line {number}: expected a checksum, two spaces and a path"
+        sums[path] = digest
+    expected = {MANIFEST, *(path for scene in data.scenes for path in audio_paths(scene))}
+    yield from (("checksums", f"{CHECKSUMS} has no line for {path}") for path in sorted(expected - set(sums)))
+    yield from (
+        ("checksums", f"{CHECKSUMS} has a line for {path or 'no path'}, which is not of the set")
+        for path in sorted(set(sums) - expected)
+    )
+    if not quick and MANIFEST in sums:
+        digest = hashlib.sha256((data.root / MANIFEST).read_bytes()).hexdigest()
+        if digest != sums[MANIFEST]:
+            yield "checksums", f"{MANIFEST}: differs from its checksum"
+
+
+def _tables(data: SceneSet) -> list[Problem]:
+    """Kaldi tables against those that the manifest's scenes would give."""
+    problems = []
+    with tempfile.TemporaryDirectory() as folder:
+        write_kaldi(Path(folder), data.scenes)
+        expected = {path.name: _table(path) for path in Path(folder).iterdir()}
+    for path in data.root.glob("spk*.scp"):
+        if path.name not in expected:
+            problems.append(Problem("", "tables", f"{path.name} does not belong there"))
+    for name in sorted(expected):
+        if not (data.root / name).is_file():
+            problems.append(Problem("", "tables", f"{name} is missing"))
+            continue
+        rows, found = expected[name], _table(data.root / name)
+        for scene_id in sorted(rows.keys() | found.keys()):
+            if rows.get(scene_id) != found.get(scene_id):
+                texts = [repr(t[scene_id]) if scene_id in t else "nothing" for t in (found, rows)]
+                problem = f"{name} has {texts[0]}, {MANIFEST} gives {texts[1]}"
+                problems.append(Problem(scene_id, "tables", problem))
+    return problems
+
+
+def _table(path: Path) -> dict[str, str]:
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return {key: value for key, _, value in (line.partition(" ") for line in lines)}
+
+
+def _leftovers(data: SceneSet) -> Iterator[str]:
+    """What a run that was killed, or somebody else, left in the set's folder."""
+    if (data.root / IN_PROGRESS).exists():
+        yield f"{IN_PROGRESS}: a run is at work in the set, or was killed"
+    yield from (f"{p.name}: left by a run that was killed" for p in sorted(data.root.glob(".part-*")))
+    audio_folder = data.root / "audio"
+    known = {Path(audio_paths(scene)[0]).parent.name for scene in data.scenes}
+    there = {path.name for path in audio_folder.iterdir()} if audio_folder.is_dir() else set()
+    yield from (f"audio/{name} is of no scene in {MANIFEST}" for name in sorted(there - known))
+
+
+def _results(todo: Sequence[Job], jobs: int, progress: Progress | None) -> list[list[Problem]]:
+    """What the jobs return, in order."""
+    report = progress or (lambda done, total: None)
+    report(0, len(todo))
+    if jobs <= 1:
+        results = []
+        for done, job in enumerate(todo, start=1):
+            results.append(job())
+            report(done, len(todo))
+        return results
+    with worker_pool(min(jobs, len(todo))) as pool:
+        futures = [pool.submit(job) for job in todo]
+        try:
+            for done, _ in enumerate(as_completed(futures), start=1):
+                report(done, len(todo))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+        return [future.result() for future in futures]
+
+
+def verdict(problems: Sequence[Problem], scenes: int) -> str:
+    """One line on a set of so many scenes.
+
+    >>> verdict([], 300)
+    '300 scenes valid'
+    >>> verdict([Problem("a", "T60", ""), Problem("a", "files", ""), Problem("", "files", "")], 300)
+    '3 problems in 1 of 300 scenes and the set itself'
+    """
+    if not problems:
+        return f"{scenes} scene{'s' * (scenes != 1)} valid"
+    affected = len({problem.scene for problem in problems} - {""})
+    where = [f"{affected} of {scenes} scenes"] if affected else []
+    if any(not problem.scene for problem in problems):
+        where.append("the set itself")
+    return f"{len(problems)} problem{'s' * (len(problems) != 1)} in {' and '.join(where)}"
