@@ -39,7 +39,7 @@ MOST_ASKED = 400
 
 
 @dataclass(frozen=True)
-class Heard:
+class Observations:
     """Positions noted, and when their direct sound arrives.
 
     Attributes:
@@ -57,7 +57,7 @@ class Heard:
     arrivals_s: Array
 
 
-def disagreements(heard: Heard, array: MicrophoneArray) -> list[str]:
+def disagreements(heard: Observations, array: MicrophoneArray) -> list[str]:
     """What is wrong with the positions of a collection, a sentence each; empty if nothing is.
 
     Either all of them follow another convention than ours, or some stand out.
@@ -193,7 +193,7 @@ def _reordered(measured: Array, expected: Array) -> tuple[str, float]:
 
 def _resized(measured: Array, expected: Array) -> tuple[str, float]:
     """The size of the array that fits best, with the median deviation left."""
-    size = float((measured * expected).sum() / (expected**2).sum())
+    size = float((measured * expected).sum() / max((expected**2).sum(), 1e-30))
     left_s = float(np.median(_deviations(measured, size * expected)))
     return f"an array {size:.2f} times as large (or on a solid body)", left_s
 

@@ -23,8 +23,8 @@ from msdet.files import resolve_inside
 
 TABLE = "positions.tsv"
 
-FARTHEST_M = 100.0
-"""Beyond, a distance is taken to be in another unit than metres."""
+NEAREST_M, FARTHEST_M = 0.01, 100.0
+"""Beyond these, a distance is taken to be in another unit than metres."""
 
 _SPHERICAL, _OPTIONAL, _CARTESIAN = ("azimuth_deg", "distance_m"), "elevation_deg", ("x_m", "y_m", "z_m")
 
@@ -61,14 +61,13 @@ def measurement_at(
     """A measurement of a source at ``(x, y, z)`` in the array's frame.
 
     Raises:
-        MsdetError: the source is at the array's origin, or too far.
+        MsdetError: the source is at the array's origin, or too far from it.
     """
     azimuth, elevation = azimuth_elevation_deg(source_m)
     distance_m = float(np.linalg.norm(source_m))
-    if not 0 < distance_m <= FARTHEST_M:
+    if not NEAREST_M <= distance_m <= FARTHEST_M:
         raise MsdetError(
-            f"{name}: the source is {distance_m:g} m from the array, expected more than 0 and at most "
-            f"{FARTHEST_M:g}"
+            f"{name}: source is {distance_m:.3g} m from the array, expected {NEAREST_M:g} to {FARTHEST_M:g}"
         )
     return Measurement(path, name, room, float(azimuth), float(elevation), distance_m, place)
 
@@ -162,9 +161,9 @@ def _direction(line: str, row: dict[str, str]) -> tuple[float, float, float]:
         raise MsdetError(
             f"{line}: {_OPTIONAL} is {elevation:g}, expected -90 to 90, up from the array's plane"
         )
-    if not 0 < distance <= FARTHEST_M:
+    if not NEAREST_M <= distance <= FARTHEST_M:
         raise MsdetError(
-            f"{line}: distance_m is {distance:g}, expected metres, more than 0 and at most {FARTHEST_M:g}"
+            f"{line}: distance_m is {distance:g}, expected {NEAREST_M:g} to {FARTHEST_M:g} metres"
         )
     return float(wrap_deg(azimuth)), elevation, distance
 

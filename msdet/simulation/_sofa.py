@@ -190,28 +190,42 @@ def _opened(path: Path) -> Iterator[Any]:
 def _frame(path: Path, file: Any, owner: str, sizes: Mapping[str, int]) -> tuple[Array, Array]:
     """Where the listener or the source is ``(measurement, 3)``, and its axes as columns ``(…, 3, 3)``.
 
-    View and up, where a file has none, are along x and z.
+    View and up, where a file has none, are along x and z; type and units of up are those of view.
     """
     position = _points(path, file, f"{owner}Position", "MC", sizes)
     view, up = (
-        _points(path, file, f"{owner}{name}", "MC", sizes)
-        if hasattr(file, f"{owner}{name}")
+        _points(path, file, f"{owner}{name}", "MC", sizes, f"{owner}View")
+        if hasattr(file, f"{owner}{name}") and hasattr(file, f"{owner}View")
         else np.broadcast_to(default, position.shape)
         for name, default in (("View", [1.0, 0.0, 0.0]), ("Up", [0.0, 0.0, 1.0]))
     )
-    left = np.cross(up, view)
+    left = np.cross(view, up)
     if (np.linalg.norm(left, axis=-1) < 1e-6).any():
         raise MsdetError(f"{path}: {owner}View and {owner}Up are parallel or zero, expected two directions")
     axes = np.stack([view, left, np.cross(view, left)], axis=-1)
     return position, axes / np.linalg.norm(axes, axis=-2, keepdims=True)
 
 
-def _points(path: Path, file: Any, name: str, dimensions: str, sizes: Mapping[str, int]) -> Array:
-    """Points or directions in metres along x, y and z, with the dimensions asked for."""
-    kind = str(getattr(file, f"{name}_Type")).strip().lower()
+def _points(
+    path: Path, file: Any, name: str, dimensions: str, sizes: Mapping[str, int], described: str = ""
+) -> Array:
+    """Points or directions in metres along x, y and z, with the dimensions asked for.
+
+    Args:
+        path: the file, for errors.
+        file: the same, opened.
+        name: of the variable.
+        dimensions: letters, C for the coordinates last.
+        sizes: of each dimension.
+        described: the variable that says type and units, if not the same.
+    """
+    for key in ("Type", "Units"):
+        if not hasattr(file, f"{described or name}_{key}"):
+            raise MsdetError(f"{path}: {described or name} has no attribute {key}")
+    kind = str(getattr(file, f"{described or name}_Type")).strip().lower()
     if kind not in _UNITS:
         raise MsdetError(f"{path}: {name} is of type '{kind}', expected cartesian or spherical")
-    units = str(getattr(file, f"{name}_Units"))
+    units = str(getattr(file, f"{described or name}_Units"))
     words = [word.strip().lower() for word in units.split(",")]
     words = words * 3 if len(words) == 1 else words
     if len(words) != 3 or any(word not in known for word, known in zip(words, _UNITS[kind], strict=True)):

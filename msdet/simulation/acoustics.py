@@ -9,7 +9,13 @@ import numpy as np
 from msdet.conventions import SPEED_OF_SOUND, Array
 from msdet.errors import MsdetError
 from msdet.simulation.images import image_responses
-from msdet.simulation.reverberation import absorption_for_t60, audible_path_m, low_cut, measured_t60_s
+from msdet.simulation.reverberation import (
+    absorption_for_t60,
+    audible_path_m,
+    longest_t60_s,
+    low_cut,
+    measured_t60_s,
+)
 from msdet.simulation.scene import Point, Target
 
 EARLY_S = 0.05
@@ -88,6 +94,11 @@ def room_response(
         return RoomResponse(direct, direct, 0.0)
     absorption = absorption_for_t60(room_m, t60_s, speed_of_sound)
     if image_order is None:
+        if t60_s > (longest_s := longest_t60_s(room_m, speed_of_sound)):
+            raise MsdetError(
+                f"a T60 of {t60_s} s needs too many image sources, up to {longest_s:.2f} s can be rendered; "
+                "set image_order to trace rays beyond"
+            )
         longest_m = max(audible_path_m(room_m, absorption), reach_m)
         rirs = image_responses(
             room_m, absorption, longest_m, microphones_m, sources_m, sample_rate, speed_of_sound

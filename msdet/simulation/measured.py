@@ -26,7 +26,7 @@ from msdet.arrays import MicrophoneArray, load_array
 from msdet.conventions import Array
 from msdet.errors import MsdetError
 from msdet.files import settings_hash
-from msdet.simulation._agreement import Heard, disagreements, expected_arrivals_s
+from msdet.simulation._agreement import Observations, disagreements, expected_arrivals_s
 from msdet.simulation._arrivals import AFTER_S, direct_arrivals, direct_window
 from msdet.simulation._measurements import TABLE, Measurement, read_table
 from msdet.simulation._sofa import read_responses, read_sofa_files
@@ -190,7 +190,7 @@ def label_problems(bank: RirBank, names: Sequence[Sequence[str]]) -> list[str]:
     )
     heard_s = np.concatenate(arrivals) / bank.sample_rate
     flat = [name for room in names for name in room]
-    return disagreements(Heard(flat, azimuths, elevations, distances, heard_s), bank.array)
+    return disagreements(Observations(flat, azimuths, elevations, distances, heard_s), bank.array)
 
 
 def _identity(measurement: Measurement) -> list[Any]:

@@ -102,7 +102,7 @@ def absorption_for_t60(room_m: Point, t60_s: float, speed_of_sound: float = SPEE
 
     The prediction leaves out that reflections add up in phase at low frequencies, which lengthens the T60 by
     up to a fifth, by the shape of the room. So the T60 is measured between a few places in the room, and the
-    prediction asked for as much more or less.
+    prediction asked for as much more or less. Beyond `longest_t60_s` the prediction has to do.
 
     Raises:
         MsdetError: the room cannot have that T60.
@@ -115,6 +115,8 @@ def absorption_for_t60(room_m: Point, t60_s: float, speed_of_sound: float = SPEE
             f"to {longest:.1f} s"
         )
     absorption = _absorption_for_prediction(room_m, t60_s, speed_of_sound)
+    if t60_s > longest_t60_s(room_m, speed_of_sound):
+        return absorption
     probed_s = _probed_t60_s(room_m, absorption, _PROBE_SHARE * t60_s, speed_of_sound)
     return _absorption_for_prediction(room_m, t60_s * t60_s / probed_s, speed_of_sound)
 

@@ -147,10 +147,8 @@ def check_labels(bank: RirBank, positions: Positions, tolerance: float = 1e-9) -
 
 
 def check_arrivals(bank: RirBank, positions: Positions) -> None:
-    response = bank.room(0, range(bank.positions))
-    delays = direct_delays(positions, bank.array)
-    for part in (response.direct, response.rirs):
-        np.testing.assert_allclose(np.abs(part).argmax(axis=-1), delays, atol=1.0)
+    direct = bank.room(0, range(bank.positions)).direct
+    np.testing.assert_allclose(np.abs(direct).argmax(-1), direct_delays(positions, bank.array), atol=1.0)
 
 
 def test_labels_are_those_of_the_table(bank: RirBank, positions: Positions) -> None:
@@ -246,7 +244,7 @@ def check_reference(reference: Numbers, dry: Numbers, position_m: Sequence[float
     correlation = fftconvolve(reference, dry[::-1])[len(dry) - 1 :]
     assert np.argmax(correlation) == pytest.approx(delay, abs=1.0)
     likeness = correlation.max() / np.linalg.norm(reference) / np.linalg.norm(dry)
-    assert likeness > 0.9
+    assert likeness > 0.8
 
 
 def test_training_mixes_from_it(bank: RirBank, speech: Path) -> None:
@@ -506,6 +504,8 @@ def single_room(positions: Positions, responses: Numbers) -> dict[str, Any]:
     early[:, 1, :-3], early[:, 1, -3:] = responses[:, 1, 3:], 0.0
     count = len(responses)
     return listener() | {
+        "GLOBAL_RoomType": "reverberant",
+        "GLOBAL_RoomDescription": "an office",
         "Data_IR": early,
         "Data_SamplingRate": FILE_RATE,
         "Data_Delay": np.array([[0.0, 3.0, 0.0, 0.0]]),
@@ -544,7 +544,23 @@ def test_sofa_file_of_spherical_sources_around_a_moved_array(
     assert not caplog.messages
 
 
-@pytest.mark.parametrize("convention", ["MultiSpeakerBRIR", "SingleRoomMIMOSRIR", "GeneralFIR-E"])
+def reorder(path: Path, dimensions: str) -> None:
+    """Store the responses of a file with their dimensions in another order, as older conventions do."""
+    from netCDF4 import Dataset
+
+    path.rename(path.with_suffix(".old"))
+    with Dataset(path.with_suffix(".old")) as old, Dataset(path, "w") as new:
+        new.setncatts({name: old.getncattr(name) for name in old.ncattrs()})
+        for name, dimension in old.dimensions.items():
+            new.createDimension(name, dimension.size)
+        for name, variable in old.variables.items():
+            order = tuple(dimensions) if name == "Data.IR" else variable.dimensions
+            made = new.createVariable(name, variable.dtype, order)
+            made.setncatts({key: variable.getncattr(key) for key in variable.ncattrs()})
+            made[:] = variable[:].transpose([variable.dimensions.index(letter) for letter in order])
+
+
+@pytest.mark.parametrize("convention", ["SingleRoomMIMOSRIR", "GeneralFIR-E", "GeneralFIRE"])
 def test_sofa_file_of_several_emitters(
     tmp_path: Path,
     positions: Positions,
@@ -552,28 +568,31 @@ def test_sofa_file_of_several_emitters(
     caplog: pytest.LogCaptureFixture,
     convention: str,
 ) -> None:
-    """Emitters are placed in the source's frame, which is turned in two of the conventions."""
+    """Emitters are placed in the source's frame, which one of the conventions lets turn."""
     source_m = np.array([0.5, 0.3, 0.1])
-    turn = rotation_matrix(90.0) if convention == "SingleRoomMIMOSRIR" else np.eye(3)
-    by_mic = responses.swapaxes(0, 1)  # (R, E, N)
+    single_room = convention == "SingleRoomMIMOSRIR"
+    turn = rotation_matrix(90.0) if single_room else np.eye(3)
+    emitters_m = (positions.points_m - source_m) @ turn
     fields: dict[str, object] = {
-        "Data_IR": by_mic[None] if convention == "MultiSpeakerBRIR" else by_mic.swapaxes(1, 2)[None],
+        "Data_IR": responses.transpose(1, 2, 0)[None],
         "Data_SamplingRate": FILE_RATE,
-        "Data_Delay": np.zeros((1, 4, 1 if convention == "SingleRoomMIMOSRIR" else COUNT)),
-        "ReceiverPosition": ARRAY.positions if convention == "GeneralFIR-E" else ARRAY.positions[..., None],
+        "Data_Delay": np.zeros((1, 4, 1 if single_room else COUNT)),
+        "ReceiverPosition": ARRAY.positions[..., None] if single_room else ARRAY.positions,
         "ReceiverPosition_Type": "cartesian",
         "ReceiverPosition_Units": "metre",
         "SourcePosition": source_m[None],
         "SourcePosition_Type": "cartesian",
         "SourcePosition_Units": "metre",
+        "EmitterPosition": emitters_m[..., None] if single_room else emitters_m,
         "EmitterPosition_Type": "cartesian",
         "EmitterPosition_Units": "metre",
     }
-    emitters = (positions.points_m - source_m) @ turn
-    fields["EmitterPosition"] = emitters if convention == "GeneralFIR-E" else emitters[..., None]
-    if convention == "SingleRoomMIMOSRIR":
+    if single_room:
         fields |= {"SourceView": turn[:, 0][None], "SourceUp": turn[:, 2][None]}
-    write_sofa(tmp_path / "many.sofa", convention, **fields)
+        fields |= {"GLOBAL_RoomType": "reverberant", "GLOBAL_RoomDescription": "an office"}
+    write_sofa(tmp_path / "many.sofa", convention.replace("FIRE", "FIR-E"), **fields)
+    if convention == "GeneralFIRE":
+        reorder(tmp_path / "many.sofa", "MREN")
     made = make(tmp_path / "bank", tmp_path / "many.sofa", array=None)
     check_labels(made, positions, 1e-6)
     check_arrivals(made, positions)
@@ -644,7 +663,7 @@ SOFA_DAMAGES: dict[str, tuple[dict[str, object], str]] = {
         {"ReceiverPosition_Type": "spherical harmonics"},
         "ReceiverPosition is of type 'spherical harmonics', expected cartesian or spherical",
     ),
-    "at the array": ({"SourcePosition": np.tile(LISTENER_M, (COUNT, 1))}, "the source is 0 m from the array"),
+    "at the array": ({"SourcePosition": np.tile(LISTENER_M, (COUNT, 1))}, "m from the array, expected 0.01"),
 }
 
 
@@ -741,8 +760,8 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
     "decimal comma": (replace_column(4, 4, "1,5"), "line 4: distance_m is '1,5', expected a number"),
     "not finite": (replace_column(4, 2, "nan"), "line 4: azimuth_deg is 'nan', expected a number"),
     "too high": (replace_column(4, 3, "95"), "line 4: elevation_deg is 95, expected -90 to 90"),
-    "centimetres": (replace_column(4, 4, "150"), "line 4: distance_m is 150, expected metres"),
-    "no distance": (replace_column(4, 4, "0"), "line 4: distance_m is 0, expected metres, more than 0"),
+    "centimetres": (replace_column(4, 4, "150"), "line 4: distance_m is 150, expected 0.01 to 100 metres"),
+    "no distance": (replace_column(4, 4, "0"), "line 4: distance_m is 0, expected 0.01 to 100 metres"),
     "empty room": (replace_column(4, 1, ""), "line 4: room is empty"),
     "missing file": (replace_column(4, 0, "rirs/99.wav"), "rirs/99.wav: no such file"),
     "path outside": (replace_column(4, 0, "../2.wav"), "path '../2.wav' leaves the"),
