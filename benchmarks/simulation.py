@@ -22,7 +22,7 @@ from msdet.conventions import Array
 from msdet.corpora import load_corpus
 from msdet.data.writing import simulate
 from msdet.simulation.acoustics import room_response
-from msdet.simulation.bank import make_bank
+from msdet.simulation.bank import RirBank, make_bank
 from msdet.simulation.distribution import SceneDistribution
 from msdet.simulation.rendering import render
 from msdet.simulation.reverberation import absorption_for_t60, low_cut
@@ -59,6 +59,7 @@ def simulation(quick: bool = False, count: int = 100, many: int = 0, mixtures: i
         rate["pyroomacoustics loop"] = len(plain_scenes) / timed(lambda: plain_loop(plain_scenes, root))[1]
         progress(3, 5)
         rate["RIR bank, on the fly"] = mixing_rate(root, mixtures, cores)
+        waiting = data_wait_share(root, 4 if quick else 30)
         progress(4, 5)
         differences, discarded = zip(*(compare_responses(s) for s in rendered[:10]), strict=True)
         memory_mb = worker_memory_mb(root, rendered[:4])
@@ -73,6 +74,7 @@ def simulation(quick: bool = False, count: int = 100, many: int = 0, mixtures: i
         rir_difference_db=max(differences),
         rir_discarded_db=max(discarded),
         worker_mb=memory_mb,
+        data_wait_share=waiting,
         cores=cores,
     )
 
@@ -143,6 +145,45 @@ def cut_speech(scene: Scene, talker: int, corpus: Path) -> Array:
     source = scene.sources[talker]
     start, frames = (round(s * scene.sample_rate) for s in (source.offset_s, source.duration_s))
     return soundfile.read(corpus / source.path, start=start, frames=frames)[0]
+
+
+def data_wait_share(root: Path, steps: int) -> float:
+    """Share of the default model's training steps that is spent waiting for one loading process."""
+    import torch
+    from torch.utils.data import DataLoader
+
+    from msdet.data.dataset import EpochSampler, MixingDataset
+    from msdet.models.config import ModelConfig
+    from msdet.models.joint import JointModel
+    from msdet.objectives.joint import Objective, ObjectiveConfig
+    from msdet.training.config import OptimiserConfig
+    from msdet.training.system import JointSystem
+
+    bank = RirBank.open(root / "bank")
+    data = MixingDataset(bank, load_corpus("folder", root / "speech"), SPLIT, SceneDistribution(), SEED)
+    settings = OptimiserConfig()
+    model = JointModel(ModelConfig(), bank.array, bank.sample_rate)
+    system = JointSystem(model, Objective(ObjectiveConfig()), settings)
+    optimiser = torch.optim.Adam(model.parameters(), settings.learning_rate)
+    batches = iter(
+        DataLoader(
+            data,
+            batch_size=settings.batch,
+            sampler=EpochSampler((steps + 2) * settings.batch),
+            num_workers=1,
+            multiprocessing_context="forkserver",
+        )
+    )
+    next(batches), next(batches)  # the process starts
+    waiting = 0.0
+    start = time.perf_counter()
+    for _ in range(steps):
+        batch, seconds = timed(lambda: next(batches))
+        waiting += seconds
+        optimiser.zero_grad()
+        system.terms(batch)[0].total.backward()
+        optimiser.step()
+    return waiting / (time.perf_counter() - start)
 
 
 def mixing_rate(root: Path, mixtures: int, cores: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import torch
 
 from msdet.arrays import load_array
 from msdet.cli import parse_options
+from msdet.commands.simulate import simulate
 from msdet.commands.train import train
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
+from msdet.simulation.sampling import Material, sample_scene
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -25,6 +28,23 @@ def test_every_configuration_fits_the_function_it_configures(path: Path) -> None
     options = parse_options(train, ["--config", str(path), "--out", "x", "--data.dev", "y"], "train")
     model = JointModel(options["model"], load_array("circular6_10cm"), 8000)
     assert sum(p.numel() for p in model.parameters()) > 1000
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "msdet" / "configs" / "scenes").iterdir()))
+def test_every_shipped_scene_distribution_can_be_drawn_from(name: str, material: Material) -> None:
+    arguments = ["--out", "x", "--speech", "y", "--scenes", name]
+    distribution = parse_options(simulate, arguments, "simulate")["scenes"]
+    distribution.check()
+    array = load_array(distribution.array)
+    assert array.resolvable_domain.azimuth_span_deg == 360
+    scenes = [
+        sample_scene(
+            f"test-{n:06d}", distribution, dataclasses.replace(material, microphones=array.microphones), 0
+        )
+        for n in range(20)
+    ]
+    assert {len(s.sources) for s in scenes} <= set(distribution.weights)
+    assert min(s.azimuth_gap_deg for s in scenes) >= distribution.minimum_gap_deg
 
 
 def test_the_encoder_of_the_readme_works_from_a_configuration(

@@ -1,16 +1,20 @@
 """The direct path of a talker, taken out of a room's impulse response as SMS-WSJ keeps it.
 
 SMS-WSJ stores dry speech, a response from each talker to all microphones, and the early part of what they
-make together, but not the direct path alone, which is a target that later work uses.
+make together, but not the direct path alone, which is a target that later work uses. Its responses come from
+Habets' generator: each path is a sinc under a Hann window of 8 ms, and the sum goes through the high-pass
+filter of Allen and Berkley (JASA 1979), whose ringing after the direct path lies under the reflections. So
+the filter is undone, the direct path cut out, and the filter applied again.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.signal import fftconvolve
+from scipy.signal import fftconvolve, lfilter
 
 from msdet import audio
 from msdet.conventions import SPEED_OF_SOUND, Array
@@ -20,7 +24,12 @@ from msdet.simulation.acoustics import EARLY_S
 from msdet.simulation.scene import Point, Scene
 
 PULSE_S = 0.004
-"""The direct path ends this long after it arrives: half the width of a pulse of the set's RIR generator."""
+"""A path's pulse ends this long after it arrives: half the width of the generator's window."""
+
+HIGH_PASS_HZ = 100.0
+
+LARGEST_MISFIT_DB = -15.0
+"""The direct path may differ from the generator's pulse by this much, up to where it is cut off."""
 
 SHORTEST_S = 0.0005
 """It can be taken out only if it is longer than this: halfway to the first reflection."""
@@ -60,13 +69,13 @@ class DirectPath:
     def read(self, scene: Scene, microphone: int) -> Array:
         """The direct path ``(time,)`` at a microphone, at the level and time it has in the mixture.
 
-        The response ends halfway between the direct path and the first reflection. Time counts from a talker's
-        first arrival on, as in the set. Level is that with which speech and early response make the set's own
-        early part.
+        The response is cut halfway between the direct path and the first reflection. Time counts from a
+        talker's first arrival on, as in the set. Level is that with which speech and early response make the
+        set's own early part.
 
         Raises:
-            MsdetError: a reflection comes too soon, the response does not start where the talker's distance
-                puts its direct path, or speech and response do not make the early part.
+            MsdetError: a reflection comes too soon, the response does not start with a pulse where the
+                talker's distance puts it, or speech and response do not make the early part.
         """
         rate = scene.sample_rate
         length_s = min(PULSE_S, (self.reflection_s - self.arrival_s) / 2)
@@ -86,9 +95,35 @@ class DirectPath:
         speech = one_channel(self._read(self.speech, rate), 0, self.speech)
         first = min(_start(row) for row in responses)
         early = response[: first + int(EARLY_S * rate)]
-        direct = response[: round((self.arrival_s + length_s) * rate)]
+        direct = self._direct(response, length_s, rate)
         gain = self._gain(self._placed(speech, early, first, scene.samples), scene, microphone)
         return gain * self._placed(speech, direct, first, scene.samples)
+
+    def _direct(self, response: Array, length_s: float, rate: int) -> Array:
+        """The part ``(tap,)`` of a response that is the direct path, the ringing of its high-pass included.
+
+        Responses with and without that filter are told apart by which of the two starts with a pulse.
+
+        Raises:
+            MsdetError: neither does.
+        """
+        end = round((self.arrival_s + length_s) * rate)
+        pulse = _pulse(np.arange(end) - self.arrival_s * rate, rate)
+        best = LARGEST_MISFIT_DB
+        direct: Array | None = None
+        for feed, back in (([1.0], [1.0]), _high_pass(rate)):
+            raw = lfilter(back, feed, response[:end])
+            misfit = raw - pulse * (np.dot(raw, pulse) / np.dot(pulse, pulse))
+            misfit_db = 10 * np.log10(np.sum(misfit**2) / np.sum(raw**2))
+            if misfit_db < best:
+                cut = np.pad(raw, (0, len(response) - end))
+                best, direct = misfit_db, np.asarray(lfilter(feed, back, cut))
+        if direct is None:
+            raise MsdetError(
+                f"{self.rir}: does not start with a single pulse, so the direct path cannot be told from the "
+                f"rest; choose target early or image ({self.place})"
+            )
+        return direct
 
     def _gain(self, made: Array, scene: Scene, microphone: int) -> np.float32:
         """Factor from the early part as `made` to the set's own.
@@ -139,6 +174,21 @@ def direct_and_first_reflection_s(room_m: Point, source_m: Point, microphone_m: 
     paths_m = np.linalg.norm(images - microphone_m, axis=-1)
     direct_m = np.linalg.norm(source_m - microphone_m)
     return float(direct_m / SPEED_OF_SOUND), float(paths_m.min() / SPEED_OF_SOUND)
+
+
+def _pulse(time: Array, sample_rate: int) -> Array:
+    """A path's pulse at times ``(tap,)`` in samples after its arrival."""
+    half = round(PULSE_S * sample_rate)
+    window = 0.5 + 0.5 * np.cos(np.pi * np.clip(time / half, -1.0, 1.0))
+    pulse: Array = window * np.sinc(time)
+    return pulse
+
+
+def _high_pass(sample_rate: int) -> tuple[list[float], list[float]]:
+    """Coefficients of Allen and Berkley's filter, as Habets' generator has it: numerator and denominator."""
+    omega = 2 * math.pi * HIGH_PASS_HZ / sample_rate
+    radius = math.exp(-omega)
+    return [1.0, -(1 + radius), radius], [1.0, -2 * radius * math.cos(omega), radius**2]
 
 
 def _start(response: Array) -> int:

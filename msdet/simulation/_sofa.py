@@ -25,6 +25,9 @@ SAME_PLACE_M = 0.01
 STILL_M = 1e-3
 """Receivers that move less than that from measurement to measurement stand still."""
 
+_LAYOUTS = ("MRN", "MRNE", "MREN")
+"""Dimensions of the responses: measurement, receiver, emitter, sample."""
+
 _METRES, _DEGREES = {"metre", "metres", "meter", "meters", "m"}, {"degree", "degrees", "deg"}
 
 _UNITS = {"cartesian": [_METRES] * 3, "spherical": [_DEGREES, _DEGREES, _METRES]}
@@ -93,8 +96,10 @@ def read_geometry(path: Path) -> SofaGeometry:
         if not kind.startswith("FIR"):
             raise MsdetError(f"{path}: DataType is {kind}, expected impulse responses (FIR, FIR-E)")
         sizes = dict(zip(file.Data_IR.dimensions, file.Data_IR.shape, strict=True))
-        if not {"M", "R", "N"} <= sizes.keys() <= {"M", "R", "N", "E"}:
-            raise MsdetError(f"{path}: Data.IR has dimensions {', '.join(sizes)}, expected M, R, N and E")
+        if "".join(sizes) not in _LAYOUTS:
+            raise MsdetError(
+                f"{path}: Data.IR has dimensions {''.join(sizes)}, expected {' or '.join(_LAYOUTS)}"
+            )
         sizes |= {"C": 3, "E": file.get_dimension("E")}
         together = "E" not in file.Data_IR.dimensions
         sample_rate = float(np.min(_values(path, file, "Data_SamplingRate", "M", sizes)))
@@ -125,11 +130,8 @@ def read_responses(measurement: Measurement) -> tuple[Array, int]:
     m, e = measurement.place
     path = measurement.path
     with _opened(path) as file:
-        dimensions = file.Data_IR.dimensions
-        stored = file.Data_IR[tuple({"M": m, "E": e}.get(name, slice(None)) for name in dimensions)]
-        responses = _complete(path, "Data.IR", stored)
-        if dimensions.index("N") < dimensions.index("R"):
-            responses = responses.T
+        chosen = tuple({"M": m, "E": e}.get(name, slice(None)) for name in file.Data_IR.dimensions)
+        responses = _complete(path, "Data.IR", file.Data_IR[chosen])
         sizes = {name: file.get_dimension(name) for name in "MRE"}
         rate = _values(path, file, "Data_SamplingRate", "M", sizes)[m]
         delays = _values(path, file, "Data_Delay", "MRE", sizes)[m, :, e]
@@ -199,7 +201,7 @@ def _frame(path: Path, file: Any, owner: str, sizes: Mapping[str, int]) -> tuple
         else np.broadcast_to(default, position.shape)
         for name, default in (("View", [1.0, 0.0, 0.0]), ("Up", [0.0, 0.0, 1.0]))
     )
-    left = np.cross(view, up)
+    left = np.cross(up, view)
     if (np.linalg.norm(left, axis=-1) < 1e-6).any():
         raise MsdetError(f"{path}: {owner}View and {owner}Up are parallel or zero, expected two directions")
     axes = np.stack([view, left, np.cross(view, left)], axis=-1)

@@ -99,6 +99,18 @@ def placed(signal: Array, offset: int, samples: int) -> Array:
     return np.pad(signal, [*[(0, 0)] * (signal.ndim - 1), (0, missing)])[..., :samples]
 
 
+def high_passed(response: Array) -> Array:
+    """The last step of the generator that SMS-WSJ uses, sample by sample."""
+    w = 2 * math.pi * 100 / RATE
+    r = math.exp(-w)
+    y0 = y1 = 0.0
+    filtered = []
+    for x in response.tolist():
+        y0, y1, y2 = 2 * r * math.cos(w) * y0 - r * r * y1 + x, y0, y1
+        filtered.append(y0 - (1 + r) * y1 + r * y2)
+    return np.array(filtered)
+
+
 def write(path: Path, samples: Array) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, samples.T, RATE, subtype="FLOAT")
@@ -111,6 +123,9 @@ def heard(root: Path, scene_id: str, example: dict[str, Any], rng: np.random.Gen
     mics, sources = np.array(example["sensor_position"]).T, np.array(example["source_position"]).T
     responses = image_responses(ROOM, 0.35, 25.0, mics, sources, RATE)
     alone = image_responses(ROOM, 1.0, 3.0, mics, sources, RATE)
+    if scene_id.startswith("1"):
+        alone = np.pad(alone, ((0, 0), (0, 0), (0, 2000)))
+        responses, alone = (np.apply_along_axis(high_passed, -1, h) for h in (responses, alone))
     paths: dict[str, Any] = {"original_source": [], "rir": []}
     paths |= {"speech_reverberation_early": [], "speech_reverberation_tail": []}
     clean, directs = np.zeros((6, samples)), []
@@ -255,7 +270,7 @@ def test_image_is_early_part_and_tail_or_a_file_of_its_own(database: Path, tmp_p
     np.testing.assert_array_equal(entry.references[1].read(entry.scene, 0), tail[1])
 
 
-def test_direct_path_is_that_of_the_room_without_walls(
+def test_direct_path_is_that_of_the_room_without_walls_with_and_without_a_high_pass(
     made: tuple[Path, dict[str, Array]], database: Path, tmp_path: Path
 ) -> None:
     found = write_foreign_set(tmp_path / "set", read_sms_wsj(database, SMS_WSJ, "direct"), 1)
@@ -263,6 +278,7 @@ def test_direct_path_is_that_of_the_room_without_walls(
         assert scene.target == "direct"
         for reference, direct in zip(found.references(scene), made[1][scene.id], strict=True):
             error_db = 10 * np.log10(np.sum((reference - direct) ** 2) / np.sum(direct**2))
+            print("ERR", error_db)
             assert error_db < -40.0
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import shutil
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -203,13 +204,20 @@ def test_cartesian_positions_and_other_rates_give_the_same(
     assert np.sum((ours - theirs) ** 2) < 0.01 * np.sum(ours**2)
 
 
-def test_response_that_starts_at_once_is_aligned_too(
+def test_response_may_start_at_once_or_after_a_silence(
     copy: Path, positions: Positions, responses: Numbers, tmp_path: Path
 ) -> None:
     first = (direct_delays(positions).min(axis=1) * FILE_RATE / RATE + EQUIPMENT_DELAY).astype(int)
-    for n, (response, start) in enumerate(zip(responses, first, strict=True)):
-        audio.write(copy / "rirs" / f"{n}.wav", response[:, start - 2 :], FILE_RATE, subtype="FLOAT")
-    check_arrivals(make(tmp_path / "bank", copy), positions)
+    cut = [response[:, start:] for response, start in zip(responses, first, strict=True)]
+    made = []
+    for silence in (0, 200):
+        for n, response in enumerate(cut):
+            late = np.pad(response, ((0, 0), (silence, 0)))
+            audio.write(copy / "rirs" / f"{n}.wav", late, FILE_RATE, subtype="FLOAT")
+        made.append(make(tmp_path / f"bank{silence}", copy))
+        check_arrivals(made[-1], positions)
+    at_once, later = (b.room(0, range(COUNT)).rirs[..., :400] for b in made)
+    np.testing.assert_allclose(at_once, later, atol=1e-6)
 
 
 def test_channel_of_other_polarity_arrives_when_the_others_do(
@@ -459,7 +467,7 @@ def test_right_positions_raise_no_alarm_in_noise_and_reverberation(
     positions = draw_positions(9)
     responses = measure(positions, 0.5)
     noise = np.random.default_rng(0).standard_normal(responses.shape)
-    write_responses(tmp_path / "noisy", responses + 10 ** (-45 / 20) * np.abs(responses).max() * noise)
+    write_responses(tmp_path / "noisy", responses + 10 ** (-35 / 20) * np.abs(responses).max() * noise)
     write_table(tmp_path / "noisy", columns_of(positions))
     noisy = make(tmp_path / "bank", tmp_path / "noisy")
     assert not caplog.messages
@@ -702,6 +710,15 @@ def test_damaged_sofa_file_is_one_line(
     with pytest.raises(MsdetError, match=r"hall\.sofa: not readable as SOFA \(.+\)$") as refused:
         make(tmp_path / "bank", path, array=None)
     assert "\n" not in str(refused.value)
+
+
+def test_sofa_file_without_sofar_says_what_to_install(
+    tmp_path: Path, positions: Positions, responses: Numbers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_sofa(tmp_path / "hall.sofa", "SingleRoomSRIR", **single_room(positions, responses))
+    monkeypatch.setitem(sys.modules, "sofar", None)
+    with pytest.raises(MsdetError, match=r"SOFA files need sofar: pip install msdet\[sofa\]$"):
+        make(tmp_path / "bank", tmp_path / "hall.sofa", array=None)
 
 
 # ---- faulty folders

@@ -1,0 +1,110 @@
+"""``msdet show-scene``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msdet.errors import MsdetError, UnknownNameError
+from msdet.files import atomic_path, read_json
+
+if TYPE_CHECKING:
+    from msdet.conventions import Array
+    from msdet.data.manifest import SceneSet
+    from msdet.simulation.bank import RirBank
+    from msdet.simulation.scene import Scene
+
+
+def show_scene(data: Path, out: Path, scene: str = "", bank: Path | None = None) -> None:
+    """Draw a scene of a data set: its room, who talks when and where, its responses and its sound.
+
+    Args:
+        data: folder of the data set; may come first, unnamed.
+        out: picture to write, a .png file.
+        scene: id of the scene; the set's first without it.
+        bank: RIR bank that the scene was made from, if it was, for its responses.
+    """
+    from msdet.data.manifest import SceneSet
+    from msdet.evaluation.report.scene_sheet import measure_decay, scene_sheet
+    from msdet.evaluation.report.theme import to_png
+    from msdet.simulation.bank import RirBank
+
+    if out.suffix != ".png":
+        raise MsdetError(f"{out}: the picture's name must end in .png")
+    scene_set = SceneSet.open(data)
+    by_id = {s.id: s for s in scene_set.scenes}
+    if scene and scene not in by_id:
+        raise UnknownNameError(f"scene in {data}:", scene, by_id)
+    shown = by_id[scene] if scene else scene_set.scenes[0]
+    rooms = RirBank.open(bank) if bank else None
+    responses, missing = _responses(scene_set, shown, rooms)
+    mixture = scene_set.mixture(shown)[scene_set.array.reference]
+    t60s = [] if responses is None else [measure_decay(h, shown.sample_rate).t60_s for h in responses]
+    figure = scene_sheet(shown, scene_set.array, mixture, responses)
+    with atomic_path(out) as temporary:
+        temporary.write_bytes(to_png(figure))
+    _tell(shown, scene_set, t60s if shown.t60_asked_s != 0 else [])
+    if missing:
+        print(f"  no responses: {missing}")
+    print(out)
+
+
+def _responses(scene_set: SceneSet, scene: Scene, bank: RirBank | None) -> tuple[Array | None, str]:
+    """Responses ``(talker, tap)`` at the reference microphone, or why there are none.
+
+    Raises:
+        MsdetError: the bank is not the one that the scene was made from.
+    """
+    import numpy as np
+
+    from msdet.data.manifest import HEADER
+    from msdet.simulation.rendering import scene_response
+
+    if scene.rir_room is None and (scene.room_m is None or scene.t60_asked_s is None):
+        return None, "the room is not known"
+    if scene.rir_room is not None:
+        if bank is None:
+            return None, "the scene was made from an RIR bank; give it by --bank"
+        made_from = read_json(scene_set.root / HEADER).get("settings", {}).get("bank", "")
+        if made_from != bank.identity:
+            raise MsdetError(f"{bank.root}: RIR bank is {bank.identity}, the set was made from {made_from}")
+    standing = tuple(dataclasses.replace(s, waypoints=(), track=()) for s in scene.sources)
+    response, paths, _ = scene_response(dataclasses.replace(scene, sources=standing), scene_set.array, bank)
+    starts = np.array([positions[0] for positions, _ in paths])
+    chosen: Array = response.rirs[starts, scene_set.array.reference]
+    return chosen, ""
+
+
+def _tell(scene: Scene, scene_set: SceneSet, t60s: list[float | None]) -> None:
+    room = "unknown" if scene.room_m is None else " x ".join(f"{v:.2f}" for v in scene.room_m) + " m"
+    yaw, pitch, roll = scene.array_rotation_deg
+    centre = ", ".join(f"{v:.2f}" for v in scene.array_centre_m)
+    noises = [f"{n.kind}{f' ({n.material})' if n.material else ''} {n.snr_db:.1f} dB" for n in scene.noises]
+    t60 = f"T60 asked for {_seconds(scene.t60_asked_s)}, measured {_seconds(scene.t60_measured_s)}"
+    turned = f"yaw {yaw:.1f}°, pitch {pitch:.1f}°, roll {roll:.1f}°"
+    facts = {
+        "sound": f"{scene.duration_s:g} s at {scene.sample_rate / 1000:g} kHz, references {scene.target}",
+        "room": f"{room}; {t60}",
+        "array": f"{scene_set.array.name} at {centre} m; {turned}",
+        "noise": ", ".join(noises) or "unknown",
+        "seed": str(scene.seed),
+    }
+    print(scene.id)
+    for name, text in facts.items():
+        print(f"  {name:<6}{text}")
+    head = ["talker", "speaker", "azimuth", "elevation", "distance", "talks", "level"]
+    rows = [[*head, "T60"] if t60s else head]
+    for number, s in enumerate(scene.sources, start=1):
+        row: list[Any] = [number, s.speaker or "?", f"{s.azimuth_deg:.1f}°", f"{s.elevation_deg:.1f}°"]
+        row += [f"{s.distance_m:.2f} m", f"{s.onset_s:.2f}–{s.onset_s + s.duration_s:.2f} s"]
+        row += [f"{s.level_db:.1f} dB"]
+        row += [_seconds(t60s[number - 1])] if t60s else []
+        rows.append([*map(str, row), *([f"moves to {s.track[-1].azimuth_deg:.1f}°"] if s.track else [])])
+    widths = [max(len(row[k]) for row in rows if k < len(row)) for k in range(max(map(len, rows)))]
+    for row_ in rows:
+        print("  " + "  ".join(cell.ljust(w) for cell, w in zip(row_, widths, strict=False)).rstrip())
+
+
+def _seconds(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3f} s"
