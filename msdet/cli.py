@@ -11,6 +11,7 @@ import importlib
 import inspect
 import itertools
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +31,7 @@ COMMANDS = {
     "separate": "separate a recording into talkers and their directions",
     "figures": "draw the page of figures of a run",
     "export": "write a data set's tables for Kaldi, SMS-WSJ or lhotse",
-    "import_set": "make a data set from an sms_wsj.json or a Kaldi directory",
+    "import-set": "make a data set from an sms_wsj.json or a Kaldi directory",
     "info": "describe a model, a data set or an array",
     "describe": "count and draw what a data set or an RIR bank holds",
     "show-scene": "draw a scene: its room, responses and spectrogram",
@@ -83,6 +84,9 @@ def run_command(function: Callable[..., int | None], argv: Sequence[str] | None,
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
 
 
 def parse_options(function: Callable[..., Any], argv: Sequence[str], program: str) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def test_the_readme_names_only_commands_and_files_that_exist() -> None:
     from msdet.cli import COMMANDS
 
     shell = "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
-    for command in re.findall(r"^msdet (\w+)", shell, re.MULTILINE):
+    for command in re.findall(r"^msdet ([\w-]+)", shell, re.MULTILINE):
         assert command in COMMANDS
     for target in re.findall(r"\]\(([\w./-]+)\)", README):
         assert (ROOT / target).exists(), target

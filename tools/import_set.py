@@ -1,4 +1,4 @@
-"""Make a data set from an sms_wsj.json or a Kaldi directory; the same as `msdet import_set`."""
+"""Make a data set from an sms_wsj.json or a Kaldi directory; the same as `msdet import-set`."""
 
 import sys
 

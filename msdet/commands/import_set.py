@@ -1,4 +1,4 @@
-"""``msdet import_set``."""
+"""``msdet import-set``."""
 
 from __future__ import annotations
 

@@ -101,12 +101,14 @@ def _describe_set(folder: Path) -> None:
     data = SceneSet.open(folder)
     hours = sum(scene.duration_s for scene in data.scenes) / 3600
     counts = Counter(len(scene.sources) for scene in data.scenes)
-    speakers = {source.speaker for scene in data.scenes for source in scene.sources}
-    t60 = [scene.t60_s or 0.0 for scene in data.scenes]
+    speakers = {source.speaker for scene in data.scenes for source in scene.sources} - {""}
+    t60 = [scene.t60_s for scene in data.scenes if scene.t60_s is not None]
     print(f"data set {folder}: {len(data.scenes)} scenes, {hours:.2f} h, {data.sample_rate} Hz")
-    print(f"  talkers a scene: {dict(sorted(counts.items()))}; {len(speakers)} speakers")
+    known = f"{len(speakers)} speakers" if speakers else "speakers not known"
+    print(f"  talkers a scene: {dict(sorted(counts.items()))}; {known}")
     print(f"  array {data.array.name}, {data.array.microphones} microphones")
-    print(f"  T60 measured {min(t60):.2f} to {max(t60):.2f} s; hash {data.identity}")
+    span = f"{min(t60):.2f} to {max(t60):.2f} s" if t60 else "not known"
+    print(f"  T60 {span}; hash {data.identity}")
 
 
 def _describe_bank(folder: Path) -> None:

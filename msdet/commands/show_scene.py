@@ -35,10 +35,10 @@ def show_scene(data: Path, out: Path, scene: str = "", bank: Path | None = None)
     scene_set = SceneSet.open(data)
     by_id = {s.id: s for s in scene_set.scenes}
     if scene and scene not in by_id:
-        raise UnknownNameError(f"scene in {data}:", scene, by_id)
+        raise UnknownNameError("scene", scene, by_id)
     shown = by_id[scene] if scene else scene_set.scenes[0]
     rooms = RirBank.open(bank) if bank else None
-    responses, missing = _responses(scene_set, shown, rooms)
+    responses, missing = find_responses(scene_set, shown, rooms)
     mixture = scene_set.mixture(shown)[scene_set.array.reference]
     t60s = [] if responses is None else [measure_decay(h, shown.sample_rate).t60_s for h in responses]
     figure = scene_sheet(shown, scene_set.array, mixture, responses)
@@ -50,7 +50,7 @@ def show_scene(data: Path, out: Path, scene: str = "", bank: Path | None = None)
     print(out)
 
 
-def _responses(scene_set: SceneSet, scene: Scene, bank: RirBank | None) -> tuple[Array | None, str]:
+def find_responses(scene_set: SceneSet, scene: Scene, bank: RirBank | None) -> tuple[Array | None, str]:
     """Responses ``(talker, tap)`` at the reference microphone, or why there are none.
 
     Raises:

@@ -70,10 +70,6 @@ class MixingDataset(Dataset[Example]):
             raise MsdetError(
                 f"talkers is {distribution.talkers}: examples of a batch need the same number of talkers"
             )
-        if distribution.position_error_m:
-            raise MsdetError(
-                f"position_error_m is {distribution.position_error_m}: microphones of an RIR bank are fixed"
-            )
         self.bank = bank
         self.distribution = distribution
         self.seed = seed
@@ -86,7 +82,7 @@ class MixingDataset(Dataset[Example]):
         d = self.distribution
         rng = np.random.default_rng([self.seed, index])
         talkers = sample_count(d, rng)
-        room, positions = self.bank.draw_positions(talkers, d.point_noises, d.minimum_gap_deg, rng)
+        room, positions = self.bank.draw_positions(d, talkers, rng)
         response = self.bank.room(room, positions)
         mixture = self._mix(response, talkers, rng)
         table = self.bank.table[room]

@@ -15,8 +15,8 @@ from msdet.simulation.scene import Scene, Source
 
 GENDERS = {"f": "female", "m": "male", "": "of unknown gender"}
 
-_DECIMALS = {"°": 1, "dB": 1, "m³": 1, "s": 3}
-"""Decimals of numbers by their unit; of others 2."""
+_FORMS = {"°": ".1f", "dB": ".1f", "m³": ".1f", "s": ".3f"}
+"""How numbers of a unit are written, unless all are whole; others have two decimals."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Quantity:
         >>> Quantity("Distance (m)", "talkers", np.array([1.0, 1.251, 2.0])).numbers()
         ('3', '1.00', '1.25', '2.00')
         """
-        decimals = 0 if np.array_equal(self.values, np.rint(self.values)) else _DECIMALS.get(self._unit, 2)
+        form = "g" if np.array_equal(self.values, np.rint(self.values)) else _FORMS.get(self._unit, ".2f")
         shown = (float(self.values.min()), self.median, float(self.values.max()))
-        smallest, median, largest = ("–" if v is None else f"{v:.{decimals}f}" for v in shown)
+        smallest, median, largest = ("–" if v is None else f"{v:{form}}" for v in shown)
         return str(self.values.size), smallest, median, largest
 
     @property
@@ -85,7 +85,8 @@ def describe_set(data: SceneSet) -> Description:
     length = f"{minutes:.1f} min" if minutes < 60 else f"{minutes / 60:.1f} h"
     sources = [source for scene in scenes for source in scene.sources]
     several = [scene for scene in scenes if len(scene.sources) > 1]
-    measured = [(s.t60_measured_s, s.t60_asked_s) for s in scenes if s.t60_measured_s is not None]
+    t60s = [(s.t60_measured_s, s.t60_asked_s) for s in scenes]
+    measured = [(found, asked or 0.0) for found, asked in t60s if found is not None]
     noises = sorted({noise.kind for scene in scenes for noise in scene.noises})
     turns = Counter(source.speaker for source in sources if source.speaker)
     quantities = _quantities(
@@ -95,8 +96,8 @@ def describe_set(data: SceneSet) -> Description:
         _varying(Quantity("Elevation (°)", "talkers", _array(s.elevation_deg for s in sources))),
         Quantity("Distance (m)", "talkers", _array(s.distance_m for s in sources)),
         Quantity("T60 measured (s)", "scenes", _array(m for m, _ in measured)),
-        Quantity("T60 measured / asked for", "scenes", _array(m / asked for m, asked in measured if asked)),
-        Quantity("SNR (dB)", "scenes", _array(s.snr_db for s in scenes if s.noises)),
+        Quantity("T60 measured / asked for", "scenes", _array(m / t for m, t in measured if t)),
+        Quantity("SNR (dB)", "scenes", _array(s.snr_db for s in scenes if s.snr_db is not None)),
         *(
             Quantity(f"SNR of {kind} noise (dB)", "noises", _snrs_db(scenes, kind))
             for kind in noises

@@ -1,4 +1,4 @@
-"""What data sets share that must not: talkers, speech, noise, rooms, seeds."""
+"""What data sets share that they must not: talkers, speech, noise, rooms, seeds, sound."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from msdet.data.manifest import HEADER, SceneSet
 from msdet.data.scene_checks import Problem
+from msdet.data.validation import read_checksums
 from msdet.files import read_json
 from msdet.simulation.bank import RirBank
 from msdet.simulation.scene import Scene
@@ -46,10 +47,8 @@ def find_leaks(sets: Sequence[SceneSet], bank: RirBank | None = None) -> list[Pr
                 if other_corpus and use.kind in ("talkers", "speech"):
                     text += "; their corpora differ, so it may be another of the same name"
                 problems.append(Problem("", f"shared {use.kind}", text))
-        problems += [
-            Problem("", "shared noise", f"{text} in {names[a]} and in {names[b]}")
-            for text in _shared_noise(sets[a], sets[b])
-        ]
+        for kind, text in (*_shared_noise(sets[a], sets[b]), *_shared_sound(sets[a], sets[b])):
+            problems.append(Problem("", kind, f"{text} in {names[a]} and in {names[b]}"))
     if bank is not None:
         for data, made, name in zip(sets, settings, names, strict=True):
             found = _rooms_of_bank(data, str(made.get("bank", "")), bank)
@@ -93,12 +92,26 @@ def _uses(scene: Scene, bank: str) -> Iterator[_Use]:
         yield _Use("rooms", placed, f"a room of {size} m")
 
 
-def _shared_noise(first: SceneSet, second: SceneSet) -> Iterator[str]:
+def _shared_noise(first: SceneSet, second: SceneSet) -> Iterator[tuple[str, str]]:
     """Recordings of which parts that overlap may be heard in both sets."""
     parts, others = _noise_parts(first), _noise_parts(second)
     for path in sorted(parts.keys() & others.keys()):
         if any(a[0] < b[1] and b[0] < a[1] for a in parts[path] for b in others[path]):
-            yield f"the same part of noise '{path}' is"
+            yield "shared noise", f"the same part of noise '{path}' is"
+
+
+def _shared_sound(first: SceneSet, second: SceneSet) -> Iterator[tuple[str, str]]:
+    """Files of the same checksum, which also tells where names do not."""
+    files, others = ({digest: path for path, digest in _checksums(data)} for data in (first, second))
+    for digest in sorted(files.keys() & others.keys(), key=lambda d: files[d]):
+        yield "shared sound", f"{files[digest]} and {others[digest]} are the same,"
+
+
+def _checksums(data: SceneSet) -> list[tuple[str, str]]:
+    try:
+        return read_checksums(data.root)
+    except (OSError, UnicodeDecodeError):
+        return []  # told of the set itself
 
 
 def _noise_parts(data: SceneSet) -> dict[str, set[tuple[float, float]]]:

@@ -44,7 +44,7 @@ class SceneSet:
             MsdetError: not a finished data set, or one of another schema.
         """
         if not (root / HEADER).is_file():
-            unfinished = " (unfinished: run the same simulate command again)" if root.is_dir() else ""
+            unfinished = " (unfinished: run the same command again)" if root.is_dir() else ""
             raise MsdetError(f"{root}: not a data set, {HEADER} is missing{unfinished}")
         header = read_json(root / HEADER)
         if not isinstance(header, dict) or header.get("schema") != SCHEMA_VERSION:

@@ -44,8 +44,12 @@ MOST_OUTSIDE = 0.01
 HEARD_AFTER_S = {"direct": 0.05, "early": 0.1, "image": 1.0}
 """A reference may go on for this long, and the time that sound takes, after the talker has stopped."""
 
-LEAST_IN_TIME, LEAST_AT_LABEL = 0.5, 0.75
-"""Below these, a reference counts as heard at another time or from elsewhere (`arrival.Arrival`)."""
+LEAST_IN_TIME, LEAST_IN_TIME_IF_EARLIER = 0.6, 0.95
+"""Below these, a reference counts as shifted in time (`arrival.Arrival`). A reflection may be clearer than
+the direct path, but nothing is heard before that."""
+
+LEAST_AT_LABEL = 0.75
+"""Below this, a reference counts as heard from elsewhere."""
 
 JUDGED_FROM_DB = -12.0
 """Of a talker weaker than this against all others and noise, it is not judged when and whence it is heard."""
@@ -320,7 +324,7 @@ def _heard(
     for number, found in enumerate(arrivals(mixture, references, scene, array), start=1):
         if _prominence_db(scene, number - 1) < JUDGED_FROM_DB:
             continue
-        if found.in_time < LEAST_IN_TIME:
+        if found.in_time < (LEAST_IN_TIME_IF_EARLIER if found.lag_s < 0 else LEAST_IN_TIME):
             yield (
                 "arrival",
                 (f"talker {number}: its reference is heard {1000 * found.lag_s:+.1f} ms off in the mixture"),

@@ -67,25 +67,36 @@ def _header(root: Path, scenes: int) -> Iterator[tuple[str, str]]:
 def _checksums(data: SceneSet, quick: bool, sums: dict[str, str]) -> Iterator[tuple[str, str]]:
     """Entries missing or too many in the list of checksums, which is read into `sums`."""
     try:
-        lines = (data.root / CHECKSUMS).read_text(encoding="utf-8").splitlines()
+        lines = read_checksums(data.root)
     except (OSError, UnicodeDecodeError):
         yield "files", f"{CHECKSUMS} is missing or unreadable"
         return
-    for number, line in enumerate(lines, start=1):
-        digest, separator, path = line.partition("  ")
-        if not (separator and len(digest) == 64):
+    for number, (path, digest) in enumerate(lines, start=1):
+        if path and len(digest) == 64:
+            sums[path] = digest
+        else:
             yield "checksums", f"{CHECKSUMS}, line {number}: expected a checksum, two spaces and a path"
-        sums[path] = digest
     expected = {MANIFEST, *(path for scene in data.scenes for path in audio_paths(scene))}
     yield from (("checksums", f"{CHECKSUMS} has no line for {path}") for path in sorted(expected - set(sums)))
     yield from (
-        ("checksums", f"{CHECKSUMS} has a line for {path or 'no path'}, which is not of the set")
+        ("checksums", f"{CHECKSUMS} has a line for {path}, which is not of the set")
         for path in sorted(set(sums) - expected)
     )
     if not quick and MANIFEST in sums:
         digest = hashlib.sha256((data.root / MANIFEST).read_bytes()).hexdigest()
         if digest != sums[MANIFEST]:
             yield "checksums", f"{MANIFEST}: differs from its checksum"
+
+
+def read_checksums(root: Path) -> list[tuple[str, str]]:
+    """Path and checksum of each line of a set's list.
+
+    Raises:
+        OSError: it is missing or unreadable.
+        UnicodeDecodeError: it is no text.
+    """
+    lines = (root / CHECKSUMS).read_text(encoding="utf-8").splitlines()
+    return [(path, digest) for digest, _, path in (line.partition("  ") for line in lines)]
 
 
 def _tables(data: SceneSet) -> list[Problem]:

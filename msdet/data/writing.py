@@ -63,32 +63,26 @@ def simulate(
     Raises:
         MsdetError: bad settings, speech or noise, or a folder with other settings.
     """
-    if split not in SPLITS:
-        raise UnknownNameError("split", split, SPLITS)
     if scenes < 1:
         raise MsdetError(f"scenes is {scenes}, expected at least 1")
-    distribution.check()
     rooms = RirBank.open(bank) if bank else None
     if rooms:
         rooms.check_for(distribution)
         distribution = dataclasses.replace(distribution, array=rooms.array.name)
     array = rooms.array if rooms else load_array(distribution.array)
-    table = load_corpus(corpus, speech)
-    recordings = tuple(r for r in read_noise_folder(noise) if r.split == split) if noise else ()
-    settings: dict[str, Any] = {
+    material, identity = _gather(speech, corpus, split, noise, rooms, array)
+    settings = {
         "distribution": dataclasses.asdict(distribution),
         "array": array.to_dict(),
         "split": split,
         "scenes": scenes,
         "seed": seed,
-        "speech": settings_hash([(u.path, u.seconds, u.split) for u in table.utterances]),
-        "noise": settings_hash([dataclasses.astuple(r) for r in recordings]) if recordings else "",
-        "bank": rooms.identity if rooms else "",
+        **identity,
     }
     settings = json.loads(json.dumps(settings))
-    material = Material(table.by_speaker(split), array.microphones, recordings, rooms)
     split_seed = scene_seed(seed, split)
     ids = [f"{split}-{n:06d}" for n in range(scenes)]
+    distribution.check()
     drawn = share.of([sample_scene(scene_id, distribution, material, split_seed) for scene_id in ids])
     if not claim_folder(out, settings, HEADER, share):
         return SceneSet.open(out)
@@ -99,6 +93,22 @@ def simulate(
     ]
     run_jobs(todo, jobs, progress, done=len(drawn) - len(todo))
     return finish_set(out, settings, array, ids) if share == WHOLE else None
+
+
+def _gather(
+    speech: Path, corpus: str, split: str, noise: Path | None, rooms: RirBank | None, array: MicrophoneArray
+) -> tuple[Material, dict[str, str]]:
+    """What a split's scenes are made of, and hashes of it."""
+    if split not in SPLITS:
+        raise UnknownNameError("split", split, SPLITS)
+    table = load_corpus(corpus, speech)
+    recordings = tuple(r for r in read_noise_folder(noise) if r.split == split) if noise else ()
+    identity = {
+        "speech": settings_hash([(u.path, u.seconds, u.split) for u in table.utterances]),
+        "noise": settings_hash([dataclasses.astuple(r) for r in recordings]) if recordings else "",
+        "bank": rooms.identity if rooms else "",
+    }
+    return Material(table.by_speaker(split), array.microphones, recordings, rooms), identity
 
 
 def finish_set(out: Path, settings: dict[str, Any], array: MicrophoneArray, ids: list[str]) -> SceneSet:

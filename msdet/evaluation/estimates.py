@@ -2,43 +2,88 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from msdet import audio
 from msdet.data.manifest import SceneSet
+from msdet.errors import MsdetError
+from msdet.evaluation.baselines import Oracle, Truth
 from msdet.evaluation.scoring import DATA_FILE, DOA_FILE
 from msdet.files import write_json, write_jsonl
-from msdet.inference.offline import Separator
+from msdet.inference.offline import Separation, Separator
+from msdet.simulation.scene import Scene
 from msdet.work import Progress
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def write_estimates(
-    scene_set: SceneSet, separator: Separator, out: Path, progress: Progress | None = None
+    scene_set: SceneSet,
+    separators: Mapping[int, Separator | Oracle],
+    out: Path,
+    progress: Progress | None = None,
 ) -> None:
     """Separate every scene into ``<out>/<scene id>/talkerN.wav`` (32-bit float) and ``<out>/doa.jsonl``.
 
-    ``<out>/data.json`` names the data set, so that the estimates are not scored against another.
+    A system without voices writes no audio, one without azimuths no ``doa.jsonl``. ``<out>/data.json`` names
+    the data set, so that the estimates are not scored against another. A scene that the system cannot
+    separate is logged as a warning and left without estimates; scoring then counts it.
 
     Earlier estimates in `out` are replaced; ``doa.jsonl`` is written last.
+
+    Args:
+        scene_set: the set; an `Oracle` is told each scene's references and azimuths.
+        separators: by the number of talkers of a scene.
+        out: the estimates folder.
+        progress: called after each scene.
+
+    Raises:
+        MsdetError: no scene could be separated; says why the first could not.
     """
     if out.exists():
         shutil.rmtree(out)
     write_json(out / DATA_FILE, {"hash": scene_set.identity})
-    rows = []
+    rows: list[dict[str, Any]] = []
+    failed: dict[str, MsdetError] = {}
     for number, scene in enumerate(scene_set.scenes, start=1):
-        result = separator(scene_set.mixture(scene))
-        for talker, voice in enumerate(result.voices, start=1):
-            audio.write(out / scene.id / f"talker{talker}.wav", voice, scene.sample_rate, "FLOAT")
-        rows.append(
-            {
-                "id": scene.id,
-                "azimuth_deg": np.round(result.azimuth_deg, 3).tolist(),
-                "confidence": np.round(result.confidence, 4).tolist(),
-            }
-        )
+        try:
+            result = _separated(scene_set, scene, separators[len(scene.sources)])
+            rows.append({"id": scene.id, **_written(result, scene, out)})
+        except MsdetError as error:
+            shutil.rmtree(out / scene.id, ignore_errors=True)
+            rows.append({"id": scene.id, "error": str(error)})
+            failed[scene.id] = error
         if progress:
             progress(number, len(scene_set.scenes))
-    write_jsonl(out / DOA_FILE, rows)
+    if failed:
+        scene_id, error = next(iter(failed.items()))
+        if len(failed) == len(rows):
+            raise MsdetError(f"{scene_id}: {error}") from error
+        _LOGGER.warning("%s: %d scenes could not be separated (%s: %s)", out, len(failed), scene_id, error)
+    if any("azimuth_deg" in row for row in rows):
+        write_jsonl(out / DOA_FILE, rows)
+
+
+def _separated(scene_set: SceneSet, scene: Scene, separator: Separator | Oracle) -> Separation:
+    mixture = scene_set.mixture(scene)
+    if isinstance(separator, Oracle):
+        return separator.separate(mixture, Truth(scene_set.references(scene), scene.azimuths_deg))
+    return separator(mixture)
+
+
+def _written(result: Separation, scene: Scene, out: Path) -> dict[str, Any]:
+    """Write the voices; returns the scene's entries of ``doa.jsonl``."""
+    for talker, voice in enumerate(() if result.voices is None else result.voices, start=1):
+        audio.write(out / scene.id / f"talker{talker}.wav", voice, scene.sample_rate, "FLOAT")
+    given = {"azimuth_deg": (result.azimuth_deg, 3), "confidence": (result.confidence, 4)}
+    return {
+        name: np.round(values, decimals).tolist()
+        for name, (values, decimals) in given.items()
+        if values is not None
+    }

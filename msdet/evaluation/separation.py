@@ -1,35 +1,40 @@
-"""Separation metrics on waveforms: SI-SDR, BSS-eval SDR, STOI and ESTOI.
+"""Separation metrics on waveforms: SI-SDR, SNR, SDR, SIR and SAR of BSS-eval, STOI, ESTOI and PESQ.
 
-Every metric first scales each signal to a peak of 1 in double precision, so that none depends on the
-level of what it is given. Where a metric has no value `UndefinedMetricError` says why; no other
+Every metric but the SNR first scales each signal to a peak of 1 in double precision, so that none depends
+on the level of what it is given. Where a metric has no value `UndefinedMetricError` says why; no other
 exception and no NaN comes out of a degenerate signal. No metric removes the mean.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from msdet.conventions import Array
 from msdet.errors import MsdetError
+from msdet.evaluation import _stoi
+from msdet.evaluation.undefined import UndefinedMetricError
 
 RATIO_LIMIT_DB = 100.0
 """Energy ratios are limited to plus and minus this level: beyond it rounding decides, not the signals."""
 
 SDR_TAPS = 512
-"""Length of the distortion filter that the SDR of BSS-eval allows."""
+"""Length of the distortion filter that BSS-eval allows."""
 
-_STOI_RATE = 10_000
-_STOI_FRAME, _STOI_HOP, _STOI_FRAMES = 256, 128, 30
-_TOO_SHORT = "too little speech for the 30 frames of STOI"
+PESQ_MODES = {8000: "nb", 16000: "wb"}
+"""Narrow-band or wide-band PESQ by sample rate; it is not defined at others."""
+
+_COSINE_TOLERANCE = 1e-6  # rounding of squared cosines; more is a singular system
 
 
-class UndefinedMetricError(MsdetError):
-    """A metric has no value for these signals; the message is the reason, in a few words."""
+class BssEval(NamedTuple):
+    """Decibels ``(N, M)`` of M estimates against N references, within `RATIO_LIMIT_DB`."""
+
+    sdr: Array
+    sir: Array
+    sar: Array
 
 
 def si_sdr(reference: npt.ArrayLike, estimate: npt.ArrayLike) -> Array:
@@ -50,10 +55,19 @@ def si_sdr(reference: npt.ArrayLike, estimate: npt.ArrayLike) -> Array:
     """
     s, e = _levelled(reference, estimate)
     target = s * (np.sum(e * s, axis=-1, keepdims=True) / np.sum(s * s, axis=-1, keepdims=True))
-    residual = e - target
-    with np.errstate(divide="ignore"):  # a perfect or an orthogonal estimate; limited below
-        ratio_db = 10 * np.log10(np.sum(target**2, axis=-1)) - 10 * np.log10(np.sum(residual**2, axis=-1))
-    return _limited(ratio_db)
+    return _ratio_db(target, e - target)
+
+
+def snr(reference: npt.ArrayLike, estimate: npt.ArrayLike) -> Array:
+    """Signal-to-noise ratio: all that differs from the reference is noise, a wrong level too.
+
+    Arguments, result and errors as `si_sdr`.
+    """
+    s, e = _levelled(reference, estimate)
+    level = np.abs(np.asarray(estimate, dtype=np.float64)).max(axis=-1, keepdims=True)
+    with np.errstate(over="ignore"):
+        ratio = level / np.abs(np.asarray(reference, dtype=np.float64)).max(axis=-1, keepdims=True)
+    return _ratio_db(s, s - e * np.minimum(ratio, 1e30))  # more is beyond the limit anyway
 
 
 def pairwise_si_sdr(references: npt.ArrayLike, estimates: npt.ArrayLike) -> Array:
@@ -122,19 +136,69 @@ def sdr(references: npt.ArrayLike, estimates: npt.ArrayLike) -> Array:
         MsdetError: the shapes differ.
     """
     s, e = _levelled(references, estimates)
-    if s.shape[-1] < SDR_TAPS:
-        raise UndefinedMetricError(f"shorter than the {SDR_TAPS} taps of the SDR's filter")
     ratio_db = np.empty(s.shape[:-1])
     for index in np.ndindex(ratio_db.shape):
-        ratio_db[index] = _sdr_of_pair(s[index], e[index])
-    return _limited(ratio_db)
+        ratio_db[index] = sdr_of_estimates(s[index], e[index][None])[0]
+    return ratio_db
+
+
+def sdr_of_estimates(reference: Array, estimates: Array) -> Array:
+    """SDR ``(M,)`` of several estimates ``(M, time)`` of one reference ``(time,)``; see `sdr`.
+
+    Both in double precision and not silent: scale them with `peak_one`.
+    """
+    from fast_bss_eval import sdr_loss
+
+    _check_long_enough(reference)
+    try:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            # pairwise even for one pair: the other form breaks with the `solve` of NumPy 2
+            loss = sdr_loss(estimates, reference[None], filter_length=SDR_TAPS, pairwise=True)
+    except np.linalg.LinAlgError as error:
+        raise UndefinedMetricError("reference does not determine the SDR's filter") from error
+    if np.isnan(loss).any():
+        raise UndefinedMetricError("reference does not determine the SDR's filter")
+    return _limited(-loss[0])
+
+
+def bss_eval(references: npt.ArrayLike, estimates: npt.ArrayLike) -> BssEval:
+    """SDR, SIR and SAR of BSS-eval 3 (``bss_eval_sources``) of every estimate against every reference.
+
+    Interference is what filters of the other references make up of an estimate; see `sdr`.
+
+    Args:
+        references: ``(N, time)``.
+        estimates: ``(M, time)``.
+
+    Raises:
+        UndefinedMetricError: as `sdr`, or references of which one is a filtered mixture of the others.
+        MsdetError: the lengths differ.
+    """
+    from fast_bss_eval.numpy.metrics import square_cosine_metrics
+
+    s, e = (np.atleast_2d(np.asarray(x, dtype=np.float64)) for x in (references, estimates))
+    if s.shape[-1] != e.shape[-1]:
+        raise MsdetError(f"references and estimates have shapes {s.shape} and {e.shape}, expected one length")
+    s, e = peak_one(s, "reference"), peak_one(e, "estimate")
+    _check_long_enough(s)
+    try:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            along_one, along_all = square_cosine_metrics(s, e, filter_length=SDR_TAPS, pairwise=True)
+            cosines = (along_one, along_one / along_all, along_all)
+            ratios_db = [10 * np.log10(np.clip(c, 0.0, 1.0) / (1 - np.clip(c, 0.0, 1.0))) for c in cosines]
+    except np.linalg.LinAlgError as error:
+        raise UndefinedMetricError("references do not determine the filters of BSS-eval") from error
+    sane = (along_all < 1 + _COSINE_TOLERANCE) & (along_one < along_all + _COSINE_TOLERANCE)
+    if np.isnan(ratios_db).any() or not sane.all():
+        raise UndefinedMetricError("references do not determine the filters of BSS-eval")
+    return BssEval(*(_limited(ratio_db) for ratio_db in ratios_db))
 
 
 def stoi(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
-    """Short-time objective intelligibility of one signal, at most 1.
+    """Short-time objective intelligibility of one signal, at most 1; equal to pystoi's.
 
     Taal et al., "An algorithm for intelligibility prediction of time-frequency weighted noisy speech",
-    IEEE TASLP 19(7), 2011; computed by pystoi.
+    IEEE TASLP 19(7), 2011.
 
     Args:
         reference: ``(time,)``.
@@ -145,83 +209,95 @@ def stoi(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) ->
         UndefinedMetricError: a silent, empty, NaN or infinite signal, or less than 30 frames of speech.
         MsdetError: the lengths differ.
     """
-    return _pystoi(reference, estimate, sample_rate, extended=False)
+    return _stoi.stoi(*_segments(reference, estimate, sample_rate))
 
 
 def estoi(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
-    """Extended STOI of one signal, at most 1.
+    """Extended STOI of one signal, at most 1; equal to pystoi's but for its dither.
 
     Jensen and Taal, "An algorithm for predicting the intelligibility of speech masked by modulated noise
-    maskers", IEEE/ACM TASLP 24(11), 2016; computed by pystoi. Arguments and errors as `stoi`.
+    maskers", IEEE/ACM TASLP 24(11), 2016. Arguments and errors as `stoi`.
     """
-    return _pystoi(reference, estimate, sample_rate, extended=True)
+    return _stoi.estoi(*_segments(reference, estimate, sample_rate))
 
 
-def _levelled(reference: npt.ArrayLike, estimate: npt.ArrayLike) -> tuple[Array, Array]:
-    """Both signals in double precision, each with a peak of 1."""
-    s = np.asarray(reference, dtype=np.float64)
-    e = np.asarray(estimate, dtype=np.float64)
-    if s.shape != e.shape or s.ndim == 0:
-        raise MsdetError(f"reference and estimate have shapes {s.shape} and {e.shape}, expected the same")
-    return _peak_one(s, "reference"), _peak_one(e, "estimate")
+def pesq(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
+    """PESQ of one signal as a mean opinion score: narrow-band at 8 kHz, wide-band at 16 kHz.
+
+    ITU-T P.862 and P.862.2; computed by the package pesq (``pip install msdet[pesq]``).
+
+    Args:
+        reference: ``(time,)``.
+        estimate: ``(time,)``.
+        sample_rate: in hertz.
+
+    Raises:
+        UndefinedMetricError: another rate, a silent, empty, NaN or infinite signal, one without an utterance
+            that PESQ detects, or the package is not installed.
+        MsdetError: the lengths differ.
+    """
+    if sample_rate not in PESQ_MODES:
+        raise UndefinedMetricError(f"PESQ is defined at 8 and 16 kHz, not at {sample_rate} Hz")
+    try:
+        import pesq as package
+    except ImportError as error:
+        raise UndefinedMetricError("pesq is not installed (pip install msdet[pesq])") from error
+    s, e = (x.astype(np.float32) for x in _levelled(reference, estimate))
+    try:
+        return float(package.pesq(sample_rate, s, e, PESQ_MODES[sample_rate]))
+    except package.BufferTooShortError as error:
+        raise UndefinedMetricError("shorter than the 0.25 s of PESQ") from error
+    except package.PesqError as error:
+        raise UndefinedMetricError("PESQ detects no utterance") from error
 
 
-def _peak_one(signal: Array, name: str) -> Array:
+def peak_one(signal: Array, name: str) -> Array:
+    """A signal ``(..., time)`` in double precision, scaled to a peak of 1.
+
+    Raises:
+        UndefinedMetricError: it is silent, empty, NaN or infinite; `name` says what it is.
+    """
     if signal.shape[-1] == 0:
         raise UndefinedMetricError(f"{name} has no samples")
     if not np.isfinite(signal).all():
         raise UndefinedMetricError(f"{name} holds NaN or infinite samples")
-    peak = np.abs(signal).max(axis=-1, keepdims=True)
+    double = np.asarray(signal, dtype=np.float64)
+    peak = np.abs(double).max(axis=-1, keepdims=True)
     if (peak == 0).any():
         raise UndefinedMetricError(f"{name} is silent")
-    levelled: Array = signal / peak
+    levelled: Array = double / peak
     return levelled
+
+
+def _levelled(reference: npt.ArrayLike, estimate: npt.ArrayLike) -> tuple[Array, Array]:
+    """Both signals in double precision, each with a peak of 1."""
+    s, e = np.asarray(reference), np.asarray(estimate)
+    if s.shape != e.shape or s.ndim == 0:
+        raise MsdetError(f"reference and estimate have shapes {s.shape} and {e.shape}, expected the same")
+    return peak_one(s, "reference"), peak_one(e, "estimate")
+
+
+def _ratio_db(target: Array, residual: Array) -> Array:
+    """Energy ratio over time, limited."""
+    with np.errstate(divide="ignore"):  # a perfect or an orthogonal estimate
+        return _limited(
+            10 * np.log10(np.sum(target**2, axis=-1)) - 10 * np.log10(np.sum(residual**2, axis=-1))
+        )
 
 
 def _limited(ratio_db: Array) -> Array:
     return np.clip(ratio_db, -RATIO_LIMIT_DB, RATIO_LIMIT_DB)
 
 
-def _sdr_of_pair(reference: Array, estimate: Array) -> float:
-    from fast_bss_eval import sdr_loss
-
-    try:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            # pairwise on one pair: the other form breaks with the `solve` of NumPy 2
-            loss = sdr_loss(estimate[None], reference[None], filter_length=SDR_TAPS, pairwise=True)
-    except np.linalg.LinAlgError as error:
-        raise UndefinedMetricError("reference does not determine the SDR's filter") from error
-    if np.isnan(loss).any():
-        raise UndefinedMetricError("reference does not determine the SDR's filter")
-    return -float(loss[0, 0])
+def _check_long_enough(signal: Array) -> None:
+    if signal.shape[-1] < SDR_TAPS:
+        raise UndefinedMetricError(f"shorter than the {SDR_TAPS} taps of the SDR's filter")
 
 
-def _pystoi(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int, extended: bool) -> float:
-    import pystoi
-
+def _segments(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> tuple[Array, Array]:
     s, e = _levelled(reference, estimate)
     if s.ndim != 1:
         raise MsdetError(f"STOI takes one signal at a time, found shape {s.shape}")
-    shortest = _STOI_FRAME + _STOI_HOP * _STOI_FRAMES
-    if s.size * _STOI_RATE < shortest * sample_rate:
-        raise UndefinedMetricError(_TOO_SHORT)
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"), _fixed_global_seed():
-            warnings.simplefilter("error", RuntimeWarning)
-            value = float(pystoi.stoi(s, e, sample_rate, extended=extended))
-    except (RuntimeWarning, IndexError) as error:  # IndexError: a single frame of speech is left
-        raise UndefinedMetricError(_TOO_SHORT) from error
-    if not np.isfinite(value):
-        raise UndefinedMetricError("estimate has no energy in the bands of STOI")
-    return value
-
-
-@contextmanager
-def _fixed_global_seed() -> Iterator[None]:
-    """Seed NumPy's global generator, from which pystoi draws a dither for ESTOI, and restore it after."""
-    state = np.random.get_state()
-    np.random.seed(0)
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
+    frames = _stoi.frames(s, sample_rate)
+    speech = _stoi.speech_frames(frames)
+    return _stoi.segments(frames, speech), _stoi.segments(_stoi.frames(e, sample_rate), speech)

@@ -24,17 +24,36 @@ LONGEST_S = 300.0
 
 @dataclass(frozen=True)
 class Separation:
-    """What was found in a recording.
+    """What was found in a recording: voices, azimuths, or both; None is what a system does not give.
 
     Attributes:
-        voices: ``(talker, time)`` float32 at the reference microphone, ascending in azimuth.
-        azimuth_deg: ``(talker,)`` in the array's frame.
+        voices: ``(talker, time)`` float32 at the reference microphone, ascending in azimuth where it is known.
+        azimuth_deg: ``(talker,)`` in the array's frame, in the order of `voices`.
         confidence: ``(talker,)`` in [0, 1]: of a model, the probability around each azimuth.
     """
 
-    voices: Array
-    azimuth_deg: Array
-    confidence: Array
+    voices: Array | None = None
+    azimuth_deg: Array | None = None
+    confidence: Array | None = None
+
+    def __post_init__(self) -> None:
+        given = {name: len(v) for name, v in vars(self).items() if v is not None}
+        if not given.keys() & {"voices", "azimuth_deg"} or len(set(given.values())) > 1:
+            found = ", ".join(f"{count} {name}" for name, count in given.items()) or "nothing"
+            raise MsdetError(f"a separation has {found}, expected voices or azimuth_deg, one a talker")
+
+    @property
+    def talkers(self) -> list[dict[str, float]]:
+        """Of each talker ``azimuth_deg`` and ``confidence``, rounded, as far as they are given."""
+        shown = {"azimuth_deg": (self.azimuth_deg, 2), "confidence": (self.confidence, 4)}
+        columns = [
+            [(name, round(float(value), decimals)) for value in values]
+            for name, (values, decimals) in shown.items()
+            if values is not None
+        ]
+        if columns:
+            return [dict(row) for row in zip(*columns, strict=True)]
+        return [{} for _ in self.voices] if self.voices is not None else []
 
 
 Separator = Callable[[Array], Separation]
@@ -86,7 +105,7 @@ def check_recording(mixture: Array, array: MicrophoneArray, sample_rate: int, or
 def write_separation(
     folder: Path, result: Separation, sample_rate: int, array: MicrophoneArray, notes: dict[str, Any]
 ) -> None:
-    """Write one WAV file a talker and ``doa.json``.
+    """Write one WAV file a talker (none without voices) and ``doa.json``.
 
     A voice whose peak would clip is scaled down with all others, so that their balance stays.
 
@@ -97,18 +116,17 @@ def write_separation(
         array: named in ``doa.json``.
         notes: more entries of ``doa.json``.
     """
-    peak = float(np.abs(result.voices).max(initial=0.0))
+    voices = np.empty((0, 1), dtype=np.float32) if result.voices is None else result.voices
+    peak = float(np.abs(voices).max(initial=0.0))
     gain = min(1.0, 0.99 / peak) if peak > 0 else 1.0
-    names = [f"talker{n + 1}.wav" for n in range(len(result.voices))]
+    names = [f"talker{n + 1}.wav" for n in range(len(voices))]
     if (folder / "doa.json").is_file():  # of an earlier separation, maybe into more talkers
         for stale in set(folder.glob("talker*.wav")) - {folder / name for name in names}:
             stale.unlink()
-    for name, voice in zip(names, result.voices, strict=True):
+    for name, voice in zip(names, voices, strict=True):
         audio.write(folder / name, voice * np.float32(gain), sample_rate)
-    talkers = [
-        {"file": name, "azimuth_deg": round(float(a), 2), "confidence": round(float(c), 4)}
-        for name, a, c in zip(names, result.azimuth_deg, result.confidence, strict=True)
-    ]
+    files = [{"file": name} for name in names] or [{} for _ in result.talkers]
+    talkers = [file | found for file, found in zip(files, result.talkers, strict=True)]
     write_json(
         folder / "doa.json",
         {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,9 @@ EARLY_S = 0.05
 
 DIRECT_TAIL_S = 0.03
 """The low cut of a direct path rings this long."""
+
+TRACED_CALIBRATIONS = 2
+"""Rays lose more than images, being scattered: their absorption is corrected as often by what is measured."""
 
 SCATTERING = 0.1
 """Share of energy that traced rays lose in diffuse reflection at a wall."""
@@ -104,6 +108,11 @@ def room_response(
             room_m, absorption, longest_m, microphones_m, sources_m, sample_rate, speed_of_sound
         )
     else:
+        for _ in range(TRACED_CALIBRATIONS):
+            pair = (microphones_m[:1], sources_m[:1], sample_rate, speed_of_sound, seed)
+            probe = low_cut(_traced_responses(room_m, absorption, image_order, *pair), sample_rate)
+            ratio = measured_t60_s(probe[:, 0], sample_rate) / t60_s
+            absorption = -math.expm1(math.log1p(-absorption) * ratio)  # T60 goes as 1 / log(1 - absorption)
         rirs = _traced_responses(
             room_m, absorption, image_order, microphones_m, sources_m, sample_rate, speed_of_sound, seed
         )

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from msdet.arrays import MicrophoneArray, load_array
-from msdet.conventions import angular_distance_deg
 from msdet.errors import MsdetError
 from msdet.files import atomic_path, read_json
 from msdet.simulation.acoustics import RoomResponse, room_response
@@ -103,21 +102,22 @@ class RirBank:
         )
 
     def draw_positions(
-        self, talkers: int, noises: int, minimum_gap_deg: float, rng: np.random.Generator
+        self, distribution: SceneDistribution, talkers: int, rng: np.random.Generator
     ) -> tuple[int, list[int]]:
-        """Draw a room and positions in it: talkers at least a gap apart, then noises.
+        """Draw a room and positions in it: talkers that keep gap and sector, then noise sources.
 
         Raises:
             MsdetError: no such positions found in many draws.
         """
+        d = distribution
         for _ in range(MAX_DRAWS):
             room = int(rng.integers(self.rooms))
-            positions = rng.choice(self.positions, talkers + noises, replace=False)
-            azimuths = np.array(self.table[room].azimuths_deg)[positions[:talkers]]
-            gaps = angular_distance_deg(azimuths[:, None], azimuths[None])
-            if gaps[np.triu_indices(talkers, 1)].min(initial=360.0) >= minimum_gap_deg:
+            positions = rng.choice(self.positions, talkers + d.point_noises, replace=False)
+            if d.allows(np.array(self.table[room].azimuths_deg)[positions[:talkers]]):
                 return room, [int(p) for p in positions]
-        raise MsdetError(f"{self.root}: no positions with minimum_gap_deg {minimum_gap_deg}")
+        raise MsdetError(
+            f"{self.root}: no positions of minimum_gap_deg {d.minimum_gap_deg}, sector_deg {d.sector_deg}"
+        )
 
     def room(self, index: int, positions: Sequence[int]) -> RoomResponse:
         """Read the responses from some positions of a room, in the order given.
@@ -152,10 +152,11 @@ class RirBank:
                 f"{self.root}: RIR bank has {self.positions} positions a room, {distribution.most_talkers} "
                 f"talkers and {distribution.point_noises} noise sources need {distribution.positions}"
             )
-        if distribution.moving:
-            raise MsdetError(
-                f"{self.root}: talkers stand still in an RIR bank, moving is {distribution.moving}"
-            )
+        for name in ("moving", "position_error_m"):
+            if value := getattr(distribution, name):
+                raise MsdetError(
+                    f"{self.root}: talkers and microphones of an RIR bank are fixed, {name} is {value}"
+                )
         asked, default = dataclasses.asdict(distribution), dataclasses.asdict(SceneDistribution())
         for name in ROOM_FIELDS:  # what is not asked for comes with the bank
             if name not in self.settings and asked[name] != default[name]:

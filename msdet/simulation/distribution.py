@@ -11,6 +11,9 @@ import math
 from dataclasses import dataclass, fields
 from typing import Literal
 
+import numpy as np
+
+from msdet.conventions import Array
 from msdet.errors import MsdetError
 from msdet.simulation.reverberation import longest_t60_s, shortest_t60_s
 from msdet.simulation.scene import Target
@@ -106,6 +109,14 @@ class SceneDistribution:
     def positions(self) -> int:
         """Most places in a room that sound comes from: talkers and noise sources."""
         return self.most_talkers + self.point_noises
+
+    def allows(self, azimuths_deg: Array) -> bool:
+        """Whether talkers at azimuths ``(talker,)`` keep the gap and the sector."""
+        if len(azimuths_deg) < 2:
+            return True
+        around = np.sort(azimuths_deg)
+        gaps = np.diff(around, append=around[0] + 360.0)
+        return bool(gaps.min() >= self.minimum_gap_deg and 360.0 - gaps.max() <= self.sector_deg)
 
     def check(self) -> None:
         """Refuse a distribution from which scenes cannot be drawn.

@@ -277,7 +277,7 @@ def _keep_gap(places: Sequence[Place], minimum_gap_deg: float) -> bool:
 
 def _places_in_bank(d: SceneDistribution, bank: RirBank, talkers: int, rng: np.random.Generator) -> Places:
     """Positions of one room of a bank, in the array's frame: talkers first, then noises."""
-    room, positions = bank.draw_positions(talkers, d.point_noises, d.minimum_gap_deg, rng)
+    room, positions = bank.draw_positions(d, talkers, rng)
     table = bank.table[room]
     places = tuple(
         Place(

@@ -171,8 +171,10 @@ class Scene:
         return float(gaps[np.triu_indices(len(a), 1)].min(initial=180.0))
 
     @property
-    def snr_db(self) -> float:
-        """All talkers' images against all noises together, at the reference microphone."""
+    def snr_db(self) -> float | None:
+        """All talkers' images against all noises together, at the reference microphone; None if not known."""
+        if not self.noises:
+            return None
         return float(-10 * np.log10(sum(10 ** (-noise.snr_db / 10) for noise in self.noises)))
 
     @property

@@ -48,7 +48,7 @@ def test_folder_that_is_no_set_is_refused(tmp_path: Path) -> None:
 
 def test_unfinished_set_says_how_to_finish(copy: Path) -> None:
     (copy / "dataset.json").unlink()
-    with pytest.raises(MsdetError, match="unfinished: run the same simulate command again"):
+    with pytest.raises(MsdetError, match="unfinished: run the same command again"):
         SceneSet.open(copy)
 
 

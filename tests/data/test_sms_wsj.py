@@ -25,7 +25,8 @@ from msdet.data.sms_wsj import read_sms_wsj, write_sms_wsj
 from msdet.errors import MsdetError
 from msdet.files import read_json, write_json
 from msdet.simulation.images import image_responses
-from msdet.simulation.scene import mixture_path
+from msdet.simulation.mismatch import Mismatch
+from msdet.simulation.scene import Waypoint, mixture_path
 
 RATE = 8000
 ROOM = (8.1, 5.9, 3.05)
@@ -278,7 +279,6 @@ def test_direct_path_is_that_of_the_room_without_walls_with_and_without_a_high_p
         assert scene.target == "direct"
         for reference, direct in zip(found.references(scene), made[1][scene.id], strict=True):
             error_db = 10 * np.log10(np.sum((reference - direct) ** 2) / np.sum(direct**2))
-            print("ERR", error_db)
             assert error_db < -40.0
 
 
@@ -297,9 +297,7 @@ def test_padded_dry_speech_is_taken_as_it_stands(
         np.testing.assert_allclose(one.read(before.scene, 0), other.read(after.scene, 0), atol=1e-6)
 
 
-def test_direct_path_that_cannot_be_had_is_refused(
-    database: Path, made: tuple[Path, dict[str, Array]]
-) -> None:
+def test_direct_path_that_cannot_be_had_is_refused(database: Path, tmp_path: Path) -> None:
     def refused(match: str) -> None:
         with pytest.raises(MsdetError, match=match):
             entry = read_sms_wsj(database, SMS_WSJ, "direct").scenes[0]
@@ -310,6 +308,12 @@ def test_direct_path_that_cannot_be_had_is_refused(
     refused(r"0_aaa_bbb, audio_path: has no 'rir', from which the references of target direct are taken$")
     change_paths(database, rir=paths["rir"][::-1])
     refused(r"starts at \d\.\d\d ms, but the direct path should at \d\.\d\d ms by the positions")
+    response, _ = audio.read(Path(paths["rir"][1]))
+    doubled = write(tmp_path / "doubled.wav", response + 0.8 * np.roll(response, 6, axis=-1))
+    change_paths(database, rir=[paths["rir"][0], doubled])
+    refused(
+        r"doubled\.wav: does not start with a single pulse, so the direct path cannot be told from the rest"
+    )
     change_paths(database, rir=paths["rir"], original_source=paths["original_source"][::-1])
     refused(r"is not made of .*so the direct path's level is unknown; choose target early")
     change_paths(database, original_source=paths["original_source"])
@@ -537,3 +541,27 @@ def test_written_file_is_laid_out_as_sms_wsj_s_own(
         observation, rate = soundfile.read(example["audio_path"]["observation"])
         assert (observation.shape, rate) == ((12000, 4), RATE)
         assert len([soundfile.read(path)[0] for path in example["audio_path"]["speech_direct"]]) == 2
+
+
+def test_moving_talker_has_no_place_in_the_file(dev_set: SceneSet, tmp_path: Path) -> None:
+    scene = dev_set.scenes[1]
+    waypoints = (Waypoint(0.0, scene.sources[1].position_m), Waypoint(1.5, (1.0, 1.0, 1.5)))
+    moving = dataclasses.replace(scene.sources[1], waypoints=waypoints)
+    walk = dataclasses.replace(scene, sources=(scene.sources[0], moving))
+    with pytest.raises(
+        MsdetError, match=rf"scene {scene.id}: talker 2 moves; sms_wsj\.json has one position"
+    ):
+        write_sms_wsj(dataclasses.replace(dev_set, root=tmp_path, scenes=(dev_set.scenes[0], walk)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_mismatched_microphones_are_written_where_the_array_has_them(
+    dev_set: SceneSet, tmp_path: Path
+) -> None:
+    scene = dev_set.scenes[0]
+    off = dataclasses.replace(scene, mismatch=Mismatch((0.0,) * 4, (0.0,) * 4, ((0.004, 0.0, -0.003),) * 4))
+    written = []
+    for name, what in (("plain", scene), ("off", off)):
+        path = write_sms_wsj(dataclasses.replace(dev_set, root=tmp_path / name, scenes=(what,)), "x")
+        written.append(read_json(path)["datasets"]["x"][scene.id]["sensor_position"])
+    assert written[0] == written[1]

@@ -116,7 +116,7 @@ def test_set_is_finished_after_a_kill_without_a_trace(
     arguments = [str(out), str(speech), repr(dataclasses.asdict(small_room)), where]
     killed = subprocess.run([sys.executable, "-c", KILLED_RUN, *arguments], check=False)
     assert killed.returncode == -signal.SIGKILL
-    with pytest.raises(MsdetError, match="unfinished: run the same simulate command again"):
+    with pytest.raises(MsdetError, match="unfinished: run the same command again"):
         SceneSet.open(out)
     rendered: list[int] = []
     simulate(

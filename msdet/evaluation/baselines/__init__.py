@@ -1,20 +1,149 @@
-"""Baselines without any training, one file each.
+"""Baselines by name, one file each; none needs training, and most need nothing at all.
 
-A module defines ``separator(array, sample_rate, talkers) -> Separator``.
+A module defines ``separator(array, sample_rate, talkers, **options)``, which returns a `Separator`, or an
+`Oracle` where it has to be told the truth. On the command line options follow the name, ``lcmv,doa=oracle``
+or ``auxiva,iterations=100``; their types and defaults are those of the function's signature.
 """
 
 from __future__ import annotations
 
+import inspect
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import NoneType
+from typing import Any, get_args, get_origin
+
 from msdet.arrays import MicrophoneArray
-from msdet.components import find_component
-from msdet.inference.offline import Separator
+from msdet.components import build, component_names, find_component
+from msdet.conventions import Array
+from msdet.errors import MsdetError
+from msdet.inference.offline import Separation, Separator
+
+ORACLE = "oracle"
+"""Value of options (``doa``, ``masks``) that stands for the truth."""
+
+_DERIVED = ("array", "sample_rate", "talkers")
 
 
-def baseline_separator(name: str, array: MicrophoneArray, sample_rate: int, talkers: int) -> Separator:
-    """A baseline by name or import path ``module:function``.
+@dataclass(frozen=True)
+class Truth:
+    """What an oracle is told.
+
+    Attributes:
+        references: ``(talker, time)`` at the reference microphone.
+        azimuth_deg: ``(talker,)`` in the array's frame, in the order of `references`.
+    """
+
+    references: Array
+    azimuth_deg: Array
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """A separator that is told the truth; only a simulated set has it.
+
+    Attributes:
+        separate: separates a mixture ``(mic, time)``, knowing the truth.
+    """
+
+    separate: Callable[[Array, Truth], Separation]
+
+
+def baseline_separator(
+    method: str, array: MicrophoneArray, sample_rate: int, talkers: int
+) -> Separator | Oracle:
+    """A baseline by name or import path ``module:function``, with options as in ``name,option=value``.
 
     Raises:
         UnknownNameError: no such baseline; the nearest name is offered.
+        MsdetError: an unknown, missing or misfitting option, or what the baseline refuses: a number of
+            talkers or an array.
     """
-    separator: Separator = find_component(__name__, name, "separator", "method")(array, sample_rate, talkers)
+    name, *assignments = re.split(r",(?=\w+=)", method)  # commas inside a list are no such
+    if "," in name:
+        raise MsdetError(f"method '{method}': expected NAME,OPTION=VALUE,OPTION=VALUE")
+    factory = find_component(__name__, name, "separator", "method")
+    parameters = inspect.signature(factory, eval_str=True).parameters
+    given = dict(assignment.split("=", 1) for assignment in assignments)
+    for option in _required(factory):
+        if option not in given:
+            raise MsdetError(f"method '{name}' needs the option {option}: {name},{option}=...")
+    options = {
+        option: _value(f"method '{name}', {option}", text, parameters[option].annotation)
+        if option in parameters
+        else text
+        for option, text in given.items()
+    }
+    sizes = {"array": array, "sample_rate": sample_rate, "talkers": talkers}
+    separator: Separator | Oracle = build(factory, options, f"method '{name}'", **sizes)
     return separator
+
+
+def ready_baselines() -> list[str]:
+    """Names of the baselines that need no option, such as a checkpoint."""
+    return [
+        name
+        for name in component_names(__name__)
+        if not _required(find_component(__name__, name, "separator", "method"))
+    ]
+
+
+def without_truth(separator: Separator | Oracle, needed_by: str) -> Separator:
+    """The separator, unless it is an oracle.
+
+    Raises:
+        MsdetError: it is one; `needed_by` begins the message.
+    """
+    if isinstance(separator, Oracle):
+        raise MsdetError(f"{needed_by} is an oracle: it needs the references or azimuths of a simulated set")
+    return separator
+
+
+def check_talkers(method: str, talkers: int, most: int) -> None:
+    """Refuse a number of talkers that a method cannot find.
+
+    Raises:
+        MsdetError: not from 1 to `most`.
+    """
+    if not 1 <= talkers <= most:
+        raise MsdetError(f"talkers is {talkers}, expected 1 to {most} for {method} with this array")
+
+
+def _required(factory: Callable[..., Any]) -> list[str]:
+    """Options without a default."""
+    return [
+        name
+        for name, p in inspect.signature(factory).parameters.items()
+        if name not in _DERIVED and p.default is p.empty and p.kind is not p.VAR_KEYWORD
+    ]
+
+
+def _value(origin: str, text: str, annotation: Any) -> Any:
+    """An option's value: JSON of the annotated type, or text where that is allowed."""
+    kinds = get_args(annotation) if NoneType not in get_args(annotation) else ()
+    kinds = kinds if kinds and get_origin(annotation) is not list else (annotation,)
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    for kind in kinds:
+        if _fits(value, kind):
+            return float(value) if kind is float else value
+    if str in kinds:
+        return text
+    if annotation is inspect.Parameter.empty:
+        return value
+    expected = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
+    raise MsdetError(f"{origin} is '{text}', expected {expected}")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(_fits(v, get_args(kind)[0]) for v in value)
+    if isinstance(value, bool):
+        return kind is bool
+    if kind is float:
+        return isinstance(value, (int, float))
+    return isinstance(kind, type) and isinstance(value, kind)

@@ -126,9 +126,11 @@ class Report:
 
     def _scene(self, example: Example) -> str:
         scene = example.scene
-        facts = [f"signal-to-noise ratio {tables.number(scene.snr_db, 1)} dB"]
+        facts = []
         if scene.t60_s is not None:
-            facts.insert(0, f"T60 {scene.t60_s:.2f} s")
+            facts.append(f"T60 {scene.t60_s:.2f} s")
+        if scene.snr_db is not None:
+            facts.append(f"signal-to-noise ratio {tables.number(scene.snr_db, 1)} dB")
         if len(scene.sources) > 1:
             facts.insert(0, f"azimuth gap {scene.azimuth_gap_deg:.0f}°")
         array = self._evaluation.scene_set.array

@@ -1,0 +1,180 @@
+"""What is scored: a metric is one entry here; fields of rows, options and tables follow from it.
+
+`SEPARATION_METRICS` says how a metric of signals is computed; its improvement over the mixture follows.
+`METRICS` says how summaries and comparisons have a metric from the rows, and how they show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Literal, NamedTuple
+
+from msdet.errors import UnknownNameError
+from msdet.evaluation import _stoi
+from msdet.evaluation.separation import pesq, snr
+from msdet.evaluation.signals import Signals
+
+THRESHOLDS_DEG = (5, 10, 15, 20)
+"""Direction errors up to these count as accurate."""
+
+Statistic = Literal["mean", "median", "rms", "ratio"]
+"""Mean over scenes of the mean over talkers; median over all talkers; root of the mean square, averaged as
+the mean; or a sum over all scenes divided by another."""
+
+Group = Literal["separation", "words", "doa", "accuracy", "own", "detection", "track"]
+"""Metrics that stand in a table together."""
+
+
+class SeparationMetric(NamedTuple):
+    """A metric of signals.
+
+    Attributes:
+        field: of a row, a list over talkers.
+        label: name in tables.
+        unit: ``dB``, or empty.
+        decimals: shown.
+        score: its value for a reference and a trial of `Signals`.
+    """
+
+    field: str
+    label: str
+    unit: str
+    decimals: int
+    score: Callable[[Signals, int, int], float]
+
+    @property
+    def gain_field(self) -> str:
+        """The field of the improvement over the mixture at the reference microphone."""
+        return f"{self.field.removesuffix('_db')}_improvement{'_db' if self.unit == 'dB' else ''}"
+
+
+def _pesq(signals: Signals, n: int, m: int) -> float:
+    return pesq(signals.reference(n), signals.trial(m), signals.sample_rate)
+
+
+SEPARATION_METRICS = {
+    "si_sdr": SeparationMetric("si_sdr_db", "SI-SDR", "dB", 2, Signals.si_sdr),
+    "sdr": SeparationMetric("sdr_db", "SDR", "dB", 2, Signals.sdr),
+    "sir": SeparationMetric("sir_db", "SIR", "dB", 2, lambda s, n, m: float(s.bss_eval(n, m).sir)),
+    "sar": SeparationMetric("sar_db", "SAR", "dB", 2, lambda s, n, m: float(s.bss_eval(n, m).sar)),
+    "snr": SeparationMetric(
+        "snr_db", "SNR", "dB", 2, lambda s, n, m: float(snr(s.references[n], s.trials[m]))
+    ),
+    "stoi": SeparationMetric("stoi", "STOI", "", 3, lambda s, n, m: _stoi.stoi(*s.segments(n, m))),
+    "estoi": SeparationMetric("estoi", "ESTOI", "", 3, lambda s, n, m: _stoi.estoi(*s.segments(n, m))),
+    "pesq": SeparationMetric("pesq", "PESQ", "", 2, _pesq),
+}
+"""Metrics of signals by the name that options use."""
+
+DEFAULT_METRICS = ("si_sdr", "sdr", "stoi")
+"""What is scored unless others are asked for: the quick ones."""
+
+
+class Metric(NamedTuple):
+    """How a metric is had from the rows, and how it is shown.
+
+    Attributes:
+        field: the field of a row: a list over talkers, or a number of the scene.
+        label: name and unit in tables.
+        decimals: shown.
+        group: the table it stands in; None for one that only ``summary.json`` has.
+        statistic: over talkers and scenes.
+        within: turn each value into whether it is at most this; None leaves the values.
+        scale: factor for showing.
+        over: of a ratio, the fields whose sum divides `times` the field's.
+        times: see `over`.
+        higher_is_better: which of two systems a difference favours.
+    """
+
+    field: str
+    label: str
+    decimals: int
+    group: Group | None
+    statistic: Statistic = "mean"
+    within: float | None = None
+    scale: float = 1.0
+    over: tuple[str, ...] = ()
+    times: int = 1
+    higher_is_better: bool = True
+
+
+def _separation_metrics() -> dict[str, Metric]:
+    metrics = {}
+    for name, m in SEPARATION_METRICS.items():
+        unit = f" ({m.unit})" if m.unit else ""
+        metrics[m.field] = Metric(m.field, f"{m.label}{unit}", m.decimals, "separation")
+        group: Group | None = "separation" if name == "si_sdr" else None
+        metrics[m.gain_field] = Metric(m.gain_field, f"{m.label} gain{unit}", m.decimals, group)
+    return metrics
+
+
+def _doa_metrics(prefix: str, field: str, name: str, errors: Group, accuracies: Group) -> dict[str, Metric]:
+    statistics: dict[str, tuple[str, Statistic]] = {
+        "mae": ("MAE", "mean"),
+        "median": ("median", "median"),
+        "rmse": ("RMSE", "rms"),
+    }
+    metrics = {
+        f"{prefix}doa_{key}_deg": Metric(
+            field, f"{name} {label} (deg)", 1, errors, statistic, higher_is_better=False
+        )
+        for key, (label, statistic) in statistics.items()
+    }
+    within = "own within" if prefix else "within"
+    for limit in THRESHOLDS_DEG:
+        label = f"{within} {limit} deg (%)"
+        metrics[f"{prefix}accuracy_{limit}deg"] = Metric(
+            field, label, 1, accuracies, within=float(limit), scale=100.0
+        )
+    return metrics
+
+
+def _detection_metric(label: str, field: str, over: tuple[str, ...], better: bool, times: int = 1) -> Metric:
+    return Metric(field, label, 1, "detection", "ratio", None, 100.0, over, times, better)
+
+
+_TALKERS = ("doa_matched", "doa_missed")
+
+METRICS: dict[str, Metric] = {
+    **_separation_metrics(),
+    "wer": Metric(
+        "word_errors", "WER (%)", 1, "words", "ratio", None, 100.0, over=("words",), higher_is_better=False
+    ),
+    **_doa_metrics("", "doa_error_deg", "DoA", "doa", "accuracy"),
+    "doa_great_circle_deg": Metric(
+        "doa_great_circle_deg", "great circle (deg)", 1, "doa", higher_is_better=False
+    ),
+    **_doa_metrics("own_", "doa_error_own_deg", "own DoA", "own", "own"),
+    "assignment_accuracy": Metric("doa_assigned", "voice at its direction (%)", 1, "own", scale=100.0),
+    "doa_recall": _detection_metric("recall (%)", "doa_matched", _TALKERS, True),
+    "doa_precision": _detection_metric("precision (%)", "doa_matched", ("doa_matched", "doa_false"), True),
+    "doa_f1": _detection_metric(
+        "F1 (%)", "doa_matched", ("doa_matched", "doa_matched", "doa_missed", "doa_false"), True, times=2
+    ),
+    "doa_miss_rate": _detection_metric("missed (%)", "doa_missed", _TALKERS, False),
+    "doa_false_alarm_rate": _detection_metric("false alarms (%)", "doa_false", _TALKERS, False),
+    "count_accuracy": Metric("doa_count_error", "right count (%)", 1, "detection", within=0.0, scale=100.0),
+    "track_mae_deg": Metric("track_error_deg", "track MAE (deg)", 1, "track", higher_is_better=False),
+    "track_accuracy_10deg": Metric("track_within_10deg", "frames within 10 deg (%)", 1, "track", scale=100.0),
+    "track_coverage": Metric("track_coverage", "frames located (%)", 1, "track", scale=100.0),
+}
+"""Metrics of summaries and comparisons by name; accuracies and rates are fractions of talkers."""
+
+
+def check_metrics(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of separation metrics, each once.
+
+    Raises:
+        UnknownNameError: one that is not in `SEPARATION_METRICS`.
+    """
+    chosen = tuple(dict.fromkeys(names))
+    for name in chosen:
+        if name not in SEPARATION_METRICS:
+            raise UnknownNameError("metric", name, SEPARATION_METRICS)
+    return chosen
+
+
+def separation_fields(names: Iterable[str] = DEFAULT_METRICS) -> tuple[str, ...]:
+    """Fields of a row that metrics fill: of each its value, then its improvement over the mixture."""
+    chosen = [SEPARATION_METRICS[name] for name in names]
+    return tuple(field for metric in chosen for field in (metric.field, metric.gain_field))
