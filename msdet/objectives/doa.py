@@ -9,7 +9,7 @@ from msdet.spatial import wrap_azimuth
 
 
 def doa_cross_entropy(logits: Tensor, azimuth_deg: Tensor) -> Tensor:
-    """Cross-entropy ``(batch, slot)`` against the class nearest to each azimuth ``(batch, slot)``."""
+    """Cross-entropy ``(...)`` of logits ``(..., class)`` against the class nearest to azimuths ``(...)``."""
     classes = logits.shape[-1]
     target = (azimuth_deg * (classes / 360.0)).round().long() % classes
     return -logits.float().log_softmax(-1).gather(-1, target[..., None])[..., 0]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from msdet.errors import MsdetError, UnknownNameError
-from msdet.objectives.assignment import Labels, assignment_rule
-from msdet.objectives.doa import doa_cross_entropy
+from msdet.objectives.assignment import Costs, Labels, assignment_rule
+from msdet.objectives.doa import decode_azimuth, doa_cross_entropy
 from msdet.objectives.separation import LOSSES
 
 
@@ -19,13 +19,15 @@ class ObjectiveConfig:
     """Settings of the objective.
 
     Attributes:
-        assignment: which reference a slot answers for: ``azimuth``, ``distance``, ``pit``, or your own
-            ``module:function``.
+        assignment: which reference a slot answers for: ``azimuth``, ``distance``, ``azimuth_or_distance``,
+            ``folded``, ``pit``, ``pit_joint``, ``doa_anchored``, or your own ``module:function``.
+        assignment_options: what the rule takes besides labels and costs.
         separation_loss: ``l1_real_imaginary`` or ``l1_real_imaginary_magnitude``.
         doa_weight: λ of (1 - λ) · separation + λ · DoA.
     """
 
     assignment: str = "azimuth"
+    assignment_options: dict[str, Any] = field(default_factory=dict)
     separation_loss: str = "l1_real_imaginary_magnitude"
     doa_weight: float = 0.25
 
@@ -51,7 +53,7 @@ class Objective:
             raise UnknownNameError("separation loss", config.separation_loss, LOSSES)
         if not 0.0 <= config.doa_weight <= 1.0:
             raise MsdetError(f"doa_weight is {config.doa_weight}, expected 0 to 1")
-        self.rule = assignment_rule(config.assignment)
+        self.rule = assignment_rule(config.assignment, config.assignment_options)
         self.loss = LOSSES[config.separation_loss]
         self.doa_weight = config.doa_weight
 
@@ -66,7 +68,17 @@ class Objective:
             doa_logits: ``(batch, slot, class)``.
             labels: where the talkers are.
         """
-        assignment = self.rule(labels, lambda: self.loss(estimates[-1][:, :, None], references[:, None, :]))
+        talkers = labels.azimuth_deg.shape[1]
+        costs = Costs(
+            separation=lambda: self.loss(estimates[-1][:, :, None], references[:, None, :]),
+            doa=lambda: doa_cross_entropy(
+                doa_logits[:, :, None].expand(-1, -1, talkers, -1),
+                labels.azimuth_deg[:, None].expand(-1, doa_logits.shape[1], -1),
+            ),
+            doa_weight=self.doa_weight,
+            azimuth_deg=lambda: decode_azimuth(doa_logits)[0],
+        )
+        assignment = self.rule(labels, costs)
         wanted = references.gather(1, assignment[:, :, None, None].expand_as(references))
         separation = torch.stack([self.loss(e, wanted).mean() for e in estimates]).mean()
         doa = doa_cross_entropy(doa_logits, labels.azimuth_deg.gather(1, assignment)).mean()

@@ -12,23 +12,33 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from msdet.components import component_names
-from msdet.errors import UnknownNameError
-from msdet.objectives.assignment import Labels, assignment_rule
+from msdet.errors import MsdetError, UnknownNameError
+from msdet.objectives.assignment import Costs, Labels, assignment_rule
+from msdet.objectives.joint import Objective, ObjectiveConfig
 
 AZIMUTH, DISTANCE, PIT = (assignment_rule(name) for name in ("azimuth", "distance", "pit"))
 
 
 def not_needed() -> NoReturn:
-    raise AssertionError("a rule on geometry computed pairwise losses")
+    raise AssertionError("a rule asked for what it does not need")
+
+
+GEOMETRY_ALONE = Costs(not_needed, not_needed, 0.25, not_needed)
+
+
+def costs(**given: Tensor) -> Costs:
+    """Costs of which only those given may be asked for."""
+    return GEOMETRY_ALONE._replace(**{name: lambda value=value: value for name, value in given.items()})
 
 
 def by_azimuth(*azimuths_deg: float) -> list[int]:
     azimuth = torch.tensor([azimuths_deg], dtype=torch.float64)
-    return AZIMUTH(Labels(azimuth, torch.ones_like(azimuth)), not_needed)[0].tolist()
+    return AZIMUTH(Labels(azimuth, torch.ones_like(azimuth)), GEOMETRY_ALONE)[0].tolist()
 
 
 def test_the_rules_promised_exist() -> None:
-    assert {"azimuth", "distance", "pit"} <= set(component_names("msdet.objectives.assignment"))
+    promised = {"azimuth", "distance", "azimuth_or_distance", "folded", "pit", "pit_joint", "doa_anchored"}
+    assert promised == set(component_names("msdet.objectives.assignment"))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +64,7 @@ def test_slots_ascend_in_distance_whatever_the_azimuth() -> None:
         torch.tensor([[10.0, 20.0, 30.0], [10.0, 20.0, 30.0]]),
         torch.tensor([[2.0, 1.0, 1.5], [1.0, 1.0, 0.5]]),
     )
-    assert DISTANCE(labels, not_needed).tolist() == [[1, 2, 0], [2, 0, 1]]
+    assert DISTANCE(labels, GEOMETRY_ALONE).tolist() == [[1, 2, 0], [2, 0, 1]]
 
 
 @settings(deadline=None)
@@ -85,7 +95,7 @@ def test_order_of_the_references_does_not_matter(azimuths_deg: list[float], data
 def test_pit_is_the_best_of_all_permutations(talkers: int) -> None:
     losses = torch.rand(20, talkers, talkers, generator=torch.Generator().manual_seed(talkers))
     geometry = torch.zeros(20, talkers)
-    found = PIT(Labels(geometry, geometry), lambda: losses)
+    found = PIT(Labels(geometry, geometry), costs(separation=losses))
     for pairwise, assignment in zip(losses, found, strict=True):
         totals = {
             p: float(sum(pairwise[slot, talker] for slot, talker in enumerate(p)))
@@ -96,7 +106,113 @@ def test_pit_is_the_best_of_all_permutations(talkers: int) -> None:
 
 def test_pit_does_not_carry_gradients() -> None:
     pairwise: Tensor = torch.rand(2, 2, 2, requires_grad=True)
-    assert not PIT(Labels(torch.zeros(2, 2), torch.zeros(2, 2)), lambda: pairwise).requires_grad
+    assert not PIT(Labels(torch.zeros(2, 2), torch.zeros(2, 2)), costs(separation=pairwise)).requires_grad
+
+
+def assigned(
+    rule: str, azimuths_deg: tuple[float, ...], distances_m: tuple[float, ...], **options: float
+) -> list[int]:
+    labels = Labels(torch.tensor([azimuths_deg]), torch.tensor([distances_m]))
+    return assignment_rule(rule, options)(labels, GEOMETRY_ALONE)[0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("azimuths_deg", "distances_m", "expected"),
+    [
+        ((100.0, 50.0), (1.0, 2.0), [1, 0]),  # far apart: by azimuth
+        ((55.0, 50.0), (1.0, 2.0), [0, 1]),  # close: by distance
+        ((50.0, 60.0), (2.0, 1.0), [0, 1]),  # as far apart as the threshold: by azimuth
+        ((357.0, 2.0), (1.0, 2.0), [0, 1]),  # close across 0: by distance
+        ((357.0, 2.0), (2.0, 1.0), [1, 0]),
+        ((200.0, 357.0, 2.0), (1.0, 1.0, 2.0), [1, 2, 0]),  # the group across 0 is the first
+        ((350.0, 10.0), (1.0, 2.0), [1, 0]),  # apart across 0: by azimuth
+        ((40.0, 47.0, 54.0, 200.0), (3.0, 1.0, 2.0, 0.5), [1, 2, 0, 3]),  # a chain of neighbours
+        ((50.0, 52.0), (1.0, 1.0), [0, 1]),  # equally far away: azimuth again
+        ((52.0, 50.0), (1.0, 1.0), [1, 0]),
+        ((70.0,), (1.0,), [0]),
+    ],
+)
+def test_close_azimuths_are_told_apart_by_distance(
+    azimuths_deg: tuple[float, ...], distances_m: tuple[float, ...], expected: list[int]
+) -> None:
+    assert assigned("azimuth_or_distance", azimuths_deg, distances_m) == expected
+
+
+def test_threshold_of_azimuth_or_distance_is_an_option() -> None:
+    assert assigned("azimuth_or_distance", (100.0, 80.0), (1.0, 2.0), threshold_deg=30.0) == [0, 1]
+    assert assigned("azimuth_or_distance", (100.0, 80.0), (1.0, 2.0), threshold_deg=15.0) == [1, 0]
+
+
+def test_rules_take_every_scene_of_a_batch_for_itself() -> None:
+    labels = Labels(torch.tensor([[100.0, 50.0], [55.0, 50.0], [357.0, 2.0]]), torch.tensor([[1.0, 2.0]] * 3))
+    mixed = assignment_rule("azimuth_or_distance")(labels, GEOMETRY_ALONE)
+    assert mixed.tolist() == [[1, 0], [0, 1], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("azimuths_deg", "axis_deg", "expected"),
+    [
+        ((350.0, 5.0), 0.0, [1, 0]),  # 10 and 5 degrees from the axis
+        ((350.0, 15.0), 0.0, [0, 1]),
+        ((180.0, 0.0), 0.0, [1, 0]),
+        ((90.0, 270.0), 0.0, [0, 1]),  # its seam: a tie keeps the order of the references
+        ((270.0, 90.0), 0.0, [0, 1]),
+        ((270.0, 90.0), 90.0, [1, 0]),  # where the other axis tells them apart
+        ((359.9, 0.0, 180.0, 200.0), 0.0, [1, 0, 3, 2]),
+    ],
+)
+def test_folded_slots_ascend_in_the_angle_to_the_axis(
+    azimuths_deg: tuple[float, ...], axis_deg: float, expected: list[int]
+) -> None:
+    distances = (1.0,) * len(azimuths_deg)
+    assert assigned("folded", azimuths_deg, distances, axis_deg=axis_deg) == expected
+
+
+@settings(deadline=None)
+@given(first=st.floats(20.0, 70.0), second=st.floats(80.0, 160.0), axis_deg=st.sampled_from([0.0, 90.0]))
+def test_folded_order_does_not_change_across_zero(first: float, second: float, axis_deg: float) -> None:
+    """Moving both talkers by a degree, also across 0, never swaps them unless they mirror each other."""
+    for start in range(0, 360, 7):
+        pair = [(start + first) % 360, (start + second) % 360]
+        angles = [abs((a - axis_deg + 180) % 360 - 180) for a in pair]
+        moved = [(a + 0.5) % 360 for a in pair]
+        if abs(angles[0] - angles[1]) > 1.5:
+            before = assigned("folded", tuple(pair), (1.0, 1.0), axis_deg=axis_deg)
+            assert assigned("folded", tuple(moved), (1.0, 1.0), axis_deg=axis_deg) == before
+
+
+def test_pit_joint_weighs_both_losses() -> None:
+    separation = torch.tensor([[[0.0, 1.0], [1.0, 0.0]]])
+    doa = torch.tensor([[[9.0, 0.0], [0.0, 9.0]]])
+    labels = Labels(torch.zeros(1, 2), torch.zeros(1, 2))
+    rule = assignment_rule("pit_joint")
+    for weight, expected in ((0.0, [0, 1]), (0.05, [0, 1]), (0.5, [1, 0]), (1.0, [1, 0])):
+        given_costs = costs(separation=separation, doa=doa)._replace(doa_weight=weight)
+        assert rule(labels, given_costs)[0].tolist() == expected
+
+
+def test_doa_anchored_slots_answer_for_the_talker_they_point_at() -> None:
+    labels = Labels(torch.tensor([[10.0, 120.0, 350.0]]), torch.ones(1, 3))
+    rule = assignment_rule("doa_anchored")
+    assert rule(labels, costs(azimuth_deg=torch.tensor([[118.0, 352.0, 15.0]])))[0].tolist() == [1, 2, 0]
+    # two slots point at one talker: the one that is nearer to another takes the other
+    assert rule(labels, costs(azimuth_deg=torch.tensor([[12.0, 5.0, 121.0]])))[0].tolist() == [0, 2, 1]
+
+
+def test_objective_gives_a_rule_the_costs_of_its_own_losses() -> None:
+    references = torch.randn(1, 2, 3, 4, dtype=torch.complex64, generator=torch.Generator().manual_seed(1))
+    logits = torch.zeros(1, 2, 72)
+    logits[0, 0, 20], logits[0, 1, 2] = 50.0, 50.0
+    labels = Labels(torch.tensor([[10.0, 100.0]]), torch.ones(1, 2))
+    for rule in ("pit_joint", "doa_anchored", "pit"):
+        terms = Objective(ObjectiveConfig(assignment=rule))((references.flip(1),), references, logits, labels)
+        assert terms.assignment.tolist() == [[1, 0]]
+        assert float(terms.total) <= 1e-4
+
+
+def test_option_that_a_rule_does_not_have_is_refused() -> None:
+    with pytest.raises(MsdetError, match="assignment 'folded' has no option 'axis'; did you mean 'axis_deg'"):
+        assignment_rule("folded", {"axis": 0.0})
 
 
 def test_unknown_rule_offers_the_nearest() -> None:
@@ -113,4 +229,4 @@ def test_rule_of_a_user_works_by_import_path(
     )
     monkeypatch.syspath_prepend(str(folder))
     rule = assignment_rule("rule_of_a_user:backwards")
-    assert rule(Labels(torch.tensor([[10.0, 20.0]]), torch.ones(1, 2)), not_needed).tolist() == [[1, 0]]
+    assert rule(Labels(torch.tensor([[10.0, 20.0]]), torch.ones(1, 2)), GEOMETRY_ALONE).tolist() == [[1, 0]]

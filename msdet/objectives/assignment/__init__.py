@@ -1,17 +1,21 @@
 """Assignment of references to output slots, one rule a file.
 
-A module defines ``assign(labels: Labels, pairwise: Pairwise) -> Tensor``: ``(batch, slot)``, the index of the
-reference each slot answers for. No rule is continuous everywhere on the circle; each states its seam.
+A module defines ``assign(labels: Labels, costs: Costs, **options) -> Tensor``: ``(batch, slot)``, the index
+of the reference each slot answers for. No ordering of talkers around a circle is continuous everywhere (two
+unordered points on a circle form a Möbius band); each rule states its seam.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
 from msdet.components import find_component
+from msdet.errors import MsdetError, did_you_mean
 
 
 class Labels(NamedTuple):
@@ -21,23 +25,41 @@ class Labels(NamedTuple):
     distance_m: Tensor
 
 
-Pairwise = Callable[[], Tensor]
-"""Computes, only if called, the loss ``(batch, slot, talker)`` of every slot against every reference."""
+class Costs(NamedTuple):
+    """What each slot costs against each reference, computed only if a rule asks.
+
+    Attributes:
+        separation: separation loss ``(batch, slot, talker)``.
+        doa: DoA loss ``(batch, slot, talker)``.
+        doa_weight: λ of the joint loss.
+        azimuth_deg: the model's own estimates ``(batch, slot)``.
+    """
+
+    separation: Callable[[], Tensor]
+    doa: Callable[[], Tensor]
+    doa_weight: float
+    azimuth_deg: Callable[[], Tensor]
 
 
 class Assignment(Protocol):
     """What an assignment rule is."""
 
-    def __call__(self, labels: Labels, pairwise: Pairwise) -> Tensor:
+    def __call__(self, labels: Labels, costs: Costs) -> Tensor:
         """Index of the reference of each slot, ``(batch, slot)``."""
         ...
 
 
-def assignment_rule(name: str) -> Assignment:
-    """A rule by name or import path ``module:function``.
+def assignment_rule(name: str, options: dict[str, Any] | None = None) -> Assignment:
+    """A rule by name or import path ``module:function``, with its options.
 
     Raises:
         UnknownNameError: no such rule; the nearest name is offered.
+        MsdetError: an option that the rule does not have.
     """
-    rule: Assignment = find_component(__name__, name, "assign", "assignment")
-    return rule
+    rule = find_component(__name__, name, "assign", "assignment")
+    allowed = list(inspect.signature(rule).parameters)[2:]
+    for option in options or {}:
+        if option not in allowed:
+            raise MsdetError(f"assignment '{name}' has no option '{option}'{did_you_mean(option, allowed)}")
+    chosen: Assignment = partial(rule, **(options or {}))
+    return chosen

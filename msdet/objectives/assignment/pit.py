@@ -7,11 +7,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from msdet.objectives.assignment import Labels, Pairwise
+from msdet.objectives.assignment import Costs, Labels
 
 
-def assign(labels: Labels, pairwise: Pairwise) -> Tensor:
-    """Index of the reference of each slot, ``(batch, slot)``, with the smallest total loss."""
+def assign(labels: Labels, costs: Costs) -> Tensor:
+    """Index of the reference of each slot, ``(batch, slot)``, with the smallest total separation loss."""
+    return cheapest(costs.separation())
+
+
+def cheapest(pairwise: Tensor) -> Tensor:
+    """The assignment ``(batch, slot)`` with the smallest sum of costs ``(batch, slot, talker)``."""
     import warnings
 
     with warnings.catch_warnings():
@@ -19,5 +24,5 @@ def assign(labels: Labels, pairwise: Pairwise) -> Tensor:
         from asteroid.losses import PITLossWrapper
 
         # asteroid gives the estimate of each target
-        best: Tensor = PITLossWrapper.find_best_perm(pairwise().detach())[1]
+        best: Tensor = PITLossWrapper.find_best_perm(pairwise.detach())[1]
     return best.argsort(dim=-1)

@@ -1,0 +1,36 @@
+"""By azimuth, but by distance among talkers whose azimuths are close.
+
+Talkers form groups: going around the circle, neighbours closer than the threshold share one. Groups ascend in
+azimuth, talkers within a group in distance. A group across 0 degrees is the first.
+
+Seam: two talkers on either side of 0 degrees and farther apart than the threshold, a gap that crosses the
+threshold, and equal distances within a group.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from msdet.objectives.assignment import Costs, Labels
+
+
+def assign(labels: Labels, costs: Costs, threshold_deg: float = 10.0) -> Tensor:
+    """Index of the reference of each slot, ``(batch, slot)``.
+
+    Args:
+        labels: where the talkers are.
+        costs: not asked for.
+        threshold_deg: neighbours closer than this are told apart by distance.
+    """
+    azimuth = labels.azimuth_deg.remainder(360.0)
+    around = azimuth.argsort(dim=-1, stable=True)
+    ascending = azimuth.gather(-1, around)
+    apart = ascending.diff(dim=-1) >= threshold_deg
+    group = torch.nn.functional.pad(apart.long().cumsum(-1), (1, 0))
+    last = group[..., -1:]
+    across_zero = ascending[..., :1] + 360.0 - ascending[..., -1:] < threshold_deg
+    group = torch.where(across_zero & (group == last), 0, group)
+    by_distance = labels.distance_m.gather(-1, around).argsort(dim=-1, stable=True)
+    order = by_distance.gather(-1, group.gather(-1, by_distance).argsort(dim=-1, stable=True))
+    return around.gather(-1, order)
