@@ -135,7 +135,8 @@ class SteeredBeam(nn.Module):
         self.filter_taps = filter_taps
         self.refine = _BeamMasks(features, talkers, talkers + 1, frames)
         if filter_taps:
-            encoder = build_encoder(refiner, refiner_options or {}, features + 6 * talkers)
+            freqs = geometry.steering.shape[1]
+            encoder = build_encoder(refiner, refiner_options or {}, features + 6 * talkers, freqs)
             self.refiner = cast(nn.Module, encoder)
             self.refine_again = _BeamMasks(encoder.features_out, talkers, 2 * talkers + 1, frames)
 

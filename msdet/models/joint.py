@@ -71,7 +71,7 @@ class JointModel(nn.Module):
         )
         width = self.front_end.features_out
         assert isinstance(width, int)
-        encoder = build_encoder(config.encoder, config.encoder_options, width)
+        encoder = build_encoder(config.encoder, config.encoder_options, width, self.stft.freqs)
         if not isinstance(encoder, nn.Module):
             raise MsdetError(f"encoder '{config.encoder}' is not a torch.nn.Module")
         self.encoder: nn.Module = encoder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from msdet.arrays import MicrophoneArray, load_array
+from msdet.components import component_names
 from msdet.conventions import angular_distance_deg, azimuth_to_class
 from msdet.data.manifest import SceneSet
 from msdet.errors import MsdetError
@@ -373,3 +375,15 @@ def test_linear_array_is_refused() -> None:
     points = tuple((0.05 * n, 0.0, 0.0) for n in range(4))
     with pytest.raises(MsdetError, match="is linear: it cannot tell a talker from the mirror image"):
         JointModel(ModelConfig(**SMALL), MicrophoneArray("line", points), RATE)
+
+
+@pytest.mark.parametrize("encoder", component_names("msdet.models.encoders"))
+def test_every_encoder_serves_both_heads(encoder: str) -> None:
+    tiny = getattr(importlib.import_module(f"msdet.models.encoders.{encoder}"), "TINY", {})
+    config = ModelConfig(encoder=encoder, encoder_options=tiny)
+    model = JointModel(config, load_array("circular4_5cm"), 8000)
+    output = model(torch.randn(1, 4, 4000, generator=torch.Generator().manual_seed(0)))
+    assert output.waveforms.shape == (1, 2, 4000)
+    assert output.doa_logits.shape == (1, 2, 72)
+    (output.waveforms.square().mean() + output.doa_logits.square().mean()).backward()
+    assert all(p.grad is not None for p in model.encoder.parameters() if p.requires_grad)

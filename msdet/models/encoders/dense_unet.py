@@ -1,0 +1,235 @@
+"""Dense U-Net: densely connected convolutions at every scale of frequency, recurrence in the middle.
+
+The network of multi-microphone complex spectral mapping (Z.-Q. Wang and D. Wang, "Multi-microphone complex
+spectral mapping for speech dereverberation", ICASSP 2020; Z.-Q. Wang, P. Wang and D. Wang, "Multi-microphone
+complex spectral mapping for utterance-wise and continuous speech separation", IEEE/ACM TASLP 29, 2021) and,
+with dense blocks that map across frequency, of location-based training (H. Taherian, K. Tan and D. Wang,
+IEEE/ACM TASLP 30, 2022). The middle is the BLSTM of the former or the TCN of Z.-Q. Wang, G. Wichern and
+J. Le Roux (2021).
+
+Deviations: frequency is halved until one bin is left, so that the number of scales follows from the number of
+frequencies; time keeps its resolution throughout, as in complex spectral mapping. The output layer is the
+heads'. `causal` replaces instance norm, whose statistics look ahead, by a norm over channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from msdet.errors import UnknownNameError
+from msdet.models.encoders._layers import AxesNorm, run_block
+
+TINY = {"channels": 4, "layers": 3, "middle_width": 8, "middle_layers": 1}
+
+
+class Encoder(nn.Module):
+    """Encoder and decoder over frequency with skip connections, around a recurrent middle.
+
+    Args:
+        features_in: features of a bin.
+        freqs: number of frequencies.
+        channels: of a layer; the two scales above the middle have 2 and 4 times as many.
+        layers: convolutions in a dense block; the one in the middle maps across frequency.
+        middle: ``lstm`` or ``tcn``.
+        middle_width: features of a frame in the middle, even.
+        middle_layers: LSTMs, or stacks of 7 dilated convolutions.
+        dropout: share dropped before and after the middle.
+        causal: see no later frame.
+        checkpoint: compute activations again in the backward pass, for memory.
+    """
+
+    def __init__(
+        self,
+        features_in: int,
+        freqs: int,
+        channels: int = 32,
+        layers: int = 5,
+        middle: str = "lstm",
+        middle_width: int = 384,
+        middle_layers: int = 2,
+        dropout: float = 0.0,
+        causal: bool = False,
+        checkpoint: bool = False,
+    ) -> None:
+        super().__init__()
+        if middle not in MIDDLES:
+            raise UnknownNameError("middle", middle, MIDDLES)
+        self.causal = causal
+        self.checkpoint = checkpoint
+        sizes = [freqs >> scale for scale in range(freqs.bit_length())]  # halved until one is left
+        widths = [channels] * (len(sizes) - 3) + [2 * channels, 4 * channels, middle_width][-len(sizes) :]
+        self.features_out = widths[0]
+        self.enter = _Conv(features_in, widths[0], causal)
+        self.dense_down, self.halving = nn.ModuleList(), nn.ModuleList()
+        self.dense_up, self.doubling = nn.ModuleList(), nn.ModuleList()
+        for size, width, below in zip(sizes[:-1], widths[:-1], widths[1:], strict=True):
+            depth = layers if width == channels else 1
+            block = _DenseBlock(width, width, channels, depth, size, causal)
+            self.dense_down.append(block)
+            self.halving.append(_Halve(width, below, causal))
+            block = _DenseBlock(2 * width, width, channels, depth, size, causal)
+            self.doubling.append(_Double(below, width, causal))
+            self.dense_up.append(block)
+        self.middle = MIDDLES[middle](middle_width, middle_layers, causal)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Encode ``(batch, freq, frame, feature)``; keeps the first three axes."""
+        x: Tensor = self.enter(features.permute(0, 3, 1, 2))
+        skips = []
+        for block, halve in zip(self.dense_down, self.halving, strict=True):
+            x = run_block(block, x, checkpoint=self.checkpoint)
+            skips.append(x)
+            x = halve(x)
+        frame = self.dropout(x[:, :, 0])
+        x = self.dropout(self.middle(frame))[:, :, None]
+        for block, double in zip(reversed(self.dense_up), reversed(self.doubling), strict=True):
+            skip = skips.pop()
+            x = torch.cat([double(x)[:, :, : skip.shape[2]], skip], dim=1)
+            x = run_block(block, x, checkpoint=self.checkpoint)
+        return x.permute(0, 2, 3, 1)
+
+
+class _ActNorm(nn.Module):
+    """ELU, then instance norm, or a norm over channels where instance norm would look ahead."""
+
+    def __init__(self, channels: int, causal: bool) -> None:
+        super().__init__()
+        self.norm = AxesNorm((1,) if causal else (2, 3), channels, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, channel, freq, frame)`` to the same."""
+        normal: Tensor = self.norm(nn.functional.elu(x))
+        return normal
+
+
+class _Conv(nn.Module):
+    """Convolution over 3 bins and 3 frames, ELU and norm; keeps the number of frames.
+
+    Args:
+        channels_in: of the input.
+        channels_out: of the output.
+        causal: the 3 frames are this one and two before.
+        stride: over frequency.
+        sides: zeros at either end of frequency.
+    """
+
+    def __init__(
+        self, channels_in: int, channels_out: int, causal: bool, stride: int = 1, sides: int = 1
+    ) -> None:
+        super().__init__()
+        self.past = 2 if causal else 1
+        self.conv = nn.Conv2d(channels_in, channels_out, 3, stride=(stride, 1), padding=(sides, 0))
+        self.finish = _ActNorm(channels_out, causal)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, channel, freq, frame)`` to the same axes."""
+        y: Tensor = self.finish(self.conv(nn.functional.pad(x, (self.past, 2 - self.past))))
+        return y
+
+
+class _Halve(_Conv):
+    """From ``n`` frequencies to ``n // 2``."""
+
+    def __init__(self, channels_in: int, channels_out: int, causal: bool) -> None:
+        super().__init__(channels_in, channels_out, causal, stride=2, sides=0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, channel, freq, frame)`` to half as many frequencies."""
+        return super().forward(nn.functional.pad(x, (0, 0, 0, 1 - x.shape[2] % 2)))
+
+
+class _Double(nn.Module):
+    """From ``n`` frequencies to ``2 n + 1``."""
+
+    def __init__(self, channels_in: int, channels_out: int, causal: bool) -> None:
+        super().__init__()
+        self.first = 0 if causal else 1
+        self.conv = nn.ConvTranspose2d(channels_in, channels_out, 3, stride=(2, 1))
+        self.finish = _ActNorm(channels_out, causal)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, channel, freq, frame)`` to twice as many frequencies and one."""
+        y: Tensor = self.finish(self.conv(x)[..., self.first : self.first + x.shape[3]])
+        return y
+
+
+class _DenseBlock(nn.Module):
+    """Layers that each see the outputs of all before them; the one in the middle maps across frequency."""
+
+    def __init__(
+        self, channels_in: int, channels_out: int, growth: int, layers: int, freqs: int, causal: bool
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList()
+        for layer in range(layers):
+            seen = channels_in + layer * growth
+            grown = growth if layer < layers - 1 else channels_out
+            maps = 0 < layer == layers // 2 < layers - 1
+            self.layers.append(
+                _FrequencyMap(seen, grown, freqs, causal) if maps else _Conv(seen, grown, causal)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, channel, freq, frame)`` to the same axes."""
+        outputs = [x]
+        for layer in self.layers:
+            outputs.append(layer(torch.cat(outputs, dim=1)))
+        return outputs[-1]
+
+
+class _FrequencyMap(nn.Module):
+    """Fewer channels, then a linear layer across all frequencies that channels and frames share."""
+
+    def __init__(self, channels_in: int, channels_out: int, freqs: int, causal: bool) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels_in, channels_out, 1)
+        self.map = nn.Linear(freqs, freqs)
+        self.before, self.after = _ActNorm(channels_out, causal), _ActNorm(channels_out, causal)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, channel, freq, frame)`` to the same axes."""
+        squeezed = self.before(self.squeeze(x))
+        mapped: Tensor = self.after(self.map(squeezed.transpose(2, 3)).transpose(2, 3))
+        return mapped
+
+
+class _Lstm(nn.Module):
+    """LSTMs over frames, in both directions unless causal."""
+
+    def __init__(self, width: int, layers: int, causal: bool) -> None:
+        super().__init__()
+        if width % 2:
+            raise ValueError(f"middle_width {width} is odd")
+        hidden = width if causal else width // 2
+        self.lstm = nn.LSTM(width, hidden, layers, bidirectional=not causal)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, width, frame)`` to the same."""
+        encoded: Tensor = self.lstm(x.permute(2, 0, 1))[0]
+        return encoded.permute(1, 2, 0)
+
+
+class _Tcn(nn.Module):
+    """Stacks of depthwise separable convolutions over 3 frames, 1, 2, 4 ... 64 apart, each residual."""
+
+    def __init__(self, width: int, layers: int, causal: bool) -> None:
+        super().__init__()
+        self.causal = causal
+        self.norms, self.convs = nn.ModuleList(), nn.ModuleList()
+        for dilation in [2**n for n in range(7)] * layers:
+            self.norms.append(AxesNorm((1,) if causal else (2,), width, 1))
+            apart = nn.Conv1d(width, width, 3, dilation=dilation, groups=width)
+            self.convs.append(nn.Sequential(apart, nn.Conv1d(width, width, 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, width, frame)`` to the same."""
+        for layer, (norm, conv) in enumerate(zip(self.norms, self.convs, strict=True)):
+            span = 2 * 2 ** (layer % 7)
+            sides = (span, 0) if self.causal else (span // 2, span // 2)
+            x = x + conv(nn.functional.pad(nn.functional.elu(norm(x)), sides))
+        return x
+
+
+MIDDLES = {"lstm": _Lstm, "tcn": _Tcn}

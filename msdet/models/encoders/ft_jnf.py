@@ -1,0 +1,47 @@
+"""FT-JNF: one BLSTM across frequency, then one LSTM across time (Tesch and Gerkmann 2023).
+
+K. Tesch and T. Gerkmann, "Insights into deep non-linear filters for improved multi-channel speech
+enhancement", IEEE/ACM TASLP 31, 2023. The sizes, 256 and 128 units a direction, are the paper's. The mask
+layer that follows there is the heads' here, and the input is what the front end gives.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from msdet.models.encoders._layers import recur
+
+TINY = {"hidden_freq": 6, "hidden_time": 5}
+
+
+class Encoder(nn.Module):
+    """A wide-band recurrence within each frame, a narrow-band one within each frequency.
+
+    Args:
+        features_in: features of a bin.
+        hidden_freq: units of the LSTM across frequency, in each direction.
+        hidden_time: units of the LSTM across time, in each direction.
+        dropout: share of features dropped after each LSTM.
+        causal: run across time forwards only.
+    """
+
+    def __init__(
+        self,
+        features_in: int,
+        hidden_freq: int = 256,
+        hidden_time: int = 128,
+        dropout: float = 0.0,
+        causal: bool = False,
+    ) -> None:
+        super().__init__()
+        self.causal = causal
+        self.features_out = hidden_time if causal else 2 * hidden_time
+        self.across_freq = nn.LSTM(features_in, hidden_freq, bidirectional=True)
+        self.across_time = nn.LSTM(2 * hidden_freq, hidden_time, bidirectional=not causal)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Encode ``(batch, freq, frame, feature)``; keeps the first three axes."""
+        x = self.dropout(recur(self.across_freq, features, 1))
+        encoded: Tensor = self.dropout(recur(self.across_time, x, 2))
+        return encoded

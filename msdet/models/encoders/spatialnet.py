@@ -1,0 +1,176 @@
+"""SpatialNet: cross-band blocks within a frame, narrow-band blocks within a frequency (Quan and Li 2024).
+
+C. Quan and X. Li, "SpatialNet: extensively learning spatial information for multichannel joint speech
+separation, denoising and dereverberation", IEEE/ACM TASLP 32, 2024. ``small`` and ``large`` are the paper's:
+1.2 M and 6.5 M parameters for 129 frequencies, 6 microphones and 2 talkers, with its output layer, which is
+the heads' here.
+
+`causal` follows "Multichannel long-term streaming neural speech enhancement for static and moving speakers"
+(Quan and Li, IEEE SPL 31, 2024) in its variant with masked self-attention: attention sees a bounded past,
+convolutions pad the past only, and the group norm takes its statistics over frequency within one frame.
+One `dropout` stands for the paper's three, which are all zero there.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from msdet.models.encoders._layers import AxesNorm, Conv, LayerNorm, PRelu, past_mask, preset, run_block
+
+SIZES = {
+    "small": {"blocks": 8, "hidden": 96, "ffn": 192, "squeeze": 8},
+    "large": {"blocks": 12, "hidden": 192, "ffn": 384, "squeeze": 16},
+}
+GROUPS = 8  # of all grouped convolutions
+TINY = {"blocks": 2, "hidden": 16, "ffn": 16, "squeeze": 2, "context": 4}
+
+
+class Encoder(nn.Module):
+    """Interleaved cross-band and narrow-band blocks.
+
+    Args:
+        features_in: features of a bin.
+        freqs: number of frequencies.
+        size: ``small`` or ``large``: what the next four are unless given.
+        blocks: pairs of a cross-band and a narrow-band block.
+        hidden: features of a bin throughout, a multiple of 8 and of `heads`.
+        ffn: features inside the convolutional feed-forward, a multiple of 8.
+        squeeze: features that the full-band linear layers see.
+        heads: of the attention over frames.
+        dropout: share dropped after attention and after feed-forward.
+        causal: see no later frame.
+        context: frames that the causal attention sees, this one and the ones before.
+        checkpoint: compute activations again in the backward pass, for memory.
+    """
+
+    compiles = True
+
+    def __init__(
+        self,
+        features_in: int,
+        freqs: int,
+        size: str = "small",
+        blocks: int | None = None,
+        hidden: int | None = None,
+        ffn: int | None = None,
+        squeeze: int | None = None,
+        heads: int = 4,
+        dropout: float = 0.0,
+        causal: bool = False,
+        context: int = 251,
+        checkpoint: bool = False,
+    ) -> None:
+        super().__init__()
+        sizes = preset(SIZES, size, blocks=blocks, hidden=hidden, ffn=ffn, squeeze=squeeze)
+        if context < 1:
+            raise ValueError(f"context {context} is less than 1 frame")
+        width = sizes["hidden"]
+        self.features_out = width
+        self.causal = causal
+        self.context = context
+        self.checkpoint = checkpoint
+        self.enter = Conv(features_in, width, (1, 5), causal=causal)
+        self.full_band = _FullBand(sizes["squeeze"], freqs)
+        self.cross_band = nn.ModuleList(_CrossBand(width, sizes["squeeze"]) for _ in range(sizes["blocks"]))
+        self.narrow_band = nn.ModuleList(
+            _NarrowBand(width, sizes["ffn"], heads, dropout, causal) for _ in range(sizes["blocks"])
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Encode ``(batch, freq, frame, feature)``; keeps the first three axes."""
+        mask = past_mask(features.shape[2], self.context, features.device) if self.causal else None
+        x: Tensor = self.enter(features)
+        for across, within in zip(self.cross_band, self.narrow_band, strict=True):
+            x = run_block(across, x, self.full_band, checkpoint=self.checkpoint)
+            x = run_block(within, x, mask, checkpoint=self.checkpoint)
+        return x
+
+
+class _FullBand(nn.Module):
+    """A linear layer across all frequencies for each squeezed feature, shared by all blocks."""
+
+    def __init__(self, squeeze: int, freqs: int) -> None:
+        super().__init__()
+        bound = freqs**-0.5
+        self.weight = nn.Parameter(torch.empty(squeeze, freqs, freqs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(freqs, 1, squeeze).uniform_(-bound, bound))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, freq, frame, squeeze)`` to the same."""
+        return torch.einsum("bfts,sgf->bgts", x, self.weight) + self.bias
+
+
+class _CrossBand(nn.Module):
+    """Frequency convolution, full-band linear layer, frequency convolution, each added to its input."""
+
+    def __init__(self, width: int, squeeze: int) -> None:
+        super().__init__()
+        self.before = _FrequencyConv(width)
+        self.norm = LayerNorm(width)
+        self.squeeze = nn.Linear(width, squeeze)
+        self.expand = nn.Linear(squeeze, width)
+        self.after = _FrequencyConv(width)
+
+    def forward(self, x: Tensor, full_band: nn.Module) -> Tensor:
+        """``(batch, freq, frame, width)`` to the same."""
+        x = x + self.before(x)
+        squeezed = nn.functional.silu(self.squeeze(self.norm(x)))
+        x = x + nn.functional.silu(self.expand(full_band(squeezed)))
+        added: Tensor = x + self.after(x)
+        return added
+
+
+class _FrequencyConv(nn.Module):
+    """Grouped convolution over 5 neighbouring frequencies."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = LayerNorm(width)
+        self.conv = Conv(width, width, (5, 1), GROUPS)
+        self.rectify = PRelu(width, axis=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, freq, frame, width)`` to the same."""
+        y: Tensor = self.rectify(self.conv(self.norm(x)))
+        return y
+
+
+class _NarrowBand(nn.Module):
+    """Self-attention over frames, then the time-convolutional feed-forward, each added to its input."""
+
+    def __init__(self, width: int, ffn: int, heads: int, dropout: float, causal: bool) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"hidden {width} is not a multiple of heads {heads}")
+        self.heads = heads
+        self.norm_attention, self.norm_ffn = LayerNorm(width), LayerNorm(width)
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.mix = nn.Linear(width, width)
+        self.enter = nn.Linear(width, ffn)
+        self.convs = nn.ModuleList(Conv(ffn, ffn, (1, 3), GROUPS, causal) for _ in range(3))
+        # over the features of a group and time, or frequency where time would look ahead
+        self.norm_conv = AxesNorm((1, 4) if causal else (2, 4), GROUPS, ffn // GROUPS)
+        self.leave = nn.Linear(ffn, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """``(batch, freq, frame, width)`` to the same; `mask` is bool ``(frame, frame)``."""
+        x = x + self.dropout(self._attend(self.norm_attention(x), mask))
+        added: Tensor = x + self.dropout(self._feed_forward(self.norm_ffn(x)))
+        return added
+
+    def _attend(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        parts = self.query_key_value(x).flatten(0, 1).unflatten(-1, (3, self.heads, -1))
+        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        seen = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        mixed: Tensor = self.mix(seen.transpose(1, 2).flatten(-2))
+        return mixed.view_as(x)
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        silu = nn.functional.silu
+        y = silu(self.convs[0](silu(self.enter(x))))
+        y = self.convs[1](y).unflatten(-1, (GROUPS, -1))
+        y = silu(self.norm_conv(y).flatten(-2))
+        left: Tensor = self.leave(silu(self.convs[2](y)))
+        return left

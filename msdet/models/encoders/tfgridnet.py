@@ -1,0 +1,184 @@
+"""TF-GridNet: recurrences within frames and within frequencies, attention across frames (Wang et al. 2023).
+
+Z.-Q. Wang, S. Cornell, S. Choi, Y. Lee, B.-Y. Kim and S. Watanabe, "TF-GridNet: integrating full- and
+sub-band modeling for speech separation", IEEE/ACM TASLP 31, 2023. With the paper's letters, ``large`` is
+D 64, B 6, I 4, J 1, H 256, L 4 (14.4 M parameters as published), ``small`` D 48, B 6, H 192 (8.2 M). The
+output layer is the heads' here.
+
+Deviations: windows (I, J) are padded at both ends, so that edges lie in as many windows as the middle.
+`causal`, which the paper has not, runs across time forwards only, on windows of the past, lets attention see
+a bounded past, and takes the first norm within a frame.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from msdet.models.encoders._layers import AxesNorm, Conv, LayerNorm, PRelu, past_mask, preset, run_block
+
+SIZES = {
+    "small": {"blocks": 6, "width": 48, "hidden": 192},
+    "large": {"blocks": 6, "width": 64, "hidden": 256},
+}
+TINY = {"blocks": 1, "width": 8, "hidden": 6, "heads": 2, "window": 3, "similarity": 20, "context": 4}
+
+
+class Encoder(nn.Module):
+    """Blocks of three residual modules: full-band BLSTM, sub-band BLSTM, self-attention across frames.
+
+    Args:
+        features_in: features of a bin.
+        freqs: number of frequencies.
+        size: ``small`` or ``large``: what the next three are unless given.
+        blocks: number of blocks (B).
+        width: features of a bin throughout (D), a multiple of `heads`.
+        hidden: units of each LSTM in each direction (H).
+        window: neighbouring bins in one step of the LSTMs (I).
+        stride: bins from one step to the next (J), at most `window`; more is faster.
+        heads: of the attention (L).
+        similarity: features of a frame that queries and keys have, about (E times frequencies).
+        dropout: share dropped after each of the three modules.
+        causal: see no later frame.
+        context: frames that the causal attention sees, this one and the ones before.
+        checkpoint: compute activations again in the backward pass, for memory.
+    """
+
+    def __init__(
+        self,
+        features_in: int,
+        freqs: int,
+        size: str = "small",
+        blocks: int | None = None,
+        width: int | None = None,
+        hidden: int | None = None,
+        window: int = 4,
+        stride: int = 1,
+        heads: int = 4,
+        similarity: int = 512,
+        dropout: float = 0.0,
+        causal: bool = False,
+        context: int = 251,
+        checkpoint: bool = False,
+    ) -> None:
+        super().__init__()
+        sizes = preset(SIZES, size, blocks=blocks, width=width, hidden=hidden)
+        features = sizes["width"]
+        if features % heads:
+            raise ValueError(f"width {features} is not a multiple of heads {heads}")
+        if context < 1:
+            raise ValueError(f"context {context} is less than 1 frame")
+        if not 1 <= stride <= window:
+            raise ValueError(f"stride {stride} is not between 1 and window {window}")
+        self.features_out = features
+        self.causal = causal
+        self.context = context
+        self.checkpoint = checkpoint
+        self.enter = Conv(features_in, features, (3, 3), causal=causal)
+        self.norm = AxesNorm((1, 3) if causal else (1, 2, 3), features)
+        recurrence = (features, sizes["hidden"], window, stride)
+        attention = (freqs, features, heads, -(-similarity // freqs))
+        self.blocks = nn.ModuleList(
+            _Block(recurrence, attention, dropout, causal) for _ in range(sizes["blocks"])
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Encode ``(batch, freq, frame, feature)``; keeps the first three axes."""
+        mask = past_mask(features.shape[2], self.context, features.device) if self.causal else None
+        x: Tensor = self.norm(self.enter(features))
+        for block in self.blocks:
+            x = run_block(block, x, mask, checkpoint=self.checkpoint)
+        return x
+
+
+class _Block(nn.Module):
+    """The three modules, each added to its input."""
+
+    def __init__(
+        self,
+        recurrence: tuple[int, int, int, int],
+        attention: tuple[int, int, int, int],
+        dropout: float,
+        causal: bool,
+    ) -> None:
+        super().__init__()
+        self.across_freq = _Recurrence(1, *recurrence, forwards=False)
+        self.across_time = _Recurrence(2, *recurrence, forwards=causal)
+        self.attention = _FrameAttention(*attention)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """``(batch, freq, frame, width)`` to the same; `mask` is bool ``(frame, frame)``."""
+        x = x + self.dropout(self.across_freq(x))
+        x = x + self.dropout(self.across_time(x))
+        added: Tensor = x + self.dropout(self.attention(x, mask))
+        return added
+
+
+class _Recurrence(nn.Module):
+    """An LSTM along one axis whose steps are windows of neighbouring bins; overlap-add brings bins back."""
+
+    def __init__(self, axis: int, width: int, hidden: int, window: int, stride: int, forwards: bool) -> None:
+        super().__init__()
+        self.axis, self.window, self.stride, self.forwards = axis, window, stride, forwards
+        self.norm = LayerNorm(width)
+        self.lstm = nn.LSTM(width * window, hidden, bidirectional=not forwards)
+        directions = 1 if forwards else 2
+        self.leave = nn.ConvTranspose1d(directions * hidden, width, window, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, freq, frame, width)`` to the same."""
+        length = x.shape[self.axis]
+        before, after = self._padding(length)
+        sequence = nn.functional.pad(self.norm(x).movedim(self.axis, -1), (before, after))
+        windows = sequence.unfold(-1, self.window, self.stride)  # (batch, other, width, step, window)
+        steps = windows.permute(3, 0, 1, 2, 4).flatten(3).flatten(1, 2)
+        bins = self.leave(self.lstm(steps)[0].permute(1, 2, 0))
+        first = 0 if self.forwards else before
+        added: Tensor = bins[..., first : first + length].unflatten(0, sequence.shape[:2])
+        return added.movedim(-1, self.axis)
+
+    def _padding(self, length: int) -> tuple[int, int]:
+        """Bins to add before and after; forwards, a window ends where its first output lies."""
+        if self.forwards:
+            return self.window - 1, 0
+        overlap = self.window - self.stride
+        steps = max(0, -(-(length + 2 * overlap - self.window) // self.stride)) + 1
+        return overlap, (steps - 1) * self.stride + self.window - length - overlap
+
+
+class _FrameAttention(nn.Module):
+    """Self-attention between whole frames: a query, key or value holds all frequencies."""
+
+    def __init__(self, freqs: int, width: int, heads: int, similarity: int) -> None:
+        super().__init__()
+        self.query = _Heads(freqs, width, heads, similarity)
+        self.key = _Heads(freqs, width, heads, similarity)
+        self.value = _Heads(freqs, width, heads, width // heads)
+        self.mix = _Heads(freqs, width, 1, width)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """``(batch, freq, frame, width)`` to the same."""
+        query, key, value = (
+            heads(x).permute(0, 3, 2, 1, 4).flatten(3) for heads in (self.query, self.key, self.value)
+        )
+        seen = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        by_bin = seen.unflatten(3, (x.shape[1], -1)).permute(0, 3, 2, 1, 4).flatten(3)
+        mixed: Tensor = self.mix(by_bin).flatten(3)
+        return mixed
+
+
+class _Heads(nn.Module):
+    """Linear layer, PReLU and norm over frequencies and features, apart for each head."""
+
+    def __init__(self, freqs: int, width: int, heads: int, size: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.linear = nn.Linear(width, heads * size)
+        self.rectify = PRelu(heads, axis=3)
+        self.norm = AxesNorm((1, 4), freqs, 1, heads, size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, freq, frame, width)`` to ``(batch, freq, frame, head, size)``."""
+        y = self.linear(x).unflatten(-1, (self.heads, -1))
+        normal: Tensor = self.norm(self.rectify(y))
+        return normal
