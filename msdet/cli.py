@@ -7,6 +7,7 @@ can also stand in a YAML file given by ``--config``. Modules are imported only w
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import inspect
 import itertools
@@ -28,8 +29,11 @@ COMMANDS = {
     "train": "train a joint model; run again to go on after a kill",
     "evaluate": "run a model or a baseline over a data set and score it",
     "score": "score a folder of anyone's estimates",
+    "compare": "compare two scored systems, overall and by bin",
+    "wer-lists": "write what a speech recogniser needs to score estimates by word errors",
+    "wer": "count the word errors of a recogniser's hypotheses",
     "separate": "separate a recording into talkers and their directions",
-    "figures": "draw the page of figures of a run",
+    "report": "draw an evaluation as one page: scores, figures, scenes to hear",
     "export": "write a data set's tables for Kaldi, SMS-WSJ or lhotse",
     "import-set": "make a data set from an sms_wsj.json or a Kaldi directory",
     "info": "describe a model, a data set or an array",
@@ -107,7 +111,14 @@ def parse_options(function: Callable[..., Any], argv: Sequence[str], program: st
         help="YAML file with any of these options, or a shipped one's name",
     )
     parser.add_function_arguments(function, as_group=False)
-    arguments = _spelled_out(_with_packaged_configs(argv), get_type_hints(function))
+    hints = get_type_hints(function)
+    packaged = [
+        option
+        for option in PACKAGED
+        if not isinstance(hints.get(option.removeprefix("--")), type)
+        or dataclasses.is_dataclass(hints[option.removeprefix("--")])
+    ]
+    arguments = _spelled_out(_with_packaged_configs(argv, packaged), hints)
     known = [option.removeprefix("--") for option in _options(parser)]
     try:
         parsed = parser.parse_args(arguments)
@@ -119,8 +130,12 @@ def parse_options(function: Callable[..., Any], argv: Sequence[str], program: st
     return {name: value for name, value in values.items() if name in inspect.signature(function).parameters}
 
 
-def _with_packaged_configs(argv: Sequence[str]) -> list[str]:
+def _with_packaged_configs(argv: Sequence[str], packaged: Sequence[str]) -> list[str]:
     """Arguments in which ``--config NAME`` or ``--scenes NAME`` of a shipped file is the file's path.
+
+    Args:
+        argv: the arguments.
+        packaged: those of `PACKAGED` that the function has no other use for.
 
     Raises:
         UnknownNameError: neither a file nor a shipped configuration.
@@ -128,9 +143,9 @@ def _with_packaged_configs(argv: Sequence[str]) -> list[str]:
     arguments = []
     for argument in argv:
         option, equals, value = argument.partition("=")
-        arguments += [option, value] if equals and option in PACKAGED else [argument]
+        arguments += [option, value] if equals and option in packaged else [argument]
     for place, argument in enumerate(arguments[1:], start=1):
-        if (option := arguments[place - 1]) not in PACKAGED or Path(argument).is_file():
+        if (option := arguments[place - 1]) not in packaged or Path(argument).is_file():
             continue
         kind, subfolder = PACKAGED[option]
         folder = resources.files("msdet") / "configs" / subfolder

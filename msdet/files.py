@@ -5,13 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
+import re
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from msdet.errors import MsdetError
+
+_PART = ".part-"
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+_PART_NAME = re.compile(rf"{re.escape(_PART)}(?P<host>[0-9a-f]{{8}})-(?P<process>\d+)-")
+_FOREIGN_LEFTOVER_S = 86400
 
 
 @contextmanager
@@ -25,7 +33,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f"{_PART}{_HOST}-{os.getpid()}-", suffix=path.suffix
+        )
         os.close(handle)
     except OSError as error:
         raise MsdetError(f"{path}: cannot be written ({error.strerror})") from error
@@ -114,6 +124,17 @@ def resolve_inside(root: Path, relative: str) -> Path:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete temporary files that a killed run left in `folder` or below it."""
-    for path in folder.rglob(".part-*"):
-        path.unlink(missing_ok=True)
+    """Delete temporary files that killed runs left in `folder` or below it, but none of a run at work.
+
+    A file's name holds host and process; what another host left is deleted once it is a day old.
+    """
+    for path in folder.rglob(f"{_PART}*"):
+        found = _PART_NAME.match(path.name)
+        if found is None:
+            leftover = True
+        elif found["host"] == _HOST and Path("/proc").is_dir():
+            leftover = not Path(f"/proc/{found['process']}").exists()
+        else:
+            leftover = time.time() - path.stat().st_mtime > _FOREIGN_LEFTOVER_S
+        if leftover:
+            path.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -78,26 +79,38 @@ class Share:
 WHOLE = Share(1, 1)
 
 
-def run_jobs(todo: Sequence[Job], workers: Workers, progress: Progress | None = None, done: int = 0) -> None:
+def run_jobs(
+    todo: Sequence[Job], workers: Workers, progress: Progress | None = None, done: int = 0
+) -> list[Any]:
     """Run all jobs in processes (in this one for 1) or on an executor; the first error stops the rest.
 
+    Returns:
+        what each job returned.
+
     Raises:
-        MsdetError: what a job raised.
+        MsdetError: what a job raised, or a cluster that was lost.
     """
     report = progress or (lambda done, total: None)
     report(done, done + len(todo))
     if isinstance(workers, Executor):
-        _run_on(workers, todo, report, done)
-    elif workers <= 1 or len(todo) <= 1:
+        try:
+            return _run_on(workers, todo, report, done)
+        except MsdetError:
+            raise
+        except (Exception, asyncio.CancelledError) as error:  # clusters have exceptions of their own
+            reason = " ".join(f"{type(error).__name__} {error}".split())
+            raise MsdetError(f"the cluster failed or was lost ({reason[:200]})") from error
+    if workers <= 1 or len(todo) <= 1:
+        results = []
         for number, job in enumerate(todo, start=done + 1):
-            job()
+            results.append(job())
             report(number, done + len(todo))
-    else:
-        with worker_pool(min(workers, len(todo))) as pool:
-            _run_on(pool, todo, report, done)
+        return results
+    with worker_pool(min(workers, len(todo))) as pool:
+        return _run_on(pool, todo, report, done)
 
 
-def _run_on(executor: Executor, todo: Sequence[Job], report: Progress, done: int) -> None:
+def _run_on(executor: Executor, todo: Sequence[Job], report: Progress, done: int) -> list[Any]:
     futures = [executor.submit(job) for job in todo]
     try:
         for number, future in enumerate(as_completed(futures), start=done + 1):
@@ -107,6 +120,7 @@ def _run_on(executor: Executor, todo: Sequence[Job], report: Progress, done: int
         for future in futures:
             future.cancel()
         raise
+    return [future.result() for future in futures]
 
 
 @contextmanager
@@ -159,14 +173,20 @@ def claim_folder(out: Path, settings: dict[str, Any], header: str, share: Share 
         MsdetError: the folder holds other settings (the first field that differs is named), or things that
             msdet did not write.
     """
-    for name in (header, IN_PROGRESS):
+    strangers = out.is_dir() and any(
+        not p.name.startswith(".part-") and p.name != IN_PROGRESS for p in out.iterdir()
+    )
+    for name in (header, IN_PROGRESS):  # after the listing: another part may have claimed it just now
         if (out / name).is_file():
-            found = read_json(out / name)
-            _refuse_other_settings(out, found.get("settings", {}), settings)
+            found = read_json(out / name).get("settings", {})
+            if name == header or strangers:
+                _refuse_other_settings(out, found, settings)
+            elif found != settings:  # claimed by a run that failed before it wrote anything
+                write_json(out / IN_PROGRESS, {"settings": settings})
             if share == WHOLE:
                 remove_leftovers(out)
             return name != header
-    if out.is_dir() and any(not p.name.startswith(".part-") for p in out.iterdir()):
+    if strangers:
         raise MsdetError(f"{out}: exists and is not one of msdet's folders; choose another")
     if out.exists() and not out.is_dir():
         raise MsdetError(f"{out}: is a file, expected a folder")

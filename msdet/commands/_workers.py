@@ -19,6 +19,8 @@ def workers(jobs: int, dask: str) -> Iterator[Workers]:
     Raises:
         MsdetError: Dask is not installed, or nobody answers at the address.
     """
+    if jobs < 0:
+        raise MsdetError(f"jobs is {jobs}, expected a number of processes, or 0 for one a core")
     if not dask:
         yield jobs or usable_cores()
         return

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msdet.commands._progress import progress_bar, usable_cores
-from msdet.commands.evaluate import report
+from msdet.commands._results import Format, show_results, split_names
 from msdet.errors import MsdetError
+from msdet.evaluation.breakdowns import DEFAULT_BREAKDOWNS, find_breakdowns
+from msdet.evaluation.metrics import DEFAULT_METRICS, METRICS, check_metrics
 from msdet.evaluation.scoring import NOT_GIVEN
 
 if TYPE_CHECKING:
-    from msdet.evaluation.scoring import Row
+    from msdet.evaluation.values import Row
 
 EXIT_NOT_ALL_SCORED = 1
 
@@ -23,12 +26,16 @@ def score(
     out: Path,
     name: str = "estimates",
     compare: Path | None = None,
+    metrics: str = ",".join(DEFAULT_METRICS),
+    by: str = ",".join(DEFAULT_BREAKDOWNS),
+    format: Format = "text",
     jobs: int = 0,
 ) -> int:
     """Score a folder of anyone's estimates beside the unprocessed mixture.
 
     The folder holds <scene id>/talker1.wav, talker2.wav and so on, or doa.jsonl with rows
-    {"id", "azimuth_deg"} in the same order of talkers, or both. Exit code 1 if anything could not be scored.
+    {"id", "azimuth_deg"} in the same order of talkers, or both. Exit code 1 if anything could not be scored,
+    2 if nothing could.
 
     Args:
         data: rendered data set.
@@ -36,12 +43,21 @@ def score(
         out: folder for scores.jsonl of each system, summary.json and summary.md.
         name: what to call the system.
         compare: folder of an earlier evaluation or scoring of the same data; its systems join the summary.
+        metrics: of the audio, between commas: si_sdr, sdr, sir, sar, snr, stoi, estoi, pesq.
+        by: breakdowns, between commas: azimuth_gap, t60, straddling, sector, distance, snr, talkers, overlap,
+            gender, or all; a*b crosses two.
+        format: of what is printed: text to read, or md, latex, csv or json to paste.
         jobs: processes; 0 for one a core.
     """
     from msdet.data.manifest import SceneSet
+    from msdet.evaluation.curves import curve_notes, curves
+    from msdet.evaluation.directions import read_directions
     from msdet.evaluation.scoring import score_set, score_unprocessed
-    from msdet.files import read_jsonl
+    from msdet.evaluation.submission import listed, unknown_scenes
+    from msdet.files import read_jsonl, write_json
 
+    chosen, breakdowns = check_metrics(split_names(metrics)), split_names(by)
+    find_breakdowns(breakdowns)
     if not re.fullmatch(r"\w[\w.-]*", name) or name == "unprocessed":
         raise MsdetError(f"name is '{name}', expected letters, digits, '.', '_' or '-' (not 'unprocessed')")
     compared = {path.parent.name: path for path in sorted(compare.glob("*/scores.jsonl"))} if compare else {}
@@ -52,21 +68,25 @@ def score(
     scene_set = SceneSet.open(data)
     workers = jobs or usable_cores()
     rows: dict[str, list[Row]] = {}
-    with progress_bar("score unprocessed") as progress:
+    with progress_bar("score unprocessed", lines=format == "text") as progress:
         rows["unprocessed"] = score_unprocessed(
-            scene_set, out / "unprocessed" / "scores.jsonl", workers, progress
+            scene_set, out / "unprocessed" / "scores.jsonl", workers, progress, chosen
         )
     for system, path in compared.items():
         rows.setdefault(system, read_jsonl(path))
-    with progress_bar(f"score {name}") as progress:
-        rows[name] = score_set(scene_set, estimates, out / name / "scores.jsonl", workers, progress)
-    report(rows, out, name, {"data": scene_set.identity})
-    failed = [(row["id"], reason) for row in rows[name] if (reason := not_scored(row))]
-    for scene_id, reason in failed[:5]:
-        print(f"not scored: {scene_id}: {reason}")
-    if len(failed) > 5:
-        print(f"not scored: {len(failed) - 5} more scenes, see {out / name / 'scores.jsonl'}")
-    return EXIT_NOT_ALL_SCORED if failed else 0
+    with progress_bar(f"score {name}", lines=format == "text") as progress:
+        rows[name] = score_set(
+            scene_set, estimates, out / name / "scores.jsonl", workers, progress, chosen, rows["unprocessed"]
+        )
+    certainty = curves(scene_set, read_directions(estimates) or {}, rows[name])
+    write_json(out / name / "curves.json", certainty)
+    remarks = curve_notes(name, certainty)
+    if unknown := unknown_scenes(scene_set, estimates):
+        remarks.append(
+            f"{name}: estimates of {len(unknown)} scenes that the set has not ({listed(unknown)})."
+        )
+    show_results(rows, out, name, {"data": scene_set.identity}, breakdowns, format, remarks)
+    return _tell(rows[name], out / name / "scores.jsonl", to_stderr=format != "text")
 
 
 def not_scored(row: Row) -> str | None:
@@ -75,3 +95,23 @@ def not_scored(row: Row) -> str | None:
         return str(row["error"])
     undefined = {metric: why for metric, why in row["undefined"].items() if why not in NOT_GIVEN}
     return "; ".join(f"{metric}: {why}" for metric, why in undefined.items()) or None
+
+
+def _tell(rows: list[Row], scores: Path, to_stderr: bool) -> int:
+    """Print what was not scored or looks wrong; the exit code."""
+    stream = sys.stderr if to_stderr else sys.stdout
+    failed = [(row["id"], reason) for row in rows if (reason := not_scored(row))]
+    doubtful = [(row["id"], doubt) for row in rows for doubt in row["doubts"]]
+    for title, found in (("not scored", failed), ("scored, but", doubtful)):
+        for scene_id, reason in found[:5]:
+            print(f"{title}: {scene_id}: {reason}", file=stream)
+        if len(found) > 5:
+            print(f"{title}: {len(found) - 5} more, see {scores}", file=stream)
+    if not any(map(_has_score, rows)):
+        raise MsdetError(f"nothing could be scored; why not, scene by scene, is in {scores}")
+    return EXIT_NOT_ALL_SCORED if failed else 0
+
+
+def _has_score(row: Row) -> bool:
+    values = [row.get(metric.field) for metric in METRICS.values()]
+    return any(v is not None for value in values for v in (value if isinstance(value, list) else [value]))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msdet.errors import MsdetError
+
+if TYPE_CHECKING:
+    from msdet.inference.offline import Separation
 
 
 def separate(
@@ -18,18 +22,19 @@ def separate(
     """Separate a recording into talkers and their directions: one WAV file each, and doa.json.
 
     Give either a model, which knows its array and number of talkers, or a method that needs no training.
+    Some methods give directions alone (norm_music) or voices alone (auxiva).
 
     Args:
         recording: multichannel audio file, channels in the array's order; may come first, unnamed.
         out: folder for talker1.wav, talker2.wav and so on (ascending in azimuth), and doa.json.
         model: checkpoint directory.
-        method: a baseline instead of a model, for example srp_beam.
+        method: a baseline instead of a model, for example srp_beam, or with options auxiva,iterations=100.
         array: with a method, name of a shipped array or path of a TOML file.
         talkers: with a method, number of talkers (2 if not given).
     """
     from msdet import audio
     from msdet.arrays import load_array
-    from msdet.evaluation.baselines import baseline_separator
+    from msdet.evaluation.baselines import baseline_separator, without_truth
     from msdet.inference.offline import check_recording, model_separator, write_separation
     from msdet.training.checkpoint import load_model
 
@@ -53,15 +58,22 @@ def separate(
         if array is None or method is None:
             raise MsdetError("give --array (a shipped name or a TOML file): a method knows no geometry")
         geometry, used_rate = load_array(array), rate
-        separator, name = (
-            baseline_separator(method, geometry, rate, 2 if talkers is None else talkers),
-            method,
-        )
+        count = 2 if talkers is None else talkers
+        separator = without_truth(baseline_separator(method, geometry, rate, count), f"method '{method}'")
+        name = method
     check_recording(mixture, geometry, rate, recording)
     result = separator(audio.resample(mixture, rate, used_rate))
     notes = {"recording": recording.name, "separated_by": name}
     write_separation(out, result, used_rate, geometry, notes)
-    for talker, (azimuth, confidence) in enumerate(
-        zip(result.azimuth_deg, result.confidence, strict=True), start=1
-    ):
-        print(f"{out / f'talker{talker}.wav'}  azimuth {azimuth:5.1f}°  confidence {confidence:.2f}")
+    _tell(result, out)
+
+
+def _tell(result: Separation, out: Path) -> None:
+    """Print a line a talker, of what there is."""
+    for talker, found in enumerate(result.talkers, start=1):
+        shown = [f"talker {talker}" if result.voices is None else str(out / f"talker{talker}.wav")]
+        if "azimuth_deg" in found:
+            shown.append(f"azimuth {found['azimuth_deg']:5.1f}°")
+        if "confidence" in found:
+            shown.append(f"confidence {found['confidence']:.2f}")
+        print("  ".join(shown))

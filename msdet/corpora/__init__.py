@@ -74,7 +74,14 @@ def load_corpus(kind: str, root: Path) -> Corpus:
     """
     if not root.is_dir():
         raise MsdetError(f"{root}: corpus folder does not exist")
-    corpus: Corpus = find_component(__name__, kind, "read", "corpus kind")(root)
+    reader = find_component(__name__, kind, "read", "corpus kind")
+    try:
+        corpus = reader(root)
+    except TypeError as error:
+        raise MsdetError(f"corpus kind '{kind}' is no reader of corpora ({error})") from error
+    if not isinstance(corpus, Corpus):
+        found = type(corpus).__name__
+        raise MsdetError(f"corpus kind '{kind}' is no reader of corpora: it gives {found}, not Corpus")
     if not corpus.utterances:
         raise MsdetError(f"{root}: corpus has no utterances")
     return corpus

@@ -22,12 +22,10 @@ from msdet.simulation.mismatch import apply_gain_phase, draw_mismatch
 from msdet.simulation.noise import read_noise_folder
 from msdet.simulation.rendering import Heard, Mixture, mismatched, mix, noise_signal, reverberate
 from msdet.simulation.sampling import Material, Turn, sample_count, sample_noises, sample_turns
-from msdet.simulation.sounds import Sounds
+from msdet.simulation.sounds import MAX_SILENT_DRAWS, Sounds
 
 CACHE_SAMPLES = 150_000_000
 """Speech kept in memory by each worker, in samples of 2 bytes."""
-
-MAX_SILENT_DRAWS = 20
 
 
 class Example(TypedDict):

@@ -21,7 +21,7 @@ from msdet.simulation.scene import Scene, Source, mixture_path, reference_path
 ANGLE_TOLERANCE_DEG = 0.1
 DISTANCE_TOLERANCE_M = 0.01
 
-T60_TOLERANCE = 0.15
+T60_TOLERANCE = 0.25
 """Share by which a measured T60 may differ from the one asked for, with image sources."""
 
 TRACED_T60_TOLERANCE = 0.3

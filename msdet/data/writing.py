@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from functools import lru_cache
+import logging
+from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,10 @@ from msdet.simulation.noise import read_noise_folder
 from msdet.simulation.rendering import Mixture, render
 from msdet.simulation.sampling import Material, sample_scene
 from msdet.simulation.scene import SCHEMA_VERSION, Scene, mixture_path, reference_path, scene_seed
-from msdet.simulation.sounds import Sounds
+from msdet.simulation.sounds import MAX_SILENT_DRAWS, SilentSpeechError, Sounds
 from msdet.work import WHOLE, Job, Progress, Share, Workers, claim_folder, finish_folder, run_jobs
+
+log = logging.getLogger(__name__)
 
 
 def simulate(
@@ -63,14 +67,19 @@ def simulate(
     Raises:
         MsdetError: bad settings, speech or noise, or a folder with other settings.
     """
-    if scenes < 1:
-        raise MsdetError(f"scenes is {scenes}, expected at least 1")
+    distribution.check()
+    if scenes < 1 or seed < 0:
+        raise MsdetError(f"scenes is {scenes} and seed {seed}, expected at least 1 and 0")
+    if out.resolve().is_relative_to(speech.resolve()):
+        raise MsdetError(f"{out}: is in the corpus {speech}, whose speech it would become")
     rooms = RirBank.open(bank) if bank else None
     if rooms:
         rooms.check_for(distribution)
         distribution = dataclasses.replace(distribution, array=rooms.array.name)
     array = rooms.array if rooms else load_array(distribution.array)
     material, identity = _gather(speech, corpus, split, noise, rooms, array)
+    if material.recordings and distribution.diffuse == "none" and not distribution.point_noises:
+        raise MsdetError(f"{noise}: is given, but the scenes have neither diffuse noise nor point_noises")
     settings = {
         "distribution": dataclasses.asdict(distribution),
         "array": array.to_dict(),
@@ -80,19 +89,39 @@ def simulate(
         **identity,
     }
     settings = json.loads(json.dumps(settings))
-    split_seed = scene_seed(seed, split)
+    draw = partial(
+        sample_scene, distribution=distribution, material=material, set_seed=scene_seed(seed, split)
+    )
     ids = [f"{split}-{n:06d}" for n in range(scenes)]
-    distribution.check()
-    drawn = share.of([sample_scene(scene_id, distribution, material, split_seed) for scene_id in ids])
+    drawn = [draw(scene_id) for scene_id in share.of(ids)]  # what cannot be drawn claims no folder
     if not claim_folder(out, settings, HEADER, share):
         return SceneSet.open(out)
-    todo = [
-        Job(_write_scene, (out, scene, array, speech, noise, bank))
-        for scene in drawn
-        if not record_path(out, scene.id).exists()
-    ]
-    run_jobs(todo, jobs, progress, done=len(drawn) - len(todo))
+    # a cluster's workers have folders of their own to start from
+    places = (array, *(path and path.resolve() for path in (speech, noise, bank)))
+    _render_all(out.resolve(), drawn, draw, places, jobs, progress)
     return finish_set(out, settings, array, ids) if share == WHOLE else None
+
+
+def _render_all(
+    out: Path,
+    drawn: list[Scene],
+    draw: Callable[..., Scene],
+    places: tuple[Any, ...],
+    jobs: Workers,
+    progress: Progress | None,
+) -> None:
+    """Render what is not there yet; a scene with a silent talker is drawn again, and the log says so."""
+    todo = [scene for scene in drawn if not record_path(out, scene.id).exists()]
+    for attempt in range(1, MAX_SILENT_DRAWS + 1):
+        work = [Job(_write_scene, (out, scene, *places)) for scene in todo]
+        silent = run_jobs(work, jobs, progress, done=len(drawn) - len(todo))
+        reasons = {scene.id: reason for scene, reason in zip(todo, silent, strict=True) if reason}
+        for scene_id, reason in reasons.items():
+            log.warning("%s: drawn again: %s", scene_id, reason)
+        todo = [draw(scene_id, attempt=attempt) for scene_id in reasons]
+        if not todo:
+            return
+    raise MsdetError(f"{todo[0].id}: a talker is silent in {MAX_SILENT_DRAWS} draws in a row")
 
 
 def _gather(
@@ -164,7 +193,12 @@ def _open_bank(root: Path) -> RirBank:
 
 def _write_scene(
     out: Path, scene: Scene, array: MicrophoneArray, speech: Path, noise: Path | None, bank: Path | None
-) -> None:
+) -> str | None:
+    """Render and write a scene; returns why not where a talker is silent, None if it is written."""
     rooms = _open_bank(bank) if bank else None
-    mixture, measured = render(scene, array, Sounds(speech, scene.sample_rate, noise), rooms)
+    try:
+        mixture, measured = render(scene, array, Sounds(speech, scene.sample_rate, noise), rooms)
+    except SilentSpeechError as error:
+        return str(error)
     write_scene(out, measured, mixture)
+    return None

@@ -1,10 +1,11 @@
 """Estimated directions of one scene: a line of ``doa.jsonl``.
 
 A line is an object with ``id`` and ``azimuth_deg``, one azimuth a talker, in the order of the audio files.
-It may also have, in the same order, ``elevation_deg``; ``confidence``, in [0, 1]; ``posterior``, of each
-talker (or one for all) the probabilities of directions evenly around the circle, the first at azimuth 0;
-and ``track``, an object with ``time_s``, ascending, and ``azimuth_deg``, for each talker a list of as many
-azimuths, null where there is none, and maybe ``elevation_deg`` likewise. Other keys are left alone.
+It may also have, in the same order, ``elevation_deg``; ``confidence``, best a probability of being right;
+``posterior``, of each talker (or one for all) the probabilities of directions evenly around the circle, the
+first at azimuth 0; and ``track``, an object with ``time_s``, ascending, and ``azimuth_deg``, for each talker
+a list of as many azimuths, null where there is none, and maybe ``elevation_deg`` likewise. Other keys are
+left alone.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Directions:
     Attributes:
         azimuth_deg: ``(talker,)``.
         elevation_deg: ``(talker,)``; None if not estimated, as for all that follow.
-        confidence: ``(talker,)`` in [0, 1].
+        confidence: ``(talker,)``.
         posterior: ``(talker, class)`` or ``(1, class)`` in [0, 1]; class k of K is at ``360 k / K`` degrees.
         track: over time.
     """
@@ -82,7 +83,7 @@ class Directions:
         azimuths = _numbers(row["azimuth_deg"], "azimuth_deg", "a list of degrees", _LARGEST)
         talkers = len(azimuths)
         elevation = _optional(row, "elevation_deg", f"{talkers} elevations up to 90 degrees", 90.0, talkers)
-        confidence = _optional(row, "confidence", f"{talkers} numbers from 0 to 1", 1.0, talkers, 0.0)
+        confidence = _optional(row, "confidence", f"{talkers} numbers", _LARGEST, talkers)
         posterior = row.get("posterior")
         if posterior is not None:
             posterior = _table(posterior, "posterior", "a list of probabilities for each talker", 0.0, 1.0)
@@ -113,12 +114,8 @@ def read_directions(estimates: Path) -> dict[str, dict[str, Any]] | None:
     return rows
 
 
-def _optional(
-    row: dict[str, Any], key: str, expected: str, largest: float, length: int, least: float | None = None
-) -> Array | None:
-    if row.get(key) is None:
-        return None
-    return _numbers(row[key], key, expected, largest, least, length)
+def _optional(row: dict[str, Any], key: str, expected: str, largest: float, length: int) -> Array | None:
+    return None if row.get(key) is None else _numbers(row[key], key, expected, largest, length=length)
 
 
 def _numbers(

@@ -97,9 +97,10 @@ def great_circle_errors_deg(
         return _angle_deg(u, v)
     line = np.array(axis)
     if array.is_linear:
-        return np.abs(_angle_deg(u, line) - _angle_deg(v, line))
+        return np.asarray(np.abs(_angle_deg(u, line) - _angle_deg(v, line)))
     mirrored = v - 2 * (v @ line)[..., None] * line
-    return np.minimum(_angle_deg(u, v), _angle_deg(u, mirrored))
+    nearer: Array = np.minimum(_angle_deg(u, v), _angle_deg(u, mirrored))
+    return nearer
 
 
 def pairwise_azimuth_errors_deg(
@@ -116,7 +117,7 @@ def pairwise_azimuth_errors_deg(
         Degrees ``(N, M)``; NaN for an estimate that has no frame.
     """
     reference, estimate = (np.asarray(x, dtype=np.float64) for x in (reference_deg, estimate_deg))
-    reference, estimate = (x.reshape(len(x), -1) for x in (reference, estimate))
+    reference, estimate = (x if x.ndim == 2 else x[:, None] for x in (reference, estimate))
     return frame_mean(folded_distance_deg(reference[:, None], estimate[None], array))
 
 

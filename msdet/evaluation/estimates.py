@@ -50,7 +50,7 @@ def write_estimates(
         shutil.rmtree(out)
     write_json(out / DATA_FILE, {"hash": scene_set.identity})
     rows: list[dict[str, Any]] = []
-    failed: dict[str, MsdetError] = {}
+    failed: list[str] = []
     for number, scene in enumerate(scene_set.scenes, start=1):
         try:
             result = _separated(scene_set, scene, separators[len(scene.sources)])
@@ -58,14 +58,13 @@ def write_estimates(
         except MsdetError as error:
             shutil.rmtree(out / scene.id, ignore_errors=True)
             rows.append({"id": scene.id, "error": str(error)})
-            failed[scene.id] = error
+            failed.append(f"{scene.id}: {error}")
         if progress:
             progress(number, len(scene_set.scenes))
+    if len(failed) == len(rows):
+        raise MsdetError(failed[0])
     if failed:
-        scene_id, error = next(iter(failed.items()))
-        if len(failed) == len(rows):
-            raise MsdetError(f"{scene_id}: {error}") from error
-        _LOGGER.warning("%s: %d scenes could not be separated (%s: %s)", out, len(failed), scene_id, error)
+        _LOGGER.warning("%s: %d scenes could not be separated (%s)", out, len(failed), failed[0])
     if any("azimuth_deg" in row for row in rows):
         write_jsonl(out / DOA_FILE, rows)
 

@@ -11,15 +11,12 @@ from typing import Literal, NamedTuple
 
 from msdet.errors import UnknownNameError
 from msdet.evaluation import _stoi
+from msdet.evaluation.bootstrap import Statistic
 from msdet.evaluation.separation import pesq, snr
 from msdet.evaluation.signals import Signals
 
 THRESHOLDS_DEG = (5, 10, 15, 20)
 """Direction errors up to these count as accurate."""
-
-Statistic = Literal["mean", "median", "rms", "ratio"]
-"""Mean over scenes of the mean over talkers; median over all talkers; root of the mean square, averaged as
-the mean; or a sum over all scenes divided by another."""
 
 Group = Literal["separation", "words", "doa", "accuracy", "own", "detection", "track"]
 """Metrics that stand in a table together."""
@@ -44,8 +41,13 @@ class SeparationMetric(NamedTuple):
 
     @property
     def gain_field(self) -> str:
-        """The field of the improvement over the mixture at the reference microphone."""
+        """Field of the improvement over the mixture at the reference microphone."""
         return f"{self.field.removesuffix('_db')}_improvement{'_db' if self.unit == 'dB' else ''}"
+
+    @property
+    def kept_decimals(self) -> int:
+        """Decimals in rows: fewer than those in which BLAS differs with its number of threads."""
+        return 4 if self.unit == "dB" else 6
 
 
 def _pesq(signals: Signals, n: int, m: int) -> float:
@@ -108,23 +110,28 @@ def _separation_metrics() -> dict[str, Metric]:
     return metrics
 
 
-def _doa_metrics(prefix: str, field: str, name: str, errors: Group, accuracies: Group) -> dict[str, Metric]:
+def _doa_metrics(prefix: str, field: str, name: str, shown: dict[str, Group]) -> dict[str, Metric]:
+    """Metrics of an error in degrees; those that are `shown`, by name, have a group."""
     statistics: dict[str, tuple[str, Statistic]] = {
         "mae": ("MAE", "mean"),
         "median": ("median", "median"),
         "rmse": ("RMSE", "rms"),
     }
-    metrics = {
-        f"{prefix}doa_{key}_deg": Metric(
-            field, f"{name} {label} (deg)", 1, errors, statistic, higher_is_better=False
+    metrics = {}
+    for key, (label, statistic) in statistics.items():
+        group = shown.get(key)
+        metrics[f"{prefix}doa_{key}_deg"] = Metric(
+            field, f"{name} {label} (deg)", 1, group, statistic, higher_is_better=False
         )
-        for key, (label, statistic) in statistics.items()
-    }
     within = "own within" if prefix else "within"
     for limit in THRESHOLDS_DEG:
-        label = f"{within} {limit} deg (%)"
         metrics[f"{prefix}accuracy_{limit}deg"] = Metric(
-            field, label, 1, accuracies, within=float(limit), scale=100.0
+            field,
+            f"{within} {limit} deg (%)",
+            1,
+            shown.get(str(limit)),
+            within=float(limit),
+            scale=100.0,
         )
     return metrics
 
@@ -133,6 +140,12 @@ def _detection_metric(label: str, field: str, over: tuple[str, ...], better: boo
     return Metric(field, label, 1, "detection", "ratio", None, 100.0, over, times, better)
 
 
+_SHOWN: dict[str, Group] = {
+    **dict.fromkeys(("mae", "median", "rmse"), "doa"),
+    **dict.fromkeys(map(str, THRESHOLDS_DEG), "accuracy"),
+}
+_SHOWN_OWN: dict[str, Group] = dict.fromkeys(("mae", "5", "10"), "own")
+
 _TALKERS = ("doa_matched", "doa_missed")
 
 METRICS: dict[str, Metric] = {
@@ -140,11 +153,11 @@ METRICS: dict[str, Metric] = {
     "wer": Metric(
         "word_errors", "WER (%)", 1, "words", "ratio", None, 100.0, over=("words",), higher_is_better=False
     ),
-    **_doa_metrics("", "doa_error_deg", "DoA", "doa", "accuracy"),
+    **_doa_metrics("", "doa_error_deg", "DoA", _SHOWN),
     "doa_great_circle_deg": Metric(
         "doa_great_circle_deg", "great circle (deg)", 1, "doa", higher_is_better=False
     ),
-    **_doa_metrics("own_", "doa_error_own_deg", "own DoA", "own", "own"),
+    **_doa_metrics("own_", "doa_error_own_deg", "own DoA", _SHOWN_OWN),
     "assignment_accuracy": Metric("doa_assigned", "voice at its direction (%)", 1, "own", scale=100.0),
     "doa_recall": _detection_metric("recall (%)", "doa_matched", _TALKERS, True),
     "doa_precision": _detection_metric("precision (%)", "doa_matched", ("doa_matched", "doa_false"), True),

@@ -2,15 +2,15 @@
 
 An estimates folder holds ``<scene id>/talker1.wav`` to ``talkerN.wav`` (or ``.flac``; mono, of the set's
 rate and length) and ``doa.jsonl`` with a row ``{"id": ..., "azimuth_deg": [...]}`` per scene, azimuths in
-the order of the files. A system may give audio only or azimuths only.
+the order of the files. A system may give audio only or azimuths only; the number of azimuths may differ from
+the talkers'. What else a row may say of directions, `msdet.evaluation.directions` tells.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,57 +18,85 @@ from typing import Any
 
 import numpy as np
 
-from msdet import audio
+from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
 from msdet.data.manifest import SceneSet
 from msdet.errors import MsdetError
-from msdet.evaluation.doa import azimuth_errors_deg, best_azimuth_assignment
-from msdet.evaluation.separation import (
-    UndefinedMetricError,
-    best_permutation,
-    pairwise_si_sdr,
-    sdr,
-    si_sdr,
-    stoi,
+from msdet.evaluation.directions import DOA_FILE, Directions, read_directions
+from msdet.evaluation.labels import labels, straddles_zero
+from msdet.evaluation.localisation import (
+    CONFIDENCE_FIELDS,
+    DOA_FIELDS,
+    ELEVATION_FIELDS,
+    NO_AUDIO,
+    NO_DOA,
+    TRACK_FIELDS,
+    moves,
+    score_directions,
 )
-from msdet.files import read_json, read_jsonl, resolve_inside, write_jsonl
+from msdet.evaluation.metrics import (
+    DEFAULT_METRICS,
+    SEPARATION_METRICS,
+    check_metrics,
+    separation_fields,
+)
+from msdet.evaluation.separation import best_permutation
+from msdet.evaluation.signals import Signals
+from msdet.evaluation.submission import (
+    DATA_FILE,
+    check_made_for,
+    listed,
+    nothing_given,
+    read_estimates,
+    surplus_files,
+    talker_files,
+    unknown_scenes,
+)
+from msdet.evaluation.swaps import RESEMBLES_DB, find_swaps
+from msdet.evaluation.undefined import UndefinedMetricError
+from msdet.evaluation.values import Row
+from msdet.files import write_jsonl
 from msdet.simulation.scene import Scene
 from msdet.work import Progress, worker_pool
 
-Row = dict[str, Any]
-"""Scores and labels of one scene, as one line of ``scores.jsonl``."""
+__all__ = [
+    "DATA_FILE", "DOA_FIELDS", "DOA_FILE", "NOT_GIVEN", "SEPARATION_FIELDS", "Row", "score_scene",
+    "score_set", "score_unprocessed", "straddles_zero", "unknown_scenes",
+]  # fmt: skip
 
-SEPARATION_FIELDS = (
-    "si_sdr_db",
-    "si_sdr_improvement_db",
-    "sdr_db",
-    "sdr_improvement_db",
-    "stoi",
-    "stoi_improvement",
-)
-DOA_FIELDS = ("doa_error_deg", "doa_error_own_deg")
+SEPARATION_FIELDS = separation_fields()
+"""Fields of a row by the metrics that are scored unless others are asked for."""
 
-DOA_FILE = "doa.jsonl"
+NOT_GIVEN = (NO_AUDIO, NO_DOA, "nobody moves")
+"""Reasons that are the system's kind or the scene's, not a failure."""
 
-DATA_FILE = "data.json"
-"""Says which data set a folder of estimates was made for; a folder without it is taken at its word."""
-
-NOT_GIVEN = ("no audio estimates", "no DoA estimates")
-"""Reasons that are the system's kind, not a failure."""
-
-_DECIMALS = 4  # hides the last bits, in which BLAS differs with the number of threads
-_TALKER_FILE = re.compile(r"talker(\d+)")
+_DECIMALS = 4  # of directions
 
 _LOGGER = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What to score.
+
+    Attributes:
+        metrics: of signals, names in `msdet.evaluation.metrics.SEPARATION_METRICS`.
+        doa_fields: of directions.
+    """
+
+    metrics: tuple[str, ...] = DEFAULT_METRICS
+    doa_fields: tuple[str, ...] = DOA_FIELDS
+
+
 def score_scene(
     scene: Scene,
+    array: MicrophoneArray,
     mixture: Array,
     references: Array,
     estimates: Array | None,
-    azimuths_deg: Array | None,
-    reference_microphone: int,
+    directions: Directions | None,
+    asked: Asked = Asked(),
+    unprocessed: Row | None = None,
 ) -> Row:
     """Score the estimates of one scene.
 
@@ -77,51 +105,63 @@ def score_scene(
 
     Args:
         scene: the scene.
-        mixture: ``(mic, time)``; improvements are over its channel `reference_microphone`.
+        array: improvements are over its reference microphone; what it cannot tell apart is no error.
+        mixture: ``(mic, time)``.
         references: ``(talker, time)``.
         estimates: ``(talker, time)``, or None for a system without audio.
-        azimuths_deg: ``(talker,)`` in the order of `estimates`, or None for a system without DoA.
-        reference_microphone: channel of the mixture at which the references are taken.
+        directions: in the order of `estimates`, or None for a system without DoA.
+        asked: what to score.
+        unprocessed: the mixture's own row; scored here if None.
 
     Returns:
-        Labels of the scene; ``error`` (null); ``permutation`` (``permutation[n]`` is the estimate of talker
-        n, from 0); a list over talkers for each of `SEPARATION_FIELDS` and `DOA_FIELDS`, in which an
-        undefined value is null, or null where the system gives nothing; and in ``undefined`` the reason.
-        ``doa_error_deg`` is under the permutation, ``doa_error_own_deg`` under the azimuths' own best
-        assignment. Numbers are rounded to 4 decimals.
+        Labels of the scene; ``error`` (null); ``doubts`` (what looks wrong but was scored); ``permutation``
+        (``permutation[n]`` is the estimate of talker n, from 0); for each field of a metric a list over
+        talkers, or a number of the scene, in which an undefined value is null, or null where the system
+        gives nothing; and in ``undefined`` the reason. ``doa_error_deg`` is under the permutation,
+        ``doa_error_own_deg`` under the azimuths' own best assignment. Decibels and degrees are rounded to 4
+        decimals, others to 6.
 
     Raises:
-        MsdetError: another number of talkers or another length than the references', or an azimuth that is
-            not finite.
+        MsdetError: another number of talkers or another length than the references'.
     """
-    row = _labels(scene)
+    row = _empty_row(scene, asked)
     undefined: dict[str, str] = row["undefined"]
     permutation: Array | None = None
-    if estimates is not None:
+    if estimates is None:
+        undefined |= dict.fromkeys(separation_fields(asked.metrics), NO_AUDIO)
+    else:
         if estimates.shape != references.shape:
             raise MsdetError(f"estimates have shape {estimates.shape}, expected {references.shape}")
-        permutation = best_permutation(pairwise_si_sdr(references, estimates))
+        mixtures = mixture[[array.reference]] if unprocessed is None else mixture[:0]
+        signals = Signals(references, np.concatenate([estimates, mixtures]), scene.sample_rate)
+        matrix = signals.si_sdr_matrix()[:, : len(estimates)]
+        permutation = best_permutation(matrix)
         row["permutation_from"] = "si_sdr"
-        unprocessed = mixture[reference_microphone]
-        row |= _separation(references, estimates[permutation], unprocessed, scene.sample_rate, undefined)
+        before = len(estimates) if unprocessed is None else unprocessed
+        _score_signals(row, signals, permutation, before, asked.metrics)
+        likeness = matrix[range(len(matrix)), permutation]
+        if not np.isnan(likeness).all() and np.nanmax(likeness) < RESEMBLES_DB:
+            row["doubts"].append(f"no estimate resembles its reference (SI-SDR below {RESEMBLES_DB:g} dB)")
+    if directions is None:
+        undefined |= dict.fromkeys(asked.doa_fields, NO_DOA)
     else:
-        undefined |= dict.fromkeys(SEPARATION_FIELDS, NOT_GIVEN[0])
-    if azimuths_deg is not None:
-        if azimuths_deg.shape != (len(scene.sources),):
-            raise MsdetError(f"{azimuths_deg.size} azimuths estimated, expected {len(scene.sources)}")
-        own = best_azimuth_assignment(scene.azimuths_deg, azimuths_deg)
-        if permutation is None:
+        scores, reasons, own = score_directions(scene, array, directions, permutation, asked.doa_fields)
+        row |= {field: _rounded(value) for field, value in scores.items()}
+        undefined |= reasons
+        if permutation is None and own is not None:
             permutation, row["permutation_from"] = own, "doa"
-        row["doa_error_deg"] = _rounded(azimuth_errors_deg(scene.azimuths_deg, azimuths_deg[permutation]))
-        row["doa_error_own_deg"] = _rounded(azimuth_errors_deg(scene.azimuths_deg, azimuths_deg[own]))
-    else:
-        undefined |= dict.fromkeys(DOA_FIELDS, NOT_GIVEN[1])
     row["permutation"] = None if permutation is None else [int(p) for p in permutation]
     return row
 
 
 def score_set(
-    scene_set: SceneSet, estimates: Path, out: Path, jobs: int = 1, progress: Progress | None = None
+    scene_set: SceneSet,
+    estimates: Path,
+    out: Path,
+    jobs: int = 1,
+    progress: Progress | None = None,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    unprocessed: Sequence[Row] = (),
 ) -> list[Row]:
     """Score a folder of estimates and write the rows to `out`, one scene a line, in the set's order.
 
@@ -134,73 +174,56 @@ def score_set(
         out: the file to write, atomically.
         jobs: number of worker processes; the rows do not depend on it.
         progress: called after each scene.
+        metrics: names in `msdet.evaluation.metrics.SEPARATION_METRICS`.
+        unprocessed: rows of `score_unprocessed`, so that the mixtures are not scored again; a scene or
+            metric that they lack is.
 
     Raises:
-        MsdetError: `estimates` holds neither audio of any scene nor ``doa.jsonl``, or ``doa.jsonl`` is not
-            readable.
+        MsdetError: `estimates` holds neither audio of any scene nor ``doa.jsonl``, ``doa.jsonl`` is not
+            readable, or an unknown metric.
     """
-    if not estimates.is_dir():
-        raise MsdetError(f"{estimates}: no such folder of estimates")
-    made_for = read_json(estimates / DATA_FILE)["hash"] if (estimates / DATA_FILE).is_file() else None
-    if made_for not in (None, scene_set.identity):
-        raise MsdetError(
-            f"{estimates}: was made for a data set with hash {made_for}, "
-            f"{scene_set.root} has {scene_set.identity}"
-        )
-    azimuths = _read_azimuths(estimates)
-    has_audio = any(_talker_files(estimates, scene) for scene in scene_set.scenes)
-    if azimuths is None and not has_audio:
-        raise MsdetError(f"{estimates}: holds neither <scene id>/talker1.wav of any scene nor {DOA_FILE}")
+    chosen = check_metrics(metrics)
+    check_made_for(estimates, scene_set)
+    found = read_directions(estimates)
+    has_audio = any(talker_files(estimates, scene) for scene in scene_set.scenes)
+    if found is None and not has_audio:
+        raise nothing_given(scene_set, estimates)
     if unknown := unknown_scenes(scene_set, estimates):
         _LOGGER.warning(
             "%s: estimates of %d scenes that are not in the set are left out (%s)",
             estimates,
             len(unknown),
-            ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else ""),
+            listed(unknown),
         )
-    job = _Job(_without_scenes(scene_set), estimates if has_audio else None, azimuths is not None)
-    tasks = [(scene, (azimuths or {}).get(scene.id)) for scene in scene_set.scenes]
-    return _score_all(partial(_score_files, job), tasks, out, jobs, progress)
+    asked = Asked(chosen, _doa_fields(scene_set, found or {}))
+    job = _Job(_without_scenes(scene_set), estimates if has_audio else None, found is not None, asked)
+    fields = set(separation_fields(chosen))
+    before = {row["id"]: row for row in unprocessed if fields <= row.keys() and not row["error"]}
+    tasks = [(scene, (found or {}).get(scene.id), before.get(scene.id)) for scene in scene_set.scenes]
+    rows = _score_all(partial(_score_files, job), tasks, jobs, progress)
+    if has_audio:
+        find_swaps(scene_set, estimates, rows)
+    write_jsonl(out, rows)
+    return rows
 
 
 def score_unprocessed(
-    scene_set: SceneSet, out: Path, jobs: int = 1, progress: Progress | None = None
+    scene_set: SceneSet,
+    out: Path,
+    jobs: int = 1,
+    progress: Progress | None = None,
+    metrics: Sequence[str] = DEFAULT_METRICS,
 ) -> list[Row]:
     """Score the mixture at the reference microphone as the estimate of every talker; DoA is null.
 
     Arguments, result and errors as `score_set`.
     """
-    job = _Job(_without_scenes(scene_set), None, False)
-    tasks = [(scene, None) for scene in scene_set.scenes]
-    return _score_all(partial(_score_mixture, job), tasks, out, jobs, progress)
-
-
-def unknown_scenes(scene_set: SceneSet, estimates: Path) -> list[str]:
-    """Names of scenes that the estimates folder has and the set has not, sorted.
-
-    Raises:
-        MsdetError: ``doa.jsonl`` is not readable.
-    """
-    folders = {p.name for p in estimates.iterdir() if p.is_dir() and any(map(_talker_number, p.iterdir()))}
-    return sorted((folders | set(_read_azimuths(estimates) or {})) - {scene.id for scene in scene_set.scenes})
-
-
-def straddles_zero(azimuths_deg: Array) -> bool:
-    """Whether the shorter arc between the two closest talkers has azimuth 0 strictly inside.
-
-    False for fewer than two talkers, when one of the two is at 0 exactly, and when they are opposite (no arc
-    is the shorter one). Of several closest pairs the first in talker order decides.
-
-    Args:
-        azimuths_deg: ``(talker,)`` in [0, 360).
-    """
-    first, second = np.triu_indices(len(azimuths_deg), 1)
-    if first.size == 0:
-        return False
-    difference = np.abs(azimuths_deg[first] - azimuths_deg[second])
-    closest = int(np.argmin(np.minimum(difference, 360.0 - difference)))
-    at_zero = min(azimuths_deg[first[closest]], azimuths_deg[second[closest]]) == 0.0
-    return bool(difference[closest] > 180.0 and not at_zero)
+    asked = Asked(check_metrics(metrics))
+    job = _Job(_without_scenes(scene_set), None, False, asked)
+    tasks: list[_Task] = [(scene, None, None) for scene in scene_set.scenes]
+    rows = _score_all(partial(_score_mixture, job), tasks, jobs, progress)
+    write_jsonl(out, rows)
+    return rows
 
 
 @dataclass(frozen=True)
@@ -210,152 +233,122 @@ class _Job:
     scene_set: SceneSet
     estimates: Path | None
     has_doa: bool
+    asked: Asked
 
 
-_Task = tuple[Scene, Any]
-"""A scene and the azimuths that ``doa.jsonl`` has for it, unchecked."""
+_Task = tuple[Scene, dict[str, Any] | None, Row | None]
+"""A scene, what ``doa.jsonl`` has for it, unchecked, and the mixture's row."""
 
 
 def _without_scenes(scene_set: SceneSet) -> SceneSet:
     return dataclasses.replace(scene_set, scenes=())  # small to send to the workers
 
 
-def _labels(scene: Scene) -> Row:
+def _doa_fields(scene_set: SceneSet, found: dict[str, dict[str, Any]]) -> tuple[str, ...]:
+    """Fields of directions that make sense for a set and that a system gives anything for."""
+    given = {key for row in found.values() for key in row if row[key] is not None}
+    fields = DOA_FIELDS
+    if "elevation_deg" in given:
+        fields += ELEVATION_FIELDS
+    if "confidence" in given:
+        fields += CONFIDENCE_FIELDS
+    return fields + TRACK_FIELDS if any(map(moves, scene_set.scenes)) else fields
+
+
+def _empty_row(scene: Scene, asked: Asked) -> Row:
     """A row of nulls with the labels of a scene."""
-    measured = scene.t60_measured_s
-    row: Row = {
+    fields = separation_fields(asked.metrics) + asked.doa_fields
+    return {
         "id": scene.id,
         "error": None,
-        "azimuth_deg": scene.azimuths_deg.tolist(),
-        "azimuth_gap_deg": scene.azimuth_gap_deg if len(scene.sources) > 1 else None,
-        "t60_s": scene.t60_asked_s if measured is None else measured,
-        "straddles": straddles_zero(scene.azimuths_deg),
+        "doubts": [],
+        **labels(scene),
         "permutation": None,
         "permutation_from": None,
+        **dict.fromkeys(fields),
+        "undefined": {},
     }
-    return row | dict.fromkeys(SEPARATION_FIELDS + DOA_FIELDS) | {"undefined": {}}
 
 
-def _separation(
-    references: Array, estimates: Array, unprocessed: Array, sample_rate: int, undefined: dict[str, str]
-) -> dict[str, list[float | None]]:
-    """Separation scores of the permuted estimates; adds to `undefined` why a value is null."""
-    metrics: tuple[Callable[[Array, Array], Any], ...]
-    metrics = (si_sdr, sdr, partial(stoi, sample_rate=sample_rate))
-    scores: dict[str, list[float | None]] = {field: [] for field in SEPARATION_FIELDS}
-    reasons: dict[str, list[str]] = {field: [] for field in SEPARATION_FIELDS}
-    for reference, estimate in zip(references, estimates, strict=True):
-        for metric, name, gain_name in zip(
-            metrics, SEPARATION_FIELDS[::2], SEPARATION_FIELDS[1::2], strict=True
-        ):
-            value, reason = _value(metric, reference, estimate)
-            before, before_reason = _value(metric, reference, unprocessed)
-            gain = None if value is None or before is None else value - before
-            for field, number, why in (
-                (name, value, reason),
-                (gain_name, gain, reason or (before_reason and before_reason.replace("estimate", "mixture"))),
+def _score_signals(
+    row: Row, signals: Signals, permutation: Array, before: int | Row, metrics: tuple[str, ...]
+) -> None:
+    """Fill a row with separation scores and the reasons why some are null.
+
+    Args:
+        row: to fill.
+        signals: references, and as trials what `permutation` points to.
+        permutation: ``(talker,)``.
+        before: the trial that is the mixture, or its row.
+        metrics: names.
+    """
+    for name in metrics:
+        metric = SEPARATION_METRICS[name]
+        values: dict[str, list[float | None]] = {metric.field: [], metric.gain_field: []}
+        reasons: dict[str, list[str]] = {metric.field: [], metric.gain_field: []}
+        for n, m in enumerate(permutation):
+            value, reason = _value(partial(metric.score, signals, n, int(m)))
+            if isinstance(before, int):
+                unprocessed, why = _value(partial(metric.score, signals, n, before))
+            else:
+                unprocessed = before[metric.field][n]
+                why = None if unprocessed is not None else before["undefined"].get(metric.field)
+            gain = None if value is None or unprocessed is None else value - unprocessed
+            for field, number, because in (
+                (metric.field, value, reason),
+                (metric.gain_field, gain, reason or (why and why.replace("estimate", "mixture"))),
             ):
-                scores[field].append(None if number is None else round(number, _DECIMALS))
-                if why and why not in reasons[field]:
-                    reasons[field].append(why)
-    undefined |= {field: "; ".join(why) for field, why in reasons.items() if why}
-    return scores
+                values[field].append(None if number is None else round(number, metric.kept_decimals))
+                if because and because not in reasons[field]:
+                    reasons[field].append(because)
+        row |= values
+        row["undefined"] |= {field: "; ".join(why) for field, why in reasons.items() if why}
 
 
-def _value(
-    metric: Callable[[Array, Array], Any], reference: Array, estimate: Array
-) -> tuple[float | None, str | None]:
+def _value(score: Callable[[], float]) -> tuple[float | None, str | None]:
     try:
-        return float(metric(reference, estimate)), None
+        return score(), None
     except UndefinedMetricError as error:
         return None, str(error)
 
 
-def _rounded(values: Array) -> list[float]:
-    return [round(float(v), _DECIMALS) for v in values]
+def _rounded(values: Any) -> Any:
+    """Numbers of an array as a list, NaN as null; anything else as it is."""
+    if not isinstance(values, np.ndarray):
+        return values
+    return [None if np.isnan(v) else round(v, _DECIMALS) for v in values.tolist()]
 
 
 def _score_files(job: _Job, task: _Task) -> Row:
-    scene, azimuths = task
+    scene, found, unprocessed = task
+    array = job.scene_set.array
     try:
         mixture, references = job.scene_set.mixture(scene), job.scene_set.references(scene)
-        estimates = None if job.estimates is None else _read_estimates(job.estimates, scene)
-        azimuths_deg = _checked_azimuths(azimuths) if job.has_doa else None
-        microphone = job.scene_set.array.reference
-        return score_scene(scene, mixture, references, estimates, azimuths_deg, microphone)
+        estimates = None if job.estimates is None else read_estimates(job.estimates, scene)
+        directions = Directions.from_row(found) if job.has_doa else None
+        row = score_scene(scene, array, mixture, references, estimates, directions, job.asked, unprocessed)
+        if job.estimates is not None and (surplus := surplus_files(job.estimates, scene)):
+            row["doubts"].append(f"files that are no talker's are left out ({listed(surplus)})")
+        return row
     except MsdetError as error:
-        return _labels(scene) | {"error": str(error)}
+        return _empty_row(scene, job.asked) | {"error": str(error)}
 
 
 def _score_mixture(job: _Job, task: _Task) -> Row:
-    scene, _ = task
-    microphone = job.scene_set.array.reference
+    scene, _, _ = task
+    row = _empty_row(scene, job.asked)
     try:
         mixture, references = job.scene_set.mixture(scene), job.scene_set.references(scene)
-        estimates = np.broadcast_to(mixture[microphone], references.shape)
-        return score_scene(scene, mixture, references, estimates, None, microphone)
     except MsdetError as error:
-        return _labels(scene) | {"error": str(error)}
-
-
-def _talker_number(path: Path) -> int:
-    """The talker, from 1, that a file name says; 0 for any other file."""
-    match = _TALKER_FILE.fullmatch(path.stem) if path.suffix in audio.AUDIO_SUFFIXES else None
-    return int(match[1]) if match else 0
-
-
-def _talker_files(estimates: Path, scene: Scene) -> list[Path]:
-    folder = resolve_inside(estimates, scene.id)
-    files = folder.iterdir() if folder.is_dir() else ()
-    return sorted((p for p in files if _talker_number(p)), key=lambda p: (_talker_number(p), p.name))
-
-
-def _read_estimates(estimates: Path, scene: Scene) -> Array:
-    """The estimates ``(talker, time)`` of a scene, float32."""
-    paths = _talker_files(estimates, scene)
-    talkers = len(scene.sources)
-    if [_talker_number(p) for p in paths] != list(range(1, talkers + 1)):
-        found = ", ".join(p.name for p in paths) or "no talker files"
-        raise MsdetError(
-            f"{estimates / scene.id}: found {found}, expected one file for each of {talkers} talkers"
-        )
-    signals = []
-    for path in paths:
-        samples, rate = audio.read(path)
-        if rate != scene.sample_rate or samples.shape != (1, scene.samples):
-            raise MsdetError(
-                f"{path}: {samples.shape[0]} channels x {samples.shape[1]} samples at {rate} Hz, "
-                f"expected 1 x {scene.samples} at {scene.sample_rate} Hz"
-            )
-        signals.append(samples)
-    return np.concatenate(signals)
-
-
-def _read_azimuths(estimates: Path) -> dict[str, Any] | None:
-    """The azimuths of ``doa.jsonl`` by scene, unchecked; None without the file."""
-    path = estimates / DOA_FILE
-    if not path.is_file():
-        return None
-    azimuths: dict[str, Any] = {}
-    for number, row in enumerate(read_jsonl(path), start=1):
-        if not isinstance(row, dict) or not isinstance(row.get("id"), str):
-            raise MsdetError(f"{path}, line {number}: expected an object with key 'id'")
-        if row["id"] in azimuths:
-            raise MsdetError(f"{path}, line {number}: scene '{row['id']}' was in an earlier line")
-        azimuths[row["id"]] = row.get("azimuth_deg")
-    return azimuths
-
-
-def _checked_azimuths(value: Any) -> Array:
-    if value is None:
-        raise MsdetError(f"{DOA_FILE}: has no azimuth_deg of this scene")
-    if not isinstance(value, list) or not all(type(v) in (int, float) and abs(v) < 1e6 for v in value):
-        raise MsdetError(f"{DOA_FILE}: azimuth_deg is {value!r}, expected a list of degrees")
-    return np.array(value, dtype=np.float64)
+        return row | {"error": str(error)}
+    signals = Signals(references, mixture[[job.scene_set.array.reference]], scene.sample_rate)
+    _score_signals(row, signals, np.zeros(len(references), dtype=np.int64), 0, job.asked.metrics)
+    row["undefined"] |= dict.fromkeys(job.asked.doa_fields, NO_DOA)
+    return row | {"permutation": list(range(len(references))), "permutation_from": "si_sdr"}
 
 
 def _score_all(
-    score: Callable[[_Task], Row], tasks: list[_Task], out: Path, jobs: int, progress: Progress | None
+    score: Callable[[_Task], Row], tasks: list[_Task], jobs: int, progress: Progress | None
 ) -> list[Row]:
     if jobs < 1:
         raise MsdetError(f"jobs is {jobs}, expected at least 1")
@@ -364,7 +357,6 @@ def _score_all(
         rows.append(row)
         if progress is not None:
             progress(len(rows), len(tasks))
-    write_jsonl(out, rows)
     return rows
 
 

@@ -121,7 +121,7 @@ def sdr(references: npt.ArrayLike, estimates: npt.ArrayLike) -> Array:
     """Signal-to-distortion ratio of BSS-eval 3, pair by pair: a 512-tap distortion filter is allowed.
 
     Vincent et al., "Performance measurement in blind audio source separation", IEEE TASLP 14(4), 2006;
-    computed by fast_bss_eval (Scheibler, "SDR - medium rare with fast computations", ICASSP 2022).
+    computed as by Scheibler, "SDR - medium rare with fast computations", ICASSP 2022.
 
     Args:
         references: ``(..., time)``.
@@ -145,26 +145,33 @@ def sdr(references: npt.ArrayLike, estimates: npt.ArrayLike) -> Array:
 def sdr_of_estimates(reference: Array, estimates: Array) -> Array:
     """SDR ``(M,)`` of several estimates ``(M, time)`` of one reference ``(time,)``; see `sdr`.
 
-    Both in double precision and not silent: scale them with `peak_one`.
+    Both in double precision and not silent: scale them with `peak_one`. The squared cosine between an
+    estimate and what filters make of the reference gives the ratio, without filtering; the filters of all
+    estimates come from one system of equations (Scheibler 2022, sec. 3).
     """
-    from fast_bss_eval import sdr_loss
+    from scipy.fft import irfft, next_fast_len, rfft
+    from scipy.linalg import toeplitz
 
     _check_long_enough(reference)
+    size = next_fast_len(reference.size + SDR_TAPS - 1, real=True)
+    spectrum = rfft(reference, size)
+    auto = irfft(spectrum.real**2 + spectrum.imag**2, size)[:SDR_TAPS]
+    cross = irfft(spectrum.conj() * rfft(estimates, size), size)[:, :SDR_TAPS].T
     try:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            # pairwise even for one pair: the other form breaks with the `solve` of NumPy 2
-            loss = sdr_loss(estimates, reference[None], filter_length=SDR_TAPS, pairwise=True)
+        filters = np.linalg.solve(toeplitz(auto), cross)
     except np.linalg.LinAlgError as error:
         raise UndefinedMetricError("reference does not determine the SDR's filter") from error
-    if np.isnan(loss).any():
+    ratio_db = _cosine_to_db(np.sum(cross * filters, axis=0) / np.sum(estimates**2, axis=-1))
+    if np.isnan(ratio_db).any():
         raise UndefinedMetricError("reference does not determine the SDR's filter")
-    return _limited(-loss[0])
+    return ratio_db
 
 
 def bss_eval(references: npt.ArrayLike, estimates: npt.ArrayLike) -> BssEval:
     """SDR, SIR and SAR of BSS-eval 3 (``bss_eval_sources``) of every estimate against every reference.
 
-    Interference is what filters of the other references make up of an estimate; see `sdr`.
+    Interference is what filters of the other references make up of an estimate; see `sdr`. Computed by
+    fast_bss_eval in double precision.
 
     Args:
         references: ``(N, time)``.
@@ -174,7 +181,7 @@ def bss_eval(references: npt.ArrayLike, estimates: npt.ArrayLike) -> BssEval:
         UndefinedMetricError: as `sdr`, or references of which one is a filtered mixture of the others.
         MsdetError: the lengths differ.
     """
-    from fast_bss_eval.numpy.metrics import square_cosine_metrics
+    from fast_bss_eval.numpy.metrics import square_cosine_metrics  # brings torch, which is slow to import
 
     s, e = (np.atleast_2d(np.asarray(x, dtype=np.float64)) for x in (references, estimates))
     if s.shape[-1] != e.shape[-1]:
@@ -184,14 +191,13 @@ def bss_eval(references: npt.ArrayLike, estimates: npt.ArrayLike) -> BssEval:
     try:
         with np.errstate(divide="ignore", invalid="ignore"):
             along_one, along_all = square_cosine_metrics(s, e, filter_length=SDR_TAPS, pairwise=True)
-            cosines = (along_one, along_one / along_all, along_all)
-            ratios_db = [10 * np.log10(np.clip(c, 0.0, 1.0) / (1 - np.clip(c, 0.0, 1.0))) for c in cosines]
+            ratios_db = [_cosine_to_db(c) for c in (along_one, along_one / along_all, along_all)]
     except np.linalg.LinAlgError as error:
         raise UndefinedMetricError("references do not determine the filters of BSS-eval") from error
     sane = (along_all < 1 + _COSINE_TOLERANCE) & (along_one < along_all + _COSINE_TOLERANCE)
     if np.isnan(ratios_db).any() or not sane.all():
         raise UndefinedMetricError("references do not determine the filters of BSS-eval")
-    return BssEval(*(_limited(ratio_db) for ratio_db in ratios_db))
+    return BssEval(*ratios_db)
 
 
 def stoi(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
@@ -247,7 +253,7 @@ def pesq(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) ->
         return float(package.pesq(sample_rate, s, e, PESQ_MODES[sample_rate]))
     except package.BufferTooShortError as error:
         raise UndefinedMetricError("shorter than the 0.25 s of PESQ") from error
-    except package.PesqError as error:
+    except (package.PesqError, ValueError) as error:  # ValueError: its result is NaN
         raise UndefinedMetricError("PESQ detects no utterance") from error
 
 
@@ -283,6 +289,13 @@ def _ratio_db(target: Array, residual: Array) -> Array:
         return _limited(
             10 * np.log10(np.sum(target**2, axis=-1)) - 10 * np.log10(np.sum(residual**2, axis=-1))
         )
+
+
+def _cosine_to_db(squared_cosine: Array) -> Array:
+    """Energy along a direction to that across it, limited; NaN stays NaN."""
+    along = np.clip(squared_cosine, 0.0, 1.0)
+    with np.errstate(divide="ignore"):
+        return _limited(10 * np.log10(along) - 10 * np.log10(1 - along))
 
 
 def _limited(ratio_db: Array) -> Array:

@@ -27,7 +27,7 @@ class Separation:
     """What was found in a recording: voices, azimuths, or both; None is what a system does not give.
 
     Attributes:
-        voices: ``(talker, time)`` float32 at the reference microphone, ascending in azimuth where it is known.
+        voices: ``(talker, time)`` float32 at the reference microphone, ascending in azimuth where given.
         azimuth_deg: ``(talker,)`` in the array's frame, in the order of `voices`.
         confidence: ``(talker,)`` in [0, 1]: of a model, the probability around each azimuth.
     """

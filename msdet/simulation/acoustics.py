@@ -28,6 +28,8 @@ DIRECT_TAIL_S = 0.03
 TRACED_CALIBRATIONS = 2
 """Rays lose more than images, being scattered: their absorption is corrected as often by what is measured."""
 
+_TRACING = {"num_threads": 1, "rir_hpf_enable": False}  # for the filter see `low_cut`
+
 SCATTERING = 0.1
 """Share of energy that traced rays lose in diffuse reflection at a wall."""
 
@@ -133,8 +135,9 @@ def _traced_responses(
     """Responses ``(source, mic, tap)`` with image sources up to an order and ray tracing beyond."""
     import pyroomacoustics as pra
 
-    pra.constants.set("num_threads", 1)
-    pra.constants.set("rir_hpf_enable", False)  # see `low_cut`
+    before = {name: pra.constants.get(name) for name in _TRACING}
+    for name, value in _TRACING.items():
+        pra.constants.set(name, value)
     pra.random.seed(seed)
     material = pra.Material(absorption, SCATTERING)
     room = pra.ShoeBox(
@@ -144,7 +147,11 @@ def _traced_responses(
     room.add_microphone_array(np.ascontiguousarray(microphones_m.T))
     for position in sources_m:
         room.add_source(position)
-    room.compute_rir()
+    try:
+        room.compute_rir()
+    finally:
+        for name, value in before.items():
+            pra.constants.set(name, value)
     delay = pra.constants.get("frac_delay_length") // 2
     responses = [[room.rir[m][s][delay:] for m in range(len(microphones_m))] for s in range(len(sources_m))]
     taps = max(len(h) for row in responses for h in row)

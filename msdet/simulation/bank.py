@@ -209,6 +209,8 @@ def make_bank(
         MsdetError: impossible settings, a folder with other settings, or one that cannot be written.
     """
     distribution.check()
+    if seed < 0:
+        raise MsdetError(f"seed is {seed}, expected 0 or more")
     if positions < distribution.positions or rooms < 1:
         raise MsdetError(
             f"a bank of {rooms} rooms x {positions} positions: expected at least 1 room and "
@@ -228,6 +230,7 @@ def make_bank(
     sample_geometry(spread, positions, np.random.default_rng(seed))  # an impossible one claims no folder
     if not claim_folder(out, settings, HEADER, share):
         return RirBank.open(out)
+    out = out.resolve()  # a cluster's workers have folders of their own to start from
     todo = [
         Job(_make_room, (out, index, spread, array, positions, seed))
         for index in share.of(range(rooms))

@@ -23,6 +23,32 @@ Interval = tuple[float, float]
 
 MAX_TALKERS = 8
 
+LIMITS: dict[str, tuple[float, float]] = {
+    "sample_rate": (4000, 192_000),
+    "duration_s": (0.1, 3600),
+    "room_x_m": (0.5, 100),
+    "room_y_m": (0.5, 100),
+    "room_z_m": (0.5, 100),
+    "distance_m": (0.05, 100),
+    "array_height_m": (0.01, 100),
+    "talker_height_m": (0.01, 100),
+    "elevation_deg": (-80, 80),
+    "image_order": (0, 20),
+    "minimum_gap_deg": (0, 180),
+    "overlap": (0, 1),
+    "moving": (0, 1),
+    "speed_m_s": (0.01, 10),
+    "level_db": (-60, 60),
+    "snr_db": (-60, 120),
+    "diffuse_snr_db": (-60, 120),
+    "point_snr_db": (-60, 120),
+    "point_noises": (0, 16),
+    "gain_error_db": (0, 20),
+    "phase_error_deg": (0, 180),
+    "position_error_m": (0, 1),
+}
+"""Possible values of fields, in their units."""
+
 
 @dataclass(frozen=True)
 class SceneDistribution:
@@ -41,13 +67,15 @@ class SceneDistribution:
         rotation_deg: yaw of the array.
         tilt_deg: pitch and roll of the array.
         t60_s: reverberation time asked for; 0 is anechoic.
-        image_order: reflections beyond this order by ray tracing; null for image sources alone.
+        image_order: reflections beyond this order by ray tracing, for long T60s; null for image sources
+            alone. Traced tails are not coherent between microphones, however close, and may differ in level.
         distance_m: talker to array centre over the floor plan, uniform over the area.
         talker_height_m: above the floor; null for the array's height.
-        elevation_deg: of the talkers as seen from the array's centre, instead of `talker_height_m`.
+        elevation_deg: of the talkers above the horizon of the array's centre, instead of `talker_height_m`.
         minimum_gap_deg: smallest azimuth difference between two talkers.
-        sector_deg: width of the sector, anywhere around the array, that all talkers are in.
-        overlap: share of the scene in which two or more talk; null lets everybody talk throughout.
+        sector_deg: width of the sector of the floor plan, anywhere around the array, with all talkers.
+        overlap: share of the scene in which two or more have their turn; null gives everybody the whole
+            scene. A turn is one utterance at most, so short ones overlap less (`Scene.overlap_ratio`).
         moving: chance that a talker moves.
         speed_m_s: of a talker that moves.
         level_db: level of each talker.
@@ -136,18 +164,11 @@ class SceneDistribution:
                 raise MsdetError(f"{field.name} is {value}, expected finite numbers")
             if isinstance(value, tuple) and not value[0] <= value[1]:
                 raise MsdetError(f"{field.name} is {list(value)}, expected [low, high] with low <= high")
-        if self.duration_s <= 0:
-            raise MsdetError(f"duration_s is {self.duration_s}, expected more than 0")
-        for name in ("room_x_m", "room_y_m", "room_z_m", "distance_m", "talker_height_m", "array_height_m"):
+        for name, (low, high) in LIMITS.items():
             value = getattr(self, name)
-            if value is not None and value[0] <= 0:
-                raise MsdetError(f"{name} is {list(value)}, expected more than 0")
-        not_negative = ("point_noises", "gain_error_db", "phase_error_deg", "position_error_m", "image_order")
-        for name in not_negative:
-            if (getattr(self, name) or 0) < 0:
-                raise MsdetError(f"{name} is {getattr(self, name)}, expected 0 or more")
-        if self.sample_rate < 4000:
-            raise MsdetError(f"sample_rate is {self.sample_rate}, expected at least 4000 Hz")
+            if value is not None and not all(low <= v <= high for v in np.atleast_1d(value)):
+                shown = list(value) if isinstance(value, tuple) else value
+                raise MsdetError(f"{name} is {shown}, expected {low:g} to {high:g}")
 
     def _check_talkers(self) -> None:
         weights = self.weights
@@ -165,13 +186,15 @@ class SceneDistribution:
             )
         if self.talker_height_m is not None and self.elevation_deg is not None:
             raise MsdetError("talker_height_m and elevation_deg are both set, expected one of them")
-        if self.elevation_deg is not None and not -80 <= self.elevation_deg[0] <= self.elevation_deg[1] <= 80:
-            raise MsdetError(f"elevation_deg is {list(self.elevation_deg)}, expected -80 to 80")
-        for name, value in (("overlap", self.overlap), ("moving", (self.moving, self.moving))):
-            if value is not None and not 0 <= value[0] <= value[1] <= 1:
-                raise MsdetError(f"{name} is {getattr(self, name)}, expected 0 to 1")
-        if self.moving and self.speed_m_s[0] <= 0:
-            raise MsdetError(f"speed_m_s is {list(self.speed_m_s)}, expected more than 0")
+        restrictions = {
+            "sector_deg": self.sector_deg < 360.0,
+            "elevation_deg": self.elevation_deg is not None,
+            "image_order": self.image_order is not None,  # traced tails along a path do not belong together
+        }
+        for name, restricted in restrictions.items():
+            if self.moving and restricted:
+                shown = getattr(self, name)
+                raise MsdetError(f"moving is {self.moving} and {name} {shown}: not possible together")
 
     def _check_t60(self) -> None:
         smallest = (self.room_x_m[0], self.room_y_m[0], self.room_z_m[0])

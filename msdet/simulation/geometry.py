@@ -29,7 +29,14 @@ NOISE_DISTANCE_M = 0.5
 TRACK_STEP_S = 0.1
 """Time between the labels of a moving talker."""
 
+ARRAY_MARGIN_M = 0.05
+"""The array's centre keeps this distance to every wall, floor and ceiling."""
+
 MAX_DRAWS = 10_000
+
+MAX_ROOMS = 100
+
+DRAWS_A_ROOM = 1000
 
 DRAWS_BEFORE_RESTART = 50
 
@@ -86,22 +93,22 @@ def sample_geometry(
         MsdetError: no such room or positions found in many draws.
     """
     d = distribution
-    room, t60_s = _draw_room(d, rng, name)
-    centre = np.array(room) / 2 + rng.uniform(*d.centre_offset_m, size=3)
-    if d.array_height_m is not None:
-        centre[2] = rng.uniform(*d.array_height_m)
-    rotation = (
-        float(rng.uniform(*d.rotation_deg)),
-        float(rng.uniform(*d.tilt_deg)),
-        float(rng.uniform(*d.tilt_deg)),
-    )
-    if not ((centre > 0) & (centre < room)).all():
-        raise MsdetError(
-            f"the array's centre {centre.round(2).tolist()} is outside the room of {_size(room)}"
+    for _ in range(MAX_ROOMS):
+        room, t60_s = _draw_room(d, rng, name)
+        centre = np.array(room) / 2 + rng.uniform(*d.centre_offset_m, size=3)
+        if d.array_height_m is not None:
+            centre[2] = rng.uniform(*d.array_height_m)
+        yaw, pitch, roll = (
+            float(rng.uniform(*interval)) for interval in (d.rotation_deg, d.tilt_deg, d.tilt_deg)
         )
-    points = _draw_talkers(d, talkers, room, centre, rotation, rng)
-    points += [_draw_noise_position(room, centre, rng) for _ in range(d.point_noises)]
-    return RoomGeometry(room, t60_s, as_point(centre), rotation, tuple(points))
+        points = _draw_talkers(d, talkers, room, centre, (yaw, pitch, roll), rng)
+        if points is not None:
+            points += [_draw_noise_position(room, centre, rng) for _ in range(d.point_noises)]
+            return RoomGeometry(room, t60_s, as_point(centre), (yaw, pitch, roll), tuple(points))
+    raise MsdetError(
+        f"no room for {talkers} talkers at distance_m {list(d.distance_m)} with minimum_gap_deg "
+        f"{d.minimum_gap_deg} in {MAX_ROOMS} rooms, the last one of {_size(room)}"
+    )
 
 
 def sample_path(
@@ -187,17 +194,19 @@ def _draw_talkers(
     centre: Array,
     rotation: Rotation,
     rng: np.random.Generator,
-) -> list[Point]:
+) -> list[Point] | None:
+    """Positions that keep margins, gap and sector; None if this room has none to be found."""
     points: list[Point] = []
     azimuths: list[float] = []
     refused = 0
-    first_rad = rng.uniform(0.0, 2 * np.pi)
-    sector_rad = (first_rad, first_rad + math.radians(d.sector_deg))
-    for _ in range(MAX_DRAWS):
+    if not ((centre > ARRAY_MARGIN_M) & (centre < np.array(room) - ARRAY_MARGIN_M)).all():
+        return None
+    sector_rad = _draw_sector(d, rng)
+    for _ in range(DRAWS_A_ROOM):
         if len(points) == talkers:
             return points
         if refused == DRAWS_BEFORE_RESTART:  # those taken may leave no gap wide enough for the next
-            points, azimuths, refused = [], [], 0
+            points, azimuths, refused, sector_rad = [], [], 0, _draw_sector(d, rng)
         point = _draw_position(d, centre, sector_rad, rng)
         azimuth = float(azimuth_elevation_deg(to_array_frame(point, centre, rotation))[0])
         if _inside(point, room) and (angular_distance_deg(azimuth, azimuths) >= d.minimum_gap_deg).all():
@@ -206,12 +215,12 @@ def _draw_talkers(
             refused = 0
         else:
             refused += 1
-    if len(points) == talkers:
-        return points
-    raise MsdetError(
-        f"no room for {talkers} talkers at distance_m {list(d.distance_m)} with minimum_gap_deg "
-        f"{d.minimum_gap_deg} in a room of {_size(room)}"
-    )
+    return points if len(points) == talkers else None
+
+
+def _draw_sector(d: SceneDistribution, rng: np.random.Generator) -> tuple[float, float]:
+    first_rad = rng.uniform(0.0, 2 * np.pi)
+    return first_rad, first_rad + math.radians(d.sector_deg)
 
 
 def _draw_position(

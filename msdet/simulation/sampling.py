@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -36,8 +38,8 @@ from msdet.simulation.scene import (
     scene_seed,
 )
 
-BABBLE_TALKERS = 6
-"""Most talkers of one babble."""
+FEWEST_BABBLE_TALKERS = 6
+"""Utterances that a babble is made of, if the corpus has as many; more for many microphones."""
 
 Speech = Mapping[str, Sequence[Utterance]]
 """Utterances of each talker of a split."""
@@ -105,7 +107,7 @@ def sample_count(distribution: SceneDistribution, rng: np.random.Generator) -> i
 def sample_turns(
     speech: Speech, talkers: int, distribution: SceneDistribution, rng: np.random.Generator
 ) -> list[Turn]:
-    """Draw different speakers with one utterance each, in the order in which they start.
+    """Draw different speakers with one utterance each; who starts first is drawn as well.
 
     An utterance at least as long as its turn is preferred and cut at a random offset; a shorter one starts
     at a random moment of the turn.
@@ -118,6 +120,8 @@ def sample_turns(
         raise MsdetError(f"corpus split has {len(names)} speakers, expected at least {talkers}")
     overlap = None if distribution.overlap is None else float(rng.uniform(*distribution.overlap))
     starts, length_s = turn_taking(talkers, distribution.duration_s, overlap)
+    if overlap is not None:
+        starts = [float(start) for start in rng.permutation(starts)]
     turns = []
     for start_s, index in zip(starts, rng.choice(len(names), size=talkers, replace=False), strict=True):
         utterances = speech[names[index]]
@@ -161,29 +165,35 @@ def sample_noises(
     if d.diffuse != "none":
         wanted.append((d.diffuse, material.microphones, d.diffuse_snr_db))
     wanted += [("point", 1, d.point_snr_db)] * d.point_noises
+    if wanted and material.recordings:  # all at once, so that no two noises are the same sound
+        count = sum(streams for _, streams, _ in wanted)
+        drawn = iter(draw_excerpts(material.recordings, count, d.duration_s, rng))
     for kind, streams, snr_db in wanted:
-        recorded: Literal["recordings", "babble"] = "recordings" if material.recordings else "babble"
         if material.recordings:
-            excerpts = tuple(draw_excerpts(material.recordings, streams, d.duration_s, rng))
+            excerpts = tuple(itertools.islice(drawn, streams))
         else:
-            excerpts = _draw_babble(material.speech, speakers, rng)
+            excerpts = _draw_babble(material.speech, speakers, streams, rng)
+        recorded: Literal["recordings", "babble"] = "recordings" if material.recordings else "babble"
         noises.append(Noise(kind, float(rng.uniform(*snr_db)), recorded, excerpts))
     return tuple(noises)
 
 
-def sample_scene(scene_id: str, distribution: SceneDistribution, material: Material, set_seed: int) -> Scene:
+def sample_scene(
+    scene_id: str, distribution: SceneDistribution, material: Material, set_seed: int, attempt: int = 0
+) -> Scene:
     """Draw one scene; the same arguments give the same scene on any machine and in any order.
 
     Args:
-        scene_id: decides, with `set_seed`, everything random about the scene.
+        scene_id: decides, with `set_seed` and `attempt`, everything random about the scene.
         distribution: what to draw from.
         material: speech, noise and rooms.
         set_seed: seed of the set.
+        attempt: how often the scene was drawn before and turned out silent.
 
     Raises:
         MsdetError: too few speakers, or no room for so many talkers.
     """
-    seed = scene_seed(set_seed, scene_id)
+    seed = scene_seed(set_seed, f"{scene_id}/{attempt}" if attempt else scene_id)
     rng = np.random.default_rng(seed)
     d = distribution
     talkers = sample_count(d, rng)
@@ -301,15 +311,20 @@ def _places_in_bank(d: SceneDistribution, bank: RirBank, talkers: int, rng: np.r
 
 
 def _draw_babble(
-    speech: Speech, speakers: Sequence[str], rng: np.random.Generator
+    speech: Speech, speakers: Sequence[str], streams: int, rng: np.random.Generator
 ) -> tuple[NoiseExcerpt, ...]:
-    """One utterance each of up to `BABBLE_TALKERS` talkers who are not `speakers`."""
+    """Utterances of talkers who are not `speakers`: of everybody before anybody comes twice."""
     others = sorted(set(speech) - set(speakers))
     if not others:
         raise MsdetError(
             f"the corpus split has no talkers but the {len(speakers)} of a scene to babble; give a folder of "
             "noise recordings or fewer talkers"
         )
-    drawn = rng.choice(len(others), size=min(BABBLE_TALKERS, len(others)), replace=False)
-    chosen = [spoken[int(rng.integers(len(spoken)))] for spoken in (speech[others[n]] for n in drawn)]
-    return tuple(NoiseExcerpt(u.path, 0.0, 0.0, u.seconds) for u in chosen)
+    wanted = max(FEWEST_BABBLE_TALKERS, streams)
+    names = [str(name) for name in rng.permutation(others)[:wanted]]
+    each = math.ceil(wanted / len(names))
+    spoken = [
+        [speech[name][k] for k in rng.permutation(len(speech[name]))[:each]] for name in names
+    ]  # one utterance of each talker first
+    turns = [u for turn in itertools.zip_longest(*spoken) for u in turn if u is not None]
+    return tuple(NoiseExcerpt(u.path, 0.0, 0.0, u.seconds) for u in turns[:wanted])

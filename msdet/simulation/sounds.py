@@ -10,9 +10,18 @@ import numpy as np
 from msdet import audio
 from msdet.conventions import Array
 from msdet.errors import MsdetError
-from msdet.simulation.noise import NoiseExcerpt, babble, load_excerpt
+from msdet.simulation.noise import SMALLEST_SHIFT, NoiseExcerpt, babble, load_excerpt
 from msdet.simulation.reverberation import low_cut
 from msdet.simulation.scene import Noise, Source
+
+MAX_SILENT_DRAWS = 20
+
+BABBLE_TALKERS = 4
+"""Talkers in each stream of a babble; fewer where there is too little speech."""
+
+
+class SilentSpeechError(MsdetError):
+    """A talker says nothing where the scene uses its speech: draw another one."""
 
 
 class Sounds:
@@ -61,11 +70,12 @@ class Sounds:
         """What a talker of a scene says ``(samples,)``.
 
         Raises:
-            MsdetError: speech that cannot be read, or is silent where the scene uses it.
+            SilentSpeechError: it is silent where the scene uses it.
+            MsdetError: speech that cannot be read.
         """
         heard = self.turn(source.path, source.offset_s, source.onset_s, source.duration_s, samples)
         if not heard.any():
-            raise MsdetError(f"{self.corpus / source.path}: is silent from {source.offset_s:.2f} s on")
+            raise SilentSpeechError(f"{self.corpus / source.path}: is silent from {source.offset_s:.2f} s on")
         return heard
 
     def noise(self, noise: Noise, streams: int, samples: int, rng: np.random.Generator) -> Array:
@@ -76,7 +86,9 @@ class Sounds:
         """
         if noise.material == "babble":
             speech = [self.utterance(excerpt.path) for excerpt in noise.excerpts]
-            return babble(speech, streams, samples, rng)
+            uses = min(map(len, speech)) // SMALLEST_SHIFT  # of an utterance, each at another shift
+            talkers = max(1, min(BABBLE_TALKERS, uses * len(speech) // streams))
+            return babble(speech, streams, samples, rng, talkers)
         return np.stack([self._recording(excerpt, samples) for excerpt in noise.excerpts])
 
     def _recording(self, excerpt: NoiseExcerpt, samples: int) -> Array:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From nothing to separated, located talkers: synthetic speech, simulated rooms, training, scores, figures.
+# From nothing to separated, located talkers: synthetic speech, simulated rooms, training, scores, a report.
 set -euo pipefail
 start_dir=$PWD
 cd "$(dirname "$0")/../.."
@@ -23,7 +23,7 @@ Usage: recipes/demo/run.sh [options]
 
   --stage N        first stage to run (0)
   --stop-stage N   last stage to run (4)
-                   0 speech   1 simulate   2 train   3 evaluate   4 figures
+                   0 speech   1 simulate   2 train   3 evaluate   4 report
   --nj N           parallel jobs of the simulation (all cores)
   --exp DIR        where everything is written (exp/demo)
   --config FILE    training settings (recipes/demo/conf/train.yaml)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Any folder of speech, speaker/utterance.{wav,flac}: simulated rooms, training, scores, figures, RESULTS.md.
+# Any folder of speech, speaker/utterance.{wav,flac}: simulated rooms, training, scores, a report, RESULTS.md.
 set -euo pipefail
 start_dir=$PWD
 cd "$(dirname "$0")/../.."
@@ -26,7 +26,7 @@ Usage: recipes/folder/run.sh --speech DIR [options]
                    one, says who is in train, dev and test
   --stage N        first stage to run (1)
   --stop-stage N   last stage to run (5)
-                   1 simulate   2 train   3 evaluate   4 figures   5 RESULTS.md
+                   1 simulate   2 train   3 evaluate   4 report   5 RESULTS.md
   --corpus KIND    another kind of corpus, a file name in msdet/corpora (folder)
   --nj N           parallel jobs of the simulation (all cores)
   --exp DIR        where everything is written (exp/folder)

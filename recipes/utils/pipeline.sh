@@ -1,4 +1,4 @@
-# Stages 1 to 4 that recipes share: simulate, train, evaluate, figures; source this after stages.sh.
+# Stages 1 to 4 that recipes share: simulate, train, evaluate, report; source this after stages.sh.
 # Reads: exp speech corpus config steps rooms dev_scenes test_scenes seed nj train_cmd cpu_cmd.
 
 simulate_all() {
@@ -25,7 +25,7 @@ run_pipeline() {
     "$exp/test/dataset.json" "$exp/model/model.safetensors" -- \
     $train_cmd msdet evaluate --data "$exp/test" --model "$exp/model" --out "$exp/evaluation"
 
-  output=$exp/figures.html run_stage 4 "figures" "$exp/evaluation/summary.json" -- \
-    $cpu_cmd msdet figures --evaluation "$exp/evaluation" --data "$exp/test" --run "$exp/model" \
-    --out "$exp/figures.html"
+  output=$exp/report.html run_stage 4 "report" "$exp/evaluation/summary.json" -- \
+    $cpu_cmd msdet report --evaluation "$exp/evaluation" --data "$exp/test" --run "$exp/model" \
+    --out "$exp/report.html" --images "$exp/figures"
 }

@@ -1,4 +1,4 @@
-"""Prints the demo's table and the path of its figures, and last its figures by name as one line of JSON."""
+"""Prints the demo's table and the path of its report, and last its figures by name as one line of JSON."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def main() -> None:
     }
     write_json(exp / "summary.json", summary)
     print(headline((exp / "evaluation" / "summary.md").read_text(encoding="utf-8")))
-    print(f"figures: {exp / 'figures.html'}")
+    print(f"report: {exp / 'report.html'}")
     print(json.dumps(summary))
 
 

@@ -49,7 +49,7 @@ def varied(tmp_path_factory: pytest.TempPathFactory, speech: Path, small_room: S
         small_room,
         talkers={1: 1.0, 2: 1.0, 3: 1.0},
         t60_s=(0.0, 0.0),
-        elevation_deg=(-10.0, 20.0),
+        talker_height_m=(1.2, 1.7),
         moving=0.5,
         speed_m_s=(0.3, 0.5),
         point_noises=1,

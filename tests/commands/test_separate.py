@@ -16,6 +16,7 @@ from msdet.cli import main
 from msdet.data.manifest import SceneSet
 from msdet.evaluation.baselines import baseline_separator
 from msdet.evaluation.estimates import write_estimates
+from msdet.files import read_jsonl
 from msdet.inference.offline import LONGEST_S, model_separator
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
@@ -168,8 +169,13 @@ def test_evaluate_and_score_agree(model_folder: Path, dev_set: SceneSet, tmp_pat
     estimates = evaluation / "model" / "estimates"
     arguments = ["score", "--data", data, "--estimates", str(estimates), "--name", "mine", "--jobs", "1"]
     assert main([*arguments, "--out", str(tmp_path / "scores"), "--compare", str(evaluation)]) == 0
-    again = (tmp_path / "scores" / "mine" / "scores.jsonl").read_text()
-    assert again == (evaluation / "model" / "scores.jsonl").read_text()
+    again = read_jsonl(tmp_path / "scores" / "mine" / "scores.jsonl")
+    for row, expected in zip(again, read_jsonl(evaluation / "model" / "scores.jsonl"), strict=True):
+        assert row.keys() == expected.keys()
+        for field, value in row.items():
+            last_digit = {"abs": 1.1e-4} if "improvement" in field else {"abs": 0.0, "rel": 0.0}
+            is_score = isinstance(value, list) and field.endswith(("_db", "improvement"))
+            assert value == (pytest.approx(expected[field], **last_digit) if is_score else expected[field])
 
 
 def test_scenes_that_cannot_be_scored_are_told_and_change_the_exit_code(
@@ -204,7 +210,7 @@ def test_estimates_of_another_data_set_are_refused(
     dev_set: SceneSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     estimates = tmp_path / "estimates"
-    write_estimates(dev_set, baseline_separator("srp_beam", dev_set.array, RATE, 2), estimates)
+    write_estimates(dev_set, {2: baseline_separator("srp_beam", dev_set.array, RATE, 2)}, estimates)
     arguments = ["--data", str(dev_set.root), "--estimates", str(estimates)]
     assert scored(arguments, tmp_path) == 0
     (estimates / "data.json").write_text('{"hash": "another"}')
@@ -216,7 +222,7 @@ def test_a_silent_estimate_changes_the_exit_code(
     dev_set: SceneSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     estimates = tmp_path / "estimates"
-    write_estimates(dev_set, baseline_separator("srp_beam", dev_set.array, RATE, 2), estimates)
+    write_estimates(dev_set, {2: baseline_separator("srp_beam", dev_set.array, RATE, 2)}, estimates)
     first = dev_set.scenes[0]
     audio.write(estimates / first.id / "talker1.wav", np.zeros(first.samples, dtype=np.float32), RATE)
     assert scored(["--data", str(dev_set.root), "--estimates", str(estimates)], tmp_path) == 1

@@ -39,7 +39,7 @@ def walking_set(
         moving=1.0,
         overlap=(0.3, 0.3),
         tilt_deg=(10.0, 20.0),
-        elevation_deg=(-10.0, 20.0),
+        talker_height_m=(1.2, 1.7),
         point_noises=1,
     )
     out = tmp_path_factory.mktemp("walking")

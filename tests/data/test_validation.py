@@ -48,7 +48,7 @@ def walking_set(
         moving=1.0,
         overlap=(0.3, 0.3),
         tilt_deg=(-5.0, 5.0),
-        elevation_deg=(-10.0, 20.0),
+        talker_height_m=(1.2, 1.7),
         diffuse="spherical",
         point_noises=1,
     )
@@ -362,8 +362,8 @@ def test_a_wrong_field_of_a_scene_is_found(copy: Path, change: Row, kind: str, t
 def test_a_traced_t60_may_differ_more(copy: Path) -> None:
     asked = SceneSet.open(copy).scenes[0].t60_asked_s
     assert asked is not None
-    relabel(copy, lambda row: row.update(t60_measured_s=0.75 * asked))
-    assert the_problem(copy, "T60").endswith("(± 15%)")
+    relabel(copy, lambda row: row.update(t60_measured_s=0.72 * asked))
+    assert the_problem(copy, "T60").endswith("(± 25%)")
     relabel(copy, lambda row: row.update(image_order=3))
     assert validate_set(copy) == []
 

@@ -5,12 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from msdet.arrays import MicrophoneArray
 from msdet.errors import MsdetError
 from msdet.evaluation.doa import (
     azimuth_errors_deg,
     best_azimuth_assignment,
+    great_circle_errors_deg,
+    match,
+    pairwise_azimuth_errors_deg,
 )
 from msdet.evaluation.separation import UndefinedMetricError
+
+LINE = MicrophoneArray("line", ((0.0, 0.0, 0.0), (0.05, 0.05, 0.0)))  # towards azimuth 45
+WALL = MicrophoneArray("wall", ((0.0, 0.0, 0.0), (0.0, 0.05, 0.0), (0.0, 0.0, 0.05)))  # normal to +x
+TABLE = MicrophoneArray("table", ((0.0, 0.0, 0.0), (0.05, 0.0, 0.0), (0.0, 0.05, 0.0)))
+POLE = MicrophoneArray("pole", ((0.0, 0.0, 0.0), (0.0, 0.0, 0.05)))
 
 
 def test_errors_go_around_the_circle():
@@ -32,3 +41,47 @@ def test_bad_azimuths_say_why():
         azimuth_errors_deg([1.0], [np.nan])
     with pytest.raises(MsdetError, match="shape"):
         azimuth_errors_deg([[1.0]], [[1.0]])
+
+
+def test_what_an_array_cannot_tell_apart_is_no_error():
+    # mirrored in the line at 45 degrees, azimuth a is 90 - a; in the wall at 90 degrees, 180 - a
+    assert azimuth_errors_deg([10.0, 10.0, 50.0], [80.0, 12.0, 230.0], LINE).tolist() == [0.0, 2.0, 170.0]
+    assert azimuth_errors_deg([10.0, 350.0], [170.0, 195.0], WALL).tolist() == [0.0, 5.0]
+    assert azimuth_errors_deg([10.0], [170.0], TABLE).tolist() == [160.0]
+    with pytest.raises(UndefinedMetricError, match="'pole' tells no azimuths apart"):
+        azimuth_errors_deg([10.0], [10.0], POLE)
+
+
+def test_great_circle_errors_fold_what_an_array_cannot_tell_apart():
+    def error(reference, estimate, array=None):
+        return float(great_circle_errors_deg(reference, estimate, array))
+
+    assert error((0.0, 30.0), (0.0, -20.0)) == pytest.approx(50.0)
+    assert error((0.0, 30.0), (0.0, -20.0), TABLE) == pytest.approx(10.0)  # up or down look alike
+    assert error((20.0, 30.0), (160.0, 30.0), WALL) == pytest.approx(0.0, abs=1e-9)
+    assert error((45.0, 60.0), (105.0, 0.0), LINE) == pytest.approx(0.0, abs=1e-9)  # both 60 off the line
+    assert error((0.0, 0.0), (1e-7, 0.0)) == pytest.approx(1e-7)  # an arc cosine would give 0
+
+
+def test_errors_of_moving_talkers_are_means_over_the_frames_with_an_estimate():
+    truth = np.array([[0.0, 10.0, 20.0], [100.0, 100.0, 100.0]])
+    estimates = np.array([[99.0, np.nan, 95.0], [0.0, 10.0, 26.0], [np.nan] * 3])
+    errors = pairwise_azimuth_errors_deg(truth, estimates)
+    np.testing.assert_allclose(errors[:, :2], [[87.0, 2.0], [3.0, 88.0]])
+    assert np.isnan(errors[:, 2]).all()
+    assert best_azimuth_assignment(truth, estimates).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("errors", "expected"),
+    [
+        ([[3.0, 50.0], [50.0, 4.0]], (2, 0, 0)),
+        ([[3.0, 50.0, 9.0], [50.0, 40.0, 50.0]], (1, 1, 2)),
+        ([[19.0, 1.0], [60.0, 19.0]], (2, 0, 0)),  # both within the limit, though not the nearest
+        ([[20.0], [20.1]], (1, 1, 0)),
+        (np.zeros((2, 0)), (0, 2, 0)),
+        (np.zeros((0, 3)), (0, 0, 3)),
+    ],
+)
+def test_matching_finds_as_many_talkers_as_it_can(errors, expected):
+    assert match(np.array(errors)) == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 
@@ -10,14 +11,16 @@ import pytest
 from rich.console import Console
 
 from msdet.errors import MsdetError
+from msdet.evaluation.breakdowns import BREAKDOWNS
+from msdet.evaluation.metrics import METRICS
 from msdet.evaluation.summary import (
-    METRICS,
     paired_difference,
-    print_summary,
     summarise,
+    summary_tables,
+    to_csv,
     to_json,
-    to_markdown,
 )
+from msdet.evaluation.tables import latex, markdown, print_tables
 
 SEPARATION = ("si_sdr_db", "si_sdr_improvement_db", "sdr_db", "stoi")
 
@@ -46,6 +49,7 @@ def failed(n, reason="estimate is silent"):
 def test_means_over_talkers_then_scenes():
     rows = [make_row(0, 2.0, (0.0, 8.0)), make_row(1, 5.0, (4.0, 12.0, 6.0, 30.0)), make_row(2, 11.0, (5.0,))]
     scores = summarise({"a": rows}).scores["a"]
+    scores = {key: score for key, score in scores.items() if score.interval}
     value = {key: score.interval.value for key, score in scores.items()}
     assert value["si_sdr_db"] == pytest.approx(6.0)
     assert value["doa_mae_deg"] == pytest.approx((4.0 + 13.0 + 5.0) / 3)
@@ -188,7 +192,7 @@ def test_json_has_no_nan_and_all_metrics(summary):
 
 
 def test_markdown_is_aligned_and_says_what_was_not_scored(summary):
-    text = to_markdown(summary)
+    text = markdown(*summary_tables(summary))
     first = text.split("\n\n")[1].splitlines()
     assert len({len(line) for line in first}) == 1 and len(first) == 5
     assert "SI-SDR (dB), n = 29" in first[0] and "[unprocessed\\|mixture]" in first[2]
@@ -199,9 +203,114 @@ def test_markdown_is_aligned_and_says_what_was_not_scored(summary):
 
 def test_printed_tables_fit_110_columns(summary):
     stream = io.StringIO()
-    print_summary(summary, Console(file=stream, width=110))
+    print_tables(*summary_tables(summary), Console(file=stream, width=110))
     text = stream.getvalue()
     assert max(map(len, text.splitlines())) <= 110
     assert "\N{HORIZONTAL ELLIPSIS}" not in text
     for expected in ("[unprocessed|mixture]", "n = 29", "SI-SDR gain (dB)", "within 10 deg (%)", ">= 20 deg"):
         assert expected in text
+
+
+def test_rms_and_ratios_over_scenes():
+    counts = [(2, 0, 0), (1, 1, 2), (0, 2, 1)]
+    rows = [
+        make_row(n, 0.0, (3.0, 4.0 + n), doa_matched=m, doa_missed=miss, doa_false=f, doa_count_error=f)
+        for n, (m, miss, f) in enumerate(counts)
+    ]
+    scores = summarise({"a": rows}).scores["a"]
+    value = {key: score.interval.value for key, score in scores.items() if score.interval}
+    assert value["doa_rmse_deg"] == pytest.approx(np.sqrt(np.mean([9, 16, 9, 25, 9, 36])))
+    assert value["doa_recall"] == 3 / 6 and value["doa_precision"] == 3 / 6
+    assert value["doa_f1"] == 6 / 12
+    assert value["doa_miss_rate"] == 3 / 6 and value["doa_false_alarm_rate"] == 3 / 6
+    assert value["count_accuracy"] == pytest.approx(1 / 3)
+    interval = scores["doa_recall"].interval
+    assert 0.0 <= interval.low < 0.5 < interval.high <= 1.0 and interval.n == 3
+
+
+def test_a_ratio_of_nothing_is_no_number():
+    rows = [make_row(n, doa_matched=0, doa_missed=2, doa_false=0, doa_count_error=2) for n in range(3)]
+    summary = summarise({"a": rows})
+    assert summary.scores["a"]["doa_precision"].interval is None
+    assert summary.scores["a"]["doa_recall"].interval.value == 0.0
+    json.dumps(to_json(summary), allow_nan=False)
+    with pytest.raises(MsdetError, match="no scene"):
+        paired_difference(rows, rows, "doa_precision")
+
+
+def labelled(n, **changes):
+    labels = {
+        "talkers": 2,
+        "distance_m": [0.5 + n, 1.2],
+        "noise_snr_db": 5.0 * n,
+        "overlap_ratio": 0.25 * n,
+        "gender": ["f", "f"] if n == 0 else ["m", "f"] if n == 1 else None,
+    }
+    return make_row(n, float(n), (1.0, 9.0)) | labels | changes
+
+
+def counts_by(rows, name, metric="si_sdr_db"):
+    (cells,) = summarise({"a": rows}, by=[name]).breakdowns.values()
+    return {cell: found["a"][metric].n for cell, found in cells.items() if metric in found["a"]}
+
+
+def test_every_breakdown_counts_scenes_or_talkers():
+    rows = [labelled(n) for n in range(4)]
+    assert counts_by(rows, "snr") == {"0 to 10 dB": 2, "10 to 20 dB": 2}
+    assert counts_by(rows, "overlap") == {"< 25 %": 1, "25 to 50 %": 1, "50 to 75 %": 1, ">= 75 %": 1}
+    assert counts_by(rows, "gender") == {"all female": 1, "both": 1}
+    assert counts_by(rows, "talkers") == {"2": 4}
+    assert counts_by(rows, "sector") == {"0 to 45 deg": 4}
+    # talkers at 0.5, 1.5, 2.5 and 3.5 m, and the others at 1.2 m
+    assert counts_by(rows, "distance") == {
+        "< 1 m": 1, "1 to 1.5 m": 4, "1.5 to 2 m": 1, "2 to 3 m": 1, ">= 3 m": 1
+    }  # fmt: skip
+    (cells,) = summarise({"a": rows}, by=["distance"]).breakdowns.values()
+    assert cells["1 to 1.5 m"]["a"]["doa_mae_deg"].value == 9.0  # of the talkers at 1.2 m alone
+    assert cells["1.5 to 2 m"]["a"]["doa_mae_deg"].value == 1.0
+    assert list(summarise({"a": rows}, by=["all"]).breakdowns) == [title for title, _ in BREAKDOWNS.values()]
+
+
+def test_two_breakdowns_cross():
+    rows = [labelled(n) for n in range(4)]
+    assert counts_by(rows, "gender*overlap") == {"all female, < 25 %": 1, "both, 25 to 50 %": 1}
+    assert counts_by(rows, "distance*snr") == {
+        "< 1 m, 0 to 10 dB": 1, "1 to 1.5 m, 0 to 10 dB": 2, "1 to 1.5 m, 10 to 20 dB": 2,
+        "1.5 to 2 m, 0 to 10 dB": 1, "2 to 3 m, 10 to 20 dB": 1, ">= 3 m, 10 to 20 dB": 1,
+    }  # fmt: skip
+    for name, reason in (("t61", "did you mean 't60'"), ("t60*snr*gender", "at most two")):
+        with pytest.raises(MsdetError, match=reason):
+            summarise({"a": rows}, by=[name])
+
+
+def test_csv_has_a_line_for_each_number(summary):
+    lines = list(csv.DictReader(io.StringIO(to_csv(summary))))
+    (stoi,) = [x for x in lines if (x["system"], x["metric"], x["cell"]) == ("separator", "stoi", "")]
+    interval = summary.scores["separator"]["stoi"].interval
+    assert [float(stoi[k]) for k in ("value", "low", "high", "n")] == pytest.approx(list(interval))
+    assert {x["breakdown"] for x in lines} == {"", *summary.breakdowns}
+
+
+def test_latex_escapes_names_and_balances_its_environments(summary):
+    text = latex(*summary_tables(summary))
+    assert text.count("\\begin{tabular}") == text.count("\\end{tabular}") == text.count("\\midrule") >= 6
+    assert "{}[unprocessed|mixture] & $-$" in text  # a bracket after a line's end would be its argument
+    assert "{\\scriptsize [" in text and "within 5 deg (\\%), n = 30" in text and "$\\geq$ 20 deg" in text
+    for line in text.splitlines():
+        if line.endswith(r"\\"):
+            assert line.count("&") in (3, 4, 5, 6), line
+        assert "%" not in line.removeprefix("%").replace("\\%", "") or line.startswith("%")
+
+
+def test_what_looks_wrong_is_counted():
+    doubt = "no estimate resembles its reference (SI-SDR below -20 dB)"
+    rows = [
+        make_row(n, doubts=[doubt, f"the estimates fit another scene's references (scene{n})"])
+        for n in range(3)
+    ]
+    summary = summarise({"a": [*rows, make_row(3, doubts=[])]})
+    assert summary.doubts["a"] == {
+        "no estimate resembles its reference": 3,
+        "the estimates fit another scene's references": 3,
+    }
+    assert "a: in 3 of 4 scenes no estimate resembles its reference." in markdown(*summary_tables(summary))

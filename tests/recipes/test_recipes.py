@@ -50,7 +50,7 @@ def test_demo_ends_with_one_line_of_json_that_it_also_writes(demo: tuple[Path, s
     assert summary == json.loads((exp / "summary.json").read_text())
     assert set(summary) == {"minutes", *KEYS, *(f"{key}_all" for key in KEYS)}
     assert summary["scenes_all"] == 3
-    assert (exp / "figures.html").stat().st_size > 10_000
+    assert (exp / "report.html").stat().st_size > 10_000
 
 
 def test_demo_prints_the_table_with_every_system(demo: tuple[Path, str]) -> None:

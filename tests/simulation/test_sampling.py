@@ -188,7 +188,7 @@ def test_default_and_anechoic_settings_are_possible(t60_s: tuple[float, float]) 
 
 def test_talkers_outside_the_room_are_refused_with_what_was_asked() -> None:
     distant = dataclasses.replace(SMS_WSJ, distance_m=(6.0, 7.0))
-    with pytest.raises(MsdetError, match=r"distance_m \[6\.0, 7\.0\].* in a room of"):
+    with pytest.raises(MsdetError, match=r"distance_m \[6\.0, 7\.0\].* rooms, the last one of"):
         sample_geometry(distant, 2, np.random.default_rng(0))
 
 

@@ -12,8 +12,8 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import NoneType
-from typing import Any, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 from msdet.arrays import MicrophoneArray
 from msdet.components import build, component_names, find_component
@@ -25,6 +25,8 @@ ORACLE = "oracle"
 """Value of options (``doa``, ``masks``) that stands for the truth."""
 
 _DERIVED = ("array", "sample_rate", "talkers")
+
+_SIMPLE = (bool, int, float, str, NoneType)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def baseline_separator(
     if "," in name:
         raise MsdetError(f"method '{method}': expected NAME,OPTION=VALUE,OPTION=VALUE")
     factory = find_component(__name__, name, "separator", "method")
-    parameters = inspect.signature(factory, eval_str=True).parameters
+    parameters = _parameters(factory)
     given = dict(assignment.split("=", 1) for assignment in assignments)
     for option in _required(factory):
         if option not in given:
@@ -81,13 +83,15 @@ def baseline_separator(
     return separator
 
 
+def baseline_names() -> list[str]:
+    """Names of the baselines."""
+    return component_names(__name__)
+
+
 def ready_baselines() -> list[str]:
     """Names of the baselines that need no option, such as a checkpoint."""
-    return [
-        name
-        for name in component_names(__name__)
-        if not _required(find_component(__name__, name, "separator", "method"))
-    ]
+    factories = {name: find_component(__name__, name, "separator", "method") for name in baseline_names()}
+    return [name for name, factory in factories.items() if not _required(factory)]
 
 
 def without_truth(separator: Separator | Oracle, needed_by: str) -> Separator:
@@ -111,19 +115,39 @@ def check_talkers(method: str, talkers: int, most: int) -> None:
         raise MsdetError(f"talkers is {talkers}, expected 1 to {most} for {method} with this array")
 
 
+def check_at_least_one(option: str, value: int) -> None:
+    """Refuse an option that counts something and is 0 or negative.
+
+    Raises:
+        MsdetError: names the option.
+    """
+    if value < 1:
+        raise MsdetError(f"{option} is {value}, expected at least 1")
+
+
+def _parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """A factory's options, with their annotations as types where these can be had."""
+    try:
+        signature = inspect.signature(factory, eval_str=True)
+    except NameError:  # a type that is imported for type checkers only
+        signature = inspect.signature(factory)
+    return {name: p for name, p in signature.parameters.items() if name not in _DERIVED}
+
+
 def _required(factory: Callable[..., Any]) -> list[str]:
     """Options without a default."""
-    return [
-        name
-        for name, p in inspect.signature(factory).parameters.items()
-        if name not in _DERIVED and p.default is p.empty and p.kind is not p.VAR_KEYWORD
-    ]
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = _parameters(factory).items()
+    return [name for name, p in parameters if p.default is p.empty and p.kind not in variable]
 
 
 def _value(origin: str, text: str, annotation: Any) -> Any:
-    """An option's value: JSON of the annotated type, or text where that is allowed."""
-    kinds = get_args(annotation) if NoneType not in get_args(annotation) else ()
-    kinds = kinds if kinds and get_origin(annotation) is not list else (annotation,)
+    """An option's value: JSON of the annotated type, or the text itself where that is allowed.
+
+    >>> _value("x", "30", str | list[float]), _value("x", "30", float), _value("x", "[30]", str | list[float])
+    ('30', 30.0, [30])
+    """
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     try:
         value = json.loads(text)
     except ValueError:
@@ -133,9 +157,9 @@ def _value(origin: str, text: str, annotation: Any) -> Any:
             return float(value) if kind is float else value
     if str in kinds:
         return text
-    if annotation is inspect.Parameter.empty:
-        return value
-    expected = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
+    if not all(get_origin(kind) is list or kind in _SIMPLE for kind in kinds):
+        return value  # the factory's own business
+    expected = " or ".join(str(kind) if get_args(kind) else kind.__name__ for kind in kinds)
     raise MsdetError(f"{origin} is '{text}', expected {expected}")
 
 
@@ -144,6 +168,4 @@ def _fits(value: Any, kind: Any) -> bool:
         return isinstance(value, list) and all(_fits(v, get_args(kind)[0]) for v in value)
     if isinstance(value, bool):
         return kind is bool
-    if kind is float:
-        return isinstance(value, (int, float))
-    return isinstance(kind, type) and isinstance(value, kind)
+    return kind in _SIMPLE and isinstance(value, (int, float) if kind is float else kind)

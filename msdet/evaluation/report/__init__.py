@@ -1,1 +1,1 @@
-"""The page of figures of an evaluation: what it shows, how it is drawn, and the HTML around it."""
+"""The report of an evaluation: what it shows, how it is drawn, and the HTML around it."""

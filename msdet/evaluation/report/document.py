@@ -1,8 +1,13 @@
-"""An HTML page that opens offline: no scripts, and everything in one file."""
+"""An HTML page that opens offline: everything in one file, and no script but ours, named by its hash."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
+import json
+from importlib import resources
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -10,10 +15,20 @@ from msdet import __version__
 from msdet.evaluation.report.style import style_sheet
 from msdet.evaluation.report.theme import to_svg
 
+SCRIPT = "page.js"
+"""File beside this one: the script of the pages that have one."""
+
 _POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 
 
-def document(title: str, heading: str, about: str, sections: dict[str, tuple[str, str]], source: str) -> str:
+def document(
+    title: str,
+    heading: str,
+    about: str,
+    sections: dict[str, tuple[str, str]],
+    source: str,
+    script: bool = False,
+) -> str:
     """A page of sections.
 
     Args:
@@ -22,7 +37,10 @@ def document(title: str, heading: str, about: str, sections: dict[str, tuple[str
         about: a line below the heading, text.
         sections: by id, the heading as text and the content as HTML.
         source: of what is shown, text for the page's foot.
+        script: whether tables sort, filter and so on.
     """
+    code = resources.files(__package__).joinpath(SCRIPT).read_text(encoding="utf-8") if script else ""
+    policy = _POLICY + (f"; script-src '{_hash(code)}'" if code else "")
     links = "".join(f'<li><a href="#{key}">{name}</a></li>' for key, (name, _) in sections.items())
     body = "\n".join(
         f'<section id="{key}" aria-labelledby="{key}-title"><h2 id="{key}-title">{name}</h2>\n'
@@ -30,7 +48,7 @@ def document(title: str, heading: str, about: str, sections: dict[str, tuple[str
         for key, (name, content) in sections.items()
     )
     return _PAGE.format(
-        policy=_POLICY,
+        policy=policy,
         style=style_sheet(),
         title=html.escape(title),
         heading=html.escape(heading),
@@ -39,7 +57,19 @@ def document(title: str, heading: str, about: str, sections: dict[str, tuple[str
         body=body,
         version=html.escape(__version__),
         source=html.escape(source),
+        script=f"<script>{code}</script>\n" if code else "",
     )
+
+
+def data_element(key: str, value: Any) -> str:
+    """Data for the script, as an element with an id; values that JSON can express."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    return f'<script type="application/json" id="{key}">{text}</script>\n'
+
+
+def _hash(code: str) -> str:
+    """How a content security policy names a script."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}"
 
 
 def figure_element(figure: Figure, number: int, label: str, caption: str) -> str:
@@ -79,6 +109,6 @@ _PAGE = """<!DOCTYPE html>
 {body}
 </main>
 <footer>Drawn by msdet {version}. {source}.</footer>
-</body>
+{script}</body>
 </html>
 """

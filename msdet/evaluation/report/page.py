@@ -1,38 +1,60 @@
-"""The report as one HTML page that opens offline: no scripts, images and audio embedded."""
+"""The report as one HTML page that opens offline: images, sound and script embedded."""
 
 from __future__ import annotations
 
-import base64
 import html
-import io
-import wave
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
-import numpy as np
 from matplotlib.figure import Figure
 
-from msdet.conventions import Array
 from msdet.evaluation.bootstrap import CONFIDENCE
-from msdet.evaluation.report import tables
-from msdet.evaluation.report.content import (
-    Curves,
-    Evaluation,
-    Example,
-    examples,
-    read_curves,
-    read_evaluation,
+from msdet.evaluation.breakdowns import BREAKDOWNS
+from msdet.evaluation.curves import TOLERANCE_DEG, curves
+from msdet.evaluation.metrics import METRICS
+from msdet.evaluation.report import results, tables
+from msdet.evaluation.report.breakdown_figure import breakdown_figure
+from msdet.evaluation.report.conditions import SHOWN, crossings, varying
+from msdet.evaluation.report.confidence import (
+    Curve,
+    calibration_figure,
+    confidence_curve,
+    detection_figure,
+    posterior_curve,
 )
+from msdet.evaluation.report.content import DOA_ERROR, GAIN, Evaluation, read_evaluation
+from msdet.evaluation.report.direction_figures import doa_confusion, doa_polar
 from msdet.evaluation.report.document import document, figure_element
-from msdet.evaluation.report.figures import breakdowns, doa_polar, learning_curves
+from msdet.evaluation.report.examples import Example, choose_scenes, read_example
+from msdet.evaluation.report.learning import Curves, learning_curves, read_curves
+from msdet.evaluation.report.players import signals
 from msdet.evaluation.report.scene_figure import example_scene
-from msdet.evaluation.report.theme import styles, to_png
-from msdet.evaluation.summary import to_markdown
+from msdet.evaluation.report.scene_table import scene_table
+from msdet.evaluation.report.theme import UNPROCESSED, degrees, styles, to_png
+from msdet.evaluation.summary import summarise
 
-AUDIO_BYTES = 5_000_000
-"""Most audio a page embeds, before its encoding; longer scenes are cut to an excerpt that fits."""
+T = TypeVar("T")
 
-PAGE_BYTES = 11_500_000
-"""Size of the page that its audio keeps to; of it, every scene has at least a tenth of a megabyte."""
+AUDIO_BYTES = 12_000_000
+"""Most compressed audio that a page embeds, before its encoding; longer scenes are cut to an excerpt."""
+
+MOST_DRAWN = 6
+"""Most systems that a figure of scores shows; tables have all."""
+
+_CLIP_BYTES_PER_S = 9_000
+_LABELS = (
+    "id",
+    "azimuth_deg",
+    "permutation_from",
+    *dict.fromkeys(b.field for _, bins in BREAKDOWNS.values() for b in bins),
+)
+_PLAYER_CHOICE = (
+    '<form id="player-choice" class="choices" hidden><label><input type="checkbox" name="together"> '
+    "A player goes on where the last one of its scene was</label></form>"
+)
+_FRAME = "Azimuths are in the array's frame: 0° on its +x axis, counter-clockwise seen from above."
 
 
 class Report:
@@ -40,116 +62,238 @@ class Report:
 
     Attributes:
         html: the page.
-        images: PNG files by name, of the main figures.
+        images: PNG files by name, of the main figures, if they were wanted.
         figures: number of figures on the page.
+        systems: the systems' names, the chosen one first.
 
     Raises:
         MsdetError: something that the page needs is missing or malformed; nothing is half drawn.
     """
 
-    def __init__(self, evaluation: Path, data: Path, run: Path | None = None) -> None:
-        self._evaluation = read_evaluation(evaluation, data)
-        curves = None if run is None else read_curves(run)
-        self._examples = examples(self._evaluation)
+    def __init__(
+        self,
+        evaluation: Path,
+        data: Path,
+        run: Path | None = None,
+        system: str | None = None,
+        show: Sequence[str] = (),
+        estimates: dict[str, Path] | None = None,
+        with_images: bool = False,
+    ) -> None:
+        self._evaluation = read_evaluation(evaluation, data, system, estimates)
+        by_id = {scene.id: scene for scene in self._evaluation.scene_set.scenes}
+        chosen = choose_scenes(self._evaluation, show)
+        self._examples = [read_example(self._evaluation, by_id[key], title) for key, title in chosen.items()]
+        self._conditions = varying(self._evaluation.chosen.rows.values())
         self._looks = styles(self._evaluation.systems)
+        learning = None if run is None else read_curves(run)
+        self._with_images = with_images
         self.images: dict[str, bytes] = {}
         self.figures = 0
-        self.html = self._page(data, curves)
+        self.systems = list(self._evaluation.systems)
+        self.html = self._page(data, learning)
 
-    def _page(self, data: Path, curves: Curves | None) -> str:
-        sections = {
+    def _page(self, data: Path, learning: Curves | None) -> str:
+        drawn = {
             "results": ("Results", self._results()),
-            "conditions": ("By condition", self._conditions()),
+            "conditions": ("By condition", self._by_condition()),
             "directions": ("Directions", self._directions()),
+            "confidence": ("Confidence", self._confidence()),
+            "training": ("Training", "" if learning is None else self._training(learning)),
+            "scenes": ("All scenes", self._all_scenes()),
+            "examples": ("Scenes to see and hear", self._scenes()),
         }
-        if curves is not None:
-            sections["training"] = ("Training", self._training(curves))
-        sections["scenes"] = ("Scenes", self._scenes())
+        sections = {key: section for key, section in drawn.items() if section[1]}
         heading = "Speech separation and direction of arrival"
         source = f"Data set {self._evaluation.scene_set.identity}"
-        return document(f"{heading}: evaluation", heading, _about(self._evaluation, data), sections, source)
+        about = _about(self._evaluation, data)
+        return document(f"{heading}: evaluation", heading, about, sections, source, script=True)
 
     def _results(self) -> str:
-        summary = self._evaluation.summary
-        notes = [line[2:] for line in to_markdown(summary).splitlines() if line.startswith("- ")]
+        found = results.find_differences(self._evaluation)
         return (
-            tables.tiles(self._evaluation)
-            + tables.headline(summary, self._looks)
-            + f'<ul class="notes">{"".join(f"<li>{html.escape(note)}</li>" for note in notes)}</ul>'
+            results.tiles(self._evaluation, found)
+            + results.headline(self._evaluation, found, self._looks)
+            + results.difference_tables(self._evaluation, found)
         )
 
-    def _conditions(self) -> str:
-        summary = self._evaluation.summary
+    def _by_condition(self) -> str:
+        systems, conditions = self._evaluation.systems, self._conditions
+        keys = [k for k in SHOWN if any(s.mean(METRICS[k].field) is not None for s in systems.values())]
+        if not keys or not conditions:
+            return ""
+        kept = {*_LABELS, *(METRICS[key].field for key in keys)}
+        rows = {
+            name: [{k: v for k, v in row.items() if k in kept} for row in system.rows.values()]
+            for name, system in systems.items()
+        }
+        summary = summarise(rows, by=[condition.name for condition in conditions])
         caption = (
-            f"Means with {CONFIDENCE:.0%} intervals over the scenes of each bin. Bins to the right of a "
-            "dotted line overlap the others. The unprocessed mixture is left out: its gain is 0 dB by "
-            "definition."
+            f"Means with {CONFIDENCE:.0%} intervals over the n scenes of each bin; in bins of a talker's "
+            "azimuth or distance a scene counts with those of its talkers that are in them. Bins to the "
+            "right of a dotted line overlap the others. The unprocessed mixture is left out: its gain is "
+            "0 dB by definition."
         )
-        label = "SI-SDR gain and DoA error of each system by azimuth gap, T60 and straddling of 0 degrees"
-        figure = self._figure(breakdowns(summary, self._looks), label, caption, "breakdowns.png")
-        numbers = "".join(tables.breakdown(summary, title) for title in summary.breakdowns)
-        return f"{figure}<details><summary>The same as tables</summary>{numbers}</details>"
+        parts = []
+        for key in keys:
+            looks = {
+                name: look
+                for name, look in self._looks.items()
+                if name in systems
+                and name != UNPROCESSED
+                and systems[name].mean(METRICS[key].field) is not None
+            }
+            if looks:
+                label = f"{degrees(METRICS[key].label)} by {', '.join(c.title for c in conditions)}"
+                drawn, note = _few(looks)
+                figure = breakdown_figure(summary, conditions, key, drawn)
+                parts.append(self._figure(figure, label, caption + note, f"breakdown_{key}.png"))
+                caption = "The same scenes and bins."
+        numbers = "".join(tables.breakdown(summary, title, keys) for title in summary.breakdowns)
+        crossed = crossings(self._evaluation, conditions)
+        crossed = f"<h3>Two conditions at once</h3>{crossed}" if crossed else ""
+        return f"{''.join(parts)}<details><summary>The same as tables</summary>{numbers}</details>{crossed}"
 
     def _directions(self) -> str:
-        e = self._evaluation
-        pairs = {s.name: s.doa_pairs() for s in (e.model, e.baseline) if s is not None and s.azimuths}
-        pairs = {name: pair for name, pair in pairs.items() if pair[0].size}
+        systems = self._evaluation.systems.values()
+        errors = {s.name: tuple(s.of_talkers("azimuth_deg", DOA_ERROR)) for s in systems}
+        errors = {name: pair for name, pair in errors.items() if pair[0].size}
+        if not errors:
+            return ""
         caption = (
             "Each point is one talker, at its true azimuth; the distance from the inner circle is the error. "
-            "Azimuths are in the array's frame: 0° on its +x axis, counter-clockwise seen from above."
         )
-        label = f"Direction errors around the circle of true azimuths, for {' and '.join(pairs)}"
-        return self._figure(doa_polar(pairs, self._looks), label, caption, "doa_polar.png")
+        if self._evaluation.scene_set.array.resolvable_domain.azimuth_span_deg != 360:
+            caption += "The array cannot tell a direction from its mirror image: the nearer of both counts. "
+        label = f"Direction errors around the circle of true azimuths, for {', '.join(errors)}"
+        drawn, note = _few(errors)
+        parts = [self._figure(doa_polar(drawn, self._looks), label, caption + _FRAME + note, "doa_polar.png")]
+        pairs = {s.name: s.azimuth_pairs() for s in systems if s.name in errors}
+        pairs = {name: pair for name, pair in pairs.items() if pair[0].size}
+        if pairs:
+            caption = (
+                "How many talkers at which true azimuth were located at which; a perfect system has only the "
+                "diagonal, which goes on from 360° at 0°. Of talkers who move, the start. "
+            )
+            label = f"Estimated against true azimuths, for {', '.join(pairs)}"
+            some, note = _few(pairs)
+            figure = doa_confusion(some, self._looks)
+            parts.append(self._figure(figure, label, caption + _FRAME + note, "doa_confusion.png"))
+        return "".join(parts)
 
-    def _training(self, curves: Curves) -> str:
-        label = "Learning curves: separation loss, DoA loss, SI-SDR gain and DoA accuracy over training steps"
+    def _confidence(self) -> str:
+        """What confidences and posteriors are worth, of the systems that give any."""
+        e = self._evaluation
+        found = {s.name: curves(e.scene_set, s.lines, list(s.rows.values())) for s in e.systems.values()}
+        near = f"{TOLERANCE_DEG:g}°"
+        return "".join(
+            [
+                self._detection(
+                    {name: posterior_curve(of["posterior"]) for name, of in found.items()},
+                    "posterior",
+                    ("Talkers found", "Directions elsewhere"),
+                    "Posteriors around the circle as a threshold falls: talkers with as much within "
+                    f"{near} of them, directions as probable elsewhere, and, for the precision, peaks there.",
+                ),
+                self._detection(
+                    {s.name: confidence_curve(s) for s in e.systems.values()},
+                    "confidence",
+                    ("Right directions kept", "Wrong directions kept"),
+                    "Directions as ever less confident ones are kept; right are those with an error up to "
+                    f"{near}. Recall is of all talkers: one whose direction is wrong is not found.",
+                ),
+                self._calibration({name: of["calibration"] for name, of in found.items()}),
+            ]
+        )
+
+    def _detection(
+        self, found: dict[str, Curve | None], what: str, axes: tuple[str, str], caption: str
+    ) -> str:
+        drawn, note = _few({name: curve for name, curve in found.items() if curve is not None})
+        if not drawn:
+            return ""
+        label = f"ROC, and precision over recall, of the {what} of {', '.join(drawn)}"
+        figure = detection_figure(drawn, self._looks, what, *axes)
+        return self._figure(figure, label, caption + note, f"roc_{what}.png")
+
+    def _calibration(self, found: dict[str, Any]) -> str:
+        drawn, note = _few({name: of for name, of in found.items() if of is not None and "bins" in of})
+        no_probability = [name for name, of in found.items() if of is not None and "bins" not in of]
+        if not drawn:
+            return ""
+        caption = (
+            f"Share of directions with an error up to {TOLERANCE_DEG:g}°, with {CONFIDENCE:.0%} intervals "
+            "(Wilson), by confidence; where confidences are probabilities it is on the diagonal."
+        )
+        if no_probability:
+            caption += f" Not between 0 and 1, and left out: {', '.join(no_probability)}."
+        label = f"Reliability of the confidences of {', '.join(drawn)}"
+        figure = calibration_figure(drawn, self._looks)
+        return self._figure(figure, label, caption + note, "calibration.png")
+
+    def _training(self, learning: Curves) -> str:
+        label = "Learning curves: losses and validation scores of all tasks over training steps"
         caption = (
             "Losses are averaged over the steps since the last validation and over the validation scenes."
         )
-        return self._figure(learning_curves(curves), label, caption, "learning_curves.png")
+        return self._figure(learning_curves(learning), label, caption, "learning_curves.png")
+
+    def _all_scenes(self) -> str:
+        shown = {example.scene.id: _anchor(n) for n, example in enumerate(self._examples)}
+        intro = "Every scene with its labels and the systems' scores; linked ones can be heard below."
+        return f"<p>{intro}</p>" + scene_table(self._evaluation, self._conditions, shown)
 
     def _scenes(self) -> str:
-        drawn = [self._scene(example) for example in self._examples]
-        left = 3 * (PAGE_BYTES - sum(map(len, drawn))) // 4  # base64 makes four characters of three bytes
-        budget = min(AUDIO_BYTES, max(left, len(drawn) * 100_000))
-        signals = sum(
-            1 + sum(len(waveforms) for _, waveforms in _by_talker(example)) for example in self._examples
-        )
-        seconds = budget / (2 * self._evaluation.scene_set.sample_rate * signals)
+        signals_heard = sum(1 + len(e.references) * (1 + len(e.heard)) for e in self._examples)
+        seconds = AUDIO_BYTES / (_CLIP_BYTES_PER_S * signals_heard)
         cut = any(example.scene.duration_s > seconds for example in self._examples)
+        what = "SI-SDR gain" if self._evaluation.rank_field == GAIN else "DoA error"
         intro = (
-            "The model's best, median and worst scenes by SI-SDR gain. Estimates are shown and played at the "
-            "level of their references, and all signals of a scene are played with one gain."
+            f"The best, median and worst scenes of {self._evaluation.chosen.name} by {what}. Estimates are "
+            "shown and played at the level of their references, all signals of a scene with one gain."
         ) + (f" Players hold the first {seconds:.1f} s." if cut else "")
-        players = [_players(example, seconds) for example in self._examples]
-        return f"<p>{intro}</p>" + "".join(a + b for a, b in zip(drawn, players, strict=True))
+        parts = [f"<p>{html.escape(intro)}</p>", _PLAYER_CHOICE]
+        pictured = next((e for e in self._examples if e.title == "Median scene"), self._examples[0])
+        for n, example in enumerate(self._examples):
+            parts.append(self._example(example, _anchor(n), "scene.png" if example is pictured else None))
+            parts.append(signals(example, seconds))
+        return "".join(parts)
 
-    def _scene(self, example: Example) -> str:
+    def _example(self, example: Example, anchor: str, image: str | None) -> str:
         scene = example.scene
         facts = []
+        if len(scene.sources) > 1:
+            facts.append(f"azimuth gap {scene.azimuth_gap_deg:.0f}°")
         if scene.t60_s is not None:
             facts.append(f"T60 {scene.t60_s:.2f} s")
         if scene.snr_db is not None:
             facts.append(f"signal-to-noise ratio {tables.number(scene.snr_db, 1)} dB")
-        if len(scene.sources) > 1:
-            facts.insert(0, f"azimuth gap {scene.azimuth_gap_deg:.0f}°")
-        array = self._evaluation.scene_set.array
+        what, unit = ("SI-SDR gain", " dB") if self._evaluation.rank_field == GAIN else ("DoA error", "°")
+        score = "" if example.score is None else f": {what} {tables.number(example.score, 1)}{unit}"
         label = f"{example.title}: spectrograms of mixture, references and estimates, and a plan of the room"
         caption = "One colour scale for all spectrograms. In the plan, numbers are talkers."
-        middle = self._examples[(len(self._examples) - 1) // 2]
-        image = "scene.png" if example is middle else None
+        figure = example_scene(example, self._evaluation.scene_set.array, self._looks)
         return (
-            f"<h3>{example.title}: SI-SDR gain {tables.number(example.gain_db, 1)} dB</h3>"
+            f'<h3 id="{anchor}">{example.title}{score}</h3>'
             f'<p class="about">{html.escape(scene.id)}: {", ".join(facts)}</p>'
-            + self._figure(example_scene(example, array, self._looks), label, caption, image)
-            + tables.talkers(example)
+            + self._figure(figure, label, caption, image)
         )
 
     def _figure(self, figure: Figure, label: str, caption: str, image: str | None) -> str:
-        if image is not None:
+        if image is not None and self._with_images:
             self.images[image] = to_png(figure)
         self.figures += 1
         return figure_element(figure, self.figures, label, caption)
+
+
+def _few(found: dict[str, T]) -> tuple[dict[str, T], str]:
+    """The first systems, as many as a figure can show, and a sentence that says so if there are more."""
+    few = dict(itertools.islice(found.items(), MOST_DRAWN))
+    return few, f" Drawn are {len(few)} of {len(found)} systems." if len(few) < len(found) else ""
+
+
+def _anchor(n: int) -> str:
+    return f"scene-{n + 1}"
 
 
 def _about(evaluation: Evaluation, data: Path) -> str:
@@ -159,45 +303,3 @@ def _about(evaluation: Evaluation, data: Path) -> str:
         f"{scored} scenes of {data.resolve().name}, {scene_set.array.microphones} microphones "
         f"({scene_set.array.name}), {scene_set.sample_rate / 1000:g} kHz"
     )
-
-
-def _by_talker(example: Example) -> list[tuple[str, Array]]:
-    """What can be played of each talker: names and waveforms ``(talker, time)``."""
-    outputs = [(name, o.waveforms) for name, o in example.outputs.items() if o.waveforms is not None]
-    return [("Reference", example.references), *outputs]
-
-
-def _players(example: Example, seconds: float) -> str:
-    played = _by_talker(example)
-    peak = max(float(np.abs(x).max()) for x in (example.mixture, *(waveforms for _, waveforms in played)))
-    gain = 0.9 / peak if peak > 0.0 else 1.0
-    rate = example.scene.sample_rate
-    frames = int(seconds * rate)
-
-    def player(name: str, signal: Array, rows: int = 1) -> str:
-        data = base64.b64encode(_wav(gain * signal[:frames], rate)).decode()
-        label = html.escape(f"{example.title}: {name}")
-        return (
-            f'<td rowspan="{rows}"><audio controls preload="metadata" aria-label="{label}" '
-            f'src="data:audio/wav;base64,{data}"></audio></td>'
-        )
-
-    talkers = len(example.references)
-    rows = []
-    for t in range(talkers):
-        cells = player("mixture", example.mixture, talkers) if t == 0 else ""
-        cells += "".join(player(f"{name}, talker {t + 1}", x[t]) for name, x in played)
-        rows.append(f'<tr><th scope="row">{t + 1}</th>{cells}</tr>')
-    head = "".join(tables.column(name) for name in ("Talker", "Mixture", *(name for name, _ in played)))
-    return tables.table("Listen", head, rows, "players")
-
-
-def _wav(signal: Array, sample_rate: int) -> bytes:
-    """A signal ``(time,)`` within full scale as a 16-bit WAV file."""
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(sample_rate)
-        file.writeframes(np.round(np.clip(signal, -1.0, 1.0) * 32767.0).astype("<i2").tobytes())
-    return buffer.getvalue()

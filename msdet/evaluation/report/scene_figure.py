@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 from typing import Any
 
@@ -14,43 +16,57 @@ from matplotlib.patches import Rectangle
 
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array, angular_distance_deg, direction_vector, rotation_matrix
-from msdet.evaluation.report.content import Example
+from msdet.evaluation.directions import Track
+from msdet.evaluation.localisation import moves, true_track
+from msdet.evaluation.report.examples import Example
 from msdet.evaluation.report.theme import INK, MUTED, SHADE, SURFACE, WIDTH_IN, Style, drawing
 from msdet.simulation.scene import Scene
+
+MOST_SYSTEMS = 7
+"""As many as are drawn of a scene: two lines of spectrograms a talker, with the reference."""
 
 _RANGE_DB = 60.0
 _COLOURS = 64  # steps of about 1 dB, which compress well
 _WINDOW_S = 0.032
 _MAX_FRAMES = 800
+_MOST_COLUMNS = 4
 
 
 def example_scene(example: Example, array: MicrophoneArray, looks: dict[str, Style]) -> Figure:
     """Spectrograms of a scene's mixture, references and estimates, and a plan of its room.
 
-    All spectrograms share their colour limits; estimates are at the level of their references.
+    All spectrograms share their colour limits; estimates are at the level of their references. Where talkers
+    move or a system gives directions over time, they are drawn over time. Of many systems the first are
+    drawn.
 
     Args:
         example: the scene.
         array: that recorded it.
         looks: the systems' styles.
     """
-    rate = example.scene.sample_rate
-    heard = {name: o.waveforms for name, o in example.outputs.items() if o.waveforms is not None}
-    levels = [spectrogram_db(x, rate) for x in (example.mixture, *example.references)]
+    outputs = dict(itertools.islice(example.outputs.items(), MOST_SYSTEMS))
+    example = dataclasses.replace(example, outputs=outputs)
+    scene, heard = example.scene, example.heard
+    levels = [spectrogram_db(x, scene.sample_rate) for x in (example.mixture, *example.references)]
     top = 5.0 * math.ceil(float(np.quantile(levels, 0.999)) / 5.0)
+    columns = min(_MOST_COLUMNS, max(2, 1 + len(heard)))
+    lines = math.ceil((1 + len(heard)) / columns)
+    over_time = moves(scene) or any(o.directions and o.directions.track for o in example.outputs.values())
+    heights = [1.5] + [1.0] * lines * len(levels[1:]) + [1.2] * over_time
     with drawing():
-        rows, columns = 1 + len(example.references), 1 + len(heard)
-        figure = Figure((WIDTH_IN, 1.2 + 1.75 * rows), layout="constrained")
-        grid = figure.add_gridspec(rows, columns, height_ratios=[1.5] + [1.0] * (rows - 1))
+        figure = Figure((WIDTH_IN, 1.2 + 1.75 * sum(heights[1:]) + 1.75), layout="constrained")
+        grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
         panels = [figure.add_subplot(grid[0, 0])]
-        image = spectrogram(panels[0], levels[0], example.scene, "Mixture, reference microphone", top)
-        _room_plan(figure.add_subplot(grid[0, 1:]), example, array, looks)
+        image = spectrogram(panels[0], levels[0], scene, "Mixture", top)
+        room_plan(figure.add_subplot(grid[0, 1:]), example, array, looks)
         for t, level in enumerate(levels[1:]):
             shown = {"Reference": level}
-            shown |= {name: spectrogram_db(x[t], rate) for name, x in heard.items()}
+            shown |= {name: spectrogram_db(x[t], scene.sample_rate) for name, x in heard.items()}
             for c, (name, values) in enumerate(shown.items()):
-                panels.append(figure.add_subplot(grid[1 + t, c]))
-                spectrogram(panels[-1], values, example.scene, f"{name}, talker {t + 1}", top)
+                panels.append(figure.add_subplot(grid[1 + t * lines + c // columns, c % columns]))
+                spectrogram(panels[-1], values, scene, f"{name}, talker {t + 1}", top)
+        if over_time:
+            _azimuths_over_time(figure.add_subplot(grid[-1, :]), example, looks)
         bar = figure.colorbar(
             image, ax=panels[1:], location="bottom", aspect=70, pad=0.02, label="Level (dB re full scale)"
         )
@@ -81,7 +97,7 @@ def spectrogram_db(signal: Array, sample_rate: int) -> Array:
     return level
 
 
-def _room_plan(axes: Axes, example: Example, array: MicrophoneArray, looks: dict[str, Style]) -> None:
+def room_plan(axes: Axes, example: Example, array: MicrophoneArray, looks: dict[str, Style]) -> None:
     """The room from above: array and its 0°, talkers, true directions, and estimates out to the walls."""
     scene = example.scene
     low, high = _floor(scene)
@@ -90,14 +106,19 @@ def _room_plan(axes: Axes, example: Example, array: MicrophoneArray, looks: dict
     edge = MUTED if scene.room_m else "none"
     axes.add_patch(Rectangle((low[0], low[1]), width, depth, facecolor=SHADE, edgecolor=edge, linewidth=1.2))
     _zero_azimuth(axes, scene)
-    for (name, output), share in zip(example.outputs.items(), (0.98, 0.86), strict=False):
-        for t, azimuth_deg in enumerate(() if output.azimuths_deg is None else output.azimuths_deg):
-            end = _towards_wall(scene, float(azimuth_deg), share)
+    located = {n: o.directions.azimuth_deg for n, o in example.outputs.items() if o.directions is not None}
+    shares = np.linspace(0.98, 0.98 - 0.1 * len(located), len(located), endpoint=False)
+    for (name, azimuths_deg), share in zip(located.items(), shares, strict=True):
+        for t, azimuth_deg in enumerate(azimuths_deg):
+            end = _towards_wall(scene, float(azimuth_deg), float(share))
             axes.plot(*zip(centre, end, strict=True), color=looks[name].colour, linestyle="--", linewidth=1.2)
             numbered(axes, end, t, looks[name])
     for t, source in enumerate(scene.sources):
         point = np.array(source.position_m[:2])
         axes.plot(*zip(centre, point, strict=True), color=INK, linewidth=1.4)
+        if source.waypoints:
+            path = np.array([waypoint.position_m[:2] for waypoint in source.waypoints])
+            axes.plot(*path.T, color=INK, linewidth=2.4)
         numbered(axes, point, t, Style(INK, "o"))
     microphones = scene.microphones_m(array.positions)
     axes.plot(microphones[:, 0], microphones[:, 1], ".", color=INK, markersize=2.5)
@@ -106,7 +127,7 @@ def _room_plan(axes: Axes, example: Example, array: MicrophoneArray, looks: dict
     margin = 0.02 * (high - low)
     axes.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
     drawn = {"talker, true direction": Style(INK, "o")}
-    drawn |= {f"{n}, estimate": looks[n] for n, o in example.outputs.items() if o.azimuths_deg is not None}
+    drawn |= {f"{name}, estimate": looks[name] for name in located}
     handles = [
         Line2D([], [], color=s.colour, marker=s.marker, linestyle="-" if s.colour == INK else "--")
         for s in drawn.values()
@@ -114,6 +135,33 @@ def _room_plan(axes: Axes, example: Example, array: MicrophoneArray, looks: dict
     handles.append(Line2D([], [], color=INK, marker=".", markersize=2.5, linestyle=""))
     labels = [*drawn, f"array ({array.microphones} microphones)"]
     axes.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _azimuths_over_time(axes: Axes, example: Example, looks: dict[str, Style]) -> None:
+    """True and estimated azimuths of all talkers; an estimate without a track is a level line."""
+    truth = true_track(example.scene)
+    end_s = example.scene.duration_s
+    drawn = {"true direction": (Track(truth.time_s, truth.azimuth_deg), Style(INK, ""))}
+    for name, output in example.outputs.items():
+        if output.directions is not None:
+            found = output.directions
+            standing = Track(np.array([0.0]), found.azimuth_deg[:, None])
+            drawn[name] = (found.track or standing, looks[name])
+    for name, (track, look) in drawn.items():
+        level = track.time_s.size == 1
+        times_s = np.array([0.0, end_s]) if level else track.time_s
+        for talker, azimuths_deg in enumerate(track.azimuth_deg):
+            values = np.repeat(azimuths_deg, 2) if level else azimuths_deg.copy()
+            values = np.mod(values, 360.0)
+            values[1:][np.abs(np.diff(values)) > 180.0] = np.nan  # where it passes 0°
+            axes.plot(
+                times_s, values, color=look.colour, linestyle=look.dashes, linewidth=1.8,
+                label=name if talker == 0 else None,
+            )  # fmt: skip
+    axes.set(title="Directions over time", xlabel="Time (s)", ylabel="Azimuth (°)")
+    axes.set(xlim=(0.0, end_s), ylim=(-5.0, 365.0), yticks=range(0, 361, 90))
+    axes.grid(True)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _floor(scene: Scene) -> tuple[Array, Array]:

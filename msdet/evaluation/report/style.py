@@ -9,7 +9,7 @@ _RULES = """
 html { color-scheme: light dark; scroll-behavior: smooth; -webkit-text-size-adjust: 100%; }
 body { margin: 0; background: var(--surface); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
-header, main, footer { max-width: 1080px; margin: 0 auto; padding: 0 24px; }
+header, main, footer { max-width: 1168px; margin: 0 auto; padding: 0 24px; }
 header { padding-top: 40px; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 6px; letter-spacing: -0.01em; }
 h2 { font-size: 1.3rem; margin: 56px 0 6px; padding-top: 12px; border-top: 1px solid var(--grid); }
@@ -29,10 +29,10 @@ a { color: var(--blue); text-underline-offset: 0.2em; }
 .tiles .name { font-size: 0.9rem; }
 .tiles small { display: block; color: var(--muted); font-size: 0.8rem; }
 .tiles small span { white-space: nowrap; }
-.wide { overflow-x: auto; margin: 10px 0 14px; }
+.wide { position: relative; overflow-x: auto; margin: 10px 0 14px; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.84rem; }
 caption { text-align: left; font-weight: 600; padding: 6px 0; }
-th, td { padding: 7px 12px 7px 0; text-align: right; vertical-align: top; white-space: nowrap;
+th, td { padding: 7px 11px 7px 0; text-align: right; vertical-align: top; white-space: nowrap;
   border-bottom: 1px solid var(--grid); }
 th:last-child, td:last-child { padding-right: 2px; }
 th { font-weight: 600; }
@@ -51,6 +51,40 @@ details { margin: 6px 0 18px; }
 summary { cursor: pointer; color: var(--blue); font-size: 0.9rem; width: fit-content; }
 .players td, .players th { vertical-align: middle; text-align: left; }
 audio { display: block; width: 222px; height: 36px; }
+button, select, input { font: inherit; color: var(--ink); background: var(--surface);
+  border: 1px solid var(--muted); border-radius: 4px; padding: 2px 7px; }
+button { cursor: pointer; }
+button:hover { background: var(--shade); }
+button.sort { all: unset; box-sizing: border-box; cursor: pointer; display: inline-block; font-weight: 600;
+  white-space: nowrap; }
+button.sort:focus-visible { outline: 2px solid var(--blue); outline-offset: 2px; border-radius: 2px; }
+button.sort:hover { text-decoration: underline; text-underline-offset: 0.2em; }
+button.sort::after { content: "\\2195"; color: var(--slate); margin-left: 0.25em; font-size: 0.85em; }
+[aria-sort="ascending"] > button.sort::after { content: "\\25B2"; color: var(--ink); }
+[aria-sort="descending"] > button.sort::after { content: "\\25BC"; color: var(--ink); }
+.copy { display: flex; gap: 8px; align-items: center; margin: -8px 0 18px; font-size: 0.8rem;
+  color: var(--muted); }
+.choices { display: flex; flex-wrap: wrap; gap: 8px 16px; align-items: center; margin: 12px 0;
+  font-size: 0.85rem; }
+.choices[hidden], [hidden] { display: none; }
+#scene-count { color: var(--muted); }
+tr > th:first-child { position: sticky; left: 0; background: var(--surface); z-index: 1; }
+.scenes { max-height: 32rem; overflow: auto; border-bottom: 1px solid var(--grid); }
+.scenes table { min-width: 100%; }
+.scenes thead th { position: sticky; top: 0; background: var(--surface); z-index: 2;
+  box-shadow: inset 0 -1px var(--muted); }
+.scenes thead th:first-child { z-index: 3; }
+.scenes tfoot td, .scenes tfoot th { position: sticky; bottom: 0; background: var(--shade); z-index: 2;
+  font-weight: 600;  border-top: 1px solid var(--muted); }
+.sign { font-size: 0.85em; margin-left: 0.2em; }
+.unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
+  white-space: nowrap; }
+.crossed caption { white-space: nowrap; }
+.heat { position: relative; }
+.crossed td, .crossed thead th:not(:first-child) { padding-left: 12px; min-width: 5rem; }
+.heat::before { content: ""; position: absolute; inset: 0; background: var(--blue);
+  opacity: calc(0.05 + 0.4 * var(--share)); print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+.heat > span { position: relative; }
 footer { color: var(--muted); font-size: 0.85rem; padding-top: 28px; padding-bottom: 48px; }
 @media (max-width: 640px) { header, main, footer { padding-left: 16px; padding-right: 16px; } }
 @media (prefers-reduced-motion: reduce) { html { scroll-behavior: auto; } }
@@ -60,7 +94,16 @@ _PRINT = """
   html { color-scheme: light; }
   body { font-size: 10.5pt; }
   header, main, footer { max-width: none; padding: 0; }
-  nav, .skip, .players, details:not([open]) { display: none; }
+  nav, .skip, audio, .sound, .choices, .copy, details:not([open]), .sort::after { display: none !important; }
+  .scenes { max-height: none; }
+  .scenes tbody tr:nth-child(n + 26) { display: none; }
+  .scenes::after { content: "On paper, no more than the first 25 of these scenes; the mean is of all.";
+    font-size: 8pt; color: var(--muted); }
+  .scenes table { break-inside: auto; }
+  tr { break-inside: avoid; }
+  .scenes tfoot { display: table-row-group; }
+  .wide th, .wide tfoot td { position: static !important; }
+  .mark { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   h2, h3, h3 + .about { break-after: avoid; }
   figure, table, .tiles li { break-inside: avoid; }
   .tiles { grid-template-columns: repeat(4, 1fr); gap: 8px; }

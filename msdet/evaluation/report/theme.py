@@ -17,7 +17,8 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from msdet.evaluation.report.content import UNPROCESSED
+UNPROCESSED = "unprocessed"
+"""The system that hands out the mixture; it is grey."""
 
 LIGHT = {
     "ink": "#1b1f24",
@@ -55,6 +56,7 @@ WIDTH_IN = 9.6
 
 _HUES = ("blue", "vermillion", "green", "purple")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_DASHES = ("-", "--", "-.", ":")
 _PIXELS_PER_INCH = 130  # of images inside an SVG: sharp at the page's width, small enough to embed
 _PNG_PIXELS_PER_INCH = 150
 
@@ -93,24 +95,29 @@ _SETTINGS: Any = {  # any: the type of the keys differs between versions of matp
 
 
 class Style(NamedTuple):
-    """How a system is drawn: its colour and its marker."""
+    """How a system is drawn: its colour, its marker, and the dashes of its lines."""
 
     colour: str
     marker: str
+    dashes: str = "-"
 
 
 def styles(systems: Iterable[str]) -> dict[str, Style]:
     """The style of each system, in their order; the unprocessed mixture is grey.
 
     >>> found = styles(["model", "unprocessed", "srp_beam"])
-    >>> found["srp_beam"] == Style(LIGHT["vermillion"], "s")
+    >>> found["srp_beam"] == Style(LIGHT["vermillion"], "s", "--")
     True
     """
     drawn = [name for name in systems if name != UNPROCESSED]
+    hues = len(_HUES)
     found = {
-        name: Style(LIGHT[_HUES[n % len(_HUES)]], _MARKERS[n % len(_MARKERS)]) for n, name in enumerate(drawn)
+        name: Style(
+            LIGHT[_HUES[n % hues]], _MARKERS[n % len(_MARKERS)], _DASHES[(n + n // hues) % len(_DASHES)]
+        )
+        for n, name in enumerate(drawn)
     }
-    return found | {UNPROCESSED: Style(LIGHT["slate"], "x")}
+    return found | {UNPROCESSED: Style(LIGHT["slate"], "x", ":")}
 
 
 def degrees(label: str) -> str:
@@ -149,6 +156,7 @@ def to_svg(figure: Figure, label: str, prefix: str) -> str:
     body = text[text.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r'<style type="text/css">.*?</style>', "", body, flags=re.DOTALL)  # would reach the page
+    body = re.sub(r' id="image\w+"', "", body)  # a hash: equal images would share it
     body = body.replace("'DejaVu Sans'", "system-ui")
     for role, colour in LIGHT.items():
         body = body.replace(f": {colour}", f": var(--{role})")

@@ -1,0 +1,68 @@
+"""What commands print and write of scores: tables to read and to paste."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from msdet.evaluation.values import Row
+
+Format = Literal["text", "md", "latex", "csv", "json"]
+"""How tables are printed: for reading, or for pasting."""
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Names between commas.
+
+    >>> split_names("si_sdr, stoi")
+    ('si_sdr', 'stoi')
+    """
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def show_results(
+    rows: dict[str, list[Row]],
+    out: Path,
+    of: str,
+    notes: dict[str, Any],
+    by: Sequence[str],
+    form: Format = "text",
+    remarks: Sequence[str] = (),
+) -> None:
+    """Print the summary of systems, and one's paired differences to the others; write them into a folder.
+
+    Args:
+        rows: scores by system.
+        out: folder for ``summary.json`` and ``summary.md``, and ``summary.tex`` or ``.csv`` where printed.
+        of: the system whose differences are shown.
+        notes: more entries of ``summary.json``.
+        by: breakdowns.
+        form: what to print.
+        remarks: lines below the tables.
+    """
+    from rich.console import Console
+
+    from msdet.evaluation.comparison import all_differences, differences_tables
+    from msdet.evaluation.summary import summarise, summary_tables, to_csv, to_json
+    from msdet.evaluation.tables import WIDTH, latex, markdown, print_tables
+    from msdet.files import write_json, write_text
+
+    summary = summarise(rows, by=by)
+    differences = all_differences(rows, of)
+    tables, lines = summary_tables(summary)
+    more_tables, more_lines = differences_tables(differences, of)
+    shown = ([*tables, *more_tables], [*lines, *more_lines, *remarks])
+    value = {**to_json(summary), "paired_differences": {of: differences}, "remarks": list(remarks), **notes}
+    write_json(out / "summary.json", value)
+    write_text(out / "summary.md", markdown(*shown))
+    if form == "text":
+        print_tables(*shown, Console(width=WIDTH))
+        return
+    texts = {"md": markdown, "latex": latex}
+    text = texts[form](*shown) if form in texts else to_csv(summary) if form == "csv" else json.dumps(value)
+    if form in ("latex", "csv"):
+        write_text(out / ("summary.tex" if form == "latex" else "summary.csv"), text)
+    print(text, end="" if text.endswith("\n") else "\n")

@@ -1,0 +1,46 @@
+"""``msdet wer``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+EXIT_NOT_ALL_SCORED = 1
+
+
+def wer(lists: Path, hypotheses: Path, scores: Path | None = None, out: Path | None = None) -> int:
+    """Count the word errors of a recogniser's hypotheses for the lists of msdet wer-lists.
+
+    Exit code 1 if an utterance has no hypothesis.
+
+    Args:
+        lists: folder that msdet wer-lists wrote.
+        hypotheses: file of lines "<utterance> <words>"; of nothing heard, the utterance alone.
+        scores: scores.jsonl, or its folder, to which the word errors are added, for summaries and compare.
+        out: JSON file for the word errors of each utterance.
+    """
+    from msdet.commands.compare import SCORES, read_scores
+    from msdet.errors import MsdetError
+    from msdet.evaluation.words import TEXT, add_word_errors, count_word_errors, read_table
+    from msdet.files import write_json, write_jsonl
+
+    rows = None if scores is None else read_scores(scores)
+    counted = count_word_errors(read_table(lists / TEXT), read_table(hypotheses))
+    found = {name: errors for name, errors in counted.items() if errors is not None}
+    words = sum(f.words for f in found.values())
+    if not words:
+        raise MsdetError(f"{hypotheses}: has a hypothesis of none of the {len(counted)} utterances")
+    errors = sum(f.errors for f in found.values())
+    missing = [name for name in counted if name not in found]
+    if rows is not None and scores is not None:
+        add_word_errors(rows, counted)
+        write_jsonl(scores / SCORES if scores.is_dir() else scores, rows)
+    if out is not None:
+        each = {name: None if f is None else f._asdict() for name, f in counted.items()}
+        totals = {"wer": round(errors / words, 6), "errors": errors, "words": words}
+        write_json(out, {**totals, "no_hypothesis": len(missing), "utterances": each})
+    print(f"WER {100 * errors / words:.2f} % ({errors} errors in {words} words, {len(found)} utterances)")
+    for name in missing[:5]:
+        print(f"no hypothesis: {name}")
+    if len(missing) > 5:
+        print(f"no hypothesis: {len(missing) - 5} more")
+    return EXIT_NOT_ALL_SCORED if missing else 0

@@ -1,0 +1,124 @@
+"""What the steered beamformers share: where to steer, and the weights of distortionless beams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msdet.arrays import MicrophoneArray
+from msdet.conventions import Array, wrap_deg
+from msdet.errors import MsdetError
+from msdet.evaluation.baselines import ORACLE, Oracle, Truth, baseline_separator, without_truth
+from msdet.inference.offline import Separation, Separator
+from msdet.models.frontend import Stft, window_samples
+from msdet.spatial import apply_beam, diffuse_coherence, steering_vectors
+
+DOA = "norm_music"
+WINDOW_S = 0.032
+
+Weights = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Weights ``(talker, freq, mic)`` from steering vectors of the same shape, the coherence of diffuse noise and
+the mixture's covariance, both ``(freq, mic, mic)``; complex128."""
+
+
+def beam_separator(
+    weights: Weights,
+    array: MicrophoneArray,
+    sample_rate: int,
+    talkers: int,
+    doa: str | list[float],
+    window_s: float,
+) -> Separator | Oracle:
+    """A separator that steers a beam at each talker.
+
+    Args:
+        weights: the beamformer.
+        array: geometry of the microphones.
+        sample_rate: hertz.
+        talkers: number of beams.
+        doa: where the talkers are: found by the baseline of this name, in degrees, or ``oracle``.
+        window_s: length of an STFT frame.
+
+    Raises:
+        MsdetError: a `doa` that is no baseline or has another number of azimuths.
+    """
+    stft = Stft(window_samples(window_s, sample_rate))
+    positions = torch.tensor(array.positions)
+    frequency_hz = torch.linspace(0.0, sample_rate / 2, stft.freqs, dtype=torch.float64)
+    coherence = diffuse_coherence(positions, frequency_hz).to(torch.complex128)
+
+    def steer(mixture: Array, azimuth_deg: Array) -> Array:
+        with torch.inference_mode():
+            spectrum = stft(torch.from_numpy(mixture)[None])
+            x = spectrum[0].permute(1, 0, 2).to(torch.complex128)
+            steering = steering_vectors(
+                positions, torch.from_numpy(azimuth_deg), frequency_hz, array.reference
+            )
+            beams = weights(steering.to(torch.complex128), coherence, x @ x.mH)
+            voices = apply_beam(beams.to(spectrum.dtype)[None], spectrum)
+            waveforms: Array = stft.inverse(voices, mixture.shape[-1])[0].numpy()
+        return waveforms
+
+    def told(mixture: Array, truth: Truth) -> Separation:
+        return Separation(steer(mixture, truth.azimuth_deg))
+
+    if doa == ORACLE:
+        return Oracle(told)
+    locate = _fixed(doa, talkers) if isinstance(doa, list) else _found_by(doa, array, sample_rate, talkers)
+
+    def separate(mixture: Array) -> Separation:
+        azimuth_deg = locate(mixture)
+        return Separation(steer(mixture, azimuth_deg), azimuth_deg)
+
+    return separate
+
+
+def distortionless(disturbance: Tensor, steering: Tensor) -> Tensor:
+    """MVDR weights C⁻¹d / (dᴴC⁻¹d): the least of the disturbance, and the look direction unchanged.
+
+    Args:
+        disturbance: covariance C, ``(freq, mic, mic)``.
+        steering: look directions d, ``(talker, freq, mic)``.
+    """
+    numerator = torch.linalg.solve(disturbance, steering[..., None])[..., 0]
+    weights: Tensor = numerator / (steering.conj() * numerator).sum(-1, keepdim=True)
+    return weights
+
+
+def loaded(covariance: Tensor, loading: float) -> Tensor:
+    """A covariance ``(freq, mic, mic)`` of unit mean power, with `loading` added to the diagonal."""
+    power = covariance.diagonal(dim1=-2, dim2=-1).real.mean(-1)[:, None, None]
+    eye = torch.eye(covariance.shape[-1], dtype=covariance.dtype)
+    return covariance / power.clamp_min(1e-12) + loading * eye
+
+
+def check_loading(loading: float) -> None:
+    """Refuse a loading that leaves matrices singular.
+
+    Raises:
+        MsdetError: not positive.
+    """
+    if not 0 < loading < float("inf"):
+        raise MsdetError(f"loading is {loading}, expected above 0")
+
+
+def _fixed(azimuth_deg: list[float], talkers: int) -> Callable[[Array], Array]:
+    azimuths = np.sort(wrap_deg(azimuth_deg))
+    if azimuths.shape != (talkers,) or not np.isfinite(azimuths).all():
+        raise MsdetError(f"doa is {azimuth_deg}, expected azimuths of {talkers} talkers in degrees")
+    return lambda mixture: azimuths
+
+
+def _found_by(doa: str, array: MicrophoneArray, sample_rate: int, talkers: int) -> Callable[[Array], Array]:
+    separator = without_truth(baseline_separator(doa, array, sample_rate, talkers), f"doa '{doa}'")
+
+    def locate(mixture: Array) -> Array:
+        found = separator(mixture).azimuth_deg
+        if found is None:
+            raise MsdetError(f"doa '{doa}' gives no azimuths")
+        return found
+
+    return locate

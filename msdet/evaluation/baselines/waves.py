@@ -1,0 +1,12 @@
+"""WAVES, averaged signal subspaces (di Claudio and Parisi, IEEE Trans. SP 49(10), 2001); pyroomacoustics.
+
+Its focusing starts from the beams of each frequency, which in rooms misleads it: a weak baseline there.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from msdet.evaluation.baselines._doa import band_with_peaks, fewer_than_microphones, search
+
+separator = partial(search, "WAVES", fewer_than_microphones, band_with_peaks)

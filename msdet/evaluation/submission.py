@@ -1,0 +1,129 @@
+"""A folder of estimates, as anyone may hand it in: what it holds, and what of it does not fit the set."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from msdet import audio
+from msdet.conventions import Array
+from msdet.data.manifest import SceneSet
+from msdet.errors import MsdetError
+from msdet.evaluation.directions import DOA_FILE, read_directions
+from msdet.files import read_json, resolve_inside
+from msdet.simulation.scene import Scene
+
+DATA_FILE = "data.json"
+"""Says which data set a folder of estimates was made for; a folder without it is taken at its word."""
+
+_TALKER_FILE = re.compile(r"talker(\d+)")
+_MOST_NAMED = 3
+
+
+def check_made_for(estimates: Path, scene_set: SceneSet) -> None:
+    """Refuse a folder that says it was made for another data set.
+
+    Raises:
+        MsdetError: no such folder, or it was made for another set.
+    """
+    if not estimates.is_dir():
+        raise MsdetError(f"{estimates}: no such folder of estimates")
+    path = estimates / DATA_FILE
+    header = read_json(path) if path.is_file() else None
+    if header is not None and not (isinstance(header, dict) and isinstance(header.get("hash"), str)):
+        raise MsdetError(f"{path}: has no 'hash', the data set's that the estimates were made for")
+    if header is not None and header["hash"] != scene_set.identity:
+        raise MsdetError(
+            f"{estimates}: was made for a data set with hash {header['hash']}, "
+            f"{scene_set.root} has {scene_set.identity}"
+        )
+
+
+def talker_files(estimates: Path, scene: Scene) -> list[Path]:
+    """Audio files of a scene's talkers, in their order."""
+    files = _audio_files(resolve_inside(estimates, scene.id))
+    return sorted((p for p in files if _talker_number(p)), key=lambda p: (_talker_number(p), p.name))
+
+
+def read_estimates(estimates: Path, scene: Scene) -> Array:
+    """The estimates ``(talker, time)`` of a scene, float32.
+
+    Raises:
+        MsdetError: not one file a talker, or one that is no audio or of another rate, length or layout.
+    """
+    paths = talker_files(estimates, scene)
+    talkers = len(scene.sources)
+    if [_talker_number(p) for p in paths] != list(range(1, talkers + 1)):
+        found = ", ".join(p.name for p in paths) or f"no talker files{_hint(estimates, scene)}"
+        raise MsdetError(
+            f"{estimates / scene.id}: found {found}, expected one file for each of {talkers} talkers"
+        )
+    signals = []
+    for path in paths:
+        samples, rate = audio.read(path)
+        if rate != scene.sample_rate or samples.shape != (1, scene.samples):
+            raise MsdetError(
+                f"{path}: {samples.shape[0]} channels x {samples.shape[1]} samples at {rate} Hz, "
+                f"expected 1 x {scene.samples} at {scene.sample_rate} Hz"
+            )
+        signals.append(samples)
+    return np.concatenate(signals)
+
+
+def surplus_files(estimates: Path, scene: Scene) -> list[str]:
+    """Names of audio files in a scene's folder that are no talker's and were left out, sorted."""
+    files = _audio_files(resolve_inside(estimates, scene.id))
+    return sorted(p.name for p in files if not _talker_number(p))
+
+
+def unknown_scenes(scene_set: SceneSet, estimates: Path) -> list[str]:
+    """Names of scenes that the estimates folder has and the set has not, sorted.
+
+    Raises:
+        MsdetError: ``doa.jsonl`` is not readable.
+    """
+    folders = {p.name for p in estimates.iterdir() if p.is_dir() and any(map(_talker_number, p.iterdir()))}
+    return sorted(
+        (folders | set(read_directions(estimates) or {})) - {scene.id for scene in scene_set.scenes}
+    )
+
+
+def nothing_given(scene_set: SceneSet, estimates: Path) -> MsdetError:
+    """The error for a folder that holds nothing of a set."""
+    hints = (_hint(estimates, scene) for scene in scene_set.scenes[:_MOST_NAMED])
+    hint = next(filter(None, hints), "")
+    return MsdetError(f"{estimates}: holds neither <scene id>/talker1.wav of any scene nor {DOA_FILE}{hint}")
+
+
+def listed(names: list[str]) -> str:
+    """The first few of a list of names.
+
+    >>> listed(["a", "b", "c", "d"])
+    'a, b, c, ...'
+    """
+    return ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
+
+
+def _audio_files(folder: Path) -> list[Path]:
+    return [p for p in folder.iterdir() if p.suffix in audio.AUDIO_SUFFIXES] if folder.is_dir() else []
+
+
+def _talker_number(path: Path) -> int:
+    """The talker, from 1, that a file name says; 0 for any other file."""
+    match = _TALKER_FILE.fullmatch(path.stem) if path.suffix in audio.AUDIO_SUFFIXES else None
+    return int(match[1]) if match else 0
+
+
+def _hint(estimates: Path, scene: Scene) -> str:
+    """What looks like the files of a scene by other names or in another place, as the end of a sentence."""
+    pattern = re.sub(r"([*?[])", r"[\1]", scene.id)
+    found = [f"{scene.id}/{name}" for name in surplus_files(estimates, scene)]
+    for place in (f"*/{pattern}.*", f"{pattern}[._-]*"):
+        found += [str(p.relative_to(estimates)) for p in sorted(estimates.glob(place)) if _is_audio(p)]
+    return f" (but {listed(found)}: names are {scene.id}/talker1.wav, ...)" if found else ""
+
+
+def _is_audio(path: Path) -> bool:
+    return path.suffix in audio.AUDIO_SUFFIXES and path.is_file()

@@ -1,0 +1,299 @@
+"""The report in headless Chromium, driven through its debugging pipe; skipped where none is installed."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHROMIUM = next(
+    filter(
+        None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))
+    ),
+    None,
+)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+
+OPTIONS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--mute-audio",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
+    "--disable-dev-shm-usage", "--remote-debugging-pipe",
+)  # fmt: skip
+PATIENCE_S = 30.0
+
+
+class Page:
+    """A page in a browser, by the Chrome DevTools protocol: messages in two pipes, parted by null bytes."""
+
+    def __init__(self, profile: Path) -> None:
+        assert CHROMIUM is not None
+        read, self._write = os.pipe()
+        self._read, write = os.pipe()
+        options = (*OPTIONS, f"--user-data-dir={profile}", "about:blank")
+        # the browser reads from descriptor 3 and writes to 4
+        shell = ("bash", "-c", f'exec "$@" 3<&{read} 4>&{write}', "browser", CHROMIUM, *options)
+        null = subprocess.DEVNULL
+        self._process = subprocess.Popen(shell, pass_fds=(read, write), stdout=null, stderr=null)
+        os.close(read)
+        os.close(write)
+        self._numbers, self._buffer, self._session = itertools.count(1), b"", None
+        self.events: list[dict[str, Any]] = []
+        target = self.send("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.send(f"{domain}.enable")
+
+    def send(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Call a method and wait for its result."""
+        number = next(self._numbers)
+        message = {"id": number, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        while True:
+            found = self._next()
+            if found.get("id") == number:
+                assert "error" not in found, found
+                return dict(found["result"])
+            self.events.append(found)
+
+    def open(self, path: Path) -> None:
+        """Show a file and wait until it has loaded."""
+        self.events.clear()
+        self.send("Page.navigate", url=path.as_uri())
+        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
+            self.events.append(self._next())
+
+    def do(self, code: str) -> Any:
+        """The value of an expression, as if the reader had caused it; waits for a promise."""
+        found = self.send(
+            "Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True, userGesture=True
+        )
+        assert "exceptionDetails" not in found, found["exceptionDetails"]
+        return found["result"].get("value")
+
+    def press(self, key: str, code: int) -> None:
+        """Press a key and release it."""
+        text = {"Enter": "\r"}.get(key, "")
+        for kind in ("keyDown", "keyUp"):
+            self.send(
+                "Input.dispatchKeyEvent", type=kind, key=key, code=key, text=text, windowsVirtualKeyCode=code
+            )
+
+    def close(self) -> None:
+        """End the browser."""
+        with contextlib.suppress(OSError):
+            os.close(self._write)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        os.close(self._read)
+
+    def _next(self) -> dict[str, Any]:
+        end = time.monotonic() + PATIENCE_S
+        while b"\0" not in self._buffer:
+            ready, _, _ = select.select([self._read], [], [], max(0.0, end - time.monotonic()))
+            assert ready, "the browser does not answer"
+            part = os.read(self._read, 1 << 20)
+            assert part, "the browser has ended"
+            self._buffer += part
+        message, _, self._buffer = self._buffer.partition(b"\0")
+        return dict(json.loads(message))
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """A browser, started once."""
+    started = Page(tmp_path_factory.mktemp("profile"))
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def shown(browser: Page, page: Path) -> Page:
+    """The report in the browser, freshly loaded, wide and light."""
+    browser.send("Emulation.clearDeviceMetricsOverride")
+    browser.send("Emulation.setEmulatedMedia", media="", features=[])
+    browser.open(page)
+    return browser
+
+
+SCENES = "document.querySelector('#scene-table table')"
+IDS = f"[...{SCENES}.tBodies[0].rows].map(row => row.cells[0].textContent)"
+SCORES = "document.querySelector('table.sortable')"
+SYSTEMS = f"[...{SCORES}.tBodies[0].rows].map(row => row.cells[0].textContent)"
+HOSTILE = 'a<b>&"c"$x$'
+
+
+def button(table: str, head: str) -> str:
+    """The button of a column's head whose text begins like this."""
+    return f"[...{table}.querySelectorAll('button.sort')].find(b => b.textContent.startsWith('{head}'))"
+
+
+def test_it_loads_without_complaint_and_without_a_network(shown: Page, page: Path) -> None:
+    methods = [event.get("method") for event in shown.events]
+    assert "Network.requestWillBeSent" in methods
+    for event in shown.events:
+        parameters = event.get("params", {})
+        assert event.get("method") != "Runtime.exceptionThrown", parameters
+        assert event.get("method") not in ("Log.entryAdded", "Runtime.consoleAPICalled"), parameters
+        if event.get("method") == "Network.requestWillBeSent":
+            url = parameters["request"]["url"]
+            assert url == page.as_uri() or url.startswith("data:")
+
+
+def test_columns_sort_by_mouse_and_by_keyboard(shown: Page) -> None:
+    assert shown.do(SYSTEMS) == ["model", HOSTILE, "srp_beam", "unprocessed"]
+    shown.do(f"{button(SCORES, 'STOI')}.focus()")
+    shown.press("Enter", 13)
+    assert shown.do(SYSTEMS)[0] == "model"  # the best first
+    assert shown.do(f"{SCORES}.querySelector('[aria-sort]').textContent").startswith("STOI")
+    assert shown.do(f"{SCORES}.querySelector('[aria-sort]').ariaSort") == "descending"
+    shown.press("Enter", 13)
+    assert shown.do(SYSTEMS)[-1] == "model"
+    assert shown.do(f"{SCORES}.querySelectorAll('[aria-sort=ascending]').length") == 1
+    shown.do(f"{button(SCORES, 'System')}.click()")
+    assert shown.do(SYSTEMS) == [HOSTILE, "model", "srp_beam", "unprocessed"]
+    directions = "document.querySelectorAll('table.sortable')[1]"
+    for _ in range(2):  # what has no value is last either way
+        shown.do(f"{button(directions, 'DoA MAE')}.click()")
+        assert shown.do(f"{directions}.tBodies[0].rows[3].cells[0].textContent") == "unprocessed"
+
+
+def test_scenes_are_filtered_and_show_any_metric(shown: Page) -> None:
+    form = "document.getElementById('scene-filters').elements"
+    count = "document.getElementById('scene-count').textContent"
+    foot = f"{SCENES}.tFoot.rows[0].cells"
+    scored = f"[...{SCENES}.tHead.rows[0].cells].findIndex(cell => 'score' in cell.dataset)"
+    assert shown.do(count) == "4 of 4 scenes"
+    mean = shown.do(f"{foot}[{scored}].textContent")
+    change = "dispatchEvent(new Event('{0}', {{bubbles: true}}))"
+    shown.do(f"{form}.text.value = 'SCENE2', {form}.text.{change.format('input')}")
+    assert shown.do(IDS) == ["scene2"]
+    assert shown.do(count) == "1 of 4 scenes"
+    cell = f"{SCENES}.tBodies[0].rows[0].cells[{scored}].textContent"
+    assert shown.do(f"{foot}[{scored}].textContent") == shown.do(cell) != mean
+    shown.do(f"{form}.metric.value = 'doa_mae_deg', {form}.metric.{change.format('change')}")
+    assert shown.do(cell) == "3.0"
+    shown.do("document.querySelector('#scene-filters button').click()")
+    shown.do("new Promise(done => setTimeout(done, 20))")
+    assert shown.do(count) == "4 of 4 scenes"
+    shown.do(f"{button(SCENES, 'model')}.click()")
+    assert shown.do(IDS)[3] == "scene3"  # of DoA errors the smallest comes first
+    gap = f"{form}.in_azimuth_gap"
+    choose = f"[...{gap}.options].find(option => option.textContent === '< 15°').value"
+    shown.do(f"{gap}.value = {choose}, {gap}.{change.format('input')}")
+    assert shown.do(IDS) == ["scene2"]
+
+
+def test_tables_are_copied(shown: Page) -> None:
+    shown.do("navigator.clipboard.writeText = async text => { window.copied = text; }")
+    copy = "[...document.querySelectorAll('.copy')][0].querySelectorAll('button')[{}].click()"
+    shown.do(copy.format(0))
+    head, rule, model, hostile, *_ = shown.do("copied").splitlines()
+    assert head.startswith("| System | SI-SDR (dB) n = 4 | SI-SDR gain (dB) n = 4 |")
+    assert rule.startswith("| --- | ---: | ---: |")
+    assert model.startswith("| model |")
+    assert "significantly" not in hostile
+    shown.do(copy.format(1))
+    head, *rows = shown.do("copied").splitlines()
+    assert head.startswith("System,SI-SDR (dB) n = 4,low,high,")
+    assert rows[1].startswith('"a<b>&""c""$x$",')
+    value, low, high = map(float, rows[0].split(",")[1:4])
+    assert low <= value <= high
+    assert shown.do("document.querySelector('.copy [role=status]').textContent") == "copied"
+
+
+def test_conditions_are_crossed_as_chosen(shown: Page) -> None:
+    tables = "[...document.querySelectorAll('[data-crossing]')]"
+    visible = f"{tables}.filter(table => !table.hidden).map(table => table.dataset.crossing)"
+    form = "document.getElementById('crossing-choice').elements"
+    assert len(shown.do(visible)) == 1
+    metric, first, second = shown.do(visible)[0].split()
+    assert metric == "si_sdr_improvement_db"
+    assert first != second
+    set_first = (
+        f"{form}.first.value = '{second}', {form}.first.dispatchEvent(new Event('change', {{bubbles: true}}))"
+    )
+    shown.do(set_first)
+    (crossing,) = shown.do(visible)
+    assert crossing.split()[1] == second != crossing.split()[2]
+
+
+def test_players_play_one_at_a_time(shown: Page) -> None:
+    loaded = "new Promise(done => player.readyState >= 1 ? done() : player.onloadedmetadata = () => done())"
+    each = f"async player => {{ await {loaded}; return player.duration; }}"
+    durations = shown.do(f"Promise.all([...document.querySelectorAll('audio')].map({each}))")
+    assert len(durations) == 3 * 9
+    assert all(abs(duration - 1.5) < 0.2 for duration in durations)
+    players = "document.querySelectorAll('audio')"
+    reached = (
+        "new Promise(done => {{ const p = {0}[{1}]; p.ontimeupdate = () => p.currentTime > {2} && done(); }})"
+    )
+    shown.do(f"{players}[0].play()")
+    shown.do(reached.format(players, 0, 0.3))
+    shown.do("document.querySelector('#player-choice input').click()")
+    shown.do(f"{players}[1].play()")
+    assert shown.do(f"{players}[0].paused")
+    shown.do(reached.format(players, 1, 0.3))
+    assert shown.do(f"{players}[1].currentTime") > 0.3
+    assert shown.do(f"[...{players}].filter(player => !player.paused).length") == 1
+    assert shown.do(f"[...{players}].every(player => player.error === null)")
+
+
+def test_the_keyboard_reaches_what_can_be_used(shown: Page) -> None:
+    shown.press("Tab", 9)
+    assert shown.do("document.activeElement.className") == "skip"
+    assert shown.do("document.activeElement.getBoundingClientRect().left") >= 0
+    found = []
+    for _ in range(24):
+        shown.press("Tab", 9)
+        found.append(shown.do("document.activeElement.tagName + ' ' + document.activeElement.className"))
+        outline = shown.do("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline != "none", found
+    assert {"A ", "DIV wide scores", "BUTTON sort", "BUTTON "} <= set(found)
+
+
+def test_dark_narrow_and_printed(shown: Page) -> None:
+    background = "getComputedStyle(document.body).backgroundColor"
+    assert shown.do(background) == "rgb(255, 255, 255)"
+    shown.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    assert shown.do(background) == "rgb(20, 23, 28)"
+    for width in (400, 1280):
+        shown.send(
+            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False
+        )
+        assert shown.do("document.documentElement.scrollWidth") <= width
+    shown.send("Emulation.setEmulatedMedia", media="print")
+    assert shown.do(background) == "rgb(255, 255, 255)"
+    hidden = "[...document.querySelectorAll('audio, nav, form, .copy')].every(e => e.offsetParent === null)"
+    assert shown.do(hidden)
+
+
+def test_without_a_script_the_tables_and_scenes_are_there(browser: Page, page: Path) -> None:
+    browser.send("Emulation.setScriptExecutionDisabled", value=True)
+    browser.open(page)
+    tree = browser.send("DOM.getDocument", depth=1)["root"]["nodeId"]
+    try:
+        for selector, count in (
+            ("#scene-table tbody tr", 4),
+            ("audio", 27),
+            ("[data-crossing]:not([hidden])", 1),
+        ):
+            found = browser.send("DOM.querySelectorAll", nodeId=tree, selector=selector)
+            assert len(found["nodeIds"]) == count
+        assert not browser.send("DOM.querySelectorAll", nodeId=tree, selector="form:not([hidden])")["nodeIds"]
+    finally:
+        browser.send("Emulation.setScriptExecutionDisabled", value=False)

@@ -1,0 +1,129 @@
+"""Directions of a scene: unknown counts, moving talkers, elevations and what a row of doa.jsonl may hold."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from msdet.arrays import load_array
+from msdet.errors import MsdetError
+from msdet.evaluation.directions import Directions
+from msdet.evaluation.localisation import (
+    CONFIDENCE_FIELDS,
+    DOA_FIELDS,
+    ELEVATION_FIELDS,
+    TRACK_FIELDS,
+    score_directions,
+)
+from msdet.simulation.scene import Direction
+
+CIRCLE = load_array("circular4_5cm")
+EVERY = DOA_FIELDS + ELEVATION_FIELDS + CONFIDENCE_FIELDS + TRACK_FIELDS
+
+
+def scored(scene, row, permutation=None, fields=DOA_FIELDS):
+    found = Directions.from_row({"id": scene.id} | row)
+    permutation = None if permutation is None else np.array(permutation)
+    return score_directions(scene, CIRCLE, found, permutation, fields)
+
+
+def test_another_number_of_talkers_is_counted_and_has_no_errors(make_scene):
+    scene = make_scene("a", [10.0, 100.0, 250.0])
+    scores, undefined, own = scored(scene, {"azimuth_deg": [105.0, 350.0, 180.0, 252.0]}, [0, 1, 2])
+    counts = [scores[f] for f in ("doa_matched", "doa_missed", "doa_false", "doa_count_error")]
+    assert counts == [3, 0, 1, 1] and own is None
+    assert scores["doa_error_deg"] is None
+    assert undefined["doa_error_deg"] == "4 azimuths estimated, expected 3"
+    scores, _, _ = scored(scene, {"azimuth_deg": []})
+    assert (scores["doa_matched"], scores["doa_missed"], scores["doa_count_error"]) == (0, 3, 3)
+
+
+def test_a_voice_at_its_own_direction_is_told_from_a_swapped_one(make_scene):
+    scene = make_scene("a", [10.0, 100.0])
+    for permutation, expected in (([1, 0], [1, 1]), ([0, 1], [0, 0])):
+        scores, undefined, own = scored(scene, {"azimuth_deg": [98.0, 11.0]}, permutation)
+        assert scores["doa_assigned"].tolist() == expected and own.tolist() == [1, 0]
+        assert undefined == {}
+    scores, undefined, _ = scored(scene, {"azimuth_deg": [98.0, 11.0]})
+    assert scores["doa_assigned"] is None and undefined == {"doa_assigned": "no audio estimates"}
+
+
+def test_elevation_and_confidence_follow_the_permutation(make_scene):
+    scene = make_scene("a", [10.0, 100.0])  # both level with the array
+    row = {"azimuth_deg": [100.0, 10.0], "elevation_deg": [5.0, 0.0], "confidence": [0.25, 0.75]}
+    scores, undefined, _ = scored(scene, row, [1, 0], EVERY)
+    assert scores["doa_confidence"].tolist() == [0.75, 0.25]
+    np.testing.assert_allclose(scores["doa_great_circle_deg"], [0.0, 5.0], atol=1e-9)
+    assert undefined == dict.fromkeys(TRACK_FIELDS, "nobody moves")
+    _, undefined, _ = scored(scene, {"azimuth_deg": [100.0, 10.0]}, [1, 0], DOA_FIELDS + ELEVATION_FIELDS)
+    assert undefined == {"doa_great_circle_deg": "no elevation estimates in this scene"}
+
+
+@pytest.fixture
+def moving(make_scene):
+    """Talker 1 goes from 0 to 30 degrees in four frames; talker 2 stands at 100."""
+    scene = make_scene("a", [0.0, 100.0])
+    track = tuple(Direction(0.1 * k, 10.0 * k, 0.0, 1.0) for k in range(4))
+    mover = dataclasses.replace(scene.sources[0], track=track)
+    return dataclasses.replace(scene, sources=(mover, scene.sources[1]))
+
+
+def test_a_moving_talker_is_scored_frame_by_frame(moving):
+    track = {
+        "time_s": [0.0, 0.1, 0.2, 0.3],
+        "azimuth_deg": [[100.0, 100.0, 112.0, 100.0], [2.0, 8.0, None, 50.0]],
+    }
+    row = {"azimuth_deg": [100.0, 10.0], "track": track}
+    scores, undefined, own = scored(moving, row, [1, 0], DOA_FIELDS + TRACK_FIELDS)
+    assert own.tolist() == [1, 0] and undefined == {}
+    np.testing.assert_allclose(scores["track_error_deg"], [(2 + 2 + 20) / 3, 3.0])
+    np.testing.assert_allclose(scores["track_within_10deg"], [0.5, 0.75])  # no estimate is not within
+    np.testing.assert_allclose(scores["track_coverage"], [0.75, 1.0])
+    np.testing.assert_allclose(scores["doa_error_deg"], scores["track_error_deg"])
+
+
+def test_an_estimate_without_a_track_stands_still(moving):
+    scores, _, _ = scored(moving, {"azimuth_deg": [15.0, 100.0]}, [0, 1], DOA_FIELDS + TRACK_FIELDS)
+    np.testing.assert_allclose(scores["doa_error_deg"], [10.0, 0.0])  # of 15, 5, 5 and 15
+    np.testing.assert_allclose(scores["track_within_10deg"], [0.5, 1.0])
+
+
+def test_frames_of_another_rate_count_by_the_nearest_and_only_where_they_are(moving):
+    track = {"time_s": [0.0, 0.05, 0.1], "azimuth_deg": [[0.0, 5.0, 10.0], [100.0, 100.0, None]]}
+    row = {"azimuth_deg": [0.0, 100.0], "track": track}
+    scores, _, _ = scored(moving, row, [0, 1], DOA_FIELDS + TRACK_FIELDS)
+    np.testing.assert_allclose(scores["track_coverage"], [0.5, 0.25])
+    np.testing.assert_allclose(scores["track_error_deg"], [0.0, 0.0])
+    nowhere = {"time_s": [0.0], "azimuth_deg": [[None], [100.0]]}
+    row = {"azimuth_deg": [0.0, 100.0], "track": nowhere}
+    scores, undefined, _ = scored(moving, row, [0, 1], DOA_FIELDS + TRACK_FIELDS)
+    assert np.isnan(scores["track_error_deg"][0])
+    assert undefined["track_error_deg"] == "the track has no azimuth in the talker's frames"
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({}, "has no azimuth_deg"),
+        ({"azimuth_deg": [1.0], "elevation_deg": [95.0]}, "expected 1 elevations up to 90 degrees"),
+        ({"azimuth_deg": [1.0], "confidence": [0.1, 0.2]}, "expected 1 numbers"),
+        ({"azimuth_deg": [1.0], "posterior": [0.1, 0.2]}, "posterior is no list of lists"),
+        ({"azimuth_deg": [1.0], "posterior": [[0.1, 1.2]]}, "expected a list of probabilities"),
+        ({"azimuth_deg": [1.0], "posterior": [[0.1, 0.2], [0.3]]}, "different lengths"),
+        (
+            {"azimuth_deg": [1.0], "posterior": [[0.1, 0.2]] * 2},
+            "posterior is 2 x 2 numbers, expected 1 or 1",
+        ),
+        ({"azimuth_deg": [1.0], "track": [1.0]}, "track is not an object"),
+        ({"azimuth_deg": [1.0], "track": {"time_s": [1, 0], "azimuth_deg": [[1, 2]]}}, "not ascending"),
+        (
+            {"azimuth_deg": [1.0], "track": {"time_s": [0, 1], "azimuth_deg": [[1]]}},
+            "track azimuth_deg is 1 x 1 numbers, expected 1 lists of 2 degrees",
+        ),
+    ],
+)
+def test_malformed_rows_say_what_was_expected(row, reason):
+    with pytest.raises(MsdetError, match=reason):
+        Directions.from_row(row)

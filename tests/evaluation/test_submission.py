@@ -1,0 +1,91 @@
+"""Folders of estimates that are not as they should be: other names, other scenes, other files."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from msdet.errors import MsdetError
+from msdet.evaluation.scoring import score_set
+from msdet.files import read_jsonl, write_json
+
+SHORT = 0.05  # seconds; too short for SDR and STOI, which saves their time
+
+
+@pytest.fixture
+def rows_of(tmp_path):
+    def rows_of(scene_set, estimates, **options):
+        return score_set(scene_set, estimates, tmp_path / "scores.jsonl", **options)
+
+    return rows_of
+
+
+def test_a_folder_made_for_another_set_is_refused(make_set, write_estimates, rows_of, tmp_path):
+    scene_set = make_set([[10.0, 350.0]], SHORT)
+    estimates = write_estimates(scene_set)
+    write_json(estimates / "data.json", {"hash": scene_set.identity})
+    assert rows_of(scene_set, estimates)[0]["error"] is None
+    for header, reason in (({"hash": "other"}, "with hash other"), ([1], "has no 'hash'")):
+        write_json(estimates / "data.json", header)
+        with pytest.raises(MsdetError, match=reason):
+            rows_of(scene_set, estimates)
+    with pytest.raises(MsdetError, match="no such folder"):
+        rows_of(scene_set, tmp_path / "nowhere")
+    assert len(read_jsonl(tmp_path / "scores.jsonl")) == 1  # what was there is left alone
+
+
+def test_estimates_under_another_scenes_name_are_told(make_set, write_estimates, rows_of):
+    scene_set = make_set([[10.0, 350.0], [80.0, 200.0], [5.0, 60.0]], 0.5)
+    estimates = write_estimates(scene_set)
+    assert all(row["doubts"] == [] for row in rows_of(scene_set, estimates))
+    (estimates / "scene0").rename(estimates / "aside")
+    (estimates / "scene2").rename(estimates / "scene0")
+    (estimates / "aside").rename(estimates / "scene2")
+    first, whole, last = rows_of(scene_set, estimates)
+    assert whole["doubts"] == []
+    for row, other in ((first, "scene2"), (last, "scene0")):
+        unlike, fits = row["doubts"]
+        assert unlike == "no estimate resembles its reference (SI-SDR below -20 dB)"
+        assert fits == f"the estimates fit another scene's references ({other})"
+        assert row["error"] is None and max(row["si_sdr_db"]) < -20.0
+
+
+def test_files_that_are_no_talkers_are_told(make_set, write_estimates, rows_of):
+    scene_set = make_set([[10.0, 350.0]], SHORT)
+    estimates = write_estimates(scene_set)
+    shutil.copy(estimates / "scene0" / "talker1.wav", estimates / "scene0" / "mixture.wav")
+    (row,) = rows_of(scene_set, estimates)
+    assert row["doubts"] == ["files that are no talker's are left out (mixture.wav)"]
+
+
+@pytest.mark.parametrize(
+    ("place", "hint"),
+    [
+        ("scene0/s{n}.wav", "scene0/s1.wav, scene0/s2.wav"),
+        ("talker{n}/scene0.wav", "talker1/scene0.wav, talker2/scene0.wav"),
+        ("scene0_talker{n}.wav", "scene0_talker1.wav, scene0_talker2.wav"),
+    ],
+)
+def test_files_by_other_names_are_found_and_the_right_ones_named(
+    make_set, write_estimates, rows_of, place, hint
+):
+    scene_set = make_set([[10.0, 350.0]], SHORT)
+    estimates = write_estimates(scene_set)
+    for n in (1, 2):
+        path = estimates / place.format(n=n)
+        path.parent.mkdir(exist_ok=True)
+        (estimates / "scene0" / f"talker{n}.wav").rename(path)
+    message = f"(but {hint}: names are scene0/talker1.wav, ...)"
+    (row,) = rows_of(scene_set, estimates)
+    assert row["error"] is None  # a system of azimuths
+    (estimates / "doa.jsonl").unlink()
+    with pytest.raises(MsdetError, match="holds neither") as refused:
+        rows_of(scene_set, estimates)
+    assert message in str(refused.value)
+
+
+def test_an_unknown_metric_offers_the_nearest(make_set, write_estimates, rows_of):
+    scene_set = make_set([[10.0, 350.0]], SHORT)
+    with pytest.raises(MsdetError, match="unknown metric 'pesk'; did you mean 'pesq'"):
+        rows_of(scene_set, write_estimates(scene_set), metrics=["pesk"])
