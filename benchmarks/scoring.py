@@ -36,6 +36,7 @@ T = TypeVar("T")
 Row = dict[str, Any]
 METRICS = ("si_sdr", "sdr", "stoi")
 TALKERS, DURATION_S, SPLIT = 2, 4.0, "train"
+WAYS, ROUNDS = ("asteroid loop", "score_set"), 4
 LEAK_DB, NOISE_DB = -12.0, -25.0
 
 
@@ -61,31 +62,46 @@ def scoring(
         else:
             scene_set = SceneSet.open(data)
             scene_set = dataclasses.replace(scene_set, scenes=scene_set.scenes[:scenes])
-        progress(1, 7)
-        ours = partial(score_set, scene_set, estimates, root / "scores.jsonl", usable_cores())
-        mixtures = score_unprocessed(scene_set, root / "mixtures.jsonl", usable_cores(), None, METRICS)
-        progress(2, 7)
-        timed_rows = [timed(lambda: ours(None, METRICS)), timed(lambda: ours(None, METRICS, mixtures))]
-        scored = timed_rows[0][0]
-        asteroid_scores(scene_set, estimates, scored[0], scene_set.scenes[0], True)  # imports
-        progress(3, 7)
-        theirs = []
-        for with_mixture in (True, False):
-            loop = partial(asteroid_loop, scene_set, estimates, scored, with_mixture)
-            theirs.append(timed(loop))
-            progress(4 + len(theirs), 7)
-        # before and after the loop, so that what else the machine does weighs on both
-        again = [timed(lambda: ours(None, METRICS)), timed(lambda: ours(None, METRICS, mixtures))]
-        progress(7, 7)
+        scored, theirs, seconds = measure(scene_set, estimates, root, progress)
     rows = []
-    for n, mixture in enumerate(("with", "without")):
-        seconds = {"asteroid loop": theirs[n][1], "score_set": (timed_rows[n][1] + again[n][1]) / 2}
-        for way, took in seconds.items():
-            rate, ratio = len(scored) / took, seconds["asteroid loop"] / took
-            rows.append({"way": way, "mixture": mixture, "scenes_per_s": rate, "ratio": ratio})
+    for mixture in ("with", "without"):
+        loop_s = seconds["asteroid loop", mixture]
+        for way in WAYS:
+            took = seconds[way, mixture]
+            rows.append(
+                {"way": way, "mixture": mixture, "scenes_per_s": len(scored) / took, "ratio": loop_s / took}
+            )
     ratios = {f"ratio_{row['mixture']}_mixture": row["ratio"] for row in rows if row["way"] == "score_set"}
-    found = differences(scored, theirs[0][0])
+    found = differences(scored, theirs)
     report(rows, ratio=min(ratios.values()), **found, **ratios, scenes=len(scored), cores=usable_cores())
+
+
+def measure(
+    scene_set: SceneSet, estimates: Path, root: Path, progress: Callable[[int, int], None]
+) -> tuple[list[Row], dict[str, dict[str, Any]], dict[tuple[str, str], float]]:
+    """Scores of both ways, asteroid's by scene, and seconds by way and by whether the mixture is scored.
+
+    The loop does a part of the scenes a round and `score_set` all of them, so that what else the machine does
+    weighs on both; of `score_set` the mean over rounds counts.
+    """
+    ours = partial(score_set, scene_set, estimates, root / "scores.jsonl", usable_cores(), None, METRICS)
+    mixtures = score_unprocessed(scene_set, root / "mixtures.jsonl", usable_cores(), None, METRICS)
+    scored = ours()
+    pairs = list(zip(scored, scene_set.scenes, strict=True))
+    theirs: dict[str, dict[str, Any]] = {}
+    seconds = dict.fromkeys(((way, m) for way in WAYS for m in ("with", "without")), 0.0)
+    asteroid_scores(scene_set, estimates, *pairs[0], True)  # imports
+    progress(0, ROUNDS)
+    for number in range(ROUNDS):
+        for mixture, before in (("with", ()), ("without", mixtures)):
+            seconds["score_set", mixture] += timed(partial(ours, before))[1] / ROUNDS
+            for row, scene in pairs[number::ROUNDS]:
+                score = partial(asteroid_scores, scene_set, estimates, row, scene, mixture == "with")
+                found, took = timed(score)
+                seconds["asteroid loop", mixture] += took
+                theirs.setdefault(scene.id, found)
+        progress(number + 1, ROUNDS)
+    return scored, theirs, seconds
 
 
 def timed(work: Callable[[], T]) -> tuple[T, float]:
@@ -115,14 +131,6 @@ def write_estimates(scene_set: SceneSet, estimates: Path) -> None:
             audio.write(estimates / scene.id / f"talker{n}.wav", estimate, scene.sample_rate, "FLOAT")
 
 
-def asteroid_loop(
-    scene_set: SceneSet, estimates: Path, rows: list[Row], with_mixture: bool
-) -> list[dict[str, Any]]:
-    """Score scene by scene."""
-    pairs = zip(rows, scene_set.scenes, strict=True)
-    return [asteroid_scores(scene_set, estimates, row, scene, with_mixture) for row, scene in pairs]
-
-
 def asteroid_scores(
     scene_set: SceneSet, estimates: Path, row: Row, scene: Scene, with_mixture: bool
 ) -> dict[str, Any]:
@@ -150,13 +158,14 @@ def asteroid_scores(
         return {name: metrics[name] for name in METRICS}
 
 
-def differences(rows: list[Row], theirs: list[dict[str, Any]]) -> dict[str, float]:
+def differences(rows: list[Row], theirs: dict[str, dict[str, Any]]) -> dict[str, float]:
     """Largest differences of estimates' and mixtures' scores, by metric."""
     found = {}
     for name in METRICS:
         metric = SEPARATION_METRICS[name]
         gaps = []
-        for row, scores in zip(rows, theirs, strict=True):
+        for row in rows:
+            scores = theirs[row["id"]]
             mine = np.array(row[metric.field])
             before = mine - np.array(row[metric.gain_field])
             gaps += [
