@@ -62,7 +62,7 @@ def scoring(
         else:
             scene_set = SceneSet.open(data)
             scene_set = dataclasses.replace(scene_set, scenes=scene_set.scenes[:scenes])
-        scored, theirs, seconds = measure(scene_set, estimates, root, progress)
+        scored, theirs, seconds = measure(scene_set, estimates, root, 1 if quick else ROUNDS, progress)
     rows = []
     for mixture in ("with", "without"):
         loop_s = seconds["asteroid loop", mixture]
@@ -77,7 +77,7 @@ def scoring(
 
 
 def measure(
-    scene_set: SceneSet, estimates: Path, root: Path, progress: Callable[[int, int], None]
+    scene_set: SceneSet, estimates: Path, root: Path, rounds: int, progress: Callable[[int, int], None]
 ) -> tuple[list[Row], dict[str, dict[str, Any]], dict[tuple[str, str], float]]:
     """Scores of both ways, asteroid's by scene, and seconds by way and by whether the mixture is scored.
 
@@ -91,16 +91,16 @@ def measure(
     theirs: dict[str, dict[str, Any]] = {}
     seconds = dict.fromkeys(((way, m) for way in WAYS for m in ("with", "without")), 0.0)
     asteroid_scores(scene_set, estimates, *pairs[0], True)  # imports
-    progress(0, ROUNDS)
-    for number in range(ROUNDS):
+    progress(0, rounds)
+    for number in range(rounds):
         for mixture, before in (("with", ()), ("without", mixtures)):
-            seconds["score_set", mixture] += timed(partial(ours, before))[1] / ROUNDS
-            for row, scene in pairs[number::ROUNDS]:
+            seconds["score_set", mixture] += timed(partial(ours, before))[1] / rounds
+            for row, scene in pairs[number::rounds]:
                 score = partial(asteroid_scores, scene_set, estimates, row, scene, mixture == "with")
                 found, took = timed(score)
                 seconds["asteroid loop", mixture] += took
                 theirs.setdefault(scene.id, found)
-        progress(number + 1, ROUNDS)
+        progress(number + 1, rounds)
     return scored, theirs, seconds
 
 

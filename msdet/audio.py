@@ -91,11 +91,13 @@ def write(path: Path, samples: Array, sample_rate: int, subtype: str = "PCM_16")
         raise MsdetError(f"{path}: refused to write NaN or infinite samples")
     if subtype.startswith("PCM") and np.abs(data).max(initial=0.0) > 1.0:
         raise MsdetError(f"{path}: refused to write clipped samples (peak {np.abs(data).max():.2f})")
+    encoded = io.BytesIO()  # libsndfile does not say that a disk is full
+    try:
+        soundfile.write(encoded, data, sample_rate, format=path.suffix[1:].upper(), subtype=subtype)
+    except (RuntimeError, ValueError) as error:
+        raise MsdetError(f"{path}: cannot be written ({error})") from error
     with atomic_path(path) as temporary:
-        try:
-            soundfile.write(str(temporary), data, sample_rate, subtype=subtype)
-        except RuntimeError as error:
-            raise MsdetError(f"{path}: cannot be written ({error})") from error
+        temporary.write_bytes(encoded.getbuffer())
 
 
 def clip(samples: Array, sample_rate: int) -> tuple[bytes, str]:

@@ -45,12 +45,12 @@ class Track:
         nearest = np.abs(self.time_s[None] - time_s[:, None]).argmin(axis=1)
         steps = (np.diff(t).max() if t.size > 1 else 0.0 for t in (self.time_s, time_s))
         near = np.abs(self.time_s[nearest] - time_s) <= 0.501 * max(*steps, 1e-6)
-        azimuth, elevation = (
-            None if x is None else np.where(near, x[:, nearest], np.nan)
-            for x in (self.azimuth_deg, self.elevation_deg)
+        azimuth, elevation = self.azimuth_deg, self.elevation_deg
+        return Track(
+            time_s,
+            np.where(near, azimuth[:, nearest], np.nan),
+            None if elevation is None else np.where(near, elevation[:, nearest], np.nan),
         )
-        assert azimuth is not None
-        return Track(time_s, azimuth, elevation)
 
 
 @dataclass(frozen=True)

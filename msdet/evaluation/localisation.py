@@ -138,12 +138,9 @@ def _over_time(found: Directions, time_s: Array) -> Track:
     """Estimates in the frames of the label."""
     if found.track is not None and time_s.size > 1:
         return found.track.at(time_s)
-    azimuth, elevation = (
-        None if x is None else np.repeat(x[:, None], time_s.size, axis=1)
-        for x in (found.azimuth_deg, found.elevation_deg)
-    )
-    assert azimuth is not None
-    return Track(time_s, azimuth, elevation)
+    frames = np.ones(time_s.size)
+    elevation = None if found.elevation_deg is None else np.outer(found.elevation_deg, frames)
+    return Track(time_s, np.outer(found.azimuth_deg, frames), elevation)
 
 
 def _track_scores(truth: Track, estimate: Track, array: MicrophoneArray) -> dict[str, Array]:
