@@ -36,6 +36,7 @@ T = TypeVar("T")
 Row = dict[str, Any]
 METRICS = ("si_sdr", "sdr", "stoi")
 TALKERS, DURATION_S, SPLIT = 2, 4.0, "train"
+QUICK_SCENES = 6
 WAYS, ROUNDS = ("asteroid loop", "score_set"), 4
 LEAK_DB, NOISE_DB = -12.0, -25.0
 
@@ -53,7 +54,7 @@ def scoring(
     """
     if (data is None) != (estimates is None):
         raise MsdetError("give both --data and --estimates, or neither")
-    scenes = min(scenes, 6) if quick else scenes
+    scenes = min(scenes, QUICK_SCENES) if quick else scenes
     with tempfile.TemporaryDirectory() as folder, progress_bar("scoring") as progress:
         root = Path(folder)
         if data is None or estimates is None:
@@ -115,7 +116,8 @@ def make_set(root: Path, scenes: int) -> SceneSet:
     """Mixtures by the rules of SMS-WSJ, of made-up talkers."""
     distribution = SceneDistribution(duration_s=DURATION_S, talkers=TALKERS)
     write_corpus(root / "speech", 12, 4, DURATION_S + 1, distribution.sample_rate)
-    made = simulate(root / "set", root / "speech", "folder", SPLIT, distribution, scenes, 0, usable_cores())
+    jobs = usable_cores() if scenes > QUICK_SCENES else 1  # a few are made before a worker has started
+    made = simulate(root / "set", root / "speech", "folder", SPLIT, distribution, scenes, 0, jobs)
     assert made is not None
     return made
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+from msdet.errors import MsdetError
 
 if TYPE_CHECKING:
     from msdet.evaluation.values import Row
+
+EXIT_NOT_ALL_SCORED = 1
 
 Format = Literal["text", "md", "latex", "csv", "json"]
 """How tables are printed: for reading, or for pasting."""
@@ -66,3 +70,45 @@ def show_results(
     if form in ("latex", "csv"):
         write_text(out / ("summary.tex" if form == "latex" else "summary.csv"), text)
     print(text, end="" if text.endswith("\n") else "\n")
+
+
+def tell_failures(rows: Sequence[Row], scores: Path, stream: TextIO, system: str = "") -> bool:
+    """Print what was not scored or looks wrong; whether everything was scored.
+
+    Args:
+        rows: of one system.
+        scores: file that holds them.
+        stream: where to print.
+        system: its name, to begin lines with.
+
+    Raises:
+        MsdetError: nothing at all was scored.
+    """
+    begin = f"{system}: " if system else ""
+    failed = [(row["id"], reason) for row in rows if (reason := _not_scored(row))]
+    doubtful = [(row["id"], doubt) for row in rows for doubt in row["doubts"]]
+    for title, found in (("not scored", failed), ("scored, but", doubtful)):
+        for scene_id, reason in found[:5]:
+            print(f"{begin}{title}: {scene_id}: {reason}", file=stream)
+        if len(found) > 5:
+            print(f"{begin}{title}: {len(found) - 5} more, see {scores}", file=stream)
+    if not any(map(_has_score, rows)):
+        raise MsdetError(f"{begin}nothing could be scored; why not, scene by scene, is in {scores}")
+    return not failed
+
+
+def _not_scored(row: Row) -> str | None:
+    """Why a scene, or a metric in it, has no score; None for what the system does not give at all."""
+    from msdet.evaluation.scoring import NOT_GIVEN
+
+    if row["error"]:
+        return str(row["error"])
+    undefined = {metric: why for metric, why in row["undefined"].items() if why not in NOT_GIVEN}
+    return "; ".join(f"{metric}: {why}" for metric, why in undefined.items()) or None
+
+
+def _has_score(row: Row) -> bool:
+    from msdet.evaluation.metrics import METRICS
+
+    values = [row.get(metric.field) for metric in METRICS.values()]
+    return any(v is not None for value in values for v in (value if isinstance(value, list) else [value]))

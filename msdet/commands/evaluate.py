@@ -6,10 +6,10 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from msdet.commands._progress import progress_bar, usable_cores
-from msdet.commands._results import Format, show_results, split_names
+from msdet.commands._results import EXIT_NOT_ALL_SCORED, Format, show_results, split_names, tell_failures
 from msdet.errors import MsdetError
 from msdet.evaluation.breakdowns import DEFAULT_BREAKDOWNS, find_breakdowns
 from msdet.evaluation.metrics import DEFAULT_METRICS, check_metrics
@@ -17,6 +17,7 @@ from msdet.evaluation.metrics import DEFAULT_METRICS, check_metrics
 if TYPE_CHECKING:
     from msdet.data.manifest import SceneSet
     from msdet.evaluation.baselines import Oracle
+    from msdet.evaluation.values import Row
     from msdet.inference.offline import Separator
 
     System = Path | Mapping[int, Separator | Oracle]
@@ -37,10 +38,11 @@ def evaluate(
     by: str = ",".join(DEFAULT_BREAKDOWNS),
     format: Format = "text",
     jobs: int = 0,
-) -> None:
+) -> int:
     """Run a model and baselines over a data set and score them beside the unprocessed mixture.
 
     Writes, for each system, estimates and scores.jsonl, and for all together summary.json and summary.md.
+    Exit code 1 if anything could not be scored.
 
     Args:
         data: rendered data set.
@@ -57,6 +59,7 @@ def evaluate(
     from msdet.evaluation.curves import curve_notes, curves
     from msdet.evaluation.directions import read_directions
     from msdet.evaluation.scoring import score_set, score_unprocessed
+    from msdet.evaluation.submission import listed, unknown_scenes
     from msdet.files import write_json
 
     chosen, breakdowns = check_metrics(split_names(metrics)), split_names(by)
@@ -71,15 +74,48 @@ def evaluate(
         mixtures = score_unprocessed(scene_set, scores, workers, progress, chosen)
     rows, remarks = dict.fromkeys((UNPROCESSED, *systems), mixtures), []
     # others' folders come first: they may be refused
+    failures = []
     for name, system in sorted(systems.items(), key=lambda item: not isinstance(item[1], Path)):
-        estimates = _estimates(scene_set, name, system, out, lines)
+        try:
+            estimates = _estimates(scene_set, name, system, out, lines)
+        except MsdetError as error:  # the others are still worth their tables
+            failures.append(f"{name}: nothing separated: {error}")
+            del rows[name]
+            continue
         with progress_bar(f"score {name}", lines) as progress:
             scores = out / name / "scores.jsonl"
             rows[name] = score_set(scene_set, estimates, scores, workers, progress, chosen, mixtures)
+        if unknown := unknown_scenes(scene_set, estimates):
+            remarks.append(
+                f"{name}: estimates of {len(unknown)} scenes that the set has not ({listed(unknown)})."
+            )
         certainty = curves(scene_set, read_directions(estimates) or {}, rows[name])
         write_json(out / name / "curves.json", certainty)
         remarks += curve_notes(name, certainty)
+    if failures and len(failures) == len(systems):
+        raise MsdetError(failures[0])
     show_results(rows, out, list(rows)[-1], {"data": scene_set.identity}, breakdowns, format, remarks)
+    return _tell(rows, out, failures, sys.stdout if lines else sys.stderr)
+
+
+def _tell(rows: dict[str, list[Row]], out: Path, failures: list[str], stream: TextIO) -> int:
+    """Print what each system failed at; the exit code.
+
+    Raises:
+        MsdetError: nothing of any system could be scored.
+    """
+    scored = [name for name in rows if name != UNPROCESSED]
+    wanted, complete = len(failures) + len(scored), True
+    for name in scored:
+        try:
+            complete &= tell_failures(rows[name], out / name / "scores.jsonl", stream, name)
+        except MsdetError as error:
+            failures.append(str(error))
+    if failures and len(failures) == wanted:
+        raise MsdetError(failures[0])
+    for failure in failures:
+        print(f"failed: {failure}", file=stream)
+    return EXIT_NOT_ALL_SCORED if failures or not complete else 0
 
 
 def _estimates(scene_set: SceneSet, name: str, system: System, out: Path, lines: bool) -> Path:

@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msdet.commands._progress import progress_bar, usable_cores
-from msdet.commands._results import Format, show_results, split_names
+from msdet.commands._results import EXIT_NOT_ALL_SCORED, Format, show_results, split_names, tell_failures
 from msdet.errors import MsdetError
 from msdet.evaluation.breakdowns import DEFAULT_BREAKDOWNS, find_breakdowns
-from msdet.evaluation.metrics import DEFAULT_METRICS, METRICS, check_metrics
-from msdet.evaluation.scoring import NOT_GIVEN
+from msdet.evaluation.metrics import DEFAULT_METRICS, check_metrics
 
 if TYPE_CHECKING:
     from msdet.evaluation.values import Row
-
-EXIT_NOT_ALL_SCORED = 1
 
 
 def score(
@@ -86,32 +83,6 @@ def score(
             f"{name}: estimates of {len(unknown)} scenes that the set has not ({listed(unknown)})."
         )
     show_results(rows, out, name, {"data": scene_set.identity}, breakdowns, format, remarks)
-    return _tell(rows[name], out / name / "scores.jsonl", to_stderr=format != "text")
-
-
-def not_scored(row: Row) -> str | None:
-    """Why a scene, or a metric in it, has no score; None for what the system does not give at all."""
-    if row["error"]:
-        return str(row["error"])
-    undefined = {metric: why for metric, why in row["undefined"].items() if why not in NOT_GIVEN}
-    return "; ".join(f"{metric}: {why}" for metric, why in undefined.items()) or None
-
-
-def _tell(rows: list[Row], scores: Path, to_stderr: bool) -> int:
-    """Print what was not scored or looks wrong; the exit code."""
-    stream = sys.stderr if to_stderr else sys.stdout
-    failed = [(row["id"], reason) for row in rows if (reason := not_scored(row))]
-    doubtful = [(row["id"], doubt) for row in rows for doubt in row["doubts"]]
-    for title, found in (("not scored", failed), ("scored, but", doubtful)):
-        for scene_id, reason in found[:5]:
-            print(f"{title}: {scene_id}: {reason}", file=stream)
-        if len(found) > 5:
-            print(f"{title}: {len(found) - 5} more, see {scores}", file=stream)
-    if not any(map(_has_score, rows)):
-        raise MsdetError(f"nothing could be scored; why not, scene by scene, is in {scores}")
-    return EXIT_NOT_ALL_SCORED if failed else 0
-
-
-def _has_score(row: Row) -> bool:
-    values = [row.get(metric.field) for metric in METRICS.values()]
-    return any(v is not None for value in values for v in (value if isinstance(value, list) else [value]))
+    stream = sys.stdout if format == "text" else sys.stderr
+    complete = tell_failures(rows[name], out / name / "scores.jsonl", stream)
+    return 0 if complete else EXIT_NOT_ALL_SCORED

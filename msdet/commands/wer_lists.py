@@ -9,6 +9,7 @@ def wer_lists(data: Path, estimates: Path, scores: Path, text: Path, speech: Pat
     """Write lists of a system's estimates for a speech recogniser of your own: wav.scp, text and utt2spk.
 
     Let the recogniser write a line "<utterance> <words>" for each line of wav.scp, for msdet wer to read.
+    Only whole utterances can be scored so: make scenes long enough for them (--scenes.duration_s).
 
     Args:
         data: rendered data set.

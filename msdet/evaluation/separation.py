@@ -161,10 +161,10 @@ def sdr_of_estimates(reference: Array, estimates: Array) -> Array:
         filters = np.linalg.solve(toeplitz(auto), cross)
     except np.linalg.LinAlgError as error:
         raise UndefinedMetricError("reference does not determine the SDR's filter") from error
-    ratio_db = _cosine_to_db(np.sum(cross * filters, axis=0) / np.sum(estimates**2, axis=-1))
-    if np.isnan(ratio_db).any():
+    squared_cosine = np.sum(cross * filters, axis=0) / np.sum(estimates**2, axis=-1)
+    if not (squared_cosine < 1 + _COSINE_TOLERANCE).all():  # NaN neither
         raise UndefinedMetricError("reference does not determine the SDR's filter")
-    return ratio_db
+    return _cosine_to_db(squared_cosine)
 
 
 def bss_eval(references: npt.ArrayLike, estimates: npt.ArrayLike) -> BssEval:

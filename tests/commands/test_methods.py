@@ -17,7 +17,7 @@ from msdet.data.manifest import SceneSet
 from msdet.errors import MsdetError
 from msdet.evaluation.baselines import baseline_names, baseline_separator
 from msdet.evaluation.estimates import write_estimates
-from msdet.files import read_jsonl
+from msdet.files import read_json, read_jsonl
 from msdet.inference.offline import Separation
 
 RATE = 8000
@@ -149,3 +149,21 @@ def test_separate_refuses_oracles(method: str, dev_set: SceneSet, tmp_path: Path
     )
     assert code == 2 and f"method '{method}' is an oracle" in line
     assert not (tmp_path / "out").exists()
+
+
+def test_one_failing_method_leaves_the_others_their_tables(
+    run: Run, dev_set: SceneSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "def boom(array, sample_rate, talkers):\n    return lambda mixture: 1 / 0\n"
+        "def table(array, sample_rate, talkers):\n    return lambda mixture: {}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    arguments = ("evaluate", dev_set.root, "--out", tmp_path / "out", "--jobs", "1", "--methods")
+    code, _ = run(*arguments, "mine:boom", "srp_phat")
+    assert code == 1
+    assert "srp_phat" in json.dumps(read_json(tmp_path / "out" / "summary.json"))
+    code, line = run(*arguments, "mine:boom")
+    assert code == 2 and "method 'mine:boom' failed (ZeroDivisionError: division by zero)" in line
+    code, line = run(*arguments, "mine:table")
+    assert code == 2 and "method 'mine:table' gives dict, expected Separation" in line

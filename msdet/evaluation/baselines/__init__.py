@@ -80,7 +80,25 @@ def baseline_separator(
     }
     sizes = {"array": array, "sample_rate": sample_rate, "talkers": talkers}
     separator: Separator | Oracle = build(factory, options, f"method '{name}'", **sizes)
-    return separator
+    return _guarded(name, separator) if ":" in name else separator
+
+
+def _guarded(name: str, separator: Separator | Oracle) -> Separator | Oracle:
+    """A user's own separator, whose every failure is an error of ours that names it."""
+    inner: Callable[..., Any] = separator.separate if isinstance(separator, Oracle) else separator
+
+    def separate(*arguments: Any) -> Separation:
+        try:
+            result = inner(*arguments)
+        except MsdetError:
+            raise
+        except Exception as error:
+            raise MsdetError(f"method '{name}' failed ({type(error).__name__}: {error})") from error
+        if not isinstance(result, Separation):
+            raise MsdetError(f"method '{name}' gives {type(result).__name__}, expected Separation")
+        return result
+
+    return Oracle(separate) if isinstance(separator, Oracle) else separate
 
 
 def baseline_names() -> list[str]:
