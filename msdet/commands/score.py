@@ -46,12 +46,13 @@ def score(
         format: of what is printed: text to read, or md, latex, csv or json to paste.
         jobs: processes; 0 for one a core.
     """
+    from msdet.commands.compare import read_scores
     from msdet.data.manifest import SceneSet
     from msdet.evaluation.curves import curve_notes, curves
     from msdet.evaluation.directions import read_directions
     from msdet.evaluation.scoring import score_set, score_unprocessed
     from msdet.evaluation.submission import listed, unknown_scenes
-    from msdet.files import read_jsonl, write_json
+    from msdet.files import write_json
 
     chosen, breakdowns = check_metrics(split_names(metrics)), split_names(by)
     find_breakdowns(breakdowns)
@@ -70,7 +71,7 @@ def score(
             scene_set, out / "unprocessed" / "scores.jsonl", workers, progress, chosen
         )
     for system, path in compared.items():
-        rows.setdefault(system, read_jsonl(path))
+        rows.setdefault(system, read_scores(path))
     with progress_bar(f"score {name}", lines=format == "text") as progress:
         rows[name] = score_set(
             scene_set, estimates, out / name / "scores.jsonl", workers, progress, chosen, rows["unprocessed"]

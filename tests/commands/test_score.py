@@ -237,3 +237,14 @@ def test_word_errors_are_counted_and_added(scored: Path, dev_set: SceneSet, tmp_
     (tmp_path / "heard").write_text("nobody one\n", encoding="utf-8")
     code, _, err = run(*wer)
     assert code == 2 and "unknown utterance 'nobody'" in err
+
+
+def test_compared_rows_that_are_no_scores_are_refused(
+    dev_set: SceneSet, estimates: Path, tmp_path: Path, run: Run
+) -> None:
+    (tmp_path / "other" / "x").mkdir(parents=True)
+    (tmp_path / "other" / "x" / "scores.jsonl").write_text('{"a": 1}\n', encoding="utf-8")
+    options = ("--metrics", "si_sdr", "--compare", tmp_path / "other")
+    code, _, err = run(*arguments(dev_set, estimates, tmp_path / "out", *map(str, options)))
+    assert code == 2
+    assert "scores.jsonl, line 1: not a row of scores, 'id' is missing" in err
