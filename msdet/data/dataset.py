@@ -18,9 +18,9 @@ from msdet.errors import MsdetError
 from msdet.simulation.acoustics import RoomResponse
 from msdet.simulation.bank import RirBank
 from msdet.simulation.distribution import SceneDistribution
-from msdet.simulation.mismatch import apply_gain_phase, draw_mismatch
+from msdet.simulation.mismatch import draw_mismatch
 from msdet.simulation.noise import read_noise_folder
-from msdet.simulation.rendering import Heard, Mixture, mismatched, mix, noise_signal, reverberate
+from msdet.simulation.rendering import Mixture, hear, mix, noise_signals
 from msdet.simulation.sampling import Material, Turn, sample_count, sample_noises, sample_turns
 from msdet.simulation.sounds import MAX_SILENT_DRAWS, Sounds
 
@@ -93,29 +93,28 @@ class MixingDataset(Dataset[Example]):
         """A mixture through responses from talkers and then point noises."""
         d, array = self.distribution, self.bank.array
         turns, speech = self._draw_speech(talkers, rng)
-        target = response.target(d.target, array.reference, d.sample_rate)
-        heard = [
-            Heard(
-                reverberate(dry, response.rirs[k : k + 1], np.zeros(1), d.sample_rate),
-                reverberate(dry, target[k : k + 1, None], np.zeros(1), d.sample_rate)[0],
-                turn.duration_s,
-            )
-            for k, (dry, turn) in enumerate(zip(speech, turns, strict=True))
-        ]
         errors = (d.gain_error_db, d.phase_error_deg, 0.0)
         mismatch = draw_mismatch(array.microphones, *errors, rng) if any(errors) else None
-        if mismatch:
-            heard = [mismatched(talker, array.reference, mismatch) for talker in heard]
-        noises = []
-        points = iter(response.rirs[talkers:])
-        for noise in sample_noises(d, self.material, [t.utterance.speaker for t in turns], rng):
-            at = next(points) if noise.kind == "point" else None
-            signal = noise_signal(
-                noise, self.sounds, array.positions, len(speech[0]), SPEED_OF_SOUND, at, rng
-            )
-            if mismatch and noise.kind != "sensor":
-                signal = apply_gain_phase(signal, mismatch)
-            noises.append((signal, noise.snr_db))
+        heard = hear(
+            speech,
+            [turn.duration_s for turn in turns],
+            response,
+            [(np.array([k]), np.zeros(1)) for k in range(talkers)],
+            d.target,
+            array.reference,
+            d.sample_rate,
+            mismatch,
+        )
+        noises = noise_signals(
+            sample_noises(d, self.material, [turn.utterance.speaker for turn in turns], rng),
+            self.sounds,
+            array.positions,
+            len(speech[0]),
+            SPEED_OF_SOUND,
+            iter(response.rirs[talkers:]),
+            mismatch,
+            rng,
+        )
         levels_db = rng.uniform(*d.level_db, size=talkers)
         return mix(heard, levels_db, noises, array.reference, d.sample_rate)
 

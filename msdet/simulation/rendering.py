@@ -18,7 +18,7 @@ from msdet.simulation.bank import RirBank
 from msdet.simulation.geometry import positions_along
 from msdet.simulation.mismatch import Mismatch, apply_gain_phase
 from msdet.simulation.noise import diffuse
-from msdet.simulation.scene import Noise, Scene, Source
+from msdet.simulation.scene import Noise, Scene, Source, Target
 from msdet.simulation.sounds import Sounds
 
 MIXTURE_RMS = 10 ** (-26 / 20)
@@ -128,36 +128,76 @@ def mismatched(talker: Heard, reference_microphone: int, mismatch: Mismatch) -> 
     return Heard(apply_gain_phase(talker.image, mismatch), reference, talker.duration_s)
 
 
-def noise_signal(
-    noise: Noise,
+def hear(
+    speech: Sequence[Array],
+    durations_s: Sequence[float],
+    response: RoomResponse,
+    paths: Sequence[tuple[Array, Array]],
+    target: Target,
+    reference_microphone: int,
+    sample_rate: int,
+    mismatch: Mismatch | None,
+) -> list[Heard]:
+    """Each talker alone, as the array hears it.
+
+    Args:
+        speech: dry ``(time,)`` of each talker, already at its onset.
+        durations_s: how long each talks.
+        response: from all positions.
+        paths: positions that each talker takes, and the times in seconds at which it is there.
+        target: what the references hold.
+        reference_microphone: index of the microphone of the references.
+        sample_rate: hertz.
+        mismatch: how the microphones differ from the array's description.
+    """
+    targets = response.target(target, reference_microphone, sample_rate)
+    talkers = []
+    for dry, duration_s, (positions, times_s) in zip(speech, durations_s, paths, strict=True):
+        image, reference = (
+            reverberate(dry, responses, times_s, sample_rate)
+            for responses in (response.rirs[positions], targets[positions, None])
+        )
+        talker = Heard(image, reference[0], duration_s)
+        talkers.append(mismatched(talker, reference_microphone, mismatch) if mismatch else talker)
+    return talkers
+
+
+def noise_signals(
+    noises: Sequence[Noise],
     sounds: Sounds,
     microphones_m: Array,
     samples: int,
     speed_of_sound: float,
-    response: Array | None,
+    responses: Iterator[Array],
+    mismatch: Mismatch | None,
     rng: np.random.Generator,
-) -> Array:
-    """A noise ``(mic, time)`` at any scale.
+) -> list[tuple[Array, float]]:
+    """Noises ``(mic, time)`` at any scale, each with its SNR in dB.
 
     Args:
-        noise: what to render.
+        noises: what to render.
         sounds: where recordings or speech for babble come from.
         microphones_m: ``(mic, 3)``.
         samples: length.
         speed_of_sound: metres per second.
-        response: ``(mic, tap)`` from its place, of a point source.
+        responses: ``(mic, tap)`` from each point source in turn.
+        mismatch: how the microphones differ from the array's description.
         rng: draws what the scene does not fix: sensor noise, and who babbles when.
     """
-    microphones = len(microphones_m)
-    if noise.kind == "sensor":
-        return rng.standard_normal((microphones, samples), dtype=np.float32)
-    if noise.kind == "point":
-        assert response is not None
-        dry = sounds.noise(noise, 1, samples, rng)
-        heard: Array = fftconvolve(dry, response, axes=-1)[:, :samples]
-        return heard
-    streams = sounds.noise(noise, microphones, samples, rng)
-    return diffuse(streams, microphones_m, sounds.sample_rate, noise.kind, speed_of_sound)
+    signals = []
+    for noise in noises:
+        if noise.kind == "sensor":
+            signal = rng.standard_normal((len(microphones_m), samples), dtype=np.float32)
+        elif noise.kind == "point":
+            dry = sounds.noise(noise, 1, samples, rng)
+            signal = fftconvolve(dry, next(responses), axes=-1)[:, :samples]
+        else:
+            streams = sounds.noise(noise, len(microphones_m), samples, rng)
+            signal = diffuse(streams, microphones_m, sounds.sample_rate, noise.kind, speed_of_sound)
+        if mismatch and noise.kind != "sensor":
+            signal = apply_gain_phase(signal, mismatch)
+        signals.append((signal, noise.snr_db))
+    return signals
 
 
 def render(
@@ -175,26 +215,27 @@ def render(
         MsdetError: speech that cannot be read or is silent, or an impossible room.
     """
     response, paths, noise_positions = scene_response(scene, array, bank)
-    target = response.target(scene.target, array.reference, scene.sample_rate)
-    talkers = []
-    for source, (positions, times_s) in zip(scene.sources, paths, strict=True):
-        speech = sounds.source(source, scene.samples)
-        responses, targets = response.rirs[positions], target[positions]
-        image, reference = (
-            reverberate(speech, r, times_s, scene.sample_rate) for r in (responses, targets[:, None])
-        )
-        talkers.append(Heard(image, reference[0], source.duration_s))
-    if scene.mismatch:
-        talkers = [mismatched(talker, array.reference, scene.mismatch) for talker in talkers]
+    talkers = hear(
+        [sounds.source(source, scene.samples) for source in scene.sources],
+        [source.duration_s for source in scene.sources],
+        response,
+        paths,
+        scene.target,
+        array.reference,
+        scene.sample_rate,
+        scene.mismatch,
+    )
     rng = np.random.default_rng([scene.seed, 1])  # apart from the stream that sampled the scene
-    microphones_m = scene.microphones_m(array.positions)
-    noises = []
-    for noise in scene.noises:
-        at = response.rirs[next(noise_positions)] if noise.kind == "point" else None
-        signal = noise_signal(noise, sounds, microphones_m, scene.samples, scene.speed_of_sound, at, rng)
-        if scene.mismatch and noise.kind != "sensor":
-            signal = apply_gain_phase(signal, scene.mismatch)
-        noises.append((signal, noise.snr_db))
+    noises = noise_signals(
+        scene.noises,
+        sounds,
+        scene.microphones_m(array.positions),
+        scene.samples,
+        scene.speed_of_sound,
+        (response.rirs[position] for position in noise_positions),
+        scene.mismatch,
+        rng,
+    )
     levels_db = np.array([s.level_db for s in scene.sources])
     mixture = mix(talkers, levels_db, noises, array.reference, scene.sample_rate)
     return mixture, dataclasses.replace(scene, t60_measured_s=response.t60_measured_s)
