@@ -294,3 +294,27 @@ def test_room_that_cannot_have_the_t60_is_drawn_again_and_logged(
     assert all("drawn again: T60 0." in reason and "driest walls" in reason for reason in reasons)
     assert any(reason.startswith("train-0000") for reason in reasons)
     assert len({s.room_m for s in scenes}) == 40
+
+
+def test_reference_of_a_moving_talker_follows_it(
+    train: Material, small_room: SceneDistribution, speech: Path
+) -> None:
+    scene = draw(train, small_room, moving=1.0, t60_s=(0.0, 0.0))
+    mixed, _ = render(scene, ARRAY, Sounds(speech, RATE))
+    heard = mixed.images[:, ARRAY.reference]
+    np.testing.assert_allclose(heard, mixed.references, atol=1e-4 * np.abs(heard).max())
+
+
+@pytest.mark.parametrize("wanted", [{"point_noises": 1}, {"diffuse": "spherical"}])
+def test_mismatched_microphones_hear_noise_as_they_hear_talkers(
+    train: Material, small_room: SceneDistribution, speech: Path, wanted: dict[str, Any]
+) -> None:
+    scene = draw(train, small_room, **wanted, gain_error_db=3.0, snr_db=(100.0, 100.0))
+    assert scene.mismatch is not None
+    noise, perfect = (
+        render(dataclasses.replace(scene, mismatch=mismatch), ARRAY, Sounds(speech, RATE))[0].noise
+        for mismatch in (scene.mismatch, None)
+    )
+    ratio_db = [level_db(n) - level_db(p) for n, p in zip(noise, perfect, strict=True)]
+    gains_db = np.array(scene.mismatch.gain_db)
+    np.testing.assert_allclose(np.subtract(ratio_db, ratio_db[0]), gains_db - gains_db[0], atol=0.05)
