@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypedDict
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from msdet.conventions import SPEED_OF_SOUND, Array
 from msdet.corpora import Corpus
+from msdet.data.example import Example, Place, make_example
 from msdet.data.manifest import SceneSet
 from msdet.errors import MsdetError
 from msdet.simulation.acoustics import RoomResponse
@@ -26,19 +25,6 @@ from msdet.simulation.sounds import MAX_SILENT_DRAWS, Sounds
 
 CACHE_SAMPLES = 150_000_000
 """Speech kept in memory by each worker, in samples of 2 bytes."""
-
-
-class Example(TypedDict):
-    """One mixture and its labels; a batch has one more axis in front.
-
-    ``mixture (mic, time)``, ``references (talker, time)``, ``azimuth_deg (talker,)`` and
-    ``distance_m (talker,)``.
-    """
-
-    mixture: Tensor
-    references: Tensor
-    azimuth_deg: Tensor
-    distance_m: Tensor
 
 
 class MixingDataset(Dataset[Example]):
@@ -56,18 +42,28 @@ class MixingDataset(Dataset[Example]):
         distribution: SceneDistribution,
         seed: int,
         noise: Path | None = None,
+        slots: int | None = None,
     ) -> None:
         """Check that bank and distribution belong together.
 
+        Args:
+            bank: of impulse responses.
+            corpus: of speech.
+            split: of the corpus.
+            distribution: what is drawn.
+            seed: of everything random.
+            noise: folder of noise recordings.
+            slots: that examples are padded to; as many as the most talkers if not given.
+
         Raises:
-            MsdetError: they differ in sample rate or rooms, or the number of talkers varies.
+            MsdetError: they differ in sample rate or rooms, or there are more talkers than slots.
         """
         distribution.check()
         bank.check_for(distribution)
-        if len(distribution.weights) > 1:
-            raise MsdetError(
-                f"talkers is {distribution.talkers}: examples of a batch need the same number of talkers"
-            )
+        most = distribution.most_talkers
+        self.slots = most if slots is None else slots
+        if most > self.slots:
+            raise MsdetError(f"talkers is {distribution.talkers}, the model has {self.slots} output slots")
         self.bank = bank
         self.distribution = distribution
         self.seed = seed
@@ -84,10 +80,14 @@ class MixingDataset(Dataset[Example]):
         response = self.bank.room(room, positions)
         mixture = self._mix(response, talkers, rng)
         table = self.bank.table[room]
-        azimuths, distances = (
-            np.array(column)[positions[:talkers]] for column in (table.azimuths_deg, table.distances_m)
+        places = [
+            Place(table.azimuths_deg[p], table.elevations_deg[p], table.distances_m[p])
+            for p in positions[:talkers]
+        ]
+        t60_s = table.t60_measured_s
+        return make_example(
+            mixture.mixture, mixture.references, places, self.slots, d.sample_rate, t60_s, room, index
         )
-        return _example(mixture.mixture, mixture.references, azimuths, distances)
 
     def _mix(self, response: RoomResponse, talkers: int, rng: np.random.Generator) -> Mixture:
         """A mixture through responses from talkers and then point noises."""
@@ -136,12 +136,25 @@ class MixingDataset(Dataset[Example]):
 class RenderedDataset(Dataset[Example]):
     """A rendered data set as training or validation examples."""
 
-    def __init__(self, scene_set: SceneSet, limit: int | None = None) -> None:
+    def __init__(self, scene_set: SceneSet, limit: int | None = None, slots: int | None = None) -> None:
+        """Check that the scenes can stand in one batch.
+
+        Args:
+            scene_set: the set.
+            limit: only the first scenes.
+            slots: that examples are padded to; as many as the most talkers if not given.
+
+        Raises:
+            MsdetError: scenes differ in length, or have more talkers than there are slots.
+        """
         self.scene_set = scene_set
         self.scenes = scene_set.scenes[:limit]
-        lengths = {(scene.samples, len(scene.sources)) for scene in self.scenes}
-        if len(lengths) > 1:
-            raise MsdetError(f"{scene_set.root}: scenes differ in length or number of talkers")
+        if len({scene.samples for scene in self.scenes}) > 1:
+            raise MsdetError(f"{scene_set.root}: scenes differ in length")
+        most = max(len(scene.sources) for scene in self.scenes)
+        self.slots = most if slots is None else slots
+        if most > self.slots:
+            raise MsdetError(f"{scene_set.root}: has {most} talkers, the model has {self.slots} output slots")
 
     def __len__(self) -> int:
         """Number of scenes."""
@@ -150,9 +163,24 @@ class RenderedDataset(Dataset[Example]):
     def __getitem__(self, index: int) -> Example:
         """Read scene `index`."""
         scene = self.scenes[index]
-        distances = np.array([s.distance_m for s in scene.sources])
-        return _example(
-            self.scene_set.mixture(scene), self.scene_set.references(scene), scene.azimuths_deg, distances
+        places = [
+            Place(
+                source.azimuth_deg,
+                source.elevation_deg,
+                source.distance_m,
+                np.array([d.azimuth_deg for d in source.track]) if source.track else None,
+            )
+            for source in scene.sources
+        ]
+        return make_example(
+            self.scene_set.mixture(scene),
+            self.scene_set.references(scene),
+            places,
+            self.slots,
+            scene.sample_rate,
+            scene.t60_s,
+            -1 if scene.rir_room is None else scene.rir_room,
+            index,
         )
 
 
@@ -201,12 +229,3 @@ class EpochSampler(Sampler[int]):
             return 0, self.size, 1
         processes = torch.distributed.get_world_size()
         return torch.distributed.get_rank(), self.size - self.size % processes, processes
-
-
-def _example(mixture: Array, references: Array, azimuths_deg: Array, distances_m: Array) -> Example:
-    return Example(
-        mixture=torch.from_numpy(np.ascontiguousarray(mixture, dtype=np.float32)),
-        references=torch.from_numpy(np.ascontiguousarray(references, dtype=np.float32)),
-        azimuth_deg=torch.tensor(azimuths_deg, dtype=torch.float32),
-        distance_m=torch.tensor(distances_m, dtype=torch.float32),
-    )

@@ -61,17 +61,19 @@ Separator = Callable[[Array], Separation]
 
 
 def model_separator(model: JointModel) -> Separator:
-    """A separator that runs a joint model on its own device."""
+    """A separator that runs a joint model on its own device; slots that nobody fills are left out."""
     device = next(model.parameters()).device
 
     def separate(mixture: Array) -> Separation:
         with torch.inference_mode():
             output = model(torch.from_numpy(mixture)[None].to(device))
             azimuth, confidence = decode_azimuth(output.doa_logits)
+        there = (output.occupancy[0] > 0.5).cpu().numpy()
+        there[int(output.occupancy[0].argmax())] = True  # somebody is, or there were nothing to write
         return Separation(
-            output.waveforms[0].float().cpu().numpy(),
-            azimuth[0].cpu().double().numpy(),
-            confidence[0].cpu().double().numpy(),
+            output.waveforms[0].float().cpu().numpy()[there],
+            azimuth[0].cpu().double().numpy()[there],
+            confidence[0].cpu().double().numpy()[there],
         )
 
     return separate

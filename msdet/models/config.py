@@ -14,22 +14,36 @@ class ModelConfig:
 
     Attributes:
         talkers: number of output slots.
-        doa_classes: azimuth classes over the full circle.
+        vacancy: slots may be empty, so one model serves 1 to `talkers` people: DoA has one more class,
+        nobody. doa_classes: azimuth classes over the full circle.
         window_s: length of an STFT frame; the hop is half of it.
         front_end: ``steered`` (responses and beams from coordinates) or ``real_imaginary``.
         encoder: a file name in ``msdet/models/encoders``, or your own ``module:Class``.
-        encoder_options: what the encoder's constructor takes besides ``features_in``.
-        doa_head: ``steered`` (mask-weighted SRP-PHAT) or ``pooled`` (classifier on pooled features).
-        separation_head: ``steered_beam`` (beams steered by the DoA posterior, refined) or ``reference_mask``.
-        separation_options: what the separation head's constructor takes besides sizes.
+        encoder_options: what the encoder's constructor takes besides derived sizes.
+        sharing: what localisation and separation have in common: ``hard`` (one encoder), ``none``, ``soft``,
+            ``cross_stitch``, ``hierarchical``, or your own ``module:Class``.
+        sharing_options: what the scheme takes.
+        doa_head: ``steered`` (mask-weighted SRP-PHAT), ``pooled`` (classifier on pooled features), or your
+            own ``module:Class``.
+        doa_options: what the DoA head takes.
+        separation_head: ``steered_beam`` (beams steered by the DoA posterior, refined), ``reference_mask``,
+            or another file name in ``msdet/models/heads/separation``, or your own ``module:Class``.
+        separation_options: what the separation head takes.
+        tasks: auxiliary tasks, file names in ``msdet/tasks`` or your own ``module:Task``, each with the
+            options of its head, for example ``{"activity": {}}``.
     """
 
     talkers: int = 2
+    vacancy: bool = False
     doa_classes: int = DOA_CLASSES
     window_s: float = 0.064
     front_end: str = "steered"
     encoder: str = "ft_gru"
     encoder_options: dict[str, Any] = field(default_factory=dict)
+    sharing: str = "hard"
+    sharing_options: dict[str, Any] = field(default_factory=dict)
     doa_head: str = "steered"
+    doa_options: dict[str, Any] = field(default_factory=dict)
     separation_head: str = "steered_beam"
     separation_options: dict[str, Any] = field(default_factory=dict)
+    tasks: dict[str, dict[str, Any]] = field(default_factory=dict)

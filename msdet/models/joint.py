@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
@@ -12,10 +13,12 @@ from msdet.errors import MsdetError, UnknownNameError
 from msdet.models.config import ModelConfig
 from msdet.models.encoders import build_encoder
 from msdet.models.frontend import FRONT_ENDS, ArrayGeometry, Observation, Stft, window_samples
-from msdet.models.heads import PooledDoa, ReferenceMask, SteeredBeam, SteeredDoa
-
-DOA_HEADS = {"pooled": PooledDoa, "steered": SteeredDoa}
-SEPARATION_HEADS = {"reference_mask": ReferenceMask, "steered_beam": SteeredBeam}
+from msdet.models.heads import HeadSizes, build_head
+from msdet.models.sharing import SharingSizes, build_sharing
+from msdet.objectives.separation import Signals
+from msdet.tasks import build_task_head
+from msdet.tasks.doa import occupancy
+from msdet.tasks.separation import Separated
 
 
 class JointOutput(NamedTuple):
@@ -25,16 +28,22 @@ class JointOutput(NamedTuple):
         waveforms: each talker at the reference microphone, ``(batch, talker, time)``.
         spectra: estimates at unit mixture level, each complex ``(batch, talker, freq, frame)``, the last one
             final.
-        doa_logits: ``(batch, talker, class)``.
+        doa_logits: of azimuth classes, ``(batch, talker, class)``.
+        occupancy: probability ``(batch, talker)`` that somebody is in a slot; 1 for a model without vacancy.
         level: RMS ``(batch, 1, 1)`` of the mixture at the reference microphone.
-        features: the encoder's, ``(batch, freq, frame, feature)``.
+        features: that the DoA head saw, ``(batch, freq, frame, feature)``.
+        separation_features: that the separation head saw; the same tensor where the encoder is shared.
+        predictions: of each task by name, as the task's loss takes it.
     """
 
     waveforms: Tensor
     spectra: tuple[Tensor, ...]
     doa_logits: Tensor
+    occupancy: Tensor
     level: Tensor
     features: Tensor
+    separation_features: Tensor
+    predictions: dict[str, Any]
 
 
 class JointModel(nn.Module):
@@ -60,26 +69,31 @@ class JointModel(nn.Module):
         self.sample_rate = sample_rate
         self.stft = Stft(window_samples(config.window_s, sample_rate))
         geometry = ArrayGeometry(array, self.stft.freqs, sample_rate, config.doa_classes)
-        self.front_end: nn.Module = _part(
-            FRONT_ENDS,
-            config.front_end,
-            "front end",
-            {},
-            geometry=geometry,
-            microphones=array.microphones,
-            talkers=config.talkers,
+        self.front_end = _front_end(config, geometry, array.microphones)
+        sharing = build_sharing(
+            config.sharing,
+            config.sharing_options,
+            partial(
+                build_encoder,
+                config.encoder,
+                config.encoder_options,
+                self.front_end.features_out,
+                self.stft.freqs,
+            ),
+            SharingSizes(config.talkers, config.doa_classes + config.vacancy),
         )
-        width = self.front_end.features_out
-        assert isinstance(width, int)
-        encoder = build_encoder(config.encoder, config.encoder_options, width, self.stft.freqs)
-        if not isinstance(encoder, nn.Module):
-            raise MsdetError(f"encoder '{config.encoder}' is not a torch.nn.Module")
-        self.encoder: nn.Module = encoder
-        sizes = {"geometry": geometry, "features": encoder.features_out, "talkers": config.talkers}
-        self.doa_head: nn.Module = _part(DOA_HEADS, config.doa_head, "DoA head", {}, **sizes)
-        self.separation_head: nn.Module = _part(
-            SEPARATION_HEADS, config.separation_head, "separation head", config.separation_options, **sizes
+        self.sharing = cast(nn.Module, sharing)
+        self.penalty = sharing.penalty
+        sizes = HeadSizes(geometry, sharing.features_doa, config.talkers, config.vacancy)
+        self.doa_head = build_head("doa", config.doa_head, config.doa_options, sizes)
+        self.separation_head = build_head(
+            "separation",
+            config.separation_head,
+            config.separation_options,
+            sizes._replace(features=sharing.features_separation, per_slot=sharing.per_slot),
         )
+        heads = {name: build_task_head(name, options, sizes) for name, options in config.tasks.items()}
+        self.task_heads = nn.ModuleDict({_key(name): head for name, head in heads.items()})
 
     def forward(self, mixture: Tensor) -> JointOutput:
         """Separate and localise.
@@ -90,15 +104,33 @@ class JointModel(nn.Module):
         reference = mixture[:, self.array.reference, None]
         level = reference.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-8)
         observation: Observation = self.front_end(self.stft(mixture / level))
-        features = self.encoder(observation.features)
-        doa_logits = self.doa_head(features, observation)
-        spectra = self.separation_head(features, observation, doa_logits)
-        waveforms = self.stft.inverse(spectra[-1], mixture.shape[-1]) * level
-        return JointOutput(waveforms, spectra, doa_logits, level, features)
+        shared = self.sharing(observation.features, lambda features: self.doa_head(features, observation))
+        doa_logits = shared.logits[..., : self.config.doa_classes]
+        spectra = self.separation_head(shared.separation, observation, doa_logits)
+        resynthesise = partial(self.stft.inverse, samples=mixture.shape[-1])
+        passes = tuple(Signals(spectrum, resynthesise) for spectrum in spectra)
+        predictions = {
+            name: self.task_heads[_key(name)](shared.doa, observation) for name in self.config.tasks
+        }
+        return JointOutput(
+            passes[-1].waveform * level,
+            spectra,
+            doa_logits,
+            occupancy(shared.logits, self.config.doa_classes),
+            level,
+            shared.doa,
+            shared.separation,
+            {"separation": Separated(passes), "doa": shared.logits, **predictions},
+        )
 
 
-def _part(table: dict[str, Any], name: str, kind: str, options: dict[str, Any], **sizes: Any) -> nn.Module:
-    if name not in table:
-        raise UnknownNameError(kind, name, table)
-    module: nn.Module = build(table[name], options, f"{kind} '{name}'", **sizes)
-    return module
+def _front_end(config: ModelConfig, geometry: ArrayGeometry, microphones: int) -> Any:
+    if config.front_end not in FRONT_ENDS:
+        raise UnknownNameError("front end", config.front_end, FRONT_ENDS)
+    sizes = {"geometry": geometry, "microphones": microphones, "talkers": config.talkers}
+    return build(FRONT_ENDS[config.front_end], {}, f"front end '{config.front_end}'", **sizes)
+
+
+def _key(name: str) -> str:
+    """A task's name as a module's, which has no dots."""
+    return name.replace(".", "_").replace(":", "__")

@@ -1,17 +1,23 @@
-"""The joint objective: assign references to slots, weigh separation against DoA."""
+"""The joint objective: assign references to slots, ask each task for its loss, balance the losses."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from msdet.errors import MsdetError, UnknownNameError
+from msdet.models.config import ModelConfig
 from msdet.objectives.assignment import Costs, Labels, assignment_rule
-from msdet.objectives.doa import decode_azimuth, doa_cross_entropy
-from msdet.objectives.separation import LOSSES
+from msdet.objectives.balancing import build_balancer
+from msdet.objectives.doa import decode_azimuth, doa_loss
+from msdet.objectives.separation import separation_loss
+from msdet.tasks import MAIN, TaskLike, find_task
+from msdet.tasks.doa import Task as DoaTask
+from msdet.tasks.separation import Task as SeparationTask
+from msdet.tasks.truth import Truth
 
 
 @dataclass(frozen=True)
@@ -22,65 +28,131 @@ class ObjectiveConfig:
         assignment: which reference a slot answers for: ``azimuth``, ``distance``, ``azimuth_or_distance``,
             ``folded``, ``pit``, ``pit_joint``, ``doa_anchored``, or your own ``module:function``.
         assignment_options: what the rule takes besides labels and costs.
-        separation_loss: ``l1_real_imaginary`` or ``l1_real_imaginary_magnitude``.
+        separation_loss: a file name in ``msdet/objectives/separation``, for example
+            ``l1_real_imaginary_magnitude``, or your own ``module:function``.
+        separation_options: what the loss takes besides estimate and reference.
+        consistency: weight of the separation loss between the sums of all estimates and all references.
+        doa_loss: a file name in ``msdet/objectives/doa``, or your own ``module:function``.
+        doa_options: what the loss takes besides logits and azimuth.
         doa_weight: λ of (1 - λ) · separation + λ · DoA.
+        task_weights: weights of the model's auxiliary tasks, added to that; 0.1 for one that is not named.
+        balance: how the weighted losses are joined: ``fixed``, another file name in
+            ``msdet/objectives/balancing``, or your own ``module:Class``.
+        balance_options: what the balancing takes.
     """
 
     assignment: str = "azimuth"
     assignment_options: dict[str, Any] = field(default_factory=dict)
     separation_loss: str = "l1_real_imaginary_magnitude"
+    separation_options: dict[str, Any] = field(default_factory=dict)
+    consistency: float = 0.0
+    doa_loss: str = "cross_entropy"
+    doa_options: dict[str, Any] = field(default_factory=dict)
     doa_weight: float = 0.25
+    task_weights: dict[str, float] = field(default_factory=dict)
+    balance: str = "fixed"
+    balance_options: dict[str, Any] = field(default_factory=dict)
+
+
+AUXILIARY_WEIGHT = 0.1
+"""Weight of an auxiliary task that `ObjectiveConfig.task_weights` does not name."""
 
 
 class ObjectiveTerms(NamedTuple):
-    """The joint loss and its terms (scalars), and the reference of each slot ``(batch, slot)``."""
+    """What an objective found.
+
+    Attributes:
+        total: the scalar to minimise.
+        losses: of each task, over what is labelled.
+        assignment: the reference ``(batch, slot)`` that each slot answers for.
+    """
 
     total: Tensor
-    separation: Tensor
-    doa: Tensor
+    losses: dict[str, Tensor]
     assignment: Tensor
 
 
-class Objective:
-    """Weighted average of separation and DoA loss under an assignment.
+class Objective(nn.Module):
+    """Losses of all tasks of a model, under an assignment, balanced.
+
+    Each task's loss is the mean over what is labelled, so a scene without references or directions trains the
+    other tasks.
 
     Raises:
-        MsdetError: an unknown name, or a weight outside [0, 1].
+        MsdetError: an unknown name, a weight that is not one, or of a task that the model does not have.
     """
 
-    def __init__(self, config: ObjectiveConfig) -> None:
-        if config.separation_loss not in LOSSES:
-            raise UnknownNameError("separation loss", config.separation_loss, LOSSES)
-        if not 0.0 <= config.doa_weight <= 1.0:
-            raise MsdetError(f"doa_weight is {config.doa_weight}, expected 0 to 1")
-        self.rule = assignment_rule(config.assignment, config.assignment_options)
-        self.loss = LOSSES[config.separation_loss]
+    def __init__(self, config: ObjectiveConfig, model: ModelConfig = ModelConfig()) -> None:  # noqa: B008
+        super().__init__()
+        self.weights = task_weights(config, model)
         self.doa_weight = config.doa_weight
+        self.rule = assignment_rule(config.assignment, config.assignment_options)
+        criterion = separation_loss(config.separation_loss, config.separation_options)
+        self.separation = SeparationTask(criterion, config.consistency)
+        self.doa = DoaTask(doa_loss(config.doa_loss, config.doa_options), model.doa_classes)
+        self.tasks: dict[str, TaskLike] = {"separation": self.separation, "doa": self.doa}
+        self.tasks |= {name: find_task(name)() for name in model.tasks}
+        self.balancer = cast(nn.Module, build_balancer(config.balance, config.balance_options, self.weights))
 
-    def __call__(
-        self, estimates: tuple[Tensor, ...], references: Tensor, doa_logits: Tensor, labels: Labels
-    ) -> ObjectiveTerms:
+    def forward(self, predictions: dict[str, Any], truth: Truth) -> ObjectiveTerms:
         """Cost of a batch.
 
         Args:
-            estimates: spectra, each complex ``(batch, slot, freq, frame)``; their losses are averaged.
-            references: complex ``(batch, talker, freq, frame)`` at the same level.
-            doa_logits: ``(batch, slot, class)``.
-            labels: where the talkers are.
+            predictions: of each task by name, as `JointOutput` has them.
+            truth: labels, in any order of talkers.
         """
-        talkers = labels.azimuth_deg.shape[1]
-        costs = Costs(
-            separation=lambda: self.loss(estimates[-1][:, :, None], references[:, None, :]),
-            doa=lambda: doa_cross_entropy(
-                doa_logits[:, :, None].expand(-1, -1, talkers, -1),
-                labels.azimuth_deg[:, None].expand(-1, doa_logits.shape[1], -1),
-            ),
-            doa_weight=self.doa_weight,
-            azimuth_deg=lambda: decode_azimuth(doa_logits)[0],
-        )
-        assignment = self.rule(labels, costs)
-        wanted = references.gather(1, assignment[:, :, None, None].expand_as(references))
-        separation = torch.stack([self.loss(e, wanted).mean() for e in estimates]).mean()
-        doa = doa_cross_entropy(doa_logits, labels.azimuth_deg.gather(1, assignment)).mean()
-        total = (1.0 - self.doa_weight) * separation + self.doa_weight * doa
-        return ObjectiveTerms(total, separation, doa, assignment)
+        assignment = self.assign(predictions, truth)
+        wanted = truth.in_slots(assignment)
+        losses = {name: task.loss(predictions[name], wanted).mean() for name, task in self.tasks.items()}
+        return ObjectiveTerms(self.balancer(losses), losses, assignment)
+
+    def assign(self, predictions: dict[str, Any], truth: Truth) -> Tensor:
+        """The reference ``(batch, slot)`` that each slot answers for.
+
+        Where a scene has no references the separation cost of a pair is its DoA cost, and the other way
+        round.
+        """
+
+        def separation() -> Tensor:
+            pairs = self.separation.pairs(predictions["separation"], truth)
+            return pairs if truth.referenced.all() else torch.where(referenced, pairs, doa_pairs())
+
+        def doa() -> Tensor:
+            if located.all():
+                return doa_pairs()
+            pairs = self.separation.pairs(predictions["separation"], truth)
+            return torch.where(located[:, None, None], doa_pairs(), torch.where(referenced, pairs, 0.0))
+
+        def doa_pairs() -> Tensor:
+            logits = predictions["doa"][:, :, None].expand(-1, -1, truth.active.shape[1], -1)
+            return self.doa.between(
+                logits,
+                truth.azimuth_deg[:, None].expand(logits.shape[:-1]),
+                truth.active[:, None].expand(logits.shape[:-1]),
+            ).masked()
+
+        referenced = truth.referenced[:, None, None]
+        located = (truth.azimuth_deg.isfinite() | ~truth.active).all(-1)
+        azimuths = lambda: decode_azimuth(predictions["doa"][..., : self.doa.classes])[0]  # noqa: E731
+        costs = Costs(separation, doa, self.doa_weight, azimuths)
+        return self.rule(Labels(truth.azimuth_deg, truth.distance_m, truth.active), costs)
+
+
+def task_weights(config: ObjectiveConfig, model: ModelConfig) -> dict[str, float]:
+    """Weight of each task of a model.
+
+    Raises:
+        MsdetError: a weight outside its range, or of a task that the model does not have.
+    """
+    if not 0.0 <= config.doa_weight <= 1.0:
+        raise MsdetError(f"doa_weight is {config.doa_weight}, expected 0 to 1")
+    for name, weight in config.task_weights.items():
+        if name not in model.tasks:
+            expected = list(model.tasks) or ["(model.tasks names none)"]
+            raise UnknownNameError("task in task_weights:", name, expected)
+        if not 0.0 <= weight < float("inf"):
+            raise MsdetError(f"task_weights.{name} is {weight}, expected 0 or more")
+    if not 0.0 <= config.consistency < float("inf"):
+        raise MsdetError(f"consistency is {config.consistency}, expected 0 or more")
+    main = dict(zip(MAIN, (1.0 - config.doa_weight, config.doa_weight), strict=True))
+    return main | {name: config.task_weights.get(name, AUXILIARY_WEIGHT) for name in model.tasks}

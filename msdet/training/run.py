@@ -20,10 +20,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from msdet.arrays import MicrophoneArray
 from msdet.corpora import load_corpus
-from msdet.data.dataset import EpochSampler, Example, MixingDataset, RenderedDataset
+from msdet.data.dataset import EpochSampler, MixingDataset, RenderedDataset
+from msdet.data.example import Example
 from msdet.data.manifest import SceneSet
 from msdet.errors import MsdetError
 from msdet.files import settings_hash
+from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
 from msdet.objectives.joint import Objective
 from msdet.simulation.bank import RirBank
@@ -69,8 +71,8 @@ def train(
         MsdetError: bad settings or data, or a folder that holds a run with other settings.
     """
     check(config)
-    objective = Objective(config.objective)
-    data = load_data(config.data, config.model.talkers, config.optimiser.seed)
+    objective = Objective(config.objective, config.model)
+    data = load_data(config.data, config.model, config.optimiser.seed)
     settings = comparable(config) | {"data_identity": data.identity}
     if config.optimiser.threads:
         torch.set_num_threads(config.optimiser.threads)
@@ -137,33 +139,36 @@ def comparable(config: TrainConfig) -> dict[str, Any]:
     return settings
 
 
-def load_data(config: DataConfig, talkers: int, seed: int) -> TrainingData:
+def load_data(config: DataConfig, model: ModelConfig, seed: int) -> TrainingData:
     """Open everything a run reads, and check that it belongs together.
 
     Raises:
         MsdetError: data of different arrays, sample rates or talker counts.
     """
     dev_set = SceneSet.open(config.dev)
-    dev = RenderedDataset(dev_set)
+    dev = RenderedDataset(dev_set, slots=model.talkers)
     identity = {"dev": dev_set.identity}
     train: Dataset[Example]
     if config.train is not None:
         train_set = SceneSet.open(config.train)
-        train, size = RenderedDataset(train_set), len(train_set.scenes)
+        train, size = RenderedDataset(train_set, slots=model.talkers), len(train_set.scenes)
         array, rate, identity["train"] = train_set.array, train_set.sample_rate, train_set.identity
         counts = {len(s.sources) for s in train_set.scenes + dev_set.scenes}
     else:
         assert config.bank is not None and config.speech is not None  # by `check`
         bank = RirBank.open(config.bank)
         corpus = load_corpus(config.corpus, config.speech)
-        mixing = MixingDataset(bank, corpus, "train", config.scenes, seed, config.noise)
+        mixing = MixingDataset(bank, corpus, "train", config.scenes, seed, config.noise, model.talkers)
         train, size = mixing, None
         array, rate, identity["bank"] = bank.array, bank.sample_rate, bank.identity
         identity["speech"] = settings_hash([(u.path, u.seconds, u.split) for u in corpus.utterances])
         identity["noise"] = settings_hash([dataclasses.astuple(r) for r in mixing.material.recordings])
         counts = set(config.scenes.weights) | {len(s.sources) for s in dev_set.scenes}
-    if counts != {talkers}:
-        raise MsdetError(f"the model has {talkers} output slots, the data have {sorted(counts)} talkers")
+    if counts != {model.talkers} and not model.vacancy:
+        raise MsdetError(
+            f"the model has {model.talkers} output slots, the data have {sorted(counts)} talkers; "
+            "model.vacancy lets slots stay empty"
+        )
     targets = {scene.target for scene in dev_set.scenes}
     if config.train is None and targets != {config.scenes.target}:
         raise MsdetError(

@@ -10,21 +10,21 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from msdet.conventions import angular_distance_deg
-from msdet.data.dataset import Example
-from msdet.models.joint import JointModel
-from msdet.objectives.assignment import Labels
+from msdet.data.example import Example
+from msdet.models.joint import JointModel, JointOutput
 from msdet.objectives.doa import decode_azimuth
 from msdet.objectives.joint import Objective, ObjectiveTerms
-from msdet.objectives.separation import si_sdr_db
+from msdet.objectives.separation.si_sdr import si_sdr_db
+from msdet.tasks.truth import Truth, truth_of
 from msdet.training.config import OptimiserConfig
 
 
 class JointSystem(pl.LightningModule):
     """Trains a joint model.
 
-    Logs ``train/loss``, ``train/separation``, ``train/doa`` and, in validation, the same with ``dev/`` and
-    ``dev/si_sdr_improvement_db``, ``dev/doa_mae_deg``, ``dev/accuracy_5deg``, ``dev/accuracy_10deg``.
+    Logs ``train/loss`` and each task's, such as ``train/separation``; in validation the same with ``dev/``,
+    and each task's scores, such as ``dev/si_sdr_improvement_db`` and ``dev/accuracy_5deg``. ``dev/loss`` is
+    the sum with the weights of the settings, however the losses are balanced in training.
     Steps whose loss or gradient is not finite change nothing and are counted in ``train/skipped_steps``.
     """
 
@@ -34,27 +34,29 @@ class JointSystem(pl.LightningModule):
         self.objective = objective
         self.settings = optimiser
         self.skipped_steps = 0
+        self.means = Means()
 
-    def terms(self, batch: Example) -> tuple[ObjectiveTerms, Tensor, Tensor]:
-        """Objective, waveforms ``(batch, slot, time)`` and DoA logits of a batch."""
-        output = self.model(batch["mixture"])
-        references = self.model.stft(batch["references"] / output.level)
-        labels = Labels(batch["azimuth_deg"], batch["distance_m"])
-        terms = self.objective(output.spectra, references, output.doa_logits, labels)
-        return terms, output.waveforms, output.doa_logits
+    def terms(self, batch: Example) -> tuple[ObjectiveTerms, JointOutput, Truth]:
+        """Objective, what the model gave, and the labels in the talkers' own order."""
+        output: JointOutput = self.model(batch["mixture"])
+        truth = truth_of(batch, self.model.stft, self.model.array.reference, output.level)
+        terms: ObjectiveTerms = self.objective(output.predictions, truth)
+        return terms, output, truth
 
     def training_step(self, batch: Example, batch_idx: int) -> Tensor | None:
         """Loss of a batch; None, which skips the step, if it is not finite."""
-        terms = self.terms(batch)[0]
-        if not torch.isfinite(terms.total):
+        terms, _, _ = self.terms(batch)
+        penalty = self.model.penalty()
+        total = terms.total if penalty is None else terms.total + penalty
+        if not torch.isfinite(total):
             self.skipped_steps += 1
             return None
-        values = {"loss": terms.total, "separation": terms.separation, "doa": terms.doa}
+        values = {"loss": total, **terms.losses} | ({} if penalty is None else {"penalty": penalty})
         self.log_dict(
             {f"train/{k}": v.detach() for k, v in values.items()}, on_step=False, on_epoch=True,
             batch_size=len(batch["mixture"]),
         )  # fmt: skip
-        return terms.total
+        return total
 
     def configure_gradient_clipping(
         self,
@@ -73,32 +75,26 @@ class JointSystem(pl.LightningModule):
         """Log what is counted over the whole run."""
         self.log("train/skipped_steps", float(self.skipped_steps))
 
+    def on_validation_epoch_start(self) -> None:
+        """Start to count."""
+        self.means.clear()
+
     def validation_step(self, batch: Example, batch_idx: int) -> None:
-        """Score a batch: SI-SDR under its best permutation, which then serves the DoA as well."""
-        terms, waveforms, logits = self.terms(batch)
-        references = batch["references"]
-        pairs = si_sdr_db(waveforms[:, :, None], references[:, None])
-        permutation = best_permutation(pairs)
-        rows = torch.arange(pairs.shape[1])
-        si_sdr = pairs[torch.arange(len(pairs))[:, None], rows, permutation]
-        mixture = batch["mixture"][:, self.model.array.reference, None]
-        wanted = references.gather(1, permutation[..., None].expand_as(references))
-        improvement = si_sdr - si_sdr_db(mixture.expand_as(wanted), wanted)
-        azimuth, _ = decode_azimuth(logits)
-        truth = batch["azimuth_deg"].gather(1, permutation)
-        error = torch.from_numpy(angular_distance_deg(azimuth.cpu().numpy(), truth.cpu().numpy()))
-        scores = {
-            "loss": terms.total,
-            "separation": terms.separation,
-            "doa": terms.doa,
-            "si_sdr_improvement_db": improvement.mean(),
-            "doa_mae_deg": error.mean(),
-            "accuracy_5deg": (error <= 5.0).double().mean(),
-            "accuracy_10deg": (error <= 10.0).double().mean(),
-        }
-        self.log_dict(
-            {f"dev/{k}": v.float() for k, v in scores.items()}, on_epoch=True, batch_size=len(references)
-        )
+        """Score a batch under one permutation for all tasks: the best by SI-SDR."""
+        terms, output, truth = self.terms(batch)
+        weights = self.objective.weights
+        total = torch.stack([weights[name] * loss for name, loss in terms.losses.items()]).sum()
+        scenes = len(batch["mixture"])
+        for name, loss in {"loss": total, **terms.losses}.items():
+            self.means.add(name, loss.expand(scenes))
+        wanted = truth.in_slots(best_permutation(closeness(output, truth)))
+        for name, task in self.objective.tasks.items():
+            for score, values in task.scores(output.predictions[name], wanted).items():
+                self.means.add(score, values)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means of all batches."""
+        self.log_dict({f"dev/{name}": value for name, value in self.means.compute(self.device).items()})
 
     def configure_optimizers(self) -> Any:
         """Adam, with a rate that warms up, stays, and falls linearly."""
@@ -131,6 +127,47 @@ class JointSystem(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the count of skipped steps."""
         self.skipped_steps = int(checkpoint["skipped_steps"])
+
+
+class Means:
+    """Means of named values over the batches of a validation; NaN is left out."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.sums = {}
+
+    def add(self, name: str, values: Tensor) -> None:
+        """Count values of any shape."""
+        known = ~values.isnan()
+        found = torch.stack([torch.where(known, values, 0.0).sum(), known.sum()]).double()
+        self.sums[name] = self.sums[name] + found if name in self.sums else found
+
+    def compute(self, device: torch.device) -> dict[str, Tensor]:
+        """The means, over all processes that validate together; NaN where nothing was counted."""
+        if not self.sums:
+            return {}
+        table = torch.stack(list(self.sums.values())).to(device)
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(table)
+        means = (table[:, 0] / table[:, 1]).float()
+        return dict(zip(self.sums, means, strict=True))
+
+
+def closeness(output: JointOutput, truth: Truth) -> Tensor:
+    """How well each estimate fits each talker, ``(batch, slot, talker)``; nobody fits all equally.
+
+    In dB of SI-SDR, or in degrees of negative azimuth error where a scene has no references.
+    """
+    references = truth.references.waveform
+    estimates = output.predictions["separation"].passes[-1].waveform
+    pairs = si_sdr_db(estimates[:, :, None], references[:, None])
+    error = decode_azimuth(output.doa_logits)[0][:, :, None] - truth.azimuth_deg[:, None]
+    error = ((error + 180.0).remainder(360.0) - 180.0).abs().nan_to_num(0.0)
+    pairs = torch.where(truth.referenced[:, None, None], pairs, -error.to(pairs.dtype))
+    return torch.where(truth.active[:, None], pairs, 0.0)
 
 
 def best_permutation(pairs: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader
 from msdet import audio
 from msdet.conventions import angular_distance_deg
 from msdet.corpora import Corpus, Utterance, load_corpus
-from msdet.data.dataset import EpochSampler, Example, MixingDataset, RenderedDataset
+from msdet.data.dataset import EpochSampler, MixingDataset, RenderedDataset
+from msdet.data.example import Example, Place, make_example
 from msdet.data.manifest import SceneSet
 from msdet.errors import MsdetError
 from msdet.simulation.bank import RirBank
@@ -34,7 +35,7 @@ def mixing(bank: RirBank, corpus: Corpus, small_room: SceneDistribution) -> Mixi
 def assert_same(first: Example, second: Example) -> None:
     assert first.keys() == second.keys()
     for name in first:
-        torch.testing.assert_close(first[name], second[name], rtol=0, atol=0, msg=name)  # type: ignore[literal-required]
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=0, equal_nan=True, msg=name)  # type: ignore[literal-required]
 
 
 def test_item_depends_on_seed_and_index_only(
@@ -71,9 +72,22 @@ def test_example_has_the_shapes_and_levels_it_promises(mixing: MixingDataset) ->
         assert item["mixture"].shape == (4, 12000)
         assert item["references"].shape == (2, 12000)
         assert item["azimuth_deg"].shape == item["distance_m"].shape == (2,)
-        for tensor in item.values():
-            assert tensor.dtype == torch.float32  # type: ignore[attr-defined]
-            assert torch.isfinite(tensor).all()  # type: ignore[call-overload]
+        for name in (
+            "mixture",
+            "references",
+            "azimuth_deg",
+            "elevation_deg",
+            "distance_m",
+            "track_deg",
+            "t60_s",
+        ):
+            tensor = item[name]  # type: ignore[literal-required]
+            assert tensor.dtype == torch.float32
+            assert torch.isfinite(tensor).all(), name
+        assert item["referenced"] and item["active"].all()
+        assert item["track_deg"].shape == (2, 16), "0, 0.1 ... 1.5 s"
+        assert (item["track_deg"] == item["azimuth_deg"][:, None]).all()
+        assert item["item"] == index and 0 <= item["domain"] < 4
         assert 0.01 < item["mixture"].abs().max() <= 1.0
         assert (item["references"].abs().amax(-1) > 1e-4).all()
 
@@ -223,7 +237,7 @@ def test_rendered_examples_are_the_set(dev_set: SceneSet) -> None:
 
 def test_rendered_set_of_mixed_lengths_is_refused(dev_set: SceneSet) -> None:
     longer = dataclasses.replace(dev_set.scenes[0], duration_s=2.0)
-    with pytest.raises(MsdetError, match="differ in length or number of talkers"):
+    with pytest.raises(MsdetError, match="differ in length"):
         RenderedDataset(dataclasses.replace(dev_set, scenes=(*dev_set.scenes, longer)))
 
 
@@ -241,3 +255,38 @@ def test_a_talker_in_two_splits_is_refused(tmp_path: Path) -> None:
     utterances = (Utterance("ann", "ann/1.wav", 3.0, "train"), Utterance("ann", "ann/2.wav", 3.0, "test"))
     with pytest.raises(MsdetError, match="talker 'ann' is in the splits 'train' and 'test'"):
         Corpus(tmp_path, utterances)
+
+
+def test_examples_are_padded_with_nobody(
+    bank: RirBank, corpus: Corpus, small_room: SceneDistribution, dev_set: SceneSet
+) -> None:
+    some = dataclasses.replace(small_room, talkers={1: 1.0, 2: 1.0}, minimum_gap_deg=0.0)
+    mixing = MixingDataset(bank, corpus, "train", some, seed=3, slots=3)
+    items = [mixing[n] for n in range(12)]
+    counts = [int(item["active"].sum()) for item in items]
+    assert set(counts) == {1, 2}
+    for item, count in zip([*items, RenderedDataset(dev_set, slots=3)[0]], [*counts, 2], strict=True):
+        assert item["references"].shape[0] == 3
+        assert (item["references"].abs().amax(-1) > 0).tolist() == item["active"].tolist()
+        assert item["active"].tolist() == [slot < count for slot in range(3)]
+        for name in ("azimuth_deg", "elevation_deg", "distance_m"):
+            assert torch.isfinite(item[name]).tolist() == item["active"].tolist()  # type: ignore[literal-required]
+
+
+def test_more_talkers_than_slots_are_refused(
+    bank: RirBank, corpus: Corpus, small_room: SceneDistribution, dev_set: SceneSet
+) -> None:
+    with pytest.raises(MsdetError, match="talkers is 2, the model has 1 output slots"):
+        MixingDataset(bank, corpus, "train", small_room, seed=3, slots=1)
+    with pytest.raises(MsdetError, match="has 2 talkers, the model has 1 output slots"):
+        RenderedDataset(dev_set, slots=1)
+
+
+def test_track_of_a_moving_talker_is_kept(dev_set: SceneSet) -> None:
+    track = np.array([10.0, 20.0, 30.0])
+    item = make_example(
+        np.zeros((4, 4000)), None, [Place(10.0, 0.0, 1.0, track)], 2, 8000, None, -1, 7
+    )  # 0.5 s: labels at 0, 0.1 ... 0.5
+    assert item["track_deg"][0].tolist() == [10.0, 20.0, 30.0, 30.0, 30.0, 30.0]
+    assert item["track_deg"][1].isnan().all()
+    assert not item["referenced"] and item["t60_s"].isnan()

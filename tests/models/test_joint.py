@@ -10,18 +10,20 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from msdet.arrays import MicrophoneArray, load_array
 from msdet.components import component_names
 from msdet.conventions import angular_distance_deg, azimuth_to_class
+from msdet.data.dataset import RenderedDataset
+from msdet.data.example import Example
 from msdet.data.manifest import SceneSet
 from msdet.errors import MsdetError
 from msdet.models.config import ModelConfig
 from msdet.models.frontend import ArrayGeometry, Stft
 from msdet.models.joint import JointModel, JointOutput
-from msdet.objectives.assignment import Labels
 from msdet.objectives.doa import decode_azimuth
-from msdet.objectives.joint import Objective, ObjectiveConfig
+from msdet.objectives.joint import Objective, ObjectiveConfig, ObjectiveTerms
 from msdet.spatial import (
     apply_beam,
     past_frames,
@@ -35,6 +37,7 @@ from msdet.spatial import (
     weighted_covariance,
     wiener_filter,
 )
+from msdet.tasks.truth import truth_of
 
 RATE = 8000
 SMALL: dict[str, Any] = {"encoder_options": {"hidden": 8, "group": 8}}
@@ -49,6 +52,11 @@ WIRINGS = {
     ),
     "deep": ModelConfig(separation_options={"frames": 3}, **SMALL),
     "unseeded": ModelConfig(front_end="real_imaginary", **SMALL),
+    "vacant": ModelConfig(vacancy=True, talkers=3, **SMALL),
+    "vacant_sibling": ModelConfig(
+        vacancy=True, front_end="real_imaginary", doa_head="pooled", separation_head="reference_mask", **SMALL
+    ),
+    "apart": ModelConfig(sharing="none", **SMALL),
     "coarse": ModelConfig(doa_classes=36, window_s=0.016, **SMALL),
 }
 every_wiring = pytest.mark.parametrize("config", WIRINGS.values(), ids=WIRINGS.keys())
@@ -60,15 +68,17 @@ def mixture(dev_set: SceneSet) -> Tensor:
     return torch.from_numpy(np.stack([dev_set.mixture(scene) for scene in dev_set.scenes[:2]]))
 
 
-@pytest.fixture(scope="module")
-def references(dev_set: SceneSet) -> Tensor:
-    return torch.from_numpy(np.stack([dev_set.references(scene) for scene in dev_set.scenes[:2]]))
+@pytest.fixture
+def batch(dev_set: SceneSet, config: ModelConfig) -> Example:
+    loaded: Example = next(iter(DataLoader(RenderedDataset(dev_set, slots=config.talkers), batch_size=2)))
+    return loaded
 
 
-@pytest.fixture(scope="module")
-def labels(dev_set: SceneSet) -> Labels:
-    azimuths = np.stack([scene.azimuths_deg for scene in dev_set.scenes[:2]])
-    return Labels(torch.tensor(azimuths), torch.ones(2, 2))
+def judge(model: JointModel, output: JointOutput, batch: Example) -> ObjectiveTerms:
+    terms: ObjectiveTerms = Objective(ObjectiveConfig(), model.config)(
+        output.predictions, truth_of(batch, model.stft, model.array.reference, output.level)
+    )
+    return terms
 
 
 def build(config: ModelConfig, array: MicrophoneArray, jitter: float = 0.0) -> JointModel:
@@ -87,21 +97,21 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 
 @every_wiring
 def test_shapes_and_gradients(
-    config: ModelConfig, dev_set: SceneSet, mixture: Tensor, references: Tensor, labels: Labels
+    config: ModelConfig, dev_set: SceneSet, mixture: Tensor, batch: Example
 ) -> None:
     model = build(config, dev_set.array)
     output: JointOutput = model(mixture)
     window = round(config.window_s * RATE)
     freqs, frames = window // 2 + 1, -(-12000 // (window // 2)) + 1  # the end is padded to a whole hop
-    assert output.waveforms.shape == (2, 2, 12000)
+    assert output.waveforms.shape == (2, config.talkers, 12000)
     assert len(output.spectra) == (2 if "filter_taps" in config.separation_options else 1)
-    assert all(s.shape == (2, 2, freqs, frames) and s.is_complex() for s in output.spectra)
-    assert output.doa_logits.shape == (2, 2, config.doa_classes)
+    assert all(s.shape == (2, config.talkers, freqs, frames) and s.is_complex() for s in output.spectra)
+    assert output.doa_logits.shape == (2, config.talkers, config.doa_classes)
+    assert output.occupancy.shape == (2, config.talkers)
+    assert (output.occupancy < 1.0).all() == config.vacancy
     assert output.features.shape[:3] == (2, freqs, frames)
     assert output.level.shape == (2, 1, 1)
-    objective = Objective(ObjectiveConfig())
-    wanted = model.stft(references / output.level)
-    objective(output.spectra, wanted, output.doa_logits, labels).total.backward()
+    judge(model, output, batch).total.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
@@ -112,14 +122,11 @@ def test_shapes_and_gradients(
 
 @every_wiring
 def test_all_parameters_learn_once_the_model_has_left_its_start(
-    config: ModelConfig, dev_set: SceneSet, mixture: Tensor, references: Tensor, labels: Labels
+    config: ModelConfig, dev_set: SceneSet, mixture: Tensor, batch: Example
 ) -> None:
     model = build(config, dev_set.array, jitter=0.02)
     output = model(mixture)
-    terms = Objective(ObjectiveConfig())(
-        output.spectra, model.stft(references / output.level), output.doa_logits, labels
-    )
-    terms.total.backward()
+    judge(model, output, batch).total.backward()
     unused = set() if config.front_end == "steered" else {"doa_head.trust"}  # there is no seed to trust
     for name, parameter in model.named_parameters():
         assert name in unused or (parameter.grad is not None and parameter.grad.any()), name
@@ -173,7 +180,7 @@ def test_mixture_of_any_length_keeps_its_length(
 ) -> None:
     with torch.no_grad():
         output = build(config, dev_set.array, jitter=0.02)(mixture[..., 3000 : 3000 + samples])
-    assert output.waveforms.shape == (2, 2, samples)
+    assert output.waveforms.shape == (2, config.talkers, samples)
     assert torch.isfinite(output.waveforms).all()
     assert torch.isfinite(output.doa_logits).all()
 
@@ -270,7 +277,7 @@ def test_encoder_that_is_no_module_is_refused(own_encoder: str, dev_set: SceneSe
         ({"front_end": "steerd"}, "unknown front end 'steerd'; did you mean 'steered'"),
         ({"doa_head": "pool"}, "unknown DoA head 'pool'; did you mean 'pooled'"),
         ({"separation_head": "steered_bean"}, "unknown separation head .* did you mean 'steered_beam'"),
-        ({"separation_head": "zzz"}, "expected one of: reference_mask, steered_beam"),
+        ({"separation_head": "zzz"}, "unknown separation head 'zzz'"),
         ({"encoder": "ft_gruu"}, "unknown encoder .* did you mean 'ft_gru'"),
         ({"encoder_options": {"hiden": 8}}, "encoder 'ft_gru' has no option 'hiden'; did you mean 'hidden'"),
         ({"separation_options": {"filter_tap": 2}}, "no option 'filter_tap'; did you mean 'filter_taps'"),
@@ -386,4 +393,4 @@ def test_every_encoder_serves_both_heads(encoder: str) -> None:
     assert output.waveforms.shape == (1, 2, 4000)
     assert output.doa_logits.shape == (1, 2, 72)
     (output.waveforms.square().mean() + output.doa_logits.square().mean()).backward()
-    assert all(p.grad is not None for p in model.encoder.parameters() if p.requires_grad)
+    assert all(p.grad is not None for p in model.sharing.parameters() if p.requires_grad)

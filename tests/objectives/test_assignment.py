@@ -14,7 +14,6 @@ from torch import Tensor
 from msdet.components import component_names
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.objectives.assignment import Costs, Labels, assignment_rule
-from msdet.objectives.joint import Objective, ObjectiveConfig
 
 AZIMUTH, DISTANCE, PIT = (assignment_rule(name) for name in ("azimuth", "distance", "pit"))
 
@@ -199,15 +198,45 @@ def test_doa_anchored_slots_answer_for_the_talker_they_point_at() -> None:
     assert rule(labels, costs(azimuth_deg=torch.tensor([[12.0, 5.0, 121.0]])))[0].tolist() == [0, 2, 1]
 
 
-def test_objective_gives_a_rule_the_costs_of_its_own_losses() -> None:
-    references = torch.randn(1, 2, 3, 4, dtype=torch.complex64, generator=torch.Generator().manual_seed(1))
-    logits = torch.zeros(1, 2, 72)
-    logits[0, 0, 20], logits[0, 1, 2] = 50.0, 50.0
-    labels = Labels(torch.tensor([[10.0, 100.0]]), torch.ones(1, 2))
-    for rule in ("pit_joint", "doa_anchored", "pit"):
-        terms = Objective(ObjectiveConfig(assignment=rule))((references.flip(1),), references, logits, labels)
-        assert terms.assignment.tolist() == [[1, 0]]
-        assert float(terms.total) <= 1e-4
+NAN = float("nan")
+INACTIVE = Labels(
+    torch.tensor([[200.0, NAN, 10.0]]), torch.tensor([[1.0, NAN, 3.0]]), torch.tensor([[True, False, True]])
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("azimuth", [2, 0, 1]),
+        ("distance", [0, 2, 1]),
+        ("azimuth_or_distance", [2, 0, 1]),
+        ("folded", [2, 0, 1]),
+    ],
+)
+def test_nobody_comes_last_in_every_ordering(name: str, expected: list[int]) -> None:
+    assert assignment_rule(name)(INACTIVE, GEOMETRY_ALONE)[0].tolist() == expected
+
+
+def test_talkers_across_zero_share_a_group_also_when_a_slot_is_empty() -> None:
+    labels = INACTIVE._replace(azimuth_deg=torch.tensor([[357.0, NAN, 2.0]]))
+    rule = assignment_rule("azimuth_or_distance")
+    assert rule(labels, GEOMETRY_ALONE)[0].tolist() == [0, 2, 1], "the nearer talker first"
+
+
+def test_doa_anchored_slot_that_points_nowhere_near_is_nobodys() -> None:
+    found = assignment_rule("doa_anchored")(INACTIVE, costs(azimuth_deg=torch.tensor([[90.0, 12.0, 198.0]])))
+    assert found[0].tolist() == [1, 2, 0]
+
+
+@pytest.mark.parametrize("name", ["azimuth", "distance", "azimuth_or_distance", "folded", "doa_anchored"])
+def test_scene_without_labels_takes_the_cheapest_permutation(name: str) -> None:
+    known = torch.tensor([[10.0, 100.0], [NAN, NAN], [10.0, NAN]])
+    pairs = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).expand(3, 2, 2)
+    given_costs = costs(
+        separation=pairs, doa=torch.zeros(3, 2, 2), azimuth_deg=torch.tensor([[10.0, 100.0]] * 3)
+    )
+    found = assignment_rule(name)(Labels(known, known), given_costs)
+    assert found.tolist() == [[0, 1], [1, 0], [1, 0]]
 
 
 def test_option_that_a_rule_does_not_have_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +13,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from msdet.errors import MsdetError
-from msdet.objectives.assignment import Labels
-from msdet.objectives.doa import decode_azimuth, doa_cross_entropy
-from msdet.objectives.joint import Objective, ObjectiveConfig
-from msdet.objectives.separation import LOSSES, l1_real_imaginary, l1_real_imaginary_magnitude, si_sdr_db
+from msdet.models.config import ModelConfig
+from msdet.objectives.doa import decode_azimuth
+from msdet.objectives.doa.cross_entropy import loss as doa_cross_entropy
+from msdet.objectives.joint import Objective, ObjectiveConfig, ObjectiveTerms
+from msdet.objectives.separation import Signals, separation_loss
+from msdet.objectives.separation.si_sdr import si_sdr_db
+from msdet.tasks.separation import Separated
+from msdet.tasks.truth import Truth
 from msdet.training.system import best_permutation
 
 
@@ -24,36 +29,36 @@ def spectrum(*bins: complex) -> Tensor:
     return torch.tensor(bins, dtype=torch.complex64)[None, None, None]
 
 
+def no_waveform(_: Tensor) -> Tensor:
+    raise AssertionError("a spectral loss needs no waveform")
+
+
+def signals(spectra: Tensor) -> Signals:
+    return Signals(spectra, no_waveform)
+
+
 def test_l1_losses_by_hand() -> None:
-    estimate, reference = spectrum(3 + 4j, 0j), spectrum(0j, 1 - 2j)
+    estimate, reference = signals(spectrum(3 + 4j, 0j)), signals(spectrum(0j, 1 - 2j))
     # |3| + |4| and |-1| + |2|, over two bins; magnitudes 5 - 0 and 0 - sqrt(5)
-    assert float(l1_real_imaginary(estimate, reference)) == pytest.approx((7 + 3) / 2)
-    assert float(l1_real_imaginary_magnitude(estimate, reference)) == pytest.approx(
+    assert float(separation_loss("l1_real_imaginary")(estimate, reference)) == pytest.approx((7 + 3) / 2)
+    assert float(separation_loss("l1_real_imaginary_magnitude")(estimate, reference)) == pytest.approx(
         (7 + 3) / 2 + (5 + math.sqrt(5)) / 2, rel=1e-5
     )
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_loss_is_zero_at_the_reference_and_has_a_gradient_at_silence(name: str) -> None:
-    x = torch.randn(2, 3, 4, 5, dtype=torch.complex64)
-    assert LOSSES[name](x, x).shape == (2, 3)
-    assert LOSSES[name](x, x).abs().max() <= 1e-6
-    silent = torch.zeros_like(x).requires_grad_()
-    LOSSES[name](silent, x).sum().backward()
-    assert silent.grad is not None
-    assert torch.isfinite(torch.view_as_real(silent.grad)).all()
-    assert silent.grad.abs().min() > 0
+def test_waveform_is_resynthesised_once_and_keeps_its_axes() -> None:
+    asked = []
 
+    def resynthesise(spectra: Tensor) -> Tensor:
+        asked.append(spectra.shape)
+        return spectra.real.flatten(-2)
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_loss_of_all_pairs_is_the_loss_of_each(name: str) -> None:
-    estimates, references = torch.randn(2, 2, 3, 4, 5, dtype=torch.complex64)
-    pairs = LOSSES[name](estimates[:, :, None], references[:, None, :])
-    assert pairs.shape == (2, 3, 3)
-    for slot, talker in itertools.product(range(3), repeat=2):
-        torch.testing.assert_close(
-            pairs[:, slot, talker], LOSSES[name](estimates[:, slot], references[:, talker])
-        )
+    found = Signals(torch.randn(2, 3, 4, 5, dtype=torch.complex64), resynthesise)
+    assert found.waveform.shape == (2, 3, 20)
+    assert found.waveform is found.waveform
+    assert found[:, None].waveform.shape == (2, 1, 3, 20)
+    torch.testing.assert_close(found.sum(1).waveform, found.waveform.sum(1))
+    assert asked == [(6, 1, 4, 5)]
 
 
 def test_cross_entropy_by_hand() -> None:
@@ -123,46 +128,142 @@ def test_best_permutation_is_the_best_of_all() -> None:
         assert tuple(found.tolist()) == best
 
 
-def batch(talkers: int = 3) -> tuple[Tensor, Tensor, Labels]:
-    """References, their own logits and labels; slot k of an ideal azimuth model is reference 2, 0, 1."""
-    references = torch.randn(
-        2, talkers, 4, 5, dtype=torch.complex64, generator=torch.Generator().manual_seed(0)
+AZIMUTHS_DEG = (120.0, 250.0, 10.0)
+
+
+def labels(active: int = 3) -> tuple[Tensor, Tensor, Truth]:
+    """References, logits of no idea, and labels; slot k of an ideal azimuth model is reference 2, 0, 1."""
+    references = torch.randn(2, 3, 4, 5, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    there = torch.arange(3).expand(2, 3) < active
+    references = references * there[..., None, None]
+    azimuth = torch.tensor([AZIMUTHS_DEG] * 2).masked_fill(~there, torch.nan)
+    truth = Truth(
+        references=signals(references),
+        mixture=torch.zeros(2, 20),
+        referenced=torch.tensor([True, True]),
+        active=there,
+        azimuth_deg=azimuth,
+        elevation_deg=torch.zeros(2, 3),
+        distance_m=torch.ones(2, 3).masked_fill(~there, torch.nan),
+        track_deg=azimuth[..., None],
+        t60_s=torch.tensor([0.3, torch.nan]),
+        domain=torch.zeros(2),
     )
-    azimuth = torch.tensor([[120.0, 250.0, 10.0]] * 2)[:, :talkers]
-    return references, torch.zeros(2, talkers, 72), Labels(azimuth, torch.ones_like(azimuth))
+    return references, torch.zeros(2, 3, 72), truth
+
+
+def judge(
+    estimates: tuple[Tensor, ...], logits: Tensor, truth: Truth, vacancy: bool = False, **options: Any
+) -> ObjectiveTerms:
+    objective = Objective(ObjectiveConfig(**options), ModelConfig(talkers=3, vacancy=vacancy))
+    found: ObjectiveTerms = objective(
+        {"separation": Separated(tuple(signals(e) for e in estimates)), "doa": logits}, truth
+    )
+    return found
 
 
 def test_objective_pairs_slots_with_references_in_azimuth_order() -> None:
-    references, logits, labels = batch()
-    ideal = references[:, [2, 0, 1]]
+    references, logits, truth = labels()
     for slot, k in enumerate((2, 24, 50)):
         logits[:, slot, k] = 100.0
-    terms = Objective(ObjectiveConfig(assignment="azimuth"))((ideal,), references, logits, labels)
+    terms = judge((references[:, [2, 0, 1]],), logits, truth, assignment="azimuth")
     assert terms.assignment.tolist() == [[2, 0, 1]] * 2
-    assert float(terms.separation) <= 1e-5
-    assert float(terms.doa) <= 1e-5
+    assert float(terms.losses["separation"]) <= 1e-5
+    assert float(terms.losses["doa"]) <= 1e-5
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-def test_pit_objective_is_zero_for_any_order_of_perfect_estimates(order: tuple[int, ...]) -> None:
-    references, logits, labels = batch()
+@pytest.mark.parametrize("rule", ["pit", "pit_joint", "doa_anchored"])
+def test_free_objective_is_zero_for_any_order_of_perfect_estimates(rule: str, order: tuple[int, ...]) -> None:
+    references, logits, truth = labels()
     for slot, talker in enumerate(order):
         logits[:, slot, (24, 50, 2)[talker]] = 100.0
-    terms = Objective(ObjectiveConfig(assignment="pit"))((references[:, order],), references, logits, labels)
-    assert float(terms.separation) <= 1e-5
-    assert float(terms.doa) <= 1e-5, "the DoA follows the permutation found on the spectra"
+    terms = judge((references[:, order],), logits, truth, assignment=rule)
+    assert float(terms.losses["separation"]) <= 1e-5
+    assert float(terms.losses["doa"]) <= 1e-5, "the DoA follows the same permutation"
+
+
+@pytest.mark.parametrize("rule", ["azimuth", "distance", "pit", "pit_joint", "azimuth_or_distance"])
+def test_empty_slot_costs_nothing_when_it_is_silent_and_says_so(rule: str) -> None:
+    references, _, truth = labels(active=2)
+    logits = torch.zeros(2, 3, 73)
+    logits[:, 0, 24] = logits[:, 1, 50] = 100.0
+    logits[:, 2, 72] = 100.0  # nobody
+    terms = judge((references,), logits, truth, vacancy=True, assignment=rule)
+    assert terms.assignment.tolist() == [[0, 1, 2]] * 2
+    assert float(terms.losses["separation"]) <= 1e-5
+    assert float(terms.losses["doa"]) <= 1e-5
+    loud = judge((references + 1.0,), logits.flip(1), truth, vacancy=True, assignment="azimuth")
+    assert float(loud.losses["doa"]) > 60.0
+    assert float(loud.losses["separation"]) > 0.5
+
+
+def test_presence_and_place_together_are_the_cross_entropy_over_all_outputs() -> None:
+    references, _, truth = labels(active=2)
+    logits = torch.randn(2, 3, 73, generator=torch.Generator().manual_seed(1))
+    found = judge((references,), logits, truth, vacancy=True, assignment="azimuth").losses["doa"]
+    wanted = torch.tensor([24, 50, 72]).expand(2, 3)
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten())
+    torch.testing.assert_close(found, expected)
+
+
+def test_scene_without_references_trains_the_doa_alone_and_the_other_way_round() -> None:
+    references, logits, truth = labels()
+    estimates = (references * 0.5).requires_grad_()
+    logits.requires_grad_()
+    partial = truth._replace(
+        referenced=torch.tensor([True, False]),
+        azimuth_deg=torch.where(torch.tensor([[False], [True]]), truth.azimuth_deg, torch.nan),
+    )
+    for rule in ("azimuth", "pit", "pit_joint", "doa_anchored", "azimuth_or_distance"):
+        estimates.grad = logits.grad = None
+        terms = judge((estimates,), logits, partial, assignment=rule)
+        terms.total.backward()
+        assert estimates.grad is not None and logits.grad is not None
+        assert estimates.grad[0].abs().sum() > 0 and estimates.grad[1].abs().sum() == 0, rule
+        assert logits.grad[0].abs().sum() == 0 and logits.grad[1].abs().sum() > 0, rule
+        whole = judge((estimates[:1],), logits[:1], labels_of(truth, 0), assignment="pit")
+        torch.testing.assert_close(terms.losses["separation"], whole.losses["separation"])
+
+
+def labels_of(truth: Truth, scene: int) -> Truth:
+    one = slice(scene, scene + 1)
+    return Truth(*(value[one] for value in truth))
+
+
+def test_nothing_labelled_costs_nothing() -> None:
+    references, logits, truth = labels()
+    estimates = references.clone().requires_grad_()
+    blank = truth._replace(referenced=torch.tensor([False, False]), azimuth_deg=torch.full((2, 3), torch.nan))
+    total = judge((estimates,), logits, blank, assignment="azimuth").total
+    total.backward()
+    assert total.item() == 0.0
+    assert estimates.grad is not None and not estimates.grad.any()
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
 def test_total_is_the_weighted_average_over_all_passes(weight: float) -> None:
-    references, logits, labels = batch()
+    references, logits, truth = labels()
     passes = (references * 0.5, references * 0.9)
-    config = ObjectiveConfig(separation_loss="l1_real_imaginary", doa_weight=weight)
-    terms = Objective(config)(passes, references, logits, labels)
-    each = [Objective(config)((p,), references, logits, labels).separation for p in passes]
-    torch.testing.assert_close(terms.separation, (each[0] + each[1]) / 2)
-    torch.testing.assert_close(terms.doa, torch.tensor(math.log(72)))
-    torch.testing.assert_close(terms.total, (1 - weight) * terms.separation + weight * terms.doa)
+    options: dict[str, Any] = {"separation_loss": "l1_real_imaginary", "doa_weight": weight}
+    terms = judge(passes, logits, truth, **options)
+    each = [judge((p,), logits, truth, **options).losses["separation"] for p in passes]
+    torch.testing.assert_close(terms.losses["separation"], (each[0] + each[1]) / 2)
+    torch.testing.assert_close(terms.losses["doa"], torch.tensor(math.log(72)))
+    expected = (1 - weight) * terms.losses["separation"] + weight * terms.losses["doa"]
+    torch.testing.assert_close(terms.total, expected)
+
+
+def test_consistency_asks_for_the_sum_of_all_estimates() -> None:
+    references, logits, truth = labels()
+    moved = references.clone()
+    moved[:, 0] += 0.3
+    moved[:, 1] -= 0.3  # the sum is right
+    plain, kept = (judge((moved,), logits, truth, assignment="pit", consistency=c) for c in (0.0, 1.0))
+    torch.testing.assert_close(plain.losses["separation"], kept.losses["separation"], atol=1e-4, rtol=1e-4)
+    moved[:, 1] += 0.6
+    plain, lost = (judge((moved,), logits, truth, assignment="pit", consistency=c) for c in (0.0, 1.0))
+    assert float(lost.losses["separation"] - plain.losses["separation"]) > 0.5
 
 
 @pytest.mark.parametrize("weight", [-0.1, 1.1, math.nan])
@@ -171,6 +272,18 @@ def test_weight_outside_zero_to_one_is_refused(weight: float) -> None:
         Objective(ObjectiveConfig(doa_weight=weight))
 
 
-def test_unknown_loss_offers_the_nearest() -> None:
-    with pytest.raises(MsdetError, match=r"unknown separation loss .* did you mean 'l1_real_imaginary'"):
-        Objective(ObjectiveConfig(separation_loss="l1_real_imaginry"))
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"separation_loss": "l1_real_imaginry"}, r"unknown separation loss .* did you mean 'l1_real_imagin"),
+        ({"doa_loss": "cross_entrpy"}, r"unknown DoA loss .* did you mean 'cross_entropy'"),
+        ({"doa_options": {"sigma": 1}}, r"DoA loss 'cross_entropy' has no option 'sigma'"),
+        ({"separation_options": {"scal": 1}, "separation_loss": "si_sdr"}, "did you mean 'scale'"),
+        ({"balance": "fixd"}, r"unknown balancing 'fixd'; did you mean 'fixed'"),
+        ({"task_weights": {"activity": 1.0}}, r"unknown task in task_weights"),
+        ({"consistency": -1.0}, "consistency is -1.0"),
+    ],
+)
+def test_wrong_setting_is_refused_by_name(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(MsdetError, match=message):
+        Objective(ObjectiveConfig(**options))

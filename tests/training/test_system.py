@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from msdet.data.dataset import Example, RenderedDataset
+from msdet.conventions import angular_distance_deg
+from msdet.data.dataset import RenderedDataset
+from msdet.data.example import Example
 from msdet.data.manifest import SceneSet
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
+from msdet.objectives.doa import decode_azimuth
 from msdet.objectives.joint import Objective, ObjectiveConfig
+from msdet.tasks.separation import Separated
 from msdet.training.config import OptimiserConfig, TrainConfig
 from msdet.training.run import make_trainer
-from msdet.training.system import JointSystem
+from msdet.training.system import JointSystem, best_permutation, closeness
 
 SMALL = ModelConfig(encoder_options={"hidden": 8, "group": 8})
 
@@ -44,7 +51,7 @@ def test_a_few_steps_lower_the_loss_of_a_batch(system: JointSystem, batch: Examp
         terms = system.terms(batch)[0]
         terms.total.backward()
         optimiser.step()
-        losses.append((terms.separation.item(), terms.doa.item()))
+        losses.append((terms.losses["separation"].item(), terms.losses["doa"].item()))
     assert losses[-1][0] < 0.98 * losses[0][0]
     assert losses[-1][1] < 0.9 * losses[0][1]
 
@@ -122,16 +129,61 @@ def test_perfect_estimates_score_perfectly(
     system: JointSystem, batch: Example, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Validation pairs slots with talkers by SI-SDR, and scores the DoA under the same pairing."""
-    swapped = batch["references"].flip(1)
-    logits = torch.zeros(2, 2, 72)
+    terms, output, truth = system.terms(batch)
     azimuths = batch["azimuth_deg"].flip(1)
     grid = torch.arange(72) * 5.0
     logits = 300.0 * (torch.deg2rad(grid - azimuths[..., None]).cos() - 1.0)
-    terms = system.terms(batch)[0]
-    monkeypatch.setattr(system, "terms", lambda _: (terms, swapped, logits))
+    swapped = Separated((truth.references[:, [1, 0]],))
+    perfect = output._replace(predictions={"separation": swapped, "doa": logits}, doa_logits=logits)
+    monkeypatch.setattr(system, "terms", lambda _: (terms, perfect, truth))
+    found = validate(system, batch, monkeypatch)
+    assert found["dev/si_sdr_improvement_db"] > 60.0
+    assert found["dev/doa_mae_deg"] < 0.5
+    assert found["dev/accuracy_5deg"] == 1.0
+
+
+def validate(system: JointSystem, batch: Example, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     logged: dict[str, float] = {}
     monkeypatch.setattr(system, "log_dict", lambda values, **_: logged.update(values))
-    system.validation_step(batch, 0)
-    assert logged["dev/si_sdr_improvement_db"] > 60.0
-    assert logged["dev/doa_mae_deg"] < 0.5
-    assert logged["dev/accuracy_5deg"] == 1.0
+    with torch.no_grad():
+        system.on_validation_epoch_start()
+        system.validation_step(batch, 0)
+        system.on_validation_epoch_end()
+    return logged
+
+
+def test_nobody_is_left_out_of_the_scores(dev_set: SceneSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty slots count neither for SI-SDR nor for azimuth errors; that they are known to be empty does."""
+    torch.manual_seed(0)
+    config = dataclasses.replace(SMALL, talkers=3, vacancy=True)
+    system = JointSystem(
+        JointModel(config, dev_set.array, 8000), Objective(ObjectiveConfig(), config), OptimiserConfig()
+    )
+    batch = next(iter(DataLoader(RenderedDataset(dev_set, slots=3), batch_size=3)))
+    found = validate(system, batch, monkeypatch)
+    assert all(math.isfinite(value) for value in found.values()), found
+    _, output, truth = system.terms(batch)
+    wanted = truth.in_slots(best_permutation(closeness(output, truth)))
+    assert wanted.active.sum().item() == 6
+    occupied = output.occupancy > 0.5
+    assert float(found["dev/vacancy_accuracy"]) == pytest.approx(
+        float((occupied == wanted.active).float().mean())
+    )
+    # with the talkers' azimuths under the same pairing, by hand
+    errors = angular_distance_deg(
+        decode_azimuth(output.doa_logits)[0].detach().numpy(), wanted.azimuth_deg.numpy()
+    )
+    assert float(found["dev/doa_mae_deg"]) == pytest.approx(float(np.nanmean(errors)), abs=1e-3)
+
+
+def test_scene_without_references_is_paired_by_azimuth(
+    system: JointSystem, batch: Example, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch["referenced"][:] = False
+    found = validate(system, batch, monkeypatch)
+    assert math.isnan(found["dev/si_sdr_improvement_db"])
+    _, output, truth = system.terms(batch)
+    estimated = decode_azimuth(output.doa_logits)[0].detach().numpy()
+    orders = [truth.azimuth_deg.numpy()[:, order] for order in ([0, 1], [1, 0])]
+    best = np.minimum(*(angular_distance_deg(estimated, order).mean(-1) for order in orders))
+    assert float(found["dev/doa_mae_deg"]) == pytest.approx(best.mean(), abs=1e-3)

@@ -3,6 +3,9 @@
 A module defines ``assign(labels: Labels, costs: Costs, **options) -> Tensor``: ``(batch, slot)``, the index
 of the reference each slot answers for. No ordering of talkers around a circle is continuous everywhere (two
 unordered points on a circle form a Möbius band); each rule states its seam.
+
+Slots that nobody fills come last in every ordering. A scene without the labels that a rule orders by takes
+the cheapest permutation of what is labelled (`in_order`).
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from msdet.components import find_component
@@ -19,10 +23,17 @@ from msdet.errors import MsdetError, did_you_mean
 
 
 class Labels(NamedTuple):
-    """Where the talkers are: ``azimuth_deg`` and ``distance_m``, each ``(batch, talker)``."""
+    """Where the talkers are.
+
+    Attributes:
+        azimuth_deg: ``(batch, talker)``; NaN where it is not known, or nobody is there.
+        distance_m: ``(batch, talker)``, likewise.
+        active: bool ``(batch, talker)``, whether there is a talker; None where all are.
+    """
 
     azimuth_deg: Tensor
     distance_m: Tensor
+    active: Tensor | None = None
 
 
 class Costs(NamedTuple):
@@ -39,6 +50,10 @@ class Costs(NamedTuple):
     doa: Callable[[], Tensor]
     doa_weight: float
     azimuth_deg: Callable[[], Tensor]
+
+    def joint(self) -> Tensor:
+        """Weighted average ``(batch, slot, talker)`` of both losses."""
+        return (1.0 - self.doa_weight) * self.separation() + self.doa_weight * self.doa()
 
 
 class Assignment(Protocol):
@@ -63,3 +78,19 @@ def assignment_rule(name: str, options: dict[str, Any] | None = None) -> Assignm
             raise MsdetError(f"assignment '{name}' has no option '{option}'{did_you_mean(option, allowed)}")
     chosen: Assignment = partial(rule, **(options or {}))
     return chosen
+
+
+def in_order(keys: Tensor, labels: Labels, costs: Costs) -> Tensor:
+    """Slots ascending in `keys` ``(batch, talker)``: index of the reference of each slot, ``(batch, slot)``.
+
+    Equal keys keep the order of the references; nobody comes last. A scene in which the key of a talker is
+    not known (NaN) takes the cheapest permutation of the joint loss.
+    """
+    active = torch.ones_like(keys, dtype=torch.bool) if labels.active is None else labels.active
+    order = torch.where(active, keys, torch.inf).argsort(dim=-1, stable=True)
+    unknown = (active & keys.isnan()).any(-1)
+    if not unknown.any():
+        return order
+    from msdet.objectives.assignment.pit import cheapest
+
+    return torch.where(unknown[:, None], cheapest(costs.joint()), order)

@@ -6,9 +6,9 @@ the references.
 
 from torch import Tensor
 
-from msdet.objectives.assignment import Costs, Labels
+from msdet.objectives.assignment import Costs, Labels, in_order
 
 
 def assign(labels: Labels, costs: Costs) -> Tensor:
     """Index of the reference of each slot, ``(batch, slot)``."""
-    return labels.azimuth_deg.remainder(360.0).argsort(dim=-1, stable=True)
+    return in_order(labels.azimuth_deg.remainder(360.0), labels, costs)

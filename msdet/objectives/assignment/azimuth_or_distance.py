@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from msdet.objectives.assignment import Costs, Labels
+from msdet.objectives.assignment import Costs, Labels, in_order
 
 
 def assign(labels: Labels, costs: Costs, threshold_deg: float = 10.0) -> Tensor:
@@ -20,17 +20,22 @@ def assign(labels: Labels, costs: Costs, threshold_deg: float = 10.0) -> Tensor:
 
     Args:
         labels: where the talkers are.
-        costs: not asked for.
+        costs: asked for where labels are not known.
         threshold_deg: neighbours closer than this are told apart by distance.
     """
     azimuth = labels.azimuth_deg.remainder(360.0)
-    around = azimuth.argsort(dim=-1, stable=True)
-    ascending = azimuth.gather(-1, around)
-    apart = ascending.diff(dim=-1) >= threshold_deg
+    unknown = azimuth.isnan() | labels.distance_m.isnan()
+    placed = torch.where(azimuth.isnan(), torch.inf, azimuth)  # nobody is a group of its own, the last
+    around = placed.argsort(dim=-1, stable=True)
+    ascending = placed.gather(-1, around)
+    apart = ~(ascending.diff(dim=-1) < threshold_deg)
     group = torch.nn.functional.pad(apart.long().cumsum(-1), (1, 0))
-    last = group[..., -1:]
-    across_zero = ascending[..., :1] + 360.0 - ascending[..., -1:] < threshold_deg
+    somebody = ascending.isfinite()
+    last = torch.where(somebody, group, -1).amax(-1, keepdim=True)
+    farthest = torch.where(somebody, ascending, -torch.inf).amax(-1, keepdim=True)
+    across_zero = ascending[..., :1] + 360.0 - farthest < threshold_deg
     group = torch.where(across_zero & (group == last), 0, group)
     by_distance = labels.distance_m.gather(-1, around).argsort(dim=-1, stable=True)
     order = by_distance.gather(-1, group.gather(-1, by_distance).argsort(dim=-1, stable=True))
-    return around.gather(-1, order)
+    rank = around.gather(-1, order).argsort(dim=-1).to(azimuth.dtype)
+    return in_order(torch.where(unknown, torch.nan, rank), labels, costs)

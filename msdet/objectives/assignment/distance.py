@@ -5,9 +5,9 @@ Seam: two talkers equally far away. Equal distances keep the order of the refere
 
 from torch import Tensor
 
-from msdet.objectives.assignment import Costs, Labels
+from msdet.objectives.assignment import Costs, Labels, in_order
 
 
 def assign(labels: Labels, costs: Costs) -> Tensor:
     """Index of the reference of each slot, ``(batch, slot)``."""
-    return labels.distance_m.argsort(dim=-1, stable=True)
+    return in_order(labels.distance_m, labels, costs)

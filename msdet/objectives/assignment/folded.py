@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from msdet.objectives.assignment import Costs, Labels
+from msdet.objectives.assignment import Costs, Labels, in_order
 
 
 def assign(labels: Labels, costs: Costs, axis_deg: float = 0.0) -> Tensor:
@@ -17,8 +17,8 @@ def assign(labels: Labels, costs: Costs, axis_deg: float = 0.0) -> Tensor:
 
     Args:
         labels: where the talkers are.
-        costs: not asked for.
+        costs: asked for where azimuths are not known.
         axis_deg: azimuth that angles are measured from, on both sides.
     """
     wrapped = (labels.azimuth_deg - axis_deg).remainder(360.0)
-    return wrapped.minimum(360.0 - wrapped).argsort(dim=-1, stable=True)
+    return in_order(wrapped.minimum(360.0 - wrapped), labels, costs)

@@ -14,5 +14,4 @@ from msdet.objectives.assignment.pit import cheapest
 
 def assign(labels: Labels, costs: Costs) -> Tensor:
     """Index of the reference of each slot, ``(batch, slot)``, with the smallest total joint loss."""
-    weight = costs.doa_weight
-    return cheapest((1.0 - weight) * costs.separation() + weight * costs.doa())
+    return cheapest(costs.joint())

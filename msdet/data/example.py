@@ -1,0 +1,94 @@
+"""One training or validation example: a mixture and its labels, in the talkers' own order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msdet.conventions import Array
+from msdet.simulation.geometry import TRACK_STEP_S
+
+
+class Example(TypedDict):
+    """One mixture and its labels, padded to the model's slots; a batch has one more axis in front.
+
+    What is not known is NaN. ``mixture (mic, time)``; ``references (slot, time)``, zero where nobody is, and
+    where ``referenced ()`` says that they are not known; ``active (slot,)``, whether there is a talker;
+    ``azimuth_deg``, ``elevation_deg`` and ``distance_m (slot,)``; ``track_deg (slot, label)``, azimuths at
+    times 0, 0.1, 0.2 s and so on; ``t60_s ()``; ``domain ()``, number of the room, -1 where it is not known;
+    ``item ()``, its number in the data.
+    """
+
+    mixture: Tensor
+    references: Tensor
+    referenced: Tensor
+    active: Tensor
+    azimuth_deg: Tensor
+    elevation_deg: Tensor
+    distance_m: Tensor
+    track_deg: Tensor
+    t60_s: Tensor
+    domain: Tensor
+    item: Tensor
+
+
+class Place(NamedTuple):
+    """Where a talker is, NaN where not known; `track_deg` are the azimuths of one who moves."""
+
+    azimuth_deg: float
+    elevation_deg: float
+    distance_m: float
+    track_deg: Array | None = None
+
+
+def make_example(
+    mixture: Array,
+    references: Array | None,
+    places: Sequence[Place],
+    slots: int,
+    sample_rate: int,
+    t60_s: float | None,
+    domain: int,
+    item: int,
+) -> Example:
+    """An example, padded to a number of slots.
+
+    Args:
+        mixture: ``(mic, time)``.
+        references: ``(talker, time)``; None where not known.
+        places: of each talker.
+        slots: number of output slots, at least one a talker.
+        sample_rate: hertz.
+        t60_s: reverberation time, if known.
+        domain: number of the room, or -1.
+        item: number of the example in the data.
+    """
+    samples, talkers = mixture.shape[-1], len(places)
+    labels = int(samples / sample_rate / TRACK_STEP_S + 1e-9) + 1
+    heard = np.zeros((slots, samples), np.float32)
+    if references is not None:
+        heard[:talkers] = references
+    placed = np.full((slots, 3), np.nan, np.float32)
+    tracks = np.full((slots, labels), np.nan, np.float32)
+    for slot, place in enumerate(places):
+        placed[slot] = place.azimuth_deg, place.elevation_deg, place.distance_m
+        tracks[slot] = place.azimuth_deg
+        if place.track_deg is not None:  # labels may end with the last whole step
+            tracks[slot] = place.track_deg[np.minimum(np.arange(labels), len(place.track_deg) - 1)]
+    return Example(
+        mixture=torch.from_numpy(np.ascontiguousarray(mixture, dtype=np.float32)),
+        references=torch.from_numpy(heard),
+        referenced=torch.tensor(references is not None),
+        active=torch.arange(slots) < talkers,
+        azimuth_deg=torch.from_numpy(placed[:, 0].copy()),
+        elevation_deg=torch.from_numpy(placed[:, 1].copy()),
+        distance_m=torch.from_numpy(placed[:, 2].copy()),
+        track_deg=torch.from_numpy(tracks),
+        t60_s=torch.tensor(np.nan if t60_s is None else t60_s, dtype=torch.float32),
+        domain=torch.tensor(domain),
+        item=torch.tensor(item),
+    )

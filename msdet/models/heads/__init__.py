@@ -1,0 +1,95 @@
+"""Heads: from features to DoA logits (`doa`) and to each talker's spectrum (`separation`), one file each.
+
+A module of either package defines ``Head``, a `torch.nn.Module` built as ``Head(sizes, **options)`` with
+`HeadSizes`. A DoA head maps features and `Observation` to logits ``(batch, talker, outputs)``, a separation
+head maps features, `Observation` and azimuth logits ``(batch, talker, class)`` to estimates, each complex
+``(batch, talker, freq, frame)``, one a pass, the last one final.
+
+Features are ``(batch, freq, frame, feature)``; where `HeadSizes.per_slot` says so, a separation head is given
+features of each slot, ``(batch, talker, freq, frame, feature)``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from msdet.components import build, find_component
+from msdet.models.frontend import ArrayGeometry
+
+
+class HeadSizes(NamedTuple):
+    """What a head's sizes follow from.
+
+    Attributes:
+        geometry: of the array; ``geometry.steering`` is ``(class, freq, mic)``.
+        features: width of a bin's features.
+        talkers: number of output slots.
+        vacancy: whether a slot may be empty; a DoA head then has one more output, nobody, after its classes.
+        per_slot: whether a separation head is given features of each slot.
+    """
+
+    geometry: ArrayGeometry
+    features: int
+    talkers: int
+    vacancy: bool = False
+    per_slot: bool = False
+
+    @property
+    def classes(self) -> int:
+        """Number of azimuth classes."""
+        return len(self.geometry.steering)
+
+
+def build_head(task: str, name: str, options: dict[str, Any], sizes: HeadSizes) -> nn.Module:
+    """A head by name or import path ``module:Class``.
+
+    Args:
+        task: ``doa`` or ``separation``.
+        name: of a file in that package, or an import path.
+        options: what the head's constructor takes besides sizes.
+        sizes: what its sizes follow from.
+
+    Raises:
+        MsdetError: an unknown name or option; the nearest is offered.
+    """
+    kind = {"doa": "DoA head", "separation": "separation head"}[task]
+    factory = find_component(f"{__name__}.{task}", name, "Head", kind)
+    head: nn.Module = build(factory, options, f"{kind} '{name}'", sizes=sizes)
+    return head
+
+
+class SlotLinear(nn.Module):
+    """A linear layer that gives each slot its outputs, from features of all or of each slot.
+
+    Args:
+        sizes: of the head.
+        outputs: of one bin and slot.
+    """
+
+    def __init__(self, sizes: HeadSizes, outputs: int) -> None:
+        super().__init__()
+        self.talkers = sizes.talkers
+        self.per_slot = sizes.per_slot
+        self.linear = nn.Linear(sizes.features, outputs if sizes.per_slot else sizes.talkers * outputs)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(batch, talker, freq, frame, outputs)``."""
+        found: Tensor = self.linear(features)
+        if self.per_slot:
+            return found
+        by_slot: Tensor = found.unflatten(-1, (self.talkers, -1)).movedim(-2, 1)
+        return by_slot
+
+    def start_at_zero(self) -> None:
+        """Make the first outputs zero."""
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+
+def as_complex(features: Tensor) -> Tensor:
+    """``(..., freq, frame, 2 n)`` to complex ``(..., n, freq, frame)``; real parts come first."""
+    real, imaginary = features.float().movedim(-1, -3).chunk(2, dim=-3)
+    return torch.complex(real.contiguous(), imaginary.contiguous())

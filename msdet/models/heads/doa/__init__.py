@@ -1,0 +1,1 @@
+"""DoA heads, one file each: class ``Head`` (`msdet.models.heads`)."""

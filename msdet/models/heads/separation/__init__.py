@@ -1,0 +1,1 @@
+"""Separation heads, one file each: class ``Head`` (`msdet.models.heads`)."""

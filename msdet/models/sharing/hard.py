@@ -1,0 +1,30 @@
+"""Hard sharing: one encoder serves both heads, as in MSDET."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from msdet.models.sharing import MakeEncoder, Shared, SharingSizes, as_module
+
+
+class Sharing(nn.Module):
+    """One encoder."""
+
+    per_slot = False
+
+    def __init__(self, make_encoder: MakeEncoder, sizes: SharingSizes) -> None:
+        super().__init__()
+        encoder = make_encoder()
+        self.encoder = as_module(encoder)
+        self.features_doa = self.features_separation = encoder.features_out
+
+    def forward(self, features: Tensor, localise: Callable[[Tensor], Tensor]) -> Shared:
+        """The same features for both."""
+        encoded = self.encoder(features)
+        return Shared(encoded, localise(encoded), encoded)
+
+    def penalty(self) -> Tensor | None:
+        """None."""
+        return None

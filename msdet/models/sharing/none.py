@@ -1,0 +1,30 @@
+"""No sharing: two encoders of the same kind, one for each head; only the front end is common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from msdet.models.sharing import MakeEncoder, Shared, SharingSizes, as_module
+
+
+class Sharing(nn.Module):
+    """Two encoders, so twice the parameters: the baseline that sharing is measured against."""
+
+    per_slot = False
+
+    def __init__(self, make_encoder: MakeEncoder, sizes: SharingSizes) -> None:
+        super().__init__()
+        encoder = make_encoder()
+        self.encoder_doa, self.encoder_separation = as_module(encoder), as_module(make_encoder())
+        self.features_doa = self.features_separation = encoder.features_out
+
+    def forward(self, features: Tensor, localise: Callable[[Tensor], Tensor]) -> Shared:
+        """Features of either encoder."""
+        encoded = self.encoder_doa(features)
+        return Shared(encoded, localise(encoded), self.encoder_separation(features))
+
+    def penalty(self) -> Tensor | None:
+        """None."""
+        return None

@@ -1,0 +1,95 @@
+"""What is known about a batch, in the order of the model's output slots."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from msdet.data.example import Example
+from msdet.models.frontend import Stft
+from msdet.objectives.separation import Signals
+
+
+class Truth(NamedTuple):
+    """Labels of a batch; what is not known is NaN.
+
+    Attributes:
+        references: of each slot, ``(batch, slot)`` signals at unit mixture level; zero where nobody is.
+        mixture: at the reference microphone at unit level, ``(batch, time)``.
+        referenced: bool ``(batch,)``, whether the references are known.
+        active: bool ``(batch, slot)``, whether there is a talker.
+        azimuth_deg: ``(batch, slot)``, [0, 360).
+        elevation_deg: ``(batch, slot)``.
+        distance_m: ``(batch, slot)``.
+        track_deg: azimuths ``(batch, slot, label)`` at times 0, 0.1, 0.2 s and so on.
+        t60_s: ``(batch,)``.
+        domain: number of the room or corpus, int ``(batch,)``; -1 where it is not known.
+    """
+
+    references: Signals
+    mixture: Tensor
+    referenced: Tensor
+    active: Tensor
+    azimuth_deg: Tensor
+    elevation_deg: Tensor
+    distance_m: Tensor
+    track_deg: Tensor
+    t60_s: Tensor
+    domain: Tensor
+
+    def in_slots(self, assignment: Tensor) -> Truth:
+        """The labels in the order of slots, given the reference ``(batch, slot)`` that each answers for."""
+        rows = torch.arange(len(assignment), device=assignment.device)[:, None]
+        return self._replace(
+            references=self.references[rows, assignment],
+            **{
+                name: getattr(self, name)[rows, assignment]
+                for name in ("active", "azimuth_deg", "elevation_deg", "distance_m", "track_deg")
+            },
+        )
+
+
+def truth_of(batch: Example, stft: Stft, reference: int, level: Tensor) -> Truth:
+    """Labels of a batch, in the talkers' own order.
+
+    Args:
+        batch: of examples.
+        stft: of the model.
+        reference: index of the reference microphone.
+        level: RMS ``(batch, 1, 1)`` of the mixtures there.
+    """
+    references = batch["references"] / level
+    resynthesise = partial(stft.inverse, samples=references.shape[-1])
+    return Truth(
+        references=Signals(stft(references), resynthesise, references),
+        mixture=batch["mixture"][:, reference] / level[:, 0],
+        referenced=batch["referenced"],
+        active=batch["active"],
+        azimuth_deg=batch["azimuth_deg"],
+        elevation_deg=batch["elevation_deg"],
+        distance_m=batch["distance_m"],
+        track_deg=batch["track_deg"],
+        t60_s=batch["t60_s"],
+        domain=batch["domain"],
+    )
+
+
+class Labelled(NamedTuple):
+    """A loss of examples or slots, and which of them have a label: both ``(batch, ...)``.
+
+    Where there is no label the value is finite, whatever it is.
+    """
+
+    value: Tensor
+    known: Tensor
+
+    def mean(self) -> Tensor:
+        """Mean over what is labelled; zero, with no gradient, where nothing is."""
+        return self.masked().sum() / self.known.sum().clamp_min(1)
+
+    def masked(self) -> Tensor:
+        """The loss, zero where nothing is labelled."""
+        return torch.where(self.known, self.value, 0.0)
