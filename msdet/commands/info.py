@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from msdet.arrays import MicrophoneArray
 
 
+COUNTED_S = 4.0
+"""Seconds of audio over which the multiply-accumulates of a model are counted."""
+
+
 def info(what: str) -> None:
     """Describe a model, a data set, an RIR bank or an array.
 
@@ -78,15 +82,21 @@ def _print_wrapped(text: str) -> None:
 
 
 def _describe_model(folder: Path) -> None:
+    import torch
+
+    from msdet.models.cost import count_cost
     from msdet.training.checkpoint import load_model, read_description
 
     model, description = load_model(folder), read_description(folder)
-    parameters = sum(p.numel() for p in model.parameters())
+    silence = torch.zeros(1, model.array.microphones, round(COUNTED_S * model.sample_rate))
+    cost = count_cost(model, silence, COUNTED_S)
     c = model.config
     print(f"model {folder}: {c.front_end} -> {c.encoder} -> {c.separation_head} + {c.doa_head} DoA")
-    print(
-        f"  {parameters:,} parameters, {c.talkers} talkers, {c.doa_classes} classes, {model.sample_rate} Hz"
-    )
+    giga = cost.macs_per_s / 1e9
+    print(f"  {cost.parameters:,} parameters, {giga:.2f} G multiply-accumulates per second of audio")
+    talkers = f"1 to {c.talkers}" if c.vacancy else f"{c.talkers}"
+    tasks = f"; also {', '.join(c.tasks)}" if c.tasks else ""
+    print(f"  {talkers} talkers, {c.doa_classes} classes, {model.sample_rate} Hz; {c.sharing} sharing{tasks}")
     print(f"  array {model.array.name}, {model.array.microphones} microphones")
     notes = description.get("notes", {})
     if "step" in notes:
