@@ -9,17 +9,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from msdet.arrays import load_array
-from msdet.cli import parse_options
+from msdet.cli import COMMANDS, parse_options
 from msdet.commands.simulate import simulate
 from msdet.commands.train import train
+from msdet.data.dataset import RenderedDataset
+from msdet.data.example import Example
+from msdet.data.manifest import SceneSet
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
+from msdet.objectives.joint import Objective, ObjectiveConfig
 from msdet.simulation.sampling import Material, sample_scene
+from msdet.tasks.truth import truth_of
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [*(ROOT / "docs" / "pages").glob("*.md")]
+ADDING = (ROOT / "docs" / "pages" / "adding.md").read_text(encoding="utf-8")
 CONFIGS = [*(ROOT / "msdet" / "configs").glob("*.yaml"), *(ROOT / "recipes").glob("*/conf/*.yaml")]
 
 
@@ -58,6 +66,49 @@ def test_the_encoder_of_the_readme_works_from_a_configuration(
     assert output.waveforms.shape == (1, 2, 4000)
 
 
+def own_module(name: str, folder: Path) -> str:
+    """Write a module of the page on adding parts to a folder; its name."""
+    blocks = re.findall(r"```python\n(.*?)```", ADDING, re.DOTALL)
+    (folder / f"{name}.py").write_text(next(b for b in blocks if f"{name}.py" in b), encoding="utf-8")
+    return name
+
+
+def test_the_encoder_of_the_documentation_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    config = ModelConfig(encoder=f"{own_module('my_encoder', tmp_path)}:Encoder")
+    output = JointModel(config, load_array("circular6_10cm"), 8000)(torch.randn(1, 6, 4000))
+    assert output.waveforms.shape == (1, 2, 4000)
+
+
+def test_the_task_of_the_documentation_learns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dev_set: SceneSet
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"{own_module('my_task', tmp_path)}:Task"
+    torch.manual_seed(0)
+    config = ModelConfig(encoder_options={"hidden": 8, "group": 8}, tasks={name: {"hidden": 8}})
+    model = JointModel(config, dev_set.array, 8000)
+    objective = Objective(ObjectiveConfig(task_weights={name: 1.0}), config)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    batch: Example = next(iter(DataLoader(RenderedDataset(dev_set), batch_size=3)))
+    losses = []
+    for _ in range(12):
+        optimiser.zero_grad()
+        output = model(batch["mixture"])
+        terms = objective(output.predictions, truth_of(batch, model.stft, 0, output.level))
+        terms.total.backward()
+        optimiser.step()
+        losses.append(terms.losses[name].item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_the_documentation_names_only_commands_that_exist() -> None:
+    for page in PAGES:
+        shell = "".join(re.findall(r"```sh\n(.*?)```", page.read_text("utf-8"), re.DOTALL))
+        for command in re.findall(r"^msdet ([\w-]+)", shell, re.MULTILINE):
+            assert command in COMMANDS, page.name
+
+
 def test_the_array_of_the_readme_loads(tmp_path: Path) -> None:
     block = next(b for b in re.findall(r"```toml\n(.*?)```", README, re.DOTALL))
     (tmp_path / "my_array.toml").write_text(block, encoding="utf-8")
@@ -67,8 +118,6 @@ def test_the_array_of_the_readme_loads(tmp_path: Path) -> None:
 
 
 def test_the_readme_names_only_commands_and_files_that_exist() -> None:
-    from msdet.cli import COMMANDS
-
     shell = "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
     for command in re.findall(r"^msdet ([\w-]+)", shell, re.MULTILINE):
         assert command in COMMANDS

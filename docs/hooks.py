@@ -1,0 +1,103 @@
+"""Pages that follow from the code: one a command, one a room, one a recipe; see ``mkdocs.yml``."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import pkgutil
+import typing
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import docstring_parser
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+from msdet.cli import COMMANDS, load_command
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("conventions", "arrays", "audio", "corpora", "simulation", "data", "models", "objectives", "tasks")
+ROOMS += ("training", "inference", "evaluation")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Add the generated pages to the navigation."""
+    recipes = [{p.parent.name: f"recipes/{p.parent.name}.md"} for p in recipe_pages()]
+    commands = [{f"msdet {name}": f"commands/{name}.md"} for name in COMMANDS]
+    rooms = [{f"msdet.{room}": f"api/{room}.md"} for room in ROOMS]
+    config.nav += [{"Recipes": recipes}, {"Commands": commands}, {"API": rooms}]
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages."""
+    pages = {f"commands/{name}.md": command_page(name) for name in COMMANDS}
+    pages |= {f"api/{room}.md": room_page(room) for room in ROOMS}
+    pages |= {f"recipes/{p.parent.name}.md": recipe_page(p) for p in recipe_pages()}
+    for path, text in pages.items():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
+def recipe_pages() -> list[Path]:
+    """The recipes' own descriptions."""
+    return sorted((ROOT / "recipes").glob("*/README.md"))
+
+
+def recipe_page(path: Path) -> str:
+    """A recipe's description and its results, links to files as their names."""
+    results = path.with_name("RESULTS.md")
+    text = path.read_text("utf-8").replace("[RESULTS.md](RESULTS.md)", "its results, below")
+    if results.is_file():
+        text += "\n" + results.read_text("utf-8").replace("# ", "## ", 1)
+    return text
+
+
+def room_page(room: str) -> str:
+    """Everything public in a room."""
+    names = [f"msdet.{room}", *_submodules(f"msdet.{room}")]
+    return f"# msdet.{room}\n\n" + "\n\n".join(f"::: {name}" for name in names) + "\n"
+
+
+def _submodules(name: str) -> Iterator[str]:
+    paths = getattr(import_module(name), "__path__", [])
+    for found in pkgutil.iter_modules(paths):
+        if not found.name.startswith("_"):
+            yield f"{name}.{found.name}"
+            if found.ispkg:
+                yield from _submodules(f"{name}.{found.name}")
+
+
+def command_page(name: str) -> str:
+    """A command's purpose and options."""
+    function = load_command(name)
+    about = docstring_parser.parse(inspect.getdoc(function) or "")
+    rows = list(option_rows(function, ""))
+    lines = [f"# msdet {name}", "", about.short_description or "", "", about.long_description or "", ""]
+    lines += ["| option | default | |", "|---|---|---|"]
+    lines += [f"| `--{option}` | {default} | {text} |" for option, default, text in rows]
+    return "\n".join(lines) + "\n\nAny of these can stand in a YAML file given by `--config`.\n"
+
+
+def option_rows(source: Callable[..., Any], prefix: str) -> Iterator[tuple[str, str, str]]:
+    """Option, default and description of each parameter, those of settings in settings too."""
+    about = docstring_parser.parse(inspect.getdoc(source) or "")
+    said = {p.arg_name: " ".join((p.description or "").split()) for p in about.params}
+    hints = typing.get_type_hints(source.__init__ if inspect.isclass(source) else source)
+    for name, parameter in inspect.signature(source).parameters.items():
+        kinds = [k for k in (hints[name], *typing.get_args(hints[name])) if dataclasses.is_dataclass(k)]
+        if kinds and not typing.get_args(hints[name]):
+            yield from option_rows(kinds[0], f"{prefix}{name}.")
+            continue
+        yield f"{prefix}{name}", _default(parameter), said.get(name, "").replace("|", "\\|")
+
+
+def _default(parameter: inspect.Parameter) -> str:
+    value = parameter.default
+    if value is inspect.Parameter.empty:
+        return "required"
+    if dataclasses.is_dataclass(value) or type(value).__name__ == "_HAS_DEFAULT_FACTORY_CLASS":
+        return ""
+    return "" if value is None else f"`{value}`"
