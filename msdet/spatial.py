@@ -144,6 +144,14 @@ def wrap_azimuth(azimuth_deg: Tensor) -> Tensor:
 def pick_peaks(response: Tensor, count: int, minimum_gap_deg: float = 15.0) -> Tensor:
     """The `count` highest peaks of maps over a full circle, ascending: azimuth ``(batch, count)`` in degrees.
 
+    Takes what `highest_peaks` takes.
+    """
+    return highest_peaks(response, count, minimum_gap_deg).sort(dim=-1).values
+
+
+def highest_peaks(response: Tensor, count: int, minimum_gap_deg: float = 15.0) -> Tensor:
+    """The `count` highest peaks of maps over a full circle, the highest first: azimuth ``(batch, count)``.
+
     Local maxima come first, then any direction far enough from those taken; each peak is moved to the top of
     the parabola through its neighbours.
 
@@ -169,7 +177,7 @@ def pick_peaks(response: Tensor, count: int, minimum_gap_deg: float = 15.0) -> T
         curvature = left - 2 * top + right
         shift = torch.where(curvature < 0, 0.5 * (left - right) / curvature.clamp_max(-1e-12), 0.0)
         found.append((best + shift.clamp(-0.5, 0.5)) * step)
-    return wrap_azimuth(torch.stack(found, dim=-1)).sort(dim=-1).values
+    return wrap_azimuth(torch.stack(found, dim=-1))
 
 
 def seeded_logits(azimuth_deg: Tensor, directions: int) -> Tensor:
@@ -226,6 +234,17 @@ def apply_beam(weights: Tensor, spectrum: Tensor) -> Tensor:
     return y.permute(0, 2, 1, 3)
 
 
+def running_mean(values: Tensor, axis: int) -> Tensor:
+    """Mean of each entry along an axis and all before it.
+
+    >>> running_mean(torch.tensor([4.0, 2.0, 0.0]), 0).tolist()
+    [4.0, 3.0, 2.0]
+    """
+    count = torch.arange(1, values.shape[axis] + 1, device=values.device, dtype=values.dtype)
+    total: Tensor = values.movedim(axis, -1).cumsum(-1)
+    return (total / count).movedim(-1, axis)
+
+
 def past_frames(spectrum: Tensor, frames: int) -> Tensor:
     """Each channel now, one frame ago and so on, ``(batch, frames * channel, freq, frame)``; zero before."""
     if frames == 1:
@@ -259,3 +278,46 @@ def wiener_filter(spectrum: Tensor, desired: Tensor, taps: int, loading: float =
     filters = torch.linalg.solve(covariance + (loading * power + 1e-8)[..., None, None] * eye, cross)
     filtered: Tensor = (filters.mH @ x).permute(0, 2, 1, 3)
     return filtered
+
+
+def power_masks(estimates: Tensor, mixture: Tensor) -> Tensor:
+    """Share ``(batch, talker, freq, frame)`` of each estimate in the power of itself and the rest, in [0, 1].
+
+    Args:
+        estimates: complex ``(batch, talker, freq, frame)``.
+        mixture: complex ``(batch, freq, frame)`` at the same microphone; the rest is mixture less estimate.
+    """
+    power = estimates.abs().square()
+    rest = (mixture[:, None] - estimates).abs().square()
+    return (power + 1e-20) / (power + rest + 2e-20)
+
+
+@full_precision
+def masked_mvdr(
+    spectrum: Tensor, masks: Tensor, reference: int, loading: float = 1e-4, causal: bool = False
+) -> Tensor:
+    """MVDR beams ``(batch, talker, freq, frame)`` by Souden et al. (IEEE TASLP 18(2), 2010), from torchaudio.
+
+    A talker's covariance is weighted by its mask, the disturbance's by one less the mask.
+
+    Args:
+        spectrum: ``(batch, mic, freq, frame)``.
+        masks: ``(batch, talker, freq, frame)`` in [0, 1].
+        reference: index of the microphone at which the talkers are wanted.
+        loading: of the disturbance's diagonal, relative to its trace.
+        causal: a beam for each frame, from that frame and those before it.
+    """
+    from torchaudio.functional import mvdr_weights_souden
+
+    if causal:
+        x = spectrum.permute(0, 3, 2, 1)[:, None]
+        outer = x[..., :, None] * x[..., None, :].conj()
+        share = masks.transpose(2, 3)[..., None, None]
+        wanted, rest = (outer * share).cumsum(2), (outer * (1.0 - share)).cumsum(2)
+    else:
+        wanted, rest = weighted_covariance(spectrum, masks), weighted_covariance(spectrum, 1.0 - masks)
+    # torchaudio guards against zero by constants, so what is quiet must not be small
+    power = (wanted + rest).diagonal(dim1=-2, dim2=-1).real.mean(-1)[..., None, None].clamp_min(1e-20)
+    weights = mvdr_weights_souden(wanted / power, rest / power, reference, diag_eps=loading)
+    beams: Tensor = (weights.conj() * x).sum(-1).transpose(2, 3) if causal else apply_beam(weights, spectrum)
+    return beams

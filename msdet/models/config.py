@@ -14,10 +14,13 @@ class ModelConfig:
 
     Attributes:
         talkers: number of output slots.
-        vacancy: slots may be empty, so one model serves 1 to `talkers` people: DoA has one more class,
-        nobody. doa_classes: azimuth classes over the full circle.
+        vacancy: slots may be empty, so one model serves 1 to `talkers` people; DoA has one more class for
+            nobody.
+        doa_classes: azimuth classes over the full circle.
         window_s: length of an STFT frame; the hop is half of it.
-        front_end: ``steered`` (responses and beams from coordinates) or ``real_imaginary``.
+        front_end: ``steered`` (responses and beams from coordinates), ``real_imaginary`` (of one array),
+            ``tac`` (any array, learned), or your own ``module:Class``.
+        front_end_options: what the front end takes.
         encoder: a file name in ``msdet/models/encoders``, or your own ``module:Class``.
         encoder_options: what the encoder's constructor takes besides derived sizes.
         sharing: what localisation and separation have in common: ``hard`` (one encoder), ``none``, ``soft``,
@@ -27,7 +30,7 @@ class ModelConfig:
             own ``module:Class``.
         doa_options: what the DoA head takes.
         separation_head: ``steered_beam`` (beams steered by the DoA posterior, refined), ``reference_mask``,
-            or another file name in ``msdet/models/heads/separation``, or your own ``module:Class``.
+            ``complex_mapping``, ``multi_frame_filter``, ``masked_mvdr``, or your own ``module:Class``.
         separation_options: what the separation head takes.
         tasks: auxiliary tasks, file names in ``msdet/tasks`` or your own ``module:Task``, each with the
             options of its head, for example ``{"activity": {}}``.
@@ -38,6 +41,7 @@ class ModelConfig:
     doa_classes: int = DOA_CLASSES
     window_s: float = 0.064
     front_end: str = "steered"
+    front_end_options: dict[str, Any] = field(default_factory=dict)
     encoder: str = "ft_gru"
     encoder_options: dict[str, Any] = field(default_factory=dict)
     sharing: str = "hard"

@@ -1,4 +1,4 @@
-"""From a mixture to features: the STFT, and what the encoder sees of the spectrum."""
+"""From a mixture to what front ends work on: the STFT, the array's geometry, and what a front end gives."""
 
 from __future__ import annotations
 
@@ -10,17 +10,7 @@ from torch import Tensor, nn
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import class_azimuths_deg
 from msdet.errors import MsdetError
-from msdet.spatial import (
-    apply_beam,
-    diffuse_coherence,
-    phase_normalise,
-    pick_peaks,
-    seeded_logits,
-    srp_phat,
-    steered_beam_weights,
-    steered_response,
-    steering_vectors,
-)
+from msdet.spatial import diffuse_coherence, running_mean, steering_vectors
 
 
 def window_samples(window_s: float, sample_rate: int) -> int:
@@ -85,10 +75,14 @@ class ArrayGeometry(nn.Module):
     Attributes:
         steering: ``(class, freq, mic)`` towards each DoA class, relative to the reference microphone.
         coherence: ``(freq, mic, mic)`` of a spherically diffuse field.
+        positions: ``(mic, 3)`` in metres, seen from the reference microphone.
+        reference: index of the reference microphone.
+        domain: what directions the array can tell apart.
     """
 
     steering: Tensor
     coherence: Tensor
+    positions: Tensor
 
     def __init__(self, array: MicrophoneArray, freqs: int, sample_rate: int, classes: int) -> None:
         super().__init__()
@@ -99,12 +93,19 @@ class ArrayGeometry(nn.Module):
                 f"azimuth over the full circle is needed, and it resolves {domain.words}"
             )
         self.reference = array.reference
+        self.domain = domain
         positions = torch.tensor(array.positions)
         frequency_hz = torch.linspace(0.0, sample_rate / 2, freqs, dtype=torch.float64)
         azimuth_deg = torch.tensor(class_azimuths_deg(classes))
         steering = steering_vectors(positions, azimuth_deg, frequency_hz, array.reference)
         self.register_buffer("steering", steering, persistent=False)
         self.register_buffer("coherence", diffuse_coherence(positions, frequency_hz), persistent=False)
+        self.register_buffer("positions", (positions - positions[array.reference]).float(), persistent=False)
+
+    @property
+    def microphones(self) -> int:
+        """Number of microphones."""
+        return len(self.positions)
 
 
 class Observation(NamedTuple):
@@ -114,71 +115,42 @@ class Observation(NamedTuple):
         spectrum: of the mixture, complex ``(batch, mic, freq, frame)``, unit level at the reference.
         features: for the encoder, ``(batch, freq, frame, feature)``.
         seed_logits: DoA logits ``(batch, talker, class)`` of a classical localiser, if the front end has one.
+        level: that the features are relative to, `reference_level`; None stands for the whole recording's.
     """
 
     spectrum: Tensor
     features: Tensor
     seed_logits: Tensor | None
+    level: Tensor | None = None
 
 
-class RealImaginary(nn.Module):
-    """Real and imaginary parts of all microphones, rotated so that the reference's phase is zero.
+def reference_level(reference: Tensor, causal: bool = False) -> Tensor:
+    """RMS ``(batch, 1, 1)`` of the bins of a spectrum ``(batch, freq, frame)``; of silence, very little.
 
-    The level of each bin is kept as its logarithm. Ties the model to one array.
+    Args:
+        reference: spectrum at the reference microphone.
+        causal: of each frame and those before it, ``(batch, 1, frame)``.
     """
-
-    def __init__(self, geometry: ArrayGeometry, microphones: int, talkers: int) -> None:
-        super().__init__()
-        self.geometry = geometry
-        self.features_out = 2 * microphones + 1
-
-    def forward(self, spectrum: Tensor) -> Observation:
-        """Features of a spectrum ``(batch, mic, freq, frame)``."""
-        reference = spectrum[:, self.geometry.reference : self.geometry.reference + 1]
-        level = reference.abs()
-        relative = spectrum * (reference.conj() / level.clamp_min(1e-8).square())
-        squashed = relative / (1.0 + relative.abs())
-        parts = torch.cat([squashed.real, squashed.imag, torch.log1p(level)], dim=1)
-        return Observation(spectrum, parts.permute(0, 2, 3, 1), None)
+    power = reference.abs().square().mean(1, keepdim=True)
+    so_far = running_mean(power, -1) if causal else power.mean(-1, keepdim=True)
+    return so_far.clamp_min(1e-16).sqrt()
 
 
-class Steered(nn.Module):
-    """Steered responses, and beams at the SRP-PHAT peaks: features that come from the array's coordinates.
+def levelled(spectrum: Tensor, reference: int, causal: bool) -> tuple[Tensor, Tensor]:
+    """The spectrum that features are taken of, and its `reference_level`.
 
-    A bin's features are the steered response at every second class, the level at the reference, and for each
-    peak the response there and the beam towards it relative to the reference. Peaks ascend in azimuth, and
-    the beams null each other's directions softly.
+    The model has scaled the recording to unit RMS. A causal front end must not know that scale: each frame is
+    scaled as if the recording so far had unit RMS, which is an RMS of the bins of ``sqrt(freqs - 1)``.
+
+    Args:
+        spectrum: ``(batch, mic, freq, frame)``.
+        reference: index of the reference microphone.
+        causal: whether to scale.
     """
-
-    def __init__(self, geometry: ArrayGeometry, microphones: int, talkers: int) -> None:
-        super().__init__()
-        self.geometry = geometry
-        self.talkers = talkers
-        classes = len(geometry.steering)
-        self.features_out = len(range(0, classes, 2)) + 1 + 4 * talkers
-
-    def forward(self, spectrum: Tensor) -> Observation:
-        """Features of a spectrum ``(batch, mic, freq, frame)``."""
-        steering = self.geometry.steering
-        with torch.no_grad():
-            phases = phase_normalise(spectrum)
-            seed_logits = seeded_logits(pick_peaks(srp_phat(spectrum, steering), self.talkers), len(steering))
-            posterior = seed_logits.softmax(-1)
-            weights = steered_beam_weights(posterior, steering, self.geometry.coherence)
-            beams = apply_beam(weights, spectrum)
-            response = steered_response(phases, steering[::2])
-            response_there = torch.einsum("bsk,bkft->bsft", posterior[..., ::2] * 2.0, response)
-            level = torch.log1p(spectrum[:, self.geometry.reference].abs())[:, None]
-            features = torch.cat(
-                [
-                    response,
-                    level,
-                    response_there,
-                    *beam_features(beams, spectrum[:, self.geometry.reference]),
-                ],
-                1,
-            )
-        return Observation(spectrum, features.permute(0, 2, 3, 1), seed_logits)
+    level = reference_level(spectrum[:, reference], causal)
+    if not causal:
+        return spectrum, level
+    return spectrum * ((spectrum.shape[2] - 1) ** 0.5 / level[:, None]), level
 
 
 def beam_features(beams: Tensor, reference: Tensor) -> list[Tensor]:
@@ -191,6 +163,3 @@ def beam_features(beams: Tensor, reference: Tensor) -> list[Tensor]:
     relative = beams * (reference.conj()[:, None] / level.square())
     squashed = relative / (1.0 + relative.abs())
     return [torch.log1p(beams.abs()), squashed.real, squashed.imag]
-
-
-FRONT_ENDS = {"real_imaginary": RealImaginary, "steered": Steered}

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple, cast
 from torch import Tensor, nn
 
 from msdet.arrays import MicrophoneArray
-from msdet.components import build
-from msdet.errors import MsdetError, UnknownNameError
+from msdet.errors import MsdetError
 from msdet.models.config import ModelConfig
 from msdet.models.encoders import build_encoder
-from msdet.models.frontend import FRONT_ENDS, ArrayGeometry, Observation, Stft, window_samples
+from msdet.models.front_ends import FrontEndSizes, build_front_end
+from msdet.models.frontend import ArrayGeometry, Observation, Stft, window_samples
 from msdet.models.heads import HeadSizes, build_head
 from msdet.models.sharing import SharingSizes, build_sharing
 from msdet.objectives.separation import Signals
@@ -69,7 +69,10 @@ class JointModel(nn.Module):
         self.sample_rate = sample_rate
         self.stft = Stft(window_samples(config.window_s, sample_rate))
         geometry = ArrayGeometry(array, self.stft.freqs, sample_rate, config.doa_classes)
-        self.front_end = _front_end(config, geometry, array.microphones)
+        front_end = build_front_end(
+            config.front_end, config.front_end_options, FrontEndSizes(geometry, config.talkers)
+        )
+        self.front_end = cast(nn.Module, front_end)
         sharing = build_sharing(
             config.sharing,
             config.sharing_options,
@@ -77,7 +80,7 @@ class JointModel(nn.Module):
                 build_encoder,
                 config.encoder,
                 config.encoder_options,
-                self.front_end.features_out,
+                front_end.features_out,
                 self.stft.freqs,
             ),
             SharingSizes(config.talkers, config.doa_classes + config.vacancy),
@@ -100,7 +103,15 @@ class JointModel(nn.Module):
 
         Args:
             mixture: waveforms ``(batch, mic, time)``.
+
+        Raises:
+            MsdetError: another number of channels than the array's.
         """
+        if mixture.shape[1] != self.array.microphones:
+            raise MsdetError(
+                f"the mixture has {mixture.shape[1]} channels, "
+                f"the model's array '{self.array.name}' has {self.array.microphones}"
+            )
         reference = mixture[:, self.array.reference, None]
         level = reference.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-8)
         observation: Observation = self.front_end(self.stft(mixture / level))
@@ -122,13 +133,6 @@ class JointModel(nn.Module):
             shared.separation,
             {"separation": Separated(passes), "doa": shared.logits, **predictions},
         )
-
-
-def _front_end(config: ModelConfig, geometry: ArrayGeometry, microphones: int) -> Any:
-    if config.front_end not in FRONT_ENDS:
-        raise UnknownNameError("front end", config.front_end, FRONT_ENDS)
-    sizes = {"geometry": geometry, "microphones": microphones, "talkers": config.talkers}
-    return build(FRONT_ENDS[config.front_end], {}, f"front end '{config.front_end}'", **sizes)
 
 
 def _key(name: str) -> str:

@@ -10,9 +10,10 @@ A module defines a class ``Task`` with
 - ``scores(prediction, truth) -> dict[str, Tensor]``: what validation shows, each of any shape, NaN where it
   is not defined; names end in their unit.
 
-``Task`` is built without arguments. ``separation`` and ``doa`` are always there and take the losses that the
-objective names; the others are switched on by ``model.tasks`` and weighted by ``objective.task_weights``.
-Your own task works by its import path, ``module:Task``.
+``Task`` is built without arguments; where it has some, a subclass in a file of your own sets them.
+``separation`` and ``doa`` are always there and take the losses that the objective names; the others are
+switched on by ``model.tasks`` and weighted by ``objective.task_weights``. Your own task works by its import
+path, ``module:Task``.
 """
 
 from __future__ import annotations

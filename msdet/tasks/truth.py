@@ -27,6 +27,7 @@ class Truth(NamedTuple):
         track_deg: azimuths ``(batch, slot, label)`` at times 0, 0.1, 0.2 s and so on.
         t60_s: ``(batch,)``.
         domain: number of the room or corpus, int ``(batch,)``; -1 where it is not known.
+        sample_rate: hertz, if known.
     """
 
     references: Signals
@@ -39,6 +40,7 @@ class Truth(NamedTuple):
     track_deg: Tensor
     t60_s: Tensor
     domain: Tensor
+    sample_rate: int | None = None
 
     def in_slots(self, assignment: Tensor) -> Truth:
         """The labels in the order of slots, given the reference ``(batch, slot)`` that each answers for."""
@@ -52,7 +54,9 @@ class Truth(NamedTuple):
         )
 
 
-def truth_of(batch: Example, stft: Stft, reference: int, level: Tensor) -> Truth:
+def truth_of(
+    batch: Example, stft: Stft, reference: int, level: Tensor, sample_rate: int | None = None
+) -> Truth:
     """Labels of a batch, in the talkers' own order.
 
     Args:
@@ -60,6 +64,7 @@ def truth_of(batch: Example, stft: Stft, reference: int, level: Tensor) -> Truth
         stft: of the model.
         reference: index of the reference microphone.
         level: RMS ``(batch, 1, 1)`` of the mixtures there.
+        sample_rate: hertz; says at which frames the labels of moving talkers are.
     """
     references = batch["references"] / level
     resynthesise = partial(stft.inverse, samples=references.shape[-1])
@@ -74,6 +79,7 @@ def truth_of(batch: Example, stft: Stft, reference: int, level: Tensor) -> Truth
         track_deg=batch["track_deg"],
         t60_s=batch["t60_s"],
         domain=batch["domain"],
+        sample_rate=sample_rate,
     )
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from msdet import __version__
 from msdet.arrays import MicrophoneArray
@@ -43,16 +44,21 @@ def save_model(folder: Path, model: JointModel, notes: dict[str, Any]) -> None:
     with atomic_path(folder / "model.json") as text, atomic_path(folder / "model.safetensors") as weights:
         text.write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         try:
-            save_file(tensors, weights)
+            save_file(tensors, weights, _facts(model))
         except SafetensorError as error:  # a full disk
             raise OSError(str(error)) from error
 
 
-def load_model(folder: Path) -> JointModel:
+def load_model(folder: Path, array: MicrophoneArray | None = None) -> JointModel:
     """Build the model of a checkpoint directory, in evaluation mode.
 
+    Args:
+        folder: the checkpoint directory.
+        array: another array than it was trained on, if no part of the model is bound to that one.
+
     Raises:
-        MsdetError: not a checkpoint directory, or weights that do not fit its configuration.
+        MsdetError: not a checkpoint directory, weights that do not fit its configuration, or a model that
+            cannot serve `array`.
     """
     description = read_description(folder)
     origin = folder / "model.json"
@@ -61,15 +67,67 @@ def load_model(folder: Path) -> JointModel:
     for key in settings:
         if key not in known:
             raise MsdetError(f"{origin}, model: unknown key '{key}'{did_you_mean(key, known)}")
-    array = MicrophoneArray.from_dict(description["array"], f"{origin}, array")
-    model = JointModel(ModelConfig(**settings), array, int(description["sample_rate"]))
+    own_array = MicrophoneArray.from_dict(description["array"], f"{origin}, array")
+    model = JointModel(ModelConfig(**settings), own_array, int(description["sample_rate"]))
+    tensors = _read_weights(folder, model)
+    if array is not None and (array.positions_m, array.reference) != (
+        own_array.positions_m,
+        own_array.reference,
+    ):
+        bound = _bound_parts(model)
+        if bound:
+            raise MsdetError(
+                f"{folder}: is for the array '{own_array.name}' alone, not for '{array.name}': "
+                f"{' and '.join(bound)} cannot serve another"
+            )
+        model = JointModel(model.config, array, model.sample_rate)
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def _bound_parts(model: JointModel) -> list[str]:
+    """The parts of a model whose weights belong to its array."""
+    c = model.config
+    heads = {
+        f"DoA head '{c.doa_head}'": model.doa_head,
+        f"separation head '{c.separation_head}'": model.separation_head,
+        **{f"the head of task '{n}'": h for n, h in zip(c.tasks, model.task_heads.values(), strict=True)},
+    }
+    bound = [f"front end '{c.front_end}'"] if model.front_end.array_bound else []
+    return bound + [name for name, head in heads.items() if getattr(head, "array_bound", False)]
+
+
+def _facts(model: JointModel) -> dict[str, str]:
+    """What the weights were made for, written beside them: they may be put beside another description."""
+    return {
+        "sample_rate": str(model.sample_rate),
+        "talkers": str(model.config.talkers),
+        "doa_classes": str(model.config.doa_classes),
+        "array": model.array.name,
+        "microphones": str(model.array.microphones),
+    }
+
+
+def _read_weights(folder: Path, model: JointModel) -> dict[str, Tensor]:
+    """The weights in a checkpoint directory, which fit `model`.
+
+    Raises:
+        MsdetError: they cannot be read, or do not fit; names what differs and both values.
+    """
     weights = folder / "model.safetensors"
     try:
-        tensors = load_file(weights)
+        with safe_open(weights, "pt") as file:
+            written = file.metadata() or {}
+        tensors: dict[str, Tensor] = load_file(weights)
     except FileNotFoundError as error:
         raise MsdetError(f"{weights}: no such file") from error
     except (OSError, SafetensorError) as error:
         raise MsdetError(f"{weights}: not readable as safetensors ({error})") from error
+    for name, described in _facts(model).items():
+        if written.get(name, described) != described:
+            raise MsdetError(
+                f"{weights}: is of a model with {name} {written[name]}, model.json beside it says {described}"
+            )
     expected = model.state_dict()
     for name in sorted(expected.keys() | tensors.keys()):
         found_shape = tuple(tensors[name].shape) if name in tensors else "missing"
@@ -78,8 +136,7 @@ def load_model(folder: Path) -> JointModel:
             raise MsdetError(
                 f"{weights}: {name} is {found_shape}, the configuration expects {expected_shape}"
             )
-    model.load_state_dict(tensors)
-    return model.eval()
+    return tensors
 
 
 def read_description(folder: Path) -> dict[str, Any]:

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from msdet import audio
 from msdet.arrays import load_array
+from msdet.cli import main
 from msdet.errors import MsdetError
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
@@ -24,6 +27,13 @@ CONFIGS = {
         front_end="real_imaginary", doa_head="pooled", separation_head="reference_mask", **SMALL
     ),
     "filtered": ModelConfig(separation_options={"filter_taps": 2}, **SMALL),
+    "any_array": ModelConfig(
+        front_end="tac",
+        front_end_options={"hidden": 8, "causal": True},
+        doa_head="pooled",
+        separation_head="masked_mvdr",
+        **SMALL,
+    ),
 }
 
 
@@ -139,3 +149,77 @@ def test_model_that_cannot_be_written_leaves_the_old_one(
     with pytest.raises(MsdetError, match=r"model\.safetensors: cannot be written \(No space left"):
         save_model(folder, make(CONFIGS["sibling"]), {"step": 9})
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["steered", "any_array"])
+def test_model_serves_another_array_with_the_same_weights(name: str, tmp_path: Path) -> None:
+    model = make(CONFIGS[name])
+    save_model(tmp_path / "model", model, {})
+    other = load_model(tmp_path / "model", load_array("circular6_10cm"))
+    assert other.array.name == "circular6_10cm"
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[key]), key
+    with torch.no_grad():
+        assert other(torch.randn(1, 6, 4000)).waveforms.shape == (1, 2, 4000)
+
+
+@pytest.mark.parametrize(
+    ("config", "part"),
+    [
+        (CONFIGS["sibling"], "front end 'real_imaginary'"),
+        (
+            ModelConfig(separation_head="multi_frame_filter", **SMALL),
+            "separation head 'multi_frame_filter'",
+        ),
+    ],
+    ids=["front_end", "head"],
+)
+@pytest.mark.parametrize("array", ["circular6_10cm", "circular4_10cm"])
+def test_model_bound_to_its_array_says_so(config: ModelConfig, part: str, array: str, tmp_path: Path) -> None:
+    """Also where the other array has as many microphones, so that the weights would fit."""
+    save_model(tmp_path / "model", make(config), {})
+    assert load_model(tmp_path / "model", load_array("circular4_5cm")).array.name == "circular4_5cm"
+    with pytest.raises(
+        MsdetError, match=f"is for the array 'circular4_5cm' alone, not for '{array}': {part} cannot serve"
+    ):
+        load_model(tmp_path / "model", load_array(array))
+
+
+def test_array_that_no_model_serves_is_refused(folder: Path) -> None:
+    with pytest.raises(MsdetError, match="array 'linear4_5cm' is linear"):
+        load_model(folder, load_array("linear4_5cm"))
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda d: d.update(sample_rate=16000), "sample_rate 8000, model.json beside it says 16000"),
+        (lambda d: d["model"].update(talkers=3), "talkers 2, model.json beside it says 3"),
+        (lambda d: d["model"].update(doa_classes=36), "doa_classes 72, model.json beside it says 36"),
+        (lambda d: d["array"].update(name="mine"), "array circular4_5cm, model.json beside it says mine"),
+    ],
+    ids=["sample_rate", "talkers", "classes", "array"],
+)
+def test_weights_beside_another_description_name_both_values(
+    folder: Path, edit: Callable[[dict[str, Any]], Any], message: str
+) -> None:
+    change(folder, edit)
+    with pytest.raises(MsdetError, match=rf"model\.safetensors: is of a model with {message}"):
+        load_model(folder)
+
+
+def test_separate_takes_another_array(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording, bound = tmp_path / "recording.wav", tmp_path / "bound"
+    rng = np.random.default_rng(0)
+    audio.write(recording, 0.1 * rng.standard_normal((6, 4000)).astype(np.float32), 8000)
+    save_model(bound, make(CONFIGS["sibling"]), {})
+    for model, code in ((folder, 0), (bound, 2)):
+        out = tmp_path / f"out{code}"
+        arguments = ["separate", str(recording), "--model", str(model), "--out", str(out)]
+        assert main([*arguments, "--array", "circular6_10cm"]) == code
+    described = json.loads((tmp_path / "out0" / "doa.json").read_text())
+    assert described["array"]["name"] == "circular6_10cm"
+    assert "for the array 'circular4_5cm' alone, not for 'circular6_10cm'" in capsys.readouterr().err
+    assert not (tmp_path / "out2").exists()

@@ -5,6 +5,10 @@ A module of either package defines ``Head``, a `torch.nn.Module` built as ``Head
 head maps features, `Observation` and azimuth logits ``(batch, talker, class)`` to estimates, each complex
 ``(batch, talker, freq, frame)``, one a pass, the last one final.
 
+A head whose weights belong to one array says ``array_bound = True``, a separation head none of whose frames
+depends on a later one ``causal = True``. DoA heads give one word on the whole recording, so a separation head
+that uses their logits, or covariances of the whole recording, is not causal.
+
 Features are ``(batch, freq, frame, feature)``; where `HeadSizes.per_slot` says so, a separation head is given
 features of each slot, ``(batch, talker, freq, frame, feature)``.
 """

@@ -10,7 +10,10 @@ from msdet.models.heads import HeadSizes
 
 
 class Head(nn.Module):
-    """Pooling weights are learned per slot (attention); a hidden layer follows."""
+    """Pooling weights are learned per slot (attention); a hidden layer follows.
+
+    Pools over the whole recording.
+    """
 
     def __init__(self, sizes: HeadSizes) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ class Head(nn.Module):
     """At the start the logits are the seed's: the model is the classical localiser, and learns from there.
 
     Whether anybody is in a slot is read from its features, pooled by its mask, and from the height of its
-    steered response.
+    steered response. Pools over the whole recording.
     """
 
     def __init__(self, sizes: HeadSizes) -> None:

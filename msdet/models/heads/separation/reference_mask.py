@@ -11,6 +11,8 @@ from msdet.models.heads import HeadSizes, SlotLinear, as_complex
 class Head(nn.Module):
     """The mask is not bounded."""
 
+    causal = True
+
     def __init__(self, sizes: HeadSizes) -> None:
         super().__init__()
         self.reference = sizes.geometry.reference

@@ -7,24 +7,32 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from msdet.errors import UnknownNameError
 from msdet.models.encoders import build_encoder
 from msdet.models.frontend import Observation, beam_features
-from msdet.models.heads import HeadSizes, SlotLinear, as_complex
-from msdet.spatial import apply_beam, past_frames, steered_beam_weights, wiener_filter
+from msdet.models.heads import HeadSizes
+from msdet.models.heads.separation._refine import BeamMasks, at_least_one, own_first
+from msdet.spatial import apply_beam, masked_mvdr, power_masks, steered_beam_weights, wiener_filter
+
+BEAMFORMERS = ("wiener", "mvdr")
 
 
 class Head(nn.Module):
     """The masks start at zero, so the first estimate is the beam itself.
 
-    With `filter_taps`, a second pass fits one linear filter of all microphones to each estimate
-    (`wiener_filter`), encodes what that filter gives together with the features, and refines it likewise.
+    The posterior is one for the whole recording, so the head is not causal. Each further pass fits a
+    beamformer to the estimates before it, encodes what that gives together with the features, and refines it
+    likewise.
 
     Args:
         sizes: what its sizes follow from.
         frames: frames that the refining filters see, this one and the ones before; 1 makes them masks.
-        filter_taps: frames that the second pass's filters span; 0 for one pass.
-        refiner: encoder of the second pass, a file name in ``msdet/models/encoders`` or ``module:Class``.
-        refiner_options: what that encoder's constructor takes besides ``features_in``.
+        filter_taps: frames that the Wiener filters of further passes span; 0 stands for 1.
+        refiner: encoder of a further pass, a file name in ``msdet/models/encoders`` or ``module:Class``.
+        refiner_options: what that encoder's constructor takes besides derived sizes.
+        passes: number of passes; if not given, 2 with `filter_taps` or `second`, otherwise 1.
+        second: beamformer of further passes: ``wiener`` (one filter of all microphones, `wiener_filter`), or
+            ``mvdr`` (masks of the estimates, covariances, `masked_mvdr`).
     """
 
     def __init__(
@@ -34,20 +42,22 @@ class Head(nn.Module):
         filter_taps: int = 0,
         refiner: str = "ft_gru",
         refiner_options: dict[str, Any] | None = None,
+        passes: int | None = None,
+        second: str | None = None,
     ) -> None:
         super().__init__()
+        if second is not None and second not in BEAMFORMERS:
+            raise UnknownNameError("beamformer of the second pass", second, BEAMFORMERS)
+        if second == "mvdr" and filter_taps:
+            raise ValueError("filter_taps are of the wiener filter; mvdr has none")
         self.geometry = sizes.geometry
-        self.filter_taps = filter_taps
-        self.refine = _BeamMasks(sizes, sizes.talkers + 1, frames)
-        if filter_taps:
-            if sizes.per_slot:
-                raise ValueError("a second pass needs features of all slots together")
-            freqs = sizes.geometry.steering.shape[1]
-            width = sizes.features + 6 * sizes.talkers
-            encoder = build_encoder(refiner, refiner_options or {}, width, freqs)
-            self.refiner = cast(nn.Module, encoder)
-            again = sizes._replace(features=encoder.features_out)
-            self.refine_again = _BeamMasks(again, 2 * sizes.talkers + 1, frames)
+        self.beamformer = second or "wiener"
+        self.filter_taps = max(filter_taps, 1)
+        count = at_least_one((2 if filter_taps or second else 1) if passes is None else passes, "passes")
+        self.refine = BeamMasks(sizes, sizes.talkers + 1, frames)
+        self.further = nn.ModuleList(
+            _Pass(sizes, frames, refiner, refiner_options or {}) for _ in range(count - 1)
+        )
 
     def forward(self, features: Tensor, observation: Observation, doa_logits: Tensor) -> tuple[Tensor, ...]:
         """One estimate ``(batch, talker, freq, frame)`` a pass."""
@@ -57,40 +67,43 @@ class Head(nn.Module):
             doa_logits.float().softmax(-1), self.geometry.steering, self.geometry.coherence
         )
         beams = apply_beam(weights, spectrum)
-        first = self.refine(features, beams, [beams, reference[:, None]])
-        if not self.filter_taps:
-            return (first,)
-        with torch.no_grad():  # the filter follows the first estimate, which has a loss of its own
-            filtered = wiener_filter(spectrum, first, self.filter_taps)
-            seen = [*beam_features(filtered, reference), *beam_features(first, reference)]
-        again = self.refiner(torch.cat([features, torch.cat(seen, 1).permute(0, 2, 3, 1)], dim=-1))
-        basis = [filtered, first.detach(), reference[:, None]]
-        return first, self.refine_again(again, filtered, basis)
+        estimates = [self.refine(features, beams, [beams, reference[:, None]])]
+        for refine in self.further:
+            before = estimates[-1].detach()  # the beamformer follows an estimate that has a loss of its own
+            with torch.no_grad():
+                beams = self._fitted(spectrum, before)
+            estimates.append(refine(features, beams, before, reference))
+        return tuple(estimates)
+
+    def _fitted(self, spectrum: Tensor, estimates: Tensor) -> Tensor:
+        """What the beamformer of a further pass gives, ``(batch, talker, freq, frame)``."""
+        if self.beamformer == "wiener":
+            return wiener_filter(spectrum, estimates, self.filter_taps)
+        masks = power_masks(estimates, spectrum[:, self.geometry.reference])
+        return masked_mvdr(spectrum, masks, self.geometry.reference)
 
 
-class _BeamMasks(nn.Module):
-    """Adds signals, filtered over a few frames, to each talker's beam; the filters start at zero.
+class _Pass(nn.Module):
+    """Encodes beams and the estimates that they were fitted to, and refines the beams."""
 
-    A filter over frames (deep filtering, Mack and Habets 2020) also removes reverberation, which a mask can
-    only make quieter.
-    """
-
-    def __init__(self, sizes: HeadSizes, signals: int, frames: int) -> None:
+    def __init__(self, sizes: HeadSizes, frames: int, refiner: str, options: dict[str, Any]) -> None:
         super().__init__()
-        self.frames = frames
         self.per_slot = sizes.per_slot
-        self.filter = SlotLinear(sizes, 2 * signals * frames)
-        self.filter.start_at_zero()
+        freqs = sizes.geometry.steering.shape[1]
+        encoder = build_encoder(refiner, options, sizes.features + 6 * sizes.talkers, freqs)
+        self.encode = cast(nn.Module, encoder)
+        again = sizes._replace(features=encoder.features_out)
+        self.refine = BeamMasks(again, 2 * sizes.talkers + 1, frames)
 
-    def forward(self, features: Tensor, beams: Tensor, signals: list[Tensor]) -> Tensor:
+    def forward(self, features: Tensor, beams: Tensor, before: Tensor, reference: Tensor) -> Tensor:
         """Refined beams ``(batch, talker, freq, frame)``."""
-        filters = as_complex(self.filter(features))
-        past = past_frames(torch.cat(signals, dim=1), self.frames)[:, None]
-        if self.per_slot:  # one layer serves all slots: each finds its own beam first
-            turned = [
-                past_frames(torch.cat([signals[0].roll(-s, 1), *signals[1:]], dim=1), self.frames)
-                for s in range(beams.shape[1])
-            ]
-            past = torch.stack(turned, dim=1)
-        refined: Tensor = beams + (filters * past).sum(2)
+        with torch.no_grad():
+            seen = [*beam_features(beams, reference), *beam_features(before, reference)]
+        if self.per_slot:
+            of_slots = torch.stack([torch.cat(own, dim=1) for own in own_first(seen, beams)], dim=1)
+            width = torch.cat([features, of_slots.permute(0, 1, 3, 4, 2)], dim=-1)
+            encoded = self.encode(width.flatten(0, 1)).unflatten(0, width.shape[:2])
+        else:
+            encoded = self.encode(torch.cat([features, torch.cat(seen, 1).permute(0, 2, 3, 1)], dim=-1))
+        refined: Tensor = self.refine(encoded, beams, [beams, before, reference[:, None]])
         return refined

@@ -1,0 +1,96 @@
+"""Transform, average, concatenate: any number of microphones anywhere (Luo et al., ICASSP 2020).
+
+"End-to-end Microphone Permutation and Number Invariant Multi-channel Speech Separation". There a channel is a
+waveform; here it is a bin's phase and level relative to the reference, and where its microphone is.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from msdet.models.front_ends import FrontEndSizes
+from msdet.models.front_ends.real_imaginary import relative_parts
+from msdet.models.frontend import Observation, levelled
+
+DECIMETRES = 10.0
+"""Coordinates of small arrays are about 1 in this unit, a metre being 10."""
+
+
+class FrontEnd(nn.Module):
+    """One network for all channels, which hear of each other by their mean alone.
+
+    A channel enters as real and imaginary part relative to the reference; as the same with the phase taken
+    out that a wave from each of some directions would have there, so that their mean over channels is a beam;
+    and as its microphone's coordinates relative to the reference's. Coordinates alone, without those beams,
+    teach nothing within hundreds of steps. The features of a bin are the mean over channels and the level at
+    the reference. Bins do not mix, and every array gives the same number of features.
+
+    Args:
+        sizes: what its sizes follow from.
+        hidden: width of a channel within.
+        blocks: number of transform-average-concatenate blocks.
+        directions: azimuths, evenly over the circle, that phases are compared with.
+        features: of a bin, besides the level.
+        causal: levels are relative to the recording so far.
+    """
+
+    array_bound = False
+    steering: Tensor
+
+    def __init__(
+        self,
+        sizes: FrontEndSizes,
+        hidden: int = 32,
+        blocks: int = 2,
+        directions: int = 12,
+        features: int = 48,
+        causal: bool = False,
+    ) -> None:
+        super().__init__()
+        classes = len(sizes.geometry.steering)
+        if not 1 <= directions <= classes:
+            raise ValueError(f"directions is {directions}, expected 1 to {classes} (DoA classes)")
+        self.geometry = sizes.geometry
+        self.causal = causal
+        self.features_out = features + 1
+        chosen = torch.arange(directions) * classes // directions
+        steering = sizes.geometry.steering[chosen].permute(0, 2, 1).conj().resolve_conj()
+        self.register_buffer("steering", steering, persistent=False)
+        self.enter = nn.Linear(2 + 2 * directions, hidden)
+        self.place = nn.Linear(3, hidden, bias=False)
+        self.blocks = nn.ModuleList(_Tac(hidden) for _ in range(blocks))
+        self.leave = nn.Linear(hidden, features)
+
+    def forward(self, spectrum: Tensor) -> Observation:
+        """Features of a spectrum ``(batch, mic, freq, frame)``."""
+        seen, level = levelled(spectrum, self.geometry.reference, self.causal)
+        real, imaginary, log_level = relative_parts(seen, self.geometry.reference)
+        phase = torch.complex(real, imaginary)
+        turned = phase[:, None] * self.steering[..., None]
+        parts = torch.cat([real[:, None], imaginary[:, None], turned.real, turned.imag], dim=1)
+        place = self.place(DECIMETRES * self.geometry.positions)[:, None, None]
+        x = self.enter(parts.permute(0, 2, 3, 4, 1)) + place
+        for block in self.blocks:
+            x = block(x)
+        features = torch.relu(self.leave(x.mean(1)))
+        return Observation(
+            spectrum, torch.cat([features, log_level.permute(0, 2, 3, 1)], dim=-1), None, level
+        )
+
+
+class _Tac(nn.Module):
+    """A channel is transformed, meets the transformed mean of all, and both are added to it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.transform, self.average = nn.Linear(width, width), nn.Linear(width, width)
+        self.concatenate = nn.Linear(2 * width, width)
+        self.slopes = nn.ModuleList(nn.PReLU() for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, mic, freq, frame, width)`` to the same."""
+        own = self.slopes[0](self.transform(x))
+        mean = self.slopes[1](self.average(own.mean(1, keepdim=True))).expand_as(own)
+        both: Tensor = self.slopes[2](self.concatenate(torch.cat([own, mean], dim=-1)))
+        return x + both

@@ -1,0 +1,172 @@
+"""DoA map: one probability for each direction that somebody is there, for all talkers together.
+
+After He, Motlicek and Odobez, "Deep neural networks for multiple speaker detection and localization", ICRA
+2018: the output is the likelihood of a talker at every azimuth, so it needs no slots and no assignment, and
+the number of talkers is the number of its peaks. They train with the mean square error; here it is the binary
+cross-entropy, as the outputs are probabilities.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from msdet.models.frontend import Observation
+from msdet.models.heads import HeadSizes
+from msdet.spatial import phase_normalise, pooled_response, weighted_covariance, wrap_azimuth
+from msdet.tasks._pooling import Pool, classifier, hidden_width
+from msdet.tasks.truth import Labelled, Truth
+
+MATCHED_DEG = 10.0
+"""A peak has found a talker if it is no further away."""
+
+_RARE = -2.0
+"""Logit that an untrained map starts from: most directions are empty."""
+
+
+class Head(nn.Module):
+    """Steered response of the bins that a mask trusts, sharpened, and a classifier on pooled features.
+
+    Args:
+        sizes: what its sizes follow from.
+        hidden: width of the pooled features; that of the features, 32 at most, if not given.
+        channels: of the circular convolutions that sharpen the response.
+    """
+
+    def __init__(self, sizes: HeadSizes, hidden: int | None = None, channels: int = 16) -> None:
+        super().__init__()
+        width = hidden_width(sizes, hidden)
+        self.geometry = sizes.geometry
+        self.mask = nn.Linear(sizes.features, 1)
+        self.sharpen = nn.Sequential(
+            nn.Conv1d(1, channels, 9, padding=4, padding_mode="circular"),
+            nn.ReLU(),
+            nn.Conv1d(channels, 1, 9, padding=4, padding_mode="circular"),
+        )
+        self.trust = nn.Parameter(torch.ones(()))
+        self.pool = Pool(sizes, sizes.talkers, width)
+        self.classify = classifier(sizes.talkers * self.pool.features_out, width, sizes.classes)
+        nn.init.constant_(self.classify[-1].bias, _RARE)  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor, observation: Observation) -> Tensor:
+        """Logits ``(batch, class)`` that somebody is in the direction of each azimuth class."""
+        spectrum = observation.spectrum
+        level = torch.log1p(spectrum[:, self.geometry.reference].abs())
+        weights = (self.mask(features)[..., 0].sigmoid() * level)[:, None]
+        covariance = weighted_covariance(phase_normalise(spectrum), weights)
+        response = pooled_response(covariance, self.geometry.steering)
+        spread = response.std(-1, keepdim=True).clamp_min(1e-6)
+        z = (response - response.mean(-1, keepdim=True)) / spread
+        seen = self.classify(self.pool(features).flatten(1))
+        logits: Tensor = seen + (self.trust * z + self.sharpen(z))[:, 0]
+        return logits
+
+
+class Task:
+    """Binary cross-entropy of every direction, in scenes where all talkers' azimuths are known.
+
+    Args:
+        width_deg: of the bump ``exp(-d² / width²)`` around each talker that is the target.
+        threshold: probability from which on a peak is a talker, in the scores.
+    """
+
+    Head = Head
+
+    def __init__(self, width_deg: float = 8.0, threshold: float = 0.5) -> None:
+        self.width_deg = width_deg
+        self.threshold = threshold
+
+    def loss(self, prediction: Tensor, truth: Truth) -> Labelled:
+        """Loss ``(batch,)`` of logits ``(batch, class)``: the mean over directions."""
+        target = self.target(truth, prediction.shape[-1])
+        value = binary_cross_entropy_with_logits(prediction.float(), target, reduction="none").mean(-1)
+        return Labelled(value, located(truth))
+
+    def target(self, truth: Truth, classes: int) -> Tensor:
+        """Bumps ``(batch, class)`` around the talkers, 1 at each; the higher one where two meet."""
+        grid = torch.arange(classes, device=truth.azimuth_deg.device) * (360.0 / classes)
+        distance = (grid - truth.azimuth_deg[..., None] + 180.0).remainder(360.0) - 180.0
+        bumps = (-(distance / self.width_deg).square()).exp()
+        there = truth.active & truth.azimuth_deg.isfinite()
+        return torch.where(there[..., None], bumps, 0.0).amax(1)
+
+    def scores(self, prediction: Tensor, truth: Truth) -> dict[str, Tensor]:
+        """F1 of the peaks of each scene, matched within 10 degrees, and whether their number is right.
+
+        F1 is not defined where nobody is, nor found.
+        """
+        azimuth_deg = decode_map(prediction, self.threshold).azimuth_deg
+        count = azimuth_deg.isfinite().sum(-1)
+        talkers = truth.active.sum(-1)
+        hits = torch.tensor(
+            [
+                _matches(found[found.isfinite()], true[active])
+                for found, true, active in zip(azimuth_deg, truth.azimuth_deg, truth.active, strict=True)
+            ],
+            device=count.device,
+        )
+        unknown = ~located(truth)
+        return {
+            "map_f1": (2.0 * hits / (count + talkers)).masked_fill(unknown, torch.nan),
+            "map_count_accuracy": (count == talkers).float().masked_fill(unknown, torch.nan),
+        }
+
+
+def located(truth: Truth) -> Tensor:
+    """Whether the azimuth of everybody who is there is known, ``(batch,)``."""
+    return (truth.azimuth_deg.isfinite() | ~truth.active).all(-1)
+
+
+class Peaks(NamedTuple):
+    """Peaks of maps, the most probable first; as many columns as the most of one map.
+
+    Attributes:
+        azimuth_deg: ``(batch, peak)``, [0, 360); NaN after a map's last peak.
+        probability: ``(batch, peak)``, that somebody is there; 0 after the last peak.
+    """
+
+    azimuth_deg: Tensor
+    probability: Tensor
+
+
+def decode_map(logits: Tensor, threshold: float = 0.5, gap_deg: float = 8.0) -> Peaks:
+    """Talkers of maps of logits ``(batch, class)``: the peaks of at least some probability.
+
+    A peak is no lower than any direction within `gap_deg` (He et al. 2018, eq. 3); its azimuth is the top of
+    the parabola through the logits next to it.
+
+    Args:
+        logits: over the full circle.
+        threshold: least probability, between 0 and 1.
+        gap_deg: no two peaks are this close.
+    """
+    logits = logits.float()
+    batch, classes = logits.shape
+    reach = max(1, math.floor(gap_deg * classes / 360.0 + 1e-6))
+    is_peak = logits >= math.log(threshold / (1.0 - threshold))
+    for step in range(1, min(reach, (classes - 1) // 2) + 1):
+        is_peak &= (logits >= logits.roll(step, -1)) & (logits > logits.roll(-step, -1))
+    left, right = logits.roll(1, -1), logits.roll(-1, -1)
+    curvature = left - 2 * logits + right
+    shift = torch.where(curvature < 0, 0.5 * (left - right) / curvature.clamp_max(-1e-12), 0.0)
+    place = torch.arange(classes, device=logits.device) + shift.clamp(-0.5, 0.5)
+    order = logits.masked_fill(~is_peak, -torch.inf).argsort(dim=-1, descending=True, stable=True)
+    order = order[:, : int(is_peak.sum(-1).max()) if batch else 0]
+    taken = is_peak.gather(-1, order)
+    azimuth = wrap_azimuth(place * (360.0 / classes)).gather(-1, order)
+    probability = logits.sigmoid().gather(-1, order)
+    return Peaks(azimuth.masked_fill(~taken, torch.nan), probability.masked_fill(~taken, 0.0))
+
+
+def _matches(found_deg: Tensor, true_deg: Tensor) -> int:
+    """The most pairs within `MATCHED_DEG`, each peak and each talker in one at most."""
+    distance = (found_deg[:, None] - true_deg[None] + 180.0).remainder(360.0) - 180.0
+    near = (distance.abs() <= MATCHED_DEG).cpu().numpy().astype(np.int64)
+    rows, columns = linear_sum_assignment(near, maximize=True)
+    return int(near[rows, columns].sum())

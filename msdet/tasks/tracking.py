@@ -1,0 +1,209 @@
+"""Tracking: the azimuth of each slot's talker in every frame, for talkers who move."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from msdet.models.frontend import Observation, levelled
+from msdet.models.heads import HeadSizes
+from msdet.objectives.doa import decode_azimuth
+from msdet.simulation.geometry import TRACK_STEP_S
+from msdet.spatial import full_precision, phase_normalise, steered_response, wrap_azimuth
+from msdet.tasks._pooling import Pool, hidden_width
+from msdet.tasks.activity import speech_activity
+from msdet.tasks.truth import Labelled, Truth
+
+MEMORIES = (1.0, 4.0, 12.0)
+"""Time constants, in frames, that the averages of the steered response start from."""
+
+REACH = 32
+"""Frames after which an average forgets altogether."""
+
+
+class Head(nn.Module):
+    """Steered responses of each slot's bins, averaged over short times, and a network that follows the peak.
+
+    Each slot's mask weighs the bins of a frame. Their steered response is averaged with several learned time
+    constants, which is the response of as many recursively averaged covariances (the response is linear in
+    the covariance) without forming them, and sharpened by convolutions over azimuth and time. It is computed
+    for every second class, which is half the cost and finer than its lobes. A recurrent layer over features
+    pooled over frequency adds what the features know.
+
+    Args:
+        sizes: what its sizes follow from.
+        hidden: width of the pooled features and the recurrent layer; that of the features, 32 at most, if not
+            given.
+        channels: of the convolutions.
+        causal: do not look at later frames.
+    """
+
+    def __init__(
+        self, sizes: HeadSizes, hidden: int | None = None, channels: int = 16, causal: bool = False
+    ) -> None:
+        super().__init__()
+        width = hidden_width(sizes, hidden)
+        self.geometry = sizes.geometry
+        self.causal = causal
+        self.mask = nn.Linear(sizes.features, 2 * sizes.talkers)
+        self.frequency = nn.Parameter(torch.zeros(sizes.geometry.steering.shape[1]))
+        self.log_memory = nn.Parameter(torch.tensor(MEMORIES).log())
+        self.trust = nn.Parameter(torch.ones(len(MEMORIES)))
+        self.sharpen = nn.ModuleList(
+            [nn.Conv2d(len(MEMORIES), channels, (3, 5)), nn.Conv2d(channels, 1, (3, 5))]
+        )
+        self.pool = Pool(sizes, sizes.talkers, width)
+        self.recur = nn.GRU(self.pool.features_out, width, batch_first=True, bidirectional=not causal)
+        self.classify = nn.Linear(width * (1 if causal else 2), sizes.classes)
+
+    def forward(self, features: Tensor, observation: Observation) -> Tensor:
+        """Logits ``(batch, slot, frame, class)`` on the frames of the model's STFT."""
+        spectrum = observation.spectrum
+        slots, reliable = self.mask(features).permute(0, 3, 1, 2).chunk(2, dim=1)
+        reference = spectrum[:, self.geometry.reference, None]
+        level = torch.log1p(levelled(reference, 0, self.causal)[0].abs())
+        frequency = nn.functional.softplus(self.frequency)[:, None]
+        weights = slots.softmax(1) * reliable.sigmoid() * level * frequency
+        coarse = frame_response(phase_normalise(spectrum), weights, self.geometry.steering[::2])
+        response = between_neighbours(coarse, self.classify.out_features)
+        batch, talkers, frames, classes = response.shape
+        averaged = running_averages(response.flatten(0, 1), self.log_memory.exp(), self.causal)
+        spread = averaged.std(-1, keepdim=True).clamp_min(1e-6)
+        z = (averaged - averaged.mean(-1, keepdim=True)) / spread
+        x = torch.relu(self._convolve(0, z))
+        there = (self.trust[:, None, None] * z).mean(1) + self._convolve(1, x)[:, 0]
+        known = self.recur(self.pool.of_frames(features).flatten(0, 1))[0]
+        logits: Tensor = there + self.classify(known)
+        return logits.view(batch, talkers, frames, classes)
+
+    def _convolve(self, layer: int, x: Tensor) -> Tensor:
+        """A convolution around the circle and over time; keeps ``(batch, channel, frame, class)``."""
+        around = nn.functional.pad(x, (2, 2, 0, 0), mode="circular")
+        before, after = (2, 0) if self.causal else (1, 1)
+        convolved: Tensor = self.sharpen[layer](nn.functional.pad(around, (0, 0, before, after)))
+        return convolved
+
+
+@full_precision
+def frame_response(phases: Tensor, weights: Tensor, steering: Tensor) -> Tensor:
+    """Steered response ``(batch, slot, frame, direction)`` of every frame, summed over frequency.
+
+    Args:
+        phases: phase-normalised spectrum ``(batch, mic, freq, frame)``.
+        weights: of each slot's bins, ``(batch, slot, freq, frame)``.
+        steering: ``(direction, freq, mic)``.
+    """
+    power = steered_response(phases, steering)
+    return (power.permute(0, 3, 1, 2) @ weights.permute(0, 3, 2, 1)).permute(0, 3, 1, 2)
+
+
+def between_neighbours(coarse: Tensor, classes: int) -> Tensor:
+    """All classes ``(..., class)`` of a circle from every second one.
+
+    The others are means of their neighbours.
+
+    >>> between_neighbours(torch.tensor([1.0, 2.0, 5.0]), 6).tolist()
+    [1.0, 1.5, 2.0, 3.5, 5.0, 3.0]
+    >>> between_neighbours(torch.tensor([1.0, 2.0, 5.0]), 5).tolist()
+    [1.0, 1.5, 2.0, 3.5, 5.0]
+    """
+    means = (coarse + coarse.roll(-1, -1)) / 2
+    return torch.stack([coarse, means], dim=-1).flatten(-2)[..., :classes]
+
+
+@full_precision
+def running_averages(response: Tensor, memory: Tensor, causal: bool) -> Tensor:
+    """Exponential averages over time, ``(batch, memory, frame, direction)``.
+
+    Args:
+        response: ``(batch, frame, direction)``.
+        memory: time constants ``(memory,)`` in frames.
+        causal: over frames before; otherwise over those after, too.
+    """
+    batch, frames, directions = response.shape
+    age = torch.arange(-REACH, 1 if causal else REACH + 1, device=response.device).abs()
+    kernels = (-age / memory[:, None]).softmax(-1)
+    by_time = response.transpose(1, 2).reshape(batch * directions, 1, frames)
+    padded = nn.functional.pad(by_time, (REACH, 0 if causal else REACH))
+    averaged = nn.functional.conv1d(padded, kernels[:, None])
+    return averaged.view(batch, directions, len(memory), frames).permute(0, 2, 3, 1)
+
+
+class Task:
+    """Cross-entropy of the azimuth in every frame in which the talker is there and, where known, speaks.
+
+    The target shares its weight between the two classes next to the azimuth, so that the posterior of a
+    talker who walks moves evenly.
+    """
+
+    Head = Head
+
+    def loss(self, prediction: Tensor, truth: Truth) -> Labelled:
+        """Loss ``(batch, slot, frame)`` of logits ``(batch, slot, frame, class)``."""
+        track_deg = frame_track_deg(truth, prediction.shape[2])
+        classes = prediction.shape[-1]
+        place = track_deg.nan_to_num(0.0) * (classes / 360.0)
+        lower = place.floor()
+        share = place - lower
+        log_posterior = prediction.float().log_softmax(-1)
+        below, above = (
+            log_posterior.gather(-1, ((lower.long() + k) % classes)[..., None])[..., 0] for k in (0, 1)
+        )
+        return Labelled(-(1.0 - share) * below - share * above, self.known(track_deg, truth))
+
+    def known(self, track_deg: Tensor, truth: Truth) -> Tensor:
+        """Frames ``(batch, slot, frame)`` that count."""
+        speaks = speech_activity(truth.references.spectrum) | ~truth.referenced[:, None, None]
+        return track_deg.isfinite() & truth.active[..., None] & speaks
+
+    def scores(self, prediction: Tensor, truth: Truth) -> dict[str, Tensor]:
+        """Azimuth error in each frame that counts, and whether it is within 10 degrees."""
+        track_deg = frame_track_deg(truth, prediction.shape[2])
+        error = (decode_azimuth(prediction)[0] - track_deg + 180.0).remainder(360.0) - 180.0
+        error = error.abs().masked_fill(~self.known(track_deg, truth), torch.nan)
+        within = (error <= 10.0).float().masked_fill(error.isnan(), torch.nan)
+        return {"track_mae_deg": error, "track_accuracy_10deg": within}
+
+
+def frame_track_deg(truth: Truth, frames: int) -> Tensor:
+    """Azimuths ``(batch, slot, frame)`` at the centre of each STFT frame, [0, 360); NaN where not known.
+
+    Labels are joined around the shorter way of the circle; after the last one it stays.
+    """
+    track_deg = truth.track_deg
+    labels, samples = track_deg.shape[-1], truth.mixture.shape[-1]
+    hop = truth.references.spectrum.shape[-2] - 1
+    # without a sample rate the last label is at the end, which it is after a whole number of steps
+    step = samples / max(labels - 1, 1) if truth.sample_rate is None else truth.sample_rate * TRACK_STEP_S
+    place = (torch.arange(frames, device=track_deg.device) * (hop / step)).clamp_max(labels - 1)
+    before = place.floor().long()
+    after = (before + 1).clamp_max(labels - 1)
+    start = track_deg[..., before]
+    turn = (track_deg[..., after] - start + 180.0).remainder(360.0) - 180.0
+    return wrap_azimuth(start + (place - before) * turn)
+
+
+def decode_track(
+    logits: Tensor, speech: Tensor | None = None, memory: float = 4.0, causal: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Azimuth in degrees and confidence of each frame, ``(batch, slot, frame)``.
+
+    While a talker is silent nothing of theirs can be located, and the posterior may be sure of somebody else.
+    Given `speech`, a frame takes the mean of the directions around it, weighted by that and by age, which
+    bridges pauses from both sides; the confidence falls with it.
+
+    Args:
+        logits: ``(batch, slot, frame, class)``.
+        speech: probability ``(batch, slot, frame)`` that the talker speaks, say of the task ``activity``.
+        memory: time constant of the mean in frames.
+        causal: a mean of this frame and those before.
+    """
+    azimuth_deg, confidence = decode_azimuth(logits)
+    if speech is None:
+        return azimuth_deg, confidence
+    angle_rad = torch.deg2rad(azimuth_deg)
+    pointer = speech[..., None] * torch.stack([angle_rad.cos(), angle_rad.sin()], dim=-1)
+    constant = torch.tensor([memory], device=logits.device)
+    mean = running_averages(pointer.flatten(0, 1), constant, causal)[:, 0].unflatten(0, logits.shape[:2])
+    bridged = wrap_azimuth(torch.rad2deg(torch.atan2(mean[..., 1], mean[..., 0])))
+    return torch.where(mean.norm(dim=-1) > 1e-6, bridged, azimuth_deg), confidence * speech
