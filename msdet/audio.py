@@ -1,25 +1,37 @@
 """The only module that opens audio files: soundfile reads and writes, torchaudio resamples.
 
-Arrays are ``(channel, time)`` float32, full scale 1.
+Arrays are ``(channel, time)`` float32, full scale 1. Long files are read (`pieces`), resampled
+(`StreamResampler`) and written (`writer`) in pieces, so that memory does not grow with their length.
 """
 
 from __future__ import annotations
 
 import io
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import soundfile
 
 from msdet.conventions import Array
-from msdet.errors import MsdetError
+from msdet.errors import MsdetError, UnknownNameError
 from msdet.files import atomic_path
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac"})
 
+Append = Callable[[Array], None]
+"""Takes the next piece ``(time,)`` of a file."""
+
 _CLIP_RATES = (16_000, 22_050, 24_000, 32_000, 44_100, 48_000)  # MP3 at 8 kHz is an extension not all play
 _CLIP_COMPRESSION = 0.2  # about 70 kbit/s for speech, errors 40 dB below it
+
+_SINC_WIDTH, _ROLLOFF = 6, 0.99  # torchaudio's defaults
+_ENDLESS_BYTES = 0x7FFF0000  # programs that write WAV to a pipe announce this length, or more, or none
+_LARGEST_WAV_BYTES = 4_000_000_000  # beyond, RIFF cannot say how long it is; RF64 can
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,35 @@ def read(path: Path, start: int = 0, frames: int = -1) -> tuple[Array, int]:
     return np.ascontiguousarray(samples.T), int(sample_rate)
 
 
+def pieces(path: Path, frames: int) -> Iterator[Array]:
+    """Read a file from start to end as ``(channel, time)`` pieces of so many frames, the last one shorter.
+
+    Raises:
+        MsdetError: as `read`, or the file ends before its header says; tells after how many seconds.
+    """
+    found, rate = 0, 0
+    declared = _declared_frames(path)
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            declared, rate = file.frames if declared is None else declared, file.samplerate
+            while len(samples := file.read(frames, dtype="float32", always_2d=True)):
+                if not np.isfinite(samples).all():
+                    raise MsdetError(f"{path}: holds NaN or infinite samples")
+                found += len(samples)
+                yield np.ascontiguousarray(samples.T)
+    except (OSError, RuntimeError) as error:
+        if found:
+            reason = f"is truncated or damaged after {found / rate:.2f} s ({str(error).rstrip('.')})"
+            raise MsdetError(f"{path}: {reason}") from error
+        raise _unreadable(path, error) from error
+    if found < declared:
+        raise MsdetError(
+            f"{path}: is truncated: ends after {found / rate:.2f} s, its header says {declared / rate:.2f} s"
+        )
+    if not found:
+        raise MsdetError(f"{path}: has no samples")
+
+
 def read_mono(path: Path, sample_rate: int) -> Array:
     """Read a single-channel file as ``(time,)`` at `sample_rate`.
 
@@ -100,6 +141,86 @@ def write(path: Path, samples: Array, sample_rate: int, subtype: str = "PCM_16")
         temporary.write_bytes(encoded.getbuffer())
 
 
+def check_subtype(subtype: str) -> None:
+    """Refuse a sample format that WAV files cannot have.
+
+    Raises:
+        UnknownNameError: offers the nearest.
+    """
+    known = soundfile.available_subtypes("WAV")
+    if subtype not in known:
+        raise UnknownNameError("subtype", subtype, known)
+
+
+def limited_to_full_scale(subtype: str) -> bool:
+    """Whether samples beyond full scale would be clipped in files of this sample format."""
+    return subtype not in ("FLOAT", "DOUBLE")
+
+
+@contextmanager
+def writer(path: Path, sample_rate: int, frames: int, subtype: str = "PCM_16") -> Iterator[Append]:
+    """Write a mono WAV file in pieces ``(time,)``; it takes its place when the block ends well.
+
+    Args:
+        path: of the file, ending in ``.wav``.
+        sample_rate: hertz.
+        frames: how many are going to be written; decides between WAV and RF64, which may pass 4 GB.
+        subtype: sample format.
+
+    Raises:
+        MsdetError: the file cannot be written, or the disk is full.
+    """
+    large = frames * 8 > _LARGEST_WAV_BYTES
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        sink = _Sink(file)
+        try:
+            with soundfile.SoundFile(
+                sink, "w", sample_rate, 1, subtype, format="RF64" if large else "WAV"
+            ) as sound:
+
+                def append(samples: Array) -> None:
+                    try:
+                        sound.write(samples)
+                    finally:
+                        sink.check()
+
+                yield append
+        except (RuntimeError, ValueError, AssertionError) as error:
+            sink.check()
+            raise MsdetError(f"{path}: cannot be written ({error})") from error
+        sink.check()
+
+
+class _Sink:
+    """A file for libsndfile to write to, which does not itself say that a disk is full."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._error: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        try:
+            self._file.write(content)
+        except OSError as error:
+            self._error = self._error or error
+        return len(content)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except OSError as error:
+            self._error = self._error or error
+            return 0
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def check(self) -> None:
+        """Raise what went wrong."""
+        if self._error:
+            raise self._error
+
+
 def clip(samples: Array, sample_rate: int) -> tuple[bytes, str]:
     """A signal ``(time,)`` as a compressed file that browsers play, and its MIME type.
 
@@ -125,6 +246,66 @@ def resample(samples: Array, from_rate: int, to_rate: int) -> Array:
     waveform = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
     resampled: Array = torchaudio_resample(waveform, from_rate, to_rate).numpy()
     return resampled
+
+
+class StreamResampler:
+    """Resamples pieces of a signal ``(channel, time)``: joined, they equal `resample` of the whole.
+
+    The windowed sinc reaches a few samples to both sides; those are kept from one piece to the next.
+    """
+
+    def __init__(self, from_rate: int, to_rate: int) -> None:
+        common = math.gcd(from_rate, to_rate)
+        self._rates = (from_rate, to_rate)
+        self._step, self._step_out = from_rate // common, to_rate // common
+        reach = math.ceil(_SINC_WIDTH * self._step / (min(self._step, self._step_out) * _ROLLOFF))
+        self._margin = math.ceil(reach / self._step)  # in steps
+        self._kept: Array | None = None
+        self._before = 0  # steps of `_kept` that are given out already
+
+    def push(self, samples: Array) -> Array:
+        """What is certain after another piece; may have no samples."""
+        if self._step == self._step_out:
+            return samples
+        joined = samples if self._kept is None else np.concatenate([self._kept, samples], axis=-1)
+        ready = joined.shape[-1] // self._step - self._margin - 1
+        if ready <= self._before:
+            self._kept = joined
+            return np.zeros((*joined.shape[:-1], 0), dtype=np.float32)
+        given = resample(joined, *self._rates)[..., self._before * self._step_out : ready * self._step_out]
+        start = max(0, ready - self._margin)
+        self._kept, self._before = joined[..., start * self._step :], ready - start
+        return given
+
+    def finish(self) -> Array | None:
+        """What is left after the last piece; None without any."""
+        if self._kept is None:
+            return None
+        return resample(self._kept, *self._rates)[..., self._before * self._step_out :]
+
+
+def _declared_frames(path: Path) -> int | None:
+    """Frames that the header of a WAV file announces; None of other files, and where it does not know.
+
+    libsndfile takes what is there instead, and does not say when that is less.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(4) != b"RIFF" or file.seek(8) != 8 or file.read(4) != b"WAVE":
+                return None
+            frame_bytes = 0
+            while len(head := file.read(8)) == 8:
+                size = int.from_bytes(head[4:], "little")
+                if head[:4] == b"fmt ":
+                    frame_bytes = int.from_bytes(file.read(size)[12:14], "little")
+                elif head[:4] == b"data":
+                    known = frame_bytes and 0 < size < _ENDLESS_BYTES
+                    return size // frame_bytes if known else None
+                else:
+                    file.seek(size + size % 2, io.SEEK_CUR)
+    except OSError:
+        pass  # soundfile says what is wrong
+    return None
 
 
 def _unreadable(path: Path, error: Exception) -> MsdetError:

@@ -27,12 +27,16 @@ COMMANDS = {
     "simulate": "make a data set of multichannel mixtures from a speech corpus",
     "bank": "make a bank of room impulse responses for mixing on the fly",
     "train": "train a joint model; run again to go on after a kill",
+    "tune": "search the options of training for the best; run again to go on",
+    "affinity": "measure how much tasks help each other, and which to train together",
+    "average": "average the weights of checkpoints",
     "evaluate": "run a model or a baseline over a data set and score it",
     "score": "score a folder of anyone's estimates",
     "compare": "compare two scored systems, overall and by bin",
     "wer-lists": "write what a speech recogniser needs to score estimates by word errors",
     "wer": "count the word errors of a recogniser's hypotheses",
-    "separate": "separate a recording into talkers and their directions",
+    "separate": "separate recordings into talkers and their directions",
+    "localize": "find where the talkers of recordings are, and who speaks when",
     "report": "draw an evaluation as one page: scores, figures, scenes to hear",
     "export": "write a data set's tables for Kaldi, SMS-WSJ or lhotse",
     "import-set": "make a data set from an sms_wsj.json or a Kaldi directory",
@@ -163,13 +167,13 @@ def _spelled_out(argv: Sequence[str], hints: dict[str, Any]) -> list[str]:
     ['--sets=["a", "b"]', '--quick=true']
     """
     left = list(argv)
-    if left and not left[0].startswith("-"):
+    if left and (left[0] == "-" or not left[0].startswith("-")):
         left.insert(0, f"--{next(iter(hints))}")
     arguments = []
     while left:
         argument = left.pop(0)
         hint = hints.get(argument.removeprefix("--"))
-        values = list(itertools.takewhile(lambda a: not a.startswith("-"), left))
+        values = list(itertools.takewhile(lambda a: a == "-" or not a.startswith("-"), left))
         if get_origin(hint) is list and values and not values[0].startswith("["):
             argument = f"{argument}={json.dumps(values)}"
             del left[: len(values)]

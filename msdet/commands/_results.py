@@ -98,13 +98,17 @@ def tell_failures(rows: Sequence[Row], scores: Path, stream: TextIO, system: str
 
 
 def _not_scored(row: Row) -> str | None:
-    """Why a scene, or a metric in it, has no score; None for what the system does not give at all."""
-    from msdet.evaluation.scoring import NOT_GIVEN
+    """Why a scene, or a part of it, has no score; None where that is nobody's failure."""
+    from msdet.evaluation.metrics import name_fields
+    from msdet.evaluation.scoring import NO_FAILURE
 
     if row["error"]:
         return str(row["error"])
-    undefined = {metric: why for metric, why in row["undefined"].items() if why not in NOT_GIVEN}
-    return "; ".join(f"{metric}: {why}" for metric, why in undefined.items()) or None
+    fields: dict[str, list[str]] = {}
+    for field, why in row["undefined"].items():
+        if why not in NO_FAILURE:
+            fields.setdefault(why, []).append(field)
+    return "; ".join(f"{name_fields(of, row)}: {why}" for why, of in fields.items()) or None
 
 
 def _has_score(row: Row) -> bool:

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msdet.commands._results import Format, split_names
+from msdet.commands._scoring import SCORES
 from msdet.errors import MsdetError
 from msdet.evaluation.breakdowns import DEFAULT_BREAKDOWNS
 
 if TYPE_CHECKING:
     from msdet.evaluation.comparison import Comparison
     from msdet.evaluation.values import Row
-
-SCORES = "scores.jsonl"
 
 
 def compare(

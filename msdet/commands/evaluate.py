@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
-from msdet.commands._progress import progress_bar, usable_cores
-from msdet.commands._results import EXIT_NOT_ALL_SCORED, Format, show_results, split_names, tell_failures
+from msdet.commands._progress import progress_bar
+from msdet.commands._results import EXIT_NOT_ALL_SCORED, Format, tell_failures
+from msdet.commands._scoring import UNPROCESSED, Asked, Scoring
 from msdet.errors import MsdetError
-from msdet.evaluation.breakdowns import DEFAULT_BREAKDOWNS, find_breakdowns
-from msdet.evaluation.metrics import DEFAULT_METRICS, check_metrics
+from msdet.evaluation.breakdowns import DEFAULT_BREAKDOWNS
+from msdet.evaluation.metrics import DEFAULT_METRICS
 
 if TYPE_CHECKING:
     from msdet.data.manifest import SceneSet
     from msdet.evaluation.baselines import Oracle
-    from msdet.evaluation.values import Row
     from msdet.inference.offline import Separator
 
     System = Path | Mapping[int, Separator | Oracle]
@@ -26,7 +26,7 @@ METHODS = ["srp_beam"]
 
 ALL = "all"
 
-UNPROCESSED, MODEL = "unprocessed", "model"
+MODEL = "model"
 
 
 def evaluate(
@@ -56,59 +56,75 @@ def evaluate(
         jobs: processes that score; 0 for one a core.
     """
     from msdet.data.manifest import SceneSet
-    from msdet.evaluation.curves import curve_notes, curves
-    from msdet.evaluation.directions import read_directions
-    from msdet.evaluation.scoring import score_set, score_unprocessed
-    from msdet.evaluation.submission import listed, unknown_scenes
-    from msdet.files import write_json
 
-    chosen, breakdowns = check_metrics(split_names(metrics)), split_names(by)
-    find_breakdowns(breakdowns)
+    asked = Asked.parse(metrics, by, format, jobs)
     scene_set = SceneSet.open(data)
-    systems = dict(_systems(scene_set, methods))
+    systems = dict(_systems(scene_set, split_methods(methods)))
     if model is not None:
         systems[MODEL] = _model_separators(model, scene_set)
-    workers, lines = jobs or usable_cores(), format == "text"
-    with progress_bar(f"score {UNPROCESSED}", lines) as progress:
-        scores = out / UNPROCESSED / "scores.jsonl"
-        mixtures = score_unprocessed(scene_set, scores, workers, progress, chosen)
-    rows, remarks = dict.fromkeys((UNPROCESSED, *systems), mixtures), []
-    # others' folders come first: they may be refused
-    failures = []
-    for name, system in sorted(systems.items(), key=lambda item: not isinstance(item[1], Path)):
-        try:
-            estimates = _estimates(scene_set, name, system, out, lines)
-        except MsdetError as error:  # the others are still worth their tables
-            failures.append(f"{name}: nothing separated: {error}")
-            del rows[name]
-            continue
-        with progress_bar(f"score {name}", lines) as progress:
-            scores = out / name / "scores.jsonl"
-            rows[name] = score_set(scene_set, estimates, scores, workers, progress, chosen, mixtures)
-        if unknown := unknown_scenes(scene_set, estimates):
-            remarks.append(
-                f"{name}: estimates of {len(unknown)} scenes that the set has not ({listed(unknown)})."
-            )
-        certainty = curves(scene_set, read_directions(estimates) or {}, rows[name])
-        write_json(out / name / "curves.json", certainty)
-        remarks += curve_notes(name, certainty)
+    scoring = Scoring(scene_set, out, asked)
+    scoring.score_mixture()
+    failures = _score(scoring, systems)
     if failures and len(failures) == len(systems):
         raise MsdetError(failures[0])
-    show_results(rows, out, list(rows)[-1], {"data": scene_set.identity}, breakdowns, format, remarks)
-    return _tell(rows, out, failures, sys.stdout if lines else sys.stderr)
+    scoring.show(list(scoring.rows)[-1])
+    return _tell(scoring, failures)
 
 
-def _tell(rows: dict[str, list[Row]], out: Path, failures: list[str], stream: TextIO) -> int:
+def split_methods(methods: Iterable[str]) -> list[str]:
+    """Methods one by one, each once; also of those with a comma between, as in other options.
+
+    A comma is also before a method's options, and inside their values.
+
+    >>> split_methods(["all,srp_beam", "lcmv,doa=[10,100],mvdr", "all"])
+    ['all', 'srp_beam', 'lcmv,doa=[10,100]', 'mvdr']
+    """
+    from msdet.evaluation.baselines import baseline_names
+
+    names = {ALL, *baseline_names()}
+    found: list[str] = []
+    for text in methods:
+        parts = [text] if "/" in text or Path(text).is_dir() else text.split(",")
+        found.append(parts[0])
+        for part in parts[1:]:
+            if part in names or not ("=" in part or "=" in found[-1]):
+                found.append(part)
+            else:
+                found[-1] += f",{part}"
+    return list(dict.fromkeys(found))
+
+
+def _score(scoring: Scoring, systems: Mapping[str, System]) -> list[str]:
+    """Run and score systems; why the ones that separate nothing do not."""
+    from msdet.evaluation.baselines import Oracle
+
+    failures = []
+    # others' folders come first: they may be refused
+    for name, system in sorted(systems.items(), key=lambda item: not isinstance(item[1], Path)):
+        try:
+            estimates = _estimates(scoring, name, system)
+        except MsdetError as error:  # the others are still worth their tables
+            failures.append(f"{name}: nothing separated: {error}")
+            continue
+        separators = None if isinstance(system, Path) else system.values()
+        told = None if separators is None else any(isinstance(s, Oracle) for s in separators)
+        scoring.score(name, estimates, told)
+    scoring.rows = {name: scoring.rows[name] for name in (UNPROCESSED, *systems) if name in scoring.rows}
+    return failures
+
+
+def _tell(scoring: Scoring, failures: list[str]) -> int:
     """Print what each system failed at; the exit code.
 
     Raises:
         MsdetError: nothing of any system could be scored.
     """
-    scored = [name for name in rows if name != UNPROCESSED]
+    stream = scoring.asked.stream
+    scored = [name for name in scoring.rows if name != UNPROCESSED]
     wanted, complete = len(failures) + len(scored), True
     for name in scored:
         try:
-            complete &= tell_failures(rows[name], out / name / "scores.jsonl", stream, name)
+            complete &= tell_failures(scoring.rows[name], scoring.scores(name), stream, name)
         except MsdetError as error:
             failures.append(str(error))
     if failures and len(failures) == wanted:
@@ -118,15 +134,15 @@ def _tell(rows: dict[str, list[Row]], out: Path, failures: list[str], stream: Te
     return EXIT_NOT_ALL_SCORED if failures or not complete else 0
 
 
-def _estimates(scene_set: SceneSet, name: str, system: System, out: Path, lines: bool) -> Path:
+def _estimates(scoring: Scoring, name: str, system: System) -> Path:
     """The folder of a system's estimates, in which its separators first write them."""
     from msdet.evaluation.estimates import write_estimates
 
     if isinstance(system, Path):
         return system
-    estimates = out / name / "estimates"
-    with progress_bar(f"separate {name}", lines) as progress:
-        write_estimates(scene_set, system, estimates, progress)
+    estimates = scoring.out / name / "estimates"
+    with progress_bar(f"separate {name}", scoring.asked.in_lines) as progress:
+        write_estimates(scoring.scene_set, system, estimates, progress)
     return estimates
 
 

@@ -28,7 +28,8 @@ def export(data: Path, format: str, dataset: str = "") -> None:
         from msdet.data.kaldi import write_kaldi
 
         write_kaldi(data, scene_set.scenes)
-        written = [data / "wav.scp", data / "spk1.scp", data / "utt2doa"]
+        tables = (data / name for name in ("wav.scp", "spk1.scp", "utt2doa"))
+        written = [path for path in tables if path.is_file()]
     elif format == "sms_wsj":
         from msdet.data.sms_wsj import write_sms_wsj
 

@@ -22,7 +22,8 @@ def import_set(
     """Make a data set from an sms_wsj.json or from a Kaldi directory.
 
     Args:
-        source: an sms_wsj.json or a directory with wav.scp, spk1.scp, utt2doa; may come first, unnamed.
+        source: an sms_wsj.json or a directory with wav.scp and spk1.scp, utt2doa or both; what they do not
+            tell of a mixture, references or directions, the data set does not have; may come first, unnamed.
         out: folder of the data set; run the same command again to finish it after a kill.
         array: that recorded the mixtures, a shipped array's name or a TOML file; sms_wsj for an sms_wsj.json.
         target: what the references hold, direct, early or image; early by default for an sms_wsj.json, from
@@ -40,6 +41,8 @@ def import_set(
     with workers(jobs, "") as pool, progress_bar("import") as progress:
         made = write_foreign_set(out, found, pool, progress)
     print(f"{out}: {len(made.scenes)} scenes, {made.array.microphones} microphones at {made.sample_rate} Hz")
+    for what, count in made.unlabelled().items():
+        print(f"  {count} without {what}")
     if scaled := scales(made):
         names = ", ".join(list(scaled)[:5]) + (" …" if len(scaled) > 5 else "")
         print(f"  {len(scaled)} are scaled, by {min(scaled.values()):.3f} and up, so as not to clip: {names}")

@@ -119,6 +119,8 @@ def _describe_set(folder: Path) -> None:
     print(f"  array {data.array.name}, {data.array.microphones} microphones")
     span = f"{min(t60):.2f} to {max(t60):.2f} s" if t60 else "not known"
     print(f"  T60 {span}; hash {data.identity}")
+    for what, count in data.unlabelled().items():
+        print(f"  {count} without {what}")
 
 
 def _describe_bank(folder: Path) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msdet.commands._progress import progress_bar, usable_cores
-from msdet.commands._results import EXIT_NOT_ALL_SCORED, Format, show_results, split_names, tell_failures
+from msdet.commands._results import EXIT_NOT_ALL_SCORED, Format, tell_failures
+from msdet.commands._scoring import SCORES, UNPROCESSED, Asked, Scoring
 from msdet.errors import MsdetError
-from msdet.evaluation.breakdowns import DEFAULT_BREAKDOWNS, find_breakdowns
-from msdet.evaluation.metrics import DEFAULT_METRICS, check_metrics
+from msdet.evaluation.breakdowns import DEFAULT_BREAKDOWNS
+from msdet.evaluation.metrics import DEFAULT_METRICS
 
 if TYPE_CHECKING:
+    from msdet.data.manifest import SceneSet
     from msdet.evaluation.values import Row
 
 
@@ -46,44 +46,40 @@ def score(
         format: of what is printed: text to read, or md, latex, csv or json to paste.
         jobs: processes; 0 for one a core.
     """
-    from msdet.commands.compare import read_scores
     from msdet.data.manifest import SceneSet
-    from msdet.evaluation.curves import curve_notes, curves
-    from msdet.evaluation.directions import read_directions
-    from msdet.evaluation.scoring import score_set, score_unprocessed
-    from msdet.evaluation.submission import listed, unknown_scenes
-    from msdet.files import write_json
 
-    chosen, breakdowns = check_metrics(split_names(metrics)), split_names(by)
-    find_breakdowns(breakdowns)
-    if not re.fullmatch(r"\w[\w.-]*", name) or name == "unprocessed":
-        raise MsdetError(f"name is '{name}', expected letters, digits, '.', '_' or '-' (not 'unprocessed')")
-    compared = {path.parent.name: path for path in sorted(compare.glob("*/scores.jsonl"))} if compare else {}
-    if compare and not compared:
-        raise MsdetError(f"{compare}: holds no <system>/scores.jsonl to compare with")
+    asked = Asked.parse(metrics, by, format, jobs)
+    if not re.fullmatch(r"\w[\w.-]*", name) or name == UNPROCESSED:
+        raise MsdetError(f"name is '{name}', expected letters, digits, '.', '_' or '-' (not '{UNPROCESSED}')")
+    scoring = Scoring(SceneSet.open(data), out, asked)
+    compared = {} if compare is None else _compared(compare, scoring.scene_set)
     if name in compared:
         raise MsdetError(f"{compare}: has a system '{name}' too; choose another --name")
-    scene_set = SceneSet.open(data)
-    workers = jobs or usable_cores()
-    rows: dict[str, list[Row]] = {}
-    with progress_bar("score unprocessed", lines=format == "text") as progress:
-        rows["unprocessed"] = score_unprocessed(
-            scene_set, out / "unprocessed" / "scores.jsonl", workers, progress, chosen
-        )
-    for system, path in compared.items():
-        rows.setdefault(system, read_scores(path))
-    with progress_bar(f"score {name}", lines=format == "text") as progress:
-        rows[name] = score_set(
-            scene_set, estimates, out / name / "scores.jsonl", workers, progress, chosen, rows["unprocessed"]
-        )
-    certainty = curves(scene_set, read_directions(estimates) or {}, rows[name])
-    write_json(out / name / "curves.json", certainty)
-    remarks = curve_notes(name, certainty)
-    if unknown := unknown_scenes(scene_set, estimates):
-        remarks.append(
-            f"{name}: estimates of {len(unknown)} scenes that the set has not ({listed(unknown)})."
-        )
-    show_results(rows, out, name, {"data": scene_set.identity}, breakdowns, format, remarks)
-    stream = sys.stdout if format == "text" else sys.stderr
-    complete = tell_failures(rows[name], out / name / "scores.jsonl", stream)
+    scoring.score_mixture()
+    scoring.rows |= {system: rows for system, rows in compared.items() if system != UNPROCESSED}
+    scoring.score(name, estimates)
+    scoring.show(name)
+    complete = tell_failures(scoring.rows[name], scoring.scores(name), asked.stream)
     return 0 if complete else EXIT_NOT_ALL_SCORED
+
+
+def _compared(folder: Path, scene_set: SceneSet) -> dict[str, list[Row]]:
+    """Scores of an earlier evaluation's systems.
+
+    Raises:
+        MsdetError: none in the folder, or of another data set.
+    """
+    from msdet.commands.compare import read_scores
+    from msdet.evaluation.provenance import read_provenance
+
+    systems = sorted(path.parent for path in folder.glob(f"*/{SCORES}"))
+    if not systems:
+        raise MsdetError(f"{folder}: holds no <system>/{SCORES} to compare with")
+    for system in systems:
+        data = read_provenance(system).data
+        if data not in (None, scene_set.identity):
+            raise MsdetError(
+                f"{system}: was scored on a data set with hash {data}, "
+                f"{scene_set.root} has {scene_set.identity}"
+            )
+    return {system.name: read_scores(system) for system in systems}

@@ -2,78 +2,156 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from msdet.errors import MsdetError
+from msdet.inference.blocks import Beamformer, BlockOptions, Match
 
 if TYPE_CHECKING:
-    from msdet.inference.offline import Separation
+    from msdet.commands._inference import Systems
+    from msdet.inference.listing import Recording
+    from msdet.inference.recording import Inference
+    from msdet.inference.results import Scratch
+    from msdet.inference.sources import Scan, Source
+
+PAGE_FILE = "index.html"
 
 
 def separate(
-    recording: Path,
+    recordings: list[str],
     out: Path,
     model: Path | None = None,
     method: str | None = None,
     array: str | None = None,
     talkers: int | None = None,
-) -> None:
-    """Separate a recording into talkers and their directions: one WAV file each, and doa.json.
+    block_s: float = 8.0,
+    overlap_s: float = 2.0,
+    match: Match = "both",
+    gate: bool = True,
+    beamform: Beamformer | None = None,
+    keep_rate: bool = False,
+    subtype: str = "PCM_16",
+    page: bool = False,
+) -> int:
+    """Separate recordings of any length into talkers and their directions.
 
     Give either a model, which knows its array and number of talkers, or a method that needs no training.
-    Some methods give directions alone (norm_music) or voices alone (auxiva).
+    Some methods give directions alone (norm_music) or voices alone (auxiva). A recording shorter than a block
+    and a hop (block_s + block_s - overlap_s) is separated in one piece; memory does not grow with its length.
+
+    Writes a WAV file a talker (ascending in azimuth), doa.json (directions and activity, overall and over
+    time) and talkers.rttm (who speaks when). Ends with 1 if some of several recordings failed.
 
     Args:
-        recording: multichannel audio file, channels in the array's order; may come first, unnamed.
-        out: folder for talker1.wav, talker2.wav and so on (ascending in azimuth), and doa.json.
+        recordings: multichannel audio files, channels in the array's order; Kaldi tables (.scp) of them; or -
+            for a WAV file on standard input. May come first, unnamed.
+        out: folder for talker1.wav and so on; with several recordings or a table, for a folder of each.
         model: checkpoint directory.
         method: a baseline instead of a model, for example srp_beam, or with options auxiva,iterations=100.
-        array: with a method, name of a shipped array or path of a TOML file.
+        array: with a method, name of a shipped array or path of a TOML file; with a model, another array than
+            it was trained on, if its parts allow that.
         talkers: with a method, number of talkers (2 if not given).
+        block_s: length of the blocks that a long recording is cut into.
+        overlap_s: what two blocks share, up to half a block; they are cross-faded there.
+        match: what keeps talkers in their slots from block to block: overlap and direction, or one of them.
+        gate: silence a slot in blocks in which nobody speaks there.
+        beamform: mvdr estimates each voice once more by a linear filter, with fewer artefacts.
+        keep_rate: write voices at the recording's sample rate, not at the model's.
+        subtype: sample format, for example PCM_16, PCM_24 or FLOAT. Where it would clip, all voices are
+            scaled down together; the gain is in doa.json.
+        page: also write index.html, a page to look at and listen to, which opens offline.
     """
     from msdet import audio
-    from msdet.arrays import load_array
-    from msdet.evaluation.baselines import baseline_separator, without_truth
-    from msdet.inference.offline import check_recording, model_separator, write_separation
-    from msdet.training.checkpoint import load_model
+    from msdet.commands import _inference
+    from msdet.inference.listing import recordings as listed
 
-    if (model is None) == (method is None):
-        raise MsdetError("give either --model (a checkpoint directory) or --method (for example srp_beam)")
-    mixture, rate = audio.read(recording)
-    if model is not None:
-        loaded = load_model(model)
-        if array is not None or (talkers is not None and talkers != loaded.config.talkers):
-            raise MsdetError(
-                f"{model} is for the array '{loaded.array.name}' and {loaded.config.talkers} talkers; "
-                "leave --array and --talkers out"
-            )
-        if rate < loaded.sample_rate:
-            raise MsdetError(
-                f"{recording}: is at {rate} Hz, the model needs at least {loaded.sample_rate} Hz"
-            )
-        geometry, used_rate = loaded.array, loaded.sample_rate
-        separator, name = model_separator(loaded), str(model)
-    else:
-        if array is None or method is None:
-            raise MsdetError("give --array (a shipped name or a TOML file): a method knows no geometry")
-        geometry, used_rate = load_array(array), rate
-        count = 2 if talkers is None else talkers
-        separator = without_truth(baseline_separator(method, geometry, rate, count), f"method '{method}'")
-        name = method
-    check_recording(mixture, geometry, rate, recording)
-    result = separator(audio.resample(mixture, rate, used_rate))
-    notes = {"recording": recording.name, "separated_by": name}
-    write_separation(out, result, used_rate, geometry, notes)
-    _tell(result, out)
+    options = BlockOptions(block_s, overlap_s, match, gate)
+    audio.check_subtype(subtype)
+    chosen = _inference.systems(model, method, array, talkers, beamform)
+    found = listed(recordings)
+    alone = len(found) == 1 and not recordings[0].endswith(".scp")
+    write = _Writing(chosen, options, keep_rate, subtype, page, beamform)
+    return _inference.each(found, lambda r: write(r, out if alone else out / r.name))
 
 
-def _tell(result: Separation, out: Path) -> None:
-    """Print a line a talker, of what there is."""
-    for talker, found in enumerate(result.talkers, start=1):
-        shown = [f"talker {talker}" if result.voices is None else str(out / f"talker{talker}.wav")]
-        if "azimuth_deg" in found:
+@dataclass(frozen=True)
+class _Writing:
+    """Separates one recording after another into folders, as the options of `separate` say."""
+
+    systems: Systems
+    options: BlockOptions
+    keep_rate: bool
+    subtype: str
+    page: bool
+    beamform: Beamformer | None
+
+    def __call__(self, recording: Recording, out: Path) -> None:
+        """Separate a recording into a folder."""
+        from msdet.commands._inference import start
+        from msdet.files import write_text
+        from msdet.inference import results
+        from msdet.inference.listing import opened
+
+        start_s = time.perf_counter()
+        with opened(recording, sys.stdin.buffer) as source:
+            inference, found = start(self.systems, source, self.options)
+            rate = source.sample_rate if self.keep_rate else inference.system.sample_rate
+            with results.scratch(out) as kept:
+                self._separated(inference, found, kept, rate, recording.name)
+                talkers = inference.talkers()
+                files, gain = results.write_voices(out, kept, talkers.slots, rate, self.subtype)
+            took_s = time.perf_counter() - start_s
+            notes = {
+                "sample_rate": rate,
+                "gain": round(gain, 6),
+                "recording": recording.path.name if recording.path else recording.shown,
+                "separated_by": inference.system.name,
+                "beamform": self.beamform,
+                "blocks": dataclasses.asdict(self.options),
+                "warnings": list(found.warnings),
+            }
+            described = results.description(talkers, inference.system.array, notes, files)
+            if self.page:
+                write_text(out / PAGE_FILE, _page(out, described, source, found, recording.name))
+        write_text(out / results.RTTM_FILE, results.rttm(talkers, recording.name))
+        results.write_description(out / results.DOA_FILE, described)
+        _tell(described, out, found.seconds, took_s)
+
+    def _separated(self, inference: Inference, found: Scan, kept: Scratch, rate: int, name: str) -> None:
+        """Keep all voices, at a rate, for as long as the recording lasts."""
+        from msdet.commands._inference import watched
+        from msdet.inference.sources import resampled
+
+        samples = -(-found.samples * rate // found.sample_rate)
+        with watched(inference, name, found.seconds) as pieces:
+            voices = (piece.voices for piece in pieces if piece.voices is not None)
+            for piece in resampled(voices, inference.system.sample_rate, rate):
+                kept.append(piece[:, : samples - kept.samples])
+
+
+def _page(out: Path, described: dict[str, Any], source: Source, found: Scan, name: str) -> str:
+    """The page of a recording whose voices are written."""
+    from msdet.evaluation.report.recording_page import overview, recording_page, voice_overview
+
+    reference = described["array"]["reference"]
+    heard = (piece[reference] for piece in source.pieces())
+    mixture = overview(heard, found.samples, found.sample_rate)
+    voices = [voice_overview(out / t["file"]) for t in described["talkers"] if "file" in t]
+    return recording_page(name, described, mixture, voices)
+
+
+def _tell(described: dict[str, Any], out: Path, seconds: float, took_s: float) -> None:
+    """Print a line a talker, of what there is, and how fast it was."""
+    for number, found in enumerate(described["talkers"], start=1):
+        shown = [str(out / found["file"]) if "file" in found else f"talker {number}"]
+        if found.get("azimuth_deg") is not None:
             shown.append(f"azimuth {found['azimuth_deg']:5.1f}°")
-        if "confidence" in found:
+        if found.get("confidence") is not None:
             shown.append(f"confidence {found['confidence']:.2f}")
+        shown.append(f"speaks {found['active_s']:.1f} of {seconds:.1f} s")
         print("  ".join(shown))
+    print(f"{seconds:.1f} s in {took_s:.1f} s: real-time factor {took_s / seconds:.2f}")

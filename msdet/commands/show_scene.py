@@ -63,6 +63,8 @@ def find_responses(scene_set: SceneSet, scene: Scene, bank: RirBank | None) -> t
 
     if scene.rir_room is None and (scene.room_m is None or scene.t60_asked_s is None):
         return None, "the room is not known"
+    if not scene.located:
+        return None, "directions are not known"
     if scene.rir_room is not None:
         if bank is None:
             return None, "the scene was made from an RIR bank; give it by --bank"
@@ -83,8 +85,9 @@ def _tell(scene: Scene, scene_set: SceneSet, t60s: list[float | None]) -> None:
     noises = [f"{n.kind}{f' ({n.material})' if n.material else ''} {n.snr_db:.1f} dB" for n in scene.noises]
     t60 = f"T60 asked for {_seconds(scene.t60_asked_s)}, measured {_seconds(scene.t60_measured_s)}"
     turned = f"yaw {yaw:.1f}°, pitch {pitch:.1f}°, roll {roll:.1f}°"
+    references = f"references {scene.target}" if scene.referenced else "no references"
     facts = {
-        "sound": f"{scene.duration_s:g} s at {scene.sample_rate / 1000:g} kHz, references {scene.target}",
+        "sound": f"{scene.duration_s:g} s at {scene.sample_rate / 1000:g} kHz, {references}",
         "room": f"{room}; {t60}",
         "array": f"{scene_set.array.name} at {centre} m; {turned}",
         "noise": ", ".join(noises) or "unknown",
@@ -99,6 +102,8 @@ def _tell(scene: Scene, scene_set: SceneSet, t60s: list[float | None]) -> None:
         row: list[Any] = [number, s.speaker or "?", f"{s.azimuth_deg:.1f}°", f"{s.elevation_deg:.1f}°"]
         row += [f"{s.distance_m:.2f} m", f"{s.onset_s:.2f}–{s.onset_s + s.duration_s:.2f} s"]
         row += [f"{s.level_db:.1f} dB"]
+        row = ["?" if str(cell).startswith("nan") else cell for cell in row]
+        row[5:7] = row[5:7] if scene.timed else ["?", "?"]
         row += [_seconds(t60s[number - 1])] if t60s else []
         rows.append([*map(str, row), *([f"moves to {s.track[-1].azimuth_deg:.1f}°"] if s.track else [])])
     widths = [max(len(row[k]) for row in rows if k < len(row)) for k in range(max(map(len, rows)))]

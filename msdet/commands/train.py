@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from msdet.commands._progress import progress_bar
 from msdet.models.config import ModelConfig
@@ -17,6 +18,13 @@ def train(
     model: ModelConfig = ModelConfig(),  # noqa: B008 (frozen dataclasses)
     objective: ObjectiveConfig = ObjectiveConfig(),  # noqa: B008
     optimiser: OptimiserConfig = OptimiserConfig(),  # noqa: B008
+    init: Path | None = None,
+    freeze: list[str] = [],  # noqa: B006 (never changed)
+    train_only: list[str] = [],  # noqa: B006
+    stages: list[dict[str, Any]] = [],  # noqa: B006
+    stage: int | None = None,
+    stop_stage: int | None = None,
+    dry_run: bool = False,
 ) -> None:
     """Train a joint model into a folder; run the same command again to go on after a kill.
 
@@ -26,11 +34,28 @@ def train(
         model: the model.
         objective: assignment, losses and their weights.
         optimiser: how long and how fast to learn.
+        init: checkpoint directory to start from: what fits by name and shape.
+        freeze: parameters that do not learn, by patterns of names such as ``sharing.*``.
+        train_only: the only parameters that learn, by patterns of names.
+        stages: one after the other, each with a name and what differs: objective, data, optimiser, freeze,
+            train, init (``previous``, ``none`` or a checkpoint directory); see ``--config msdet_stages``.
+        stage: train from this stage on (from 1), again if it was trained before.
+        stop_stage: the last stage to train.
+        dry_run: take two steps, say how long all would take, and write nothing.
     """
     from msdet.training.run import train as run
+    from msdet.training.run import try_out
+    from msdet.training.stages import parse_stage
+    from msdet.training.trainer import is_first_process
 
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    listed = [parse_stage(row, number) for number, row in enumerate(stages, start=1)]
+    config = TrainConfig(data, model, objective, optimiser, init, freeze, train_only, listed)
+    if dry_run:
+        try_out(config)
+        return
     with progress_bar("train", lines=False) as progress:
-        config = TrainConfig(data, model, objective, optimiser)
-        run(out, config, lambda line: print(line, flush=True), progress)
-    print(f"{out}: trained; best model by dev/loss in {out}/model.safetensors")
+        run(out, config, lambda line: print(line, flush=True), progress, stage, stop_stage)
+    if is_first_process() and (out / "model.safetensors").is_file():
+        print(f"{out}: trained; best model by {optimiser.keep} in {out}/model.safetensors")

@@ -18,12 +18,15 @@ def wer(lists: Path, hypotheses: Path, scores: Path | None = None, out: Path | N
         scores: scores.jsonl, or its folder, to which the word errors are added, for summaries and compare.
         out: JSON file for the word errors of each utterance.
     """
-    from msdet.commands.compare import SCORES, read_scores
+    from msdet.commands._scoring import SCORES
+    from msdet.commands.compare import read_scores
     from msdet.errors import MsdetError
     from msdet.evaluation.words import TEXT, add_word_errors, count_word_errors, read_table
     from msdet.files import write_json, write_jsonl
 
     rows = None if scores is None else read_scores(scores)
+    if not (lists / TEXT).is_file():
+        raise MsdetError(f"{lists}: holds no {TEXT}, expected the folder that msdet wer-lists wrote")
     counted = count_word_errors(read_table(lists / TEXT), read_table(hypotheses))
     found = {name: errors for name, errors in counted.items() if errors is not None}
     words = sum(f.words for f in found.values())

@@ -37,8 +37,8 @@ class Arrival:
     Attributes:
         lag_s: by how much the mixture hears it later than the reference says.
         in_time: correlation without lag, over that at `lag_s`.
-        offset_deg: by how much in azimuth it is heard off its label, counter-clockwise.
-        at_label: steered response at the label, over that at `offset_deg`.
+        offset_deg: by how much in azimuth it is heard off its label, counter-clockwise; NaN without a label.
+        at_label: steered response at the label, over that at `offset_deg`; likewise.
     """
 
     lag_s: float
@@ -70,13 +70,15 @@ def arrivals(mixture: Array, references: Array, scene: Scene, array: MicrophoneA
         labels, held = _labels(source, times_s)
         paths = _paths(heard, spectra, held)
         lag_s, in_time = _lag(paths[:, array.reference].sum(axis=0), scene.sample_rate)
-        offset_deg, at_label = _offset(
-            paths,
-            labels,
-            array.positions + offset_m,
-            array.reference,
-            scene.sample_rate / scene.speed_of_sound,
-        )
+        offset_deg, at_label = math.nan, math.nan
+        if scene.located:
+            offset_deg, at_label = _offset(
+                paths,
+                labels,
+                array.positions + offset_m,
+                array.reference,
+                scene.sample_rate / scene.speed_of_sound,
+            )
         found.append(Arrival(lag_s, in_time, offset_deg, at_label))
     return found
 

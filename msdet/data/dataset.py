@@ -13,6 +13,7 @@ from msdet.conventions import SPEED_OF_SOUND, Array
 from msdet.corpora import Corpus
 from msdet.data.example import Example, Place, make_example
 from msdet.data.manifest import SceneSet
+from msdet.data.partial import FULLY, Labelling
 from msdet.errors import MsdetError
 from msdet.simulation.acoustics import RoomResponse
 from msdet.simulation.bank import RirBank
@@ -32,7 +33,12 @@ class MixingDataset(Dataset[Example]):
 
     The index never repeats: epoch ``e`` of ``n`` mixtures asks for items ``e n`` to ``(e + 1) n - 1``
     (`EpochSampler`), so training sees new mixtures all the time.
+
+    Attributes:
+        population: None, as there is no end of items.
     """
+
+    population: int | None = None
 
     def __init__(
         self,
@@ -89,6 +95,10 @@ class MixingDataset(Dataset[Example]):
             mixture.mixture, mixture.references, places, self.slots, d.sample_rate, t60_s, room, index
         )
 
+    def labelling(self, index: int) -> Labelling:
+        """What item `index` has labels of: everything."""
+        return FULLY
+
     def _mix(self, response: RoomResponse, talkers: int, rng: np.random.Generator) -> Mixture:
         """A mixture through responses from talkers and then point noises."""
         d, array = self.distribution, self.bank.array
@@ -134,31 +144,55 @@ class MixingDataset(Dataset[Example]):
 
 
 class RenderedDataset(Dataset[Example]):
-    """A rendered data set as training or validation examples."""
+    """A rendered data set as training or validation examples.
 
-    def __init__(self, scene_set: SceneSet, limit: int | None = None, slots: int | None = None) -> None:
+    Attributes:
+        scene_set: the set.
+        scenes: those that are examples, in order.
+        slots: that examples are padded to.
+        population: number of examples.
+    """
+
+    def __init__(
+        self,
+        scene_set: SceneSet,
+        limit: int | None = None,
+        slots: int | None = None,
+        mixed_lengths: bool = False,
+    ) -> None:
         """Check that the scenes can stand in one batch.
 
         Args:
             scene_set: the set.
             limit: only the first scenes.
             slots: that examples are padded to; as many as the most talkers if not given.
+            mixed_lengths: whether scenes may differ in length; batches are then padded
+                (`msdet.data.batching`).
 
         Raises:
             MsdetError: scenes differ in length, or have more talkers than there are slots.
         """
         self.scene_set = scene_set
         self.scenes = scene_set.scenes[:limit]
-        if len({scene.samples for scene in self.scenes}) > 1:
-            raise MsdetError(f"{scene_set.root}: scenes differ in length")
+        if len({scene.samples for scene in self.scenes}) > 1 and not mixed_lengths:
+            raise MsdetError(f"{scene_set.root}: scenes differ in length; data.batch_s trains on them")
         most = max(len(scene.sources) for scene in self.scenes)
         self.slots = most if slots is None else slots
         if most > self.slots:
             raise MsdetError(f"{scene_set.root}: has {most} talkers, the model has {self.slots} output slots")
 
+    @property
+    def population(self) -> int:
+        """Number of examples."""
+        return len(self.scenes)
+
     def __len__(self) -> int:
         """Number of scenes."""
         return len(self.scenes)
+
+    def labelling(self, index: int) -> Labelling:
+        """What scene `index` has labels of, without reading it."""
+        return Labelling(self.scenes[index].referenced, self.scenes[index].located)
 
     def __getitem__(self, index: int) -> Example:
         """Read scene `index`."""
@@ -174,7 +208,7 @@ class RenderedDataset(Dataset[Example]):
         ]
         return make_example(
             self.scene_set.mixture(scene),
-            self.scene_set.references(scene),
+            self.scene_set.references(scene) if scene.referenced else None,
             places,
             self.slots,
             scene.sample_rate,
@@ -208,11 +242,12 @@ class EpochSampler(Sampler[int]):
 
     def __len__(self) -> int:
         """Items an epoch of this process."""
-        return len(range(*self._share()))
+        return len(range(*process_share(self.size)))
 
     def __iter__(self) -> Iterator[int]:
         """Indices of this epoch, this process's share where several train together."""
-        stream = range(self.epoch * self.size, (self.epoch + 1) * self.size)[slice(*self._share())]
+        stream = range(self.epoch * self.size, (self.epoch + 1) * self.size)
+        stream = stream[slice(*process_share(self.size))]
         if self.population is None:
             yield from stream
             return
@@ -223,9 +258,10 @@ class EpochSampler(Sampler[int]):
                 shuffles = {number: np.random.default_rng([self.seed, number]).permutation(self.population)}
             yield int(shuffles[number][within])
 
-    def _share(self) -> tuple[int, int, int]:
-        """Start, stop and step of this process's items."""
-        if not torch.distributed.is_initialized():
-            return 0, self.size, 1
-        processes = torch.distributed.get_world_size()
-        return torch.distributed.get_rank(), self.size - self.size % processes, processes
+
+def process_share(size: int) -> tuple[int, int, int]:
+    """Start, stop and step of this process's items among those of all that train together."""
+    if not torch.distributed.is_initialized():
+        return 0, size, 1
+    processes = torch.distributed.get_world_size()
+    return torch.distributed.get_rank(), size - size % processes, processes

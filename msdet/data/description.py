@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -84,17 +85,22 @@ def describe_set(data: SceneSet) -> Description:
     minutes = sum(scene.duration_s for scene in scenes) / 60
     length = f"{minutes:.1f} min" if minutes < 60 else f"{minutes / 60:.1f} h"
     sources = [source for scene in scenes for source in scene.sources]
-    several = [scene for scene in scenes if len(scene.sources) > 1]
+    located = [scene for scene in scenes if scene.located]
+    several = [scene for scene in scenes if len(scene.sources) > 1 and scene.timed]
+    timed = [source for scene in scenes if scene.timed for source in scene.sources]
+    distances_m = [source.distance_m for source in sources if not math.isnan(source.distance_m)]
     t60s = [(s.t60_measured_s, s.t60_asked_s) for s in scenes]
     measured = [(found, asked or 0.0) for found, asked in t60s if found is not None]
     noises = sorted({noise.kind for scene in scenes for noise in scene.noises})
     turns = Counter(source.speaker for source in sources if source.speaker)
     quantities = _quantities(
         Quantity("Talkers a scene", "scenes", *_whole([len(s.sources) for s in scenes])),
-        _azimuths([s.azimuth_deg for s in sources]),
-        _gaps([s.azimuth_gap_deg for s in several]),
-        _varying(Quantity("Elevation (°)", "talkers", _array(s.elevation_deg for s in sources))),
-        Quantity("Distance (m)", "talkers", _array(s.distance_m for s in sources)),
+        _azimuths([source.azimuth_deg for scene in located for source in scene.sources]),
+        _gaps([scene.azimuth_gap_deg for scene in located if len(scene.sources) > 1]),
+        _varying(
+            Quantity("Elevation (°)", "talkers", _array(s.elevation_deg for a in located for s in a.sources))
+        ),
+        Quantity("Distance (m)", "talkers", _array(distances_m)),
         Quantity("T60 measured (s)", "scenes", _array(m for m, _ in measured)),
         Quantity("T60 measured / asked for", "scenes", _array(m / t for m, t in measured if t)),
         Quantity("SNR (dB)", "scenes", _array(s.snr_db for s in scenes if s.snr_db is not None)),
@@ -104,16 +110,19 @@ def describe_set(data: SceneSet) -> Description:
             if len(noises) > 1
         ),
         Quantity("Overlap ratio", "scenes", _array(s.overlap_ratio for s in several), np.arange(21) / 20),
-        _varying(Quantity("Talking time (s)", "talkers", _array(s.duration_s for s in sources))),
+        _varying(Quantity("Talking time (s)", "talkers", _array(s.duration_s for s in timed))),
         Quantity("Duration (s)", "scenes", _array(s.duration_s for s in scenes)),
-        _varying(Quantity("Level (dB)", "talkers", _array(s.level_db for s in sources))),
+        _varying(Quantity("Level (dB)", "talkers", _array(s.level_db for s in timed))),
         Quantity("Azimuth passed (°)", "moving talkers", _array(_passed_deg(s) for s in sources if s.track)),
         Quantity("Scenes a speaker", "speakers", *_whole(list(turns.values()))),
     )
     array = f"{data.array.microphones} microphones ({data.array.name})"
+    known = ["known" if scene.located else "not known" for scene in scenes]
+    directions = [f"directions: {_counted(known)}"] if len(located) < len(scenes) else []
     facts = (
         f"{len(scenes)} scenes, {length} at {data.sample_rate / 1000:g} kHz, {array}",
-        f"references: {_counted(scene.target for scene in scenes)}",
+        f"references: {_counted(scene.target if scene.referenced else 'none' for scene in scenes)}",
+        *directions,
         _talkers(sources),
         f"noise: {_counted(_noise(scene) for scene in scenes)}",
     )

@@ -19,7 +19,7 @@ class Example(TypedDict):
     What is not known is NaN. ``mixture (mic, time)``; ``references (slot, time)``, zero where nobody is, and
     where ``referenced ()`` says that they are not known; ``active (slot,)``, whether there is a talker;
     ``azimuth_deg``, ``elevation_deg`` and ``distance_m (slot,)``; ``track_deg (slot, label)``, azimuths at
-    times 0, 0.1, 0.2 s and so on; ``t60_s ()``; ``domain ()``, number of the room, -1 where it is not known;
+    times 0, 0.1, 0.2 s and so on; ``t60_s ()``; ``domain ()``, number of the room or set, -1 if not known;
     ``item ()``, its number in the data.
     """
 

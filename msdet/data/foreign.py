@@ -59,7 +59,7 @@ class ForeignScene:
     Attributes:
         scene: its labels.
         mixture: its recording, one channel a microphone.
-        references: of each of its sources.
+        references: of each of its sources; none where it is not referenced.
         timed: whether its sources' onsets, durations and levels are known; else the references tell them.
     """
 

@@ -69,13 +69,14 @@ def scales(scene_set: SceneSet) -> dict[str, float]:
 def _write(out: Path, found: ForeignScene, array: MicrophoneArray) -> None:
     scene = found.scene
     mixture, _ = audio.read(found.mixture)
-    references = np.stack([reference.read(scene, array.reference) for reference in found.references])
+    read = [reference.read(scene, array.reference) for reference in found.references]
+    references = np.stack(read) if read else np.zeros((0, scene.samples), np.float32)
     for talker, reference in enumerate(references, start=1):
         if not reference.any():
             raise MsdetError(f"{found.mixture}: the reference of talker {talker} is silent")
-    if not found.timed:
+    if scene.referenced and not found.timed:
         scene = dataclasses.replace(scene, sources=_measured(scene.sources, references, scene.sample_rate))
-    peak = max(float(np.abs(mixture).max()), float(np.abs(references).max()))
+    peak = max(float(np.abs(mixture).max()), float(np.abs(references).max(initial=0.0)))
     scale = 1.0 if peak <= 1.0 else PEAK / peak
     notes = {"scale": scale} if scale != 1.0 else {}
     factor = np.float32(scale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import re
@@ -31,20 +32,31 @@ def write_kaldi(root: Path, scenes: tuple[Scene, ...]) -> None:
 
     ``utt2spk`` maps a mixture to itself, as Kaldi wants of recordings of several talkers. ``utt2doa`` lists
     azimuths in degrees and ``utt2distance`` distances in metres, in the order of ``spk1.scp`` …; of a moving
-    talker, where it starts. ``utt2dur`` and ``utt2rt60`` are in seconds.
+    talker, where it starts. ``utt2dur`` and ``utt2rt60`` are in seconds. A table has no line where
+    that is not known of a scene; ``spk1.scp`` …, ``utt2doa`` and ``utt2distance`` are left out where it is
+    not known of any.
     """
     ordered = sorted(scenes, key=lambda scene: scene.id)
     tables = {
         "wav.scp": {s.id: mixture_path(s.id) for s in ordered},
         "utt2spk": {s.id: s.id for s in ordered},
         "utt2dur": {s.id: f"{s.duration_s:.3f}" for s in ordered},
-        "utt2doa": {s.id: " ".join(f"{a:.2f}" for a in s.azimuths_deg) for s in ordered},
-        "utt2distance": {s.id: " ".join(f"{t.distance_m:.3f}" for t in s.sources) for s in ordered},
         "utt2rt60": {s.id: f"{s.t60_s:.3f}" for s in ordered if s.t60_s is not None},
     }
-    for talker in range(max(len(s.sources) for s in ordered)):
+    distances_m = {s.id: [source.distance_m for source in s.sources] for s in ordered}
+    places = {
+        "utt2doa": {s.id: " ".join(f"{a:.2f}" for a in s.azimuths_deg) for s in ordered if s.located},
+        "utt2distance": {
+            i: " ".join(f"{d:.3f}" for d in row)
+            for i, row in distances_m.items()
+            if all(map(math.isfinite, row))
+        },
+    }
+    tables |= {name: table for name, table in places.items() if table}
+    referenced = [s for s in ordered if s.referenced]
+    for talker in range(max((len(s.sources) for s in referenced), default=0)):
         tables[f"spk{talker + 1}.scp"] = {
-            s.id: reference_path(s.id, talker) for s in ordered if talker < len(s.sources)
+            s.id: reference_path(s.id, talker) for s in referenced if talker < len(s.sources)
         }
     for name, table in tables.items():
         write_text(root / name, "".join(f"{key} {value}\n" for key, value in table.items()))
@@ -56,7 +68,7 @@ Numbers = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class _Tables:
-    """The tables of a Kaldi directory; `references` are ``spk1.scp`` …, in order."""
+    """The tables of a Kaldi directory; `references` are ``spk1.scp`` …, in order, and may be none."""
 
     folder: Path
     mixtures: dict[str, str]
@@ -76,8 +88,12 @@ def read_kaldi(
 ) -> ForeignSet:
     """Read a Kaldi directory as `write_kaldi` makes it; ``utt2dur`` and ``utt2rt60`` may be missing.
 
+    A mixture that is in none of ``spk1.scp`` … has no references, one that is not in ``utt2doa`` is not
+    located; either tells how many talkers there are.
+
     The tables know neither room nor elevations nor speakers: talkers are taken to be level with the array,
-    which is placed at the origin. When they talk, and how loud, the references tell once they are read.
+    which is placed at the origin. When they talk, and how loud, the references tell once they are read;
+    without any, talkers are taken to talk all the time.
 
     Args:
         folder: holds ``wav.scp``, one recording of the whole array a line, and the other tables.
@@ -91,37 +107,41 @@ def read_kaldi(
             that does not fit the tables or the array.
     """
     tables, finder = _read_tables(folder, distance_m), AudioFinder(folder, audio_root)
-    entries = [_read_scene(tables, finder, i, array, target) for i in tables.mixtures]
+    entries = [_read_scene(tables, finder, i, array, target, distance_m) for i in tables.mixtures]
     return ForeignSet(array, tuple(entries), {"format": "kaldi", "target": target})
 
 
 def _read_tables(folder: Path, distance_m: float | None) -> _Tables:
     mixtures = _read_table(folder / "wav.scp", "one recording of the array a line")
-    paths = itertools.takewhile(Path.is_file, (folder / f"spk{n}.scp" for n in itertools.count(2)))
-    references = [_read_table(folder / "spk1.scp", "references of the first talker")]
-    references += [_read_table(path) for path in paths]
-    azimuths = _read_numbers(folder / "utt2doa", "azimuths of a mixture's talkers, in degrees")
+    paths = itertools.takewhile(Path.is_file, (folder / f"spk{n}.scp" for n in itertools.count(1)))
+    references = [_read_table(path, "references of a talker") for path in paths]
+    azimuths = _read_if_there(folder / "utt2doa", "azimuths of a mixture's talkers, in degrees")
+    if not references and not azimuths:
+        raise MsdetError(f"{folder}: has neither spk1.scp nor utt2doa, expected references, azimuths or both")
     distances = folder / "utt2distance"
     if distance_m is not None and distances.is_file():
         raise MsdetError(f"{distances}: tells the distances, so --distance_m has no use")
     hint = "distances of a mixture's talkers, in metres; --distance_m gives one for all"
+    if azimuths and distance_m is None and not distances.is_file():
+        raise MsdetError(f"{distances}: no such file, expected {hint}")
     return _Tables(
         folder,
         mixtures,
         references,
         azimuths,
-        _read_numbers(distances, hint)
-        if distance_m is None
-        else {i: [distance_m] * sum(i in table for table in references) for i in mixtures},
-        *(
-            _read_numbers(folder / name) if (folder / name).is_file() else {}
-            for name in ("utt2dur", "utt2rt60")
-        ),
+        _read_if_there(distances, hint),
+        _read_if_there(folder / "utt2dur"),
+        _read_if_there(folder / "utt2rt60"),
     )
 
 
 def _read_scene(
-    tables: _Tables, finder: AudioFinder, scene_id: str, array: MicrophoneArray, target: Target
+    tables: _Tables,
+    finder: AudioFinder,
+    scene_id: str,
+    array: MicrophoneArray,
+    target: Target,
+    distance_m: float | None,
 ) -> ForeignScene:
     folder = tables.folder
     check_scene_id(scene_id, str(folder / "wav.scp"))
@@ -135,9 +155,17 @@ def _read_scene(
                 f"{header.seconds:.3f} s"
             )
     references = _references(tables, finder, scene_id)
-    talkers = len(references)
-    azimuths = _row(tables.azimuths_deg, folder / "utt2doa", scene_id, talkers)
-    distances = _row(tables.distances_m, folder / "utt2distance", scene_id, talkers)
+    located = scene_id in tables.azimuths_deg
+    if not references and not located:
+        raise MsdetError(f"{folder}: neither spk1.scp nor utt2doa has a line for {scene_id}")
+    talkers = len(references) or len(tables.azimuths_deg[scene_id])
+    azimuths = distances = [math.nan] * talkers
+    if located:
+        azimuths = _row(tables.azimuths_deg, folder / "utt2doa", scene_id, talkers)
+    if distance_m is not None:
+        distances = [distance_m] * talkers
+    elif located or scene_id in tables.distances_m:
+        distances = _row(tables.distances_m, folder / "utt2distance", scene_id, talkers)
     if min(distances) <= 0:
         raise MsdetError(
             f"{folder}, {scene_id}: a talker's distance is {min(distances):g} m, expected more than 0"
@@ -157,29 +185,32 @@ def _read_scene(
         noises=(),
         target=target,
         t60_measured_s=t60s[0],
+        referenced=bool(references),
+        located=located,
     )
     return ForeignScene(scene, mixture, references, timed=False)
 
 
 def _source(azimuth_deg: float, distance_m: float, duration_s: float) -> Source:
-    """A talker level with an array at the origin, of whom nothing else is known."""
-    x, y, z = (float(c) for c in distance_m * direction_vector(azimuth_deg))
-    return Source(
+    """A talker level with an array at the origin, if its azimuth is not NaN; nothing else is known."""
+    source = Source(
         speaker="",
         path="",
         offset_s=0.0,
         onset_s=0.0,
         duration_s=duration_s,
         level_db=0.0,
-        position_m=(x, y, z),
-        azimuth_deg=float(wrap_deg(azimuth_deg)),
-        elevation_deg=0.0,
         distance_m=distance_m,
     )
+    if math.isnan(azimuth_deg):
+        return source
+    x, y, z = (float(c) for c in distance_m * direction_vector(azimuth_deg))
+    azimuth_deg = float(wrap_deg(azimuth_deg))
+    return dataclasses.replace(source, position_m=(x, y, z), azimuth_deg=azimuth_deg, elevation_deg=0.0)
 
 
 def _references(tables: _Tables, finder: AudioFinder, scene_id: str) -> tuple[ReferenceFiles, ...]:
-    talkers = max((n for n, table in enumerate(tables.references, start=1) if scene_id in table), default=1)
+    talkers = max((n for n, table in enumerate(tables.references, start=1) if scene_id in table), default=0)
     found = []
     for number, table in enumerate(tables.references[:talkers], start=1):
         path = tables.folder / f"spk{number}.scp"
@@ -214,7 +245,10 @@ def _row(numbers: Numbers, path: Path, scene_id: str, talkers: int) -> list[floa
     return row
 
 
-def _read_numbers(path: Path, content: str = "") -> Numbers:
+def _read_if_there(path: Path, content: str = "") -> Numbers:
+    """The numbers of a table; none where there is no such file."""
+    if not path.is_file():
+        return {}
     numbers = {}
     for key, text in _read_table(path, content).items():
         try:

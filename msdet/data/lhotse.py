@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,8 @@ def write_lhotse(scene_set: SceneSet) -> tuple[Path, Path]:
     A cut has a supervision for each talker, with its speaker, gender and times and, as custom fields,
     ``azimuth_deg``, ``elevation_deg``, ``distance_m`` and ``target_recording``, whose samples
     ``load_target_recording()`` gives from where the talker starts to where it ends; a moving talker also has
-    a ``track`` of times, azimuths, elevations and distances. Custom fields of the cut are ``array``,
-    ``target`` and, where they are known, ``room_m``, ``t60_s`` and ``snr_db``.
+    a ``track`` of times, azimuths, elevations and distances. What is not known has no field. Custom fields
+    of the cut are ``array``, ``target`` and, where they are known, ``room_m``, ``t60_s`` and ``snr_db``.
 
     Paths are relative to the set. lhotse takes them from the working directory, so load the cuts there; from
     elsewhere, ``with_recording_path_prefix(root)`` of the cuts mends those of the mixtures, but not those of
@@ -69,7 +70,9 @@ def _supervision(scene: Scene, talker: int, channels: list[int]) -> SupervisionS
     rate = scene.sample_rate
     start, name = round(source.onset_s * rate), f"{scene.id}-{talker + 1}"
     length = min(round(source.duration_s * rate), scene.samples - start)
-    target = _recording(scene, name, reference_path(scene.id, talker), [0])
+    custom = _directions(source)
+    if scene.referenced:
+        custom["target_recording"] = _recording(scene, name, reference_path(scene.id, talker), [0])
     return SupervisionSegment(
         id=name,
         recording_id=scene.id,
@@ -78,16 +81,17 @@ def _supervision(scene: Scene, talker: int, channels: list[int]) -> SupervisionS
         channel=channels,
         speaker=source.speaker or None,
         gender=source.gender or None,
-        custom=_directions(source) | {"target_recording": target},
+        custom=custom,
     )
 
 
 def _directions(source: Source) -> dict[str, Any]:
-    directions: dict[str, Any] = {
+    places = {
         "azimuth_deg": source.azimuth_deg,
         "elevation_deg": source.elevation_deg,
         "distance_m": source.distance_m,
     }
+    directions: dict[str, Any] = {name: value for name, value in places.items() if not math.isnan(value)}
     if source.track:
         directions["track"] = [[d.time_s, d.azimuth_deg, d.elevation_deg, d.distance_m] for d in source.track]
     return directions

@@ -78,11 +78,21 @@ class SceneSet:
         """The references ``(talker, time)`` of a scene, in the order of its sources, float32.
 
         Raises:
-            MsdetError: as `mixture`.
+            MsdetError: the scene has no references, or as `mixture`.
         """
+        if not scene.referenced:
+            raise MsdetError(f"{self.root}: scene '{scene.id}' has no references")
         return np.concatenate(
             [self._read(reference_path(scene.id, s), scene, 1) for s in range(len(scene.sources))]
         )
+
+    def unlabelled(self) -> dict[str, int]:
+        """Number of scenes without ``references`` and without ``directions``, where there are any."""
+        counts = {
+            "references": sum(not scene.referenced for scene in self.scenes),
+            "directions": sum(not scene.located for scene in self.scenes),
+        }
+        return {what: count for what, count in counts.items() if count}
 
     def _read(self, relative: str, scene: Scene, channels: int) -> Array:
         path = resolve_inside(self.root, relative)

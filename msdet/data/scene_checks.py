@@ -111,8 +111,8 @@ def _labels(scene: Scene, array: MicrophoneArray, sample_rate: int) -> Iterator[
 
 
 def _inside(scene: Scene, array: MicrophoneArray) -> Iterator[str]:
-    """What is outside the room, where its size is known."""
-    if scene.room_m is None:
+    """What is outside the room, where its size is known and where things are in it."""
+    if scene.room_m is None or not scene.located:
         return
     places = [
         (f"microphone {channel}", at) for channel, at in enumerate(scene.microphones_m(array.positions))
@@ -130,7 +130,9 @@ def _inside(scene: Scene, array: MicrophoneArray) -> Iterator[str]:
 
 
 def _direction(scene: Scene, source: Source) -> Iterator[tuple[str, str]]:
-    """A talker's direction against its position."""
+    """A talker's direction against its position, where these are known."""
+    if not scene.located:
+        return
     labelled = np.array([[source.azimuth_deg, source.elevation_deg, source.distance_m]])
     position = np.array([source.position_m])
     for name, _, label, found in _differences(labelled, position, scene):
@@ -221,15 +223,16 @@ def _folder(root: Path, scene: Scene) -> Iterator[str]:
     if "scene.json" in there:
         try:
             record = read_json(folder / "scene.json")
-            if Scene.from_dict(record["scene"], "scene.json") != scene:
+            if Scene.from_dict(record["scene"], "scene.json").to_dict() != scene.to_dict():
                 yield "scene.json and scenes.jsonl differ"
         except (MsdetError, KeyError, TypeError):
             yield "scene.json is not readable as a scene"
 
 
 def audio_paths(scene: Scene) -> list[str]:
-    """Audio of a scene, relative to the set: the mixture first."""
-    return [mixture_path(scene.id), *(reference_path(scene.id, t) for t in range(len(scene.sources)))]
+    """Audio of a scene, relative to the set: the mixture first, then the references if there are any."""
+    talkers = len(scene.sources) if scene.referenced else 0
+    return [mixture_path(scene.id), *(reference_path(scene.id, t) for t in range(talkers))]
 
 
 def _sound(
@@ -260,7 +263,7 @@ def _sound(
             yield "checksums", f"{path.name}: differs from its checksum"
         if samples is not None and not problem:
             heard.append(samples)
-    if well_labelled and len(heard) == 1 + len(scene.sources):
+    if scene.referenced and well_labelled and len(heard) == 1 + len(scene.sources):
         yield from _heard(heard[0], np.concatenate(heard[1:]), scene, array)
 
 
@@ -309,7 +312,8 @@ def _heard(
 ) -> Iterator[tuple[str, str]]:
     """References against the times and directions of their labels."""
     for number, (source, reference) in enumerate(zip(scene.sources, references, strict=True), start=1):
-        ends_s = source.onset_s + source.duration_s + source.distance_m / scene.speed_of_sound
+        distance_m = 0.0 if np.isnan(source.distance_m) else source.distance_m
+        ends_s = source.onset_s + source.duration_s + distance_m / scene.speed_of_sound
         times_s = np.arange(reference.size) / scene.sample_rate
         outside = (times_s < source.onset_s) | (times_s > ends_s + HEARD_AFTER_S[scene.target])
         share = float((reference[outside] ** 2).sum() / (reference**2).sum())
@@ -329,7 +333,7 @@ def _heard(
                 "arrival",
                 (f"talker {number}: its reference is heard {1000 * found.lag_s:+.1f} ms off in the mixture"),
             )
-        elif found.at_label < LEAST_AT_LABEL:
+        elif scene.located and found.at_label < LEAST_AT_LABEL:
             yield (
                 "arrival",
                 (f"talker {number}: is heard {found.offset_deg:+.0f}° in azimuth from where its label says"),

@@ -37,6 +37,7 @@ from msdet.files import read_json, write_json
 from msdet.simulation.scene import (
     Noise,
     Point,
+    Rotation,
     Scene,
     Source,
     Target,
@@ -56,6 +57,9 @@ REFERENCE_KEYS: dict[Target, str] = {
 TAIL_KEY = "speech_reverberation_tail"
 """The rest after the early part: together they are the image."""
 
+_SOUND_OF_TALKERS = (*REFERENCE_KEYS.values(), TAIL_KEY, "rir", "original_source", "speech_source")
+"""An example without any of these has no references; with some of them, all that are needed must be there."""
+
 _GENDERS = {"f": "female", "m": "male"}
 
 
@@ -64,8 +68,10 @@ def read_sms_wsj(
 ) -> ForeignSet:
     """Read one data set of an ``sms_wsj.json`` whose signals were written to files.
 
-    What SMS-WSJ does not tell is left open: the paths of utterances are their ids, the room's T60 is the one
-    asked for. Its SNR and levels are of all channels together, which differ little from those at one.
+    An example that names no sound of its talkers has no references; one without ``source_position`` is not
+    located, and then needs no ``sensor_position``. What SMS-WSJ does not tell is left open: the paths of
+    utterances are their ids, the room's T60 is the one asked for. Its SNR and levels are of all channels
+    together, which differ little from those at one.
 
     Args:
         path: the file.
@@ -168,15 +174,18 @@ def _is_number(value: Any) -> bool:
 def _read_example(
     scene_id: str, example: _Table, array: MicrophoneArray, target: Target, finder: AudioFinder
 ) -> ForeignScene:
-    sensors_m, sources_m = example.points("sensor_position"), example.points("source_position")
-    centre_m, rotation_deg = fit_pose(array, sensors_m, example.place)
+    pose: tuple[Point, Rotation] = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+    sensors_m, sources_m = array.positions, None
+    if "source_position" in example.values:
+        sensors_m, sources_m = example.points("sensor_position"), example.points("source_position")
+        pose = fit_pose(array, sensors_m, example.place)
     mixture = _observation(example, finder)
     header = check_recording(mixture, array)
     samples = example.table("num_samples").number("observation")
     if samples is not None and samples != header.frames:
         raise MsdetError(f"{mixture}: has {header.frames} samples, but {example.place} says {samples:.0f}")
     snr_db = example.number("snr")
-    sources, timed = _sources(example, header, to_array_frame(sources_m, centre_m, rotation_deg), sources_m)
+    sources, timed = _sources(example, header, sources_m, pose)
     scene = Scene(
         id=scene_id,
         seed=0,
@@ -185,30 +194,33 @@ def _read_example(
         room_m=_point(example.points("room_dimensions")[0]) if "room_dimensions" in example.values else None,
         t60_asked_s=example.number("sound_decay_time"),
         array=array.name,
-        array_centre_m=centre_m,
-        array_rotation_deg=rotation_deg,
+        array_centre_m=pose[0],
+        array_rotation_deg=pose[1],
         sources=sources,
         noises=() if snr_db is None else (Noise("sensor", snr_db),),
         target=target,
+        referenced=any(key in example.table("audio_path").values for key in _SOUND_OF_TALKERS),
+        located=sources_m is not None,
     )
     references = _references(example, scene, header, sensors_m[array.reference], finder)
     return ForeignScene(scene, mixture, references, timed)
 
 
 def _sources(
-    example: _Table, header: audio.AudioInfo, seen_m: Array, positions_m: Array
+    example: _Table, header: audio.AudioInfo, positions_m: Array | None, pose: tuple[Point, Rotation]
 ) -> tuple[tuple[Source, ...], bool]:
-    """The talkers, seen from the array at `seen_m`, and whether it is known when and how loud they talk."""
-    talkers, rate = len(positions_m), header.sample_rate
-    speakers = example.texts("speaker_id", talkers)
-    if speakers is None:
+    """The talkers, seen from an array at a pose, and whether it is known when and how loud they talk."""
+    named, rate = example.values.get("speaker_id"), header.sample_rate
+    if named is None:
         raise MsdetError(f"{example.place}: key 'speaker_id' is missing")
+    talkers = len(positions_m) if positions_m is not None else len(named) if isinstance(named, list) else 1
+    speakers = example.texts("speaker_id", talkers) or []
     utterances = example.texts("source_id", talkers) or [""] * talkers
     genders = example.texts("gender", talkers) or [""] * talkers
     offsets, levels_db = example.numbers("offset", talkers), example.numbers("log_weights", talkers)
     lengths = example.table("num_samples").numbers(_source_key(example.table("num_samples")), talkers)
     timed = offsets is not None and lengths is not None and levels_db is not None
-    azimuths, elevations = azimuth_elevation_deg(seen_m)
+    places = [{}] * talkers if positions_m is None else _places(positions_m, pose)
     sources = []
     for k in range(talkers):
         onset = offsets[k] if offsets else 0
@@ -221,14 +233,28 @@ def _sources(
                 onset_s=onset / rate,
                 duration_s=length / rate,
                 level_db=levels_db[k] if levels_db else 0.0,
-                position_m=_point(positions_m[k]),
-                azimuth_deg=float(azimuths[k]),
-                elevation_deg=float(elevations[k]),
-                distance_m=float(np.linalg.norm(seen_m[k])),
                 gender=parse_gender(genders[k]),
+                **places[k],
             )
         )
     return tuple(sources), timed
+
+
+def _places(positions_m: Array, pose: tuple[Point, Rotation]) -> list[dict[str, Any]]:
+    """Where talkers at positions ``(talker, 3)`` are: fields of a `Source`."""
+    seen_m = to_array_frame(positions_m, *pose)
+    azimuths, elevations = azimuth_elevation_deg(seen_m)
+    return [
+        {
+            "position_m": _point(position_m),
+            "azimuth_deg": float(azimuth),
+            "elevation_deg": float(elevation),
+            "distance_m": float(np.linalg.norm(seen)),
+        }
+        for position_m, azimuth, elevation, seen in zip(
+            positions_m, azimuths, elevations, seen_m, strict=True
+        )
+    ]
 
 
 def _observation(example: _Table, finder: AudioFinder) -> Path:
@@ -247,6 +273,8 @@ def _references(
 ) -> tuple[Reference, ...]:
     """What the references of a scene are made of."""
     paths, talkers = example.table("audio_path"), len(scene.sources)
+    if not scene.referenced:
+        return ()
 
     def find(key: str) -> list[Path]:
         return [finder.find(name, f"{paths.place}, {key}") for name in paths.texts(key, talkers) or ()]
@@ -278,6 +306,8 @@ def _direct_paths(
 ) -> tuple[Reference, ...]:
     if scene.room_m is None:
         raise MsdetError(f"{example.place}: key 'room_dimensions' is missing, which target direct needs")
+    if not scene.located:
+        raise MsdetError(f"{example.place}: key 'source_position' is missing, which target direct needs")
     offsets = example.numbers("offset", len(scene.sources))
     references = []
     for k, source in enumerate(scene.sources):
@@ -307,7 +337,8 @@ def write_sms_wsj(scene_set: SceneSet, dataset: str = "") -> Path:
 
     SMS-WSJ's own reader takes relative paths from the working directory. The references stand under
     `REFERENCE_KEYS`, one channel each; there are neither dry speech nor responses nor transcripts.
-    Microphones are where the array's description has them.
+    Microphones are where the array's description has them. What is not known of a scene, references or
+    positions, has no key.
 
     Args:
         scene_set: the set.
@@ -328,12 +359,10 @@ def _example(scene: Scene, array: MicrophoneArray) -> dict[str, Any]:
             raise MsdetError(
                 f"scene {scene.id}: talker {number} moves; sms_wsj.json has one position of each talker"
             )
-    microphones_m = dataclasses.replace(scene, mismatch=None).microphones_m(array.positions)
     rate, sources = scene.sample_rate, scene.sources
     example: dict[str, Any] = {
         "example_id": scene.id,
-        "source_position": np.array([s.position_m for s in sources]).T.tolist(),
-        "sensor_position": microphones_m.T.tolist(),
+        **_positions(scene, array),
         "num_speakers": len(sources),
         "speaker_id": [s.speaker for s in sources],
         "source_id": [Path(s.path).stem for s in sources],
@@ -344,11 +373,11 @@ def _example(scene: Scene, array: MicrophoneArray) -> dict[str, Any]:
             "observation": scene.samples,
         },
         "offset": [round(s.onset_s * rate) for s in sources],
-        "audio_path": {
-            "observation": mixture_path(scene.id),
-            REFERENCE_KEYS[scene.target]: [reference_path(scene.id, k) for k in range(len(sources))],
-        },
+        "audio_path": {"observation": mixture_path(scene.id)},
     }
+    if scene.referenced:
+        paths = [reference_path(scene.id, k) for k in range(len(sources))]
+        example["audio_path"][REFERENCE_KEYS[scene.target]] = paths
     if scene.room_m is not None:
         example["room_dimensions"] = [[length] for length in scene.room_m]
     if scene.t60_s is not None:
@@ -356,3 +385,14 @@ def _example(scene: Scene, array: MicrophoneArray) -> dict[str, Any]:
     if scene.noises:
         example["snr"] = scene.snr_db
     return example
+
+
+def _positions(scene: Scene, array: MicrophoneArray) -> dict[str, Any]:
+    """Positions of talkers and microphones, if it is known where the talkers are seen from these."""
+    if not scene.located:
+        return {}
+    microphones_m = dataclasses.replace(scene, mismatch=None).microphones_m(array.positions)
+    return {
+        "source_position": np.array([s.position_m for s in scene.sources]).T.tolist(),
+        "sensor_position": microphones_m.T.tolist(),
+    }

@@ -105,8 +105,8 @@ def _tables(data: SceneSet) -> list[Problem]:
     with tempfile.TemporaryDirectory() as folder:
         write_kaldi(Path(folder), data.scenes)
         expected = {path.name: _table(path) for path in Path(folder).iterdir()}
-    for path in data.root.glob("spk*.scp"):
-        if path.name not in expected:
+    for path in (*data.root.glob("spk*.scp"), data.root / "utt2doa", data.root / "utt2distance"):
+        if path.name not in expected and path.is_file():
             problems.append(Problem("", "tables", f"{path.name} does not belong there"))
     for name in sorted(expected):
         if not (data.root / name).is_file():

@@ -141,7 +141,7 @@ def _posterior_scores(scene_set: SceneSet, found: dict[str, dict[str, Any]]) -> 
     for scene in scene_set.scenes:
         try:
             posterior = Directions.from_row(found.get(scene.id)).posterior
-            if posterior is not None and not moves(scene):
+            if posterior is not None and scene.located and not moves(scene):
                 parts.append(_scene_scores(posterior.max(axis=0), scene.azimuths_deg, scene_set.array))
         except MsdetError:  # told in the scene's row
             continue

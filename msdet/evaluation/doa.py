@@ -14,11 +14,27 @@ import numpy.typing as npt
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array, angular_distance_deg, azimuth_elevation_deg, direction_vector
 from msdet.errors import MsdetError
-from msdet.evaluation.separation import best_permutation
+from msdet.evaluation.separation import best_permutation, undecided
 from msdet.evaluation.undefined import UndefinedMetricError
 
 MATCH_DEG = 20.0
 """Largest error of an estimate that counts as having found a talker, where their number is unknown."""
+
+
+_LESS_SQUARED = 1e-9
+"""Weight of squared errors in an assignment: they decide between equal sums, and nothing else."""
+
+
+class Assignment(NamedTuple):
+    """Whose estimate is whose by their errors alone.
+
+    Attributes:
+        estimates: ``(N,)`` integers: estimate ``estimates[n]`` belongs to talker ``n``.
+        tied: ``(N,)`` whether another estimate would be as good, so that the order of the list decided.
+    """
+
+    estimates: Array
+    tied: Array
 
 
 class Matches(NamedTuple):
@@ -132,7 +148,7 @@ def frame_mean(values: Array) -> Array:
 def best_azimuth_assignment(
     reference_deg: npt.ArrayLike, estimate_deg: npt.ArrayLike, array: MicrophoneArray | None = None
 ) -> Array:
-    """The assignment of estimated azimuths to talkers with the smallest total error.
+    """The assignment of estimated azimuths to talkers with the smallest total error; see `assignment`.
 
     Args:
         reference_deg: ``(N,)`` or ``(N, frame)`` true azimuths.
@@ -145,7 +161,28 @@ def best_azimuth_assignment(
     Raises:
         MsdetError: fewer estimates than talkers.
     """
-    return best_permutation(-pairwise_azimuth_errors_deg(reference_deg, estimate_deg, array))
+    return assignment(pairwise_azimuth_errors_deg(reference_deg, estimate_deg, array)).estimates
+
+
+def assignment(errors_deg: Array) -> Assignment:
+    """The assignment of estimates to talkers with the smallest total error.
+
+    Of equal totals, which are common (two estimates beyond both talkers on the same side), the one whose
+    squares have the smaller sum: neither the order of talkers nor rounding decides. What still is equal is
+    tied: talkers at one azimuth, estimates at one azimuth, or mirror images that the array takes for one.
+
+    Args:
+        errors_deg: ``(N, M)`` errors of M estimates of N talkers, ``M >= N``; NaN is the worst.
+
+    Raises:
+        MsdetError: fewer estimates than talkers.
+
+    >>> assignment(np.array([[20.0, 30.0], [10.0, 20.0]]))  # talkers at 0 and 10, estimates at 20 and 30
+    Assignment(estimates=array([0, 1]), tied=array([False, False]))
+    """
+    scores = -errors_deg - _LESS_SQUARED * errors_deg**2
+    estimates = best_permutation(scores)
+    return Assignment(estimates, undecided(scores, estimates))
 
 
 def match(errors_deg: Array, limit_deg: float = MATCH_DEG) -> Matches:

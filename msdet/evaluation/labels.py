@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,16 @@ def labels(scene: Scene) -> dict[str, Any]:
     start of the scene.
     """
     genders = [source.gender for source in scene.sources]
+    several = len(scene.sources) > 1
     return {
-        "azimuth_deg": scene.azimuths_deg.tolist(),
-        "azimuth_gap_deg": scene.azimuth_gap_deg if len(scene.sources) > 1 else None,
+        "azimuth_deg": scene.azimuths_deg.tolist() if scene.located else [None] * len(scene.sources),
+        "azimuth_gap_deg": scene.azimuth_gap_deg if several and scene.located else None,
         "t60_s": scene.t60_s,
-        "straddles": straddles_zero(scene.azimuths_deg),
+        "straddles": straddles_zero(scene.azimuths_deg) if scene.located else None,
         "talkers": len(scene.sources),
-        "distance_m": [source.distance_m for source in scene.sources],
+        "distance_m": [None if math.isnan(s.distance_m) else s.distance_m for s in scene.sources],
         "noise_snr_db": scene.snr_db if scene.noises else None,
-        "overlap_ratio": scene.overlap_ratio if len(scene.sources) > 1 else None,
+        "overlap_ratio": scene.overlap_ratio if several and scene.timed else None,
         "gender": genders if all(genders) else None,
     }
 

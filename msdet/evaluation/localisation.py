@@ -5,6 +5,7 @@ Errors of a moving talker are means over the frames of its label; an estimate wi
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
 from msdet.evaluation.directions import Directions, Track
 from msdet.evaluation.doa import (
-    best_azimuth_assignment,
+    assignment,
     folded_distance_deg,
     frame_mean,
     great_circle_errors_deg,
@@ -41,6 +42,17 @@ TRACK_FIELDS = ("track_error_deg", "track_within_10deg", "track_coverage")
 
 NO_AUDIO, NO_DOA = "no audio estimates", "no DoA estimates"
 
+NOBODY_MOVES = "nobody moves"
+
+NO_REFERENCES, NOT_LOCATED = "no references", "directions are not known"
+"""Why a scene of a set that is labelled in part has no scores of voices or directions."""
+
+TIED = "azimuths tie: another assignment of them is as good"
+"""Why it is not known whether a voice is at its own direction; no failure of a system."""
+
+UNTOLD = "SI-SDR does not tell whose voice it is"
+"""Why what follows the voices' permutation has no value: voices that are undefined, or alike."""
+
 _TRACK_LIMIT_DEG = 10.0
 
 
@@ -50,6 +62,8 @@ def score_directions(
     found: Directions,
     permutation: Array | None,
     fields: tuple[str, ...],
+    unsure: Array | None = None,
+    unknown: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, str], Array | None]:
     """Scores of a scene's directions.
 
@@ -59,6 +73,10 @@ def score_directions(
         found: the estimates, of any number of talkers.
         permutation: ``(talker,)`` the estimate of each talker, from its audio; None without audio.
         fields: which are wanted.
+        unsure: ``(talker,)`` whose part of `permutation` is arbitrary; None if nobody's is. What would be
+            another value under another order of these talkers is null.
+        unknown: why there is no permutation although the system gives audio: what would follow it is null,
+            what goes by the azimuths alone is scored.
 
     Returns:
         The fields; for those that are null (or hold a null) the reason; and the estimates' own best
@@ -67,7 +85,6 @@ def score_directions(
     truth = true_track(scene)
     estimate = _over_time(found, truth.time_s)
     scores: dict[str, Any] = dict.fromkeys(fields)
-    undefined: dict[str, str] = {}
     talkers, estimates = len(scene.sources), len(found.azimuth_deg)
     try:
         errors = pairwise_azimuth_errors_deg(truth.azimuth_deg, estimate.azimuth_deg, array)
@@ -78,30 +95,22 @@ def score_directions(
     if estimates != talkers:
         reason = f"{estimates} azimuths estimated, expected {talkers}"
         return scores, {field: reason for field in fields if scores[field] is None}, None
-    own = best_azimuth_assignment(truth.azimuth_deg, estimate.azimuth_deg, array)
-    used = own if permutation is None else permutation
-    every = np.arange(talkers)
-    scores["doa_error_deg"], scores["doa_error_own_deg"] = errors[every, used], errors[every, own]
-    if permutation is None:
-        undefined["doa_assigned"] = NO_AUDIO
-    else:
-        scores["doa_assigned"] = (permutation == own).astype(np.int64)
-    if "doa_confidence" in fields:
-        scores["doa_confidence"] = None if found.confidence is None else found.confidence[used]
-    aligned = Track(
-        truth.time_s,
-        estimate.azimuth_deg[used],
-        None if estimate.elevation_deg is None else estimate.elevation_deg[used],
-    )
-    if "doa_great_circle_deg" in fields and aligned.elevation_deg is not None:
-        assert truth.elevation_deg is not None
-        on_sphere = great_circle_errors_deg(
-            (truth.azimuth_deg, truth.elevation_deg), (aligned.azimuth_deg, aligned.elevation_deg), array
-        )
-        scores["doa_great_circle_deg"] = frame_mean(on_sphere)
-    if "track_error_deg" in fields and moves(scene):
-        scores |= _track_scores(truth, aligned, array)
-    return scores, undefined | _reasons(scores, undefined, fields), own
+    own = assignment(errors)
+    scores["doa_error_own_deg"] = errors[np.arange(talkers), own.estimates]
+    case = _Case(array, truth, estimate, found.confidence, errors, fields, moves(scene))
+    if unknown is not None:
+        return scores, case.reasons(scores, unknown), own.estimates
+    used = own.estimates if permutation is None else permutation
+    scores |= case.under(used)
+    if permutation is not None:
+        scores["doa_assigned"] = (permutation == own.estimates).astype(np.float64)
+    undefined = case.reasons(scores, NO_AUDIO)
+    if permutation is not None:
+        _leave_out(scores, undefined, "doa_assigned", own.tied, TIED)
+    if unsure is not None:
+        for field, of_talkers in {**case.unlike(used, unsure), "doa_assigned": unsure}.items():
+            _leave_out(scores, undefined, field, of_talkers, UNTOLD)
+    return scores, undefined, own.estimates
 
 
 def moves(scene: Scene) -> bool:
@@ -134,6 +143,76 @@ def true_track(scene: Scene) -> Track:
     )
 
 
+@dataclass(frozen=True)
+class _Case:
+    """A scene with as many estimates as talkers.
+
+    Attributes:
+        array: of the scene.
+        truth: of all talkers.
+        estimate: in the same frames, in the system's order.
+        confidence: of the estimates; None if not given.
+        errors_deg: ``(talker, estimate)``.
+        fields: which are wanted.
+        moving: whether a talker moves.
+    """
+
+    array: MicrophoneArray
+    truth: Track
+    estimate: Track
+    confidence: Array | None
+    errors_deg: Array
+    fields: tuple[str, ...]
+    moving: bool
+
+    def under(self, permutation: Array) -> dict[str, Array]:
+        """The wanted fields that follow a permutation, as far as the system gives them."""
+        elevation_deg = self.estimate.elevation_deg
+        aligned = Track(
+            self.truth.time_s,
+            self.estimate.azimuth_deg[permutation],
+            None if elevation_deg is None else elevation_deg[permutation],
+        )
+        scores = {"doa_error_deg": self.errors_deg[np.arange(len(permutation)), permutation]}
+        if "doa_confidence" in self.fields and self.confidence is not None:
+            scores["doa_confidence"] = self.confidence[permutation]
+        if "doa_great_circle_deg" in self.fields and aligned.elevation_deg is not None:
+            assert self.truth.elevation_deg is not None
+            on_sphere = great_circle_errors_deg(
+                (self.truth.azimuth_deg, self.truth.elevation_deg),
+                (aligned.azimuth_deg, aligned.elevation_deg),
+                self.array,
+            )
+            scores["doa_great_circle_deg"] = frame_mean(on_sphere)
+        if "track_error_deg" in self.fields and self.moving:
+            scores |= _track_scores(self.truth, aligned, self.array)
+        return scores
+
+    def unlike(self, permutation: Array, unsure: Array) -> dict[str, Array]:
+        """Of each field, the talkers ``(talker,)`` whose value is another if the unsure change places."""
+        first, places = self.under(permutation), np.flatnonzero(unsure)
+        differs = {field: np.zeros(len(permutation), dtype=bool) for field in first}
+        for turn in range(1, len(places)):
+            other = permutation.copy()
+            other[places] = np.roll(permutation[places], turn)
+            for field, values in self.under(other).items():
+                differs[field] |= ~np.isclose(values, first[field], rtol=0.0, atol=1e-9, equal_nan=True)
+        return differs
+
+    def reasons(self, scores: dict[str, Any], otherwise: str) -> dict[str, str]:
+        """Why wanted fields are null, or hold a null; `otherwise` where the estimates do not tell why."""
+        absent = {} if self.moving else dict.fromkeys(TRACK_FIELDS, NOBODY_MOVES)
+        if self.estimate.elevation_deg is None:
+            absent["doa_great_circle_deg"] = "no elevation estimates in this scene"
+        if self.confidence is None:
+            absent["doa_confidence"] = "no confidence in this scene"
+        reasons = {f: absent.get(f, otherwise) for f in self.fields if scores[f] is None}
+        for field in self.fields:
+            if isinstance(scores[field], np.ndarray) and np.isnan(scores[field]).any():
+                reasons[field] = "the track has no azimuth in the talker's frames"
+        return reasons
+
+
 def _over_time(found: Directions, time_s: Array) -> Track:
     """Estimates in the frames of the label."""
     if found.track is not None and time_s.size > 1:
@@ -153,15 +232,10 @@ def _track_scores(truth: Track, estimate: Track, array: MicrophoneArray) -> dict
     }
 
 
-def _reasons(scores: dict[str, Any], known: dict[str, str], fields: tuple[str, ...]) -> dict[str, str]:
-    missing = {
-        "doa_great_circle_deg": "no elevation estimates in this scene",
-        "doa_confidence": "no confidence in this scene",
-        **dict.fromkeys(TRACK_FIELDS, "nobody moves"),
-    }
-    reasons = {f: missing[f] for f in fields if f not in known and scores[f] is None}
-    for field in fields:
-        values = scores[field]
-        if isinstance(values, np.ndarray) and np.isnan(values).any():
-            reasons[field] = "the track has no azimuth in the talker's frames"
-    return reasons
+def _leave_out(
+    scores: dict[str, Any], undefined: dict[str, str], field: str, talkers: Array, why: str
+) -> None:
+    """Make a field null for some talkers, and say why beside what is said already."""
+    if talkers.any():
+        scores[field] = np.where(talkers, np.nan, scores[field])
+        undefined[field] = f"{undefined[field]}; {why}" if field in undefined else why

@@ -165,13 +165,59 @@ METRICS: dict[str, Metric] = {
         "F1 (%)", "doa_matched", ("doa_matched", "doa_matched", "doa_missed", "doa_false"), True, times=2
     ),
     "doa_miss_rate": _detection_metric("missed (%)", "doa_missed", _TALKERS, False),
-    "doa_false_alarm_rate": _detection_metric("false alarms (%)", "doa_false", _TALKERS, False),
+    "doa_false_alarm_rate": _detection_metric("false alarms per talker (%)", "doa_false", _TALKERS, False),
     "count_accuracy": Metric("doa_count_error", "right count (%)", 1, "detection", within=0.0, scale=100.0),
     "track_mae_deg": Metric("track_error_deg", "track MAE (deg)", 1, "track", higher_is_better=False),
     "track_accuracy_10deg": Metric("track_within_10deg", "frames within 10 deg (%)", 1, "track", scale=100.0),
     "track_coverage": Metric("track_coverage", "frames located (%)", 1, "track", scale=100.0),
 }
-"""Metrics of summaries and comparisons by name; accuracies and rates are fractions of talkers."""
+"""Metrics of summaries and comparisons by name; accuracies and rates are fractions of talkers.
+
+The false alarm rate too: estimates of nobody over true talkers, which may be more than 1. It is no rate in
+time.
+"""
+
+_FIELD_NAMES = {
+    **{m.field: m.label for m in SEPARATION_METRICS.values()},
+    **{m.gain_field: f"{m.label} gain" for m in SEPARATION_METRICS.values()},
+    "word_errors": "WER",
+    "doa_error_deg": "DoA error",
+    "doa_error_own_deg": "own DoA error",
+    "doa_assigned": "voice at its direction",
+    **dict.fromkeys(("doa_matched", "doa_missed", "doa_false"), "talkers found"),
+    "doa_count_error": "right count",
+    "doa_great_circle_deg": "great circle",
+    "doa_confidence": "confidence",
+    **dict.fromkeys(("track_error_deg", "track_within_10deg", "track_coverage"), "track"),
+}
+
+_GAINS = {m.gain_field: m.field for m in SEPARATION_METRICS.values()}
+FIELDS_OF_KIND = {
+    "separation": [f for m in SEPARATION_METRICS.values() for f in (m.field, m.gain_field)],
+    "directions": [f for f in _FIELD_NAMES if f.startswith(("doa_", "track_"))],
+}
+"""Fields of rows by what a system gives."""
+
+_MOST_NAMED = 3  # of a kind; more are called by the kind
+
+
+def name_fields(fields: Iterable[str], asked: Iterable[str]) -> str:
+    """Fields of a row in a few words: a gain goes with its metric, and all of a kind have one name.
+
+    Args:
+        fields: to name.
+        asked: fields that there are.
+
+    >>> name_fields(["si_sdr_db", "si_sdr_improvement_db", "doa_assigned"], ["si_sdr_db", "doa_assigned"])
+    'SI-SDR, voice at its direction'
+    """
+    given, known = dict.fromkeys(fields), set(asked) & _FIELD_NAMES.keys()
+    named = {field: _FIELD_NAMES.get(field, field) for field in given if _GAINS.get(field) not in given}
+    for kind, of_kind in FIELDS_OF_KIND.items():
+        names = {named[field] for field in of_kind if field in named}
+        if len(names) > _MOST_NAMED and known.intersection(of_kind) <= given.keys():
+            named = {field: kind if name in names else name for field, name in named.items()}
+    return ", ".join(dict.fromkeys(named.values()))
 
 
 def check_metrics(names: Iterable[str]) -> tuple[str, ...]:

@@ -4,6 +4,15 @@ An estimates folder holds ``<scene id>/talker1.wav`` to ``talkerN.wav`` (or ``.f
 rate and length) and ``doa.jsonl`` with a row ``{"id": ..., "azimuth_deg": [...]}`` per scene, azimuths in
 the order of the files. A system may give audio only or azimuths only; the number of azimuths may differ from
 the talkers'. What else a row may say of directions, `msdet.evaluation.directions` tells.
+
+Voices and directions of a scene fail apart: where the one cannot be scored, the other is as far as it does
+not need it. Where the audio of a system that gives audio cannot be read, nobody knows which azimuth is whose,
+and directions are scored by themselves: ``doa_error_own_deg``, and how many talkers are found.
+
+A voice that is silent or holds NaN has no SI-SDR. One such voice belongs to the talker whom the others leave:
+they keep their scores, and it keeps those of its direction. Between several, as between voices that are
+alike, the permutation is arbitrary, and what would be another value under another order of them is null.
+Where no voice has an SI-SDR, there is no permutation.
 """
 
 from __future__ import annotations
@@ -14,7 +23,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,49 +39,53 @@ from msdet.evaluation.localisation import (
     ELEVATION_FIELDS,
     NO_AUDIO,
     NO_DOA,
+    NO_REFERENCES,
+    NOBODY_MOVES,
+    NOT_LOCATED,
+    TIED,
     TRACK_FIELDS,
+    UNTOLD,
     moves,
     score_directions,
 )
-from msdet.evaluation.metrics import (
-    DEFAULT_METRICS,
-    SEPARATION_METRICS,
-    check_metrics,
-    separation_fields,
-)
-from msdet.evaluation.separation import best_permutation
+from msdet.evaluation.metrics import DEFAULT_METRICS, check_metrics, separation_fields
 from msdet.evaluation.signals import Signals
 from msdet.evaluation.submission import (
     DATA_FILE,
     check_made_for,
     listed,
     nothing_given,
-    read_estimates,
+    read_voices,
     surplus_files,
     talker_files,
     unknown_scenes,
 )
-from msdet.evaluation.swaps import RESEMBLES_DB, find_swaps
-from msdet.evaluation.undefined import UndefinedMetricError
+from msdet.evaluation.swaps import find_swaps
 from msdet.evaluation.values import Row
+from msdet.evaluation.voices import score_signals, score_voices
 from msdet.files import write_jsonl
 from msdet.simulation.scene import Scene
 from msdet.work import Progress, worker_pool
 
 __all__ = [
-    "DATA_FILE", "DOA_FIELDS", "DOA_FILE", "NOT_GIVEN", "SEPARATION_FIELDS", "Row", "score_scene",
-    "score_set", "score_unprocessed", "straddles_zero", "unknown_scenes",
+    "DATA_FILE", "DOA_FIELDS", "DOA_FILE", "NOT_GIVEN", "NO_FAILURE", "SEPARATION_FIELDS", "Row",
+    "score_scene", "score_set", "score_unprocessed", "straddles_zero", "unknown_scenes",
 ]  # fmt: skip
 
 SEPARATION_FIELDS = separation_fields()
 """Fields of a row by the metrics that are scored unless others are asked for."""
 
-NOT_GIVEN = (NO_AUDIO, NO_DOA, "nobody moves")
-"""Reasons that are the system's kind or the scene's, not a failure."""
+NOT_GIVEN = (NO_AUDIO, NO_DOA, NOBODY_MOVES, NO_REFERENCES, NOT_LOCATED)
+"""Reasons that are the system's kind or the scene's."""
+
+NO_FAILURE = (*NOT_GIVEN, TIED)
+"""Reasons for which nobody need mend anything."""
 
 _DECIMALS = 4  # of directions
 
 _LOGGER = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -91,27 +104,33 @@ class Asked:
 def score_scene(
     scene: Scene,
     array: MicrophoneArray,
-    mixture: Array,
-    references: Array,
+    mixture: Array | None,
+    references: Array | None,
     estimates: Array | None,
     directions: Directions | None,
     asked: Asked = Asked(),
     unprocessed: Row | None = None,
+    no_audio: str = NO_AUDIO,
+    no_directions: str = NO_DOA,
 ) -> Row:
     """Score the estimates of one scene.
 
     One permutation serves every metric, DoA included: the one that maximises the sum of SI-SDR. Without
-    audio it is the azimuths' own best assignment; ``permutation_from`` says which ("si_sdr" or "doa").
+    audio, or references, it is the azimuths' own best assignment; ``permutation_from`` says which ("si_sdr"
+    or "doa"). See the module for voices without an SI-SDR.
 
     Args:
         scene: the scene.
         array: improvements are over its reference microphone; what it cannot tell apart is no error.
-        mixture: ``(mic, time)``.
-        references: ``(talker, time)``.
-        estimates: ``(talker, time)``, or None for a system without audio.
-        directions: in the order of `estimates`, or None for a system without DoA.
+        mixture: ``(mic, time)``; None without `estimates`.
+        references: ``(talker, time)``; None without `estimates`.
+        estimates: ``(talker, time)``, or None without audio to score.
+        directions: in the order of `estimates`, or None without DoA to score.
         asked: what to score.
         unprocessed: the mixture's own row; scored here if None.
+        no_audio: why `estimates` is None; anything but `NO_AUDIO` and `NO_REFERENCES` is a failure of a
+            system that gives audio.
+        no_directions: why `directions` is None.
 
     Returns:
         Labels of the scene; ``error`` (null); ``doubts`` (what looks wrong but was scored); ``permutation``
@@ -127,28 +146,28 @@ def score_scene(
     row = _empty_row(scene, asked)
     undefined: dict[str, str] = row["undefined"]
     permutation: Array | None = None
+    unsure: Array | None = None
+    unknown = None if no_audio in (NO_AUDIO, NO_REFERENCES) else no_audio
     if estimates is None:
-        undefined |= dict.fromkeys(separation_fields(asked.metrics), NO_AUDIO)
+        undefined |= dict.fromkeys(separation_fields(asked.metrics), no_audio)
     else:
-        if estimates.shape != references.shape:
-            raise MsdetError(f"estimates have shape {estimates.shape}, expected {references.shape}")
-        mixtures = mixture[[array.reference]] if unprocessed is None else mixture[:0]
-        signals = Signals(references, np.concatenate([estimates, mixtures]), scene.sample_rate)
-        matrix = signals.si_sdr_matrix()[:, : len(estimates)]
-        permutation = best_permutation(matrix)
-        row["permutation_from"] = "si_sdr"
-        before = len(estimates) if unprocessed is None else unprocessed
-        _score_signals(row, signals, permutation, before, asked.metrics)
-        likeness = matrix[range(len(matrix)), permutation]
-        if not np.isnan(likeness).all() and np.nanmax(likeness) < RESEMBLES_DB:
-            row["doubts"].append(f"no estimate resembles its reference (SI-SDR below {RESEMBLES_DB:g} dB)")
+        assert mixture is not None and references is not None
+        before = mixture[array.reference] if unprocessed is None else unprocessed
+        voices = score_voices(references, estimates, before, scene.sample_rate, asked.metrics)
+        row |= voices.scores.fields
+        undefined |= voices.scores.undefined
+        row["doubts"] += voices.doubts
+        permutation, unsure = voices.permutation, voices.unsure
+        row["permutation_from"], unknown = (None, UNTOLD) if permutation is None else ("si_sdr", None)
     if directions is None:
-        undefined |= dict.fromkeys(asked.doa_fields, NO_DOA)
+        undefined |= dict.fromkeys(asked.doa_fields, no_directions)
     else:
-        scores, reasons, own = score_directions(scene, array, directions, permutation, asked.doa_fields)
+        scores, reasons, own = score_directions(
+            scene, array, directions, permutation, asked.doa_fields, unsure, unknown
+        )
         row |= {field: _rounded(value) for field, value in scores.items()}
-        undefined |= reasons
-        if permutation is None and own is not None:
+        undefined |= {field: no_audio if why == NO_AUDIO else why for field, why in reasons.items()}
+        if permutation is None and unknown is None and own is not None:
             permutation, row["permutation_from"] = own, "doa"
     row["permutation"] = None if permutation is None else [int(p) for p in permutation]
     return row
@@ -165,8 +184,10 @@ def score_set(
 ) -> list[Row]:
     """Score a folder of estimates and write the rows to `out`, one scene a line, in the set's order.
 
-    A scene whose files are missing or do not fit gets a row of nulls whose ``error`` says why. Estimates of
-    scenes that are not in the set are logged as a warning; see `unknown_scenes`.
+    Where a scene's audio or its directions are missing or do not fit, what needs them is null and
+    ``undefined`` says why; where nothing that the system gives can be read, the row is one of nulls and
+    ``error`` says why. Estimates of scenes that are not in the set are logged as a warning; see
+    `unknown_scenes`.
 
     Args:
         scene_set: the set with mixtures and references.
@@ -196,7 +217,7 @@ def score_set(
             listed(unknown),
         )
     asked = Asked(chosen, _doa_fields(scene_set, found or {}))
-    job = _Job(_without_scenes(scene_set), estimates if has_audio else None, found is not None, asked)
+    job = _Job(_without_scenes(scene_set), estimates, has_audio, found is not None, asked)
     fields = set(separation_fields(chosen))
     before = {row["id"]: row for row in unprocessed if fields <= row.keys() and not row["error"]}
     tasks = [(scene, (found or {}).get(scene.id), before.get(scene.id)) for scene in scene_set.scenes]
@@ -219,19 +240,19 @@ def score_unprocessed(
     Arguments, result and errors as `score_set`.
     """
     asked = Asked(check_metrics(metrics))
-    job = _Job(_without_scenes(scene_set), None, False, asked)
-    tasks: list[_Task] = [(scene, None, None) for scene in scene_set.scenes]
-    rows = _score_all(partial(_score_mixture, job), tasks, jobs, progress)
+    score = partial(_score_mixture, _without_scenes(scene_set), asked)
+    rows = _score_all(score, scene_set.scenes, jobs, progress)
     write_jsonl(out, rows)
     return rows
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What every worker needs: the set (without its scenes), the folder of audio, if there are azimuths."""
+    """What every worker needs: the set (without its scenes), the folder, and what a system gives."""
 
     scene_set: SceneSet
-    estimates: Path | None
+    estimates: Path
+    has_audio: bool
     has_doa: bool
     asked: Asked
 
@@ -270,48 +291,6 @@ def _empty_row(scene: Scene, asked: Asked) -> Row:
     }
 
 
-def _score_signals(
-    row: Row, signals: Signals, permutation: Array, before: int | Row, metrics: tuple[str, ...]
-) -> None:
-    """Fill a row with separation scores and the reasons why some are null.
-
-    Args:
-        row: to fill.
-        signals: references, and as trials what `permutation` points to.
-        permutation: ``(talker,)``.
-        before: the trial that is the mixture, or its row.
-        metrics: names.
-    """
-    for name in metrics:
-        metric = SEPARATION_METRICS[name]
-        values: dict[str, list[float | None]] = {metric.field: [], metric.gain_field: []}
-        reasons: dict[str, list[str]] = {metric.field: [], metric.gain_field: []}
-        for n, m in enumerate(permutation):
-            value, reason = _value(partial(metric.score, signals, n, int(m)))
-            if isinstance(before, int):
-                unprocessed, why = _value(partial(metric.score, signals, n, before))
-            else:
-                unprocessed = before[metric.field][n]
-                why = None if unprocessed is not None else before["undefined"].get(metric.field)
-            gain = None if value is None or unprocessed is None else value - unprocessed
-            for field, number, because in (
-                (metric.field, value, reason),
-                (metric.gain_field, gain, reason or (why and why.replace("estimate", "mixture"))),
-            ):
-                values[field].append(None if number is None else round(number, metric.kept_decimals))
-                if because and because not in reasons[field]:
-                    reasons[field].append(because)
-        row |= values
-        row["undefined"] |= {field: "; ".join(why) for field, why in reasons.items() if why}
-
-
-def _value(score: Callable[[], float]) -> tuple[float | None, str | None]:
-    try:
-        return score(), None
-    except UndefinedMetricError as error:
-        return None, str(error)
-
-
 def _rounded(values: Any) -> Any:
     """Numbers of an array as a list, NaN as null; anything else as it is."""
     if not isinstance(values, np.ndarray):
@@ -321,34 +300,53 @@ def _rounded(values: Any) -> Any:
 
 def _score_files(job: _Job, task: _Task) -> Row:
     scene, found, unprocessed = task
-    array = job.scene_set.array
-    try:
-        mixture, references = job.scene_set.mixture(scene), job.scene_set.references(scene)
-        estimates = None if job.estimates is None else read_estimates(job.estimates, scene)
-        directions = Directions.from_row(found) if job.has_doa else None
-        row = score_scene(scene, array, mixture, references, estimates, directions, job.asked, unprocessed)
-        if job.estimates is not None and (surplus := surplus_files(job.estimates, scene)):
-            row["doubts"].append(f"files that are no talker's are left out ({listed(surplus)})")
-        return row
-    except MsdetError as error:
-        return _empty_row(scene, job.asked) | {"error": str(error)}
+    mixture = references = estimates = directions = None
+    no_audio, no_directions = NO_AUDIO, NO_DOA
+    if job.has_audio and not scene.referenced:
+        no_audio = NO_REFERENCES
+    elif job.has_audio:
+        try:
+            mixture, references = job.scene_set.mixture(scene), job.scene_set.references(scene)
+            estimates = read_voices(job.estimates, scene)
+        except MsdetError as error:
+            no_audio = str(error)
+    if job.has_doa and not scene.located:
+        no_directions = NOT_LOCATED
+    elif job.has_doa:
+        try:
+            directions = Directions.from_row(found)
+        except MsdetError as error:
+            no_directions = str(error)
+    reasons = [why for why in (no_audio, no_directions) if why not in NOT_GIVEN]
+    if estimates is None and directions is None and reasons:
+        return _empty_row(scene, job.asked) | {"error": "; ".join(reasons)}
+    row = score_scene(
+        scene, job.scene_set.array, mixture, references, estimates, directions, job.asked, unprocessed,
+        no_audio, no_directions,
+    )  # fmt: skip
+    if surplus := surplus_files(job.estimates, scene):
+        row["doubts"].append(f"files that are no talker's are left out ({listed(surplus)})")
+    return row
 
 
-def _score_mixture(job: _Job, task: _Task) -> Row:
-    scene, _, _ = task
-    row = _empty_row(scene, job.asked)
+def _score_mixture(scene_set: SceneSet, asked: Asked, scene: Scene) -> Row:
+    row = _empty_row(scene, asked)
+    if not scene.referenced:
+        undefined = dict.fromkeys(separation_fields(asked.metrics), NO_REFERENCES)
+        return row | {"undefined": undefined | dict.fromkeys(asked.doa_fields, NO_DOA)}
     try:
-        mixture, references = job.scene_set.mixture(scene), job.scene_set.references(scene)
+        mixture, references = scene_set.mixture(scene), scene_set.references(scene)
     except MsdetError as error:
         return row | {"error": str(error)}
-    signals = Signals(references, mixture[[job.scene_set.array.reference]], scene.sample_rate)
-    _score_signals(row, signals, np.zeros(len(references), dtype=np.int64), 0, job.asked.metrics)
-    row["undefined"] |= dict.fromkeys(job.asked.doa_fields, NO_DOA)
+    signals = Signals(references, mixture[[scene_set.array.reference]], scene.sample_rate)
+    scores = score_signals(signals, np.zeros(len(references), dtype=np.int64), 0, asked.metrics)
+    row |= scores.fields
+    row["undefined"] = scores.undefined | dict.fromkeys(asked.doa_fields, NO_DOA)
     return row | {"permutation": list(range(len(references))), "permutation_from": "si_sdr"}
 
 
 def _score_all(
-    score: Callable[[_Task], Row], tasks: list[_Task], jobs: int, progress: Progress | None
+    score: Callable[[T], Row], tasks: Sequence[T], jobs: int, progress: Progress | None
 ) -> list[Row]:
     if jobs < 1:
         raise MsdetError(f"jobs is {jobs}, expected at least 1")
@@ -360,7 +358,7 @@ def _score_all(
     return rows
 
 
-def _mapped(score: Callable[[_Task], Row], tasks: list[_Task], jobs: int) -> Iterable[Row]:
+def _mapped(score: Callable[[T], Row], tasks: Sequence[T], jobs: int) -> Iterable[Row]:
     if jobs == 1:
         yield from map(score, tasks)
         return

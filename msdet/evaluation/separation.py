@@ -26,6 +26,7 @@ SDR_TAPS = 512
 PESQ_MODES = {8000: "nb", 16000: "wb"}
 """Narrow-band or wide-band PESQ by sample rate; it is not defined at others."""
 
+_SAME_SUM = 1e-10  # sums of scores that differ by less do so by rounding
 _COSINE_TOLERANCE = 1e-6  # rounding of squared cosines; more is a singular system
 
 
@@ -107,14 +108,38 @@ def best_permutation(matrix: npt.ArrayLike) -> Array:
     """
     from scipy.optimize import linear_sum_assignment
 
-    score = np.asarray(matrix, dtype=np.float64)
-    if score.ndim != 2 or score.shape[0] > score.shape[1]:
-        raise MsdetError(f"cannot assign estimates to references, scores have shape {score.shape}")
-    finite = score[np.isfinite(score)]
-    span = np.ptp(finite) if finite.size else 0.0
-    worst = finite.min(initial=0.0) - (span + 1.0) * len(score)  # no gain elsewhere makes up for it
-    permutation: Array = linear_sum_assignment(np.where(np.isnan(score), worst, score), maximize=True)[1]
+    permutation: Array = linear_sum_assignment(_scores(matrix), maximize=True)[1]
     return permutation
+
+
+def undecided(matrix: npt.ArrayLike, permutation: Array) -> Array:
+    """Which references could as well have another estimate: some other permutation has the same sum.
+
+    Two estimates that are alike are undecided, and so are two of which every score is NaN; one of those
+    belongs to the reference that is left.
+
+    Args:
+        matrix: as `best_permutation` takes.
+        permutation: what it gives.
+
+    Returns:
+        ``(N,)`` booleans.
+
+    >>> undecided([[9.0, 1.0, 1.0], [2.0, 3.0, 3.0]], np.array([0, 1])).tolist()
+    [False, True]
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    score = _scores(matrix)
+    rows = np.arange(len(score))
+    best = score[rows, permutation].sum()
+    ties = np.zeros(len(score), dtype=bool)
+    for n, m in enumerate(permutation):
+        without = score.copy()
+        without[n, m] = _beyond(score, len(score))
+        other = linear_sum_assignment(without, maximize=True)[1]
+        ties[n] = best - without[rows, other].sum() < _SAME_SUM
+    return ties
 
 
 def sdr(references: npt.ArrayLike, estimates: npt.ArrayLike) -> Array:
@@ -273,6 +298,20 @@ def peak_one(signal: Array, name: str) -> Array:
         raise UndefinedMetricError(f"{name} is silent")
     levelled: Array = double / peak
     return levelled
+
+
+def _scores(matrix: npt.ArrayLike) -> Array:
+    """Scores to assign by; NaN becomes worse than every other."""
+    score = np.asarray(matrix, dtype=np.float64)
+    if score.ndim != 2 or score.shape[0] > score.shape[1]:
+        raise MsdetError(f"cannot assign estimates to references, scores have shape {score.shape}")
+    return np.where(np.isnan(score), _beyond(score[np.isfinite(score)], len(score)), score)
+
+
+def _beyond(scores: Array, pairs: int) -> float:
+    """A score so low that no gain in the other pairs makes up for it."""
+    span = np.ptp(scores) if scores.size else 0.0
+    return float(scores.min(initial=0.0) - (span + 1.0) * pairs)
 
 
 def _levelled(reference: npt.ArrayLike, estimate: npt.ArrayLike) -> tuple[Array, Array]:

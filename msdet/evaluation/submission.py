@@ -19,6 +19,7 @@ DATA_FILE = "data.json"
 """Says which data set a folder of estimates was made for; a folder without it is taken at its word."""
 
 _TALKER_FILE = re.compile(r"talker(\d+)")
+_OTHER_SUFFIXES = frozenset({".aif", ".aiff", ".m4a", ".mp3", ".ogg", ".opus", ".sph", ".wave"})
 _MOST_NAMED = 3
 
 
@@ -43,12 +44,15 @@ def check_made_for(estimates: Path, scene_set: SceneSet) -> None:
 
 def talker_files(estimates: Path, scene: Scene) -> list[Path]:
     """Audio files of a scene's talkers, in their order."""
-    files = _audio_files(resolve_inside(estimates, scene.id))
+    files = _files(estimates, scene)
     return sorted((p for p in files if _talker_number(p)), key=lambda p: (_talker_number(p), p.name))
 
 
-def read_estimates(estimates: Path, scene: Scene) -> Array:
-    """The estimates ``(talker, time)`` of a scene, float32.
+def read_voices(estimates: Path, scene: Scene) -> Array:
+    """The estimates ``(talker, time)`` of a scene, float32, to score.
+
+    A voice that fits by its header but holds NaN or infinite samples is NaN throughout: it alone is
+    undefined, as one that is silent. Anything else that does not fit fails the scene's audio as a whole.
 
     Raises:
         MsdetError: not one file a talker, or one that is no audio or of another rate, length or layout.
@@ -56,26 +60,23 @@ def read_estimates(estimates: Path, scene: Scene) -> Array:
     paths = talker_files(estimates, scene)
     talkers = len(scene.sources)
     if [_talker_number(p) for p in paths] != list(range(1, talkers + 1)):
-        found = ", ".join(p.name for p in paths) or f"no talker files{_hint(estimates, scene)}"
+        hint = _misspelt_hint(estimates, scene) or ("" if paths else _hint(estimates, scene))
+        found = (", ".join(p.name for p in paths) or "no talker files") + hint
         raise MsdetError(
             f"{estimates / scene.id}: found {found}, expected one file for each of {talkers} talkers"
         )
-    signals = []
-    for path in paths:
-        samples, rate = audio.read(path)
-        if rate != scene.sample_rate or samples.shape != (1, scene.samples):
-            raise MsdetError(
-                f"{path}: {samples.shape[0]} channels x {samples.shape[1]} samples at {rate} Hz, "
-                f"expected 1 x {scene.samples} at {scene.sample_rate} Hz"
-            )
-        signals.append(samples)
-    return np.concatenate(signals)
+    return np.stack([_read_voice(path, scene) for path in paths])
+
+
+def read_estimates(estimates: Path, scene: Scene) -> Array:
+    """The estimates of a scene to listen to: as `read_voices`, but a voice that holds NaN is silent."""
+    return np.nan_to_num(read_voices(estimates, scene), nan=0.0)
 
 
 def surplus_files(estimates: Path, scene: Scene) -> list[str]:
     """Names of audio files in a scene's folder that are no talker's and were left out, sorted."""
-    files = _audio_files(resolve_inside(estimates, scene.id))
-    return sorted(p.name for p in files if not _talker_number(p))
+    files = _files(estimates, scene)
+    return [p.name for p in files if not _talker_number(p) and (_is_audio(p) or _right_name(p))]
 
 
 def unknown_scenes(scene_set: SceneSet, estimates: Path) -> list[str]:
@@ -92,7 +93,8 @@ def unknown_scenes(scene_set: SceneSet, estimates: Path) -> list[str]:
 
 def nothing_given(scene_set: SceneSet, estimates: Path) -> MsdetError:
     """The error for a folder that holds nothing of a set."""
-    hints = (_hint(estimates, scene) for scene in scene_set.scenes[:_MOST_NAMED])
+    first = scene_set.scenes[:_MOST_NAMED]
+    hints = (_misspelt_hint(estimates, scene) or _hint(estimates, scene) for scene in first)
     hint = next(filter(None, hints), "")
     return MsdetError(f"{estimates}: holds neither <scene id>/talker1.wav of any scene nor {DOA_FILE}{hint}")
 
@@ -106,14 +108,47 @@ def listed(names: list[str]) -> str:
     return ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
 
 
-def _audio_files(folder: Path) -> list[Path]:
-    return [p for p in folder.iterdir() if p.suffix in audio.AUDIO_SUFFIXES] if folder.is_dir() else []
+def _files(estimates: Path, scene: Scene) -> list[Path]:
+    """What a scene's folder holds, by name."""
+    folder = resolve_inside(estimates, scene.id)
+    return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def _talker_number(path: Path) -> int:
     """The talker, from 1, that a file name says; 0 for any other file."""
     match = _TALKER_FILE.fullmatch(path.stem) if path.suffix in audio.AUDIO_SUFFIXES else None
     return int(match[1]) if match else 0
+
+
+def _read_voice(path: Path, scene: Scene) -> Array:
+    """A voice ``(time,)``; NaN throughout if its samples cannot be used."""
+    try:
+        samples, rate = audio.read(path)
+        (channels, length), usable = samples.shape, True
+    except MsdetError:
+        header = audio.info(path)  # raises where the file is no audio at all
+        rate, channels, length, usable = header.sample_rate, header.channels, header.frames, False
+    if (rate, channels, length) != (scene.sample_rate, 1, scene.samples):
+        raise MsdetError(
+            f"{path}: {channels} channels x {length} samples at {rate} Hz, "
+            f"expected 1 x {scene.samples} at {scene.sample_rate} Hz"
+        )
+    return samples[0] if usable else np.full(length, np.nan, dtype=np.float32)
+
+
+def _right_name(path: Path) -> str | None:
+    """What a file must be called that is a talker's but for upper case or its format; None for others."""
+    stem, suffix = path.stem.lower(), path.suffix.lower()
+    known = suffix in audio.AUDIO_SUFFIXES
+    if _talker_number(path) or not _TALKER_FILE.fullmatch(stem) or not (known or suffix in _OTHER_SUFFIXES):
+        return None
+    return stem + (suffix if known else ".wav")
+
+
+def _misspelt_hint(estimates: Path, scene: Scene) -> str:
+    """Files of a scene that are named almost right, and the right names, as the end of a sentence."""
+    names = {p.name: right for p in _files(estimates, scene) if (right := _right_name(p))}
+    return f" (but {listed(list(names))}: expected {listed(list(names.values()))})" if names else ""
 
 
 def _hint(estimates: Path, scene: Scene) -> str:
@@ -126,4 +161,4 @@ def _hint(estimates: Path, scene: Scene) -> str:
 
 
 def _is_audio(path: Path) -> bool:
-    return path.suffix in audio.AUDIO_SUFFIXES and path.is_file()
+    return path.suffix.lower() in audio.AUDIO_SUFFIXES and path.is_file()

@@ -19,7 +19,8 @@ from msdet.conventions import Array
 from msdet.errors import MsdetError
 from msdet.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Interval, bootstrap, percentile_interval
 from msdet.evaluation.breakdowns import DEFAULT_BREAKDOWNS, Bin, find_breakdowns, members
-from msdet.evaluation.metrics import METRICS, Group, Metric
+from msdet.evaluation.localisation import NO_DOA
+from msdet.evaluation.metrics import FIELDS_OF_KIND, METRICS, Group, Metric, name_fields
 from msdet.evaluation.scoring import NOT_GIVEN
 from msdet.evaluation.tables import Table, aligned, number
 from msdet.evaluation.values import ABSENT, Row, aligned_rows, metric_values, paired_values, why_not
@@ -34,6 +35,7 @@ _TITLES: dict[Group, str] = {
     "track": "Moving talkers, frame by frame",
 }
 _MOST_COLUMNS = 4  # of metrics that fit beside each other
+_MOST_REASONS = 6  # in the notes of a system, a line each
 _IN_BREAKDOWNS = (("si_sdr_improvement_db",), ("doa_mae_deg", "accuracy_5deg"))
 
 
@@ -289,6 +291,8 @@ def _notes(summary: Summary) -> list[str]:
         f"{summary.scenes} scenes; n: scenes compared, those that every system scores; "
         f"in brackets: {CONFIDENCE:.0%} bootstrap interval ({RESAMPLES} resamples of scenes)."
     ]
+    if summary.compared["doa_false_alarm_rate"] and not _counts_are_right(summary):
+        notes.append("False alarms: estimates of nobody over true talkers, not per second.")
     for name in summary.scores:
         notes += _not_scored(summary, name)
     notes += [
@@ -297,29 +301,38 @@ def _notes(summary: Summary) -> list[str]:
         for doubt, count in doubts.items()
     ]
     notes += [
-        f"{name}: without audio, azimuths are assigned to talkers with the smallest total error."
+        f"{name}: without audio or references, azimuths are assigned with the smallest total error."
         for name in summary.own_assignment
     ]
     return notes
 
 
 def _not_scored(summary: Summary, name: str) -> list[str]:
-    """What a system has no scores for, and why."""
+    """What of the metrics that were asked for a system has no scores for, and why."""
+    asked = {
+        METRICS[key].field: score
+        for key, score in summary.scores[name].items()
+        if any(of[key].reasons.keys() != {ABSENT} for of in summary.scores.values())
+    }
+    kinds: dict[str, list[str]] = {}
     causes: dict[tuple[int, str], list[str]] = {}
-    kinds: dict[str, None] = {}
-    for key, score in summary.scores[name].items():
-        if not score.not_scored or all(of[key].reasons.keys() == {ABSENT} for of in summary.scores.values()):
-            continue
-        reasons = [f"{count} x {reason}" for reason, count in score.reasons.items()]
-        if len(reasons) == 1 and not score.scored and next(iter(score.reasons)) in NOT_GIVEN:
-            kinds[next(iter(score.reasons))] = None
-            continue
-        why = "; ".join(reasons[:3]) + ("; ..." if len(reasons) > 3 else "")
-        causes.setdefault((score.not_scored, why), []).append(METRICS[key].label.split(" (")[0])
+    for field, score in asked.items():
+        for reason, count in score.reasons.items():
+            if count == summary.scenes and reason in (*NOT_GIVEN, ABSENT):
+                kinds.setdefault(reason, []).append(field)
+            else:
+                causes.setdefault((count, reason), []).append(field)
+    absent = [
+        f for f in kinds.pop(ABSENT, []) if NO_DOA not in kinds or f not in FIELDS_OF_KIND["directions"]
+    ]
+    shown = sorted(causes.items(), key=lambda cause: -cause[0][0])
+    more = len(shown) - _MOST_REASONS
     return [
         *(f"{name}: {kind}." for kind in kinds),
+        *([f"{name}: {name_fields(absent, asked)} {ABSENT}."] if absent else []),
         *(
-            f"{name}: {', '.join(labels)} not scored in {count} of {summary.scenes} scenes ({why})."
-            for (count, why), labels in causes.items()
+            f"{name}: {name_fields(fields, asked)} not scored in {count} of {summary.scenes} scenes ({why})."
+            for (count, why), fields in shown[:_MOST_REASONS]
         ),
+        *([f"{name}: not scored for {more} more reasons, see summary.json."] if more > 0 else []),
     ]

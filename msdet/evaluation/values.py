@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -88,10 +89,11 @@ def paired_values(
 
 
 def why_not(row: Row, metric: Metric) -> str:
-    """Why a row has no value of a metric."""
-    if row.get("error"):
-        return str(row["error"]).replace(row["id"], "SCENE")  # so that equal errors count together
-    return str(row.get("undefined", {}).get(metric.field, ABSENT))
+    """Why a row has no value of a metric, without the scene's name, so that equal reasons count together."""
+    if metric.field not in row:
+        return ABSENT
+    reason = str(row.get("error") or row.get("undefined", {}).get(metric.field, ABSENT))
+    return re.sub(rf"(?<=[/\\]){re.escape(row['id'])}(?=[/\\:])", "SCENE", reason)
 
 
 def _numbers(values: Any, inside: Array | None) -> Array | None:

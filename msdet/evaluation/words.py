@@ -15,7 +15,7 @@ from typing import NamedTuple
 from msdet import audio
 from msdet.data.manifest import SceneSet
 from msdet.errors import MsdetError, did_you_mean
-from msdet.evaluation.submission import talker_files
+from msdet.evaluation.submission import check_made_for, talker_files
 from msdet.evaluation.values import Row
 from msdet.files import write_text
 from msdet.simulation.scene import Source
@@ -58,8 +58,10 @@ def write_lists(
         How many talkers were left out for which reason.
 
     Raises:
-        MsdetError: a malformed file, a missing speech file, or nothing to write.
+        MsdetError: no such folder of estimates, or of another set's; a malformed file, a missing speech file,
+            or nothing to write.
     """
+    check_made_for(estimates, scene_set)
     said = read_table(transcripts)
     by_id = {row["id"]: row for row in rows}
     lists: dict[str, list[str]] = {SCP: [], TEXT: [], SPEAKERS: []}
@@ -121,8 +123,12 @@ def read_table(path: Path) -> dict[str, str]:
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise MsdetError(f"{path}: cannot be read ({error})") from error
+    except FileNotFoundError as error:
+        raise MsdetError(f"{path}: no such file, expected lines of an utterance and its words") from error
+    except UnicodeDecodeError as error:
+        raise MsdetError(f"{path}: cannot be read (not UTF-8, at byte {error.start})") from error
+    except OSError as error:
+        raise MsdetError(f"{path}: cannot be read ({error.strerror})") from error
     table: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         key, _, text = line.strip().partition(" ")

@@ -13,7 +13,8 @@ from msdet.models.config import ModelConfig
 from msdet.objectives.assignment import Costs, Labels, assignment_rule
 from msdet.objectives.balancing import build_balancer
 from msdet.objectives.doa import decode_azimuth, doa_loss
-from msdet.objectives.separation import separation_loss
+from msdet.objectives.normalisation import Normalisation
+from msdet.objectives.separation import is_signed, separation_loss
 from msdet.tasks import MAIN, TaskLike, find_task
 from msdet.tasks.doa import Task as DoaTask
 from msdet.tasks.separation import Task as SeparationTask
@@ -39,6 +40,12 @@ class ObjectiveConfig:
         balance: how the weighted losses are joined: ``fixed``, another file name in
             ``msdet/objectives/balancing``, or your own ``module:Class``.
         balance_options: what the balancing takes.
+        normalise: how losses are brought to a common scale before they are weighted: ``none``,
+            ``running_mean`` or ``log``.
+        regularisation: penalties on the model's parameters, by glob pattern of their names, each with ``l1``
+            (sum of magnitudes) and/or ``l2`` (sum of squares), for example ``{"doa_head.*": {"l2": 1e-4}}``.
+        log_cosine_every: steps between measurements of how well the tasks' gradients agree, each of which
+            costs about as much as a step; 0 for never.
     """
 
     assignment: str = "azimuth"
@@ -52,6 +59,9 @@ class ObjectiveConfig:
     task_weights: dict[str, float] = field(default_factory=dict)
     balance: str = "fixed"
     balance_options: dict[str, Any] = field(default_factory=dict)
+    normalise: str = "none"
+    regularisation: dict[str, dict[str, float]] = field(default_factory=dict)
+    log_cosine_every: int = 100
 
 
 AUXILIARY_WEIGHT = 0.1
@@ -65,11 +75,14 @@ class ObjectiveTerms(NamedTuple):
         total: the scalar to minimise.
         losses: of each task, over what is labelled.
         assignment: the reference ``(batch, slot)`` that each slot answers for.
+        scaled: the losses as they are balanced, on a common scale if that is asked for; zero, with zero
+            gradients, where nothing is labelled.
     """
 
     total: Tensor
     losses: dict[str, Tensor]
     assignment: Tensor
+    scaled: dict[str, Tensor]
 
 
 class Objective(nn.Module):
@@ -79,7 +92,8 @@ class Objective(nn.Module):
     other tasks.
 
     Raises:
-        MsdetError: an unknown name, a weight that is not one, or of a task that the model does not have.
+        MsdetError: an unknown name, a weight that is not one or of a task that the model does not have, or a
+            loss that the balancing or the normalisation cannot work with.
     """
 
     def __init__(self, config: ObjectiveConfig, model: ModelConfig = ModelConfig()) -> None:  # noqa: B008
@@ -92,7 +106,13 @@ class Objective(nn.Module):
         self.doa = DoaTask(doa_loss(config.doa_loss, config.doa_options), model.doa_classes)
         self.tasks: dict[str, TaskLike] = {"separation": self.separation, "doa": self.doa}
         self.tasks |= {name: find_task(name)() for name in model.tasks}
+        self.normalisation = Normalisation(config.normalise, list(self.weights))
         self.balancer = cast(nn.Module, build_balancer(config.balance, config.balance_options, self.weights))
+        _check_sign(config, getattr(self.balancer, "POSITIVE", False))
+        if config.log_cosine_every < 0:
+            raise MsdetError(f"objective.log_cosine_every is {config.log_cosine_every}, expected 0 or more")
+        self.regularisation = config.regularisation
+        self.log_cosine_every = config.log_cosine_every
 
     def forward(self, predictions: dict[str, Any], truth: Truth) -> ObjectiveTerms:
         """Cost of a batch.
@@ -103,9 +123,27 @@ class Objective(nn.Module):
         """
         assignment = self.assign(predictions, truth)
         wanted = truth.in_slots(assignment)
-        losses = {name: task.loss(predictions[name], wanted).mean() for name, task in self.tasks.items()}
-        return ObjectiveTerms(self.balancer(losses), losses, assignment)
+        found = {name: task.loss(predictions[name], wanted) for name, task in self.tasks.items()}
+        losses = {name: each.mean() for name, each in found.items()}
+        labelled = torch.stack([each.known.any() for each in found.values()]).tolist()
+        known = {name: loss for (name, loss), there in zip(losses.items(), labelled, strict=True) if there}
+        scaled = self.normalisation(known)
+        blank = [losses[name] for name in losses if name not in known]  # zero, but their heads are reached
+        total = sum(blank, cast(Tensor, self.balancer(scaled)))
+        return ObjectiveTerms(total, losses, assignment, losses | scaled)
 
+    def start_epoch(self, epoch: int) -> None:
+        """Tell a balancer that wants to know that an epoch of training starts."""
+        start = getattr(self.balancer, "start_epoch", None)
+        if start is not None:
+            start(epoch)
+
+    def balance_weights(self) -> dict[str, Tensor]:
+        """What each task's loss is multiplied with at present, of a balancer that changes it."""
+        present = getattr(self.balancer, "task_weights", None)
+        return {} if present is None else dict(zip(self.weights, present(), strict=True))
+
+    @torch.no_grad()  # a choice has no gradient, and the losses of all pairs need not be kept
     def assign(self, predictions: dict[str, Any], truth: Truth) -> Tensor:
         """The reference ``(batch, slot)`` that each slot answers for.
 
@@ -136,6 +174,24 @@ class Objective(nn.Module):
         azimuths = lambda: decode_azimuth(predictions["doa"][..., : self.doa.classes])[0]  # noqa: E731
         costs = Costs(separation, doa, self.doa_weight, azimuths)
         return self.rule(Labels(truth.azimuth_deg, truth.distance_m, truth.active), costs)
+
+
+def _check_sign(config: ObjectiveConfig, positive: bool) -> None:
+    """Refuse losses that can be below zero where ratios or logarithms of losses are taken.
+
+    Raises:
+        MsdetError: names both settings.
+    """
+    needs = "normalise 'log'" if config.normalise == "log" else f"balance '{config.balance}'"
+    if (positive or config.normalise == "log") and is_signed(config.separation_loss):
+        raise MsdetError(
+            f"objective.{needs} needs losses above zero; those of separation_loss '{config.separation_loss}' "
+            "can be below"
+        )
+    if positive and config.normalise == "log":
+        raise MsdetError(
+            f"objective.balance '{config.balance}' needs losses above zero; normalise 'log' can be below"
+        )
 
 
 def task_weights(config: ObjectiveConfig, model: ModelConfig) -> dict[str, float]:

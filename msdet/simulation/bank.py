@@ -58,7 +58,18 @@ class BankRoom:
 
 @dataclass(frozen=True)
 class RirBank:
-    """A finished bank on disk; every room has as many positions."""
+    """A finished bank on disk; every room has as many positions.
+
+    Attributes:
+        root: its folder.
+        positions: in each room.
+        sample_rate: hertz.
+        array: the microphone array.
+        identity: hash of what decides its content.
+        settings: the fields of a distribution that decided it.
+        table: what is known of each room.
+        among: numbers of the rooms that are drawn from; all if None.
+    """
 
     root: Path
     positions: int
@@ -67,6 +78,7 @@ class RirBank:
     identity: str
     settings: dict[str, Any]
     table: tuple[BankRoom, ...]
+    among: tuple[int, ...] | None = None
 
     @property
     def rooms(self) -> int:
@@ -101,6 +113,22 @@ class RirBank:
             tuple(read_record(BankRoom, row, f"{path}, room {n}") for n, row in enumerate(rows)),
         )
 
+    def within(self, t60_s: tuple[float, float]) -> RirBank:
+        """The same bank, drawn from in rooms alone whose measured T60 is in an interval.
+
+        Raises:
+            MsdetError: there is no such room.
+        """
+        low, high = t60_s
+        among = tuple(n for n, room in enumerate(self.table) if low <= room.t60_measured_s <= high)
+        if not among:
+            found = [room.t60_measured_s for room in self.table]
+            raise MsdetError(
+                f"{self.root}: no room has a T60 of {low} to {high} s, they have "
+                f"{min(found):.2f} to {max(found):.2f} s"
+            )
+        return dataclasses.replace(self, among=among)
+
     def draw_positions(
         self, distribution: SceneDistribution, talkers: int, rng: np.random.Generator
     ) -> tuple[int, list[int]]:
@@ -110,8 +138,9 @@ class RirBank:
             MsdetError: no such positions found in many draws.
         """
         d = distribution
+        rooms = range(self.rooms) if self.among is None else self.among
         for _ in range(MAX_DRAWS):
-            room = int(rng.integers(self.rooms))
+            room = rooms[int(rng.integers(len(rooms)))]
             positions = rng.choice(self.positions, talkers + d.point_noises, replace=False)
             if d.allows(np.array(self.table[room].azimuths_deg)[positions[:talkers]]):
                 return room, [int(p) for p in positions]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from msdet.conventions import SPEED_OF_SOUND, Array, angular_distance_deg, rotation_matrix
+from msdet.errors import MsdetError
 from msdet.simulation.mismatch import Mismatch
 from msdet.simulation.noise import NoiseExcerpt
 from msdet.simulation.records import read_record
@@ -28,6 +30,9 @@ Point = tuple[float, float, float]
 
 Rotation = tuple[float, float, float]
 """Yaw, pitch and roll of an array in the room, in degrees (`msdet.conventions.rotation_matrix`)."""
+
+NOWHERE: Point = (math.nan, math.nan, math.nan)
+"""Position of a talker of whom it is not known."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Direction:
 
 @dataclass(frozen=True)
 class Source:
-    """One talker in a scene.
+    """One talker in a scene; where it is, is NaN where that is not known (`Scene.located`).
 
     Attributes:
         speaker: the talker's name in the corpus.
@@ -75,10 +80,10 @@ class Source:
     onset_s: float
     duration_s: float
     level_db: float
-    position_m: Point
-    azimuth_deg: float
-    elevation_deg: float
-    distance_m: float
+    position_m: Point = NOWHERE
+    azimuth_deg: float = math.nan
+    elevation_deg: float = math.nan
+    distance_m: float = math.nan
     gender: str = ""
     waypoints: tuple[Waypoint, ...] = ()
     track: tuple[Direction, ...] = ()
@@ -128,6 +133,8 @@ class Scene:
         mismatch: how the microphones differ from the array's description.
         rir_room: room of the RIR bank that the scene was made from.
         image_order: reflections beyond this order came from ray tracing; None for image sources alone.
+        referenced: whether there are references; a recording may have none.
+        located: whether it is known where the talkers are; without it their distances alone may be known.
     """
 
     id: str
@@ -147,6 +154,8 @@ class Scene:
     mismatch: Mismatch | None = None
     rir_room: int | None = None
     image_order: int | None = None
+    referenced: bool = True
+    located: bool = True
 
     @property
     def samples(self) -> int:
@@ -160,12 +169,14 @@ class Scene:
 
     @property
     def azimuths_deg(self) -> Array:
-        """Azimuth ``(talker,)`` of each talker."""
+        """Azimuth ``(talker,)`` of each talker; NaN where it is not known."""
         return np.array([s.azimuth_deg for s in self.sources])
 
     @property
     def azimuth_gap_deg(self) -> float:
-        """Smallest azimuth difference between two talkers."""
+        """Smallest azimuth difference between two talkers; NaN where directions are not known."""
+        if not self.located:
+            return math.nan
         a = self.azimuths_deg
         gaps = angular_distance_deg(a[:, None], a[None])
         return float(gaps[np.triu_indices(len(a), 1)].min(initial=180.0))
@@ -176,6 +187,12 @@ class Scene:
         if not self.noises:
             return None
         return float(-10 * np.log10(sum(10 ** (-noise.snr_db / 10) for noise in self.noises)))
+
+    @property
+    def timed(self) -> bool:
+        """Whether it is known who talks when: without references, all of the time stands for no knowledge."""
+        all_along = all(s.onset_s == 0 and s.duration_s >= self.duration_s for s in self.sources)
+        return self.referenced or not all_along
 
     @property
     def overlap_ratio(self) -> float:
@@ -198,8 +215,11 @@ class Scene:
         return placed
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON form; what is at its default in a source or a noise is left out."""
+        """JSON form; what is at its default in a source or a noise is left out, as are true flags."""
         row = dataclasses.asdict(self)
+        for name in ("referenced", "located"):
+            if row[name]:
+                del row[name]
         for name, record in (("sources", Source), ("noises", Noise)):
             row[name] = [_without_defaults(record, value) for value in row[name]]
         return row
@@ -209,9 +229,21 @@ class Scene:
         """Read the JSON form back.
 
         Raises:
-            MsdetError: a key is missing, unknown or of the wrong type; `origin` (file and line) is named.
+            MsdetError: a key is missing, unknown or of the wrong type, or a talker has a place in a scene
+                where that is not known; `origin` (file and line) is named.
         """
-        return read_record(cls, row, origin)
+        scene = read_record(cls, row, origin)
+        for number, source in enumerate(scene.sources):
+            place = f"{origin}, sources {number}"
+            for name in ("position_m", "azimuth_deg", "elevation_deg", "distance_m"):
+                unknown = _is_unknown(getattr(source, name))
+                if unknown and scene.located:
+                    raise MsdetError(f"{place}: key '{name}' is missing")
+                if not unknown and not scene.located and name != "distance_m":
+                    raise MsdetError(f"{place}: has {name}, but located is false in the scene")
+            if not scene.located and (source.waypoints or source.track):
+                raise MsdetError(f"{place}: moves on a path, but located is false in the scene")
+        return scene
 
 
 def mixture_path(scene_id: str) -> str:
@@ -232,4 +264,15 @@ def scene_seed(set_seed: int, scene_id: str) -> int:
 
 def _without_defaults(record: type, row: dict[str, Any]) -> dict[str, Any]:
     defaults = {f.name: f.default for f in dataclasses.fields(record)}
-    return {name: value for name, value in row.items() if defaults[name] != value}
+    return {
+        name: value
+        for name, value in row.items()
+        if defaults[name] != value and not (_is_unknown(value) and _is_unknown(defaults[name]))
+    }
+
+
+def _is_unknown(value: Any) -> bool:
+    """Whether a number, or any of a point, is NaN."""
+    return any(
+        isinstance(v, float) and math.isnan(v) for v in (value if isinstance(value, tuple) else (value,))
+    )

@@ -1,7 +1,8 @@
-"""What happens after each validation: keep the best model, write a resumable state, say one line."""
+"""What happens after each validation: keep the best model, stop, write a resumable state, say one line."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,24 +14,24 @@ from pytorch_lightning.callbacks import Callback
 from msdet.files import atomic_path
 from msdet.models.joint import JointModel
 from msdet.training.checkpoint import save_model
+from msdet.training.watching import Watch
 
 TRAINER_STATE = "last.ckpt"
 
 
 class KeepBest(Callback):
-    """Writes the checkpoint directory whenever ``dev/loss`` is the lowest so far."""
+    """Writes the checkpoint directory whenever a metric of validation is the best so far."""
 
-    def __init__(self, out: Path, settings: dict[str, Any]) -> None:
+    def __init__(self, out: Path, settings: dict[str, Any], metric: str = "dev/loss") -> None:
         self.out = out
         self.settings = settings
-        self.best = float("inf")
+        self.watch = Watch(metric)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare and write."""
         scores = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("dev/")}
-        if trainer.sanity_checking or not trainer.is_global_zero or not scores["dev/loss"] < self.best:
+        if trainer.sanity_checking or not self.watch.update(scores) or not trainer.is_global_zero:
             return
-        self.best = scores["dev/loss"]
         model = pl_module.model
         assert isinstance(model, JointModel)
         rounded = {k: round(v, 4) for k, v in scores.items()}
@@ -39,12 +40,45 @@ class KeepBest(Callback):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The lowest loss so far."""
-        return {"best": self.best}
+        """The best value so far."""
+        return self.watch.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the lowest loss so far."""
-        self.best = float(state_dict["best"])
+        """Restore the best value so far."""
+        self.watch.load_state_dict(state_dict)
+
+
+class StopEarly(Callback):
+    """Ends a run whose metric has not improved in so many validations; it is then finished."""
+
+    def __init__(self, metric: str, patience: int) -> None:
+        self.watch = Watch(metric)
+        self.patience = patience
+
+    @property
+    def reason(self) -> str | None:
+        """Why the run ends now; None while it goes on."""
+        if self.watch.since < self.patience:
+            return None
+        return f"{self.watch.metric} has not improved in {self.watch.since} validations"
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count a validation."""
+        if not trainer.sanity_checking:
+            self.watch.update(trainer.callback_metrics)
+            trainer.should_stop = self.reason is not None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End at once what was killed after it had come to its end."""
+        trainer.should_stop = self.reason is not None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value so far and its age."""
+        return self.watch.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore them."""
+        self.watch.load_state_dict(state_dict)
 
 
 class SaveState(Callback):
@@ -55,8 +89,30 @@ class SaveState(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write ``last.ckpt``."""
-        with atomic_path(self.out / TRAINER_STATE) as temporary:
+        path = self.out / TRAINER_STATE
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(path)  # writes nothing, but the others wait for it
+            return
+        with atomic_path(path) as temporary:
             trainer.save_checkpoint(temporary)
+
+
+class TellUnlabelled(Callback):
+    """Says after the first validation which tasks the dev set has no label for: their scores are all NaN."""
+
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self.report = report
+        self.told = False
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at the scores of each task, once."""
+        if trainer.sanity_checking or self.told:
+            return
+        self.told = True
+        for task, names in pl_module.scored.items():  # type: ignore[union-attr, operator]
+            values = [float(trainer.callback_metrics[f"dev/{name}"]) for name in names]
+            if values and all(math.isnan(value) for value in values):
+                self.report(f"validation: no scene of the dev set is labelled for the task '{task}'")
 
 
 class ReportLine(Callback):

@@ -20,6 +20,8 @@ from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
 
 SCHEMA_VERSION = 1
+FACTS = "msdet"
+"""Key of the metadata of the weights; one alone, because safetensors writes several in any order."""
 
 
 def save_model(folder: Path, model: JointModel, notes: dict[str, Any]) -> None:
@@ -44,7 +46,7 @@ def save_model(folder: Path, model: JointModel, notes: dict[str, Any]) -> None:
     with atomic_path(folder / "model.json") as text, atomic_path(folder / "model.safetensors") as weights:
         text.write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         try:
-            save_file(tensors, weights, _facts(model))
+            save_file(tensors, weights, {FACTS: json.dumps(_facts(model))})
         except SafetensorError as error:  # a full disk
             raise OSError(str(error)) from error
 
@@ -108,6 +110,15 @@ def _facts(model: JointModel) -> dict[str, str]:
     }
 
 
+def _written_facts(metadata: dict[str, str]) -> dict[str, str]:
+    """Those of `_facts` that a file of weights holds; nothing of another program's."""
+    try:
+        facts = json.loads(metadata.get(FACTS, "{}"))
+    except ValueError:
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
 def _read_weights(folder: Path, model: JointModel) -> dict[str, Tensor]:
     """The weights in a checkpoint directory, which fit `model`.
 
@@ -117,7 +128,7 @@ def _read_weights(folder: Path, model: JointModel) -> dict[str, Tensor]:
     weights = folder / "model.safetensors"
     try:
         with safe_open(weights, "pt") as file:
-            written = file.metadata() or {}
+            written = _written_facts(file.metadata() or {})
         tensors: dict[str, Tensor] = load_file(weights)
     except FileNotFoundError as error:
         raise MsdetError(f"{weights}: no such file") from error

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from msdet.models.config import ModelConfig
 from msdet.objectives.joint import ObjectiveConfig
-from msdet.simulation.distribution import SceneDistribution
+from msdet.simulation.distribution import Interval, SceneDistribution
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,9 @@ class DataConfig:
         noise: folder of noise recordings for mixing; without it, diffuse and point noises are babble.
         train: rendered data set to train on instead of mixing on the fly.
         scenes: what is drawn when mixing; rooms and distances are the bank's.
+        t60_s: train only in rooms of the bank, or on scenes of `train`, whose T60 is in this interval.
+        batch_s: seconds of audio a batch; as many examples as fit, instead of `optimiser.batch`. Rendered
+            scenes may then differ in length: those of about one length go together, zeros at the end.
         workers: processes that prepare batches.
     """
 
@@ -32,41 +36,75 @@ class DataConfig:
     noise: Path | None = None
     train: Path | None = None
     scenes: SceneDistribution = field(default_factory=SceneDistribution)
+    t60_s: Interval | None = None
+    batch_s: float | None = None
     workers: int = 1
 
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """How long and how fast to learn.
+    """How long, how fast and on what to learn.
 
     Attributes:
         steps: optimiser steps in all, rounded down to whole validation intervals.
-        batch: mixtures a step.
-        learning_rate: of Adam, after warm-up.
-        warm_up: steps of linear warm-up.
-        decay_from: share of the steps after which the rate falls linearly.
-        final_share: the rate at the end, relative to `learning_rate`.
-        gradient_norm: gradients are clipped to this norm.
+        batch: mixtures a batch, over all devices.
+        accumulate: batches a step.
         validate_every: steps between validations, about; each writes a checkpoint.
+        name: ``adam``, ``adamw``, or another of `msdet.training.optimisers`.
+        options: what it takes besides, such as ``{"betas": [0.9, 0.98]}``.
+        learning_rate: the largest, after warm-up.
+        weight_decay: of the model's weights; null for the optimiser's own.
+        gradient_norm: gradients are clipped to this norm.
+        warm_up: steps of linear warm-up.
+        schedule: of the learning rate after warm-up: ``linear``, ``cosine`` or ``exponential`` fall,
+            ``constant``, ``step``, ``cyclic`` or ``plateau``.
+        schedule_options: what the schedule takes (`msdet.training.schedules`).
+        decay_from: share of the steps after which the rate falls: linear, cosine, exponential.
+        final_share: the rate at the end, relative to `learning_rate`: linear, cosine, exponential.
+        ema: validate and keep an exponential moving average of the weights, with this decay a step; 0 for
+            the weights themselves.
+        swa_from: validate and keep the plain average of the weights after this share of the steps.
+        keep: the kept model is the best by this metric of validation.
+        stop_metric: stop early once this metric has not improved in `stop_patience` validations.
+        stop_patience: see `stop_metric`.
+        bad_steps: stop once so many steps in a row had a loss or gradient that is not finite.
+        deterministic: only algorithms that give the same bits each time, on a GPU as well.
         precision: Lightning's: ``32-true`` or ``bf16-mixed``.
         accelerator: ``auto``, ``cpu`` or ``gpu``.
-        devices: number of devices, or ``auto``.
+        devices: number of devices a machine, or ``auto``; several share each batch (DDP).
+        nodes: number of machines; start the command on each, by ``srun`` or ``torchrun``.
         threads: CPU threads of the training process; 0 leaves it to torch.
+        loggers: besides CSV and TensorBoard: ``mlflow``, ``wandb``.
         seed: of weights, data and order.
     """
 
     steps: int = 2000
     batch: int = 4
+    accumulate: int = 1
+    validate_every: int = 200
+    name: str = "adam"
+    options: dict[str, Any] = field(default_factory=dict)
     learning_rate: float = 2e-3
+    weight_decay: float | None = None
+    gradient_norm: float = 5.0
     warm_up: int = 50
+    schedule: str = "linear"
+    schedule_options: dict[str, Any] = field(default_factory=dict)
     decay_from: float = 0.6
     final_share: float = 0.05
-    gradient_norm: float = 5.0
-    validate_every: int = 200
+    ema: float = 0.0
+    swa_from: float | None = None
+    keep: str = "dev/loss"
+    stop_metric: str | None = None
+    stop_patience: int = 10
+    bad_steps: int = 20
+    deterministic: bool = False
     precision: str = "32-true"
     accelerator: str = "auto"
     devices: str = "auto"
+    nodes: int = 1
     threads: int = 0
+    loggers: list[str] = field(default_factory=list)
     seed: int = 0
 
     @property
@@ -81,10 +119,49 @@ class OptimiserConfig:
 
 
 @dataclass(frozen=True)
+class StageConfig:
+    """One stage of a training: what differs from the rest of the settings.
+
+    Attributes:
+        name: of its folder; letters, digits, ``-`` and ``_``.
+        objective: settings of the objective, such as ``{"doa_weight": 0.0}``.
+        data: settings of the data, such as ``{"scenes": {"minimum_gap_deg": 30}}``: a curriculum.
+        optimiser: settings of the optimiser, such as ``{"steps": 5000, "learning_rate": 0.001}``.
+        freeze: parameters that do not learn, by patterns of names such as ``sharing.*``.
+        train: the only parameters that learn, by patterns of names; all if empty.
+        init: where weights come from: ``previous`` stage, ``none``, or a checkpoint directory.
+            The first stage has no previous one: the run's `init`, if any.
+    """
+
+    name: str
+    objective: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    optimiser: dict[str, Any] = field(default_factory=dict)
+    freeze: list[str] = field(default_factory=list)
+    train: list[str] = field(default_factory=list)
+    init: str = "previous"
+
+
+@dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides a training run."""
+    """Everything that decides a training run.
+
+    Attributes:
+        data: what to train and validate on.
+        model: the model.
+        objective: what to minimise.
+        optimiser: how to learn.
+        init: checkpoint directory to take weights from where name and shape agree.
+        freeze: parameters that do not learn, by patterns of names such as ``sharing.*``.
+        train: the only parameters that learn, by patterns of names; all if empty.
+        stages: trained one after the other; none is one stage with the settings above.
+    """
 
     data: DataConfig
     model: ModelConfig = field(default_factory=ModelConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    init: Path | None = None
+    freeze: list[str] = field(default_factory=list)
+    train: list[str] = field(default_factory=list)
+    stages: list[StageConfig] = field(default_factory=list)

@@ -12,11 +12,19 @@ from torch import Tensor
 
 from msdet.data.example import Example
 from msdet.models.joint import JointModel, JointOutput
+from msdet.objectives.balancing import GradientBalancer
 from msdet.objectives.doa import decode_azimuth
 from msdet.objectives.joint import Objective, ObjectiveTerms
+from msdet.objectives.regularisation import Regularisation
 from msdet.objectives.separation.si_sdr import si_sdr_db
 from msdet.tasks.truth import Truth, truth_of
+from msdet.training.bad_steps import BadSteps
 from msdet.training.config import OptimiserConfig
+from msdet.training.freezing import frozen_modules
+from msdet.training.gradients import Balanced, balanced_backward, task_cosines
+from msdet.training.optimisers import build_optimiser
+from msdet.training.schedules import build_schedule, plateau_options, relative_rate
+from msdet.training.watching import Watch
 
 
 class JointSystem(pl.LightningModule):
@@ -25,38 +33,110 @@ class JointSystem(pl.LightningModule):
     Logs ``train/loss`` and each task's, such as ``train/separation``; in validation the same with ``dev/``,
     and each task's scores, such as ``dev/si_sdr_improvement_db`` and ``dev/accuracy_5deg``. ``dev/loss`` is
     the sum with the weights of the settings, however the losses are balanced in training.
+    Besides, ``train/weight_separation`` of a balancing that moves its weights, and every
+    ``objective.log_cosine_every`` steps ``train/cosine_separation_doa``: how well the tasks' gradients agree.
     Steps whose loss or gradient is not finite change nothing and are counted in ``train/skipped_steps``.
+    Parts of the model that are frozen stay in evaluation mode.
+
+    Args:
+        model: the model.
+        objective: what is minimised.
+        optimiser: how.
+        bad: counts steps that are not finite; says nothing if not given.
+
+    Raises:
+        MsdetError: an unknown schedule or one of its options.
     """
 
-    def __init__(self, model: JointModel, objective: Objective, optimiser: OptimiserConfig) -> None:
+    def __init__(
+        self,
+        model: JointModel,
+        objective: Objective,
+        optimiser: OptimiserConfig,
+        bad: BadSteps | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
         self.settings = optimiser
-        self.skipped_steps = 0
+        self.bad = bad or BadSteps(optimiser.bad_steps, str, lambda line: None)
+        self.lost = False
         self.means = Means()
+        self.regularisation = Regularisation(objective.regularisation, model)
+        self.balanced: Balanced | None = None
+        self.scored: dict[str, tuple[str, ...]] = {}
+        self.frozen = frozen_modules(model)
+        self.schedule = build_schedule(optimiser)
+        metric, self.patience = plateau_options(optimiser) or (None, 0)
+        self.plateau = Watch(metric) if metric else None
+        self.plateaus = 0
+        self.train()
+
+    @property
+    def skipped_steps(self) -> int:
+        """Steps that were left out."""
+        return self.bad.total
+
+    def train(self, mode: bool = True) -> JointSystem:
+        """Training or evaluation mode; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        for module in self.frozen:
+            module.training = False
+        return self
 
     def terms(self, batch: Example) -> tuple[ObjectiveTerms, JointOutput, Truth]:
         """Objective, what the model gave, and the labels in the talkers' own order."""
         output: JointOutput = self.model(batch["mixture"])
-        truth = truth_of(batch, self.model.stft, self.model.array.reference, output.level)
+        truth = truth_of(
+            batch,
+            self.model.stft,
+            self.model.array.reference,
+            output.level,
+            self.model.sample_rate,
+        )
         terms: ObjectiveTerms = self.objective(output.predictions, truth)
         return terms, output, truth
 
     def training_step(self, batch: Example, batch_idx: int) -> Tensor | None:
         """Loss of a batch; None, which skips the step, if it is not finite."""
         terms, _, _ = self.terms(batch)
-        penalty = self.model.penalty()
-        total = terms.total if penalty is None else terms.total + penalty
-        if not torch.isfinite(total):
-            self.skipped_steps += 1
+        added = {"penalty": self.model.penalty(), "regularisation": self.regularisation(self.model)}
+        extra = {name: value for name, value in added.items() if value is not None}
+        total = sum(extra.values(), terms.total)
+        finite = bool(torch.isfinite(total))
+        if not finite and not torch.distributed.is_initialized():
+            self.bad.skip(self.global_step, "loss", batch["item"].tolist())
             return None
-        values = {"loss": total, **terms.losses} | ({} if penalty is None else {"penalty": penalty})
+        self.lost |= not finite  # other processes wait for this one's gradient
+        self.bad.seen(batch["item"])
+        self.balanced = Balanced(total, terms.scaled, list(extra.values()))
+        values = {"loss": total, **terms.losses, **extra, **self.agreement(terms)}
         self.log_dict(
             {f"train/{k}": v.detach() for k, v in values.items()}, on_step=False, on_epoch=True,
-            batch_size=len(batch["mixture"]),
+            batch_size=len(batch["mixture"]), sync_dist=True,
         )  # fmt: skip
         return total
+
+    def agreement(self, terms: ObjectiveTerms) -> dict[str, Tensor]:
+        """Weights that a balancer gives the tasks and, every so many steps, cosines of their gradients."""
+        values = {f"weight_{name}": weight for name, weight in self.objective.balance_weights().items()}
+        every = self.objective.log_cosine_every
+        if every and self.global_step % every == 0:
+            found = task_cosines(terms.losses, list(self.model.parameters()))
+            values |= {f"cosine_{pair}": value for pair, value in found.items()}
+        return values
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Gradients of the loss, or those that a balancer makes of the tasks' gradients."""
+        balancer, step, self.balanced = self.objective.balancer, self.balanced, None
+        if isinstance(balancer, GradientBalancer) and step is not None:
+            balanced_backward(balancer, step, loss, list(self.model.parameters()))
+        else:
+            super().backward(loss, *args, **kwargs)
+
+    def on_train_epoch_start(self) -> None:
+        """Tell a balancing that goes by epochs."""
+        self.objective.start_epoch(self.current_epoch)
 
     def configure_gradient_clipping(
         self,
@@ -64,11 +144,13 @@ class JointSystem(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the norm of all gradients together; drop them if it is not finite."""
+        """Clip the norm of all the model's gradients together; drop all if one is not finite."""
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_norm)
-        if not torch.isfinite(norm):
-            self.skipped_steps += 1
-            for parameter in self.model.parameters():
+        balance = [p.grad.isfinite().all() for p in self.objective.parameters() if p.grad is not None]
+        finite = torch.stack([norm.isfinite(), *balance]).all()
+        lost, self.lost = self.lost, False
+        if not self.bad.may_step(self.global_step, finite, lost):
+            for parameter in self.parameters():
                 parameter.grad = None  # the optimiser leaves such parameters alone
 
     def on_train_epoch_end(self) -> None:
@@ -89,34 +171,40 @@ class JointSystem(pl.LightningModule):
             self.means.add(name, loss.expand(scenes))
         wanted = truth.in_slots(best_permutation(closeness(output, truth)))
         for name, task in self.objective.tasks.items():
-            for score, values in task.scores(output.predictions[name], wanted).items():
+            scores = task.scores(output.predictions[name], wanted)
+            self.scored[name] = tuple(scores)
+            for score, values in scores.items():
                 self.means.add(score, values)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the means of all batches."""
-        self.log_dict({f"dev/{name}": value for name, value in self.means.compute(self.device).items()})
+        """Log the means of all batches; count a plateau."""
+        scores = {f"dev/{name}": value for name, value in self.means.compute(self.device).items()}
+        self.log_dict(scores)
+        if self.plateau is None or self.trainer.sanity_checking:
+            return
+        if not self.plateau.update(scores) and self.plateau.since >= self.patience:
+            self.plateau.since = 0
+            self.plateaus += 1
 
     def configure_optimizers(self) -> Any:
-        """Adam, with a rate that warms up, stays, and falls linearly."""
-        optimiser = torch.optim.Adam(self.model.parameters(), lr=self.settings.learning_rate)
+        """The optimiser and the schedule that the settings name."""
+        optimiser = build_optimiser(self.settings, self.model, self.objective)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self.rate)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def rate(self, step: int) -> float:
         """Learning rate at a step, relative to the largest."""
-        s = self.settings
-        warm = min(1.0, (step + 1) / max(s.warm_up, 1))
-        start = s.decay_from * s.total_steps
-        through = max(0.0, (step - start) / max(s.total_steps - start, 1.0))
-        return warm * (1.0 - min(through, 1.0) * (1.0 - s.final_share))
+        return relative_rate(self.schedule, self.settings, step, self.plateaus)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the count of skipped steps, and count this epoch as completed.
+        """Keep the counts of skipped steps and plateaus, and count this epoch as completed.
 
         The state is written at the end of an epoch, just before Lightning counts it; going on would run the
         end once more and skip an epoch of data.
         """
-        checkpoint["skipped_steps"] = self.skipped_steps
+        checkpoint["bad_steps"] = self.bad.state_dict()
+        checkpoint["plateaus"] = self.plateaus
+        checkpoint["plateau"] = self.plateau.state_dict() if self.plateau else {}
         loops = checkpoint["loops"]["fit_loop"]
         for progress in loops["epoch_progress"].values():
             progress["completed"] = progress["processed"]
@@ -125,8 +213,11 @@ class JointSystem(pl.LightningModule):
         batches["current"] = dict.fromkeys(batches["current"], 0)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the count of skipped steps."""
-        self.skipped_steps = int(checkpoint["skipped_steps"])
+        """Restore what was counted."""
+        self.bad.load_state_dict(checkpoint["bad_steps"])
+        self.plateaus = int(checkpoint["plateaus"])
+        if self.plateau:
+            self.plateau.load_state_dict(checkpoint["plateau"])
 
 
 class Means:

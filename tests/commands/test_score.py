@@ -87,15 +87,28 @@ def test_a_scene_that_was_not_scored_is_told_and_exit_code_1(
 ) -> None:
     missing, silent, _ = (scene.id for scene in dev_set.scenes)
     shutil.rmtree(estimates / missing)
+    rows = read_jsonl(estimates / "doa.jsonl")
+    write_jsonl(estimates / "doa.jsonl", [rows[0], rows[1] | {"azimuth_deg": "north"}, rows[2]])
     samples, rate = audio.read(estimates / silent / "talker1.wav")
     audio.write(estimates / silent / "talker1.wav", 0.0 * samples, rate)
     shutil.copytree(estimates / silent, estimates / "other")
     code, text, _ = run(*arguments(dev_set, estimates, tmp_path / "out", "--metrics", "si_sdr"))
     assert code == 1
-    assert f"not scored: {missing}: {estimates / missing}: found no talker files" in text
-    assert f"not scored: {silent}: si_sdr_db: estimate is silent" in text
+    found = f"{estimates / missing}: found no talker files"
+    assert f"not scored: {missing}: SI-SDR, DoA error, voice at its direction, confidence: {found}" in text
+    assert f"not scored: {silent}: SI-SDR: estimate is silent; directions: doa.jsonl: azimuth_deg is" in text
     page = " ".join((tmp_path / "out" / "summary.md").read_text(encoding="utf-8").split())
-    assert "SI-SDR, SI-SDR gain not scored in 2 of 3 scenes" in page
+    found = found.replace(f"/{missing}:", "/SCENE:")
+    north = "doa.jsonl: azimuth_deg is north, expected a list of degrees"
+    for what, why in (
+        ("SI-SDR, DoA error, voice at its direction", found),
+        ("SI-SDR", "estimate is silent)."),
+        ("directions", f"{north})."),
+    ):
+        assert f"mine: {what} not scored in 1 of 3 scenes ({why}" in page
+    assert page.count("not scored in") == 3
+    summary = read_json(tmp_path / "out" / "summary.json")["systems"]["mine"]
+    assert [summary[key]["n"] for key in ("si_sdr_db", "doa_mae_deg", "doa_recall")] == [1, 1, 2]
     assert "estimates of 1 scenes that the set has not (other)" in page
 
 
@@ -103,6 +116,10 @@ def test_nothing_scored_is_exit_code_2(dev_set: SceneSet, estimates: Path, tmp_p
     out = tmp_path / "out"
     for path in estimates.glob("*/talker1.wav"):
         path.unlink()
+    code, text, _ = run(*arguments(dev_set, estimates, out, "--metrics", "si_sdr"))
+    assert code == 1  # the talkers are found all the same
+    assert "found talker2.wav" in text and "own DoA MAE (deg)" in text
+    (estimates / "doa.jsonl").unlink()
     code, _, err = run(*arguments(dev_set, estimates, out, "--metrics", "si_sdr"))
     assert code == 2
     assert err.splitlines()[-1].startswith("error: nothing could be scored; why not, scene by scene, is in")
@@ -112,6 +129,17 @@ def test_nothing_scored_is_exit_code_2(dev_set: SceneSet, estimates: Path, tmp_p
     code, _, err = run(*arguments(dev_set, estimates, out))
     assert code == 2
     assert "holds neither <scene id>/talker1.wav of any scene nor doa.jsonl" in err
+
+
+def test_azimuths_that_tie_are_counted_and_no_failure(
+    dev_set: SceneSet, estimates: Path, tmp_path: Path, run: Run
+) -> None:
+    rows = read_jsonl(estimates / "doa.jsonl")
+    write_jsonl(estimates / "doa.jsonl", [rows[0] | {"azimuth_deg": [40.0, 40.0]}, *rows[1:]])
+    code, _, _ = run(*arguments(dev_set, estimates, tmp_path / "out", "--metrics", "si_sdr"))
+    assert code == 0
+    page = " ".join((tmp_path / "out" / "summary.md").read_text(encoding="utf-8").split())
+    assert "mine: voice at its direction not scored in 1 of 3 scenes (azimuths tie" in page
 
 
 @pytest.mark.parametrize(

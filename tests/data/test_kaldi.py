@@ -111,20 +111,34 @@ def test_one_distance_may_stand_for_all(folder: Path) -> None:
     assert {s.distance_m for entry in found.scenes for s in entry.scene.sources} == {1.5}
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("wav.scp", "one recording of the array a line"),
-        ("spk1.scp", "references of the first talker"),
-        ("utt2doa", "azimuths of a mixture's talkers, in degrees"),
-    ],
-)
-def test_missing_table_is_named(folder: Path, name: str, expected: str) -> None:
-    (folder / name).unlink()
-    with pytest.raises(MsdetError, match=f"kaldi dir/{name}: no such file, expected {expected}$"):
+def test_missing_and_empty_tables_are_named(folder: Path) -> None:
+    tables = {
+        "wav.scp": "one recording of the array a line",
+        "spk1.scp": "references of a talker",
+        "utt2doa": "azimuths of a mixture's talkers, in degrees",
+    }
+    for name, expected in tables.items():
+        content = (folder / name).read_text()
+        (folder / name).write_text("")
+        with pytest.raises(MsdetError, match=f"kaldi dir/{name}: is empty, expected {expected}$"):
+            read_kaldi(folder, ARRAY, "early")
+        (folder / name).write_text(content)
+    (folder / "wav.scp").unlink()
+    with pytest.raises(MsdetError, match=r"kaldi dir/wav\.scp: no such file, expected one recording of the"):
         read_kaldi(folder, ARRAY, "early")
-    (folder / name).write_text("")
-    with pytest.raises(MsdetError, match=f"kaldi dir/{name}: is empty, expected {expected}$"):
+
+
+def test_tables_that_tell_no_talkers_are_refused(folder: Path) -> None:
+    scene_id = (folder / "wav.scp").read_text().split()[0]
+    for name in ("spk1.scp", "spk2.scp", "utt2doa"):
+        change(folder / name, 1, None)
+    with pytest.raises(MsdetError, match=f"neither spk1.scp nor utt2doa has a line for {scene_id}$"):
+        read_kaldi(folder, ARRAY, "early")
+    for name in ("spk1.scp", "spk2.scp", "utt2doa"):
+        (folder / name).unlink()
+    with pytest.raises(
+        MsdetError, match=r"kaldi dir: has neither spk1\.scp nor utt2doa, expected references"
+    ):
         read_kaldi(folder, ARRAY, "early")
 
 
@@ -168,7 +182,7 @@ def test_wrong_line_is_refused(folder: Path, name: str, value: str | None, messa
 def test_missing_and_double_lines_are_refused(folder: Path) -> None:
     rows = {name: (folder / name).read_text().splitlines() for name in TABLES}
     scene_id = rows["wav.scp"][1].split()[0]
-    for name in ("spk1.scp", "utt2doa", "utt2distance"):
+    for name in ("spk1.scp", "utt2distance"):
         change(folder / name, 2, None)
         with pytest.raises(MsdetError, match=f"{name}: has no line for {scene_id}$"):
             read_kaldi(folder, ARRAY, "early")

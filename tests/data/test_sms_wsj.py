@@ -22,6 +22,7 @@ from msdet.data.importing import scales, write_foreign_set
 from msdet.data.manifest import SceneSet
 from msdet.data.pose import fit_pose
 from msdet.data.sms_wsj import read_sms_wsj, write_sms_wsj
+from msdet.data.validation import validate_set
 from msdet.errors import MsdetError
 from msdet.files import read_json, write_json
 from msdet.simulation.images import image_responses
@@ -458,6 +459,37 @@ def test_references_that_are_not_there_are_refused(database: Path) -> None:
             MsdetError, match=rf"has no 'speech_reverberation_early', .* of target {target} are"
         ):
             read_sms_wsj(database, SMS_WSJ, target)
+
+
+def test_example_without_sound_of_its_talkers_has_no_references(database: Path, tmp_path: Path) -> None:
+    paths = read_json(database)["datasets"]["cv_dev93"]["0_aaa_bbb"]["audio_path"]
+    change_paths(database, **dict.fromkeys(paths.keys() - {"observation"}))
+    made = write_foreign_set(tmp_path / "set", read_sms_wsj(database, SMS_WSJ), 1)
+    assert [(s.referenced, s.located, s.timed) for s in made.scenes] == [
+        (False, True, True),
+        (True, True, True),
+    ]
+    assert [s.onset_s for s in made.scenes[0].sources] == [0.0, 2500 / RATE], "the file tells it"
+    assert validate_set(made.root) == []
+
+
+def test_example_without_positions_is_not_located(database: Path, tmp_path: Path) -> None:
+    known = write_foreign_set(tmp_path / "known", read_sms_wsj(database, SMS_WSJ), 1)
+    for keys in ({"source_position": None}, {"sensor_position": None}):
+        change(database, **keys)
+        found = read_sms_wsj(database, SMS_WSJ)
+        assert [entry.scene.located for entry in found.scenes] == [False, True]
+        assert np.isnan(found.scenes[0].scene.azimuths_deg).all()
+    made = write_foreign_set(tmp_path / "set", found, 1)
+    np.testing.assert_array_equal(made.references(made.scenes[0]), known.references(known.scenes[0]))
+    assert validate_set(made.root) == []
+    write_sms_wsj(made, "cv_dev93")
+    again = read_sms_wsj(made.root / "sms_wsj.json", SMS_WSJ)
+    assert again.scenes[0].scene.to_dict()["sources"][0].keys() == {
+        "speaker", "path", "offset_s", "onset_s", "duration_s", "level_db", "gender"
+    }  # fmt: skip
+    with pytest.raises(MsdetError, match="key 'source_position' is missing, which target direct needs"):
+        read_sms_wsj(database, SMS_WSJ, "direct")
 
 
 def test_audio_that_does_not_fit_is_refused(database: Path, tmp_path: Path) -> None:

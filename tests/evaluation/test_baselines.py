@@ -33,6 +33,8 @@ CIRCLE, LINE = load_array("circular6_10cm"), load_array("linear4_5cm")
 DOA_METHODS = ("cssm", "frida", "music", "norm_music", "srp_phat", "tops", "waves")
 BLIND_METHODS = ("auxiva", "fastmnmf", "ilrma")
 BEAMS = ("delay_and_sum", "lcmv", "mvdr", "superdirective")
+MASKERS = ", ".join(["oracle", *sorted({*BLIND_METHODS, *BEAMS, "mask_mvdr", "srp_beam"})])
+LOCATORS = "oracle, cssm, frida, music, norm_music, srp_beam, srp_phat, tops, waves, [10,190] (degrees)"
 
 Signals = npt.NDArray[Any]
 Run = Callable[..., tuple[int, str]]
@@ -187,6 +189,11 @@ def test_options_keep_their_types() -> None:
         np.testing.assert_allclose(voices[0], level * mixture[0])
 
 
+def told_system(array: MicrophoneArray, sample_rate: int, talkers: int) -> Oracle:
+    """The references themselves."""
+    return Oracle(lambda mixture, truth: Separation(truth.references))
+
+
 def own_system(
     array: MicrophoneArray, sample_rate: int, talkers: int, gain: float = 1.0, label: str | None = None
 ) -> Separator:
@@ -210,11 +217,35 @@ def own_system(
         ("ilrma,bases=0", 2, "bases is 0, expected at least 1"),
         ("auxiva,window_s=0.001", 2, "window_s is 0.001, which is 8 samples"),
         ("lcmv,oracle", 2, "method 'lcmv,oracle': expected NAME,OPTION=VALUE"),
-        ("lcmv,doa=oracl_irm", 2, "unknown method 'oracl_irm'; did you mean 'oracle_irm'?"),
-        ("lcmv,doa=oracle_irm", 2, "doa 'oracle_irm' is an oracle"),
+        ("lcmv,doa=oracel", 2, "unknown doa 'oracel'; did you mean 'oracle'?"),
+        ("mvdr,doa=norm_musik", 2, "unknown doa 'norm_musik'; did you mean 'norm_music'?"),
+        ("lcmv,doa=garbage", 2, f"unknown doa 'garbage'; expected one of: {LOCATORS}"),
+        ("lcmv,doa=garbage", 3, "waves, [10,130,250] (degrees)"),
+        ("delay_and_sum,doa=30,150", 2, "unknown doa '30,150'; expected one of: oracle, "),
+        (
+            "superdirective,doa=auxiva",
+            2,
+            f"doa 'auxiva' finds no azimuths by itself; expected one of: {LOCATORS}",
+        ),
+        ("lcmv,doa=oracle_irm", 2, "doa 'oracle_irm' finds no azimuths by itself; did you mean 'oracle'?"),
         ("lcmv,doa=[10]", 2, "doa is [10], expected azimuths of 2 talkers"),
         ("mvdr,loading=0", 2, "loading is 0.0, expected above 0"),
-        ("mask_mvdr,masks=oracle_irm", 2, "masks 'oracle_irm' is an oracle"),
+        (
+            "mask_mvdr,masks=garbage",
+            2,
+            f"unknown masks 'garbage'; expected one of: {MASKERS}",
+        ),
+        (
+            "mask_mvdr,masks=music",
+            2,
+            "masks 'music' finds no voices by itself; expected one of: oracle,",
+        ),
+        (
+            "mask_mvdr,masks=oracle_irm",
+            2,
+            "'oracle_irm' finds no voices by itself; did you mean 'oracle'?",
+        ),
+        (f"mask_mvdr,masks={__name__}:told_system", 2, ":told_system' is an oracle"),
         ("asteroid", 2, "method 'asteroid' needs the option checkpoint: asteroid,checkpoint=..."),
         ("asteroid,checkpoint=nowhere.pth", 2, "nowhere.pth: cannot be read"),
         ("auxiva", 7, "talkers is 7, expected 1 to 6 for AuxIVA"),
@@ -292,83 +323,11 @@ def test_a_model_refuses_another_number_of_talkers_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.fixture(scope="module")
-def tiny_network() -> Any:
-    """A FasNetTAC small enough for a test, untrained."""
-    from asteroid.models import FasNetTAC
-
-    torch.manual_seed(0)
-    sizes = {"enc_dim": 8, "feature_dim": 8, "hidden_dim": 8, "n_layers": 1, "tac_hidden_dim": 8}
-    return FasNetTAC(2, sample_rate=RATE, chunk_size=10, hop_size=5, **sizes).eval()
-
-
-def test_asteroid_models_are_read_from_their_own_checkpoints(tiny_network: Any, tmp_path: Path) -> None:
-    checkpoint = tmp_path / "fasnet.pth"
-    torch.save(tiny_network.serialize(), checkpoint)
-    array = MicrophoneArray("turned", CIRCLE.positions_m, reference=2)
-    mixture = white(6, 0.5).astype(np.float32)
-    voices = ordinary(f"asteroid,checkpoint={checkpoint}", 2, array)(mixture).voices
-    with torch.inference_mode():
-        expected = tiny_network(torch.from_numpy(mixture[[2, 0, 1, 3, 4, 5]])[None])[0].numpy()
-    np.testing.assert_allclose(voices, expected, atol=1e-6)
-    with pytest.raises(MsdetError, match="number of talkers is 2, the recordings have 3"):
-        baseline_separator(f"asteroid,checkpoint={checkpoint}", CIRCLE, RATE, 3)
-    with pytest.raises(MsdetError, match="sample rate is 8000, the recordings have 16000"):
-        baseline_separator(f"asteroid,checkpoint={checkpoint}", CIRCLE, 16000, 2)
-
-
-def test_a_single_channel_asteroid_model_gets_the_reference(tmp_path: Path) -> None:
-    from asteroid.models import ConvTasNet
-
-    network = ConvTasNet(2, sample_rate=RATE, n_filters=16, bn_chan=8, hid_chan=8, n_blocks=1, n_repeats=1)
-    torch.save(network.serialize(), tmp_path / "tasnet.pth")
-    mixture = white(6, 0.5).astype(np.float32)
-    voices = ordinary(f"asteroid,checkpoint={tmp_path / 'tasnet.pth'}", 2)(mixture).voices
-    with torch.inference_mode():
-        expected = network.eval()(torch.from_numpy(mixture[:1])[None])[0].numpy()
-    np.testing.assert_allclose(voices, expected, atol=1e-6)
-
-
-def test_a_state_dictionary_needs_the_name_of_its_class(tiny_network: Any, tmp_path: Path) -> None:
-    weights = tmp_path / "weights.pth"
-    torch.save(tiny_network.state_dict(), weights)
-    for options, message in (
-        ("", "is a state dictionary, name its class"),
-        (",model=FasNetTAK", "unknown asteroid model 'FasNetTAK'; did you mean 'FasNetTAC'?"),
-        (",model=FasNetTAC", "does not fit FasNetTAC"),
-    ):
-        with pytest.raises(MsdetError) as refused:
-            baseline_separator(f"asteroid,checkpoint={weights}{options}", CIRCLE, RATE, 2)
-        assert message in str(refused.value) and "\n" not in str(refused.value)
-
-
-class Harmful:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, tuple[Path]]:
-        return Path.touch, (self.path,)
-
-
-@pytest.mark.parametrize("content", ["harmful", "text", "list"])
-def test_a_checkpoint_is_never_unpickled(content: str, tmp_path: Path) -> None:
-    path, touched = tmp_path / "model.pth", tmp_path / "touched"
-    if content == "text":
-        path.write_text("no checkpoint")
-    else:
-        torch.save({"state_dict": Harmful(touched)} if content == "harmful" else [1], path)
-    with pytest.raises(MsdetError, match=r"not a checkpoint of tensors and plain values|holds a list"):
-        baseline_separator(f"asteroid,checkpoint={path}", CIRCLE, RATE, 2)
-    assert not touched.exists()
-
-
 def test_a_baseline_is_a_file_and_ready_unless_it_needs_something() -> None:
     folder = Path(__file__).parents[2] / "msdet" / "evaluation" / "baselines"
     files = sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_"))
     assert baseline_names() == files
-    assert set(files) - set(ready_baselines()) == {"asteroid"}
+    assert set(files) - set(ready_baselines()) == {"asteroid", "ensemble", "folded"}
     with pytest.raises(UnknownNameError) as refused:
         baseline_separator("x", CIRCLE, RATE, 2)
     assert refused.value.choices == files

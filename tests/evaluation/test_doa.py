@@ -8,6 +8,7 @@ import pytest
 from msdet.arrays import MicrophoneArray
 from msdet.errors import MsdetError
 from msdet.evaluation.doa import (
+    assignment,
     azimuth_errors_deg,
     best_azimuth_assignment,
     great_circle_errors_deg,
@@ -32,6 +33,18 @@ def test_assignment_minimises_the_total_circular_error():
     # talker 0's nearest is estimate 0 in both; the total decides: 8 + 1 against 1 + 12
     assert best_azimuth_assignment([10.0, 12.0], [11.0, 2.0]).tolist() == [1, 0]
     assert best_azimuth_assignment([100.0], [10.0, 200.0, 101.0]).tolist() == [2]
+
+
+def test_of_equal_totals_the_smaller_squares_decide_whatever_the_order():
+    # 20 + 20 and 30 + 10; errors within 10 degrees would go by the list's order
+    for order in ([0, 1], [1, 0]):
+        talkers, estimates = np.array([0.0, 10.0])[order], np.array([20.0, 30.0])
+        found = assignment(pairwise_azimuth_errors_deg(talkers, estimates))
+        assert found.estimates.tolist() == order and not found.tied.any()
+    errors = pairwise_azimuth_errors_deg([0.0, 90.0], [40.0, 40.0, 91.0])
+    assert assignment(errors).tied.tolist() == [True, False]
+    with pytest.raises(MsdetError, match="cannot assign"):
+        assignment(np.ones((2, 1)))
 
 
 def test_bad_azimuths_say_why():

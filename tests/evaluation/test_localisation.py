@@ -7,14 +7,16 @@ import dataclasses
 import numpy as np
 import pytest
 
-from msdet.arrays import load_array
+from msdet.arrays import MicrophoneArray, load_array
 from msdet.errors import MsdetError
 from msdet.evaluation.directions import Directions
 from msdet.evaluation.localisation import (
     CONFIDENCE_FIELDS,
     DOA_FIELDS,
     ELEVATION_FIELDS,
+    TIED,
     TRACK_FIELDS,
+    UNTOLD,
     score_directions,
 )
 from msdet.simulation.scene import Direction
@@ -23,10 +25,13 @@ CIRCLE = load_array("circular4_5cm")
 EVERY = DOA_FIELDS + ELEVATION_FIELDS + CONFIDENCE_FIELDS + TRACK_FIELDS
 
 
-def scored(scene, row, permutation=None, fields=DOA_FIELDS):
+LINE = MicrophoneArray("line", ((0.05, 0.0, 0.0), (-0.05, 0.0, 0.0)))
+
+
+def scored(scene, row, permutation=None, fields=DOA_FIELDS, array=CIRCLE, **options):
     found = Directions.from_row({"id": scene.id} | row)
     permutation = None if permutation is None else np.array(permutation)
-    return score_directions(scene, CIRCLE, found, permutation, fields)
+    return score_directions(scene, array, found, permutation, fields, **options)
 
 
 def test_another_number_of_talkers_is_counted_and_has_no_errors(make_scene):
@@ -127,3 +132,59 @@ def test_frames_of_another_rate_count_by_the_nearest_and_only_where_they_are(mov
 def test_malformed_rows_say_what_was_expected(row, reason):
     with pytest.raises(MsdetError, match=reason):
         Directions.from_row(row)
+
+
+@pytest.mark.parametrize(
+    ("array", "truth_deg", "estimates_deg", "tied"),
+    [
+        (CIRCLE, [40.0, 40.0], [38.0, 44.0], [True, True]),
+        (CIRCLE, [10.0, 100.0], [50.0, 50.0], [True, True]),
+        (CIRCLE, [10.0, 100.0], [50.0, 410.0], [True, True]),
+        (CIRCLE, [40.0, 40.0, 200.0], [38.0, 44.0, 201.0], [True, True, False]),
+        (CIRCLE, [10.0, 100.0, 200.0], [50.0, 50.0, 201.0], [True, True, False]),
+        (CIRCLE, [10.0, 350.0], [12.0, 349.0], [False, False]),
+        (LINE, [10.0, 350.0], [12.0, 349.0], [True, True]),  # mirror images
+        (LINE, [10.0, 100.0], [70.0, 290.0], [True, True]),
+        (LINE, [10.0, 100.0], [12.0, 260.0], [False, False]),
+        # both estimates beyond both talkers: the sums are equal, the smaller squares decide
+        (CIRCLE, [0.0, 10.0], [20.0, 30.0], [False, False]),
+    ],
+)
+def test_no_list_order_decides_whether_a_voice_is_at_its_direction(
+    make_scene, array, truth_deg, estimates_deg, tied
+):
+    talkers = len(truth_deg)
+    for order in (list(range(talkers)), list(range(talkers))[::-1]):
+        scene = make_scene("a", [truth_deg[n] for n in order])
+        for of_estimates in (list(range(talkers)), list(range(talkers))[::-1]):
+            row = {"azimuth_deg": [estimates_deg[n] for n in of_estimates]}
+            permutation = [of_estimates.index(n) for n in order]  # estimate n is talker n's
+            scores, undefined, _ = scored(scene, row, permutation, array=array)
+            expected = [np.nan if tied[n] else 1.0 for n in order]
+            np.testing.assert_array_equal(scores["doa_assigned"], expected)
+            assert undefined == ({"doa_assigned": TIED} if any(tied) else {})
+
+
+def test_reasons_that_are_known_stay_beside_those_of_the_track(moving):
+    nowhere = {"time_s": [0.0, 0.1], "azimuth_deg": [[None, None], [100.0, 100.0]]}
+    row = {"azimuth_deg": [0.0, 100.0], "track": nowhere}
+    unsure = np.array([True, True])
+    scores, undefined, _ = scored(moving, row, [0, 1], DOA_FIELDS + TRACK_FIELDS, unsure=unsure)
+    assert np.isnan(scores["doa_assigned"]).all() and undefined["doa_assigned"] == UNTOLD
+    assert undefined["track_error_deg"] == f"the track has no azimuth in the talker's frames; {UNTOLD}"
+    assert undefined["track_coverage"] == UNTOLD
+    _, undefined, _ = scored(moving, {"azimuth_deg": [5.0, 5.0], "track": nowhere}, [0, 1])
+    assert "doa_assigned" not in undefined  # a track goes before the azimuths of a scene in which one moves
+
+
+def test_without_a_permutation_azimuths_are_scored_by_themselves(make_scene):
+    scene = make_scene("a", [10.0, 100.0])
+    row = {"azimuth_deg": [98.0, 11.0], "confidence": [0.5, 0.6]}
+    scores, undefined, own = scored(scene, row, None, EVERY, unknown="no such file")
+    assert scores["doa_error_own_deg"].tolist() == [1.0, 2.0] and own.tolist() == [1, 0]
+    assert [scores[f] for f in ("doa_matched", "doa_missed", "doa_false", "doa_count_error")] == [2, 0, 0, 0]
+    assert undefined == {
+        **dict.fromkeys(("doa_error_deg", "doa_assigned", "doa_confidence"), "no such file"),
+        "doa_great_circle_deg": "no elevation estimates in this scene",
+        **dict.fromkeys(TRACK_FIELDS, "nobody moves"),
+    }

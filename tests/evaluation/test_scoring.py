@@ -9,7 +9,6 @@ import logging
 import numpy as np
 import pytest
 
-from msdet import audio
 from msdet.arrays import load_array
 from msdet.errors import MsdetError
 from msdet.evaluation.directions import Directions
@@ -104,7 +103,7 @@ def test_an_undefined_value_is_null_with_its_reason(make_scene, speech):
 
 
 def test_scores_of_a_set(make_set, write_estimates, rows_of):
-    scene_set = make_set([[10.0, 350.0], [80.0, 200.0]])
+    scene_set = make_set([[10.0, 340.0], [80.0, 200.0]])
     seen = []
     rows = rows_of(scene_set, write_estimates(scene_set), progress=lambda *done: seen.append(done))
     assert [row["id"] for row in rows] == ["scene0", "scene1"]
@@ -114,8 +113,9 @@ def test_scores_of_a_set(make_set, write_estimates, rows_of):
         assert row["doa_error_deg"] == [3.0, 3.0]
         assert min(row["si_sdr_db"]) > 9.0 and min(row["si_sdr_improvement_db"]) > 5.0
         assert row["t60_s"] == 0.3
-    assert rows[0]["azimuth_deg"] == [10.0, 350.0]
-    assert [row["azimuth_gap_deg"] for row in rows] == [20.0, 120.0]
+        assert row["doa_assigned"] == [1, 1]
+    assert rows[0]["azimuth_deg"] == [10.0, 340.0]
+    assert [row["azimuth_gap_deg"] for row in rows] == [30.0, 120.0]
     assert [row["straddles"] for row in rows] == [True, False]
 
 
@@ -131,72 +131,8 @@ def test_rows_do_not_depend_on_the_number_of_workers(make_set, write_estimates, 
     (estimates / "scene1" / "talker1.wav").unlink()
     alone = rows_of(scene_set, estimates)
     assert rows_of(scene_set, estimates, jobs=2) == alone
-    assert [row["error"] is None for row in alone] == [True, False, True]
-
-
-def _shorten(path):
-    samples, rate = audio.read(path)
-    audio.write(path, samples[:, :-1], rate)
-
-
-def _resampled(path):
-    audio.write(path, audio.read(path)[0], 2 * RATE)
-
-
-def _stereo(path):
-    audio.write(path, np.repeat(audio.read(path)[0], 2, axis=0), RATE)
-
-
-def _not_finite(path):
-    samples, rate = audio.read(path)
-    import soundfile
-
-    soundfile.write(path, np.where(np.arange(samples.size) == 3, np.nan, samples[0]), rate, subtype="FLOAT")
-
-
-@pytest.mark.parametrize(
-    ("damage", "reason"),
-    [
-        (lambda p: p.unlink(), "found talker1.wav, expected one file for each of 2 talkers"),
-        (lambda p: p.with_name("talker3.wav").write_bytes(p.read_bytes()), "talker3.wav, expected"),
-        (lambda p: p.with_suffix(".flac").write_bytes(p.read_bytes()), "talker2.flac, talker2.wav, expected"),
-        (lambda p: p.write_text("no audio"), "not readable as audio"),
-        (_shorten, "399 samples at 8000 Hz, expected 1 x 400"),
-        (_resampled, "at 16000 Hz"),
-        (_stereo, "2 channels"),
-        (_not_finite, "NaN"),
-    ],
-)
-def test_a_damaged_scene_says_why_and_leaves_the_others(make_set, write_estimates, rows_of, damage, reason):
-    scene_set = make_set([[10.0, 350.0], [80.0, 200.0]], SHORT)
-    estimates = write_estimates(scene_set)
-    damage(estimates / "scene0" / "talker2.wav")
-    damaged, whole = rows_of(scene_set, estimates)
-    assert reason in damaged["error"]
-    assert all(damaged[field] is None for field in (*FIELDS, "permutation", "permutation_from"))
-    assert damaged["azimuth_deg"] == [10.0, 350.0]
-    assert whole["error"] is None and whole["si_sdr_db"] is not None
-
-
-@pytest.mark.parametrize(
-    ("azimuths", "reason"),
-    [
-        (None, "has no azimuth_deg"),
-        ([1.0, None], "expected a list of degrees"),
-        ([1.0, float("nan")], "expected a list of degrees"),
-        ([1.0, 10**400], "expected a list of degrees"),
-        ("north", "expected a list of degrees"),
-    ],
-)
-def test_bad_azimuths_say_why(make_set, write_estimates, rows_of, azimuths, reason):
-    scene_set = make_set([[10.0, 350.0], [80.0, 200.0]], SHORT)
-    estimates = write_estimates(scene_set)
-    rows = read_jsonl(estimates / "doa.jsonl")
-    rows[0]["azimuth_deg"] = azimuths
-    write_jsonl(estimates / "doa.jsonl", rows)
-    damaged, whole = rows_of(scene_set, estimates)
-    assert reason in damaged["error"] and damaged["si_sdr_db"] is None
-    assert whole["error"] is None
+    assert [row["si_sdr_db"] is None for row in alone] == [False, True, False]
+    assert [row["doa_matched"] for row in alone] == [2, 2, 2]
 
 
 def test_a_scene_without_files_or_azimuths_says_so(make_set, write_estimates, rows_of):
@@ -206,7 +142,7 @@ def test_a_scene_without_files_or_azimuths_says_so(make_set, write_estimates, ro
     for path in estimates.glob("scene*/*"):
         path.unlink()
     rows = rows_of(scene_set, estimates)
-    assert rows[0]["error"] is None and "no azimuth_deg" in rows[1]["error"]
+    assert rows[0]["error"] is None and rows[1]["error"] == "doa.jsonl: has no azimuth_deg of this scene"
 
 
 def test_audio_or_azimuths_may_be_absent_as_a_whole(make_set, write_estimates, rows_of):

@@ -20,6 +20,7 @@ from msdet.evaluation.separation import (
     si_sdr,
     snr,
     stoi,
+    undecided,
 )
 
 RATE = 8000
@@ -265,3 +266,20 @@ def test_best_permutation_maximises_the_sum():
     assert best_permutation(np.full((2, 2), nan)).tolist() == [0, 1]
     with pytest.raises(MsdetError, match="cannot assign"):
         best_permutation([[1.0], [2.0]])
+
+
+@pytest.mark.parametrize(
+    ("matrix", "expected"),
+    [
+        ([[9.0, 1.0], [2.0, 3.0]], [False, False]),
+        ([[9.0, 9.0], [2.0, 2.0]], [True, True]),
+        ([[np.nan, 1.0], [np.nan, 3.0]], [False, False]),  # one voice is left for one talker
+        ([[9.0, np.nan, np.nan], [1.0, np.nan, np.nan], [2.0, np.nan, np.nan]], [False, True, True]),
+        ([[0.0, 1.0, 2.0], [2.0, 0.0, 1.0], [1.0, 2.0, 0.0]], [False] * 3),
+        ([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 0.0]], [True] * 3),  # either turn of all three
+        ([[5.0]], [False]),
+        (np.full((2, 2), np.nan), [True, True]),
+    ],
+)
+def test_a_permutation_is_undecided_where_another_has_the_same_sum(matrix, expected):
+    assert undecided(matrix, best_permutation(matrix)).tolist() == expected

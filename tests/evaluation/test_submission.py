@@ -89,3 +89,38 @@ def test_an_unknown_metric_offers_the_nearest(make_set, write_estimates, rows_of
     scene_set = make_set([[10.0, 350.0]], SHORT)
     with pytest.raises(MsdetError, match="unknown metric 'pesk'; did you mean 'pesq'"):
         rows_of(scene_set, write_estimates(scene_set), metrics=["pesk"])
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("Talker2.WAV", "Talker2.WAV: expected talker2.wav"),
+        ("talker2.WAV", "talker2.WAV: expected talker2.wav"),
+        ("TALKER2.Flac", "TALKER2.Flac: expected talker2.flac"),
+        ("talker2.mp3", "talker2.mp3: expected talker2.wav"),
+        ("talker2.txt", None),
+        ("mixture.wav", None),
+    ],
+)
+def test_a_name_in_the_wrong_case_is_offered_the_right_one(make_set, write_estimates, rows_of, name, hint):
+    scene_set = make_set([[10.0, 100.0]], SHORT)
+    estimates = write_estimates(scene_set, with_doa=False)
+    folder = estimates / "scene0"
+    (folder / "talker2.wav").rename(folder / name)
+    (row,) = rows_of(scene_set, estimates)
+    offered = f" (but {hint})" if hint else ""
+    assert row["error"] == f"{folder}: found talker1.wav{offered}, expected one file for each of 2 talkers"
+    (folder / "talker1.wav").unlink()
+    with pytest.raises(MsdetError, match="holds neither") as refused:
+        rows_of(scene_set, estimates)
+    assert (hint or "expected") in str(refused.value) or hint is None
+
+
+def test_misspelt_voices_of_a_system_of_azimuths_are_told(make_set, write_estimates, rows_of):
+    scene_set = make_set([[10.0, 100.0]], SHORT)
+    estimates = write_estimates(scene_set)
+    for n in (1, 2):
+        (estimates / "scene0" / f"talker{n}.wav").rename(estimates / "scene0" / f"Talker{n}.WAV")
+    (row,) = rows_of(scene_set, estimates)
+    assert row["error"] is None and row["undefined"]["si_sdr_db"] == "no audio estimates"
+    assert row["doubts"] == ["files that are no talker's are left out (Talker1.WAV, Talker2.WAV)"]

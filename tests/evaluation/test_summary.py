@@ -12,6 +12,7 @@ from rich.console import Console
 
 from msdet.errors import MsdetError
 from msdet.evaluation.breakdowns import BREAKDOWNS
+from msdet.evaluation.localisation import TIED
 from msdet.evaluation.metrics import METRICS
 from msdet.evaluation.summary import (
     paired_difference,
@@ -197,7 +198,7 @@ def test_markdown_is_aligned_and_says_what_was_not_scored(summary):
     assert len({len(line) for line in first}) == 1 and len(first) == 5
     assert "SI-SDR (dB), n = 29" in first[0] and "[unprocessed\\|mixture]" in first[2]
     assert " 50.0 [ 50.0,  50.0] | " in text and "100.0 [100.0, 100.0] | " in text
-    assert "separator: SI-SDR, SI-SDR gain, SDR, STOI not scored in 1 of 30 scenes" in text
+    assert "separator: SI-SDR, SDR, STOI not scored in 1 of 30 scenes (estimate is silent)." in text
     assert "localiser: without audio" in text
 
 
@@ -314,3 +315,60 @@ def test_what_looks_wrong_is_counted():
         "the estimates fit another scene's references": 3,
     }
     assert "a: in 3 of 4 scenes no estimate resembles its reference." in markdown(*summary_tables(summary))
+
+
+def notes_of(systems):
+    return [note for note in summary_tables(summarise(systems))[1] if "scored" in note or "not in" in note]
+
+
+def test_notes_name_what_was_asked_for_alone_and_once():
+    fields = ("si_sdr_db", "si_sdr_improvement_db", "doa_error_deg", "doa_error_own_deg", "doa_matched")
+    rows = [
+        {key: value for key, value in make_row(n).items() if key not in SEPARATION[2:]}
+        | {"si_sdr_db": [1.0, 2.0], "doa_error_own_deg": [1.0, 1.0], "doa_matched": 2, "doa_missed": 0}
+        | {"doa_false": 0, "doa_count_error": 0, "doa_assigned": [1, 1]}
+        for n in range(5)
+    ]
+    null = dict.fromkeys((*fields, "doa_missed", "doa_false", "doa_count_error", "doa_assigned"))
+    for n in (0, 1):
+        rows[n] |= null | {"error": f"est/scene{n}: found no talker files"}
+    rows[2] |= {field: [1.0, None] for field in fields[:2]}
+    rows[2]["undefined"] = dict.fromkeys(fields[:2], "estimate is silent")
+    assert notes_of({"a": rows}) == [
+        "a: SI-SDR, directions not scored in 2 of 5 scenes (est/SCENE: found no talker files).",
+        "a: SI-SDR not scored in 1 of 5 scenes (estimate is silent).",
+    ]
+    many = [make_row(n, undefined={"stoi": f"reason {n}"}) | {"stoi": None} for n in range(9)]
+    notes = notes_of({"a": many})
+    assert notes[0] == "a: STOI not scored in 1 of 9 scenes (reason 0)." and len(notes) == 7
+    assert notes[6] == "a: not scored for 3 more reasons, see summary.json."
+
+
+def test_notes_tell_a_part_that_was_not_scored_by_its_reason():
+    row = make_row(0, doa_assigned=[1, 1], doa_error_own_deg=[1.0, 1.0])
+    why = "est/scene1/talker1.wav: 3 channels"
+    undefined = dict.fromkeys((*SEPARATION, "doa_error_deg", "doa_assigned"), why)
+    part = row | dict.fromkeys(undefined) | {"id": "scene1", "undefined": undefined}
+    tie = row | {"id": "scene2", "doa_assigned": [None, None], "undefined": {"doa_assigned": TIED}}
+    both = "SI-SDR, SDR, STOI, DoA error, voice at its direction"
+    assert notes_of({"a": [row, part, tie]}) == [
+        f"a: {both} not scored in 1 of 3 scenes (est/SCENE/talker1.wav: 3 channels).",
+        f"a: voice at its direction not scored in 1 of 3 scenes ({TIED}).",
+    ]
+
+
+def test_notes_tell_what_another_system_was_scored_by():
+    rows = [make_row(n, doa_error_own_deg=[1.0, 1.0]) for n in range(2)]
+    fewer = [{k: v for k, v in row.items() if k not in ("sdr_db", "doa_error_deg")} for row in rows]
+    for row in fewer:
+        row["doa_error_own_deg"], row["undefined"] = None, {"doa_error_own_deg": "no DoA estimates"}
+    assert notes_of({"a": rows, "b": fewer}) == ["b: SDR not in the scores."]
+
+
+def test_false_alarms_are_said_to_be_per_talker():
+    counts = {"doa_matched": 2, "doa_missed": 0, "doa_false": 1, "doa_count_error": 1}
+    tables, notes = summary_tables(summarise({"a": [make_row(n, **counts) for n in range(2)]}))
+    assert any("false alarms per talker (%)" in name for table in tables for name in table.header)
+    assert "False alarms: estimates of nobody over true talkers, not per second." in notes
+    _, notes = summary_tables(summarise({"a": [make_row(n) for n in range(2)]}))
+    assert not any("False alarms" in note for note in notes)

@@ -115,5 +115,17 @@ def test_malformed_tables_say_so(tmp_path, content, reason):
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(MsdetError, match=reason):
         read_table(path)
-    with pytest.raises(MsdetError, match="cannot be read"):
-        read_table(tmp_path / "nowhere")
+
+
+def test_a_table_that_is_not_there_or_a_folder_is_told_in_words(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for name, reason in (("nowhere", "no such file, expected lines"), ("folder", "cannot be read")):
+        with pytest.raises(MsdetError, match=reason) as refused:
+            read_table(tmp_path / name)
+        assert "Errno" not in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_lists_of_estimates_that_are_not_there_are_refused(tmp_path, spoken):
+    scene_set, rows, _ = spoken
+    with pytest.raises(MsdetError, match="nowhere: no such folder of estimates"):
+        write(tmp_path, (scene_set, rows, tmp_path / "nowhere"))

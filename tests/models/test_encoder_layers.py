@@ -75,3 +75,9 @@ def test_checkpoint_is_left_out_where_nothing_is_learned() -> None:
 def test_unknown_size_offers_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="unknown size 'smal'; did you mean 'small'"):
         preset({"small": {}, "large": {}}, "smal")
+
+
+@pytest.mark.parametrize("number", [0, -2])
+def test_number_below_one_is_no_size(number: int) -> None:
+    with pytest.raises(ValueError, match=f"blocks {number} is less than 1"):
+        preset({"small": {"blocks": 4}}, "small", blocks=number)

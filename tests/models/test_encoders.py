@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from msdet.components import component_names, find_component
 from msdet.errors import MsdetError, UnknownNameError
-from msdet.models.encoders import build_encoder
+from msdet.models.encoders import BLOCK_MEMBERS, build_encoder
 
 PACKAGE = "msdet.models.encoders"
 NAMES = component_names(PACKAGE)
 FEATURES = 5
 FREQS = 9
+METHODS = [member for member in BLOCK_MEMBERS if member != "depth"]  # which an encoder has once it is built
 
 
 def factory(name: str) -> Any:
@@ -43,6 +44,7 @@ CASES = [
 ]
 CHECKPOINTED = [case for case in CASES if takes(str(case.values[0]), "checkpoint")]
 DROPPING = [case for case in CASES if takes(str(case.values[0]), "dropout")]
+BLOCKWISE = [case for case in CASES if all(hasattr(factory(str(case.values[0])), m) for m in METHODS)]
 COMPILED = [name for name in NAMES if getattr(factory(name), "compiles", False)]
 
 
@@ -174,6 +176,38 @@ def test_dropout_drops_in_training_only(name: str, options: dict[str, Any]) -> N
     assert not torch.equal(encoder(x), encoder(x))
 
 
+def test_encoders_that_are_made_of_blocks_show_them() -> None:
+    assert {case.values[0] for case in BLOCKWISE} >= {"ft_gru", "ft_jnf", "spatialnet", "tfgridnet"}
+
+
+@pytest.mark.parametrize(("name", "options"), BLOCKWISE)
+def test_encoder_is_its_blocks_in_turn(name: str, options: dict[str, Any]) -> None:
+    encoder: Any = build(name, options)
+    x = features(2, FREQS, 6)
+    state = encoder.start(x)
+    assert encoder.depth >= 1
+    for index in range(encoder.depth):
+        state = encoder.block(index, state)
+        assert (state.shape[0], *state.shape[-2:]) == (2, 6, encoder.width(index))
+    torch.testing.assert_close(encoder.finish(state, x), encoder(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("name", "options"), BLOCKWISE)
+def test_there_is_a_way_out_after_every_block(name: str, options: dict[str, Any]) -> None:
+    encoder: Any = build(name, options)
+    x = features(2, FREQS, 6).requires_grad_()
+    owned = {id(p) for p in encoder.parameters()}
+    state = encoder.start(x)
+    for index in range(encoder.depth):
+        state = encoder.block(index, state)
+        way_out = encoder.exit_after(index)
+        assert not owned & {id(p) for p in way_out.parameters()}
+        found = way_out(state, x)
+        assert found.shape == (2, FREQS, 6, way_out.features_out)
+        found.square().sum().backward(retain_graph=True)
+        assert all(p.grad is not None and p.grad.any() for p in way_out.parameters())
+
+
 @pytest.mark.parametrize("name", COMPILED)
 def test_declared_compilation_has_no_graph_break(name: str) -> None:
     encoder = build(name, options_of(name)[-1])
@@ -230,16 +264,6 @@ def test_own_encoder_is_given_the_sizes_that_it_names(
     assert cast(Any, build_encoder("own_encoders:Plain", {}, FEATURES, FREQS)).sizes == (FEATURES,)
     assert cast(Any, build_encoder("own_encoders:Sized", {}, FEATURES, FREQS)).sizes == (FEATURES, FREQS)
     assert cast(Any, build_encoder("own_encoders:Sized", {}, FEATURES)).sizes == (FEATURES, None)
-
-
-@pytest.mark.parametrize("group", [1, 2, 3, 16])
-def test_ft_gru_reaches_across_frequency_for_any_grouping(group: int) -> None:
-    encoder = build("ft_gru", {"hidden": 6, "group": group})
-    x = features(1, 9, 3)
-    changed = x.clone()
-    changed[:, 8] += 1.0
-    assert encoder(x).shape == (1, 9, 3, 6)
-    assert (encoder(x) - encoder(changed)).abs()[:, 0].max() > 0
 
 
 def test_unknown_encoder_offers_the_nearest() -> None:

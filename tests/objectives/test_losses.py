@@ -228,7 +228,7 @@ def test_scene_without_references_trains_the_doa_alone_and_the_other_way_round()
 
 def labels_of(truth: Truth, scene: int) -> Truth:
     one = slice(scene, scene + 1)
-    return Truth(*(value[one] for value in truth))
+    return Truth(*(None if value is None else value[one] for value in truth))
 
 
 def test_nothing_labelled_costs_nothing() -> None:

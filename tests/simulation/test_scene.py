@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from msdet.errors import MsdetError
 from msdet.simulation.distribution import SceneDistribution
 from msdet.simulation.sampling import Material, sample_scene
-from msdet.simulation.scene import Scene
+from msdet.simulation.scene import NOWHERE, Scene
 
 ORIGIN = "scenes.jsonl, line 3"
 
@@ -25,6 +28,38 @@ def scene(material: Material) -> Scene:
 def test_json_round_trip_is_exact(scene: Scene) -> None:
     text = json.dumps(scene.to_dict())
     assert Scene.from_dict(json.loads(text), ORIGIN) == scene
+
+
+def test_what_is_known_leaves_no_trace_in_json(scene: Scene) -> None:
+    assert scene.referenced and scene.located
+    assert not {"referenced", "located"} & scene.to_dict().keys()
+
+
+def test_scene_without_labels_survives_json(scene: Scene) -> None:
+    places = {"position_m": NOWHERE, "azimuth_deg": math.nan, "elevation_deg": math.nan}
+    sources = tuple(dataclasses.replace(s, **places) for s in scene.sources)  # type: ignore[arg-type]
+    partial = dataclasses.replace(scene, sources=sources, referenced=False, located=False)
+    row = json.loads(json.dumps(partial.to_dict(), allow_nan=False))
+    assert not places.keys() & row["sources"][0].keys()
+    back = Scene.from_dict(row, ORIGIN)
+    assert not back.referenced and not back.located
+    assert np.isnan(back.azimuths_deg).all() and np.isnan(back.azimuth_gap_deg)
+    assert [s.distance_m for s in back.sources] == [s.distance_m for s in scene.sources]
+    assert json.loads(json.dumps(back.to_dict())) == row
+
+
+def test_place_in_a_scene_that_is_not_located_is_refused(scene: Scene) -> None:
+    row = json.loads(json.dumps(scene.to_dict())) | {"located": False}
+    with pytest.raises(MsdetError, match=f"{ORIGIN}, sources 0: has position_m, but located is false in the"):
+        Scene.from_dict(row, ORIGIN)
+
+
+def test_talking_all_the_time_without_references_is_no_knowledge(scene: Scene) -> None:
+    late = (dataclasses.replace(scene.sources[0], onset_s=0.5, duration_s=2.0), *scene.sources[1:])
+    assert dataclasses.replace(scene, sources=late, referenced=False).timed
+    whole = tuple(dataclasses.replace(s, onset_s=0.0, duration_s=scene.duration_s) for s in scene.sources)
+    assert dataclasses.replace(scene, sources=whole).timed
+    assert not dataclasses.replace(scene, sources=whole, referenced=False).timed
 
 
 def test_number_of_samples_is_rounded(scene: Scene) -> None:

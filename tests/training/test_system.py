@@ -24,8 +24,8 @@ from msdet.objectives.doa import decode_azimuth
 from msdet.objectives.joint import Objective, ObjectiveConfig
 from msdet.tasks.separation import Separated
 from msdet.training.config import OptimiserConfig, TrainConfig
-from msdet.training.run import make_trainer
 from msdet.training.system import JointSystem, best_permutation, closeness
+from msdet.training.trainer import make_trainer
 
 SMALL = ModelConfig(encoder_options={"hidden": 8, "group": 8})
 
@@ -99,7 +99,7 @@ def test_bad_batch_within_a_run_changes_nothing_and_the_run_goes_on(
         def on_train_batch_end(self, trainer: pl.Trainer, module: JointSystem, *rest: object) -> None:
             seen.append({name: p.detach().clone() for name, p in module.model.named_parameters()})
 
-    trainer = make_trainer(tmp_path, make_config(steps=3), [Watch()])
+    trainer = make_trainer(tmp_path, make_config(steps=3).optimiser, [Watch()])
     loader = DataLoader([batch, bad, batch], batch_size=None)
     trainer.fit(system, loader, DataLoader([batch], batch_size=None))
     assert system.skipped_steps == 1

@@ -1,16 +1,18 @@
 """Baselines by name, one file each; none needs training, and most need nothing at all.
 
 A module defines ``separator(array, sample_rate, talkers, **options)``, which returns a `Separator`, or an
-`Oracle` where it has to be told the truth. On the command line options follow the name, ``lcmv,doa=oracle``
-or ``auxiva,iterations=100``; their types and defaults are those of the function's signature.
+`Oracle` where it has to be told the truth, and, unless that finds voices and nothing else, ``FINDS``. On the
+command line options follow the name, ``lcmv,doa=oracle`` or ``auxiva,iterations=100``; their types and
+defaults are those of the function's signature.
 """
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
@@ -18,11 +20,14 @@ from typing import Any, Union, get_args, get_origin
 from msdet.arrays import MicrophoneArray
 from msdet.components import build, component_names, find_component
 from msdet.conventions import Array
-from msdet.errors import MsdetError
+from msdet.errors import MsdetError, did_you_mean
 from msdet.inference.offline import Separation, Separator
 
 ORACLE = "oracle"
 """Value of options (``doa``, ``masks``) that stands for the truth."""
+
+VOICES, AZIMUTHS = "voices", "azimuths"
+"""What a baseline's ``FINDS`` may hold: what it finds without being told; voices where a module has none."""
 
 _DERIVED = ("array", "sample_rate", "talkers")
 
@@ -110,6 +115,42 @@ def ready_baselines() -> list[str]:
     """Names of the baselines that need no option, such as a checkpoint."""
     factories = {name: find_component(__name__, name, "separator", "method") for name in baseline_names()}
     return [name for name, factory in factories.items() if not _required(factory)]
+
+
+def first_stage(
+    option: str,
+    name: str,
+    needed: str,
+    array: MicrophoneArray,
+    sample_rate: int,
+    talkers: int,
+    also: Iterable[str] = (),
+) -> Separator:
+    """A baseline that another one starts from, by name or import path.
+
+    Args:
+        option: of the other one, in errors.
+        name: the option's value.
+        needed: what the other one needs to be found, `VOICES` or `AZIMUTHS`.
+        array: geometry of the microphones.
+        sample_rate: hertz.
+        talkers: number of talkers.
+        also: other values that the option may have, in errors.
+
+    Raises:
+        MsdetError: no baseline that finds this without options and truth; offers the nearest, or all.
+    """
+    choices = [ORACLE, *(n for n in ready_baselines() if needed in _finds(n)), *also]
+    if ":" not in name and name not in choices:
+        what = f"{option} '{name}' finds no {needed} by itself" if name in baseline_names() else ""
+        raise MsdetError((what or f"unknown {option} '{name}'") + did_you_mean(name, choices))
+    separator = baseline_separator(name, array, sample_rate, talkers)
+    return without_truth(separator, f"{option} '{name}'")
+
+
+def _finds(name: str) -> tuple[str, ...]:
+    found: tuple[str, ...] = getattr(importlib.import_module(f"{__name__}.{name}"), "FINDS", (VOICES,))
+    return found
 
 
 def without_truth(separator: Separator | Oracle, needed_by: str) -> Separator:

@@ -11,10 +11,10 @@ from torch import Tensor
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array, wrap_deg
 from msdet.errors import MsdetError
-from msdet.evaluation.baselines import ORACLE, Oracle, Truth, baseline_separator, without_truth
+from msdet.evaluation.baselines import AZIMUTHS, ORACLE, Oracle, Truth, first_stage
 from msdet.inference.offline import Separation, Separator
 from msdet.models.frontend import Stft, window_samples
-from msdet.spatial import apply_beam, diffuse_coherence, steering_vectors
+from msdet.spatial import DIAGONAL_LOADING, apply_beam, diffuse_coherence, steering_vectors
 
 DOA = "norm_music"
 WINDOW_S = 0.032
@@ -43,7 +43,7 @@ def beam_separator(
         window_s: length of an STFT frame.
 
     Raises:
-        MsdetError: a `doa` that is no baseline or has another number of azimuths.
+        MsdetError: a `doa` that is no baseline that finds azimuths, or has another number of them.
     """
     stft = Stft(window_samples(window_s, sample_rate))
     positions = torch.tensor(array.positions)
@@ -63,6 +63,8 @@ def beam_separator(
         return waveforms
 
     def told(mixture: Array, truth: Truth) -> Separation:
+        if not np.isfinite(truth.azimuth_deg).all():
+            raise MsdetError("directions are not known")
         return Separation(steer(mixture, truth.azimuth_deg))
 
     if doa == ORACLE:
@@ -74,6 +76,38 @@ def beam_separator(
         return Separation(steer(mixture, azimuth_deg), azimuth_deg)
 
     return separate
+
+
+def distortionless_separator(
+    disturbance: Callable[[Tensor, Tensor], Tensor],
+    array: MicrophoneArray,
+    sample_rate: int,
+    talkers: int,
+    doa: str | list[float] = DOA,
+    loading: float = DIAGONAL_LOADING,
+    window_s: float = WINDOW_S,
+) -> Separator | Oracle:
+    """A separator whose beams leave their talkers unchanged and let through the least disturbance.
+
+    Args:
+        disturbance: its covariance, from the coherence of diffuse noise and the mixture's covariance, all
+            ``(freq, mic, mic)``.
+        array: geometry of the microphones.
+        sample_rate: hertz.
+        talkers: number of beams.
+        doa: as of `beam_separator`.
+        loading: power of sensor noise relative to the disturbance.
+        window_s: length of an STFT frame.
+
+    Raises:
+        MsdetError: as `beam_separator`, or a `loading` that is not positive.
+    """
+    check_loading(loading)
+
+    def weights(steering: Tensor, coherence: Tensor, covariance: Tensor) -> Tensor:
+        return distortionless(loaded(disturbance(coherence, covariance), loading), steering)
+
+    return beam_separator(weights, array, sample_rate, talkers, doa, window_s)
 
 
 def distortionless(disturbance: Tensor, steering: Tensor) -> Tensor:
@@ -113,7 +147,8 @@ def _fixed(azimuth_deg: list[float], talkers: int) -> Callable[[Array], Array]:
 
 
 def _found_by(doa: str, array: MicrophoneArray, sample_rate: int, talkers: int) -> Callable[[Array], Array]:
-    separator = without_truth(baseline_separator(doa, array, sample_rate, talkers), f"doa '{doa}'")
+    example = f"[{','.join(str(10 + 360 * n // talkers) for n in range(talkers))}] (degrees)"
+    separator = first_stage("doa", doa, AZIMUTHS, array, sample_rate, talkers, [example])
 
     def locate(mixture: Array) -> Array:
         found = separator(mixture).azimuth_deg

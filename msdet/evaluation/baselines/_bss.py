@@ -2,8 +2,9 @@
 
 They want as many channels as talkers. The mixture is reduced to its principal components at each frequency
 (Asano et al., IEEE Trans. SAP 11(3), 2003), and what they find is brought back to the reference microphone.
-On 20 mixtures by the rules of SMS-WSJ that gained 2.7 dB with AuxIVA, two opposite microphones 2.5 dB, and
-all six in the overdetermined variant nothing. Frames of 128 ms did better than of 64 ms.
+On 40 mixtures of validation talkers by the rules of SMS-WSJ that gained 3.7 dB with AuxIVA, two opposite
+microphones 2.5 dB. Frames of 128 ms did 0.5 to 1 dB better than of 256 ms with all three methods, and as well
+as or better than of 64 ms.
 """
 
 from __future__ import annotations

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from functools import partial
 
+from msdet.evaluation.baselines import AZIMUTHS
 from msdet.evaluation.baselines._doa import band_with_peaks, fewer_than_microphones, search
+
+FINDS = (AZIMUTHS,)
 
 separator = partial(search, "CSSM", fewer_than_microphones, band_with_peaks)

@@ -1,6 +1,7 @@
 """FastMNMF, multichannel non-negative matrix factorisation (Sekiguchi et al., EUSIPCO 2019); pyroomacoustics.
 
-It starts from AuxIVA's filters: on 20 mixtures by the rules of SMS-WSJ that gained 3.3 dB, from none 1.4 dB.
+It starts from AuxIVA's filters: on 40 mixtures of validation talkers by the rules of SMS-WSJ that gained
+4.0 dB, from none 1.9 dB.
 """
 
 from __future__ import annotations

@@ -10,11 +10,13 @@ import torch
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array, wrap_deg
 from msdet.errors import MsdetError
-from msdet.evaluation.baselines import check_talkers
+from msdet.evaluation.baselines import AZIMUTHS, check_talkers
 from msdet.evaluation.baselines._doa import WINDOW_S, any_number, band, check_array, located
 from msdet.evaluation.baselines._random import fixed_global_seed
 from msdet.inference.offline import Separation, Separator
 from msdet.models.frontend import Stft, window_samples
+
+FINDS = (AZIMUTHS,)
 
 BANDS = 20
 """Frequencies that are used, the loudest ones."""

@@ -7,7 +7,7 @@ import torch
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
 from msdet.errors import MsdetError
-from msdet.evaluation.baselines import ORACLE, Oracle, Truth, baseline_separator, without_truth
+from msdet.evaluation.baselines import ORACLE, VOICES, Oracle, Truth, first_stage
 from msdet.evaluation.baselines._masks import masked_mvdr, wiener_masks
 from msdet.inference.offline import Separation, Separator
 from msdet.models.frontend import Stft, window_samples
@@ -33,7 +33,7 @@ def separator(
         window_s: length of an STFT frame.
 
     Raises:
-        MsdetError: `masks` is no baseline.
+        MsdetError: `masks` is no baseline that finds voices.
     """
     stft = Stft(window_samples(window_s, sample_rate))
 
@@ -51,7 +51,7 @@ def separator(
 
     if masks == ORACLE:
         return Oracle(told)
-    first = without_truth(baseline_separator(masks, array, sample_rate, talkers), f"masks '{masks}'")
+    first = first_stage("masks", masks, VOICES, array, sample_rate, talkers)
 
     def separate(mixture: Array) -> Separation:
         found = first(mixture)

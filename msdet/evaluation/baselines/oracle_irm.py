@@ -11,6 +11,8 @@ from msdet.evaluation.baselines._masks import wiener_masks
 from msdet.inference.offline import Separation
 from msdet.models.frontend import Stft, window_samples
 
+FINDS = ()
+
 WINDOW_S = 0.032
 
 

@@ -7,6 +7,8 @@ from msdet.evaluation.baselines import ORACLE, Oracle, mask_mvdr
 from msdet.evaluation.baselines.mask_mvdr import WINDOW_S
 from msdet.inference.offline import Separator
 
+FINDS = ()
+
 
 def separator(
     array: MicrophoneArray, sample_rate: int, talkers: int, window_s: float = WINDOW_S

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
+from msdet.evaluation.baselines import AZIMUTHS
 from msdet.evaluation.baselines._doa import any_number, band, search
+
+FINDS = (AZIMUTHS,)
 
 separator = partial(search, "SRP", any_number, band)

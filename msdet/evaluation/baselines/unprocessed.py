@@ -9,6 +9,8 @@ from msdet.conventions import Array
 from msdet.evaluation.baselines import check_talkers
 from msdet.inference.offline import Separation, Separator
 
+FINDS = ()
+
 
 def separator(array: MicrophoneArray, sample_rate: int, talkers: int) -> Separator:
     """Leave a mixture as it is.

@@ -1,7 +1,7 @@
 """What the report shows, read from an evaluation's folder and the data set it was made on.
 
-An evaluation's folder holds, by system, ``scores.jsonl`` and, but for the unprocessed mixture, the folder
-``estimates`` that was scored (see `msdet.evaluation.scoring`).
+An evaluation's folder holds, by system, ``scores.jsonl`` and ``system.json``, which says where the estimates
+are that were scored (see `msdet.evaluation.provenance`); without that, they are in the folder ``estimates``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from msdet.conventions import Array
 from msdet.data.manifest import SceneSet
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.evaluation.directions import DOA_FILE, Directions, Track, read_directions
+from msdet.evaluation.provenance import read_provenance
 from msdet.evaluation.report.theme import UNPROCESSED
 from msdet.evaluation.scoring import Row
 from msdet.evaluation.submission import check_made_for
@@ -26,6 +27,9 @@ from msdet.files import read_jsonl
 
 MODEL = "model"
 """The system that a report is about if there is one of this name and no other is asked for."""
+
+ESTIMATES = "estimates"
+"""A system's own folder of estimates, beside its scores."""
 
 GAIN, DOA_ERROR = "si_sdr_improvement_db", "doa_error_deg"
 """The fields of a row by which scenes are ranked: the first, or without audio the second."""
@@ -43,12 +47,14 @@ class System:
         rows: its scores by scene.
         estimates: folder of its estimates; None of the unprocessed mixture.
         lines: of its ``doa.jsonl``, by scene; empty without DoA.
+        is_oracle: whether it was told the truth.
     """
 
     name: str
     rows: dict[str, Row]
     estimates: Path | None
     lines: dict[str, dict[str, Any]]
+    is_oracle: bool = False
 
     @property
     def has_audio(self) -> bool:
@@ -112,7 +118,8 @@ class Evaluation:
 
     Attributes:
         scene_set: the data set.
-        systems: the chosen one first, the unprocessed mixture last, the others by their mean gain.
+        systems: the chosen one first, then the others by their mean gain, then oracles, then the unprocessed
+            mixture.
         summary: of all of them, in this order.
     """
 
@@ -124,6 +131,11 @@ class Evaluation:
     def chosen(self) -> System:
         """The system that the report is about."""
         return next(iter(self.systems.values()))
+
+    @property
+    def oracles(self) -> list[str]:
+        """Names of the systems that were told the truth."""
+        return [name for name, system in self.systems.items() if system.is_oracle]
 
     @property
     def rank_field(self) -> str:
@@ -149,8 +161,8 @@ def read_evaluation(
         folder: of the evaluation.
         data: folder of the data set.
         system: to choose; by default `MODEL`, else the one with the highest SI-SDR gain, or without audio
-            the smallest DoA error.
-        estimates: folders of estimates, by system, that are not in the evaluation's folder.
+            the smallest DoA error, an oracle only where there is nothing else.
+        estimates: folders of estimates, by system, that are not where they were when they were scored.
 
     Raises:
         MsdetError: no scores, or of other scenes than the data set's; estimates that are missing or were
@@ -166,8 +178,8 @@ def read_evaluation(
         if name not in names:
             raise UnknownNameError("system", name, names)
     scene_set = SceneSet.open(data)
-    places = {name: folder / name / "estimates" for name in names} | (estimates or {})
-    ranked = _ranked([_read_system(folder / name, places[name], scene_set) for name in names])
+    given = estimates or {}
+    ranked = _ranked([_read_system(folder / name, given.get(name), scene_set) for name in names])
     by_name = {found.name: found for found in ranked}
     chosen = system or (MODEL if MODEL in by_name else ranked[0].name)
     systems = {chosen: by_name[chosen], **by_name}
@@ -196,12 +208,13 @@ def in_order(found: Directions, permutation: Array) -> Directions:
 
 
 def _ranked(systems: Iterable[System]) -> list[System]:
-    """The best first, by gain and without audio by DoA error; the unprocessed mixture last."""
+    """The best first, by gain and without audio by DoA error; then oracles; the unprocessed mixture last."""
 
-    def key(system: System) -> tuple[bool, float, float, str]:
+    def key(system: System) -> tuple[bool, bool, float, float, str]:
         gain, error = system.mean(GAIN), system.mean(DOA_ERROR)
         return (
             system.name == UNPROCESSED,
+            system.is_oracle,
             np.inf if gain is None else -gain,
             np.inf if error is None else error,
             system.name,
@@ -210,25 +223,38 @@ def _ranked(systems: Iterable[System]) -> list[System]:
     return sorted(systems, key=key)
 
 
-def _read_system(folder: Path, estimates: Path, scene_set: SceneSet) -> System:
+def _read_system(folder: Path, estimates: Path | None, scene_set: SceneSet) -> System:
+    """A system by its folder; its estimates are where it says, unless they are given."""
     path = folder / "scores.jsonl"
+    provenance = read_provenance(folder)
+    if provenance.data not in (None, scene_set.identity):
+        raise MsdetError(
+            f"{folder}: was scored on a data set with hash {provenance.data}, "
+            f"{scene_set.root} has {scene_set.identity}"
+        )
     rows = _read_rows(path)
     scenes = {scene.id: scene for scene in scene_set.scenes}
     for scene_id, row in rows.items():
         if scene_id not in scenes:
             raise MsdetError(f"{path}: scene '{scene_id}' is not in {scene_set.root}")
-        truth = scenes[scene_id].azimuths_deg
-        if len(row["azimuth_deg"]) != truth.size or np.abs(truth - row["azimuth_deg"]).max() > _SAME_DEG:
+        truth, scored = scenes[scene_id].azimuths_deg, np.array(row["azimuth_deg"], dtype=np.float64)
+        if scored.shape != truth.shape or not np.allclose(scored, truth, 0.0, _SAME_DEG, equal_nan=True):
             raise MsdetError(
-                f"{path}: scene '{scene_id}' has talkers at {_listed(row['azimuth_deg'])}, "
+                f"{path}: scene '{scene_id}' has talkers at {_listed(scored)}, "
                 f"in {scene_set.root} at {_listed(truth)}; was it scored on another data set?"
             )
     if folder.name == UNPROCESSED:
         return System(folder.name, rows, None, {})
-    if not estimates.is_dir():
-        raise MsdetError(f"{estimates}: no such folder; say where by --estimates {folder.name}=FOLDER")
-    check_made_for(estimates, scene_set)
-    return System(folder.name, rows, estimates, read_directions(estimates) or {})
+    place = estimates or _found(folder / ESTIMATES, provenance.estimates)
+    if not place.is_dir():
+        raise MsdetError(f"{place}: no such folder; say where by --estimates {folder.name}=FOLDER")
+    check_made_for(place, scene_set)
+    return System(folder.name, rows, place, read_directions(place) or {}, provenance.is_oracle)
+
+
+def _found(own: Path, noted: Path | None) -> Path:
+    """The folder of estimates that was noted, unless only a system's own is there."""
+    return own if noted is None or (own.is_dir() and not noted.is_dir()) else noted
 
 
 def _read_rows(path: Path) -> dict[str, Row]:

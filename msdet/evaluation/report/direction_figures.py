@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from msdet.conventions import Array, angular_distance_deg, wrap_deg
 from msdet.evaluation.report.theme import GRID, INK, MUTED, SHADE, SURFACE, WIDTH_IN, Style, drawing
 
-_COLUMNS = 3
+_MOST_COLUMNS = 3
 _ERROR_RINGS_DEG = (5, 20, 45, 90, 180)
 _SECTORS = 12
 _FEWEST_FOR_MEDIAN = 3
@@ -31,7 +31,7 @@ def doa_polar(errors: dict[str, tuple[Array, Array]], looks: dict[str, Style]) -
         errors: by system, true azimuths and errors ``(talker,)`` in degrees, at least one.
         looks: the systems' styles.
     """
-    columns = min(_COLUMNS, max(2, len(errors)))
+    columns = _columns(len(errors))
     rows = math.ceil(len(errors) / columns)
     with drawing():
         figure = Figure((WIDTH_IN, 0.5 + rows * (5.0 if columns == 2 else 3.9)), layout="constrained")
@@ -57,7 +57,7 @@ def doa_confusion(pairs: dict[str, tuple[Array, Array]], looks: dict[str, Style]
         pairs: by system, true and estimated azimuths ``(talker,)`` in degrees, at least one.
         looks: the systems' styles.
     """
-    columns = min(_COLUMNS, max(2, len(pairs)))
+    columns = _columns(len(pairs))
     rows = math.ceil(len(pairs) / columns)
     edges = np.arange(0.0, 360.0 + _CELL_DEG, _CELL_DEG)
     counts = {
@@ -79,6 +79,11 @@ def doa_confusion(pairs: dict[str, tuple[Array, Array]], looks: dict[str, Style]
         labels.append("right within a cell")
         figure.legend(handles, labels, loc="outside lower center", ncols=5)
     return figure
+
+
+def _columns(panels: int) -> int:
+    """Of a grid without a lonely panel in its last row, where there is such a one."""
+    return 2 if panels in (1, 2, 4) else _MOST_COLUMNS
 
 
 def _confusion_panel(axes: Axes, count: Array, most: int, look: Style) -> None:

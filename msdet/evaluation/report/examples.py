@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from msdet.conventions import Array
-from msdet.errors import UnknownNameError
+from msdet.errors import MsdetError, UnknownNameError
 from msdet.evaluation.directions import Directions
 from msdet.evaluation.report.content import GAIN, Evaluation, System
 from msdet.evaluation.scoring import Row
@@ -65,14 +65,21 @@ class Example:
 def choose_scenes(evaluation: Evaluation, asked: Iterable[str] = ()) -> dict[str, str]:
     """Titles by scene: best, median and worst of the chosen system, then those asked for.
 
+    The former are of the scenes with references and directions, which the page shows.
+
     Raises:
         UnknownNameError: no such scene in the data set.
-        MsdetError: no scene of the chosen system is scored.
+        MsdetError: no such scene of the chosen system is scored.
     """
     field = evaluation.rank_field
     sign = -1.0 if field == GAIN else 1.0
     scores = {scene.id: evaluation.chosen.value(scene.id, field) for scene in evaluation.scene_set.scenes}
-    found = {scene_id: score for scene_id, score in scores.items() if score is not None}
+    known = {scene.id for scene in evaluation.scene_set.scenes if scene.referenced and scene.located}
+    found = {scene_id: score for scene_id, score in scores.items() if score is not None and scene_id in known}
+    if not found:
+        raise MsdetError(
+            f"{evaluation.scene_set.root}: no scene with references and directions is scored, as a page needs"
+        )
     ranked = sorted(found, key=lambda scene_id: sign * found[scene_id])
     titles = {ranked[0]: "Best scene"}
     titles.setdefault(ranked[-1], "Worst scene")
@@ -89,9 +96,11 @@ def read_example(evaluation: Evaluation, scene: Scene, title: str) -> Example:
     """A scene with its audio and what every system made of it.
 
     Raises:
-        MsdetError: a file that was scored is missing or malformed.
+        MsdetError: a scene without references or directions, or a file that is missing or malformed.
     """
     scene_set = evaluation.scene_set
+    if not scene.located:
+        raise MsdetError(f"{scene_set.root}: scene '{scene.id}' has no directions, which a page shows")
     references = scene_set.references(scene)
     outputs = {name: _output(system, scene, references) for name, system in evaluation.systems.items()}
     given = {n: o for n, o in outputs.items() if o.waveforms is not None or o.directions is not None}

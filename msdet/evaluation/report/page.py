@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -145,7 +145,7 @@ class Report:
             }
             if looks:
                 label = f"{degrees(METRICS[key].label)} by {', '.join(c.title for c in conditions)}"
-                drawn, note = _few(looks)
+                drawn, note = self._few(looks)
                 figure = breakdown_figure(summary, conditions, key, drawn)
                 parts.append(self._figure(figure, label, caption + note, f"breakdown_{key}.png"))
                 caption = "The same scenes and bins."
@@ -166,7 +166,7 @@ class Report:
         if self._evaluation.scene_set.array.resolvable_domain.azimuth_span_deg != 360:
             caption += "The array cannot tell a direction from its mirror image: the nearer of both counts. "
         label = f"Direction errors around the circle of true azimuths, for {', '.join(errors)}"
-        drawn, note = _few(errors)
+        drawn, note = self._few(errors)
         parts = [self._figure(doa_polar(drawn, self._looks), label, caption + _FRAME + note, "doa_polar.png")]
         pairs = {s.name: s.azimuth_pairs() for s in systems if s.name in errors}
         pairs = {name: pair for name, pair in pairs.items() if pair[0].size}
@@ -176,7 +176,7 @@ class Report:
                 "diagonal, which goes on from 360° at 0°. Of talkers who move, the start. "
             )
             label = f"Estimated against true azimuths, for {', '.join(pairs)}"
-            some, note = _few(pairs)
+            some, note = self._few(pairs)
             figure = doa_confusion(some, self._looks)
             parts.append(self._figure(figure, label, caption + _FRAME + note, "doa_confusion.png"))
         return "".join(parts)
@@ -209,7 +209,7 @@ class Report:
     def _detection(
         self, found: dict[str, Curve | None], what: str, axes: tuple[str, str], caption: str
     ) -> str:
-        drawn, note = _few({name: curve for name, curve in found.items() if curve is not None})
+        drawn, note = self._few({name: curve for name, curve in found.items() if curve is not None})
         if not drawn:
             return ""
         label = f"ROC, and precision over recall, of the {what} of {', '.join(drawn)}"
@@ -217,7 +217,7 @@ class Report:
         return self._figure(figure, label, caption + note, f"roc_{what}.png")
 
     def _calibration(self, found: dict[str, Any]) -> str:
-        drawn, note = _few({name: of for name, of in found.items() if of is not None and "bins" in of})
+        drawn, note = self._few({name: of for name, of in found.items() if of is not None and "bins" in of})
         no_probability = [name for name, of in found.items() if of is not None and "bins" not in of]
         if not drawn:
             return ""
@@ -252,6 +252,7 @@ class Report:
             f"The best, median and worst scenes of {self._evaluation.chosen.name} by {what}. Estimates are "
             "shown and played at the level of their references, all signals of a scene with one gain."
         ) + (f" Players hold the first {seconds:.1f} s." if cut else "")
+        intro += _told(self._evaluation.oracles)
         parts = [f"<p>{html.escape(intro)}</p>", _PLAYER_CHOICE]
         pictured = next((e for e in self._examples if e.title == "Median scene"), self._examples[0])
         for n, example in enumerate(self._examples):
@@ -279,6 +280,12 @@ class Report:
             + self._figure(figure, label, caption, image)
         )
 
+    def _few(self, found: dict[str, T]) -> tuple[dict[str, T], str]:
+        """The first systems, as many as a figure shows, and a note: who is missing, and who is an oracle."""
+        few = dict(itertools.islice(found.items(), MOST_DRAWN))
+        note = f" Drawn are {len(few)} of {len(found)} systems." if len(few) < len(found) else ""
+        return few, note + _told(name for name in self._evaluation.oracles if name in few)
+
     def _figure(self, figure: Figure, label: str, caption: str, image: str | None) -> str:
         if image is not None and self._with_images:
             self.images[image] = to_png(figure)
@@ -286,10 +293,10 @@ class Report:
         return figure_element(figure, self.figures, label, caption)
 
 
-def _few(found: dict[str, T]) -> tuple[dict[str, T], str]:
-    """The first systems, as many as a figure can show, and a sentence that says so if there are more."""
-    few = dict(itertools.islice(found.items(), MOST_DRAWN))
-    return few, f" Drawn are {len(few)} of {len(found)} systems." if len(few) < len(found) else ""
+def _told(oracles: Iterable[str]) -> str:
+    """A sentence that names those that were told the truth; nothing without any."""
+    names = ", ".join(oracles)
+    return f" Told the truth (oracle): {names}." if names else ""
 
 
 def _anchor(n: int) -> str:

@@ -80,7 +80,7 @@ def headline(evaluation: Evaluation, found: Differences, looks: dict[str, Style]
                 )
                 for key in keys
             )
-            label = tables.name_of_system(name, looks)
+            label = tables.name_of_system(name, looks, "oracle" if name in evaluation.oracles else "")
             rows.append(f'<tr><th scope="row" class="text">{label}</th>{cells}</tr>')
         parts.append(tables.table(title, head, rows, sorted_by=True, copied=True))
     _, notes = summary_tables(summary)
@@ -88,6 +88,11 @@ def headline(evaluation: Evaluation, found: Differences, looks: dict[str, Style]
         chosen = evaluation.chosen.name
         test = f"▲ significantly better, ▼ significantly worse than {chosen}; {TEST}"
         notes = [notes[0], test, *notes[1:]]
+    if evaluation.oracles:
+        notes.append(
+            f"oracles ({', '.join(evaluation.oracles)}) are told the references or directions of every "
+            "scene: they show what such a method reaches at best."
+        )
     return "".join(parts) + f'<ul class="notes">{"".join(f"<li>{html.escape(n)}</li>" for n in notes)}</ul>'
 
 

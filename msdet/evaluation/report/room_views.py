@@ -122,7 +122,7 @@ def _extent(scene: Scene, seen: Array) -> tuple[Array, Array]:
     points += [w.position_m for s in scene.sources for w in s.waypoints]
     points += [noise.position_m for noise in scene.noises if noise.position_m is not None]
     corners = np.array(points)[:, seen]
-    pad = 0.25 * float(np.ptp(points, axis=0).max())
+    pad = 0.25 * float(np.ptp(points, axis=0).max()) or 1.0  # of the array alone
     return corners.min(axis=0) - pad, corners.max(axis=0) + pad
 
 

@@ -30,6 +30,8 @@ _COLOURS = 64  # steps of about 1 dB, which compress well
 _WINDOW_S = 0.032
 _MAX_FRAMES = 800
 _MOST_COLUMNS = 4
+_TRIANGLES = {"^": (0.0, -1.5), "v": (0.0, 1.5), "<": (1.5, 0.0), ">": (-1.5, 0.0)}
+"""Markers with room for a number only away from their middle: where, in points."""
 
 
 def example_scene(example: Example, array: MicrophoneArray, looks: dict[str, Style]) -> Figure:
@@ -206,17 +208,12 @@ def _towards_wall(scene: Scene, azimuth_deg: float, share: float) -> Array:
 def numbered(axes: Axes, point: Array, talker: int, look: Style) -> None:
     """Draw a talker's marker with its number, from 1, at a point ``(2,)``."""
     x, y = float(point[0]), float(point[1])
+    middle = _TRIANGLES.get(look.marker)
     axes.plot(
-        x,
-        y,
-        look.marker,
-        color=look.colour,
-        markersize=9,
-        markeredgecolor=SHADE,
-        markeredgewidth=0.8,
-        zorder=4,
-    )
-    axes.text(
-        x, y, str(talker + 1), color=SURFACE, size=6.5, weight="bold", ha="center", va="center_baseline",
-        zorder=5,
+        x, y, look.marker, color=look.colour, markersize=12 if middle else 9, markeredgecolor=SHADE,
+        markeredgewidth=0.8, zorder=4,
+    )  # fmt: skip
+    axes.annotate(
+        str(talker + 1), (x, y), middle or (0.0, 0.0), textcoords="offset points", color=SURFACE, size=6.5,
+        weight="bold", ha="center", va="center_baseline", zorder=5,
     )  # fmt: skip

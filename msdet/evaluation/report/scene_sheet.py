@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -74,8 +75,9 @@ def scene_sheet(scene: Scene, array: MicrophoneArray, mixture: Array, responses:
         figure.suptitle(_title(scene), x=0.01, ha="left", size=11, weight="bold")
         rows = figure.add_gridspec(len(heights), 1, height_ratios=heights)
         top = rows[0].subgridspec(2, 2, width_ratios=[1.5, 1.0], height_ratios=[1.0, 1.5])
-        room_view(figure.add_subplot(top[:, 0]), scene, array, looks, upright=False)
-        room_view(figure.add_subplot(top[0, 1]), scene, array, looks, upright=True)
+        placed = scene if scene.located else dataclasses.replace(scene, sources=())
+        room_view(figure.add_subplot(top[:, 0]), placed, array, looks[: len(placed.sources)], upright=False)
+        room_view(figure.add_subplot(top[0, 1]), placed, array, looks[: len(placed.sources)], upright=True)
         array_view(figure.add_subplot(top[1, 1]), scene, array)
         panels = [figure.add_subplot(rows[1]), figure.add_subplot(rows[2])]
         image = _sound(panels[0], scene, mixture)
@@ -114,9 +116,11 @@ def _sound(axes: Axes, scene: Scene, mixture: Array) -> Any:
 
 
 def _directions(axes: Axes, scene: Scene, looks: list[Style]) -> None:
-    """Azimuths over time: thick while the talker talks."""
+    """Azimuths over time: thick while the talker talks; where they are not known, a level for each talker."""
     for talker, (source, look) in enumerate(zip(scene.sources, looks, strict=True)):
         times_s, azimuths_deg = _azimuths(source, scene.duration_s)
+        if not scene.located:
+            azimuths_deg = np.full(times_s.size, 360.0 * (talker + 1) / (len(looks) + 1))
         axes.plot(times_s, azimuths_deg, color=look.colour, linewidth=0.8, alpha=0.6)
         talks = (times_s >= source.onset_s) & (times_s <= source.onset_s + source.duration_s)
         axes.plot(
@@ -127,6 +131,8 @@ def _directions(axes: Axes, scene: Scene, looks: list[Style]) -> None:
         numbered(axes, np.array([times_s[place], azimuths_deg[place]]), talker, look)
     axes.set(title="Who talks when, and from where", xlabel="Time (s)", ylabel="Azimuth (°)")
     axes.set(xlim=(0.0, scene.duration_s), ylim=(-5.0, 365.0), yticks=range(0, 361, 90))
+    if not scene.located:
+        axes.set(title="Who talks when; directions are not known", ylabel="", yticks=[])
     axes.grid(True)
 
 

@@ -39,9 +39,10 @@ th { font-weight: 600; }
 thead th { vertical-align: bottom; }
 thead tr:last-child th { border-bottom-color: var(--muted); }
 th[colspan] { text-align: center; border-left: 12px solid var(--surface); }
-thead th small, td small { display: block; color: var(--muted); font-weight: 400; font-size: 0.92em; }
+th small, td small { display: block; color: var(--muted); font-weight: 400; font-size: 0.92em; }
 th:first-child, th.text { text-align: left; }
 .mark { display: inline-block; width: 0.7em; height: 0.7em; border-radius: 50%; margin-right: 0.5em; }
+.mark ~ small { margin-left: 1.35em; }
 ul.notes { color: var(--muted); font-size: 0.85rem; padding-left: 1.2em; margin: 4px 0 14px; }
 figure { margin: 14px 0 22px; }
 figure svg { display: block; width: 100%; min-width: 640px; height: auto; }
@@ -75,7 +76,7 @@ tr > th:first-child { position: sticky; left: 0; background: var(--surface); z-i
   box-shadow: inset 0 -1px var(--muted); }
 .scenes thead th:first-child { z-index: 3; }
 .scenes tfoot td, .scenes tfoot th { position: sticky; bottom: 0; background: var(--shade); z-index: 2;
-  font-weight: 600;  border-top: 1px solid var(--muted); }
+  font-weight: 600; border-top: 1px solid var(--muted); box-shadow: 0 4px var(--shade); }
 .sign { font-size: 0.85em; margin-left: 0.2em; }
 .unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
   white-space: nowrap; }

@@ -105,10 +105,11 @@ def bounds(interval: Interval | Difference, metric: Metric, signed: bool = False
     return f"[{low}, {high}]"
 
 
-def name_of_system(name: str, looks: dict[str, Style]) -> str:
-    """A system's name behind a dot of its colour, as HTML."""
+def name_of_system(name: str, looks: dict[str, Style], tag: str = "") -> str:
+    """A system's name behind a dot of its colour, as HTML, and a tag below it in small."""
     role = next(role for role, colour in LIGHT.items() if colour == looks[name].colour)
-    return f'<span class="mark" style="background: var(--{role})"></span>{html.escape(name)}'
+    below = f"<small>{html.escape(tag)}</small>" if tag else ""
+    return f'<span class="mark" style="background: var(--{role})"></span>{html.escape(name)}{below}'
 
 
 def select(name: str, label: str, options: dict[str, str], chosen: str = "", more: str = "") -> str:

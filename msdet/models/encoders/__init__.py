@@ -11,6 +11,8 @@ parameters, and is given it: sizes are derived, never asked of the user. Besides
   it the defaults are tested. Such tests find a new encoder by themselves;
 - ``compiles``, a class attribute of the encoder: true if `torch.compile` traces it without a graph break.
 
+An encoder made of blocks may show them (`BlockEncoder`), for the sharing schemes that work between blocks.
+
 Every encoder takes any number of frames, treats the items of a batch apart, and under bfloat16 autocast
 stays within 5 % (RMS) of its float32 output.
 """
@@ -35,6 +37,52 @@ class EncoderLike(Protocol):
     def __call__(self, features: Tensor) -> Tensor:
         """Encode ``(batch, freq, frame, feature)``."""
         ...
+
+
+class Exit(Protocol):
+    """A way out of a state: a `torch.nn.Module`."""
+
+    features_out: int
+
+    def __call__(self, state: Tensor, features: Tensor) -> Tensor:
+        """Features ``(batch, freq, frame, features_out)``, of a state and of what was entered."""
+        ...
+
+
+class BlockEncoder(EncoderLike, Protocol):
+    """An encoder that shows its blocks: it is `start`, each `block` in turn, then `finish`.
+
+    A state is ``(batch, ..., frame, width)``; the axes between may be frequencies, or groups of them.
+
+    Attributes:
+        depth: number of blocks.
+    """
+
+    depth: int
+
+    def start(self, features: Tensor) -> Tensor:
+        """State before the first block, of features ``(batch, freq, frame, features_in)``."""
+        ...
+
+    def block(self, index: int, state: Tensor) -> Tensor:
+        """State after block `index`, from the state before."""
+        ...
+
+    def finish(self, state: Tensor, features: Tensor) -> Tensor:
+        """Encoded features ``(batch, freq, frame, features_out)``, of the last state and what was entered."""
+        ...
+
+    def width(self, index: int) -> int:
+        """Width of the state after block `index`."""
+        ...
+
+    def exit_after(self, index: int) -> Exit:
+        """A new way out after block `index`, with parameters of its own if it has any."""
+        ...
+
+
+BLOCK_MEMBERS = ("depth", "start", "block", "finish", "width", "exit_after")
+"""What `BlockEncoder` has that other encoders have not."""
 
 
 def build_encoder(

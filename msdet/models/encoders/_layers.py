@@ -143,10 +143,14 @@ def preset(sizes: dict[str, dict[str, int]], size: str, **given: int | None) -> 
 
     Raises:
         UnknownNameError: no such size; the nearest is offered.
+        ValueError: a number below 1.
 
     >>> preset({"small": {"blocks": 4, "hidden": 8}}, "small", blocks=None, hidden=3)
     {'blocks': 4, 'hidden': 3}
     """
     if size not in sizes:
         raise UnknownNameError("size", size, sizes)
+    for name, number in given.items():
+        if number is not None and number < 1:
+            raise ValueError(f"{name} {number} is less than 1")
     return {**sizes[size], **{name: number for name, number in given.items() if number is not None}}

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from msdet.models.encoders._blocks import Blocks
 from msdet.models.encoders._layers import recur
 
 TINY = {"hidden_freq": 6, "hidden_time": 5}
 
 
-class Encoder(nn.Module):
-    """A wide-band recurrence within each frame, a narrow-band one within each frequency.
+class Encoder(Blocks):
+    """Two blocks: a wide-band recurrence within each frame, a narrow-band one within each frequency.
 
     Args:
         features_in: features of a bin.
@@ -24,6 +25,8 @@ class Encoder(nn.Module):
         dropout: share of features dropped after each LSTM.
         causal: run across time forwards only.
     """
+
+    depth = 2
 
     def __init__(
         self,
@@ -40,8 +43,12 @@ class Encoder(nn.Module):
         self.across_time = nn.LSTM(2 * hidden_freq, hidden_time, bidirectional=not causal)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Encode ``(batch, freq, frame, feature)``; keeps the first three axes."""
-        x = self.dropout(recur(self.across_freq, features, 1))
-        encoded: Tensor = self.dropout(recur(self.across_time, x, 2))
+    def block(self, index: int, state: Tensor) -> Tensor:
+        """The first runs across frequency, the second across time."""
+        layer, axis = (self.across_freq, 1) if index == 0 else (self.across_time, 2)
+        encoded: Tensor = self.dropout(recur(layer, state, axis))
         return encoded
+
+    def width(self, index: int) -> int:
+        """Units of that recurrence, in all directions."""
+        return 2 * self.across_freq.hidden_size if index == 0 else self.features_out

@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from msdet.models.encoders._blocks import Blocks
 from msdet.models.encoders._layers import AxesNorm, Conv, LayerNorm, PRelu, past_mask, preset, run_block
 
 SIZES = {
@@ -26,8 +27,8 @@ GROUPS = 8  # of all grouped convolutions
 TINY = {"blocks": 2, "hidden": 16, "ffn": 16, "squeeze": 2, "context": 4}
 
 
-class Encoder(nn.Module):
-    """Interleaved cross-band and narrow-band blocks.
+class Encoder(Blocks):
+    """Interleaved cross-band and narrow-band blocks; a pair counts as one block.
 
     Args:
         features_in: features of a bin.
@@ -67,24 +68,27 @@ class Encoder(nn.Module):
             raise ValueError(f"context {context} is less than 1 frame")
         width = sizes["hidden"]
         self.features_out = width
+        self.depth = sizes["blocks"]
         self.causal = causal
         self.context = context
         self.checkpoint = checkpoint
         self.enter = Conv(features_in, width, (1, 5), causal=causal)
         self.full_band = _FullBand(sizes["squeeze"], freqs)
-        self.cross_band = nn.ModuleList(_CrossBand(width, sizes["squeeze"]) for _ in range(sizes["blocks"]))
+        self.cross_band = nn.ModuleList(_CrossBand(width, sizes["squeeze"]) for _ in range(self.depth))
         self.narrow_band = nn.ModuleList(
-            _NarrowBand(width, sizes["ffn"], heads, dropout, causal) for _ in range(sizes["blocks"])
+            _NarrowBand(width, sizes["ffn"], heads, dropout, causal) for _ in range(self.depth)
         )
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Encode ``(batch, freq, frame, feature)``; keeps the first three axes."""
-        mask = past_mask(features.shape[2], self.context, features.device) if self.causal else None
-        x: Tensor = self.enter(features)
-        for across, within in zip(self.cross_band, self.narrow_band, strict=True):
-            x = run_block(across, x, self.full_band, checkpoint=self.checkpoint)
-            x = run_block(within, x, mask, checkpoint=self.checkpoint)
-        return x
+    def start(self, features: Tensor) -> Tensor:
+        """State ``(batch, freq, frame, width)``."""
+        state: Tensor = self.enter(features)
+        return state
+
+    def block(self, index: int, state: Tensor) -> Tensor:
+        """A cross-band and a narrow-band block."""
+        mask = past_mask(state.shape[2], self.context, state.device) if self.causal else None
+        state = run_block(self.cross_band[index], state, self.full_band, checkpoint=self.checkpoint)
+        return run_block(self.narrow_band[index], state, mask, checkpoint=self.checkpoint)
 
 
 class _FullBand(nn.Module):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from msdet.models.encoders._blocks import Blocks
 from msdet.models.encoders._layers import AxesNorm, Conv, LayerNorm, PRelu, past_mask, preset, run_block
 
 SIZES = {
@@ -23,7 +24,7 @@ SIZES = {
 TINY = {"blocks": 1, "width": 8, "hidden": 6, "heads": 2, "window": 3, "similarity": 20, "context": 4}
 
 
-class Encoder(nn.Module):
+class Encoder(Blocks):
     """Blocks of three residual modules: full-band BLSTM, sub-band BLSTM, self-attention across frames.
 
     Args:
@@ -70,6 +71,7 @@ class Encoder(nn.Module):
         if not 1 <= stride <= window:
             raise ValueError(f"stride {stride} is not between 1 and window {window}")
         self.features_out = features
+        self.depth = sizes["blocks"]
         self.causal = causal
         self.context = context
         self.checkpoint = checkpoint
@@ -77,17 +79,17 @@ class Encoder(nn.Module):
         self.norm = AxesNorm((1, 3) if causal else (1, 2, 3), features)
         recurrence = (features, sizes["hidden"], window, stride)
         attention = (freqs, features, heads, -(-similarity // freqs))
-        self.blocks = nn.ModuleList(
-            _Block(recurrence, attention, dropout, causal) for _ in range(sizes["blocks"])
-        )
+        self.blocks = nn.ModuleList(_Block(recurrence, attention, dropout, causal) for _ in range(self.depth))
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Encode ``(batch, freq, frame, feature)``; keeps the first three axes."""
-        mask = past_mask(features.shape[2], self.context, features.device) if self.causal else None
-        x: Tensor = self.norm(self.enter(features))
-        for block in self.blocks:
-            x = run_block(block, x, mask, checkpoint=self.checkpoint)
-        return x
+    def start(self, features: Tensor) -> Tensor:
+        """State ``(batch, freq, frame, width)``."""
+        state: Tensor = self.norm(self.enter(features))
+        return state
+
+    def block(self, index: int, state: Tensor) -> Tensor:
+        """The three modules."""
+        mask = past_mask(state.shape[2], self.context, state.device) if self.causal else None
+        return run_block(self.blocks[index], state, mask, checkpoint=self.checkpoint)
 
 
 class _Block(nn.Module):

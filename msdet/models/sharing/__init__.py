@@ -4,25 +4,27 @@ A module defines ``Sharing``, a `torch.nn.Module` built as ``Sharing(make_encode
 ``make_encoder()`` gives a new encoder, `SharingSizes` what else sizes follow from. It has the attributes
 
 - ``features_doa`` and ``features_separation``: widths of the features that it gives to either head;
-- ``per_slot``: whether the separation head is given features of each slot.
+- ``per_slot``: whether the separation head is given features of each slot;
+- ``causal``: whether no frame of the features depends on a later one.
 
 ``forward(features, localise) -> Shared``: ``localise`` is the DoA head, from features to logits, so that a
 scheme may let separation depend on what localisation found. ``penalty() -> Tensor | None`` is a scalar added
 to the loss.
 
-Some schemes work between the blocks of an encoder (`BlockEncoder`).
+A scheme that works between the blocks of an encoder says ``needs_blocks = True`` and gets them by
+`as_blocks`, which refuses an encoder that shows none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast
 
 from torch import Tensor, nn
 
-from msdet.components import build, find_component
+from msdet.components import build, component_names, find_component
 from msdet.errors import MsdetError
-from msdet.models.encoders import EncoderLike
+from msdet.models.encoders import BLOCK_MEMBERS, BlockEncoder, EncoderLike
 
 MakeEncoder = Callable[[], EncoderLike]
 
@@ -60,6 +62,7 @@ class SharingLike(Protocol):
     features_doa: int
     features_separation: int
     per_slot: bool
+    causal: bool
 
     def __call__(self, features: Tensor, localise: Callable[[Tensor], Tensor]) -> Shared:
         """Features for either head, and what the DoA head said of them."""
@@ -70,42 +73,52 @@ class SharingLike(Protocol):
         ...
 
 
-@runtime_checkable
-class BlockEncoder(Protocol):
-    """An encoder that shows its blocks: ``forward`` is `enter`, each `block` in turn, `leave`.
-
-    Attributes:
-        depth: number of blocks.
-    """
-
-    depth: int
-
-    def enter(self, features: Tensor) -> Tensor:
-        """State ``(batch, ..., frame, width)`` of features ``(batch, freq, frame, feature)``."""
-        ...
-
-    def block(self, index: int, state: Tensor) -> Tensor:
-        """State after block `index`, from the state before."""
-        ...
-
-    def leave(self, state: Tensor, features: Tensor) -> Tensor:
-        """Encoded features, of the last state and of what was entered."""
-        ...
-
-    def width(self, index: int) -> int:
-        """Width of the state after block `index`."""
-        ...
-
-
 def as_module(encoder: EncoderLike) -> nn.Module:
     """An encoder as the module that it is.
 
     Raises:
-        MsdetError: it is none.
+        MsdetError: it is none, or does not say what every encoder says.
     """
     if not isinstance(encoder, nn.Module):
         raise MsdetError(f"encoder {type(encoder).__name__} is not a torch.nn.Module")
+    for attribute in ("features_out", "causal"):
+        if not hasattr(encoder, attribute):
+            raise MsdetError(f"encoder {type(encoder).__name__} has no attribute '{attribute}'")
     return encoder
+
+
+def as_blocks(encoder: EncoderLike, scheme: str, at_least: int = 1) -> BlockEncoder:
+    """An encoder as the blocks that it is made of.
+
+    Args:
+        encoder: any.
+        scheme: name of the sharing scheme that asks.
+        at_least: number of blocks that it needs.
+
+    Raises:
+        MsdetError: the encoder does not show its blocks, or has too few.
+    """
+    as_module(encoder)
+    kind = type(encoder)
+    package, _, module = kind.__module__.rpartition(".")
+    name = module if package == "msdet.models.encoders" else f"{kind.__module__}:{kind.__qualname__}"
+    missing = [member for member in BLOCK_MEMBERS if not hasattr(encoder, member)]
+    if missing:
+        others = [s for s in component_names(__name__) if not getattr(_scheme(s), "needs_blocks", False)]
+        raise MsdetError(
+            f"sharing scheme '{scheme}' works between blocks, which encoder '{name}' does not show: it has no"
+            f" {', '.join(missing)}; it can do: {', '.join(others)}"
+        )
+    blocks = cast(BlockEncoder, encoder)
+    if blocks.depth < at_least:
+        raise MsdetError(
+            f"sharing scheme '{scheme}' needs at least {at_least} blocks, encoder '{name}' has {blocks.depth}"
+        )
+    return blocks
+
+
+def _scheme(name: str) -> Any:
+    return find_component(__name__, name, "Sharing", "sharing scheme")
 
 
 def build_sharing(
@@ -123,8 +136,7 @@ def build_sharing(
         MsdetError: an unknown name or option, of which the nearest is offered; or an encoder that the scheme
             cannot work with.
     """
-    factory = find_component(__name__, name, "Sharing", "sharing scheme")
     sharing: SharingLike = build(
-        factory, options, f"sharing scheme '{name}'", make_encoder=make_encoder, sizes=sizes
+        _scheme(name), options, f"sharing scheme '{name}'", make_encoder=make_encoder, sizes=sizes
     )
     return sharing

@@ -19,6 +19,7 @@ class Sharing(nn.Module):
         encoder = make_encoder()
         self.encoder = as_module(encoder)
         self.features_doa = self.features_separation = encoder.features_out
+        self.causal = encoder.causal
 
     def forward(self, features: Tensor, localise: Callable[[Tensor], Tensor]) -> Shared:
         """The same features for both."""

@@ -19,6 +19,7 @@ class Sharing(nn.Module):
         encoder = make_encoder()
         self.encoder_doa, self.encoder_separation = as_module(encoder), as_module(make_encoder())
         self.features_doa = self.features_separation = encoder.features_out
+        self.causal = encoder.causal
 
     def forward(self, features: Tensor, localise: Callable[[Tensor], Tensor]) -> Shared:
         """Features of either encoder."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
+
+from msdet.objectives.balancing import weighted_sum
 
 
 class Balancer(nn.Module):
@@ -15,4 +16,4 @@ class Balancer(nn.Module):
 
     def forward(self, losses: dict[str, Tensor]) -> Tensor:
         """The weighted sum."""
-        return torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
+        return weighted_sum(self.weights, losses)

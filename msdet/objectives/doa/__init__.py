@@ -1,7 +1,7 @@
 """Losses of DoA, one file each, and what reads azimuths from logits.
 
 A module defines ``loss(logits: Tensor, azimuth_deg: Tensor, **options) -> Tensor``: logits ``(..., class)``
-over the full circle and azimuths ``(...)`` to a loss ``(...)``.
+over the full circle and azimuths ``(...)`` to a loss ``(...)``. Class k is at k · 360° / classes.
 """
 
 from __future__ import annotations

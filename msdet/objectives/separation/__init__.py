@@ -4,6 +4,9 @@ A module defines ``loss(estimate: Signals, reference: Signals, **options) -> Ten
 any leading axes, say ``(batch, slot)``, that broadcast against each other, so that all pairs can be asked at
 once; the loss has those axes. Signals are at unit mixture level: the mixture's RMS at the reference
 microphone is 1. A silent reference (a slot that nobody fills) is all zero; a loss says what it does with one.
+
+A module whose loss can be below zero says so by a constant, ``SIGNED = True``: what works with ratios or
+logarithms of losses then refuses it.
 """
 
 from __future__ import annotations
@@ -79,3 +82,9 @@ def separation_loss(name: str, options: dict[str, Any] | None = None) -> Separat
             )
     chosen: SeparationLoss = partial(loss, **(options or {}))
     return chosen
+
+
+def is_signed(name: str) -> bool:
+    """Whether a loss that `separation_loss` finds can be below zero, as far as its module says."""
+    loss = find_component(__name__, name, "loss", "separation loss")
+    return bool(getattr(inspect.getmodule(loss), "SIGNED", False))

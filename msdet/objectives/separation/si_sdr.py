@@ -1,6 +1,6 @@
 """Negative SI-SDR of the resynthesised estimate (Le Roux et al., "SDR - half-baked or well done?", 2019).
 
-Not defined for a silent reference: use ``snr`` where slots may be empty.
+SI-SDR is not defined for a silent reference: such a slot pays what `snr` asks for silence.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 from msdet.objectives.separation import Signals
+from msdet.objectives.separation.snr import SILENCE, snr_db
+
+SIGNED = True
 
 
 def loss(estimate: Signals, reference: Signals, scale: float = 0.1) -> Tensor:
@@ -19,7 +22,9 @@ def loss(estimate: Signals, reference: Signals, scale: float = 0.1) -> Tensor:
         reference: what was meant.
         scale: factor, which brings decibels near the size of the spectral losses.
     """
-    return -scale * si_sdr_db(estimate.waveform, reference.waveform).to(estimate.waveform.dtype)
+    signals = estimate.waveform, reference.waveform
+    silent = reference.waveform.double().square().mean(-1) <= SILENCE
+    return -scale * torch.where(silent, snr_db(*signals), si_sdr_db(*signals)).to(signals[0].dtype)
 
 
 def si_sdr_db(estimate: Tensor, reference: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import pytest
 
 from msdet.errors import MsdetError
 from msdet.evaluation.directions import Directions, Track
+from msdet.evaluation.provenance import write_provenance
 from msdet.evaluation.report.content import Evaluation, in_order, read_evaluation
 from msdet.evaluation.report.examples import choose_scenes, read_example
 from msdet.files import read_json, read_jsonl, write_json, write_jsonl
@@ -32,6 +33,44 @@ def test_the_report_is_about_the_model_or_the_best_or_the_one_asked_for(evaluati
     shutil.rmtree(evaluation / "zz_best")
     shutil.rmtree(evaluation / "srp_beam")
     assert read_evaluation(evaluation, data).chosen.name == "unprocessed"
+
+
+def test_an_oracle_is_no_headline_while_there_is_another_system(evaluation: Path, data: Path) -> None:
+    (evaluation / "model").rename(evaluation / "oracle_irm")  # by far the best; known by its name
+    found = read_evaluation(evaluation, data)
+    assert list(found.systems) == ["srp_beam", "oracle_irm", "unprocessed"]
+    assert found.oracles == ["oracle_irm"]
+    identity = found.scene_set.identity
+    place = evaluation / "oracle_irm" / "estimates"
+    write_provenance(evaluation / "oracle_irm", identity, place, is_oracle=False)  # a name may deceive
+    assert read_evaluation(evaluation, data).chosen.name == "oracle_irm"
+    write_provenance(evaluation / "oracle_irm", identity, place, is_oracle=True)
+    write_provenance(evaluation / "srp_beam", identity, evaluation / "srp_beam" / "estimates", is_oracle=True)
+    assert read_evaluation(evaluation, data).chosen.name == "oracle_irm"  # none but oracles: the best of them
+    assert read_evaluation(evaluation, data, "srp_beam").chosen.name == "srp_beam"
+
+
+def test_estimates_are_found_where_they_were_scored(evaluation: Path, data: Path, tmp_path: Path) -> None:
+    identity = read_evaluation(evaluation, data).scene_set.identity
+    theirs = tmp_path / "theirs"
+    (evaluation / "model" / "estimates").rename(theirs)
+    with pytest.raises(MsdetError, match="model/estimates: no such folder; say where by --estimates model="):
+        read_evaluation(evaluation, data)
+    write_provenance(evaluation / "model", identity, theirs)
+    assert read_evaluation(evaluation, data).chosen.estimates == theirs.resolve()
+    given = shutil.copytree(theirs, tmp_path / "given")
+    assert read_evaluation(evaluation, data, estimates={"model": given}).chosen.estimates == given
+    theirs.rename(tmp_path / "elsewhere")
+    with pytest.raises(MsdetError, match="theirs: no such folder; say where by --estimates model=FOLDER"):
+        read_evaluation(evaluation, data)
+    own = shutil.copytree(given, evaluation / "model" / "estimates")  # brought home since
+    assert read_evaluation(evaluation, data).chosen.estimates == own
+
+
+def test_scores_that_name_another_data_set_are_refused(evaluation: Path, data: Path) -> None:
+    write_provenance(evaluation / "model", "another", evaluation / "model" / "estimates")
+    with pytest.raises(MsdetError, match=r"model: was scored on a data set with hash another, .* has x"):
+        read_evaluation(evaluation, data)
 
 
 def test_examples_are_best_median_and_worst(evaluation: Path, data: Path) -> None:

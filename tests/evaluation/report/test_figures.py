@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from msdet.evaluation.report.direction_figures import doa_confusion, doa_polar
 from msdet.evaluation.report.examples import read_example
 from msdet.evaluation.report.learning import learning_curves, read_curves
 from msdet.evaluation.report.scene_figure import MOST_SYSTEMS, example_scene
-from msdet.evaluation.report.theme import DARK, LIGHT, styles, to_svg
+from msdet.evaluation.report.theme import DARK, HUES, LIGHT, styles, to_svg
 from msdet.evaluation.summary import summarise
 from msdet.simulation.scene import Direction, Waypoint
 
@@ -222,6 +223,26 @@ def test_drawings_follow_the_colour_scheme(run: Path) -> None:
     assert "var(--blue)" in svg
     assert 'aria-label="a &quot;label&quot;"' in svg
     assert "#000000" not in svg
+
+
+def test_ten_systems_differ_in_colour_marker_and_dashes() -> None:
+    found = styles([f"system{n}" for n in range(10)])
+    for looks in zip(*found.values(), strict=True):
+        assert len(set(looks)) == 11  # and the unprocessed mixture
+    many = styles([f"system{n}" for n in range(40)])
+    assert len(set(many.values())) == 41
+
+
+def test_lines_of_ten_systems_are_dashed_each_in_its_own_way() -> None:
+    names = [f"system{n}" for n in range(10)]
+    curve = confidence_curve(system([0.9, 0.8, 0.8, 0.4, 0.1], [1.0, 2.0, 50.0, 9.0, 90.0]))
+    assert curve is not None
+    found = dict.fromkeys(names, curve)
+    svg = to_svg(detection_figure(found, styles(names), "confidence", "Right", "Wrong"), "", "f1")
+    lines = re.findall(r'style="fill: none; (?:stroke-dasharray: ([^;]+); )?[^"]*stroke: var\(--(\w+)\)', svg)
+    drawn = {role: dashes for dashes, role in lines if role in HUES}
+    assert set(drawn) == set(HUES)
+    assert len(set(drawn.values())) == 10
 
 
 def test_learning_curves_go_on_over_a_resumed_run_and_show_what_is_new(run: Path) -> None:

@@ -23,7 +23,7 @@ from msdet.evaluation.report import page as page_module
 from msdet.evaluation.report.content import read_evaluation
 from msdet.evaluation.report.page import Report
 from msdet.evaluation.scoring import score_set
-from msdet.files import read_jsonl, write_jsonl
+from msdet.files import read_jsonl, write_json, write_jsonl
 
 HOSTILE = 'a<b>&"c"$x$'
 IMAGES = {
@@ -173,6 +173,18 @@ def test_all_scenes_are_in_the_table_with_their_scores(elements: Elements, evalu
 def test_significance_is_marked_by_who_is_better(elements: Elements) -> None:
     assert "▲ significantly better, ▼ significantly worse than model" in elements.text
     assert "model less each other system" in elements.text
+
+
+def test_oracles_are_shown_as_such(evaluation: Path, data: Path) -> None:
+    assert "racle" not in Elements(Report(evaluation, data).html).text
+    provenance = {"data": None, "estimates": "estimates", "oracle": True}
+    write_json(evaluation / "srp_beam" / "system.json", provenance)
+    text = Elements(Report(evaluation, data).html).text
+    assert text.count("srp_beamoracle") == 3  # in the headline's three tables
+    assert "modeloracle" not in text
+    assert "oracles (srp_beam) are told the references or directions of every scene" in text
+    # below the breakdown of two metrics and both figures of directions, and above the scenes
+    assert text.count("Told the truth (oracle): srp_beam.") == 5
 
 
 def test_a_system_without_audio_is_ranked_by_its_directions(evaluation: Path, data: Path) -> None:

@@ -1,0 +1,186 @@
+"""What `msdet separate` and `msdet localize` share: which system, which recordings, and how they fail."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msdet.arrays import MicrophoneArray, load_array
+from msdet.errors import MsdetError
+
+if TYPE_CHECKING:
+    from msdet.conventions import Array
+    from msdet.inference.blocks import Beamformer, BlockOptions
+    from msdet.inference.listing import Recording
+    from msdet.inference.offline import Separation, Separator
+    from msdet.inference.recording import Inference, System
+    from msdet.inference.sources import Scan, Source
+    from msdet.inference.stitching import Piece
+
+Make = Callable[[MicrophoneArray, int], "System"]
+"""Makes a system for an array and a recording's sample rate."""
+
+
+@dataclass(frozen=True)
+class Systems:
+    """A model or a method, for recordings of any rate.
+
+    Attributes:
+        array: geometry of the microphones.
+        make: the system.
+        any_array: whether it can be made for another array.
+    """
+
+    array: MicrophoneArray
+    make: Make
+
+    def of(self, sample_rate: int, dead: Sequence[int] = ()) -> System:
+        """The system for a recording at a sample rate, some of whose channels are dead.
+
+        It is made for the microphones that are left, if it can be; otherwise the others are silent to it.
+        """
+        if not dead:
+            return self.make(self.array, sample_rate)
+        alive = [m for m in range(self.array.microphones) if m not in dead]
+        positions = tuple(self.array.positions_m[m] for m in alive)
+        try:
+            left = MicrophoneArray(self.array.name, positions, alive.index(self.array.reference))
+            system = self.make(left, sample_rate)
+        except MsdetError:
+            return self.make(self.array, sample_rate)
+        inner = system.separator
+
+        def separate(mixture: Array) -> Separation:
+            return inner(mixture[alive])
+
+        return dataclasses.replace(system, separator=separate, array=self.array)
+
+
+def systems(
+    model: Path | None,
+    method: str | None,
+    array: str | None,
+    talkers: int | None,
+    beamform: Beamformer | None = None,
+) -> Systems:
+    """The model or method that options name.
+
+    Raises:
+        MsdetError: not one of both, an unknown method or array, or options that do not fit.
+    """
+    if (model is None) == (method is None):
+        raise MsdetError("give either --model (a checkpoint directory) or --method (for example srp_beam)")
+    if model is not None:
+        geometry, make = _of_model(model, None if array is None else load_array(array), talkers)
+    elif array is None or method is None:
+        raise MsdetError("give --array (a shipped name or a TOML file): a method knows no geometry")
+    else:
+        geometry, make = load_array(array), _of_method(method, 2 if talkers is None else talkers)
+        make(geometry, 16_000)  # before any recording: wrong options are wrong for all
+    if beamform is None:
+        return Systems(geometry, make)
+
+    def beamed(array: MicrophoneArray, sample_rate: int) -> System:
+        from msdet.inference.beamforming import mvdr_separator
+
+        system = make(array, sample_rate)
+        separator: Separator = mvdr_separator(system.separator, array, system.sample_rate)
+        return dataclasses.replace(system, separator=separator)
+
+    return Systems(geometry, beamed)
+
+
+def _of_model(
+    folder: Path, array: MicrophoneArray | None, talkers: int | None
+) -> tuple[MicrophoneArray, Make]:
+    from msdet.inference.offline import model_separator
+    from msdet.inference.recording import System
+    from msdet.training.checkpoint import load_model
+
+    loaded = load_model(folder, array)
+    if talkers is not None and talkers != loaded.config.talkers:
+        raise MsdetError(f"{folder}: is for {loaded.config.talkers} talkers, --talkers is {talkers}")
+
+    def make(array: MicrophoneArray, sample_rate: int) -> System:
+        joint = loaded if array is loaded.array else load_model(folder, array)
+        separator = model_separator(joint)
+        return System(separator, array, joint.sample_rate, joint.config.talkers, str(folder))
+
+    return loaded.array, make
+
+
+def _of_method(method: str, talkers: int) -> Make:
+    from msdet.evaluation.baselines import baseline_separator, without_truth
+    from msdet.inference.recording import System
+
+    def make(array: MicrophoneArray, sample_rate: int) -> System:
+        found = baseline_separator(method, array, sample_rate, talkers)
+        separator = without_truth(found, f"method '{method}'")
+        return System(separator, array, sample_rate, talkers, method)
+
+    return make
+
+
+def each(listed: Sequence[Recording], work: Callable[[Recording], None]) -> int:
+    """Work on each recording; one of several that fails is told, and the others go on.
+
+    Returns:
+        the exit code: 1 if some failed.
+
+    Raises:
+        MsdetError: the only recording failed.
+    """
+    failed = []
+    for recording in listed:
+        try:
+            work(recording)
+        except MsdetError as error:
+            if len(listed) == 1:
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            failed.append(recording.shown)
+    if failed:
+        names = ", ".join(failed[:5]) + (", ..." if len(failed) > 5 else "")
+        print(f"{len(failed)} of {len(listed)} recordings failed: {names}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def start(systems: Systems, source: Source, options: BlockOptions) -> tuple[Inference, Scan]:
+    """Look through a recording, print what a user should know of it, and choose the system for it.
+
+    Raises:
+        MsdetError: the recording is not of the array, or too short, or silent.
+    """
+    from msdet.inference.recording import Inference
+    from msdet.inference.sources import scan
+
+    system = systems.of(source.sample_rate)
+    found = scan(source, systems.array, system.sample_rate)
+    for warning in found.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if found.dead:
+        system = systems.of(source.sample_rate, found.dead)
+    return Inference(system, source, found, options), found
+
+
+@contextmanager
+def watched(inference: Inference, name: str, seconds: float) -> Iterator[Iterator[Piece]]:
+    """The pieces of a recording, with a bar of the seconds done where somebody watches."""
+    from msdet.commands._progress import progress_bar
+    from msdet.inference.blocks import FRAME_S
+
+    with progress_bar(name, lines=False) as progress:
+
+        def pieces() -> Iterator[Piece]:
+            done = 0.0
+            for piece in inference.pieces():
+                yield piece
+                done += piece.frames.activity.shape[1] * FRAME_S
+                progress(min(round(done), round(seconds)), round(seconds))
+
+        yield pieces()

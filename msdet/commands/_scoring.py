@@ -1,0 +1,127 @@
+"""What scoring commands share: the mixture first, then systems beside it, and in the end one summary."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from msdet.commands._progress import progress_bar, usable_cores
+from msdet.commands._results import Format, show_results, split_names
+from msdet.evaluation.breakdowns import find_breakdowns
+from msdet.evaluation.metrics import check_metrics
+
+if TYPE_CHECKING:
+    from msdet.data.manifest import SceneSet
+    from msdet.evaluation.values import Row
+
+SCORES = "scores.jsonl"
+UNPROCESSED = "unprocessed"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be scored, and how it is shown.
+
+    Attributes:
+        metrics: of the audio.
+        breakdowns: of the summary.
+        form: of what is printed.
+        workers: number of processes.
+    """
+
+    metrics: tuple[str, ...]
+    breakdowns: tuple[str, ...]
+    form: Format
+    workers: int
+
+    @classmethod
+    def parse(cls, metrics: str, by: str, form: Format, jobs: int) -> Asked:
+        """From a command's options.
+
+        Raises:
+            UnknownNameError: no such metric or breakdown.
+        """
+        chosen, breakdowns = check_metrics(split_names(metrics)), split_names(by)
+        find_breakdowns(breakdowns)
+        return cls(chosen, breakdowns, form, jobs or usable_cores())
+
+    @property
+    def in_lines(self) -> bool:
+        """Whether it is printed for reading, and not to be pasted."""
+        return self.form == "text"
+
+    @property
+    def stream(self) -> TextIO:
+        """Where to print what is not to be pasted."""
+        return sys.stdout if self.in_lines else sys.stderr
+
+
+@dataclass
+class Scoring:
+    """The scoring of systems on a data set into a folder.
+
+    Attributes:
+        scene_set: the data set.
+        out: the folder.
+        asked: what to score.
+        rows: scores by system, in the order of the summary.
+        remarks: lines below the summary.
+    """
+
+    scene_set: SceneSet
+    out: Path
+    asked: Asked
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+    def score_mixture(self) -> None:
+        """Score the unprocessed mixture, which the systems' gains are over."""
+        from msdet.evaluation.provenance import write_provenance
+        from msdet.evaluation.scoring import score_unprocessed
+
+        with progress_bar(f"score {UNPROCESSED}", self.asked.in_lines) as progress:
+            self.rows[UNPROCESSED] = score_unprocessed(
+                self.scene_set, self.scores(UNPROCESSED), self.asked.workers, progress, self.asked.metrics
+            )
+        write_provenance(self.out / UNPROCESSED, self.scene_set.identity, None)
+
+    def score(self, name: str, estimates: Path, is_oracle: bool | None = None) -> None:
+        """Score a folder of estimates; writes its scores, its curves and where it came from.
+
+        Args:
+            name: of the system.
+            estimates: the folder.
+            is_oracle: whether the system was told the truth; None if not known.
+        """
+        from msdet.evaluation.curves import curve_notes, curves
+        from msdet.evaluation.directions import read_directions
+        from msdet.evaluation.provenance import write_provenance
+        from msdet.evaluation.scoring import score_set
+        from msdet.evaluation.submission import listed, unknown_scenes
+        from msdet.files import write_json
+
+        asked, scene_set = self.asked, self.scene_set
+        with progress_bar(f"score {name}", asked.in_lines) as progress:
+            self.rows[name] = score_set(
+                scene_set, estimates, self.scores(name), asked.workers, progress, asked.metrics,
+                self.rows[UNPROCESSED],
+            )  # fmt: skip
+        write_provenance(self.out / name, scene_set.identity, estimates, is_oracle)
+        certainty = curves(scene_set, read_directions(estimates) or {}, self.rows[name])
+        write_json(self.out / name / "curves.json", certainty)
+        self.remarks += curve_notes(name, certainty)
+        if unknown := unknown_scenes(scene_set, estimates):
+            self.remarks.append(
+                f"{name}: estimates of {len(unknown)} scenes that the set has not ({listed(unknown)})."
+            )
+
+    def scores(self, name: str) -> Path:
+        """The file of a system's scores."""
+        return self.out / name / SCORES
+
+    def show(self, name: str) -> None:
+        """Print and write the summary, with the paired differences of a system to the others."""
+        notes = {"data": self.scene_set.identity}
+        show_results(self.rows, self.out, name, notes, self.asked.breakdowns, self.asked.form, self.remarks)

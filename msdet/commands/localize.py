@@ -1,0 +1,107 @@
+"""``msdet localize``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msdet.inference.blocks import BlockOptions, Match
+
+if TYPE_CHECKING:
+    from msdet.commands._inference import Systems
+    from msdet.inference.listing import Recording
+    from msdet.inference.recording import Talkers
+
+
+def localize(
+    recordings: list[str],
+    out: Path | None = None,
+    model: Path | None = None,
+    method: str | None = None,
+    array: str | None = None,
+    talkers: int | None = None,
+    block_s: float = 8.0,
+    overlap_s: float = 2.0,
+    match: Match = "both",
+    gate: bool = True,
+) -> int:
+    """Find where the talkers of recordings are, and who speaks when; no audio is written.
+
+    Prints what `msdet separate` writes as doa.json, a line of JSON a recording, for other programs to read;
+    warnings go to standard error. Ends with 1 if some of several recordings failed.
+
+    Args:
+        recordings: multichannel audio files, channels in the array's order; Kaldi tables (.scp) of them; or -
+            for a WAV file on standard input. May come first, unnamed.
+        out: folder for doa.json and talkers.rttm instead; with several recordings or a table, for a folder of
+            each.
+        model: checkpoint directory.
+        method: a baseline instead of a model, for example norm_music or srp_beam.
+        array: with a method, name of a shipped array or path of a TOML file; with a model, another array than
+            it was trained on, if its parts allow that.
+        talkers: with a method, number of talkers (2 if not given).
+        block_s: length of the blocks that a long recording is cut into.
+        overlap_s: what two blocks share, up to half a block.
+        match: what keeps talkers in their slots from block to block: overlap and direction, or one of them.
+        gate: give no directions of a slot in blocks in which nobody speaks there.
+    """
+    from msdet.commands import _inference
+    from msdet.inference.listing import recordings as listed
+
+    options = BlockOptions(block_s, overlap_s, match, gate)
+    chosen = _inference.systems(model, method, array, talkers)
+    found = listed(recordings)
+    alone = len(found) == 1 and not recordings[0].endswith(".scp")
+
+    def work(recording: Recording) -> None:
+        described, there = _localized(recording, chosen, options)
+        if out is None:
+            _print(described)
+        else:
+            _write(out if alone else out / recording.name, described, there, recording.name)
+
+    return _inference.each(found, work)
+
+
+def _localized(
+    recording: Recording, systems: Systems, options: BlockOptions
+) -> tuple[dict[str, Any], Talkers]:
+    """What ``doa.json`` says of a recording, and who was found."""
+    from msdet.commands._inference import start, watched
+    from msdet.errors import MsdetError
+    from msdet.inference.listing import opened
+    from msdet.inference.results import description
+
+    with opened(recording, sys.stdin.buffer) as source:
+        inference, found = start(systems, source, options)
+        with watched(inference, recording.name, found.seconds) as pieces:
+            for _ in pieces:
+                pass
+    talkers, system = inference.talkers(), inference.system
+    if talkers.azimuth_deg is None:
+        raise MsdetError(f"'{system.name}' finds voices, no directions; choose another method")
+    notes = {
+        "recording": recording.path.name if recording.path else recording.shown,
+        "localized_by": system.name,
+        "blocks": dataclasses.asdict(options),
+        "warnings": list(found.warnings),
+    }
+    return description(talkers, system.array, notes), talkers
+
+
+def _print(described: dict[str, Any]) -> None:
+    print(json.dumps(described, ensure_ascii=False, allow_nan=False), flush=True)
+
+
+def _write(out: Path, described: dict[str, Any], talkers: Talkers, name: str) -> None:
+    from msdet.files import write_text
+    from msdet.inference import results
+
+    write_text(out / results.RTTM_FILE, results.rttm(talkers, name))
+    results.write_description(out / results.DOA_FILE, described)
+    for number, found in enumerate(described["talkers"], start=1):
+        azimuth = "" if found["azimuth_deg"] is None else f"  azimuth {found['azimuth_deg']:5.1f}°"
+        print(f"talker {number}{azimuth}  speaks {found['active_s']:.1f} s")

@@ -1,0 +1,128 @@
+"""Scores of the voices of one scene: fields of its row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from msdet.conventions import Array
+from msdet.errors import MsdetError
+from msdet.evaluation.metrics import SEPARATION_METRICS
+from msdet.evaluation.separation import best_permutation, undecided
+from msdet.evaluation.signals import Signals
+from msdet.evaluation.swaps import RESEMBLES_DB
+from msdet.evaluation.undefined import UndefinedMetricError
+from msdet.evaluation.values import Row
+
+
+class SignalScores(NamedTuple):
+    """Separation scores.
+
+    Attributes:
+        fields: of a row: lists over talkers.
+        undefined: why fields hold a null.
+    """
+
+    fields: dict[str, list[float | None]]
+    undefined: dict[str, str]
+
+
+class VoiceScores(NamedTuple):
+    """Separation scores of estimates under the permutation that maximises the sum of SI-SDR.
+
+    Attributes:
+        scores: under it.
+        permutation: ``(talker,)`` the estimate of each talker; None if no estimate has an SI-SDR.
+        unsure: ``(talker,)`` whose part of the permutation is arbitrary.
+        doubts: what looks wrong.
+    """
+
+    scores: SignalScores
+    permutation: Array | None
+    unsure: Array
+    doubts: list[str]
+
+
+def score_voices(
+    references: Array,
+    estimates: Array,
+    before: Array | Row,
+    sample_rate: int,
+    metrics: tuple[str, ...],
+) -> VoiceScores:
+    """Score the estimates of a scene.
+
+    Args:
+        references: ``(talker, time)``.
+        estimates: ``(talker, time)``.
+        before: ``(time,)`` the mixture at the reference microphone, or its row.
+        sample_rate: hertz.
+        metrics: names in `SEPARATION_METRICS`.
+
+    Raises:
+        MsdetError: another number of talkers or another length than the references'.
+    """
+    if estimates.shape != references.shape:
+        raise MsdetError(f"estimates have shape {estimates.shape}, expected {references.shape}")
+    mixture: int | Row = len(estimates)
+    if isinstance(before, dict):
+        trials, mixture = estimates, before
+    else:
+        trials = np.concatenate([estimates, before[None]])
+    signals = Signals(references, trials, sample_rate)
+    matrix = signals.si_sdr_matrix()[:, : len(estimates)]
+    permutation = best_permutation(matrix)
+    scores = score_signals(signals, permutation, mixture, metrics)
+    unsure = undecided(matrix, permutation)
+    if np.isnan(matrix).all():
+        return VoiceScores(scores, None, unsure, [])
+    alike = np.nanmax(matrix[range(len(matrix)), permutation]) >= RESEMBLES_DB
+    doubt = f"no estimate resembles its reference (SI-SDR below {RESEMBLES_DB:g} dB)"
+    return VoiceScores(scores, permutation, unsure, [] if alike else [doubt])
+
+
+def score_signals(
+    signals: Signals, permutation: Array, before: int | Row, metrics: tuple[str, ...]
+) -> SignalScores:
+    """Score trials, and their improvement over the mixture.
+
+    Args:
+        signals: references, and as trials what `permutation` points to.
+        permutation: ``(talker,)``.
+        before: the trial that is the mixture, or its row.
+        metrics: names in `SEPARATION_METRICS`.
+    """
+    fields: dict[str, list[float | None]] = {}
+    undefined: dict[str, str] = {}
+    for name in metrics:
+        metric = SEPARATION_METRICS[name]
+        values: dict[str, list[float | None]] = {metric.field: [], metric.gain_field: []}
+        reasons: dict[str, list[str]] = {metric.field: [], metric.gain_field: []}
+        for n, m in enumerate(permutation):
+            value, reason = _value(partial(metric.score, signals, n, int(m)))
+            if isinstance(before, int):
+                unprocessed, why = _value(partial(metric.score, signals, n, before))
+            else:
+                unprocessed = before[metric.field][n]
+                why = None if unprocessed is not None else before["undefined"].get(metric.field)
+            gain = None if value is None or unprocessed is None else value - unprocessed
+            for field, number, because in (
+                (metric.field, value, reason),
+                (metric.gain_field, gain, reason or (why and why.replace("estimate", "mixture"))),
+            ):
+                values[field].append(None if number is None else round(number, metric.kept_decimals))
+                if because and because not in reasons[field]:
+                    reasons[field].append(because)
+        fields |= values
+        undefined |= {field: "; ".join(why) for field, why in reasons.items() if why}
+    return SignalScores(fields, undefined)
+
+
+def _value(score: Callable[[], float]) -> tuple[float | None, str | None]:
+    try:
+        return score(), None
+    except UndefinedMetricError as error:
+        return None, str(error)

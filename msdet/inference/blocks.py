@@ -1,0 +1,129 @@
+"""Long recordings in blocks that overlap, and what is made of them joined again by cross-fades.
+
+A block starts every ``block_s - overlap_s`` seconds; the last one takes what remains, up to a hop more than
+the others. So a recording shorter than a block and a hop is one block: nothing is cut, nothing faded. In an
+overlap the block before fades out as the next one fades in, by sin² and cos²: their sum is one, and what both
+blocks hold alike passes unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from msdet.conventions import Array
+from msdet.errors import MsdetError
+
+FRAME_S = 0.1
+"""Length of a frame of directions and activity; blocks and overlaps are whole frames."""
+
+Match = Literal["both", "overlap", "direction"]
+"""What keeps talkers in their slots (`msdet.inference.slots`)."""
+
+Beamformer = Literal["mvdr"]
+"""What estimates voices once more (`msdet.inference.beamforming`)."""
+
+
+@dataclass(frozen=True)
+class BlockOptions:
+    """How a long recording is cut and joined.
+
+    Attributes:
+        block_s: length of a block; longer ones give models more to go by and cost memory.
+        overlap_s: of two blocks; 0 to half a block. Costs ``block_s / (block_s - overlap_s)`` in time.
+        match: what keeps talkers in their slots: ``both`` overlap and direction, or one of them alone.
+        gate: silence a slot in blocks in which nobody speaks there.
+    """
+
+    block_s: float = 8.0
+    overlap_s: float = 2.0
+    match: Match = "both"
+    gate: bool = True
+
+    def __post_init__(self) -> None:
+        if not 1.0 <= self.block_s <= 600.0:
+            raise MsdetError(f"block_s is {self.block_s:g}, expected 1 to 600")
+        if not 0.0 <= self.overlap_s <= self.block_s / 2:
+            raise MsdetError(
+                f"overlap_s is {self.overlap_s:g}, expected 0 to {self.block_s / 2:g}, half of block_s"
+            )
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A recording's frames and blocks in samples.
+
+    Attributes:
+        frame: samples of a frame.
+        hop: samples from the start of a block to that of the next.
+        overlap: samples that two blocks share.
+    """
+
+    frame: int
+    hop: int
+    overlap: int
+
+    @classmethod
+    def of(cls, options: BlockOptions, sample_rate: int) -> Grid:
+        """The grid at a sample rate.
+
+        >>> Grid.of(BlockOptions(), 8000)
+        Grid(frame=800, hop=48000, overlap=16000)
+        """
+        frame = round(FRAME_S * sample_rate)
+        overlap = round(options.overlap_s / FRAME_S)
+        hop = max(1, round(options.block_s / FRAME_S) - overlap)
+        return cls(frame, hop * frame, overlap * frame)
+
+    @property
+    def shared(self) -> int:
+        """Frames that two blocks share."""
+        return self.overlap // self.frame
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of a mixture.
+
+    Attributes:
+        mixture: ``(mic, time)``.
+        first: whether nothing comes before.
+        last: whether nothing comes after.
+    """
+
+    mixture: Array
+    first: bool
+    last: bool
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is all there is."""
+        return self.first and self.last
+
+
+def cut(pieces: Iterable[Array], grid: Grid) -> Iterator[Block]:
+    """Blocks of a mixture that comes in pieces ``(mic, time)`` of any length.
+
+    No more is held than a block, a hop and a piece.
+    """
+    size = grid.hop + grid.overlap
+    held: list[Array] = []
+    count, first = 0, True
+    for piece in pieces:
+        held.append(piece)
+        count += piece.shape[-1]
+        while count >= size + grid.hop:  # what is left then is a block at least
+            joined = np.concatenate(held, axis=-1)
+            yield Block(joined[:, :size], first, last=False)
+            held, count, first = [joined[:, grid.hop :]], count - grid.hop, False
+    if count:
+        yield Block(np.concatenate(held, axis=-1), first, last=True)
+
+
+def fade_in(samples: int) -> Array:
+    """Weights ``(samples,)`` of what begins in an overlap; those of what ends are one minus these."""
+    ramp: Array = np.sin(np.pi / 2 * (np.arange(samples) + 0.5) / max(samples, 1)) ** 2
+    return ramp.astype(np.float32)

@@ -1,0 +1,116 @@
+"""Which recordings to work on: files, lines of a Kaldi ``wav.scp``, or standard input."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from msdet.errors import MsdetError
+from msdet.inference.sources import FileSource
+
+STANDARD_INPUT = "-"
+
+_SCP = ".scp"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording to work on.
+
+    Attributes:
+        name: of its folder among others, and in RTTM.
+        path: of its file; None for standard input.
+    """
+
+    name: str
+    path: Path | None
+
+    @property
+    def shown(self) -> str:
+        """What it is called in messages."""
+        return "standard input" if self.path is None else str(self.path)
+
+
+def recordings(arguments: Sequence[str]) -> list[Recording]:
+    """The recordings that arguments name: audio files, ``.scp`` tables of them, and ``-`` once.
+
+    A relative path in a table is looked for beside the table, then from the working directory.
+
+    Raises:
+        MsdetError: no recording, two of the same name, or a table that is malformed or holds commands.
+    """
+    found: list[Recording] = []
+    for argument in arguments:
+        if argument == STANDARD_INPUT:
+            found.append(Recording("standard_input", None))
+        elif argument.endswith(_SCP):
+            found += _of_table(Path(argument))
+        else:
+            found.append(Recording(Path(argument).stem, Path(argument)))
+    if not found:
+        raise MsdetError("give at least one recording: audio files, a Kaldi wav.scp, or - for standard input")
+    by_name: dict[str, Recording] = {}
+    for recording in found:
+        other = by_name.setdefault(recording.name, recording)
+        if other is not recording:
+            raise MsdetError(
+                f"{other.shown} and {recording.shown} would both be called '{recording.name}'; "
+                "give other names in a wav.scp"
+            )
+    return found
+
+
+@contextmanager
+def opened(recording: Recording, stdin: IO[bytes]) -> Iterator[FileSource]:
+    """The recording as a source that can be read twice; standard input is kept in a temporary file.
+
+    Raises:
+        MsdetError: missing or not audio.
+    """
+    if recording.path is not None:
+        yield FileSource(recording.path)
+        return
+    with tempfile.NamedTemporaryFile(suffix=".wav") as file:
+        try:
+            shutil.copyfileobj(stdin, file)
+            file.flush()
+        except OSError as error:
+            raise MsdetError(f"{recording.shown}: cannot be kept ({error.strerror})") from error
+        if not file.tell():
+            raise MsdetError(f"{recording.shown}: is empty, expected a WAV file")
+        yield FileSource(Path(file.name), recording.shown)
+
+
+def _of_table(table: Path) -> list[Recording]:
+    try:
+        lines = table.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise MsdetError(f"{table}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise MsdetError(f"{table}: cannot be read ({error})") from error
+    found = []
+    for number, line in enumerate(lines, start=1):
+        name, _, value = line.strip().partition(" ")
+        value = value.strip()
+        if not name:
+            continue
+        origin = f"{table}, line {number}"
+        if not value:
+            raise MsdetError(f"{origin}: is '{line}', expected an id and a file")
+        if value.endswith("|") or value.startswith("|"):
+            raise MsdetError(f"{origin}: is a command ('{value}'), expected a file; run it first")
+        if re.search(r"\.ark:\d+$", value):
+            raise MsdetError(f"{origin}: is in an archive ({value}), expected a file; extract it first")
+        if name in (".", "..") or "/" in name:
+            raise MsdetError(f"{origin}: id '{name}' is no name of a folder")
+        beside = table.parent / value
+        found.append(Recording(name, beside if beside.is_file() else Path(value)))
+    if not found:
+        raise MsdetError(f"{table}: lists no recordings")
+    return found

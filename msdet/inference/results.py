@@ -1,0 +1,234 @@
+"""What is written of a recording: a file a talker, ``doa.json``, and who speaks when as RTTM.
+
+Voices are kept at full precision in an unnamed temporary file beside the output until all are known: so the
+one gain that keeps the loudest from clipping is common to all and exact, the files are in the talkers' final
+order, and none appears before all are complete.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from msdet import audio
+from msdet.arrays import MicrophoneArray
+from msdet.conventions import Array
+from msdet.errors import MsdetError
+from msdet.files import write_text
+from msdet.inference.recording import Talkers
+
+DOA_FILE, RTTM_FILE = "doa.json", "talkers.rttm"
+
+CONVENTION = "degrees in [0, 360), 0 on the array's +x axis, counter-clockwise from above"
+
+LARGEST_PEAK = 0.99
+"""Of full scale; voices are scaled down together where one would pass it, in formats that clip."""
+
+SHORTEST_PAUSE_S, SHORTEST_SEGMENT_S = 0.3, 0.2
+"""In RTTM, a shorter pause is none, and then a shorter segment is left out."""
+
+_PIECE = 1 << 18  # samples
+_FLAT_LIST = re.compile(r"\[[^\[\]{}\"]*\]")
+
+
+class Scratch:
+    """Voices as they come, at full precision, in an unnamed file: nothing of it is left after a kill.
+
+    Args:
+        file: empty, binary, to read and write.
+        origin: the output, for messages.
+    """
+
+    def __init__(self, file: IO[bytes], origin: Path) -> None:
+        self._file = file
+        self._origin = origin
+        self._slots = 0
+        self.samples = 0
+        self.peak: Array = np.zeros(0)
+
+    def append(self, voices: Array) -> None:
+        """Keep the next piece ``(slot, time)``.
+
+        Raises:
+            MsdetError: the disk is full.
+        """
+        if not self._slots:
+            self._slots, self.peak = len(voices), np.zeros(len(voices))
+        if not np.isfinite(voices).all():
+            raise MsdetError(f"{self._origin}: refused to write NaN or infinite samples")
+        self.samples += voices.shape[1]
+        self.peak = np.maximum(self.peak, np.abs(voices).max(axis=1, initial=0.0))
+        try:
+            self._file.write(np.ascontiguousarray(voices.T, dtype=np.float32).tobytes())
+            self._file.flush()
+        except OSError as error:
+            raise MsdetError(f"{self._origin}: cannot be written ({error.strerror})") from error
+
+    def pieces(self) -> Iterator[Array]:
+        """What was kept, from the start, ``(slot, time)``."""
+        self._file.seek(0)
+        size = 4 * self._slots
+        while content := self._file.read(size * _PIECE):
+            yield np.frombuffer(content, dtype=np.float32).reshape(-1, self._slots).T
+
+
+@contextmanager
+def scratch(out: Path) -> Iterator[Scratch]:
+    """A place for voices until they are complete, on the disk of `out`, which is made if missing.
+
+    Raises:
+        MsdetError: the folder cannot be made or written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file = tempfile.TemporaryFile(dir=out)  # noqa: SIM115  # closed below
+    except OSError as error:
+        raise MsdetError(f"{out}: cannot be written ({error.strerror})") from error
+    with file:
+        yield Scratch(file, out)
+
+
+def write_voices(
+    out: Path, kept: Scratch, slots: Array, sample_rate: int, subtype: str
+) -> tuple[list[str], float]:
+    """Write ``talker1.wav`` and so on, and remove those of an earlier, larger result.
+
+    Args:
+        out: the folder.
+        kept: all voices.
+        slots: of the talkers, in their order.
+        sample_rate: hertz.
+        subtype: sample format.
+
+    Returns:
+        names of the files, and the gain that all voices have.
+
+    Raises:
+        MsdetError: the disk is full; then no voice is written.
+    """
+    slots = slots if kept.samples else slots[:0]
+    peak = float(kept.peak[slots].max(initial=0.0)) if kept.samples else 0.0
+    clips = audio.limited_to_full_scale(subtype) and peak > LARGEST_PEAK
+    gain = np.float32(LARGEST_PEAK / peak if clips else 1.0)
+    paths = [out / f"talker{n + 1}.wav" for n in range(len(slots))]
+    with ExitStack() as stack:
+        append = [stack.enter_context(audio.writer(p, sample_rate, kept.samples, subtype)) for p in paths]
+        for piece in kept.pieces() if paths else ():
+            for write, slot in zip(append, slots, strict=True):
+                write(piece[slot] * gain)
+    if (out / DOA_FILE).is_file():  # of an earlier separation, maybe into more talkers
+        for stale in set(out.glob("talker*.wav")) - set(paths):
+            stale.unlink()
+    return [path.name for path in paths], float(gain)
+
+
+def description(
+    talkers: Talkers, array: MicrophoneArray, notes: dict[str, Any], files: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What ``doa.json`` says: a talker's overall direction, and directions and activity over time.
+
+    ``track`` is as in a line of ``doa.jsonl``, which scoring reads. Null is nobody heard, or not known.
+
+    Args:
+        talkers: who was found.
+        array: that directions are relative to.
+        notes: more entries, after the array.
+        files: of the voices, in the talkers' order; none of a system that gives directions alone.
+    """
+    t, frames = talkers, talkers.frames
+    columns: dict[str, Sequence[Any]] = {"file": files} if files else {}
+    for name, values, decimals in (
+        ("azimuth_deg", t.azimuth_deg, 2),
+        ("elevation_deg", t.elevation_deg, 2),
+        ("confidence", t.confidence, 4),
+    ):
+        if values is not None:
+            columns[name] = _numbers(values, decimals)
+    columns["active_s"] = _numbers((frames.activity >= 0.5).sum(axis=1) * t.frame_s, 2)
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    found: dict[str, Any] = {
+        "convention": CONVENTION,
+        "array": array.to_dict(),
+        **notes,
+        "talkers": rows,
+        "frame_s": t.frame_s,
+    }
+    if t.azimuth_deg is not None:
+        found["track"] = {"time_s": _numbers(t.time_s, 3), "azimuth_deg": _rows(frames.azimuth_deg, 1)}
+        if t.elevation_deg is not None:
+            found["track"]["elevation_deg"] = _rows(frames.elevation_deg, 1)
+        if t.confidence is not None:
+            found["track_confidence"] = _rows(frames.confidence, 3)
+    return found | {"activity": _rows(frames.activity, 2)}
+
+
+def write_description(path: Path, value: dict[str, Any]) -> None:
+    """Write ``doa.json``, lists of numbers each on a line."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, _FLAT_LIST.sub(_on_one_line, text) + "\n")
+
+
+def _on_one_line(found: re.Match[str]) -> str:
+    return f"[{', '.join(item.strip() for item in found[0][1:-1].split(','))}]"
+
+
+def segments(activity: Array, frame_s: float) -> list[tuple[float, float]]:
+    """Onset and length in seconds of each stretch of speech of a talker, from activity ``(frame,)``.
+
+    >>> segments(np.array([0, 1, 1, 0, 1, 0, 0, 0, 1, 0]), 0.1)
+    [(0.1, 0.4)]
+    """
+    speaks = np.concatenate([[0], activity >= 0.5, [0]]).astype(np.int8)
+    starts, ends = (np.flatnonzero(np.diff(speaks) == step) for step in (1, -1))
+    merged: list[list[int]] = []
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        if merged and (start - merged[-1][1]) * frame_s < SHORTEST_PAUSE_S - 1e-9:
+            merged[-1][1] = end
+        else:
+            merged.append([start, end])
+    return [
+        (round(start * frame_s, 3), round((end - start) * frame_s, 3))
+        for start, end in merged
+        if (end - start) * frame_s >= SHORTEST_SEGMENT_S - 1e-9
+    ]
+
+
+def rttm(talkers: Talkers, name: str) -> str:
+    """Who speaks when, in NIST's RTTM: a line a segment, a speaker a direction, ``talker1_053deg``.
+
+    Args:
+        talkers: who was found.
+        name: of the recording; RTTM allows no spaces in it.
+    """
+    recording = "_".join(name.split()) or "recording"
+    lines = []
+    for number, activity in enumerate(talkers.frames.activity):
+        speaker = f"talker{number + 1}"
+        if talkers.azimuth_deg is not None and np.isfinite(talkers.azimuth_deg[number]):
+            speaker += f"_{round(float(talkers.azimuth_deg[number])) % 360:03d}deg"
+        lines += [
+            (onset_s, f"SPEAKER {recording} 1 {onset_s:.3f} {long_s:.3f} <NA> <NA> {speaker} <NA> <NA>\n")
+            for onset_s, long_s in segments(activity, talkers.frame_s)
+        ]
+    return "".join(line for _, line in sorted(lines))
+
+
+def _numbers(values: Array, decimals: int) -> list[float | None]:
+    """Rounded values ``(any,)``, None for what is not known."""
+    return [
+        value if known else None
+        for value, known in zip(
+            np.round(values.astype(np.float64), decimals).tolist(), np.isfinite(values), strict=True
+        )
+    ]
+
+
+def _rows(values: Array, decimals: int) -> list[list[float | None]]:
+    return [_numbers(row, decimals) for row in values]

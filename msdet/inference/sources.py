@@ -1,0 +1,270 @@
+"""Recordings as they come: looked through once before anything is separated, then read in pieces.
+
+The first pass costs a reading of the file and finds what a user should know: channels that are dead, clipped
+or offset, a file that is cut short or holds NaN, and how loud speech and noise are. The second pass gives the
+mixture at the rate that a system works at, its offset removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from msdet import audio
+from msdet.arrays import MicrophoneArray
+from msdet.conventions import Array
+from msdet.errors import MsdetError
+from msdet.inference.activity import Levels
+from msdet.inference.blocks import FRAME_S
+
+SHORTEST_S = 0.1
+
+DEAD_DB = -60.0
+"""A channel this far below the median channel is dead."""
+
+OFFSET_DB = -30.0
+"""A mean this strong relative to a channel's level is an offset, and removed."""
+
+CLIPPED_SHARE = 1e-4
+"""Of a channel's samples that repeat its peak; from here on it is clipped."""
+
+_FEWEST_CLIPPED = 10
+_PIECE_S = 4.0
+
+
+class Source(Protocol):
+    """A recording that can be read more than once."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        ...
+
+    @property
+    def sample_rate(self) -> int:
+        """Hertz."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """How many."""
+        ...
+
+    def pieces(self) -> Iterator[Array]:
+        """The recording from its start, ``(mic, time)`` float32."""
+        ...
+
+
+class FileSource:
+    """A recording in a file.
+
+    Args:
+        path: any container and sample format that soundfile reads.
+        name: what it is called in messages; its path if not given.
+
+    Raises:
+        MsdetError: the file is missing or not audio.
+    """
+
+    def __init__(self, path: Path, name: str = "") -> None:
+        self._path = path
+        self.name = name or str(path)
+        with self._named():
+            header = audio.info(path)
+        self.sample_rate = header.sample_rate
+        self.channels = header.channels
+
+    def pieces(self) -> Iterator[Array]:
+        """The recording from its start, ``(mic, time)`` float32."""
+        with self._named():
+            yield from audio.pieces(self._path, round(_PIECE_S * self.sample_rate))
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors that call the recording by its name."""
+        try:
+            yield
+        except MsdetError as error:
+            raise MsdetError(str(error).replace(str(self._path), self.name)) from error
+
+
+@dataclass(frozen=True)
+class MemorySource:
+    """A recording that somebody holds already.
+
+    Attributes:
+        mixture: ``(mic, time)`` float32.
+        sample_rate: hertz.
+        name: what it is called in messages.
+    """
+
+    mixture: Array
+    sample_rate: int
+    name: str = "mixture"
+
+    @property
+    def channels(self) -> int:
+        """How many."""
+        return len(self.mixture)
+
+    def pieces(self) -> Iterator[Array]:
+        """The recording, ``(mic, time)`` float32, in pieces."""
+        if not np.isfinite(self.mixture).all():
+            raise MsdetError(f"{self.name}: holds NaN or infinite samples")
+        step = round(_PIECE_S * self.sample_rate)
+        for start in range(0, self.mixture.shape[-1], step):
+            yield self.mixture[:, start : start + step]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What the first pass finds.
+
+    Attributes:
+        samples: length.
+        sample_rate: of the recording, hertz.
+        offset: mean ``(mic,)`` to remove; zero where it is slight.
+        dead: channels without a signal.
+        levels: at the reference microphone, at the rate to work at.
+        warnings: what a user should know, one line each.
+    """
+
+    samples: int
+    sample_rate: int
+    offset: Array
+    dead: tuple[int, ...]
+    levels: Levels
+    warnings: tuple[str, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Duration."""
+        return self.samples / self.sample_rate
+
+
+@dataclass
+class _Sums:
+    """What is summed up over pieces, by channel."""
+
+    samples: int = 0
+    sum: Array | float = 0.0
+    square: Array | float = 0.0
+    peak: Array | float = 0.0
+    flat: Array | float = 0.0
+    """Samples that repeat the one before at the peak: a clipped signal stays there."""
+    levels: Levels = field(default_factory=Levels)
+
+    def add(self, piece: Array) -> None:
+        self.samples += piece.shape[-1]
+        self.sum = self.sum + piece.sum(axis=1, dtype=np.float64)
+        self.square = self.square + np.square(piece, dtype=np.float64).sum(axis=1)
+        size = np.abs(piece)
+        peak = np.maximum(self.peak, size.max(axis=1))
+        at_peak = (size[:, 1:] >= 0.999 * peak[:, None]) & (piece[:, 1:] == piece[:, :-1])
+        grown = peak > 1.001 * np.asarray(self.peak)
+        self.flat = np.where(grown, 0, self.flat) + at_peak.sum(axis=1)
+        self.peak = peak
+
+
+def scan(source: Source, array: MicrophoneArray, sample_rate: int) -> Scan:
+    """Look through a recording.
+
+    Args:
+        source: the recording.
+        array: that it should be of.
+        sample_rate: to work at.
+
+    Raises:
+        MsdetError: the recording is not of this array, or too short, or the reference microphone is silent.
+    """
+    if source.channels != array.microphones:
+        channels = f"{source.channels} channel{'s' * (source.channels != 1)}"
+        mono = ": one microphone has no directions" if source.channels == 1 else ""
+        raise MsdetError(
+            f"{source.name}: has {channels}, the array '{array.name}' has {array.microphones}{mono}"
+        )
+    sums = _Sums()
+
+    def counted() -> Iterator[Array]:
+        for piece in source.pieces():
+            sums.add(piece)
+            yield piece[[array.reference]]
+
+    frame = round(FRAME_S * sample_rate)
+    rest = np.zeros(0, dtype=np.float32)
+    for piece in resampled(counted(), source.sample_rate, sample_rate):
+        signal = np.concatenate([rest, piece[0]])
+        sums.levels.add(signal, frame)
+        rest = signal[signal.size // frame * frame :]
+    seconds = sums.samples / source.sample_rate
+    if not sums.samples:
+        raise MsdetError(f"{source.name}: has no samples")
+    if seconds < SHORTEST_S:
+        raise MsdetError(f"{source.name}: is {seconds:.3f} s long, expected at least {SHORTEST_S:g} s")
+    return _judged(source, array, sample_rate, sums)
+
+
+def _judged(source: Source, array: MicrophoneArray, sample_rate: int, sums: _Sums) -> Scan:
+    mean = np.asarray(sums.sum) / sums.samples
+    power = np.maximum(np.asarray(sums.square) / sums.samples - mean**2, 0.0)
+    power[power < 1e-12 * mean**2] = 0.0  # a constant, but for rounding
+    if power[array.reference] == 0.0:
+        raise MsdetError(f"{source.name}: the reference microphone (channel {array.reference}) is silent")
+    dead = tuple(int(c) for c in np.flatnonzero(power <= np.median(power) * 10 ** (DEAD_DB / 10)))
+    if array.reference in dead:
+        raise MsdetError(f"{source.name}: the reference microphone (channel {array.reference}) is dead")
+    with np.errstate(divide="ignore"):
+        offset_db = 10 * np.log10(mean**2 / np.maximum(power, 1e-20))
+    if len(dead) > len(power) - 2:
+        raise MsdetError(
+            f"{source.name}: {len(power) - len(dead)} of {len(power)} channels has a signal, "
+            "expected at least 2"
+        )
+    offset = np.where((offset_db > OFFSET_DB) & (np.abs(mean) > 1e-5), mean, 0.0).astype(np.float32)
+    clipped_share = np.asarray(sums.flat) / sums.samples
+    clipped = (clipped_share > CLIPPED_SHARE) & (np.asarray(sums.flat) >= _FEWEST_CLIPPED) & (power > 0)
+    warnings = []
+    if dead:
+        warnings.append(f"{_channels(dead)} dead: directions and voices come from the others")
+    if clipped.any():
+        channels = _channels(np.flatnonzero(clipped))
+        warnings.append(f"{channels} clipped (up to {100 * clipped_share.max():.2g} % of the samples)")
+    if offset.any():
+        largest = float(np.abs(offset).max())
+        warnings.append(f"{_channels(np.flatnonzero(offset))} offset by up to {largest:.2g}; removed")
+    if source.sample_rate < sample_rate:
+        warnings.append(
+            f"at {source.sample_rate} Hz, below the model's {sample_rate} Hz: it hears nothing above "
+            f"{source.sample_rate // 2} Hz, and may do worse"
+        )
+    named = tuple(f"{source.name}: {warning}" for warning in warnings)
+    return Scan(sums.samples, source.sample_rate, offset, dead, sums.levels, named)
+
+
+def prepared(source: Source, found: Scan, sample_rate: int) -> Iterator[Array]:
+    """The mixture ``(mic, time)`` in pieces at the rate to work at, its offset removed."""
+    offset = found.offset[:, None] if found.offset.any() else None
+    pieces = source.pieces() if offset is None else (piece - offset for piece in source.pieces())
+    return resampled(pieces, source.sample_rate, sample_rate)
+
+
+def resampled(pieces: Iterable[Array], from_rate: int, to_rate: int) -> Iterator[Array]:
+    """Pieces ``(channel, time)`` at another rate."""
+    resampler = audio.StreamResampler(from_rate, to_rate)
+    for piece in pieces:
+        given = resampler.push(piece)
+        if given.shape[-1]:
+            yield given
+    rest = resampler.finish()
+    if rest is not None and rest.shape[-1]:
+        yield rest
+
+
+def _channels(numbers: Iterable[int]) -> str:
+    listed = [str(n) for n in numbers]
+    return f"channel {listed[0]} is" if len(listed) == 1 else f"channels {', '.join(listed)} are"

@@ -1,0 +1,195 @@
+"""Blocks that were separated one by one, joined to voices and directions of the whole recording."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from msdet.conventions import Array, wrap_deg
+from msdet.errors import MsdetError
+from msdet.inference.activity import OCCUPIED_S, Levels, active_frames
+from msdet.inference.blocks import FRAME_S, Block, BlockOptions, Grid, fade_in
+from msdet.inference.offline import Separation
+from msdet.inference.slots import FAINT_S, Directions, SlotTracker
+from msdet.inference.splitting import unsplit
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Directions and activity over time, in frames of 0.1 s.
+
+    Attributes:
+        azimuth_deg: ``(slot, frame)``; NaN where nobody is heard in the slot.
+        confidence: the same; NaN where it is not known.
+        elevation_deg: the same; NaN where it is not known.
+        activity: the same, probability in [0, 1] that somebody speaks.
+    """
+
+    azimuth_deg: Array
+    confidence: Array
+    elevation_deg: Array
+    activity: Array
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The next part of a recording that is final.
+
+    Attributes:
+        voices: ``(slot, time)`` float32; None of a system that gives directions alone.
+        frames: of the same time.
+    """
+
+    voices: Array | None
+    frames: Frames
+
+
+class Stitcher:
+    """Takes block after block of a recording, gives what is final.
+
+    Args:
+        slots: most talkers in a block.
+        options: of cutting and joining.
+        sample_rate: hertz.
+        levels: of the recording at the reference microphone.
+        reference: index of the reference microphone.
+
+    Attributes:
+        overall: where each slot was heard.
+        filled: bool ``(slot,)``, whether anything was ever found for it.
+    """
+
+    def __init__(
+        self, slots: int, options: BlockOptions, sample_rate: int, levels: Levels, reference: int
+    ) -> None:
+        self.overall = Directions(slots)
+        self.filled = np.zeros(slots, dtype=bool)
+        self._slots = slots
+        self._grid = Grid.of(options, sample_rate)
+        self._gate = options.gate
+        self._sample_rate = sample_rate
+        self._levels = levels
+        self._reference = reference
+        self._tracker = SlotTracker(slots, options.match)
+        self._tail: Array | None = None
+        self._sums = np.zeros((5, slots, 0), dtype=np.complex128)  # as of `_weighted`, of the next overlap
+
+    def push(self, block: Block, found: Separation) -> Piece:
+        """Join another block.
+
+        Args:
+            block: the mixture.
+            found: in it.
+
+        Raises:
+            MsdetError: more talkers than slots.
+        """
+        if found.count > self._slots:
+            raise MsdetError(f"a block has {found.count} talkers, expected at most {self._slots}")
+        if self._gate and not block.whole:
+            found = unsplit(found, self._sample_rate)
+        overlap, shared = (0, 0) if block.first else (self._grid.overlap, self._grid.shared)
+        later, later_shared = (0, 0) if block.last else (self._grid.overlap, self._grid.shared)
+        activity = self._activity(block, found)
+        active = activity >= 0.5
+        heads = found.voices[:, :overlap] if overlap and found.voices is not None else None
+        slots = self._tracker.assign(heads, found.azimuth_deg, active, shared)
+        self.filled[slots] = True
+        active_s = FRAME_S * active.sum(axis=1)
+        shown = (active_s >= OCCUPIED_S) | (not self._gate) | block.whole
+        self._remember(found, slots, active_s, shown)
+        sums = np.zeros((5, self._slots, activity.shape[1]), dtype=np.complex128)
+        sums[:, slots] = _weighted(found, activity, shown)
+        frames = self._joined_frames(sums, shared, later_shared)
+        if found.voices is None:
+            return Piece(None, frames)
+        voices = np.zeros((self._slots, block.mixture.shape[-1]), dtype=np.float32)
+        voices[slots] = found.voices * shown[:, None]
+        tail_s = np.zeros(self._slots)
+        tail_s[slots] = FRAME_S * active[:, active.shape[1] - later_shared :].sum(axis=1)
+        return Piece(self._joined_voices(voices, overlap, later, tail_s), frames)
+
+    def _activity(self, block: Block, found: Separation) -> Array:
+        """When each talker speaks, ``(talker, frame)``."""
+        if found.activity is not None:
+            return _at_frames(found.activity, block.mixture.shape[-1], self._grid.frame)
+        heard = block.mixture[self._reference]
+        active = active_frames(
+            found.voices, heard, found.count, self._levels, self._sample_rate, self._grid.frame
+        )
+        return active.astype(np.float64)
+
+    def _remember(self, found: Separation, slots: Array, active_s: Array, shown: Array) -> None:
+        """Note where each slot is heard in this block."""
+        if found.azimuth_deg is None:
+            return
+        unknown = np.full(found.count, np.nan)
+        rows = zip(
+            slots,
+            np.maximum(active_s, FAINT_S),
+            found.azimuth_deg,
+            unknown if found.confidence is None else found.confidence,
+            unknown if found.elevation_deg is None else found.elevation_deg,
+            strict=True,
+        )
+        for there, (slot, *row) in zip(shown & np.isfinite(found.azimuth_deg), rows, strict=True):
+            if there:
+                self.overall.add(int(slot), *map(float, row))
+
+    def _joined_frames(self, sums: Array, shared: int, later: int) -> Frames:
+        weights = fade_in(shared)
+        sums[..., :shared] = sums[..., :shared] * weights + self._sums * (1.0 - weights)
+        end = sums.shape[-1] - later
+        self._sums = sums[..., end:]
+        return _frames(sums[..., :end])
+
+    def _joined_voices(self, voices: Array, overlap: int, later: int, tail_s: Array) -> Array:
+        if overlap and self._tail is not None:
+            weights = fade_in(overlap)
+            voices[:, :overlap] = voices[:, :overlap] * weights + self._tail * (1.0 - weights)
+        end = voices.shape[-1] - later
+        self._tail = voices[:, end:]
+        self._tracker.keep(self._tail, tail_s)
+        return voices[:, :end]
+
+
+def _at_frames(values: Array, samples: int, frame: int) -> Array:
+    """Values ``(talker, any)``, evenly over so many samples, at the centres of frames."""
+    frames = -(-samples // frame)
+    centres = (np.arange(frames) + 0.5) * frame / samples
+    own = (np.arange(values.shape[1]) + 0.5) / values.shape[1]
+    return np.stack([np.interp(centres, own, row) for row in values])
+
+
+def _weighted(found: Separation, activity: Array, shown: Array) -> Array:
+    """What frames hold ``(5, talker, frame)``, to be faded: zero where nobody is shown.
+
+    In this order: phasors of the azimuth, 1 where there is one, confidence, elevation, activity.
+    """
+    unknown = np.full(activity.shape, np.nan)
+
+    def over_time(values: Array | None) -> Array:
+        return unknown if values is None else np.broadcast_to(values[:, None], activity.shape)
+
+    azimuth_deg = over_time(found.azimuth_deg)
+    phasor = np.exp(1j * np.deg2rad(azimuth_deg))
+    if found.track_deg is not None:
+        tracks = np.exp(1j * np.deg2rad(found.track_deg))
+        place = _at_frames(np.arange(tracks.shape[1])[None], activity.shape[1], 1)[0].round().astype(int)
+        phasor = tracks[:, place]
+    held = (phasor, np.ones(activity.shape), over_time(found.confidence), over_time(found.elevation_deg))
+    there = shown[:, None] & np.isfinite(azimuth_deg)
+    return np.stack([np.where(there, part, 0.0) for part in held] + [activity * shown[:, None]])
+
+
+def _frames(sums: Array) -> Frames:
+    phasor, weight, confidence, elevation, activity = sums
+    there = weight.real > 0
+    weight = np.where(there, weight.real, np.nan)
+    return Frames(
+        np.where(there, wrap_deg(np.rad2deg(np.angle(phasor))), np.nan),
+        confidence.real / weight,
+        elevation.real / weight,
+        activity.real,
+    )

@@ -1,0 +1,62 @@
+"""The part that encoders made of blocks have in common (`msdet.models.encoders.BlockEncoder`)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from msdet.models.encoders import Exit
+
+
+class Blocks(nn.Module, ABC):
+    """`start`, each `block` in turn, `finish`; as it stands, states are features of bins all the way.
+
+    Attributes:
+        depth: number of blocks.
+        features_out: width of the encoded features.
+        causal: whether no output frame depends on a later input frame.
+    """
+
+    depth: int
+    features_out: int
+    causal: bool
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Encode ``(batch, freq, frame, feature)``; keeps the first three axes."""
+        state = self.start(features)
+        for index in range(self.depth):
+            state = self.block(index, state)
+        return self.finish(state, features)
+
+    def start(self, features: Tensor) -> Tensor:
+        """The features themselves."""
+        return features
+
+    @abstractmethod
+    def block(self, index: int, state: Tensor) -> Tensor:
+        """State after block `index`, from the state before."""
+
+    def finish(self, state: Tensor, features: Tensor) -> Tensor:
+        """The last state itself."""
+        return state
+
+    def width(self, index: int) -> int:
+        """Width of the state after block `index`."""
+        return self.features_out
+
+    def exit_after(self, index: int) -> Exit:
+        """The state after block `index` itself."""
+        return _Straight(self.width(index))
+
+
+class _Straight(nn.Module):
+    """A state that needs no way out."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.features_out = width
+
+    def forward(self, state: Tensor, features: Tensor) -> Tensor:
+        """The state."""
+        return state

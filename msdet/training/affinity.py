@@ -1,0 +1,341 @@
+"""How much tasks help each other: affinities measured in one joint training, and the grouping they suggest.
+
+C. Fifty et al., "Efficiently identifying task groupings for multi-task learning", NeurIPS 2021, eq. 1. The
+affinity of task i onto task j at a step is ``1 - L_j(after) / L_j(before)``: before is the present model;
+after it, the same with the shared parameters moved by one gradient step of task i alone, all heads as they
+are, on the same batch. Above zero a step for i lowers the loss of j. It is averaged over steps of a training
+of all tasks together, so that one training tells of all pairs. Shared parameters are those of ``sharing`` and
+of the front end.
+
+What is measured holds for the data, the model, the steps and the rate that it was measured with: affinities
+change in the course of a training, with the size of the model, and with what else is trained.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor, nn
+
+from msdet.conventions import Array
+from msdet.data.example import Example
+from msdet.errors import MsdetError, UnknownNameError
+from msdet.files import atomic_path, read_json
+from msdet.objectives.balancing._gradients import task_gradients
+from msdet.objectives.separation import is_signed
+from msdet.tasks import MAIN, auxiliary_names
+from msdet.training.checks import check, comparable
+from msdet.training.config import TrainConfig
+from msdet.training.devices import on_one_device
+from msdet.training.grouping import Grouping, best_grouping
+from msdet.training.loading import loaders
+from msdet.training.single import build
+from msdet.training.system import JointSystem
+from msdet.training.trainer import fit, make_trainer, restored_determinism
+from msdet.training.transfer import weights_hash
+from msdet.work import claim_folder, finish_folder
+
+FINISHED = "affinity.json"
+TABLE = "affinity.csv"
+
+SHARED = ("sharing.", "front_end.")
+"""Beginnings of the names of parameters that tasks share."""
+
+
+@dataclass(frozen=True)
+class AffinityConfig:
+    """What is measured, and how.
+
+    Attributes:
+        tasks: at least two, of ``separation``, ``doa`` and auxiliary ones; the main two are trained anyway.
+        every: steps of the training between measurements.
+        step_size: learning rate of the step that is looked ahead; that of the optimiser if not given. The
+            gradient is clipped as in training.
+        groups: the most groups that the tasks are parted into.
+    """
+
+    tasks: list[str]
+    every: int = 5
+    step_size: float | None = None
+    groups: int = 2
+
+
+@dataclass(frozen=True)
+class Affinities:
+    """What was measured.
+
+    Attributes:
+        tasks: names.
+        mean: ``(task, task)``: of the one whose step is taken (row) onto the other (column).
+        standard_error: of `mean`, over the measurements; NaN where there are fewer than two.
+        measured: number of measurements of each pair.
+        grouping: that these suggest.
+    """
+
+    tasks: list[str]
+    mean: Array
+    standard_error: Array
+    measured: Array
+    grouping: Grouping
+
+
+def measure_affinities(
+    out: Path,
+    config: TrainConfig,
+    settings: AffinityConfig,
+    progress: Callable[[int, int], None] | None = None,
+) -> Affinities:
+    """Train all tasks together for a while and measure affinities on the way, or read what was measured.
+
+    Writes ``affinity.json`` and ``affinity.csv``. The model is not kept.
+
+    Args:
+        out: folder for them.
+        config: of the training; its data must be labelled for every task.
+        settings: what is measured.
+        progress: called with steps done and in all.
+
+    Raises:
+        MsdetError: bad settings or data, a task without a label in them, or a folder that holds other
+            measurements.
+    """
+    config = on_one_device(with_tasks(config, settings.tasks), "affinities are measured on one device")
+    check(config)
+    _check(config, settings)
+    best_grouping(settings.tasks, np.zeros((len(settings.tasks),) * 2), settings.groups)  # refuses its number
+    with restored_determinism():
+        built = build(config, lambda line: None)
+        asked = dataclasses.asdict(settings)
+        asked.pop("groups")  # follow from what is measured
+        asked = {"affinity": asked, "training": comparable(config), "data": built.data.identity}
+        if config.init:
+            asked["init"] = weights_hash(config.init)
+        if claim_folder(out, asked, FINISHED):
+            lookahead = Lookahead(settings, config.optimiser.learning_rate, progress)
+            limits: dict[str, Any] = {"limit_val_batches": 0, "num_sanity_val_steps": 0}
+            trainer = make_trainer(out, config.optimiser, [lookahead], **limits)
+            fit(trainer, built.system, loaders(built.data, config))
+            found = _found(settings, np.stack(lookahead.measured))
+        else:
+            found = _read(out / FINISHED, settings)
+    _write_table(out / TABLE, found)
+    finish_folder(out, asked, FINISHED, _to_dict(found))
+    return found
+
+
+def with_tasks(config: TrainConfig, tasks: Sequence[str]) -> TrainConfig:
+    """The settings of a training with some auxiliary tasks switched on, as they are or with their defaults.
+
+    Raises:
+        UnknownNameError: no such task; the nearest is offered.
+    """
+    known = [*MAIN, *auxiliary_names()]
+    for name in tasks:
+        if ":" not in name and name not in known:
+            raise UnknownNameError("task", name, known)
+    added: dict[str, dict[str, Any]] = {name: {} for name in tasks if name not in MAIN}
+    model = dataclasses.replace(config.model, tasks=added | config.model.tasks)
+    return dataclasses.replace(config, model=model)
+
+
+class Lookahead(Callback):
+    """Measures affinities before every so many steps of a training, which they do not change.
+
+    Args:
+        settings: what is measured.
+        rate: of the step that is looked ahead, if the settings give none.
+        progress: called with steps done and in all after each step.
+
+    Attributes:
+        measured: ``(task, task)`` for each measurement; NaN where a task is not labelled.
+    """
+
+    def __init__(
+        self, settings: AffinityConfig, rate: float, progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        self.settings = settings
+        self.rate = rate if settings.step_size is None else settings.step_size
+        self.progress = progress or (lambda done, total: None)
+        self.measured: list[Array] = []
+        self._step = -1
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Example, batch_idx: int
+    ) -> None:
+        """Measure with the batch that comes."""
+        step = trainer.global_step
+        if step % self.settings.every == 0 and step != self._step:  # once, of batches that are accumulated
+            self._step = step
+            assert isinstance(pl_module, JointSystem)
+            self.measured.append(affinities(pl_module, batch, self.settings.tasks, self.rate))
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Count a step."""
+        self.progress(trainer.global_step, int(trainer.max_steps))
+
+
+def affinities(system: JointSystem, batch: Example, tasks: Sequence[str], rate: float) -> Array:
+    """Affinities ``(task, task)`` at the present weights, on one batch; the system is left as it is.
+
+    Args:
+        system: model and objective.
+        batch: of examples.
+        tasks: names, of the model's.
+        rate: learning rate of the step; its gradient is clipped as in training.
+
+    Returns:
+        of the one (row) onto the other (column); NaN where a task has no label in the batch.
+
+    Raises:
+        MsdetError: no shared parameter learns.
+    """
+    shared = shared_parameters(system.model)
+    found = np.full((len(tasks), len(tasks)), np.nan)
+    with unchanged(system, shared):
+        with torch.enable_grad(), _same_noise(system.device):
+            before = system.terms(batch)[0].losses
+        rows = task_gradients([before[name] for name in tasks], shared)
+        start = _values(before, tasks)
+        for i, row in enumerate(rows):
+            reached = [(p, g) for p, g in zip(shared, row, strict=True) if g is not None]
+            if not start[i] > 0:
+                continue  # nothing is labelled
+            with (
+                torch.no_grad(),
+                _same_noise(system.device),
+                _moved(reached, rate, system.settings.gradient_norm),
+            ):
+                after = _values(system.terms(batch)[0].losses, tasks)
+            found[i] = np.where(start > 0, 1.0 - after / np.where(start > 0, start, 1.0), np.nan)
+    return np.where(np.isfinite(found), found, np.nan)
+
+
+def shared_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Parameters of the sharing scheme and the front end that learn.
+
+    Raises:
+        MsdetError: there are none.
+    """
+    found = [p for name, p in model.named_parameters() if name.startswith(SHARED) and p.requires_grad]
+    if not found:
+        raise MsdetError(
+            "no parameter of model.sharing and the front end learns: tasks have nothing to share"
+        )
+    return found
+
+
+@contextmanager
+def unchanged(system: JointSystem, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Restore parameters and all buffers, such as running means, when the block ends."""
+    tensors: list[Tensor] = [*parameters, *system.buffers()]
+    kept = [tensor.detach().clone() for tensor in tensors]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, value in zip(tensors, kept, strict=True):
+                tensor.copy_(value)
+
+
+@contextmanager
+def _moved(reached: Sequence[tuple[nn.Parameter, Tensor]], rate: float, largest: float) -> Iterator[None]:
+    """Parameters one gradient step further, inside the block."""
+    kept = [p.detach().clone() for p, _ in reached]
+    norm = torch.stack([g.norm() for _, g in reached]).norm() if reached else torch.ones(())
+    step = rate * (largest / norm.clamp_min(1e-30)).clamp_max(1.0)
+    try:
+        for parameter, gradient in reached:
+            parameter.sub_(step * gradient)
+        yield
+    finally:
+        for (parameter, _), value in zip(reached, kept, strict=True):
+            parameter.copy_(value)
+
+
+@contextmanager
+def _same_noise(device: torch.device) -> Iterator[None]:
+    """Dropout draws the same in every such block, and nothing of it is seen outside."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        yield
+
+
+def _values(losses: dict[str, Tensor], tasks: Sequence[str]) -> Array:
+    return torch.stack([losses[name].detach().double() for name in tasks]).cpu().numpy()
+
+
+def _check(config: TrainConfig, settings: AffinityConfig) -> None:
+    """Refuse settings that cannot work.
+
+    Raises:
+        MsdetError: names the option.
+    """
+    tasks, loss = settings.tasks, config.objective.separation_loss
+    if len(set(tasks)) < 2 or len(set(tasks)) < len(tasks):
+        raise MsdetError(f"tasks are {', '.join(tasks) or 'none'}, expected at least two, each once")
+    if settings.every < 1:
+        raise MsdetError(f"every is {settings.every}, expected at least 1")
+    if settings.step_size is not None and not 0.0 < settings.step_size < np.inf:
+        raise MsdetError(f"step_size is {settings.step_size}, expected more than 0")
+    if "separation" in tasks and is_signed(loss):
+        raise MsdetError(f"affinities need losses above zero; those of separation_loss '{loss}' can be below")
+
+
+def _found(settings: AffinityConfig, measured: Array) -> Affinities:
+    """Means over measurements ``(measurement, task, task)``.
+
+    Raises:
+        MsdetError: a task that no batch had a label for.
+    """
+    known = np.isfinite(measured)
+    count = known.sum(axis=0)
+    for name, times in zip(settings.tasks, count.diagonal(), strict=True):
+        if times == 0:
+            raise MsdetError(f"task '{name}': no batch of the training data had a label for it")
+    values = np.where(known, measured, 0.0)
+    mean = values.sum(axis=0) / np.maximum(count, 1)
+    squares = (np.where(known, measured - mean, 0.0) ** 2).sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.where(count > 1, np.sqrt(squares / (count - 1) / count), np.nan)
+    return Affinities(
+        settings.tasks, mean, error, count, best_grouping(settings.tasks, mean, settings.groups)
+    )
+
+
+def _to_dict(found: Affinities) -> dict[str, Any]:
+    """JSON form; null for what is not known."""
+    errors = [[None if np.isnan(x) else x for x in row] for row in found.standard_error.tolist()]
+    return {
+        "tasks": found.tasks,
+        "affinity": found.mean.tolist(),
+        "standard_error": errors,
+        "measured": found.measured.tolist(),
+        "grouping": found.grouping._asdict(),
+    }
+
+
+def _read(path: Path, settings: AffinityConfig) -> Affinities:
+    """What an earlier run measured, with the grouping that is asked for now."""
+    content = read_json(path)
+    mean = np.array(content["affinity"])
+    error = np.array(content["standard_error"], dtype=np.float64)
+    grouping = best_grouping(settings.tasks, mean, settings.groups)
+    return Affinities(settings.tasks, mean, error, np.array(content["measured"]), grouping)
+
+
+def _write_table(path: Path, found: Affinities) -> None:
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["step of", *(f"onto {name}" for name in found.tasks)])
+        for name, row in zip(found.tasks, found.mean.tolist(), strict=True):
+            writer.writerow([name, *row])

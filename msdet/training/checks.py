@@ -1,0 +1,104 @@
+"""Settings of a training run: what cannot work, and what decides the result."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from msdet.errors import MsdetError, UnknownNameError, did_you_mean
+from msdet.training.config import OptimiserConfig, StageConfig, TrainConfig
+from msdet.training.loggers import LOGGERS
+from msdet.training.optimisers import OPTIMISERS
+from msdet.training.schedules import build_schedule
+
+_POSITIVE = ("steps", "batch", "accumulate", "validate_every", "learning_rate", "gradient_norm",
+             "stop_patience", "bad_steps", "nodes")  # fmt: skip
+_CHOICES = {
+    "accelerator": ("auto", "cpu", "gpu"),
+    "precision": ("32-true", "bf16-mixed"),
+    "name": tuple(OPTIMISERS),
+}
+_WITHOUT_EFFECT = {
+    "data": ("workers", "bank", "speech", "dev", "train"),  # what they hold is in the identity of the data
+    "optimiser": ("accelerator", "devices", "nodes", "threads", "loggers", "bad_steps"),
+}
+
+
+def check(config: TrainConfig) -> None:
+    """Refuse settings that cannot work.
+
+    Raises:
+        MsdetError: names the field.
+    """
+    data = config.data
+    data.scenes.check()
+    if data.workers < 0:
+        raise MsdetError(f"data.workers is {data.workers}, expected 0 or more")
+    if data.train is None and (data.bank is None or data.speech is None):
+        raise MsdetError("data: give either train (a rendered set), or bank and speech (mixed on the fly)")
+    if data.t60_s is not None and not data.t60_s[0] <= data.t60_s[1]:
+        raise MsdetError(f"data.t60_s is {list(data.t60_s)}, expected [low, high] with low <= high")
+    if data.batch_s is not None and not 0.0 < data.batch_s < math.inf:
+        raise MsdetError(f"data.batch_s is {data.batch_s}, expected more than 0")
+    check_optimiser(config.optimiser)
+    check_stages(config.stages)
+
+
+def check_optimiser(o: OptimiserConfig) -> None:
+    """Refuse settings of the optimiser that cannot work.
+
+    Raises:
+        MsdetError: names the field.
+    """
+    for name in _POSITIVE:
+        value = getattr(o, name)
+        if not (math.isfinite(value) and value > 0):
+            raise MsdetError(f"optimiser.{name} is {value}, expected more than 0")
+    for name, choices in _CHOICES.items():
+        if getattr(o, name) not in choices:
+            value = getattr(o, name)
+            raise MsdetError(f"optimiser.{name} is '{value}'{did_you_mean(value, choices)}")
+    for name in o.loggers:
+        if name not in LOGGERS:
+            raise UnknownNameError("logger", name, LOGGERS)
+    if o.devices != "auto" and not (o.devices.isdigit() and int(o.devices)):
+        raise MsdetError(f"optimiser.devices is '{o.devices}', expected auto or a number")
+    if o.weight_decay is not None and not 0.0 <= o.weight_decay < math.inf:
+        raise MsdetError(f"optimiser.weight_decay is {o.weight_decay}, expected 0 or more")
+    if not 0.0 <= o.ema < 1.0:
+        raise MsdetError(f"optimiser.ema is {o.ema}, expected 0 to 1, 1 left out")
+    if o.swa_from is not None and (o.ema or not 0.0 <= o.swa_from < 1.0):
+        raise MsdetError(
+            f"optimiser.swa_from is {o.swa_from} and ema {o.ema}, expected 0 to 1, 1 left out, and no ema"
+        )
+    build_schedule(o)
+
+
+def check_stages(stages: Sequence[StageConfig]) -> None:
+    """Refuse stages that cannot have folders of their own.
+
+    Raises:
+        MsdetError: names the stage.
+    """
+    names = [stage.name for stage in stages]
+    for number, name in enumerate(names, start=1):
+        if not re.fullmatch(r"[\w-]+", name):
+            raise MsdetError(f"stages, {number}: name is '{name}', expected letters, digits, - and _")
+        if names.count(name) > 1:
+            raise MsdetError(f"stages, {number}: name '{name}' stands twice")
+
+
+def comparable(config: TrainConfig) -> dict[str, Any]:
+    """Settings as JSON, without those that do not change the result."""
+    settings: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    for group, names in _WITHOUT_EFFECT.items():
+        for name in names:
+            settings[group].pop(name)
+    settings["data"]["scenes"].pop("array")  # its geometry is the bank's
+    settings.pop("init")  # its weights are
+    settings.pop("stages")
+    return settings

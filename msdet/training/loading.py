@@ -1,0 +1,195 @@
+"""What a run learns from: data opened and checked, and loaders of batches."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset
+
+from msdet.arrays import MicrophoneArray
+from msdet.corpora import load_corpus
+from msdet.data.batching import LengthBatches, SharedBatches, cut, padded
+from msdet.data.dataset import EpochSampler, MixingDataset, RenderedDataset
+from msdet.data.example import Example
+from msdet.data.manifest import SceneSet
+from msdet.errors import MsdetError
+from msdet.files import settings_hash
+from msdet.models.config import ModelConfig
+from msdet.objectives.joint import ObjectiveConfig
+from msdet.simulation.bank import RirBank
+from msdet.training.config import DataConfig, TrainConfig
+from msdet.work import end_with_parent
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Training and validation examples of one geometry and sample rate.
+
+    Attributes:
+        train: examples to learn from, without end where they are mixed.
+        rendered: the same as a rendered set; None where they are mixed.
+        dev: examples to validate on.
+        array: the microphone array.
+        sample_rate: hertz.
+        identity: hashes of everything read.
+    """
+
+    train: Dataset[Example]
+    rendered: RenderedDataset | None
+    dev: RenderedDataset
+    array: MicrophoneArray
+    sample_rate: int
+    identity: dict[str, str]
+
+    def name(self, item: int) -> str:
+        """What to call a training example."""
+        return self.rendered.scenes[item].id if self.rendered else f"mixture {item}"
+
+
+def load_data(config: DataConfig, model: ModelConfig, seed: int) -> TrainingData:
+    """Open everything a run reads, and check that it belongs together.
+
+    Raises:
+        MsdetError: data of different arrays, sample rates or talker counts.
+    """
+    mixed_lengths = config.batch_s is not None
+    dev_set = SceneSet.open(config.dev)
+    dev = RenderedDataset(dev_set, slots=model.talkers, mixed_lengths=mixed_lengths)
+    identity = {"dev": dev_set.identity}
+    train: Dataset[Example]
+    rendered = None
+    if config.train is not None:
+        train_set = _within(SceneSet.open(config.train), config.t60_s)
+        train = rendered = RenderedDataset(train_set, slots=model.talkers, mixed_lengths=mixed_lengths)
+        array, rate, identity["train"] = train_set.array, train_set.sample_rate, train_set.identity
+        counts = {len(s.sources) for s in train_set.scenes + dev_set.scenes}
+    else:
+        assert config.bank is not None and config.speech is not None  # by `check`
+        bank = RirBank.open(config.bank)
+        bank = bank.within(config.t60_s) if config.t60_s else bank
+        corpus = load_corpus(config.corpus, config.speech)
+        mixing = MixingDataset(bank, corpus, "train", config.scenes, seed, config.noise, model.talkers)
+        train = mixing
+        array, rate, identity["bank"] = bank.array, bank.sample_rate, bank.identity
+        identity["speech"] = settings_hash([(u.path, u.seconds, u.split) for u in corpus.utterances])
+        identity["noise"] = settings_hash([dataclasses.astuple(r) for r in mixing.material.recordings])
+        counts = set(config.scenes.weights) | {len(s.sources) for s in dev_set.scenes}
+    _check_together(config, model, dev_set, counts, rate, array)
+    return TrainingData(train, rendered, dev, array, rate, identity)
+
+
+def _within(scene_set: SceneSet, t60_s: tuple[float, float] | None) -> SceneSet:
+    """The scenes of a set whose T60 is in an interval."""
+    if t60_s is None:
+        return scene_set
+    low, high = t60_s
+    chosen = tuple(s for s in scene_set.scenes if s.t60_s is not None and low <= s.t60_s <= high)
+    if not chosen:
+        raise MsdetError(f"{scene_set.root}: no scene has a T60 of {low} to {high} s")
+    return dataclasses.replace(scene_set, scenes=chosen)
+
+
+def _check_together(
+    config: DataConfig,
+    model: ModelConfig,
+    dev_set: SceneSet,
+    counts: set[int],
+    rate: int,
+    array: MicrophoneArray,
+) -> None:
+    if counts != {model.talkers} and not model.vacancy:
+        raise MsdetError(
+            f"the model has {model.talkers} output slots, the data have {sorted(counts)} talkers; "
+            "model.vacancy lets slots stay empty"
+        )
+    targets = {scene.target for scene in dev_set.scenes}
+    if config.train is None and targets != {config.scenes.target}:
+        raise MsdetError(
+            f"data.scenes.target is '{config.scenes.target}', "
+            f"the scenes of {config.dev} have {sorted(targets)}"
+        )
+    if rate != dev_set.sample_rate:
+        raise MsdetError(f"{config.dev}: is at {dev_set.sample_rate} Hz, training data at {rate} Hz")
+    if array.positions_m != dev_set.array.positions_m or array.reference != dev_set.array.reference:
+        raise MsdetError(f"{config.dev}: array is '{dev_set.array.name}', training data have '{array.name}'")
+
+
+def check_labels(data: TrainingData, objective: ObjectiveConfig) -> None:
+    """Refuse a rendered set without a single label of a task that it is to teach.
+
+    Raises:
+        MsdetError: names the task.
+    """
+    if data.rendered is None:
+        return
+    root = data.rendered.scene_set.root
+    found = [data.rendered.labelling(item) for item in range(len(data.rendered))]
+    if objective.doa_weight < 1.0 and not any(labels.referenced for labels in found):
+        raise MsdetError(f"{root}: no scene has references; objective.doa_weight 1 trains the DoA alone")
+    if objective.doa_weight > 0.0 and not any(labels.located for labels in found):
+        raise MsdetError(f"{root}: no scene has azimuths; objective.doa_weight 0 trains separation alone")
+
+
+def loaders(
+    data: TrainingData, config: TrainConfig, epochs_done: int = 0, processes: int = 1
+) -> tuple[DataLoader[Example], DataLoader[Example]]:
+    """Loaders of training and validation batches; an epoch is the steps between two validations.
+
+    Args:
+        data: to load.
+        config: of the run.
+        epochs_done: epochs before this one.
+        processes: that share each batch.
+
+    Raises:
+        MsdetError: a batch that cannot be shared, or seconds a batch that no scene fits into.
+    """
+    batch, batches = _batch(config, processes), config.optimiser.accumulate * config.optimiser.interval
+    if data.rendered and config.data.batch_s:
+        lengths_s = [s.samples / s.sample_rate for s in data.rendered.scenes]
+        by_length = LengthBatches(lengths_s, config.data.batch_s, batches, config.optimiser.seed)
+        by_length.set_epoch(epochs_done)
+        train = _loader(data.train, config.data.workers, batch_sampler=by_length, collate_fn=padded)
+    else:
+        population = len(data.rendered) if data.rendered else None
+        sampler = EpochSampler(batch * processes * batches, population, config.optimiser.seed)
+        sampler.set_epoch(epochs_done)  # Lightning starts workers before it says which epoch it goes on with
+        train = _loader(data.train, config.data.workers, batch_size=batch, sampler=sampler, drop_last=True)
+    lengths_s = [s.samples / s.sample_rate for s in data.dev.scenes]
+    order = sorted(range(len(lengths_s)), key=lengths_s.__getitem__)  # as they are if all are of one length
+    batch_s = config.data.batch_s or max(lengths_s) * batch + 1e-9
+    dev = SharedBatches(cut(order, lengths_s, batch_s))
+    return train, DataLoader(data.dev, batch_sampler=dev, collate_fn=padded)
+
+
+def _loader(data: Dataset[Example], workers: int, **how: Any) -> DataLoader[Example]:
+    return DataLoader(
+        data,
+        num_workers=workers,
+        persistent_workers=False,  # workers hold no epoch of their own
+        multiprocessing_context="forkserver" if workers else None,
+        worker_init_fn=_start_worker if workers else None,
+        **how,
+    )
+
+
+def _start_worker(number: int) -> None:
+    """Make a loader's worker end with the training process, even if that is killed."""
+    end_with_parent()
+
+
+def _batch(config: TrainConfig, processes: int) -> int:
+    """Mixtures a batch of one process."""
+    batch, batch_s, duration_s = config.optimiser.batch, config.data.batch_s, config.data.scenes.duration_s
+    if batch_s is None:
+        if batch % processes:
+            raise MsdetError(f"optimiser.batch is {batch}: {processes} devices cannot share it evenly")
+        return batch // processes
+    fitting = int(batch_s / duration_s + 1e-9) // processes
+    if config.data.train is None and not fitting:
+        raise MsdetError(
+            f"data.batch_s is {batch_s:g}, a mixture has {duration_s:g} s on each of {processes} devices"
+        )
+    return max(fitting, 1)

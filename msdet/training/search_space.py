@@ -1,0 +1,249 @@
+"""What a study searches: options of a training by dotted name, each with its values or a range of them.
+
+.. code-block:: yaml
+
+    search:
+      optimiser.learning_rate: {low: 1e-4, high: 3e-3, log: true}  # with sampler grid also points: 4
+      optimiser.accumulate: {low: 1, high: 4}                      # whole numbers
+      objective.doa_weight: [0.1, 0.25, 0.5]                       # one of these
+      model.encoder_options.hidden: [48, 96]                       # a part of an option
+      model: [{encoder: ft_gru}, {encoder: spatialnet}]            # several options that go together
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+import numpy as np
+
+from msdet.errors import MsdetError, UnknownNameError, did_you_mean
+from msdet.training.config import TrainConfig
+from msdet.training.stages import overridden
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+GROUPS = ("data", "model", "objective", "optimiser")
+"""Of a training's settings: what can be searched."""
+
+_RANGE_KEYS = ("low", "high", "log", "step", "points")
+_MOST_POINTS = 100  # of a range of whole numbers on a grid
+
+
+@dataclass(frozen=True)
+class Choices:
+    """An option that has one of some values.
+
+    Attributes:
+        name: dotted.
+        values: of any type that the option takes.
+    """
+
+    name: str
+    values: tuple[Any, ...]
+
+    def suggest(self, trial: Trial) -> Any:
+        """A value for a trial; the same one each time."""
+        return self.value(trial.suggest_categorical(self.name, list(self.grid())))
+
+    def value(self, stored: Any) -> Any:
+        """The value that the study's data base holds in its own form."""
+        kept = [(type(_as_choice(v)), _as_choice(v)) for v in self.values]
+        return self.values[kept.index((type(stored), stored))]
+
+    def corners(self) -> Sequence[Any]:
+        """Values that are tried before any training."""
+        return self.values
+
+    def grid(self) -> Sequence[Any]:
+        """Values of a grid, as the data base holds them."""
+        return [_as_choice(v) for v in self.values]
+
+
+@dataclass(frozen=True)
+class Range:
+    """An option that is a number from one to another, both included.
+
+    Attributes:
+        name: dotted.
+        low: the least.
+        high: the largest.
+        log: whether its logarithm is drawn evenly.
+        step: between values, from `low` on; None for any number, or any whole one.
+        points: number of values on a grid.
+        whole: whether it is a whole number.
+    """
+
+    name: str
+    low: float
+    high: float
+    log: bool
+    step: float | None
+    points: int | None
+    whole: bool
+
+    def suggest(self, trial: Trial) -> float:
+        """A value for a trial; the same one each time."""
+        if self.whole:
+            step = 1 if self.step is None else int(self.step)
+            return trial.suggest_int(self.name, int(self.low), int(self.high), step=step, log=self.log)
+        return trial.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
+
+    def value(self, stored: float) -> float:
+        """The value that the study's data base holds."""
+        return int(stored) if self.whole else float(stored)
+
+    def corners(self) -> Sequence[float]:
+        """Values that are tried before any training."""
+        return [self.value(self.low), self.value(self.high)]
+
+    def grid(self) -> Sequence[float]:
+        """Values of a grid.
+
+        Raises:
+            MsdetError: the range does not say which.
+        """
+        step = self.step or (1 if self.whole else None)
+        if self.points is not None:
+            spaced = np.geomspace if self.log else np.linspace
+            found = spaced(self.low, self.high, self.points).tolist()
+        elif step is not None and (count := math.floor((self.high - self.low) / step + 1e-9)) < _MOST_POINTS:
+            found = [self.low + k * step for k in range(count + 1)]
+        else:
+            raise MsdetError(f"search, {self.name}: sampler 'grid' needs points, how many values it has")
+        return list(dict.fromkeys(round(v) for v in found)) if self.whole else found
+
+
+Option = Choices | Range
+
+
+def parse_space(search: Mapping[str, Any], base: TrainConfig) -> list[Option]:
+    """The options that a study searches.
+
+    Args:
+        search: values or range of each by its dotted name.
+        base: settings of a training without a study.
+
+    Raises:
+        MsdetError: nothing to search, an unknown option (with the nearest), or what is no list and no range.
+    """
+    if not search:
+        raise MsdetError("search is empty: name at least one option, such as optimiser.learning_rate")
+    hints = dict(option_hints(TrainConfig))
+    for name in search:
+        _check_name(name, hints, base)
+        inside = [other for other in search if other.startswith(f"{name}.")]
+        if inside:
+            raise MsdetError(f"search: {inside[0]} is a part of {name}, which is searched as well")
+    return [_option(name, values, hints.get(name, Any)) for name, values in search.items()]
+
+
+def option_hints(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and types of a training's options, groups of options before what is in them."""
+    for name, hint in get_type_hints(config).items():
+        if not prefix and name not in GROUPS:
+            continue
+        yield f"{prefix}{name}", hint
+        if dataclasses.is_dataclass(hint):
+            yield from option_hints(hint, f"{prefix}{name}.")
+
+
+def applied(base: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
+    """A training's settings with some options changed, of the right types.
+
+    Raises:
+        MsdetError: a value of the wrong type.
+    """
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        *groups, last = name.split(".")
+        place, at = changes, base
+        for group in groups:
+            at = getattr(at, group) if dataclasses.is_dataclass(at) else _inside(at, group)
+            place = place.setdefault(group, {} if dataclasses.is_dataclass(at) else dict(at or {}))
+        place[last] = value
+    groups_changed = {
+        group: overridden(getattr(base, group), change, f"search: {group}")
+        for group, change in changes.items()
+    }
+    return dataclasses.replace(base, **groups_changed)
+
+
+def _inside(value: Any, key: str) -> Any:
+    return value.get(key) if isinstance(value, dict) else None
+
+
+def _check_name(name: str, hints: Mapping[str, Any], base: TrainConfig) -> None:
+    """Refuse a name that is no option and no part of one that holds named values.
+
+    Raises:
+        UnknownNameError: offers the nearest.
+    """
+    if name in hints:
+        return
+    parts = name.split(".")
+    for length in range(len(parts) - 1, 0, -1):
+        hint = hints.get(".".join(parts[:length]))
+        if hint is not None and typing.get_origin(hint) is dict and all(parts):
+            return
+    raise UnknownNameError("option in search", name, hints)
+
+
+def _option(name: str, values: Any, hint: Any) -> Option:
+    """An option from what the settings say of it."""
+    where = f"search, {name}"
+    if isinstance(values, list | tuple):
+        if not values:
+            raise MsdetError(f"{where}: the list is empty")
+        return Choices(name, tuple(values))
+    if not isinstance(values, Mapping):
+        raise MsdetError(f"{where} is {values!r}, expected a list of values or {{low: ..., high: ...}}")
+    for key in values:
+        if key not in _RANGE_KEYS:
+            raise MsdetError(f"{where}: unknown key '{key}'{did_you_mean(str(key), _RANGE_KEYS)}")
+    for key in ("low", "high"):
+        if key not in values:
+            raise MsdetError(f"{where}: key '{key}' is missing")
+    for key, value in values.items():
+        if key == "log":
+            sound = isinstance(value, bool)
+        else:
+            sound = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not sound:
+            expected = "true or false" if key == "log" else "a number"
+            raise MsdetError(f"{where}: {key} is {value!r}, expected {expected}")
+    floats = any(isinstance(values[key], float) for key in ("low", "high", "step") if key in values)
+    whole = not floats and float not in (hint, *typing.get_args(hint))
+    found = Range(
+        name, values["low"], values["high"], values.get("log", False), values.get("step"),
+        values.get("points"), whole,
+    )  # fmt: skip
+    _check_range(where, found)
+    return found
+
+
+def _check_range(where: str, found: Range) -> None:
+    """Refuse a range that holds nothing or cannot be drawn from.
+
+    Raises:
+        MsdetError: names the key.
+    """
+    if not found.low <= found.high:
+        raise MsdetError(f"{where}: low is {found.low}, high is {found.high}, expected low <= high")
+    if found.log and (found.low <= 0 or found.step is not None):
+        raise MsdetError(f"{where}: log needs low above 0 and no step, low is {found.low}")
+    if found.step is not None and (found.step <= 0 or found.points is not None):
+        raise MsdetError(f"{where}: step is {found.step}, expected more than 0, and no points")
+    if found.points is not None and (not isinstance(found.points, int) or found.points < 2):
+        raise MsdetError(f"{where}: points is {found.points}, expected at least 2")
+
+
+def _as_choice(value: Any) -> Any:
+    """A value as a data base can hold it: lists and groups as JSON."""
+    return value if value is None or isinstance(value, bool | int | float | str) else json.dumps(value)

@@ -1,0 +1,132 @@
+"""Lightning's trainer as msdet uses it: one machine or many, one process or many.
+
+With several devices each process takes its share of every batch and gradients are averaged (DDP), so a run
+learns the same from the same batches however many share them, up to rounding, as long as all examples are
+labelled for all tasks. Lightning starts the processes of one machine by itself; ``torchrun`` and Slurm may
+instead: ``torchrun --nproc-per-node 4 --no-python msdet train RUN ... --optimiser.devices 4``, or in a Slurm
+job of 2 nodes and 4 tasks each ``srun msdet train RUN ... --optimiser.devices 4 --optimiser.nodes 2``. The
+first process alone writes.
+"""
+
+from __future__ import annotations
+
+import signal
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
+from torch.utils.data import DataLoader
+
+from msdet.data.example import Example
+from msdet.errors import MsdetError
+from msdet.training.config import OptimiserConfig
+from msdet.training.system import JointSystem
+
+
+def make_trainer(
+    out: Path,
+    settings: OptimiserConfig,
+    callbacks: Sequence[Callback],
+    loggers: Sequence[Logger] = (),
+    **limits: Any,
+) -> pl.Trainer:
+    """Lightning's trainer; validation ends each epoch. Writes nothing yet.
+
+    Args:
+        out: the run's folder.
+        settings: how to learn, and on what.
+        callbacks: called in this order.
+        loggers: where metrics go.
+        limits: of Lightning's, such as ``limit_train_batches``.
+
+    Raises:
+        MsdetError: there are no such devices here.
+    """
+    o = settings
+    try:
+        return pl.Trainer(
+            **{"max_steps": o.total_steps, "num_sanity_val_steps": 1} | limits,
+            accelerator=o.accelerator,
+            devices=o.devices if o.devices == "auto" else int(o.devices),
+            num_nodes=o.nodes,
+            precision=o.precision,  # type: ignore[arg-type]
+            deterministic=o.deterministic or None,
+            accumulate_grad_batches=o.accumulate,
+            logger=list(loggers),
+            callbacks=list(callbacks),
+            enable_checkpointing=False,
+            use_distributed_sampler=False,  # the loaders' samplers give each process its share
+            default_root_dir=out,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            log_every_n_steps=10,
+            benchmark=False,
+        )
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        line = " ".join(str(error).split())
+        raise MsdetError(
+            f"optimiser.accelerator {o.accelerator}, devices {o.devices}, precision {o.precision}: {line}"
+        ) from error
+
+
+def fit(
+    trainer: pl.Trainer,
+    system: JointSystem,
+    batches: tuple[DataLoader[Example], DataLoader[Example]],
+    state: Path | None = None,
+) -> None:
+    """Run the trainer; an interrupt and a worker's error come out as what they were.
+
+    Raises:
+        MsdetError: of a loader's worker, or of an operation that has no deterministic algorithm.
+    """
+    try:
+        with quiet():
+            trainer.fit(system, batches[0], batches[1], ckpt_path=state, weights_only=True)
+    except SystemExit as stop:
+        if not trainer.interrupted:
+            raise
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning leaves it ignored
+        raise KeyboardInterrupt from stop
+    except MsdetError as error:  # from a worker, torch makes its whole traceback the message
+        line = str(error).strip().splitlines()[-1]
+        raise MsdetError(line.removeprefix(f"{MsdetError.__module__}.MsdetError: ")) from error
+    except RuntimeError as error:
+        if "deterministic implementation" not in str(error):
+            raise
+        line = " ".join(str(error).split())[:160]
+        raise MsdetError(f"optimiser.deterministic is true: {line}") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Leave out Lightning's advice on loaders; `workers` is the user's choice, and two cores want few."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pytorch_lightning")
+        warnings.filterwarnings("ignore", module="lightning_fabric")
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec.*")
+        yield
+
+
+@contextmanager
+def restored_determinism() -> Iterator[None]:
+    """Put torch's deterministic mode back: a trainer sets it for the whole process."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.deterministic = before[1]
+
+
+def is_first_process() -> bool:
+    """Whether this process, of all that train together, is the one that writes and speaks."""
+    return int(getattr(rank_zero_only, "rank", None) or 0) == 0

@@ -1,0 +1,286 @@
+"""A search over options of a training: trials, one run each, that Optuna draws, prunes and keeps.
+
+T. Akiba et al., "Optuna: a next-generation hyperparameter optimization framework", KDD 2019. Samplers:
+``tpe`` (J. Bergstra et al., "Algorithms for hyper-parameter optimization", NeurIPS 2011), ``random``,
+``grid``. Pruners: ``median``, ``hyperband`` (L. Li et al., JMLR 18, 2018), ``none``.
+
+The folder of a study holds the data base ``study.db`` and a run's folder for each trial, ``trials/0000`` and
+so on. A study that was killed goes on, with the trial that was running: under its number, with its options,
+from its last checkpoint. Several processes of one machine share a study by running the same command.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from msdet.errors import MsdetError
+from msdet.files import write_json
+from msdet.models.joint import JointModel
+from msdet.objectives.joint import Objective
+from msdet.training.checks import check, comparable
+from msdet.training.config import TrainConfig
+from msdet.training.devices import on_one_device
+from msdet.training.run import train
+from msdet.training.search_space import Option, applied, parse_space
+from msdet.training.single import Built, build
+from msdet.training.study import Record, Study, StudyConfig
+from msdet.training.system import JointSystem
+from msdet.training.transfer import weights_hash
+from msdet.work import IN_PROGRESS, claim_folder, finish_folder
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+FINISHED = "study.json"
+"""Written last into a study's folder."""
+
+PRUNED = "pruned.json"
+"""Marks the folder of a trial that was pruned."""
+
+_WEIGHTED = ("doa_weight", "task_weights", "consistency", "separation_loss", "separation_options", "doa_loss",
+             "doa_options")  # fmt: skip
+"""Of the objective: what ``dev/loss`` is made of, so that its values cannot be compared."""
+
+Report = Callable[[str], None]
+
+
+class Pruned(Exception):
+    """Ends a run that its pruner gives up."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a study found so far.
+
+    Attributes:
+        records: of all trials by number.
+        best: the best trial that came to its end; None if there is none.
+        config: of a training as the best trial had it.
+        importances: share of each option, largest first (`Study.importances`).
+        running: trials that other processes are at work on.
+    """
+
+    records: list[Record]
+    best: Record | None
+    config: TrainConfig | None
+    importances: dict[str, float]
+    running: int
+
+
+def tune(out: Path, base: TrainConfig, config: StudyConfig, report: Report = print) -> Outcome:
+    """Run the trials of a study that are not finished yet, in a new study or an older one.
+
+    A trial whose training fails, for one because the GPU's memory is too small for it, is noted with its
+    reason, and the others go on.
+
+    Args:
+        out: the study's folder.
+        base: settings of every trial's training but for what is searched.
+        config: what is searched, and how.
+        report: called with one line for each thing of note.
+
+    Raises:
+        MsdetError: before any training: Optuna is not installed, settings of the study that cannot work, or
+            of the training with one of the values or an end of a range; or a folder that holds another study.
+            Afterwards: every trial failed.
+    """
+    given, base = base, on_one_device(base, "a trial has one; run the same command once for each device")
+    check(base)
+    space = parse_space(config.search, base)
+    study = Study(out, config, space, _validations(base))
+    identity = _check_options(base, config, space)
+    settings = json.loads(json.dumps(dataclasses.asdict(config)))
+    settings.pop("trials")  # with more of them a study goes on
+    settings = {"study": settings, "training": comparable(base), "data": identity}
+    if base.init:
+        settings["init"] = weights_hash(base.init)
+    todo = claim_folder(out, settings, FINISHED)
+    with study.opened():
+        if not todo and study.unfinished():
+            write_json(out / IN_PROGRESS, {"settings": settings})
+            (out / FINISHED).unlink()
+        while _next(study, base, report):
+            pass
+        outcome = _outcome(study, given)
+    if outcome.running == 0:
+        states = [record.state for record in outcome.records]
+        counts = {state: states.count(state) for state in sorted(set(states))}
+        finish_folder(
+            out, settings, FINISHED, {"trials": counts, "best": outcome.best and outcome.best.number}
+        )
+    if outcome.best is None and outcome.running == 0:
+        last = outcome.records[-1]
+        raise MsdetError(f"{out}: no trial came to its end; trial {last.number} {last.state}: {last.reason}")
+    return outcome
+
+
+def _next(study: Study, base: TrainConfig, report: Report) -> bool:
+    """Take a trial and run it; False if none is left."""
+    with study.next_trial() as taken:
+        if taken is None:
+            return False
+        trial, options = taken
+        shown = ", ".join(f"{name} {_short(value)}" for name, value in options.items())
+        report(f"trial {trial.number}: {shown}")
+        _run(study, trial, applied(base, options), report)
+    return True
+
+
+def _run(study: Study, trial: Trial, config: TrainConfig, report: Report) -> None:
+    """Train a trial to its end, or until it is pruned or fails."""
+    number, metric = trial.number, study.config.metric
+    folder = study.folder(number)
+    watch = _Watch(study, trial, folder, _validations(config), report)
+    (folder / PRUNED).unlink(missing_ok=True)  # of a process that was killed before it said so
+    try:
+        train(folder, config, watch)
+        value = best_of(validations(folder, metric), study.config.maximises)
+        if value is None:
+            raise MsdetError(f"no validation had a finite {metric}")
+    except Pruned:
+        step, value = len(watch.seen), watch.seen[len(watch.seen)]
+        write_json(folder / PRUNED, {"trial": number, "validations": step, "metric": metric, "value": value})
+        study.finish(trial, "pruned")
+        report(f"trial {number}: pruned after {step} validations, {metric} {value:.4g}")
+    except (MsdetError, torch.OutOfMemoryError) as error:
+        reason = " ".join(str(error).split())
+        study.finish(trial, "failed", reason=reason)
+        report(f"trial {number}: failed: {reason}")
+    else:
+        study.finish(trial, "done", value)
+        report(f"trial {number}: done, {metric} {value:.4g}")
+
+
+class _Watch:
+    """Passes on what a trial's training says, and after each validation asks the pruner.
+
+    Args:
+        study: of the trial.
+        trial: that is running.
+        folder: of its run.
+        total: validations in all.
+        report: called with each line.
+    """
+
+    def __init__(self, study: Study, trial: Trial, folder: Path, total: int, report: Report) -> None:
+        self.study = study
+        self.trial = trial
+        self.folder = folder
+        self.total = total
+        self.report = report
+        self.seen = study.reported(trial)
+
+    def __call__(self, line: str) -> None:
+        """A line of the training.
+
+        Raises:
+            Pruned: the pruner gives the trial up.
+        """
+        self.report(f"trial {self.trial.number}: {line}")
+        found = validations(self.folder, self.study.config.metric)
+        new = [number for number in range(1, len(found) + 1) if number not in self.seen]
+        for number in new:
+            self.seen[number] = found[number - 1]
+            self.trial.report(found[number - 1], number)
+        if new and len(found) < self.total and self.trial.should_prune():
+            raise Pruned
+
+
+def validations(folder: Path, metric: str) -> list[float]:
+    """The values of a metric in all validations of a run, from its logs; of a step done twice, the later."""
+    logs = folder / "logs"
+    values: dict[int, float] = {}
+    for part in (*sorted(logs.glob("metrics-*.csv")), logs / "metrics.csv"):
+        if not part.is_file():
+            continue
+        with part.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                if row.get(metric):
+                    values[int(row["step"])] = float(row[metric])
+    return [values[step] for step in sorted(values)]
+
+
+def best_of(values: list[float], maximises: bool) -> float | None:
+    """The best of values that are finite, if any.
+
+    >>> best_of([3.0, 1.0, math.nan], False), best_of([math.nan], True)
+    (1.0, None)
+    """
+    finite = [value for value in values if math.isfinite(value)]
+    return (max if maximises else min)(finite, default=None)
+
+
+def _outcome(study: Study, base: TrainConfig) -> Outcome:
+    """What is known by now."""
+    records = study.records()
+    done = [
+        (record.value, record) for record in records if record.state == "done" and record.value is not None
+    ]
+    sign = -1.0 if study.config.maximises else 1.0
+    best = min(done, key=lambda pair: sign * pair[0])[1] if done else None
+    return Outcome(
+        records,
+        best,
+        applied(base, best.options) if best else None,
+        study.importances(),
+        study.unfinished(),
+    )
+
+
+def _validations(config: TrainConfig) -> int:
+    """Validations of a run in all."""
+    return config.optimiser.total_steps // config.optimiser.interval
+
+
+def _check_options(base: TrainConfig, config: StudyConfig, space: list[Option]) -> dict[str, str]:
+    """Build what every value or end of a range would train; hashes of the data.
+
+    Raises:
+        MsdetError: names the option and the value; or there is no such metric.
+    """
+    weighted = {f"objective.{name}" for name in _WEIGHTED}
+    decides = [o.name for o in space if ".".join(o.name.split(".")[:2]) in {*weighted, "objective"}]
+    if config.metric == "dev/loss" and decides:
+        raise MsdetError(
+            f"metric dev/loss cannot compare trials that differ in {decides[0]}; choose a score, such as "
+            "dev/si_sdr_improvement_db"
+        )
+    watching = dataclasses.replace(base, optimiser=dataclasses.replace(base.optimiser, keep=config.metric))
+    built = build(watching, lambda line: None)
+    for option in space:
+        for value in option.corners():
+            try:
+                _try(applied(base, {option.name: value}), base, built)
+            except MsdetError as error:
+                raise MsdetError(f"search, {option.name} = {_short(value)}: {error}") from error
+    return built.data.identity
+
+
+def _try(config: TrainConfig, base: TrainConfig, built: Built) -> None:
+    """Build what a trial trains, with the data at hand if they are its own."""
+    check(config)
+    slots = [(c.model.talkers, c.model.vacancy) for c in (config, base)]
+    if config.data != base.data or slots[0] != slots[1]:
+        build(config, lambda line: None)
+        return
+    model = built.system.model
+    if config.model != base.model:
+        model = JointModel(config.model, built.data.array, built.data.sample_rate)
+    system = JointSystem(model, Objective(config.objective, config.model), config.optimiser)
+    system.configure_optimizers()
+
+
+def _short(value: Any) -> str:
+    """A value of an option for people."""
+    if isinstance(value, Mapping | list | tuple):
+        return json.dumps(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

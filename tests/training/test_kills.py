@@ -1,0 +1,61 @@
+"""A training that is killed again and again, at any moment, ends with the weights of one that is not."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from msdet.training.config import TrainConfig
+from msdet.training.run import train
+
+KILLS = 3
+
+
+def killed(out: Path, config: TrainConfig, moments: random.Random, kills: int) -> int:
+    """Train with SIGKILLs at random moments of the run; how many there were."""
+    # a server that has everything imported starts a process at once
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["msdet.training.run"])
+    done = 0
+    while done < kills and not (out / "training.json").exists():
+        process = context.Process(target=train, args=(out, config, str))  # says nothing
+        process.start()
+        stamps, states = {stamp(out)}, moments.randint(1, 3)  # what was there, and up to two new states
+        while process.is_alive() and len(stamps) < states:
+            time.sleep(0.01)
+            stamps.add(stamp(out))
+        process.join(moments.uniform(0.0, 1.0))
+        done += process.is_alive()
+        process.kill()
+        process.join()
+        assert process.exitcode in (0, -signal.SIGKILL)
+    train(out, config, str)
+    return done
+
+
+def stamp(out: Path) -> int:
+    """When the trainer's state was written."""
+    path = out / "last.ckpt"
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def test_killed_training_ends_with_the_same_weights(
+    make_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    config = make_config(steps=12, batch=1, validate_every=1, deterministic=True, ema=0.9)
+    train(tmp_path / "whole", config, str)
+    assert killed(tmp_path / "killed", config, random.Random(0), KILLS) == KILLS
+    assert list((tmp_path / "killed" / "logs").glob("metrics-*.csv"))  # some came after a state was written
+    whole, again = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    torch.testing.assert_close(again, whole, rtol=0, atol=0)
+    states = [torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("whole", "killed")]
+    for part in ("state_dict", "optimizer_states", "callbacks"):
+        torch.testing.assert_close(states[1][part], states[0][part], rtol=0, atol=0, equal_nan=True)
+    assert not list((tmp_path / "killed").rglob(".part-*"))
