@@ -14,10 +14,9 @@ from msdet.arrays import MicrophoneArray, load_array
 from msdet.errors import MsdetError
 
 if TYPE_CHECKING:
-    from msdet.conventions import Array
     from msdet.inference.blocks import Beamformer, BlockOptions
     from msdet.inference.listing import Recording
-    from msdet.inference.offline import Separation, Separator
+    from msdet.inference.offline import Separator
     from msdet.inference.recording import Inference, System
     from msdet.inference.sources import Scan, Source
     from msdet.inference.stitching import Piece
@@ -33,32 +32,14 @@ class Systems:
     Attributes:
         array: geometry of the microphones.
         make: the system.
-        any_array: whether it can be made for another array.
     """
 
     array: MicrophoneArray
     make: Make
 
-    def of(self, sample_rate: int, dead: Sequence[int] = ()) -> System:
-        """The system for a recording at a sample rate, some of whose channels are dead.
-
-        It is made for the microphones that are left, if it can be; otherwise the others are silent to it.
-        """
-        if not dead:
-            return self.make(self.array, sample_rate)
-        alive = [m for m in range(self.array.microphones) if m not in dead]
-        positions = tuple(self.array.positions_m[m] for m in alive)
-        try:
-            left = MicrophoneArray(self.array.name, positions, alive.index(self.array.reference))
-            system = self.make(left, sample_rate)
-        except MsdetError:
-            return self.make(self.array, sample_rate)
-        inner = system.separator
-
-        def separate(mixture: Array) -> Separation:
-            return inner(mixture[alive])
-
-        return dataclasses.replace(system, separator=separate, array=self.array)
+    def of(self, sample_rate: int) -> System:
+        """The system for a recording at a sample rate."""
+        return self.make(self.array, sample_rate)
 
 
 def systems(
@@ -156,15 +137,18 @@ def start(systems: Systems, source: Source, options: BlockOptions) -> tuple[Infe
     Raises:
         MsdetError: the recording is not of the array, or too short, or silent.
     """
+    from msdet.inference.dead import without_dead
     from msdet.inference.recording import Inference
     from msdet.inference.sources import scan
 
-    system = systems.of(source.sample_rate)
-    found = scan(source, systems.array, system.sample_rate)
+    found = scan(source, systems.array, systems.of(source.sample_rate).sample_rate)
+
+    def make(array: MicrophoneArray) -> System:
+        return systems.make(array, source.sample_rate)
+
+    system, found = without_dead(make, systems.array, found)
     for warning in found.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    if found.dead:
-        system = systems.of(source.sample_rate, found.dead)
     return Inference(system, source, found, options), found
 
 

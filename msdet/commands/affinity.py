@@ -23,6 +23,8 @@ def affinity(
     objective: ObjectiveConfig = ObjectiveConfig(),  # noqa: B008
     optimiser: OptimiserConfig = OptimiserConfig(steps=200),  # noqa: B008
     init: Path | None = None,
+    freeze: list[str] = [],  # noqa: B006
+    train_only: list[str] = [],  # noqa: B006
     every: int = 5,
     step_size: float | None = None,
     groups: int = 2,
@@ -42,6 +44,8 @@ def affinity(
         objective: assignment, losses and their weights.
         optimiser: how long and how fast to learn.
         init: checkpoint directory to start from.
+        freeze: parameters that do not learn, by patterns of names such as ``sharing.*``.
+        train_only: the only parameters that learn, by patterns of names.
         every: steps between measurements.
         step_size: learning rate of the step that is looked ahead; that of the optimiser if not given.
         groups: the most groups that the tasks are parted into.
@@ -50,7 +54,7 @@ def affinity(
 
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    config = TrainConfig(data, model, objective, optimiser, init)
+    config = TrainConfig(data, model, objective, optimiser, init, freeze, train_only)
     with progress_bar("affinity") as progress:
         found = measure_affinities(out, config, AffinityConfig(tasks, every, step_size, groups), progress)
     print(_shown(found), end="")

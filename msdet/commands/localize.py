@@ -23,7 +23,7 @@ def localize(
     method: str | None = None,
     array: str | None = None,
     talkers: int | None = None,
-    block_s: float = 8.0,
+    block_s: float = 12.0,
     overlap_s: float = 2.0,
     match: Match = "both",
     gate: bool = True,

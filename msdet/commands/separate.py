@@ -28,7 +28,7 @@ def separate(
     method: str | None = None,
     array: str | None = None,
     talkers: int | None = None,
-    block_s: float = 8.0,
+    block_s: float = 12.0,
     overlap_s: float = 2.0,
     match: Match = "both",
     gate: bool = True,

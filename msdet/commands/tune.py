@@ -42,9 +42,9 @@ def tune(
 ) -> None:
     """Search options of training for the best; run the same command again to go on after a kill.
 
-    The trial that was running then goes on from its last checkpoint, under its number. Several such commands
-    on one folder share the trials. Writes a run's folder for each trial, trials.csv, importance.png and
-    best.yaml, which msdet train --config takes.
+    The trial that was running then goes on from its last checkpoint. Several such commands on one folder
+    share the trials. Writes a run's folder for each, trials.csv, importance.png, and best.yaml, which msdet
+    train --config takes.
 
     Args:
         out: folder of the study.
@@ -59,7 +59,7 @@ def tune(
         train_only: the only parameters that learn, by patterns of names.
         metric: of validation; a trial counts by its best one.
         direction: of better values; by the metric's name if not given.
-        trials: in all; 20, or the whole grid, if not given. More of them go on with a finished study.
+        trials: in all; 20, or the whole grid, if not given. More of them continue a finished study.
         sampler: draws options: tpe, random or grid.
         sampler_options: of Optuna's sampler, such as n_startup_trials.
         pruner: ends trials that are worse than others at the same validation: median, hyperband or none.
@@ -76,12 +76,13 @@ def tune(
         search, metric, direction, trials, sampler, sampler_options, pruner, pruner_options, seed
     )
     outcome = run(out, base, study, lambda line: print(line, flush=True))
-    _write(out, outcome, study)
     print(_table(outcome, study), end="")
-    if outcome.best:
-        print(f"{out}/best.yaml: options of trial {outcome.best.number}, for msdet train --config")
     if outcome.running:
-        print(f"{outcome.running} trials are still running in other processes")
+        print(
+            f"trials still running in other processes: {outcome.running}; the last one writes what was found"
+        )
+    else:
+        _write(out, outcome, study)
 
 
 def _write(out: Path, outcome: Outcome, study: StudyConfig) -> None:
@@ -94,6 +95,7 @@ def _write(out: Path, outcome: Outcome, study: StudyConfig) -> None:
     if outcome.best and outcome.config:
         note = f"# trial {outcome.best.number} of {out.name}: {study.metric} {outcome.best.value:.6g}\n"
         write_text(out / "best.yaml", note + as_yaml(outcome.config))
+        print(f"{out}/best.yaml: options of trial {outcome.best.number}, for msdet train --config")
     if outcome.importances:
         done = sum(record.state == "done" for record in outcome.records)
         figure = importance_figure(outcome.importances, study.metric, done)
@@ -107,6 +109,7 @@ def as_yaml(config: TrainConfig) -> str:
 
     settings = json.loads(json.dumps(dataclasses.asdict(config), default=str))
     settings["train_only"] = settings.pop("train")
+    settings.pop("stages")  # a trial has none
     text: str = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
     return text
 
@@ -117,7 +120,7 @@ def _csv(outcome: Outcome, metric: str) -> str:
     writer = csv.writer(stream)
     writer.writerow(["trial", "state", metric, *names, "reason"])
     for record in outcome.records:
-        options = [_cell(record.options[name]) if name in record.options else "" for name in names]
+        options = [_exact(record.options[name]) if name in record.options else "" for name in names]
         value = "" if record.value is None else record.value
         writer.writerow([record.number, record.state, value, *options, record.reason or ""])
     return stream.getvalue()
@@ -133,8 +136,9 @@ def _table(outcome: Outcome, study: StudyConfig) -> str:
 
     shown = sorted(outcome.records, key=order)[:_SHOWN]
     names = list(dict.fromkeys(name for record in shown for name in record.options))
-    share = {name: f"{100 * value:.0f} %" for name, value in outcome.importances.items()}
-    header = ["trial", "state", study.metric, *(f"{n}\n{share[n]}" if n in share else n for n in names)]
+    share = {name: f"\n{100 * value:.0f} %" for name, value in outcome.importances.items()}
+    parted = (name.replace(".", ".\n") + share.get(name, "") for name in names)
+    header = ["trial", "state", study.metric.replace("/", "/\n"), *parted]
     columns: list[list[str]] = [
         [str(record.number) for record in shown],
         [record.state for record in shown],
@@ -149,11 +153,14 @@ def _table(outcome: Outcome, study: StudyConfig) -> str:
             f"The best {len(shown)} of {len(outcome.records)} trials; all of them are in trials.csv."
         )
     title = f"Trials, {'largest' if study.maximises else 'smallest'} {study.metric} first"
-    return plain([Table(title, header, columns, 2)], notes)
+    return plain([Table(title, header, columns, 0)], notes)
 
 
 def _cell(value: Any) -> str:
-    """A value of an option as text."""
-    if isinstance(value, float):
-        return f"{value:.6g}"
+    """A value of an option for people."""
+    return f"{value:.6g}" if isinstance(value, float) else _exact(value)
+
+
+def _exact(value: Any) -> str:
+    """A value of an option as text that says all of it."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -17,7 +17,7 @@ from msdet.errors import MsdetError
 
 
 class JoinedSets(Dataset[Example]):
-    """The scenes of several rendered sets, one set after the other; `Example.domain` is the set's number.
+    """The scenes of rendered sets, one set after the other; of several, `Example.domain` is the set's number.
 
     Attributes:
         sets: as examples.
@@ -66,7 +66,9 @@ class JoinedSets(Dataset[Example]):
         """Read scene `index`."""
         number, within = self._find(index)
         example = self.sets[number][within]
-        example["domain"], example["item"] = torch.tensor(number), torch.tensor(index)
+        example["item"] = torch.tensor(index)
+        if len(self.sets) > 1:
+            example["domain"] = torch.tensor(number)
         return example
 
     def labelling(self, index: int) -> Labelling:

@@ -20,8 +20,8 @@ from scipy.signal import stft
 from msdet.conventions import Array
 
 OWN_SHARE = 0.18
-"""Of the energy in a frame; voices below it are taken for leakage. On simulated conversations 94 % of the
-frames found are speech, and 96 % of the speech is found, of voices by `srp_beam` and by a trained model alike."""
+"""Of the energy in a frame; voices below it are taken for leakage. On simulated conversations, 94 % of the
+frames found are speech and 96 % of the speech is found, with voices by `srp_beam` or by a trained model."""
 
 FLOOR_MARGIN_DB = 6.0
 """A voice is this much above the noise floor."""

@@ -27,6 +27,7 @@ from msdet.arrays import MicrophoneArray, load_array
 from msdet.conventions import Array
 from msdet.errors import MsdetError
 from msdet.inference.blocks import BlockOptions
+from msdet.inference.dead import without_dead
 from msdet.inference.offline import model_separator
 from msdet.inference.recording import Inference, System
 from msdet.inference.sources import MemorySource, resampled, scan
@@ -65,10 +66,12 @@ class Model:
 
     Attributes:
         joint: the network, in evaluation mode.
+        folder: its checkpoint directory.
         options: how long recordings are cut and joined.
     """
 
     joint: JointModel
+    folder: Path
     options: BlockOptions = field(default_factory=BlockOptions)
 
     @property
@@ -104,8 +107,7 @@ class Model:
         if samples.ndim != 2:
             raise MsdetError(f"mixture has {samples.ndim} axes, expected (mic, time)")
         source = MemorySource(samples, int(sample_rate))
-        found = scan(source, self.array, self.sample_rate)
-        system = System(model_separator(self.joint), self.array, self.sample_rate, self.talkers, "model")
+        system, found = without_dead(self._system, self.array, scan(source, self.array, self.sample_rate))
         inference = Inference(system, source, found, self.options)
         pieces = (piece.voices for piece in inference.pieces() if piece.voices is not None)
         voices = np.concatenate(list(resampled(pieces, self.sample_rate, source.sample_rate)), axis=-1)
@@ -121,6 +123,12 @@ class Model:
             t.frames.activity,
             found.warnings,
         )
+
+    def _system(self, array: MicrophoneArray) -> System:
+        joint = self.joint
+        if array is not self.array:  # some microphones are dead
+            joint = load_model(self.folder, array).to(next(joint.parameters()).device)
+        return System(model_separator(joint), array, self.sample_rate, self.talkers, str(self.folder))
 
 
 def load(
@@ -148,7 +156,7 @@ def load(
         raise MsdetError(
             f"device is '{device}', which cannot be used ({str(error).splitlines()[0]})"
         ) from error
-    return Model(joint, options or BlockOptions())
+    return Model(joint, Path(folder), options or BlockOptions())
 
 
 def _waveforms(mixture: npt.ArrayLike | torch.Tensor) -> Array:

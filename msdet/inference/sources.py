@@ -230,7 +230,7 @@ def _judged(source: Source, array: MicrophoneArray, sample_rate: int, sums: _Sum
     clipped = (clipped_share > CLIPPED_SHARE) & (np.asarray(sums.flat) >= _FEWEST_CLIPPED) & (power > 0)
     warnings = []
     if dead:
-        warnings.append(f"{_channels(dead)} dead: directions and voices come from the others")
+        warnings.append(f"{_channels(dead)} dead")
     if clipped.any():
         channels = _channels(np.flatnonzero(clipped))
         warnings.append(f"{channels} clipped (up to {100 * clipped_share.max():.2g} % of the samples)")

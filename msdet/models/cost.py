@@ -55,7 +55,5 @@ class _Counter(TorchDispatchMode):
         formula = flop_registry.get(func.overloadpacket)
         if formula is not None:
             complex_product = any(isinstance(a, Tensor) and a.is_complex() for a in args)
-            self.operations += (4 if complex_product else 1) * formula(
-                *args, **(kwargs or {}), out_val=found
-            )
+            self.operations += (4 if complex_product else 1) * formula(*args, **(kwargs or {}), out_val=found)
         return found

@@ -8,7 +8,8 @@ of all tasks together, so that one training tells of all pairs. Shared parameter
 of the front end.
 
 What is measured holds for the data, the model, the steps and the rate that it was measured with: affinities
-change in the course of a training, with the size of the model, and with what else is trained.
+change in the course of a training, with the size of the model, and with what else is trained. In single
+precision what is below about 1e-6 is rounding; a larger `AffinityConfig.step_size` lifts it out of that.
 """
 
 from __future__ import annotations

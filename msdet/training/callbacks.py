@@ -142,7 +142,7 @@ class ReportLine(Callback):
         step = trainer.global_step
         minutes = (time.monotonic() - self.started) / 60
         left = minutes * max(self.steps - step, 0) / max(step - self.first_step, 1)
-        skipped = f"  {m['train/skipped_steps']:.0f} skipped" if m.get("train/skipped_steps") else ""
+        skipped = f"  {pl_module.skipped_steps} skipped" if pl_module.skipped_steps else ""
         self.report(
             f"step {step:>6}/{self.steps}"
             f"  loss {m.get('train/loss', float('nan')):.3f}  dev {m['dev/loss']:.3f}"

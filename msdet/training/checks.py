@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from msdet.errors import MsdetError, UnknownNameError, did_you_mean
-from msdet.training.config import OptimiserConfig, StageConfig, TrainConfig
+from msdet.training.config import DataConfig, OptimiserConfig, StageConfig, TrainConfig
 from msdet.training.loggers import LOGGERS
 from msdet.training.optimisers import OPTIMISERS
 from msdet.training.schedules import build_schedule
@@ -23,7 +23,14 @@ _CHOICES = {
     "name": tuple(OPTIMISERS),
 }
 _WITHOUT_EFFECT = {
-    "data": ("workers", "bank", "speech", "dev", "train"),  # what they hold is in the identity of the data
+    "data": (
+        "workers",
+        "bank",
+        "speech",
+        "dev",
+        "train",
+        "also",
+    ),  # what they hold is in the identity of the data
     "optimiser": ("accelerator", "devices", "nodes", "threads", "loggers", "bad_steps"),
 }
 
@@ -44,8 +51,30 @@ def check(config: TrainConfig) -> None:
         raise MsdetError(f"data.t60_s is {list(data.t60_s)}, expected [low, high] with low <= high")
     if data.batch_s is not None and not 0.0 < data.batch_s < math.inf:
         raise MsdetError(f"data.batch_s is {data.batch_s}, expected more than 0")
+    _check_labels(data)
     check_optimiser(config.optimiser)
     check_stages(config.stages)
+
+
+def _check_labels(data: DataConfig) -> None:
+    """Refuse shares of labels that cannot be."""
+    for name in ("references", "directions", "batch_references", "batch_directions"):
+        share = getattr(data, name)
+        if share is not None and not 0.0 <= share <= 1.0:
+            raise MsdetError(f"data.{name} is {share}, expected 0 to 1")
+    if data.also and data.train is None:
+        raise MsdetError("data.also goes with data.train: sets are not joined with what is mixed on the fly")
+    if data.set_weights and len(data.set_weights) != 1 + len(data.also):
+        raise MsdetError(
+            f"data.set_weights has {len(data.set_weights)} numbers, expected {1 + len(data.also)}: "
+            "one for data.train and each of data.also"
+        )
+    by_label = data.batch_references is not None or data.batch_directions is not None
+    if sum([by_label, bool(data.set_weights), data.batch_s is not None]) > 1:
+        raise MsdetError(
+            "data: batches are made by label (batch_references, batch_directions), by set (set_weights) or "
+            "by length (batch_s), one of them"
+        )
 
 
 def check_optimiser(o: OptimiserConfig) -> None:

@@ -22,10 +22,17 @@ class DataConfig:
         corpus: kind of that corpus, a file name in ``msdet/corpora``.
         noise: folder of noise recordings for mixing; without it, diffuse and point noises are babble.
         train: rendered data set to train on instead of mixing on the fly.
+        also: more rendered sets to train on, together with `train`; they may lack references or directions.
         scenes: what is drawn when mixing; rooms and distances are the bank's.
         t60_s: train only in rooms of the bank, or on scenes of `train`, whose T60 is in this interval.
         batch_s: seconds of audio a batch; as many examples as fit, instead of `optimiser.batch`. Rendered
             scenes may then differ in length: those of about one length go together, zeros at the end.
+        references: share of the training examples whose references are used; the others are withheld, to
+            learn what labels are worth.
+        directions: share of the training examples whose directions are used.
+        batch_references: share of each batch that has references, exactly; whatever comes if not given.
+        batch_directions: share of each batch whose directions are known, exactly.
+        set_weights: share of each batch from `train` and each of `also`, in any unit.
         workers: processes that prepare batches.
     """
 
@@ -35,9 +42,15 @@ class DataConfig:
     corpus: str = "folder"
     noise: Path | None = None
     train: Path | None = None
+    also: list[Path] = field(default_factory=list)
     scenes: SceneDistribution = field(default_factory=SceneDistribution)
     t60_s: Interval | None = None
     batch_s: float | None = None
+    references: float = 1.0
+    directions: float = 1.0
+    batch_references: float | None = None
+    batch_directions: float | None = None
+    set_weights: list[float] = field(default_factory=list)
     workers: int = 1
 
 

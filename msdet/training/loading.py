@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from torch.utils.data import DataLoader, Dataset
 
 from msdet.arrays import MicrophoneArray
 from msdet.corpora import load_corpus
+from msdet.data.balance import BalancedSampler, balance_labels, balance_sets
 from msdet.data.batching import LengthBatches, SharedBatches, cut, padded
 from msdet.data.dataset import EpochSampler, MixingDataset, RenderedDataset
 from msdet.data.example import Example
+from msdet.data.joining import JoinedSets
 from msdet.data.manifest import SceneSet
+from msdet.data.partial import LabelledData, WithheldLabels
 from msdet.errors import MsdetError
 from msdet.files import settings_hash
 from msdet.models.config import ModelConfig
@@ -29,15 +32,15 @@ class TrainingData:
 
     Attributes:
         train: examples to learn from, without end where they are mixed.
-        rendered: the same as a rendered set; None where they are mixed.
+        rendered: the same as rendered sets, nothing withheld; None where they are mixed.
         dev: examples to validate on.
         array: the microphone array.
         sample_rate: hertz.
         identity: hashes of everything read.
     """
 
-    train: Dataset[Example]
-    rendered: RenderedDataset | None
+    train: LabelledData
+    rendered: JoinedSets | None
     dev: RenderedDataset
     array: MicrophoneArray
     sample_rate: int
@@ -58,13 +61,14 @@ def load_data(config: DataConfig, model: ModelConfig, seed: int) -> TrainingData
     dev_set = SceneSet.open(config.dev)
     dev = RenderedDataset(dev_set, slots=model.talkers, mixed_lengths=mixed_lengths)
     identity = {"dev": dev_set.identity}
-    train: Dataset[Example]
+    train: LabelledData
     rendered = None
     if config.train is not None:
-        train_set = _within(SceneSet.open(config.train), config.t60_s)
-        train = rendered = RenderedDataset(train_set, slots=model.talkers, mixed_lengths=mixed_lengths)
-        array, rate, identity["train"] = train_set.array, train_set.sample_rate, train_set.identity
-        counts = {len(s.sources) for s in train_set.scenes + dev_set.scenes}
+        sets = [_within(SceneSet.open(root), config.t60_s) for root in (config.train, *config.also)]
+        train = rendered = JoinedSets(sets, slots=model.talkers, mixed_lengths=mixed_lengths)
+        array, rate, identity["train"] = sets[0].array, sets[0].sample_rate, sets[0].identity
+        identity |= {f"also_{n}": other.identity for n, other in enumerate(sets[1:], start=1)}
+        counts = {len(s.sources) for s in rendered.scenes + dev_set.scenes}
     else:
         assert config.bank is not None and config.speech is not None  # by `check`
         bank = RirBank.open(config.bank)
@@ -77,6 +81,8 @@ def load_data(config: DataConfig, model: ModelConfig, seed: int) -> TrainingData
         identity["noise"] = settings_hash([dataclasses.astuple(r) for r in mixing.material.recordings])
         counts = set(config.scenes.weights) | {len(s.sources) for s in dev_set.scenes}
     _check_together(config, model, dev_set, counts, rate, array)
+    if (config.references, config.directions) != (1.0, 1.0):
+        train = WithheldLabels(train, config.references, config.directions, seed)
     return TrainingData(train, rendered, dev, array, rate, identity)
 
 
@@ -124,8 +130,8 @@ def check_labels(data: TrainingData, objective: ObjectiveConfig) -> None:
     """
     if data.rendered is None:
         return
-    root = data.rendered.scene_set.root
-    found = [data.rendered.labelling(item) for item in range(len(data.rendered))]
+    root = " and ".join(str(part.scene_set.root) for part in data.rendered.sets)
+    found = [data.train.labelling(item) for item in range(len(data.rendered))]
     if objective.doa_weight < 1.0 and not any(labels.referenced for labels in found):
         raise MsdetError(f"{root}: no scene has references; objective.doa_weight 1 trains the DoA alone")
     if objective.doa_weight > 0.0 and not any(labels.located for labels in found):
@@ -153,8 +159,7 @@ def loaders(
         by_length.set_epoch(epochs_done)
         train = _loader(data.train, config.data.workers, batch_sampler=by_length, collate_fn=padded)
     else:
-        population = len(data.rendered) if data.rendered else None
-        sampler = EpochSampler(batch * processes * batches, population, config.optimiser.seed)
+        sampler = _sampler(data, config, batch * processes, batches)
         sampler.set_epoch(epochs_done)  # Lightning starts workers before it says which epoch it goes on with
         train = _loader(data.train, config.data.workers, batch_size=batch, sampler=sampler, drop_last=True)
     lengths_s = [s.samples / s.sample_rate for s in data.dev.scenes]
@@ -164,9 +169,29 @@ def loaders(
     return train, DataLoader(data.dev, batch_sampler=dev, collate_fn=padded)
 
 
-def _loader(data: Dataset[Example], workers: int, **how: Any) -> DataLoader[Example]:
+def _sampler(
+    data: TrainingData, config: TrainConfig, batch: int, batches: int
+) -> EpochSampler | BalancedSampler:
+    """Which examples make an epoch: as they come, or with a share of each label or set in each batch.
+
+    Args:
+        data: to sample.
+        config: of the run.
+        batch: examples a batch, over all processes.
+        batches: an epoch.
+    """
+    c, seed = config.data, config.optimiser.seed
+    if c.set_weights and data.rendered:
+        return balance_sets(data.rendered, batch * batches, batch, c.set_weights, seed)
+    if c.batch_references is None and c.batch_directions is None:
+        return EpochSampler(batch * batches, data.train.population, seed)
+    references, directions = (1.0 if s is None else s for s in (c.batch_references, c.batch_directions))
+    return balance_labels(data.train, batch * batches, batch, references, directions, seed)
+
+
+def _loader(data: LabelledData, workers: int, **how: Any) -> DataLoader[Example]:
     return DataLoader(
-        data,
+        cast(Dataset[Example], data),
         num_workers=workers,
         persistent_workers=False,  # workers hold no epoch of their own
         multiprocessing_context="forkserver" if workers else None,

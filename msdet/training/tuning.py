@@ -232,7 +232,7 @@ def _outcome(study: Study, base: TrainConfig) -> Outcome:
         best,
         applied(base, best.options) if best else None,
         study.importances(),
-        study.unfinished(),
+        sum(record.state == "running" for record in records),
     )
 
 

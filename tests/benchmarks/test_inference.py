@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "inference.py"
 
 
 def test_a_short_run_prints_a_table_and_one_line_of_json() -> None:
-    options = ["--conversations", "1", "--seconds", "20", "--minutes", "0.5"]
+    options = ["--conversations", "1", "--seconds", "8", "--minutes", "0.1"]
     done = subprocess.run([sys.executable, SCRIPT, *options], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])

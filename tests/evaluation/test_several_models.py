@@ -40,7 +40,7 @@ def write(folder: Path, seed: int, axis_deg: float | None = None, talkers: int =
     model = JointModel(config, CIRCLE, rate)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.05 * torch.randn(parameter.shape)
+            parameter.add_(0.05 * torch.randn(parameter.shape))
     save_model(folder, model, {"training": {"objective": objective}})
     return folder
 
@@ -131,8 +131,8 @@ def test_folded_gives_what_the_better_model_gives(tmp_path: Path, mixture: Array
     found = [model_separator(load_model(folder))(mixture) for folder in folders]
     best = farther([f.azimuth_deg for f in found if f.azimuth_deg is not None], [0.0, 90.0])
     chosen = ordinary(f"folded,models={folders[0]}:{folders[1]}")(mixture)
-    np.testing.assert_array_equal(chosen.voices, found[best].voices)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(chosen.azimuth_deg, found[best].azimuth_deg)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(chosen.voices, found[best].voices)
+    np.testing.assert_array_equal(chosen.azimuth_deg, found[best].azimuth_deg)
 
 
 def test_recordings_of_another_rate_come_back_at_theirs(tmp_path: Path) -> None:

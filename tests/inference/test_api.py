@@ -84,6 +84,28 @@ def test_an_array_may_be_given_by_name_or_itself(folder: Path) -> None:
     assert msdet.load(folder, load_array("circular6_10cm")).array.microphones == 6
 
 
+def test_a_dead_channel_is_left_out(folder: Path, mixture: Array) -> None:
+    """Voices are nearly those of all channels; with silence left in they are not."""
+    model = msdet.load(folder)
+    whole = model(mixture, RATE).voices
+    mixture[2] = 0.0
+    result = model(mixture, RATE)
+    assert result.warnings == ("mixture: channel 2 is dead",)
+    spoiled = model_separator(model.joint)(mixture).voices
+    assert si_sdr(whole, result.voices).min() > si_sdr(whole, spoiled).max() + 3
+
+
+def test_a_model_of_one_array_alone_is_told_to_suffer_from_a_dead_channel(
+    mixture: Array, tmp_path: Path
+) -> None:
+    config = ModelConfig(window_s=0.032, front_end="real_imaginary")
+    save_model(tmp_path, JointModel(config, load_array("circular4_5cm"), RATE), {})
+    mixture[2] = 0.0
+    warnings = msdet.load(tmp_path)(mixture, RATE).warnings
+    assert warnings[0] == "mixture: channel 2 is dead"
+    assert "the dead channels are used all the same" in warnings[1] and "real_imaginary" in warnings[1]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -13,6 +13,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from msdet.cli import main
+from msdet.commands.tune import as_yaml
 from msdet.data.dataset import RenderedDataset
 from msdet.data.example import Example
 from msdet.data.manifest import SceneSet
@@ -36,7 +38,7 @@ def system(dev_set: SceneSet) -> JointSystem:
     model = JointModel(SMALL, dev_set.array, 8000)
     with torch.no_grad():  # some layers start at zero, and no gradient comes through
         for parameter in model.parameters():
-            parameter += 0.05 * torch.randn(parameter.shape)
+            parameter.add_(0.05 * torch.randn(parameter.shape))
     objective = Objective(ObjectiveConfig(normalise="running_mean"), SMALL)
     return JointSystem(model, objective, OptimiserConfig(gradient_norm=1e9))
 
@@ -94,7 +96,11 @@ def test_affinities_of_a_training(make_config: Callable[..., TrainConfig], tmp_p
     config = make_config(ModelConfig(encoder_options={"hidden": 8, "group": 8}), steps=3)
     settings = AffinityConfig(TASKS, every=2)
     steps: list[tuple[int, int]] = []
-    found = measure_affinities(tmp_path, config, settings, lambda done, total: steps.append((done, total)))
+
+    def count(done: int, total: int) -> None:
+        steps.append((done, total))
+
+    found = measure_affinities(tmp_path, config, settings, count)
     assert steps[-1] == (3, 3)
     assert found.mean.shape == (4, 4)
     assert (found.measured == 2).all()
@@ -106,12 +112,25 @@ def test_affinities_of_a_training(make_config: Callable[..., TrainConfig], tmp_p
         rows = list(csv.DictReader(file))
     assert [float(rows[1][f"onto {name}"]) for name in TASKS] == found.mean[1].tolist()
     steps.clear()
-    alone = measure_affinities(tmp_path, config, AffinityConfig(TASKS, every=2, groups=1), steps.append)
+    alone = measure_affinities(tmp_path, config, AffinityConfig(TASKS, every=2, groups=1), count)
     assert steps == []  # read, not measured again
     assert alone.grouping.groups == [TASKS]
     assert alone.mean.tolist() == found.mean.tolist()
     with pytest.raises(MsdetError, match=r"exists with other settings: affinity\.every is 2, asked for 3"):
         measure_affinities(tmp_path, config, AffinityConfig(TASKS, every=3))
+
+
+def test_the_command_prints_the_matrix_and_the_grouping(
+    make_config: Callable[..., TrainConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config(ModelConfig(encoder_options={"hidden": 8, "group": 8}), steps=1)
+    (tmp_path / "base.yaml").write_text(as_yaml(config))
+    arguments = ["--config", str(tmp_path / "base.yaml"), "--groups", "1", "--tasks", "doa", "t60"]
+    assert main(["affinity", str(tmp_path / "out"), *arguments]) == 0
+    printed = capsys.readouterr().out
+    assert "onto doa" in printed and "onto t60" in printed
+    assert "Grouping: doa, t60\n" in printed
+    assert "This holds for these data, this model, and these steps of training." in printed
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from msdet import audio
-from msdet.data.dataset import RenderedDataset
+from msdet.data.joining import JoinedSets
 from msdet.data.manifest import SceneSet
 from msdet.errors import MsdetError
 from msdet.files import read_json
@@ -135,8 +135,8 @@ def test_task_without_a_single_label_is_refused(
     attribute = {"references": "referenced", "directions": "located"}[field]
     nothing = [dataclasses.replace(scene, **{attribute: False}) for scene in dev_set.scenes]
     for scenes, refused in ((nothing, True), ([*nothing[1:], dev_set.scenes[0]], False)):
-        few = RenderedDataset(dataclasses.replace(dev_set, scenes=tuple(scenes)))
-        changed = dataclasses.replace(data, rendered=few)
+        few = JoinedSets([dataclasses.replace(dev_set, scenes=tuple(scenes))])
+        changed = dataclasses.replace(data, rendered=few, train=few)
         check_labels(changed, ObjectiveConfig(doa_weight=weight))
         if refused:
             with pytest.raises(MsdetError, match=message):

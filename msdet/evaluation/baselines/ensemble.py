@@ -1,8 +1,8 @@
 """Several trained models together: ``ensemble,models=A:B:C`` averages what they give.
 
 Errors that models make independently partly cancel in the mean (T. G. Dietterich, "Ensemble methods in
-machine learning", MCS 2000). Unlike averaged weights (``msdet average``) this serves any models, whatever they
-are made of and however their slots are ordered, and costs as many inferences as there are models.
+machine learning", MCS 2000). Unlike averaged weights (``msdet average``) this serves any models, whatever
+they are made of and however their slots are ordered, and costs as many inferences as there are models.
 """
 
 from __future__ import annotations
