@@ -76,12 +76,24 @@ def test_folder_recipe_writes_results_from_a_folder_of_speech(demo: tuple[Path, 
     assert "Paired differences" in results
 
 
+def test_multitask_recipe_compares_its_rows(demo: tuple[Path, str], tmp_path: Path) -> None:
+    exp, _ = demo
+    sizes = ["--train-scenes", "10", "--dev-scenes", "2", "--test-scenes", "3", "--steps", "2", "--nj", "1"]
+    done = run("multitask", "--speech", str(exp / "speech"), "--exp", str(tmp_path / "exp"), *sizes)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = (tmp_path / "exp" / "RESULTS.md").read_text()
+    for row in ("unprocessed", "srp_beam", "tenth", "partial", "all", "transfer"):
+        assert f"| {row} " in results
+    assert "partial less tenth" in results and "transfer less all" in results
+
+
 @pytest.mark.parametrize(
     ("recipe", "options", "message"),
     [
         ("demo", ["--stages", "1"], "unknown option --stages"),
         ("demo", ["--stage"], "--stage needs a value"),
         ("folder", [], "--speech is missing"),
+        ("multitask", [], "--speech is missing"),
         ("folder", ["--speech", "/nowhere"], "/nowhere: no such folder"),
     ],
 )

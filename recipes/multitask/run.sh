@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# Two questions of multitask learning: what is a scene without references worth, and is DoA first better?
+set -euo pipefail
+start_dir=$PWD
+cd "$(dirname "$0")/../.."
+
+stage=1
+stop_stage=4
+nj=$(nproc)
+exp=exp/multitask
+speech=
+corpus=folder
+train_scenes=1000
+dev_scenes=60
+test_scenes=200
+steps=600
+seed=0
+results=  # RESULTS.md to write in stage 4; $exp/RESULTS.md if empty
+rows="tenth partial all transfer"
+
+help_message() {
+  cat <<'HELP'
+Usage: recipes/multitask/run.sh --speech DIR [options]
+
+  --speech DIR     speaker/utterance.{wav,flac}, as for recipes/folder
+  --stage N        first stage to run (1)
+  --stop-stage N   last stage to run (4)
+                   1 simulate   2 train, a model a row   3 evaluate   4 compare, RESULTS.md
+  --corpus KIND    another kind of corpus, a file name in msdet/corpora (folder)
+  --nj N           parallel jobs of the simulation (all cores)
+  --exp DIR        where everything is written (exp/multitask)
+  --steps N        training steps of each row (600)
+  --train-scenes N --dev-scenes N --test-scenes N
+                   sizes of the sets
+  --results FILE   table to write in stage 4 (EXP/RESULTS.md)
+  --seed N         of everything (0)
+  --force          run stages again that are already done
+
+Rows: tenth (a tenth of the scenes, fully labelled), partial (all scenes with directions, a tenth with references),
+all (all scenes, fully labelled), transfer (as all, but the DoA alone for the first half of the steps).
+HELP
+}
+
+. recipes/utils/stages.sh
+parse_options "$@"
+given="$* "  # for RESULTS.md, without the paths of this machine
+for path in speech exp results; do given=$(sed -E "s#--$path +[^ ]+#--$path ${path^^}#" <<<"$given"); done
+. recipes/utils/path.sh
+. recipes/utils/cmd.sh
+[ -n "$speech" ] || { echo "error: --speech is missing (see --help)" >&2; exit 2; }
+[ -d "$speech" ] || { echo "error: $speech: no such folder" >&2; exit 2; }
+mkdir -p "$exp"
+(cd "$speech" && find . -type f \( -name '*.wav' -o -name '*.flac' -o -name speakers.tsv \) -printf '%P %s\n' \
+  | sort) >"$exp/speech.list"
+
+simulate_all() {
+  local split count
+  for split in train dev test; do
+    count=${split}_scenes
+    $cpu_cmd python tools/simulate.py --out "$exp/$split" --speech "$speech" --corpus "$corpus" \
+      --split "$split" --count "${!count}" --seed "$seed" --jobs "$nj" || return
+  done
+}
+
+train_row() {
+  local options=()
+  if [ "$1" = transfer ]; then
+    local half=$((steps / 2))
+    options=(--stages "[{name: doa, objective: {doa_weight: 1.0}, optimiser: {steps: $half}},
+      {name: both, optimiser: {steps: $half}}]")
+  fi
+  $train_cmd msdet train --config "recipes/multitask/conf/$1.yaml" --out "$exp/$1" --data.train "$exp/train" \
+    --data.dev "$exp/dev" --optimiser.steps "$steps" --optimiser.seed "$seed" "${options[@]}"
+}
+
+evaluate_row() {
+  local methods='[]'
+  if [ "$1" = all ]; then methods='[srp_beam]'; fi
+  $train_cmd msdet evaluate --data "$exp/test" --model "$exp/$1" --methods "$methods" --out "$exp/evaluation/$1"
+}
+
+each() {
+  local row
+  for row in $rows; do "$1" "$row" || return; done
+}
+
+output=$exp/test/dataset.json run_stage 1 "simulate: $train_scenes, $dev_scenes and $test_scenes scenes" \
+  "$exp/speech.list" -- simulate_all "$train_scenes" "$dev_scenes" "$test_scenes" "$seed"
+configs=(); for row in $rows; do configs+=("recipes/multitask/conf/$row.yaml"); done
+output=$exp/transfer/model.safetensors run_stage 2 "train: $rows" "$exp/train/dataset.json" "${configs[@]}" -- \
+  each train_row "$steps" "$seed"
+weights=(); for row in $rows; do weights+=("$exp/$row/model.safetensors"); done
+output=$exp/evaluation/transfer/summary.json run_stage 3 "evaluate" "$exp/test/dataset.json" "${weights[@]}" -- \
+  each evaluate_row
+run_stage 4 "compare" "$exp/evaluation/transfer/summary.json" -- \
+  python recipes/multitask/local/results.py --exp "$exp" --out "${results:-$exp/RESULTS.md}" \
+  --command "recipes/multitask/run.sh ${given% }"
