@@ -50,8 +50,8 @@ def _both(name: str) -> tuple[_Line, ...]:
 
 _PANELS = (
     _Panel("All tasks together", "Loss (weighted)", 1.0, _both("loss")),
-    _Panel("Separation", "Loss (mean absolute error)", 1.0, _both("separation")),
-    _Panel("DoA", "Loss (cross-entropy, nat)", 1.0, _both("doa")),
+    _Panel("Separation", "Loss", 1.0, _both("separation")),
+    _Panel("DoA", "Loss", 1.0, _both("doa")),
     _Panel(
         "Separation on validation scenes",
         "SI-SDR gain (dB)",
@@ -80,30 +80,40 @@ _NOT_DRAWN = frozenset({"epoch", "step", "train/skipped_steps"})
 
 
 def read_curves(run: Path) -> Curves:
-    """Read a training run's log.
+    """Read a training run's log; of a training in stages, those of all stages one after the other.
 
     Raises:
         MsdetError: no log, one that is not CSV of numbers, or one that holds no curve.
     """
-    path = run / "logs" / "metrics.csv"
+    stages = sorted(run.glob("stages/*/"))
     points: dict[str, dict[int, float]] = {}
-    try:
-        for part in (*sorted(path.parent.glob("metrics-*.csv")), path):  # a resumed run starts a new one
-            with part.open(newline="", encoding="utf-8") as file:
-                for row in csv.DictReader(file):
-                    for name in row.keys() - _NOT_DRAWN:
-                        if row[name]:
-                            points.setdefault(name, {})[int(float(row["step"]))] = float(row[name])
-    except FileNotFoundError as error:
-        raise MsdetError(f"{path}: no such file (is {run} the folder of a training run?)") from error
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise MsdetError(f"{path}: not readable as a training log ({error})") from error
+    done = 0
+    for folder in stages or [run]:
+        done = max((done, *_read_log(folder / "logs" / "metrics.csv", run, done, points)))
     if not points:
-        raise MsdetError(f"{path}: holds no curve, only {', '.join(sorted(_NOT_DRAWN))}")
+        raise MsdetError(f"{run}: its log holds no curve, only {', '.join(sorted(_NOT_DRAWN))}")
     return {
         name: (np.array(sorted(found)), np.array([found[step] for step in sorted(found)]))
         for name, found in sorted(points.items())
     }
+
+
+def _read_log(path: Path, run: Path, done: int, points: dict[str, dict[int, float]]) -> list[int]:
+    """Add a log's points, its steps counted on from those done before; its steps so counted."""
+    steps = []
+    try:
+        for part in (*sorted(path.parent.glob("metrics-*.csv")), path):  # a resumed run starts a new one
+            with part.open(newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    steps.append(done + int(float(row["step"])) + 1)
+                    for name in row.keys() - _NOT_DRAWN:
+                        if row[name]:
+                            points.setdefault(name, {})[steps[-1] - 1] = float(row[name])
+    except FileNotFoundError as error:
+        raise MsdetError(f"{path}: no such file (is {run} the folder of a training run?)") from error
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise MsdetError(f"{path}: not readable as a training log ({error})") from error
+    return steps
 
 
 def learning_curves(curves: Curves) -> Figure:

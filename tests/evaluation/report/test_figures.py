@@ -260,6 +260,16 @@ def test_learning_curves_go_on_over_a_resumed_run_and_show_what_is_new(run: Path
     assert "All tasks together" not in titles  # not in this log
 
 
+def test_learning_curves_of_stages_follow_each_other(tmp_path: Path) -> None:
+    for stage, values in (("01-separation", (0.9, 0.5)), ("02-both", (0.4, 0.3))):
+        log = tmp_path / "stages" / stage / "logs" / "metrics.csv"
+        log.parent.mkdir(parents=True)
+        log.write_text("step,dev/loss\n9,{}\n19,{}\n".format(*values))
+    steps, losses = read_curves(tmp_path)["dev/loss"]
+    assert steps.tolist() == [9, 19, 29, 39]
+    assert losses.tolist() == [0.9, 0.5, 0.4, 0.3]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
