@@ -1,7 +1,7 @@
 """How is a long recording separated: how fast, in how much memory, and do talkers keep their slots?
 
-Speed and memory are those of `msdet separate` as a user runs it, in a process of its own with two threads,
-its start included. Slots are counted on simulated conversations of two who sit still at least 20 degrees
+Speed and memory are those of `msdet separate` as a user runs it, in a process of its own, its start included;
+it computes on one core. Slots are counted on simulated conversations of two who sit still at least 20 degrees
 apart, pause and talk at once: of each second in which somebody speaks, whether that voice is in the slot that
 is its talker's over the whole recording. All three ways to keep slots join the same separated blocks.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 import resource
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from _conversations import Conversation, conversation
 
 from msdet import audio
 from msdet.arrays import load_array
-from msdet.commands._inference import systems
+from msdet.commands._inference import computing, systems
 from msdet.commands._progress import progress_bar
 from msdet.conventions import Array
 from msdet.inference.blocks import BlockOptions, Match
@@ -73,7 +72,7 @@ def inference(
     if quick:
         conversations, seconds, minutes = 1, 60.0, 2.0
     distribution = SceneDistribution(minimum_gap_deg=GAP_DEG)
-    with tempfile.TemporaryDirectory() as folder, progress_bar("inference") as progress:
+    with tempfile.TemporaryDirectory() as folder, progress_bar("inference") as progress, computing(1):
         root = Path(folder)
         first = conversation(0, seconds, distribution, speech)
         figures = long_recording(root, first, distribution, model, minutes)
@@ -115,11 +114,8 @@ def long_recording(
     times = -(-samples // made.mixture.shape[1])
     audio.write(root / "long.wav", np.tile(made.mixture, times)[:, :samples], distribution.sample_rate)
     command = [sys.executable, "-m", "msdet.cli", "separate", str(root / "long.wav"), "--model", str(model)]
-    environment = os.environ | {"OMP_NUM_THREADS": "2"}
     start_s = time.perf_counter()
-    with subprocess.Popen(
-        [*command, "--out", str(root / "out")], env=environment, stdout=subprocess.DEVNULL
-    ) as process:
+    with subprocess.Popen([*command, "--out", str(root / "out")], stdout=subprocess.DEVNULL) as process:
         used_mb = watch(process)
     if process.returncode:
         raise SystemExit(process.returncode)

@@ -153,6 +153,25 @@ def start(systems: Systems, source: Source, options: BlockOptions) -> tuple[Infe
 
 
 @contextmanager
+def computing(threads: int) -> Iterator[None]:
+    """So many threads for torch inside the block.
+
+    Raises:
+        MsdetError: less than one.
+    """
+    import torch
+
+    if threads < 1:
+        raise MsdetError(f"threads is {threads}, expected at least 1")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def watched(inference: Inference, name: str, seconds: float) -> Iterator[Iterator[Piece]]:
     """The pieces of a recording, with a bar of the seconds done where somebody watches."""
     from msdet.commands._progress import progress_bar

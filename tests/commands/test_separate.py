@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
-import re
-import subprocess
-import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-import soundfile
 import torch
 
 from msdet import audio
 from msdet.arrays import load_array
 from msdet.cli import main
-from msdet.conventions import angular_distance_deg
 from msdet.data.manifest import SceneSet
 from msdet.evaluation.baselines import baseline_separator
 from msdet.evaluation.estimates import write_estimates
@@ -49,18 +42,6 @@ def recording(dev_set: SceneSet, tmp_path: Path) -> Path:
     path = tmp_path / "recording.wav"
     audio.write(path, dev_set.mixture(dev_set.scenes[0]), RATE)
     return path
-
-
-@pytest.fixture
-def long_recording(dev_set: SceneSet, tmp_path: Path) -> Path:
-    """Mixtures one after another, 9 s, as a file at twice their rate."""
-    mixtures = [dev_set.mixture(scene) for scene in dev_set.scenes] * 2
-    path = tmp_path / "long.wav"
-    audio.write(path, 0.5 * audio.resample(np.concatenate(mixtures, axis=-1), RATE, 2 * RATE), 2 * RATE)
-    return path
-
-
-SMALL_BLOCKS = ["--block_s", "3", "--overlap_s", "1"]
 
 
 def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -167,6 +148,7 @@ def test_bad_recordings_are_one_line_and_leave_nothing(
         (["--method", "srp_beam", "--array", "circular4_5"], "did you mean 'circular4_5cm'?"),
         (["--method", "srp_beam", "--array", ARRAY, "--talkers", "0"], "talkers is 0, expected 1 to 8"),
         (["--model", "/nowhere"], "/nowhere: no such checkpoint directory"),
+        (["--method", "srp_beam", "--array", ARRAY, "--threads", "0"], "threads is 0, expected at least 1"),
     ],
 )
 def test_bad_options_are_one_line(
@@ -257,166 +239,3 @@ def test_voices_of_an_earlier_separation_do_not_stay(recording: Path, tmp_path: 
         assert main([*arguments, "--array", ARRAY, "--talkers", talkers]) == 0
     names = ["doa.json", "talker1.wav", "talker2.wav", "talkers.rttm"]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == names
-
-
-def test_a_long_recording_is_separated_in_blocks(
-    model_folder: Path, long_recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["separate", str(long_recording), "--model", str(model_folder), *SMALL_BLOCKS]
-    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
-    described = json.loads((tmp_path / "out" / "doa.json").read_text())
-    assert described["blocks"] == {"block_s": 3.0, "overlap_s": 1.0, "match": "both", "gate": True}
-    assert described["sample_rate"] == RATE
-    assert len(described["track"]["time_s"]) == 90
-    assert audio.info(tmp_path / "out" / "talker1.wav").frames == 9 * RATE
-    assert "9.0 s in" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("subtype", ["PCM_24", "FLOAT"])
-def test_voices_may_keep_the_rate_and_have_another_sample_format(
-    subtype: str, model_folder: Path, long_recording: Path, tmp_path: Path
-) -> None:
-    arguments = ["separate", str(long_recording), "--model", str(model_folder), *SMALL_BLOCKS, "--keep_rate"]
-    assert main([*arguments, "--subtype", subtype, "--out", str(tmp_path / "out")]) == 0
-    header = soundfile.info(str(tmp_path / "out" / "talker2.wav"))
-    assert (header.samplerate, header.frames, header.subtype) == (2 * RATE, 18 * RATE, subtype)
-
-
-def test_an_unknown_sample_format_is_refused(
-    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = ["--method", "srp_beam", "--array", ARRAY, "--out", str(tmp_path / "out")]
-    line = error_of(capsys, "separate", str(recording), *options, "--subtype", "PCM16")
-    assert "unknown subtype 'PCM16'; did you mean 'PCM_16'?" in line
-
-
-class Tags(HTMLParser):
-    """Collects a page's tags and their attributes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str]]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, {name: value or "" for name, value in attrs}))
-
-
-def test_the_page_opens_offline_and_holds_every_voice(
-    model_folder: Path, long_recording: Path, tmp_path: Path
-) -> None:
-    arguments = ["separate", str(long_recording), "--model", str(model_folder), *SMALL_BLOCKS, "--page"]
-    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
-    page = (tmp_path / "out" / "index.html").read_text()
-    tags = Tags()
-    tags.feed(page)
-    players = [found for tag, found in tags.found if tag == "audio"]
-    assert [p["aria-label"] for p in players] == ["Mixture", "Talker 1", "Talker 2"]
-    assert all(p["src"].startswith("data:audio/") for p in players)
-    assert sum(tag == "svg" for tag, _ in tags.found) == 2
-    links = {found["href"] for tag, found in tags.found if tag == "a"}
-    assert {"talker1.wav", "talker2.wav"} <= links
-    assert "://" not in re.sub(r"xmlns(:\w+)?=\"[^\"]*\"", "", page)
-
-
-def test_mvdr_gives_other_voices_in_the_same_directions(
-    model_folder: Path, recording: Path, tmp_path: Path
-) -> None:
-    arguments = ["separate", str(recording), "--model", str(model_folder)]
-    assert main([*arguments, "--out", str(tmp_path / "a")]) == 0
-    assert main([*arguments, "--out", str(tmp_path / "b"), "--beamform", "mvdr"]) == 0
-    one, other = (json.loads((tmp_path / name / "doa.json").read_text()) for name in "ab")
-    assert [t["azimuth_deg"] for t in one["talkers"]] == [t["azimuth_deg"] for t in other["talkers"]]
-    assert (one["beamform"], other["beamform"]) == (None, "mvdr")
-    voices = [audio.read(tmp_path / name / "talker1.wav")[0] for name in "ab"]
-    assert np.abs(voices[0] - voices[1]).max() > 1e-3
-
-
-def test_several_recordings_go_on_after_a_bad_one(
-    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "wav.scp").write_text(f"first {recording}\nbad {tmp_path / 'none.wav'}\nlast {recording}\n")
-    options = ["--method", "srp_beam", "--array", ARRAY, "--out", str(tmp_path / "out")]
-    assert main(["separate", str(tmp_path / "wav.scp"), *options]) == 1
-    errors = capsys.readouterr().err.splitlines()
-    assert errors == [
-        f"error: {tmp_path / 'none.wav'}: no such file",
-        f"1 of 3 recordings failed: {tmp_path / 'none.wav'}",
-    ]
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["first", "last"]
-    assert (tmp_path / "out" / "last" / "talker2.wav").is_file()
-
-
-def test_a_recording_comes_from_standard_input(
-    recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = ["--method", "srp_beam", "--array", ARRAY]
-    assert main(["separate", str(recording), *options, "--out", str(tmp_path / "file")]) == 0
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(recording.read_bytes())))
-    assert main(["separate", "-", *options, "--out", str(tmp_path / "piped")]) == 0
-    for name in ("talker1.wav", "talker2.wav"):
-        assert (tmp_path / "file" / name).read_bytes() == (tmp_path / "piped" / name).read_bytes()
-    assert json.loads((tmp_path / "piped" / "doa.json").read_text())["recording"] == "standard input"
-
-
-def test_a_dead_channel_is_told_and_the_others_separate(
-    recording: Path, dev_set: SceneSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    mixture = dev_set.mixture(dev_set.scenes[0])
-    mixture[2] = 0.0
-    audio.write(tmp_path / "dead.wav", mixture, RATE)
-    options = ["--method", "srp_beam", "--array", ARRAY]
-    assert main(["separate", str(tmp_path / "dead.wav"), *options, "--out", str(tmp_path / "dead")]) == 0
-    assert "warning: " in (told := capsys.readouterr().err) and "channel 2 is dead" in told
-    assert main(["separate", str(recording), *options, "--out", str(tmp_path / "all")]) == 0
-    dead, whole = (json.loads((tmp_path / name / "doa.json").read_text()) for name in ("dead", "all"))
-    assert dead["warnings"] == [told.strip().removeprefix("warning: ")]
-    azimuths = [[t["azimuth_deg"] for t in value["talkers"]] for value in (dead, whole)]
-    assert angular_distance_deg(*azimuths).max() < 15.0
-
-
-def test_an_interrupted_disk_leaves_no_voice(recording: Path, tmp_path: Path) -> None:
-    """Where files cannot grow to the length of the voices: a clear line, and nothing that looks complete."""
-    command = f"""
-import resource, signal, sys
-from msdet.cli import main
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (15000, 15000))
-sys.exit(main(["separate", {str(recording)!r}, "--method", "srp_beam", "--array", {ARRAY!r},
-               "--out", {str(tmp_path / "out")!r}]))
-"""
-    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {tmp_path / 'out'}: cannot be written (")
-    assert len(done.stderr.splitlines()) == 1
-    assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_localize_prints_a_line_of_json_a_recording(
-    model_folder: Path, recording: Path, long_recording: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["localize", str(recording), str(long_recording), "--model", str(model_folder), *SMALL_BLOCKS]
-    assert main(arguments) == 0
-    short, long = map(json.loads, capsys.readouterr().out.splitlines())
-    assert (short["recording"], long["recording"]) == ("recording.wav", "long.wav")
-    expected = model_separator(JointModel(ModelConfig(window_s=0.032), load_array(ARRAY), RATE))(
-        audio.read(recording)[0]
-    )
-    assert [t["azimuth_deg"] for t in short["talkers"]] == pytest.approx(expected.azimuth_deg, abs=0.01)
-    assert "file" not in short["talkers"][0]
-    assert len(long["activity"][0]) == 90
-
-
-def test_localize_writes_tables_instead(
-    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Also with a method that gives directions alone."""
-    options = ["--method", "norm_music", "--array", ARRAY, "--out", str(tmp_path / "out")]
-    assert main(["localize", str(recording), *options]) == 0
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["doa.json", "talkers.rttm"]
-    assert (tmp_path / "out" / "talkers.rttm").read_text().startswith("SPEAKER recording 1 ")
-    assert "azimuth" in capsys.readouterr().out
-
-
-def test_localize_needs_a_system_with_directions(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    line = error_of(capsys, "localize", str(recording), "--method", "unprocessed", "--array", ARRAY)
-    assert "'unprocessed' finds voices, no directions" in line
