@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from msdet.commands._progress import progress_bar, usable_cores
 from msdet.commands._results import Format, show_results, split_names
+from msdet.errors import MsdetError
 from msdet.evaluation.breakdowns import find_breakdowns
 from msdet.evaluation.metrics import check_metrics
 
@@ -41,8 +42,10 @@ class Asked:
         """From a command's options.
 
         Raises:
-            UnknownNameError: no such metric or breakdown.
+            MsdetError: no such metric or breakdown, or a negative number of jobs.
         """
+        if jobs < 0:
+            raise MsdetError(f"jobs is {jobs}, expected 0 (one a core) or more")
         chosen, breakdowns = check_metrics(split_names(metrics)), split_names(by)
         find_breakdowns(breakdowns)
         return cls(chosen, breakdowns, form, jobs or usable_cores())

@@ -38,11 +38,14 @@ def compare(
 
     if len(systems) != 2:
         raise MsdetError(f"compare takes two folders of scores, found {len(systems)}")
-    names = [path.parent.name if path.name == SCORES else path.resolve().name for path in systems]
+    folders = [path.resolve().parent if path.name == SCORES else path.resolve() for path in systems]
+    names = [folder.name for folder in folders]
+    if names[0] == names[1]:  # of two evaluations
+        names = ["/".join(folder.parts[-2:]) for folder in folders]
     if names[0] == names[1]:
         names = [str(path) for path in systems]
-    if names[0] == names[1]:
-        raise MsdetError(f"both systems are {names[0]}, expected two")
+    if folders[0] == folders[1]:
+        raise MsdetError(f"both systems are {systems[0]}, expected two")
     rows = {name: read_scores(path) for name, path in zip(names, systems, strict=True)}
     comparison = compare_rows(rows, split_names(metrics), split_names(by))
     text = _as_text(comparison, format)

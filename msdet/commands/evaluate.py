@@ -78,12 +78,20 @@ def split_methods(methods: Iterable[str]) -> list[str]:
 
     >>> split_methods(["all,srp_beam", "lcmv,doa=[10,100],mvdr", "all"])
     ['all', 'srp_beam', 'lcmv,doa=[10,100]', 'mvdr']
+
+    Raises:
+        MsdetError: an empty name.
     """
     from msdet.evaluation.baselines import baseline_names
 
     names = {ALL, *baseline_names()}
     found: list[str] = []
     for text in methods:
+        if not all(part.strip() for part in text.split(",")):
+            raise MsdetError(
+                f"methods has '{text}', expected names of baselines, folders of estimates or {ALL} "
+                f"({UNPROCESSED} alone for none)"
+            )
         parts = [text] if "/" in text or Path(text).is_dir() else text.split(",")
         found.append(parts[0])
         for part in parts[1:]:
@@ -190,7 +198,7 @@ def _separators(scene_set: SceneSet, method: str) -> dict[int, Separator | Oracl
 
 
 def _model_separators(folder: Path, scene_set: SceneSet) -> dict[int, Separator | Oracle]:
-    """The model, which has one number of talkers.
+    """The model by the number of talkers of a scene: its own, or with empty slots any up to that.
 
     Raises:
         MsdetError: the data set is not what the model is for.
@@ -198,16 +206,18 @@ def _model_separators(folder: Path, scene_set: SceneSet) -> dict[int, Separator 
     from msdet.inference.offline import model_separator
     from msdet.training.checkpoint import load_model
 
-    model = load_model(folder)
+    model = load_model(folder, scene_set.array)
     counts = sorted({len(scene.sources) for scene in scene_set.scenes})
-    found = {
-        "sample rate": (scene_set.sample_rate, model.sample_rate),
-        "array": (scene_set.array.positions_m, model.array.positions_m),
-        "reference microphone": (scene_set.array.reference, model.array.reference),
-        "number of talkers": (" or ".join(map(str, counts)), str(model.config.talkers)),
-    }
-    for what, (of_data, of_model) in found.items():
-        if of_data != of_model:
-            shown = (scene_set.array.name, model.array.name) if what == "array" else (of_data, of_model)
-            raise MsdetError(f"{scene_set.root}: {what} is {shown[0]}, the model {folder} expects {shown[1]}")
-    return {model.config.talkers: model_separator(model)}
+    slots = model.config.talkers
+    if scene_set.sample_rate != model.sample_rate:
+        raise MsdetError(
+            f"{scene_set.root}: sample rate is {scene_set.sample_rate}, the model {folder} expects "
+            f"{model.sample_rate}"
+        )
+    if counts[-1] > slots or (counts[0] < slots and not model.config.vacancy):
+        expected = f"1 to {slots}" if model.config.vacancy else f"{slots}"
+        found = " or ".join(map(str, counts))
+        raise MsdetError(
+            f"{scene_set.root}: number of talkers is {found}, the model {folder} expects {expected}"
+        )
+    return dict.fromkeys(counts, model_separator(model))

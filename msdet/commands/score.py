@@ -74,7 +74,9 @@ def _compared(folder: Path, scene_set: SceneSet) -> dict[str, list[Row]]:
 
     systems = sorted(path.parent for path in folder.glob(f"*/{SCORES}"))
     if not systems:
-        raise MsdetError(f"{folder}: holds no <system>/{SCORES} to compare with")
+        is_system = (folder / SCORES).is_file()
+        hint = f"; it is a system's own folder, did you mean {folder.resolve().parent}?" if is_system else ""
+        raise MsdetError(f"{folder}: holds no <system>/{SCORES} to compare with{hint}")
     for system in systems:
         data = read_provenance(system).data
         if data not in (None, scene_set.identity):

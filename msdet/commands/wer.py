@@ -14,20 +14,26 @@ def wer(lists: Path, hypotheses: Path, scores: Path | None = None, out: Path | N
 
     Args:
         lists: folder that msdet wer-lists wrote.
-        hypotheses: file of lines "<utterance> <words>"; of nothing heard, the utterance alone.
-        scores: scores.jsonl, or its folder, to which the word errors are added, for summaries and compare.
+        hypotheses: file of lines "<utterance> <words>", parted by spaces or a tab; of nothing heard, the
+            utterance alone.
+        scores: scores.jsonl of the same scenes, or its folder, to which the word errors are added, for
+            summaries and compare; scenes that are not in the lists keep what they have.
         out: JSON file for the word errors of each utterance.
     """
     from msdet.commands._scoring import SCORES
     from msdet.commands.compare import read_scores
     from msdet.errors import MsdetError
-    from msdet.evaluation.words import TEXT, add_word_errors, count_word_errors, read_table
+    from msdet.evaluation.provenance import read_provenance
+    from msdet.evaluation.words import TEXT, add_word_errors, check_lists, count_word_errors, read_table
     from msdet.files import write_json, write_jsonl
 
     rows = None if scores is None else read_scores(scores)
     if not (lists / TEXT).is_file():
         raise MsdetError(f"{lists}: holds no {TEXT}, expected the folder that msdet wer-lists wrote")
-    counted = count_word_errors(read_table(lists / TEXT), read_table(hypotheses))
+    said = read_table(lists / TEXT)
+    if rows is not None and scores is not None:
+        check_lists(rows, lists, said, read_provenance(scores if scores.is_dir() else scores.parent).data)
+    counted = count_word_errors(said, read_table(hypotheses))
     found = {name: errors for name, errors in counted.items() if errors is not None}
     words = sum(f.words for f in found.values())
     if not words:

@@ -51,22 +51,22 @@ class Shuffles:
 
 
 class Stream:
-    """Items without end that keep the same labels, counting up.
+    """Items without end that keep labels of some kinds, counting up.
 
     Args:
         dataset: data without end.
-        kind: what the items keep; at least one item of each block does.
+        kinds: what the items may keep; at least one item of each block does.
     """
 
-    def __init__(self, dataset: WithheldLabels, kind: Labelling) -> None:
+    def __init__(self, dataset: WithheldLabels, kinds: Sequence[Labelling]) -> None:
         self.dataset = dataset
-        self.kind = kind
-        self.size = dataset.kept[KINDS.index(kind)]
+        self.kinds = tuple(kinds)
+        self.size = sum(dataset.kept[KINDS.index(kind)] for kind in kinds)
 
     def item(self, place: int) -> int:
         """The item at a place."""
         block, within = divmod(place, self.size)
-        return int(self.dataset.places(self.kind, block)[within])
+        return int(self.dataset.places(self.kinds, block)[within])
 
 
 class Everything:
@@ -118,24 +118,31 @@ class BalancedSampler(Sampler[int]):
 
 
 def balance_labels(
-    dataset: LabelledData, size: int, batch: int, references: float, directions: float, seed: int = 0
+    dataset: LabelledData,
+    size: int,
+    batch: int,
+    references: float | None,
+    directions: float | None,
+    seed: int = 0,
 ) -> BalancedSampler:
     """A sampler by labels: in each batch a share has references and a share directions, exactly.
 
     Examples with both count for both; there are as few of them as the shares allow, so that nothing is left
-    without labels if that can be.
+    without labels if that can be. Where one share is not given, those labels come as they come.
 
     Args:
         dataset: what is sampled.
         size: items an epoch, over all processes.
         batch: items a batch, over all processes.
-        references: share of a batch that has references.
-        directions: share of a batch whose directions are known.
+        references: share of a batch that has references, if any is asked for.
+        directions: share of a batch whose directions are known, if any is asked for.
         seed: of the shuffles.
 
     Raises:
         MsdetError: shares that are no whole number of examples, or examples that the data do not have.
     """
+    if references is None or directions is None:
+        return _balance_one(dataset, size, batch, references, directions, seed)
     referenced, located = (
         _whole(f"share of {name}", share * batch, batch)
         for name, share in (("references", references), ("directions", directions))
@@ -151,6 +158,41 @@ def balance_labels(
         f"a batch of {batch} cannot have {referenced} with references and {located} with directions: the "
         f"data have examples with {found}"
     )
+
+
+def _balance_one(
+    dataset: LabelledData,
+    size: int,
+    batch: int,
+    references: float | None,
+    directions: float | None,
+    seed: int,
+) -> BalancedSampler:
+    """A sampler by one kind of label; the other comes as it comes."""
+    name, share = ("references", references) if directions is None else ("directions", directions)
+    count = batch if share is None else _whole(f"share of {name}", share * batch, batch)
+    place = int(directions is not None)
+    groups = [[kind for kind in KINDS if kind[place] is there] for there in (True, False)]
+    wanted = [(group, n) for group, n in zip(groups, (count, batch - count), strict=True) if n]
+    pools = [(_pool(dataset, group, seed), n) for group, n in wanted]
+    used = [(pool, n) for pool, n in pools if pool is not None]
+    if len(used) < len(pools):
+        raise MsdetError(
+            f"a batch of {batch} cannot have {count} with {name}: the data have no examples "
+            f"{'with' if pools[0][0] is None and count else 'without'} {name}"
+        )
+    return BalancedSampler(size, *zip(*used, strict=True))
+
+
+def _pool(dataset: LabelledData, kinds: Sequence[Labelling], seed: int) -> Pool | None:
+    """Examples with labels of some kinds; None if there are none."""
+    if dataset.population is not None:
+        items = [index for index in range(dataset.population) if dataset.labelling(index) in kinds]
+        return Shuffles(items, (seed, KINDS.index(kinds[0]))) if items else None
+    if isinstance(dataset, WithheldLabels):
+        stream = Stream(dataset, kinds)
+        return stream if stream.size else None
+    return Everything() if FULLY in kinds else None
 
 
 def balance_sets(
@@ -187,7 +229,7 @@ def label_pools(dataset: LabelledData, seed: int) -> dict[Labelling, Pool]:
             items.setdefault(dataset.labelling(index), []).append(index)
         return {kind: Shuffles(of_kind, (seed, KINDS.index(kind))) for kind, of_kind in items.items()}
     if isinstance(dataset, WithheldLabels):
-        return {kind: Stream(dataset, kind) for kind, n in zip(KINDS, dataset.kept, strict=True) if n}
+        return {kind: Stream(dataset, [kind]) for kind, n in zip(KINDS, dataset.kept, strict=True) if n}
     return {FULLY: Everything()}
 
 

@@ -7,6 +7,7 @@ have everything, labels may be withheld to learn what such data are worth.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -132,9 +133,10 @@ class WithheldLabels(Dataset[Example]):
         there, kept = self.dataset.labelling(index), self._kept(index)
         return Labelling(there.referenced and kept.referenced, there.located and kept.located)
 
-    def places(self, kind: Labelling, block: int) -> Array:
-        """Items ``(item,)`` of a block, ascending, that keep just this."""
-        return np.flatnonzero(self._kinds(block) == KINDS.index(kind)) + block * self.block
+    def places(self, kinds: Sequence[Labelling], block: int) -> Array:
+        """Items ``(item,)`` of a block, ascending, that keep just one of these."""
+        wanted = [KINDS.index(kind) for kind in kinds]
+        return np.flatnonzero(np.isin(self._kinds(block), wanted)) + block * self.block
 
     def _kept(self, index: int) -> Labelling:
         block, within = divmod(index, self.block)

@@ -19,9 +19,9 @@ from msdet.evaluation.bootstrap import (
     randomisation_test,
 )
 from msdet.evaluation.breakdowns import Bin, find_breakdowns
-from msdet.evaluation.metrics import METRICS
+from msdet.evaluation.metrics import FIELDS_OF_KIND, METRICS
 from msdet.evaluation.tables import Table, number
-from msdet.evaluation.values import Row, paired_values
+from msdet.evaluation.values import Row, aligned_rows, own_assignment_notes, own_assignments, paired_values
 
 COMPARED = (
     "si_sdr_improvement_db", "sdr_db", "sir_db", "sar_db", "snr_db", "stoi", "estoi", "pesq", "wer",
@@ -75,12 +75,16 @@ class Comparison:
         second: name of the other, whose values are taken off.
         overall: by metric.
         breakdowns: by title of the breakdown, cell and metric; an empty cell has no metrics.
+        scenes: how many both are scored on.
+        own_assignment: in how many of them azimuths are assigned by themselves, for want of audio, by system.
     """
 
     first: str
     second: str
     overall: dict[str, Difference]
     breakdowns: dict[str, dict[str, dict[str, Difference]]]
+    scenes: int
+    own_assignment: dict[str, int]
 
 
 def compare(
@@ -99,7 +103,7 @@ def compare(
             scene has of both, or nothing that both have.
     """
     asked = tuple(dict.fromkeys(metrics))
-    (first, rows_a), (second, rows_b) = systems.items()
+    (first, rows_a), (second, rows_b) = aligned_rows(systems).items()
     overall = differences(rows_a, rows_b, asked or COMPARED, seed)
     for name in asked:
         if name not in overall:
@@ -113,7 +117,9 @@ def compare(
         }
         for breakdown in find_breakdowns(by)
     }
-    return Comparison(first, second, overall, breakdowns)
+    has_doa = any(METRICS[key].field in FIELDS_OF_KIND["directions"] for key in overall)
+    own = own_assignments(systems) if has_doa else {}
+    return Comparison(first, second, overall, breakdowns, len(rows_a), own)
 
 
 def differences(
@@ -178,7 +184,8 @@ def comparison_tables(comparison: Comparison) -> tuple[list[Table], list[str]]:
         labels = [METRICS[key].label for _, key, _ in lines]
         columns = [names, labels, *_columns([line[1:] for line in lines])]
         tables.append(Table(f"{breakdown}: {title}", ["", *header], columns, 2))
-    return tables, [f"in brackets: {CONFIDENCE:.0%} paired bootstrap interval over n scenes.", TEST]
+    interval = f"in brackets: {CONFIDENCE:.0%} paired bootstrap interval over n scenes."
+    return tables, [interval, TEST, *own_assignment_notes(comparison.own_assignment, comparison.scenes)]
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
@@ -188,6 +195,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
         "second": comparison.second,
         "confidence": CONFIDENCE,
         "swaps": SWAPS,
+        "own_assignment": list(comparison.own_assignment),
         "overall": {key: d._asdict() for key, d in comparison.overall.items()},
         "breakdowns": {
             breakdown: {cell: {k: d._asdict() for k, d in found.items()} for cell, found in cells.items()}

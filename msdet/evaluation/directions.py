@@ -6,13 +6,17 @@ It may also have, in the same order, ``elevation_deg``; ``confidence``, best a p
 first at azimuth 0; and ``track``, an object with ``time_s``, ascending, and ``azimuth_deg``, for each talker
 a list of as many azimuths, null where there is none, and maybe ``elevation_deg`` likewise. Other keys are
 left alone.
+
+A malformed ``azimuth_deg``, be it one number of it, leaves the scene without directions: how many talkers
+the system found is not known then. A malformed value of another key costs what needs that key.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,6 +28,8 @@ DOA_FILE = "doa.jsonl"
 
 _TRACK_KEYS = ("time_s", "azimuth_deg", "elevation_deg")
 _LARGEST = 1e6  # degrees; a larger number is no angle
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ class Directions:
         confidence: ``(talker,)``.
         posterior: ``(talker, class)`` or ``(1, class)`` in [0, 1]; class k of K is at ``360 k / K`` degrees.
         track: over time.
+        faults: of keys whose values are malformed and therefore None, what was found and expected.
     """
 
     azimuth_deg: Array
@@ -70,29 +77,39 @@ class Directions:
     confidence: Array | None = None
     posterior: Array | None = None
     track: Track | None = None
+    faults: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_row(cls, row: dict[str, Any] | None) -> Directions:
         """Read a line of ``doa.jsonl``.
 
         Raises:
-            MsdetError: there is none, or a value is malformed; names the field, what was found and expected.
+            MsdetError: there are no azimuths, or they are malformed; says what was found and expected.
         """
         if row is None or row.get("azimuth_deg") is None:
             raise MsdetError(f"{DOA_FILE}: has no azimuth_deg of this scene")
         azimuths = _numbers(row["azimuth_deg"], "azimuth_deg", "a list of degrees", _LARGEST)
-        talkers = len(azimuths)
-        elevation = _optional(row, "elevation_deg", f"{talkers} elevations up to 90 degrees", 90.0, talkers)
-        confidence = _optional(row, "confidence", f"{talkers} numbers", _LARGEST, talkers)
-        posterior = row.get("posterior")
-        if posterior is not None:
-            posterior = _table(posterior, "posterior", "a list of probabilities for each talker", 0.0, 1.0)
-            if len(posterior) not in (1, talkers) or posterior.shape[1] < 2 or np.isnan(posterior).any():
-                raise MsdetError(
-                    f"{DOA_FILE}: posterior is {len(posterior)} x {posterior.shape[1]} numbers, "
-                    f"expected 1 or {talkers} lists of a probability a direction"
-                )
-        return cls(azimuths, elevation, confidence, posterior, _track(row.get("track"), talkers))
+        talkers, faults = len(azimuths), {}
+
+        def read(key: str, parse: Callable[[Any], T]) -> T | None:
+            try:
+                return None if row.get(key) is None else parse(row[key])
+            except MsdetError as error:
+                faults[key] = str(error)
+                return None
+
+        expected = f"{talkers} elevations up to 90 degrees"
+        return cls(
+            azimuths,
+            read("elevation_deg", lambda v: _numbers(v, "elevation_deg", expected, 90.0, length=talkers)),
+            read(
+                "confidence",
+                lambda v: _numbers(v, "confidence", f"{talkers} numbers", _LARGEST, length=talkers),
+            ),
+            read("posterior", lambda v: _posterior(v, talkers)),
+            read("track", lambda v: _track(v, talkers)),
+            faults,
+        )
 
 
 def read_directions(estimates: Path) -> dict[str, dict[str, Any]] | None:
@@ -112,10 +129,6 @@ def read_directions(estimates: Path) -> dict[str, dict[str, Any]] | None:
             raise MsdetError(f"{path}, line {number}: scene '{row['id']}' was in an earlier line")
         rows[row["id"]] = row
     return rows
-
-
-def _optional(row: dict[str, Any], key: str, expected: str, largest: float, length: int) -> Array | None:
-    return None if row.get(key) is None else _numbers(row[key], key, expected, largest, length=length)
 
 
 def _numbers(
@@ -149,9 +162,17 @@ def _table(value: Any, key: str, expected: str, least: float, largest: float) ->
     return np.stack(lines)
 
 
-def _track(value: Any, talkers: int) -> Track | None:
-    if value is None:
-        return None
+def _posterior(value: Any, talkers: int) -> Array:
+    posterior = _table(value, "posterior", "a list of probabilities for each talker", 0.0, 1.0)
+    if len(posterior) not in (1, talkers) or posterior.shape[1] < 2 or np.isnan(posterior).any():
+        raise MsdetError(
+            f"{DOA_FILE}: posterior is {len(posterior)} x {posterior.shape[1]} numbers, "
+            f"expected 1 or {talkers} lists of a probability a direction"
+        )
+    return posterior
+
+
+def _track(value: Any, talkers: int) -> Track:
     if not isinstance(value, dict) or not {"time_s", "azimuth_deg"} <= value.keys() <= set(_TRACK_KEYS):
         raise MsdetError(f"{DOA_FILE}: track is not an object of {', '.join(_TRACK_KEYS)}")
     times = _numbers(value["time_s"], "track time_s", "ascending seconds", _LARGEST)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array, angular_distance_deg, azimuth_elevation_deg, direction_vector
 from msdet.errors import MsdetError
-from msdet.evaluation.separation import best_permutation, undecided
+from msdet.evaluation.separation import best_permutation, ties, undecided
 from msdet.evaluation.undefined import UndefinedMetricError
 
 MATCH_DEG = 20.0
@@ -182,7 +182,7 @@ def assignment(errors_deg: Array) -> Assignment:
     """
     scores = -errors_deg - _LESS_SQUARED * errors_deg**2
     estimates = best_permutation(scores)
-    return Assignment(estimates, undecided(scores, estimates))
+    return Assignment(estimates, undecided(estimates, ties(scores, estimates)))
 
 
 def match(errors_deg: Array, limit_deg: float = MATCH_DEG) -> Matches:

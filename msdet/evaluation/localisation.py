@@ -21,7 +21,7 @@ from msdet.evaluation.doa import (
     match,
     pairwise_azimuth_errors_deg,
 )
-from msdet.evaluation.undefined import UndefinedMetricError
+from msdet.evaluation.undefined import UNTOLD, UndefinedMetricError
 from msdet.simulation.scene import Scene
 
 DOA_FIELDS: tuple[str, ...] = (
@@ -49,9 +49,6 @@ NO_REFERENCES, NOT_LOCATED = "no references", "directions are not known"
 
 TIED = "azimuths tie: another assignment of them is as good"
 """Why it is not known whether a voice is at its own direction; no failure of a system."""
-
-UNTOLD = "SI-SDR does not tell whose voice it is"
-"""Why what follows the voices' permutation has no value: voices that are undefined, or alike."""
 
 _TRACK_LIMIT_DEG = 10.0
 
@@ -97,7 +94,7 @@ def score_directions(
         return scores, {field: reason for field in fields if scores[field] is None}, None
     own = assignment(errors)
     scores["doa_error_own_deg"] = errors[np.arange(talkers), own.estimates]
-    case = _Case(array, truth, estimate, found.confidence, errors, fields, moves(scene))
+    case = _Case(array, truth, estimate, found, errors, fields, moves(scene))
     if unknown is not None:
         return scores, case.reasons(scores, unknown), own.estimates
     used = own.estimates if permutation is None else permutation
@@ -151,7 +148,7 @@ class _Case:
         array: of the scene.
         truth: of all talkers.
         estimate: in the same frames, in the system's order.
-        confidence: of the estimates; None if not given.
+        found: all that the system says.
         errors_deg: ``(talker, estimate)``.
         fields: which are wanted.
         moving: whether a talker moves.
@@ -160,7 +157,7 @@ class _Case:
     array: MicrophoneArray
     truth: Track
     estimate: Track
-    confidence: Array | None
+    found: Directions
     errors_deg: Array
     fields: tuple[str, ...]
     moving: bool
@@ -174,8 +171,8 @@ class _Case:
             None if elevation_deg is None else elevation_deg[permutation],
         )
         scores = {"doa_error_deg": self.errors_deg[np.arange(len(permutation)), permutation]}
-        if "doa_confidence" in self.fields and self.confidence is not None:
-            scores["doa_confidence"] = self.confidence[permutation]
+        if "doa_confidence" in self.fields and self.found.confidence is not None:
+            scores["doa_confidence"] = self.found.confidence[permutation]
         if "doa_great_circle_deg" in self.fields and aligned.elevation_deg is not None:
             assert self.truth.elevation_deg is not None
             on_sphere = great_circle_errors_deg(
@@ -184,7 +181,7 @@ class _Case:
                 self.array,
             )
             scores["doa_great_circle_deg"] = frame_mean(on_sphere)
-        if "track_error_deg" in self.fields and self.moving:
+        if "track_error_deg" in self.fields and self.moving and "track" not in self.found.faults:
             scores |= _track_scores(self.truth, aligned, self.array)
         return scores
 
@@ -201,11 +198,15 @@ class _Case:
 
     def reasons(self, scores: dict[str, Any], otherwise: str) -> dict[str, str]:
         """Why wanted fields are null, or hold a null; `otherwise` where the estimates do not tell why."""
+        faults = self.found.faults
         absent = {} if self.moving else dict.fromkeys(TRACK_FIELDS, NOBODY_MOVES)
+        if self.moving and "track" in faults:
+            absent = dict.fromkeys(TRACK_FIELDS, faults["track"])
         if self.estimate.elevation_deg is None:
-            absent["doa_great_circle_deg"] = "no elevation estimates in this scene"
-        if self.confidence is None:
-            absent["doa_confidence"] = "no confidence in this scene"
+            why = faults.get("elevation_deg", "no elevation estimates in this scene")
+            absent["doa_great_circle_deg"] = why
+        if self.found.confidence is None:
+            absent["doa_confidence"] = faults.get("confidence", "no confidence in this scene")
         reasons = {f: absent.get(f, otherwise) for f in self.fields if scores[f] is None}
         for field in self.fields:
             if isinstance(scores[field], np.ndarray) and np.isnan(scores[field]).any():

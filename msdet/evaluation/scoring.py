@@ -2,8 +2,9 @@
 
 An estimates folder holds ``<scene id>/talker1.wav`` to ``talkerN.wav`` (or ``.flac``; mono, of the set's
 rate and length) and ``doa.jsonl`` with a row ``{"id": ..., "azimuth_deg": [...]}`` per scene, azimuths in
-the order of the files. A system may give audio only or azimuths only; the number of azimuths may differ from
-the talkers'. What else a row may say of directions, `msdet.evaluation.directions` tells.
+the order of the files. A system may give audio only or azimuths only; audio of which every name is wrong is
+audio that cannot be read. The number of azimuths may differ from the talkers'. What else a row may say of
+directions, `msdet.evaluation.directions` tells.
 
 Voices and directions of a scene fail apart: where the one cannot be scored, the other is as far as it does
 not need it. Where the audio of a system that gives audio cannot be read, nobody knows which azimuth is whose,
@@ -44,7 +45,6 @@ from msdet.evaluation.localisation import (
     NOT_LOCATED,
     TIED,
     TRACK_FIELDS,
-    UNTOLD,
     moves,
     score_directions,
 )
@@ -53,6 +53,7 @@ from msdet.evaluation.signals import Signals
 from msdet.evaluation.submission import (
     DATA_FILE,
     check_made_for,
+    gives_audio,
     listed,
     nothing_given,
     read_voices,
@@ -61,6 +62,7 @@ from msdet.evaluation.submission import (
     unknown_scenes,
 )
 from msdet.evaluation.swaps import find_swaps
+from msdet.evaluation.undefined import UNTOLD
 from msdet.evaluation.values import Row
 from msdet.evaluation.voices import score_signals, score_voices
 from msdet.files import write_jsonl
@@ -167,6 +169,11 @@ def score_scene(
         )
         row |= {field: _rounded(value) for field, value in scores.items()}
         undefined |= {field: no_audio if why == NO_AUDIO else why for field, why in reasons.items()}
+        row["doubts"] += [
+            f"{key} is left out ({fault})"
+            for key, fault in directions.faults.items()
+            if not any(fault in why for why in reasons.values())
+        ]
         if permutation is None and unknown is None and own is not None:
             permutation, row["permutation_from"] = own, "doa"
     row["permutation"] = None if permutation is None else [int(p) for p in permutation]
@@ -206,8 +213,7 @@ def score_set(
     chosen = check_metrics(metrics)
     check_made_for(estimates, scene_set)
     found = read_directions(estimates)
-    has_audio = any(talker_files(estimates, scene) for scene in scene_set.scenes)
-    if found is None and not has_audio:
+    if found is None and not any(talker_files(estimates, scene) for scene in scene_set.scenes):
         raise nothing_given(scene_set, estimates)
     if unknown := unknown_scenes(scene_set, estimates):
         _LOGGER.warning(
@@ -217,6 +223,7 @@ def score_set(
             listed(unknown),
         )
     asked = Asked(chosen, _doa_fields(scene_set, found or {}))
+    has_audio = gives_audio(scene_set, estimates)
     job = _Job(_without_scenes(scene_set), estimates, has_audio, found is not None, asked)
     fields = set(separation_fields(chosen))
     before = {row["id"]: row for row in unprocessed if fields <= row.keys() and not row["error"]}

@@ -7,6 +7,8 @@ exception and no NaN comes out of a degenerate signal. No metric removes the mea
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +28,18 @@ SDR_TAPS = 512
 PESQ_MODES = {8000: "nb", 16000: "wb"}
 """Narrow-band or wide-band PESQ by sample rate; it is not defined at others."""
 
-_SAME_SUM = 1e-10  # sums of scores that differ by less do so by rounding
+SAME_SUM_DB = 0.01
+"""Permutations are as good as each other if their sums of SI-SDR differ by less.
+
+A copy of a voice at another gain differs from it by rounding, in 16-bit files by thousandths of a decibel
+down to `NOTHING_DB`: what decides by so little decides nothing.
+"""
+
+NOTHING_DB = -40.0
+"""An energy ratio below is as good as any other below: rounding of 16 bits alone may make the difference."""
+
+_SAME_SUM = 1e-10  # sums of scores that differ by less do so by the arithmetic's rounding
+
 _COSINE_TOLERANCE = 1e-6  # rounding of squared cosines; more is a singular system
 
 
@@ -112,34 +125,48 @@ def best_permutation(matrix: npt.ArrayLike) -> Array:
     return permutation
 
 
-def undecided(matrix: npt.ArrayLike, permutation: Array) -> Array:
-    """Which references could as well have another estimate: some other permutation has the same sum.
+def ties(matrix: npt.ArrayLike, permutation: Array, tolerance: float = _SAME_SUM) -> list[Array]:
+    """Other permutations whose sum of scores is as good as the best one's.
 
-    Two estimates that are alike are undecided, and so are two of which every score is NaN; one of those
-    belongs to the reference that is left.
+    Estimates that are alike tie, and so do those of which every score is NaN. Of many permutations not all
+    are found, but for every reference that could have another estimate at least one, and those in which two
+    estimates change places.
 
     Args:
         matrix: as `best_permutation` takes.
         permutation: what it gives.
+        tolerance: sums that differ by less are the same; for SI-SDR, `SAME_SUM_DB`.
 
     Returns:
-        ``(N,)`` booleans.
-
-    >>> undecided([[9.0, 1.0, 1.0], [2.0, 3.0, 3.0]], np.array([0, 1])).tolist()
-    [False, True]
+        Permutations ``(N,)``; none if the matrix tells whose estimate each is.
     """
     from scipy.optimize import linear_sum_assignment
 
     score = _scores(matrix)
     rows = np.arange(len(score))
-    best = score[rows, permutation].sum()
-    ties = np.zeros(len(score), dtype=bool)
+    others = []
     for n, m in enumerate(permutation):
         without = score.copy()
         without[n, m] = _beyond(score, len(score))
-        other = linear_sum_assignment(without, maximize=True)[1]
-        ties[n] = best - without[rows, other].sum() < _SAME_SUM
-    return ties
+        others.append(linear_sum_assignment(without, maximize=True)[1])
+    for pair in itertools.combinations(rows, 2):
+        swapped = permutation.copy()
+        swapped[list(pair)] = permutation[list(pair[::-1])]
+        others.append(swapped)
+    best = score[rows, permutation].sum()
+    tied = [o for o in others if (o != permutation).any() and best - score[rows, o].sum() < tolerance]
+    return [np.array(other) for other in dict.fromkeys(tuple(o.tolist()) for o in tied)]
+
+
+def undecided(permutation: Array, others: Sequence[Array]) -> Array:
+    """Which references ``(N,)`` could as well have another estimate, by what `ties` gives.
+
+    >>> best, matrix = np.array([0, 1]), [[9.0, 1.0, 1.0], [2.0, 3.0, 3.0]]
+    >>> undecided(best, ties(matrix, best)).tolist()
+    [False, True]
+    """
+    moved: Array = np.any([permutation != other for other in (permutation, *others)], axis=0)
+    return moved
 
 
 def sdr(references: npt.ArrayLike, estimates: npt.ArrayLike) -> Array:

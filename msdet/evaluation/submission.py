@@ -31,21 +31,48 @@ def check_made_for(estimates: Path, scene_set: SceneSet) -> None:
     """
     if not estimates.is_dir():
         raise MsdetError(f"{estimates}: no such folder of estimates")
-    path = estimates / DATA_FILE
-    header = read_json(path) if path.is_file() else None
-    if header is not None and not (isinstance(header, dict) and isinstance(header.get("hash"), str)):
-        raise MsdetError(f"{path}: has no 'hash', the data set's that the estimates were made for")
-    if header is not None and header["hash"] != scene_set.identity:
+    found = made_for(estimates)
+    if found not in (None, scene_set.identity):
         raise MsdetError(
-            f"{estimates}: was made for a data set with hash {header['hash']}, "
+            f"{estimates}: was made for a data set with hash {found}, "
             f"{scene_set.root} has {scene_set.identity}"
         )
+
+
+def made_for(folder: Path) -> str | None:
+    """The hash of the data set that a folder says it was made for; None if it does not say.
+
+    Raises:
+        MsdetError: it says so in another form than it should.
+    """
+    path = folder / DATA_FILE
+    if not path.is_file():
+        return None
+    header = read_json(path)
+    if not (isinstance(header, dict) and isinstance(header.get("hash"), str)):
+        raise MsdetError(f"{path}: has no 'hash', the data set's that it was made for")
+    found: str = header["hash"]
+    return found
 
 
 def talker_files(estimates: Path, scene: Scene) -> list[Path]:
     """Audio files of a scene's talkers, in their order."""
     files = _files(estimates, scene)
     return sorted((p for p in files if _talker_number(p)), key=lambda p: (_talker_number(p), p.name))
+
+
+def gives_audio(scene_set: SceneSet, estimates: Path) -> bool:
+    """Whether a folder holds voices of any scene, be it by names that are not the right ones.
+
+    By another name or in another place are those that `nothing_given` would name too; of files in a scene's
+    folder by any name there must be one for each of its talkers, so that a lone mixture is no voice.
+    """
+    scenes = scene_set.scenes
+    return (
+        any(talker_files(estimates, scene) or _misspelt_hint(estimates, scene) for scene in scenes)
+        or any(len(surplus_files(estimates, scene)) >= len(scene.sources) for scene in scenes)
+        or any(_elsewhere(estimates, scene) for scene in scenes[:_MOST_NAMED])
+    )
 
 
 def read_voices(estimates: Path, scene: Scene) -> Array:
@@ -61,6 +88,9 @@ def read_voices(estimates: Path, scene: Scene) -> Array:
     talkers = len(scene.sources)
     if [_talker_number(p) for p in paths] != list(range(1, talkers + 1)):
         hint = _misspelt_hint(estimates, scene) or ("" if paths else _hint(estimates, scene))
+        nought = [p.name for p in _files(estimates, scene) if p.stem == "talker0" and _is_audio(p)]
+        if nought:
+            hint = f" (but {nought[0]}: files are numbered from 1)"
         found = (", ".join(p.name for p in paths) or "no talker files") + hint
         raise MsdetError(
             f"{estimates / scene.id}: found {found}, expected one file for each of {talkers} talkers"
@@ -140,7 +170,8 @@ def _right_name(path: Path) -> str | None:
     """What a file must be called that is a talker's but for upper case or its format; None for others."""
     stem, suffix = path.stem.lower(), path.suffix.lower()
     known = suffix in audio.AUDIO_SUFFIXES
-    if _talker_number(path) or not _TALKER_FILE.fullmatch(stem) or not (known or suffix in _OTHER_SUFFIXES):
+    match = _TALKER_FILE.fullmatch(stem)
+    if _talker_number(path) or not (match and int(match[1])) or not (known or suffix in _OTHER_SUFFIXES):
         return None
     return stem + (suffix if known else ".wav")
 
@@ -153,11 +184,17 @@ def _misspelt_hint(estimates: Path, scene: Scene) -> str:
 
 def _hint(estimates: Path, scene: Scene) -> str:
     """What looks like the files of a scene by other names or in another place, as the end of a sentence."""
-    pattern = re.sub(r"([*?[])", r"[\1]", scene.id)
     found = [f"{scene.id}/{name}" for name in surplus_files(estimates, scene)]
-    for place in (f"*/{pattern}.*", f"{pattern}[._-]*"):
-        found += [str(p.relative_to(estimates)) for p in sorted(estimates.glob(place)) if _is_audio(p)]
+    found += _elsewhere(estimates, scene)
     return f" (but {listed(found)}: names are {scene.id}/talker1.wav, ...)" if found else ""
+
+
+def _elsewhere(estimates: Path, scene: Scene) -> list[str]:
+    """Audio files that have a scene's name but are not in its folder."""
+    pattern = re.sub(r"([*?[])", r"[\1]", scene.id)
+    places = (f"*/{pattern}.*", f"{pattern}[._-]*")
+    found = [path for place in places for path in sorted(estimates.glob(place)) if _is_audio(path)]
+    return [str(path.relative_to(estimates)) for path in found]
 
 
 def _is_audio(path: Path) -> bool:

@@ -23,7 +23,16 @@ from msdet.evaluation.localisation import NO_DOA
 from msdet.evaluation.metrics import FIELDS_OF_KIND, METRICS, Group, Metric, name_fields
 from msdet.evaluation.scoring import NOT_GIVEN
 from msdet.evaluation.tables import Table, aligned, number
-from msdet.evaluation.values import ABSENT, Row, aligned_rows, metric_values, paired_values, why_not
+from msdet.evaluation.values import (
+    ABSENT,
+    Row,
+    aligned_rows,
+    metric_values,
+    own_assignment_notes,
+    own_assignments,
+    paired_values,
+    why_not,
+)
 
 _TITLES: dict[Group, str] = {
     "separation": "Separation",
@@ -65,7 +74,7 @@ class Summary:
         compared: by metric, the number of scenes scored by every system that scores any.
         scores: by system, by metric.
         breakdowns: by title of the breakdown, cell, system and metric; an empty cell has no metrics.
-        own_assignment: systems whose azimuths are assigned by themselves, for want of audio.
+        own_assignment: in how many scenes azimuths are assigned by themselves, for want of audio, by system.
         doubts: by system, in how many scenes something looks wrong that was scored all the same.
     """
 
@@ -73,7 +82,7 @@ class Summary:
     compared: dict[str, int]
     scores: dict[str, dict[str, Score]]
     breakdowns: dict[str, dict[str, dict[str, dict[str, Interval]]]]
-    own_assignment: tuple[str, ...]
+    own_assignment: dict[str, int]
     doubts: dict[str, dict[str, int]]
 
 
@@ -113,12 +122,11 @@ def summarise(
         }
         for breakdown in chosen
     }
-    own = tuple(n for n, of in rows.items() if any(row.get("permutation_from") == "doa" for row in of))
     doubts = {
         name: dict(Counter(_kind(doubt) for row in of for doubt in row.get("doubts", ())).most_common())
         for name, of in rows.items()
     }
-    return Summary(len(places), compared, scores, breakdowns, own, doubts)
+    return Summary(len(places), compared, scores, breakdowns, own_assignments(rows), doubts)
 
 
 def paired_difference(rows_a: list[Row], rows_b: list[Row], metric: str, seed: int = 0) -> Interval:
@@ -300,11 +308,7 @@ def _notes(summary: Summary) -> list[str]:
         for name, doubts in summary.doubts.items()
         for doubt, count in doubts.items()
     ]
-    notes += [
-        f"{name}: without audio or references, azimuths are assigned with the smallest total error."
-        for name in summary.own_assignment
-    ]
-    return notes
+    return notes + own_assignment_notes(summary.own_assignment, summary.scenes)
 
 
 def _not_scored(summary: Summary, name: str) -> list[str]:

@@ -88,12 +88,33 @@ def paired_values(
     return [x for x, _ in pairs], [y for _, y in pairs]
 
 
+def own_assignments(systems: dict[str, list[Row]]) -> dict[str, int]:
+    """In how many scenes azimuths are assigned by themselves, for want of audio, of systems with any such."""
+    counts = {
+        name: sum(row.get("permutation_from") == "doa" for row in rows) for name, rows in systems.items()
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
+def own_assignment_notes(counts: dict[str, int], scenes: int) -> list[str]:
+    """What `own_assignments` finds, in a line each.
+
+    >>> own_assignment_notes({"a": 3}, 4)
+    ['a: without audio or references (3 of 4 scenes), azimuths are assigned with the smallest total error.']
+    """
+    return [
+        f"{name}: without audio or references{'' if count == scenes else f' ({count} of {scenes} scenes)'}, "
+        "azimuths are assigned with the smallest total error."
+        for name, count in counts.items()
+    ]
+
+
 def why_not(row: Row, metric: Metric) -> str:
     """Why a row has no value of a metric, without the scene's name, so that equal reasons count together."""
     if metric.field not in row:
         return ABSENT
     reason = str(row.get("error") or row.get("undefined", {}).get(metric.field, ABSENT))
-    return re.sub(rf"(?<=[/\\]){re.escape(row['id'])}(?=[/\\:])", "SCENE", reason)
+    return re.sub(rf"(?<![\w.-]){re.escape(row['id'])}(?=[/\\:])", "SCENE", reason)
 
 
 def _numbers(values: Any, inside: Array | None) -> Array | None:

@@ -10,11 +10,11 @@ import numpy as np
 
 from msdet.conventions import Array
 from msdet.errors import MsdetError
-from msdet.evaluation.metrics import SEPARATION_METRICS
-from msdet.evaluation.separation import best_permutation, undecided
+from msdet.evaluation.metrics import SEPARATION_METRICS, SeparationMetric
+from msdet.evaluation.separation import NOTHING_DB, SAME_SUM_DB, best_permutation, ties, undecided
 from msdet.evaluation.signals import Signals
 from msdet.evaluation.swaps import RESEMBLES_DB
-from msdet.evaluation.undefined import UndefinedMetricError
+from msdet.evaluation.undefined import UNTOLD, UndefinedMetricError
 from msdet.evaluation.values import Row
 
 
@@ -32,6 +32,8 @@ class SignalScores(NamedTuple):
 
 class VoiceScores(NamedTuple):
     """Separation scores of estimates under the permutation that maximises the sum of SI-SDR.
+
+    Where another permutation is as good, what it would make another value is null.
 
     Attributes:
         scores: under it.
@@ -76,7 +78,10 @@ def score_voices(
     matrix = signals.si_sdr_matrix()[:, : len(estimates)]
     permutation = best_permutation(matrix)
     scores = score_signals(signals, permutation, mixture, metrics)
-    unsure = undecided(matrix, permutation)
+    others = ties(np.maximum(matrix, NOTHING_DB), permutation, SAME_SUM_DB)
+    unsure = undecided(permutation, others)
+    for other in others:
+        _leave_out_unlike(scores, score_signals(signals, other, mixture, metrics), metrics)
     if np.isnan(matrix).all():
         return VoiceScores(scores, None, unsure, [])
     alike = np.nanmax(matrix[range(len(matrix)), permutation]) >= RESEMBLES_DB
@@ -119,6 +124,30 @@ def score_signals(
         fields |= values
         undefined |= {field: "; ".join(why) for field, why in reasons.items() if why}
     return SignalScores(fields, undefined)
+
+
+def _leave_out_unlike(scores: SignalScores, others: SignalScores, metrics: tuple[str, ...]) -> None:
+    """Make null what is another value under another permutation that is as good, and say why."""
+    for metric in (SEPARATION_METRICS[name] for name in metrics):
+        values, instead = scores.fields[metric.field], others.fields[metric.field]
+        unlike = [n for n, pair in enumerate(zip(values, instead, strict=True)) if _differ(*pair, metric)]
+        for field in (metric.field, metric.gain_field) if unlike else ():
+            for n in unlike:
+                scores.fields[field][n] = None
+            reasons = (scores.undefined.get(field), UNTOLD)
+            scores.undefined[field] = "; ".join(dict.fromkeys(why for why in reasons if why))
+
+
+def _differ(value: float | None, other: float | None, metric: SeparationMetric) -> bool:
+    """Whether two values differ, by more than ten units of the last decimal that tables show.
+
+    Alike voices differ in rounding, and of those that hardly differ it hardly matters which is scored.
+    """
+    if value is None or other is None:
+        return value is not None
+    if metric.unit == "dB":
+        value, other = max(value, NOTHING_DB), max(other, NOTHING_DB)
+    return abs(value - other) > 10.0 ** (1 - metric.decimals)
 
 
 def _value(score: Callable[[], float]) -> tuple[float | None, str | None]:

@@ -15,9 +15,9 @@ from typing import NamedTuple
 from msdet import audio
 from msdet.data.manifest import SceneSet
 from msdet.errors import MsdetError, did_you_mean
-from msdet.evaluation.submission import check_made_for, talker_files
+from msdet.evaluation.submission import DATA_FILE, check_made_for, made_for, talker_files
 from msdet.evaluation.values import Row
-from msdet.files import write_text
+from msdet.files import write_json, write_text
 from msdet.simulation.scene import Source
 
 SCP, TEXT, SPEAKERS = "wav.scp", "text", "utt2spk"
@@ -41,6 +41,8 @@ def write_lists(
     scene_set: SceneSet, rows: list[Row], estimates: Path, transcripts: Path, speech: Path, out: Path
 ) -> dict[str, int]:
     """Write ``wav.scp`` (estimates), ``text`` (what was said) and ``utt2spk`` (by whom) for a recogniser.
+
+    ``data.json`` beside them names the data set, for `check_lists`.
 
     A talker is left out whose estimates were not scored, who is heard saying only a part of an utterance, or
     whose utterance has no transcript.
@@ -87,6 +89,7 @@ def write_lists(
         raise MsdetError(f"no talker has a scored estimate and a transcript ({reasons})")
     for name, lines in lists.items():
         write_text(out / name, "".join(f"{line}\n" for line in lines))
+    write_json(out / DATA_FILE, {"hash": scene_set.identity})
     return dict(left_out)
 
 
@@ -102,10 +105,35 @@ def count_word_errors(said: Mapping[str, str], heard: Mapping[str, str]) -> dict
     return {name: _word_errors(words, heard[name]) if name in heard else None for name, words in said.items()}
 
 
+def check_lists(rows: list[Row], lists: Path, said: Mapping[str, str], data: str | None) -> None:
+    """Refuse lists that are not of the scenes that were scored.
+
+    Args:
+        rows: scores.
+        lists: folder that `write_lists` wrote.
+        said: its ``text``.
+        data: hash of the data set that was scored; None where nobody knows.
+
+    Raises:
+        MsdetError: of another data set, or no utterance is of a scene of the scores.
+    """
+    listed = made_for(lists)
+    if None not in (listed, data) and listed != data:
+        raise MsdetError(f"{lists}: is of a data set with hash {listed}, the scores of one with {data}")
+    if not any(name in said for row in rows for name in _utterances(row)):
+        first, scored = next(iter(said)), rows[0]["id"] if rows else "none"
+        raise MsdetError(f"{lists}: '{first}' and all others are of no scene of the scores ('{scored}', ...)")
+
+
 def add_word_errors(rows: list[Row], counted: Mapping[str, WordErrors | None]) -> None:
-    """Put ``word_errors`` and ``words`` into rows of scores, null with the reason where there are none."""
+    """Put ``word_errors`` and ``words`` into rows of scores, null with the reason where there are none.
+
+    A scene of which no talker is counted keeps what it has.
+    """
     for row in rows:
-        names = [utterance_id(row["id"], n) for n in range(len(row["azimuth_deg"]))]
+        names = _utterances(row)
+        if "word_errors" in row and not any(name in counted for name in names):
+            continue
         found = [counted.get(name) for name in names]
         row["word_errors"] = [None if f is None else f.errors for f in found]
         row["words"] = [None if f is None else f.words for f in found]
@@ -115,8 +143,12 @@ def add_word_errors(rows: list[Row], counted: Mapping[str, WordErrors | None]) -
             row["undefined"]["word_errors"] = "no hypothesis" if unheard else "not in the lists"
 
 
+def _utterances(row: Row) -> list[str]:
+    return [utterance_id(row["id"], n) for n in range(len(row["azimuth_deg"]))]
+
+
 def read_table(path: Path) -> dict[str, str]:
-    """Lines ``<key> <text>`` of a file; the text may be empty.
+    """Lines ``<key> <text>`` of a file, parted by spaces or a tab; the text may be empty.
 
     Raises:
         MsdetError: no such file, not UTF-8, or a key twice.
@@ -131,11 +163,11 @@ def read_table(path: Path) -> dict[str, str]:
         raise MsdetError(f"{path}: cannot be read ({error.strerror})") from error
     table: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
-        key, _, text = line.strip().partition(" ")
+        key, *text = line.split(maxsplit=1) or [""]
         if key in table:
             raise MsdetError(f"{path}, line {number}: '{key}' was in an earlier line")
         if key:
-            table[key] = text.strip()
+            table[key] = text[0].strip() if text else ""
     if not table:
         raise MsdetError(f"{path}: is empty, expected lines of an utterance and its words")
     return table

@@ -149,6 +149,7 @@ def test_azimuths_that_tie_are_counted_and_no_failure(
         (("--by", "t60*distanc"), "unknown breakdown 'distanc'; did you mean 'distance'?"),
         (("--format", "html"), "html"),
         (("--compare", "nowhere"), "holds no <system>/scores.jsonl"),
+        (("--jobs", "-1"), "jobs is -1, expected 0 (one a core) or more"),
     ],
 )
 def test_bad_options_are_one_line_before_anything_is_scored(
@@ -207,6 +208,28 @@ def test_compare(scored: Path, tmp_path: Path, run: Run) -> None:
     assert value["overall"]["si_sdr_db"]["low"] > 0
 
 
+def test_systems_of_one_name_are_named_with_their_evaluations(scored: Path, tmp_path: Path, run: Run) -> None:
+    shutil.copytree(scored / "mine", tmp_path / "again" / "mine")
+    code, text, _ = run("compare", scored / "mine", tmp_path / "again" / "mine" / "scores.jsonl", "--by", "")
+    assert code == 0 and "scored/mine less again/mine" in text
+
+
+def test_a_systems_own_folder_is_no_evaluation(
+    scored: Path, dev_set: SceneSet, estimates: Path, tmp_path: Path, run: Run
+) -> None:
+    options = ("--metrics", "si_sdr", "--compare", scored / "mine")
+    code, _, err = run(*arguments(dev_set, estimates, tmp_path / "out", *options))
+    assert code == 2 and f"it is a system's own folder, did you mean {scored}?" in err
+
+
+def test_no_methods_are_refused_before_anything_is_scored(
+    dev_set: SceneSet, tmp_path: Path, run: Run
+) -> None:
+    code, text, err = run("evaluate", "--data", dev_set.root, "--out", tmp_path / "out", "--methods", "")
+    assert (code, text) == (2, "") and "methods has '', expected names of baselines" in err
+    assert not (tmp_path / "out").exists()
+
+
 def test_compare_tells_what_it_was_given(scored: Path, tmp_path: Path, run: Run) -> None:
     shutil.copytree(scored / "mine", tmp_path / "broken")
     (tmp_path / "broken" / "scores.jsonl").write_text("[1]\n", encoding="utf-8")
@@ -262,6 +285,16 @@ def test_word_errors_are_counted_and_added(scored: Path, dev_set: SceneSet, tmp_
     assert code == 1 and f"no hypothesis: {names[0]}" in text
     code, text, _ = run("compare", scored / "better", scored / "mine", "--metrics", "wer", "--by", "")
     assert code == 0 and "-33.3 [-33.3, -33.3]" in text
+    before = (scored / "mine" / "scores.jsonl").read_bytes()
+    (tmp_path / "lists" / "text").write_text("other-talker1 one\n", encoding="utf-8")
+    code, _, err = run(*wer, "--scores", scored / "mine")
+    assert code == 2 and "'other-talker1' and all others are of no scene of the scores" in err
+    assert (scored / "mine" / "scores.jsonl").read_bytes() == before
+    (tmp_path / "lists" / "text").write_text(f"{names[0]} one\n", encoding="utf-8")
+    (tmp_path / "lists" / "data.json").write_text('{"hash": "other"}', encoding="utf-8")
+    code, _, err = run(*wer, "--scores", scored / "mine")
+    assert code == 2 and "is of a data set with hash other, the scores of one with" in err
+    (tmp_path / "lists" / "text").write_text("".join(f"{n} one two\n" for n in names), encoding="utf-8")
     (tmp_path / "heard").write_text("nobody one\n", encoding="utf-8")
     code, _, err = run(*wer)
     assert code == 2 and "unknown utterance 'nobody'" in err

@@ -151,3 +151,26 @@ def test_shares_that_cannot_be_are_refused(dev_set: SceneSet) -> None:
         balance_sets(joined, 8, 4, [1])
     with pytest.raises(MsdetError, match=r"share of .* is 1\.33333 of a batch of 4, expected a whole number"):
         balance_sets(joined, 8, 4, [1, 2])
+
+
+def test_one_share_alone_leaves_the_other_labels_as_they_come() -> None:
+    """Regression: what was not asked for was taken as all."""
+    data = Labels(4, 8, 8, 4)
+    for option, place in (("references", 0), ("directions", 1)):
+        shares = {"references": None, "directions": None, option: 0.5}
+        seen: Counter[Labelling] = Counter()
+        for batch in drawn(balance_labels(data, size=48, batch=4, **shares), epochs=2):
+            kinds = [data.labelling(n) for n in batch]
+            assert sum(kind[place] for kind in kinds) == 2
+            seen.update(kinds)
+        assert set(seen) == set(KINDS)
+
+
+def test_one_share_of_a_stream_of_which_the_other_labels_are_withheld(mixing: MixingDataset) -> None:
+    withheld = WithheldLabels(mixing, references=0.5, directions=0.0, seed=1)
+    for batch in drawn(balance_labels(withheld, 20, 4, references=0.5, directions=None), epochs=2):
+        assert sum(withheld.labelling(n).referenced for n in batch) == 2
+    with pytest.raises(MsdetError, match="the data have no examples with directions"):
+        balance_labels(withheld, 20, 4, references=None, directions=0.5)
+    with pytest.raises(MsdetError, match="the data have no examples without references"):
+        balance_labels(mixing, 20, 4, references=0.5, directions=None)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from scipy.signal import fftconvolve
 
+from msdet import audio
 from msdet.arrays import MicrophoneArray, load_array
 from msdet.cli import main
 from msdet.conventions import angular_distance_deg, direction_vector
@@ -303,19 +304,49 @@ def test_all_leaves_out_what_does_not_suit_the_set(
     assert left_out == {*DOA_METHODS, *BEAMS, "mask_mvdr", "srp_beam"}
 
 
-def test_a_model_refuses_another_number_of_talkers_before_any_work(
-    make_set: Callable[..., SceneSet], tmp_path: Path, run: Run
-) -> None:
+def model_of(mixed: SceneSet, folder: Path, **settings: Any) -> None:
+    """Save an untrained model for a set, whose array gets a third microphone off its line."""
     from msdet.models.config import ModelConfig
     from msdet.models.joint import JointModel
 
-    mixed = make_set([[10.0, 350.0], [80.0, 200.0, 300.0]])
     array = MicrophoneArray(
         "pair and one", (*mixed.array.positions_m, (0.0, 0.05, 0.0)), reference=mixed.array.reference
     )
-    mixed_header = json.loads((mixed.root / "dataset.json").read_text()) | {"array": array.to_dict()}
-    (mixed.root / "dataset.json").write_text(json.dumps(mixed_header))
-    save_model(tmp_path / "model", JointModel(ModelConfig(), array, RATE), {})
+    header = json.loads((mixed.root / "dataset.json").read_text()) | {"array": array.to_dict()}
+    (mixed.root / "dataset.json").write_text(json.dumps(header))
+    torch.manual_seed(0)
+    save_model(folder, JointModel(ModelConfig(**settings), array, RATE), {})
+
+
+def test_a_model_with_empty_slots_is_scored_on_any_number_of_talkers(
+    make_set: Callable[..., SceneSet], tmp_path: Path, run: Run
+) -> None:
+    """Where the count is wrong, voices cannot be told apart from invented ones; directions are counted."""
+    mixed = make_set([[10.0, 150.0], [80.0, 200.0, 300.0]])
+    model_of(mixed, tmp_path / "model", talkers=3, vacancy=True)
+    for scene in mixed.scenes:
+        path = mixed.root / "audio" / scene.id / "mixture.wav"
+        samples, rate = audio.read(path)
+        audio.write(path, np.concatenate([samples, samples[:1]]), rate)
+    arguments = ["evaluate", mixed.root, "--out", tmp_path / "out", "--model", tmp_path / "model"]
+    code, printed = run(*arguments, "--methods=[]", "--metrics", "si_sdr", "--jobs", "1")
+    rows = read_jsonl(tmp_path / "out" / "model" / "scores.jsonl")
+    assert code == 1, printed
+    assert [row["doa_matched"] + row["doa_missed"] for row in rows] == [2, 3]
+    assert [row["doa_matched"] + row["doa_false"] for row in rows] == [3, 3]
+    assert [row["doa_count_error"] for row in rows] == [1, 0]
+    assert (
+        rows[0]["si_sdr_db"] is None
+        and "expected one file for each of 2" in rows[0]["undefined"]["si_sdr_db"]
+    )
+    assert len(rows[1]["si_sdr_db"]) == 3
+
+
+def test_a_model_refuses_another_number_of_talkers_before_any_work(
+    make_set: Callable[..., SceneSet], tmp_path: Path, run: Run
+) -> None:
+    mixed = make_set([[10.0, 350.0], [80.0, 200.0, 300.0]])
+    model_of(mixed, tmp_path / "model")
     code, line = run(
         "evaluate", mixed.root, "--out", tmp_path / "out", "--model", tmp_path / "model", "--methods=[]"
     )

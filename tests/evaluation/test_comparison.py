@@ -101,6 +101,19 @@ def test_differences_overall_and_by_bin(systems):
     assert narrow.n == 15 and narrow.low < 0.0 < narrow.high and narrow.p > 0.05 and narrow.mark == ""
 
 
+def test_systems_whose_azimuths_are_assigned_by_themselves_are_told(systems):
+    assert "smallest total error" not in plain(*comparison_tables(compare(systems)))
+    for row in systems["a"]:
+        row["permutation_from"] = "doa"
+    for n, row in enumerate(systems["b"]):
+        row["permutation_from"] = "doa" if n < 4 else "si_sdr"
+    text = " ".join(plain(*comparison_tables(compare(systems))).split())
+    note = "azimuths are assigned with the smallest total error."
+    assert f"a: without audio or references, {note}" in text
+    assert f"b: without audio or references (4 of 30 scenes), {note}" in text
+    assert comparison_json(compare(systems))["own_assignment"] == ["a", "b"]
+
+
 def test_one_scene_has_neither_interval_nor_test():
     rows = {"a": [make_row(0, 3.0)], "b": [make_row(0, 1.0)]}
     assert compare(rows).overall["si_sdr_improvement_db"] == (3.0, 1.0, 2.0, None, None, None, 1)
@@ -108,8 +121,8 @@ def test_one_scene_has_neither_interval_nor_test():
 
 
 def test_what_cannot_be_compared_is_told(systems):
-    fewer = {"a": systems["a"], "b": systems["b"][:-1]}
-    with pytest.raises(MsdetError, match="not scored on the same scenes: 1 are in one alone, 'scene0'"):
+    fewer = {"a": systems["a"], "c": systems["b"][:-1]}
+    with pytest.raises(MsdetError, match=r"'a' and 'c' are not .* same scenes: 1 are in one alone, 'scene0'"):
         compare(fewer)
     with pytest.raises(MsdetError, match="no scene in which both 'a' and 'b' have a value of stoi"):
         compare(systems, metrics=["stoi"])

@@ -16,9 +16,9 @@ from msdet.evaluation.localisation import (
     ELEVATION_FIELDS,
     TIED,
     TRACK_FIELDS,
-    UNTOLD,
     score_directions,
 )
+from msdet.evaluation.undefined import UNTOLD
 from msdet.simulation.scene import Direction
 
 CIRCLE = load_array("circular4_5cm")
@@ -111,7 +111,7 @@ def test_frames_of_another_rate_count_by_the_nearest_and_only_where_they_are(mov
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({}, "has no azimuth_deg"),
+        ({"azimuth_deg": [1.0], "elevation_deg": [float("nan")]}, "expected 1 elevations up to 90 degrees"),
         ({"azimuth_deg": [1.0], "elevation_deg": [95.0]}, "expected 1 elevations up to 90 degrees"),
         ({"azimuth_deg": [1.0], "confidence": [0.1, 0.2]}, "expected 1 numbers"),
         ({"azimuth_deg": [1.0], "posterior": [0.1, 0.2]}, "posterior is no list of lists"),
@@ -129,9 +129,34 @@ def test_frames_of_another_rate_count_by_the_nearest_and_only_where_they_are(mov
         ),
     ],
 )
-def test_malformed_rows_say_what_was_expected(row, reason):
-    with pytest.raises(MsdetError, match=reason):
-        Directions.from_row(row)
+def test_malformed_values_say_what_was_expected_and_leave_the_azimuths(row, reason):
+    found = Directions.from_row(row)
+    ((key, fault),) = found.faults.items()
+    assert key in row and reason in fault and getattr(found, key) is None
+    assert found.azimuth_deg.tolist() == [1.0]
+
+
+@pytest.mark.parametrize("azimuths", [None, [float("nan"), 312.0], [None, 312.0], "north"])
+def test_without_azimuths_there_are_no_directions(azimuths):
+    with pytest.raises(MsdetError, match="azimuth_deg"):
+        Directions.from_row({"azimuth_deg": azimuths, "elevation_deg": [0.0, 0.0]})
+
+
+def test_a_fault_in_a_key_costs_only_what_needs_it(make_scene, moving):
+    scene = make_scene("a", [10.0, 100.0])
+    bad = {"elevation_deg": [0.0, float("nan")], "confidence": [0.5], "track": 1, "posterior": [[2.0]]}
+    fields = DOA_FIELDS + ELEVATION_FIELDS + CONFIDENCE_FIELDS
+    whole, _, _ = scored(scene, {"azimuth_deg": [11.0, 98.0]}, [0, 1])
+    scores, undefined, _ = scored(scene, {"azimuth_deg": [11.0, 98.0], **bad}, [0, 1], fields)
+    for field in DOA_FIELDS:
+        np.testing.assert_array_equal(scores[field], whole[field])
+    assert undefined.keys() == {"doa_great_circle_deg", "doa_confidence"}
+    assert "expected 2 elevations" in undefined["doa_great_circle_deg"]
+    assert "expected 2 numbers" in undefined["doa_confidence"]
+    row = {"azimuth_deg": [5.0, 100.0], "track": {"time_s": [0.0]}}
+    scores, undefined, _ = scored(moving, row, [0, 1], DOA_FIELDS + TRACK_FIELDS)
+    assert undefined.keys() == set(TRACK_FIELDS) and scores["doa_error_deg"] is not None
+    assert all("track is not an object" in why for why in undefined.values())
 
 
 @pytest.mark.parametrize(

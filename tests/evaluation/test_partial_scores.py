@@ -11,9 +11,10 @@ import soundfile
 from msdet import audio
 from msdet.arrays import load_array
 from msdet.evaluation.directions import Directions
-from msdet.evaluation.localisation import DOA_FIELDS, TIED, UNTOLD
+from msdet.evaluation.localisation import DOA_FIELDS, TIED
 from msdet.evaluation.scoring import SEPARATION_FIELDS, score_scene, score_set
 from msdet.evaluation.submission import read_estimates
+from msdet.evaluation.undefined import UNTOLD
 from msdet.files import read_jsonl, write_jsonl
 
 RATE = 8000
@@ -179,6 +180,31 @@ def test_voices_that_are_alike_do_not_say_whose_direction_is_whose(make_scene, s
     assert row["doa_assigned"] == [None, None]
 
 
+@pytest.mark.parametrize("copied", ["16 bits", "noise"])
+def test_a_voice_given_twice_is_scored_alike_in_both_orders(make_set, write_estimates, rows_of, copied):
+    scene_set = make_set([[10.0, 100.0], [80.0, 200.0]])
+    estimates = write_estimates(scene_set)
+    both = []
+    for turn in (1, -1):
+        for scene in scene_set.scenes:
+            voice = 0.7 * scene_set.references(scene).sum(0)
+            noise = 1e-7 * np.random.default_rng(0).standard_normal(voice.size)
+            pair = [voice, 0.5 * voice] if copied == "16 bits" else [voice, voice + noise]
+            for name, samples in zip(("talker1.wav", "talker2.wav"), pair[::turn], strict=True):
+                kind = "PCM_16" if copied == "16 bits" else "FLOAT"
+                soundfile.write(estimates / scene.id / name, samples, RATE, subtype=kind)
+        both.append(rows_of(scene_set, estimates, metrics=("si_sdr", "snr", "stoi")))
+    for one, other in zip(*both, strict=True):
+        for row in (one, other):
+            for field in FOLLOWS_VOICES:
+                assert row[field] == [None, None] and row["undefined"][field] == UNTOLD
+            if copied == "16 bits":  # the level is the one or the other
+                for field in ("snr_db", "snr_improvement_db"):
+                    assert row[field] == [None, None] and row["undefined"][field] == UNTOLD
+        for field in ("si_sdr_db", "stoi"):
+            np.testing.assert_allclose(one[field], other[field], atol=0.01)
+
+
 @pytest.mark.parametrize(
     ("azimuths", "reason"),
     [
@@ -212,6 +238,18 @@ def test_bad_azimuths_say_why_and_leave_the_voices(make_set, write_estimates, ro
     alone, other = rows_of(scene_set, estimates)  # a system of azimuths
     assert reason in alone["error"] and "talker" not in alone["error"]
     assert other["doa_error_deg"] == [3.0, 3.0]
+
+
+def test_a_bad_posterior_is_told_and_leaves_the_scores(make_set, write_estimates, rows_of):
+    scene_set = make_set([[10.0, 100.0]], SHORT)
+    estimates = write_estimates(scene_set)
+    (before,) = rows_of(scene_set, estimates)
+    rows = read_jsonl(estimates / "doa.jsonl")
+    write_jsonl(estimates / "doa.jsonl", [rows[0] | {"posterior": [[0.5] * 8] * 3}])
+    (row,) = rows_of(scene_set, estimates)
+    (doubt,) = row["doubts"]
+    assert doubt.startswith("posterior is left out (doa.jsonl: posterior is 3 x 8 numbers, expected 1 or 2")
+    assert row == before | {"doubts": [doubt]}
 
 
 def test_mirrored_talkers_of_a_linear_array_have_no_assignment(make_set, write_estimates, rows_of):

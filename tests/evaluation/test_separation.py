@@ -20,6 +20,7 @@ from msdet.evaluation.separation import (
     si_sdr,
     snr,
     stoi,
+    ties,
     undecided,
 )
 
@@ -282,4 +283,12 @@ def test_best_permutation_maximises_the_sum():
     ],
 )
 def test_a_permutation_is_undecided_where_another_has_the_same_sum(matrix, expected):
-    assert undecided(matrix, best_permutation(matrix)).tolist() == expected
+    best = best_permutation(matrix)
+    assert undecided(best, ties(matrix, best)).tolist() == expected
+
+
+def test_sums_within_a_tolerance_tie():
+    matrix = [[9.0, 1.0, 1.004], [2.0, 3.0, 3.0], [5.0, 4.0, 3.999]]
+    best = best_permutation(matrix)
+    assert best.tolist() == [0, 2, 1] and ties(matrix, best) == []
+    assert [other.tolist() for other in ties(matrix, best, 0.01)] == [[0, 1, 2]]

@@ -78,7 +78,9 @@ def test_files_by_other_names_are_found_and_the_right_ones_named(
         (estimates / "scene0" / f"talker{n}.wav").rename(path)
     message = f"(but {hint}: names are scene0/talker1.wav, ...)"
     (row,) = rows_of(scene_set, estimates)
-    assert row["error"] is None  # a system of azimuths
+    assert row["error"] is None and row["doa_error_own_deg"] == [3.0, 3.0]
+    for field in ("si_sdr_db", "doa_error_deg"):
+        assert row[field] is None and message in row["undefined"][field]
     (estimates / "doa.jsonl").unlink()
     with pytest.raises(MsdetError, match="holds neither") as refused:
         rows_of(scene_set, estimates)
@@ -116,11 +118,32 @@ def test_a_name_in_the_wrong_case_is_offered_the_right_one(make_set, write_estim
     assert (hint or "expected") in str(refused.value) or hint is None
 
 
-def test_misspelt_voices_of_a_system_of_azimuths_are_told(make_set, write_estimates, rows_of):
-    scene_set = make_set([[10.0, 100.0]], SHORT)
+def test_voices_that_are_all_misspelt_fail_the_audio_of_every_scene(make_set, write_estimates, rows_of):
+    scene_set = make_set([[10.0, 100.0], [80.0, 200.0]], SHORT)
     estimates = write_estimates(scene_set)
-    for n in (1, 2):
-        (estimates / "scene0" / f"talker{n}.wav").rename(estimates / "scene0" / f"Talker{n}.WAV")
+    for scene in scene_set.scenes:
+        for n in (1, 2):
+            (estimates / scene.id / f"talker{n}.wav").rename(estimates / scene.id / f"Talker{n}.WAV")
+    for row in rows_of(scene_set, estimates):
+        assert row["doubts"] == ["files that are no talker's are left out (Talker1.WAV, Talker2.WAV)"]
+        assert row["error"] is None and row["doa_error_own_deg"] == [3.0, 3.0]
+        for field in ("si_sdr_db", "doa_error_deg", "doa_assigned"):
+            why = row["undefined"][field]
+            assert row[field] is None and "Talker1.WAV, Talker2.WAV: expected talker1.wav, talker2.wav" in why
+
+
+def test_a_mixture_alone_makes_no_system_of_voices(make_set, write_estimates, rows_of):
+    scene_set = make_set([[10.0, 100.0]], SHORT)
+    estimates = write_estimates(scene_set, with_audio=False)
+    (estimates / "scene0").mkdir()
+    shutil.copy(scene_set.root / "audio" / "scene0" / "talker1.wav", estimates / "scene0" / "mixture.wav")
     (row,) = rows_of(scene_set, estimates)
-    assert row["error"] is None and row["undefined"]["si_sdr_db"] == "no audio estimates"
-    assert row["doubts"] == ["files that are no talker's are left out (Talker1.WAV, Talker2.WAV)"]
+    assert row["undefined"]["si_sdr_db"] == "no audio estimates" and row["doa_error_deg"] == [3.0, 3.0]
+
+
+def test_files_numbered_from_nought_are_told(make_set, write_estimates, rows_of):
+    scene_set = make_set([[10.0, 100.0]], SHORT)
+    estimates = write_estimates(scene_set, with_doa=False)
+    (estimates / "scene0" / "talker2.wav").rename(estimates / "scene0" / "talker0.wav")
+    (row,) = rows_of(scene_set, estimates)
+    assert "found talker1.wav (but talker0.wav: files are numbered from 1), expected one file" in row["error"]

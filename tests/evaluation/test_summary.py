@@ -82,9 +82,9 @@ def test_a_system_without_a_metric_does_not_empty_it():
 
 def test_equal_errors_count_together():
     null = dict.fromkeys((*SEPARATION, "doa_error_deg"))
-    rows = [make_row(n, error=f"est/scene{n}: found no talker files") | null for n in range(3)]
+    rows = [make_row(n, error=f"est/scene{n}: found none (but scene{n}/s1.wav)") | null for n in range(3)]
     score = summarise({"a": [*rows, make_row(3)]}).scores["a"]["stoi"]
-    assert score.reasons == {"est/SCENE: found no talker files": 3}
+    assert score.reasons == {"est/SCENE: found none (but SCENE/s1.wav)": 3}
 
 
 def test_systems_on_other_scenes_are_refused():

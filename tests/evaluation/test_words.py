@@ -11,7 +11,7 @@ from msdet import audio
 from msdet.errors import MsdetError
 from msdet.evaluation.scoring import score_set
 from msdet.evaluation.summary import summarise
-from msdet.evaluation.words import add_word_errors, count_word_errors, read_table, write_lists
+from msdet.evaluation.words import add_word_errors, check_lists, count_word_errors, read_table, write_lists
 
 
 @pytest.fixture
@@ -103,8 +103,33 @@ def test_rows_with_word_errors_have_a_rate_over_all_words(spoken):
     assert rows[0]["undefined"]["word_errors"] == "no hypothesis"
     score = summarise({"a": rows}).scores["a"]["wer"]
     assert (score.interval.value, score.reasons) == (pytest.approx(2 / 6), {"no hypothesis": 1})
-    add_word_errors(rows, {})
-    assert rows[0]["undefined"]["word_errors"] == "not in the lists"
+    add_word_errors(rows, {})  # of other scenes: nothing is lost
+    assert rows[0]["word_errors"] == [0, None] and rows[1]["word_errors"] == [0, 2]
+    assert rows[0]["undefined"]["word_errors"] == "no hypothesis"
+    fresh = {"id": "scene0", "azimuth_deg": [10.0, 100.0]}
+    add_word_errors([fresh], {})
+    assert fresh["word_errors"] == [None, None] and fresh["undefined"] == {"word_errors": "not in the lists"}
+
+
+def test_lists_of_other_scenes_are_refused(tmp_path, spoken):
+    scene_set, rows, _ = spoken
+    write(tmp_path, spoken)
+    lists = tmp_path / "lists"
+    said = read_table(lists / "text")
+    for data in (scene_set.identity, None):
+        check_lists(rows, lists, said, data)
+    with pytest.raises(MsdetError, match="is of a data set with hash x, the scores of one with other"):
+        check_lists(rows, lists, said, "other")
+    (lists / "data.json").unlink()
+    check_lists(rows, lists, said, "other")  # nobody knows
+    elsewhere = [row | {"id": f"test-{row['id']}"} for row in rows]
+    with pytest.raises(MsdetError, match=r"'scene0-talker1' and all others are of no scene of"):
+        check_lists(elsewhere, lists, said, None)
+
+
+def test_tables_may_have_tabs(tmp_path):
+    (tmp_path / "table").write_text("u\ta  b\nv\n\n w \t c\n", encoding="utf-8")
+    assert read_table(tmp_path / "table") == {"u": "a  b", "v": "", "w": "c"}
 
 
 @pytest.mark.parametrize(

@@ -65,25 +65,24 @@ class Example:
 def choose_scenes(evaluation: Evaluation, asked: Iterable[str] = ()) -> dict[str, str]:
     """Titles by scene: best, median and worst of the chosen system, then those asked for.
 
-    The former are of the scenes with references and directions, which the page shows.
+    The former are of the scenes with references and directions, which the page shows; where no such scene is
+    scored there are none.
 
     Raises:
         UnknownNameError: no such scene in the data set.
-        MsdetError: no such scene of the chosen system is scored.
+        MsdetError: nothing of the chosen system is scored.
     """
     field = evaluation.rank_field
     sign = -1.0 if field == GAIN else 1.0
     scores = {scene.id: evaluation.chosen.value(scene.id, field) for scene in evaluation.scene_set.scenes}
     known = {scene.id for scene in evaluation.scene_set.scenes if scene.referenced and scene.located}
     found = {scene_id: score for scene_id, score in scores.items() if score is not None and scene_id in known}
-    if not found:
-        raise MsdetError(
-            f"{evaluation.scene_set.root}: no scene with references and directions is scored, as a page needs"
-        )
     ranked = sorted(found, key=lambda scene_id: sign * found[scene_id])
-    titles = {ranked[0]: "Best scene"}
-    titles.setdefault(ranked[-1], "Worst scene")
-    titles.setdefault(ranked[len(ranked) // 2], "Median scene")
+    titles: dict[str, str] = {}
+    if ranked:
+        titles[ranked[0]] = "Best scene"
+        titles.setdefault(ranked[-1], "Worst scene")
+        titles.setdefault(ranked[len(ranked) // 2], "Median scene")
     ordered = {scene_id: titles[scene_id] for scene_id in sorted(titles, key=ranked.index)}
     for scene_id in asked:
         if scene_id not in scores:

@@ -240,10 +240,13 @@ class Report:
 
     def _all_scenes(self) -> str:
         shown = {example.scene.id: _anchor(n) for n, example in enumerate(self._examples)}
-        intro = "Every scene with its labels and the systems' scores; linked ones can be heard below."
+        intro = "Every scene with its labels and the systems' scores"
+        intro += "; linked ones can be heard below." if shown else "."
         return f"<p>{intro}</p>" + scene_table(self._evaluation, self._conditions, shown)
 
     def _scenes(self) -> str:
+        if not self._examples:
+            return "<p>No scene that was scored has both references and directions, as one to see has.</p>"
         signals_heard = sum(1 + len(e.references) * (1 + len(e.heard)) for e in self._examples)
         seconds = AUDIO_BYTES / (_CLIP_BYTES_PER_S * signals_heard)
         cut = any(example.scene.duration_s > seconds for example in self._examples)

@@ -18,11 +18,12 @@ import soundfile
 
 from msdet import cli
 from msdet.commands.report import report
+from msdet.data.manifest import SceneSet
 from msdet.errors import MsdetError
 from msdet.evaluation.report import page as page_module
 from msdet.evaluation.report.content import read_evaluation
 from msdet.evaluation.report.page import Report
-from msdet.evaluation.scoring import score_set
+from msdet.evaluation.scoring import score_set, score_unprocessed
 from msdet.files import read_jsonl, write_json, write_jsonl
 
 HOSTILE = 'a<b>&"c"$x$'
@@ -198,6 +199,19 @@ def test_a_system_without_audio_is_ranked_by_its_directions(evaluation: Path, da
     assert "Worst scene: DoA error 10.0°" in elements.text  # off by 40°, but a pair folds and assigns anew
     assert len(elements.of("audio")) == 3 * 3  # mixture and references
     assert "Separation" in elements.text  # of the unprocessed mixture
+
+
+def test_a_set_without_references_has_a_page_of_its_directions(evaluation: Path, data: Path) -> None:
+    scenes = read_jsonl(data / "scenes.jsonl")
+    write_jsonl(data / "scenes.jsonl", [scene | {"referenced": False} for scene in scenes])
+    scene_set = SceneSet.open(data)
+    for name in ("model", "srp_beam"):
+        score_set(scene_set, evaluation / name / "estimates", evaluation / name / "scores.jsonl")
+    score_unprocessed(scene_set, evaluation / "unprocessed" / "scores.jsonl")
+    elements = Elements(Report(evaluation, data).html)
+    assert "No scene that was scored has both references and directions" in elements.text
+    assert "Direction of arrival" in elements.text and "Separation" not in elements.text
+    assert not elements.of("audio") and "can be heard" not in elements.text
 
 
 def test_another_system_with_estimates_elsewhere_and_scenes_that_are_long(
