@@ -167,13 +167,13 @@ def _spelled_out(argv: Sequence[str], hints: dict[str, Any]) -> list[str]:
     ['--sets=["a", "b"]', '--quick=true']
     """
     left = list(argv)
-    if left and (left[0] == "-" or not left[0].startswith("-")):
+    if left and _is_value(left[0]):
         left.insert(0, f"--{next(iter(hints))}")
     arguments = []
     while left:
         argument = left.pop(0)
         hint = hints.get(argument.removeprefix("--"))
-        values = list(itertools.takewhile(lambda a: a == "-" or not a.startswith("-"), left))
+        values = list(itertools.takewhile(_is_value, left))
         if get_origin(hint) is list and values and not values[0].startswith("["):
             argument = f"{argument}={json.dumps(values)}"
             del left[: len(values)]
@@ -181,6 +181,15 @@ def _spelled_out(argv: Sequence[str], hints: dict[str, Any]) -> list[str]:
             argument = f"{argument}=true"
         arguments.append(argument)
     return arguments
+
+
+def _is_value(argument: str) -> bool:
+    """Whether an argument is no option: ``-`` and negative numbers are none.
+
+    >>> [_is_value(a) for a in ("x", "-", "-1", "-.5", "--x")]
+    [True, True, True, True, False]
+    """
+    return re.match(r"-(?![\d.]|$)", argument) is None
 
 
 def _options(parser: argparse.ArgumentParser) -> Iterator[str]:

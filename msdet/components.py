@@ -10,11 +10,17 @@ import importlib
 import inspect
 import pkgutil
 import sys
+import traceback
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import ModuleType, NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from msdet.errors import MsdetError, UnknownNameError, did_you_mean
+
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
+"""Types of options that are checked, as a message calls them."""
 
 
 def component_names(package: str) -> list[str]:
@@ -52,11 +58,16 @@ def _import_path(path: str, kind: str) -> Any:
         sys.path.append(str(Path.cwd()))
     try:
         module: ModuleType = importlib.import_module(module_name)
-    except ImportError as error:
-        raise MsdetError(f"{kind} '{path}': cannot import '{module_name}' ({error})") from error
+    except Exception as error:  # whatever the user's module does wrong
+        raise MsdetError(
+            f"{kind} '{path}': cannot import '{module_name}' ({_in_a_line(error)}{_place(error)})"
+        ) from error
     if not hasattr(module, attribute):
         raise MsdetError(f"{kind} '{path}': module '{module_name}' has no '{attribute}'")
-    return getattr(module, attribute)
+    found = getattr(module, attribute)
+    if not callable(found):
+        raise MsdetError(f"{kind} '{path}': is a {type(found).__name__}, expected a class or a function")
+    return found
 
 
 def build(factory: Any, options: dict[str, Any], kind: str, **derived: Any) -> Any:
@@ -65,13 +76,101 @@ def build(factory: Any, options: dict[str, Any], kind: str, **derived: Any) -> A
     Raises:
         MsdetError: an option that `factory` does not take or refuses, or that sets a derived size.
     """
-    parameters = inspect.signature(factory).parameters
-    allowed = [name for name in parameters if name not in derived]
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError) as error:
+        raise MsdetError(f"{kind}: has no signature to check its options by ({error})") from error
+    check_options(factory, options, kind, [name for name in parameters if name not in derived])
+    try:
+        return factory(**derived, **options)
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError) as error:
+        raise MsdetError(f"{kind} cannot be built with {_shown(options)} ({_in_a_line(error)})") from error
+
+
+def with_options(
+    function: Callable[..., Any],
+    options: Mapping[str, Any],
+    kind: str,
+    given: int,
+    trial: Callable[[Callable[..., Any]], object],
+) -> Callable[..., Any]:
+    """A function with the user's options, which are tried once, so that none fails in the midst of work.
+
+    Args:
+        function: takes some arguments in their order, and options.
+        options: that the user sets.
+        kind: what to call it in errors.
+        given: number of the arguments that are no options.
+        trial: called with the result if there are options; what it returns is not used.
+
+    Raises:
+        MsdetError: an option that `function` does not take or that it fails with.
+    """
+    check_options(function, options, kind, list(inspect.signature(function).parameters)[given:])
+    chosen = partial(function, **options)
+    if options:
+        try:
+            trial(chosen)
+        except MsdetError as error:
+            raise MsdetError(f"{kind}: {error}") from error
+        except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, AttributeError) as error:
+            raise MsdetError(f"{kind} fails with {_shown(options)} ({_in_a_line(error)})") from error
+    return chosen
+
+
+def check_options(factory: Any, options: Mapping[str, Any], kind: str, allowed: list[str]) -> None:
+    """Refuse options that a class or function does not take, or whose value is not of their type.
+
+    Types that are checked are numbers, text, true or false, and null with them.
+
+    Raises:
+        MsdetError: names the option; of one that does not exist, with the nearest.
+    """
     for option in options:
         if option not in allowed:
             raise MsdetError(f"{kind} has no option '{option}'{did_you_mean(option, allowed)}")
+    if not options:
+        return
     try:
-        return factory(**derived, **options)
-    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
-        shown = ", ".join(f"{k}={v!r}" for k, v in options.items()) or "its defaults"
-        raise MsdetError(f"{kind} cannot be built with {shown} ({error})") from error
+        hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    except (NameError, TypeError, AttributeError):
+        return  # annotations that mean nothing at run time
+    for option, value in options.items():
+        expected = _expected(hints.get(option, Any), value)
+        if expected:
+            raise MsdetError(f"{kind}: option '{option}' is {value!r}, expected {expected}")
+
+
+def _expected(hint: Any, value: Any) -> str | None:
+    """What a type wants in words; None where a value is of it, or the type is not one that is checked.
+
+    >>> _expected(int | None, 1.5), _expected(float, 1), _expected(bool, "no"), _expected(list[int], 3)
+    ('a whole number or null', None, 'true or false', None)
+    """
+    words = []
+    for kind in get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,):
+        if kind not in _WORDS:
+            return None
+        fits = isinstance(value, (int, float) if kind is float else kind)
+        if fits and (kind is bool or not isinstance(value, bool)):
+            return None
+        words.append(_WORDS[kind])
+    return " or ".join(words)
+
+
+def _shown(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k}={v!r}" for k, v in options.items()) or "its defaults"
+
+
+def _place(error: Exception) -> str:
+    """File and line that an import failed at; nothing where the message has them."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, ImportError | SyntaxError) or not frames:
+        return ""
+    return f"; {frames[-1].filename}, line {frames[-1].lineno}"
+
+
+def _in_a_line(error: Exception) -> str:
+    """An exception's message, whose first words say what is wrong; its type where there is none."""
+    line = " ".join(str(error).split()) or type(error).__name__
+    return line if len(line) <= 200 else f"{line[:200]} ..."

@@ -17,7 +17,7 @@ class ModelConfig:
         vacancy: slots may be empty, so one model serves 1 to `talkers` people; DoA has one more class for
             nobody.
         doa_classes: azimuth classes over the full circle.
-        window_s: length of an STFT frame; the hop is half of it.
+        window_s: length of an STFT frame, at most 1 s; the hop is half of it.
         front_end: ``steered`` (responses and beams from coordinates), ``real_imaginary`` (of one array),
             ``tac`` (any array, learned), or your own ``module:Class``.
         front_end_options: what the front end takes.

@@ -12,13 +12,19 @@ from msdet.conventions import class_azimuths_deg
 from msdet.errors import MsdetError
 from msdet.spatial import diffuse_coherence, running_mean, steering_vectors
 
+LONGEST_WINDOW_S = 1.0
+"""No STFT frame of a model is longer."""
+
 
 def window_samples(window_s: float, sample_rate: int) -> int:
     """Length of an STFT frame in samples, even, so that frames overlap by half.
 
     Raises:
-        MsdetError: a frame of less than 16 samples.
+        MsdetError: a frame of less than 16 samples, or of more than a second, in which speech is not
+            stationary and whose spectra are large.
     """
+    if not window_s <= LONGEST_WINDOW_S:
+        raise MsdetError(f"window_s is {window_s}, expected at most {LONGEST_WINDOW_S:g} s")
     samples = 2 * round(window_s * sample_rate / 2)
     if samples < 16:
         raise MsdetError(f"window_s is {window_s}, which is {samples} samples at {sample_rate} Hz: too short")

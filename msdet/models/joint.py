@@ -60,10 +60,9 @@ class JointModel(nn.Module):
 
     def __init__(self, config: ModelConfig, array: MicrophoneArray, sample_rate: int) -> None:
         super().__init__()
-        if config.doa_classes < 8 or config.talkers < 1:
-            raise MsdetError(
-                f"doa_classes is {config.doa_classes} and talkers {config.talkers}, expected at least 8 and 1"
-            )
+        for name, least in (("doa_classes", 8), ("talkers", 1)):
+            if (value := getattr(config, name)) < least:
+                raise MsdetError(f"model.{name} is {value}, expected at least {least}")
         self.config = config
         self.array = array
         self.sample_rate = sample_rate

@@ -73,16 +73,18 @@ class ObjectiveTerms(NamedTuple):
 
     Attributes:
         total: the scalar to minimise.
-        losses: of each task, over what is labelled.
+        losses: of each task, over what is labelled; zero where nothing is.
         assignment: the reference ``(batch, slot)`` that each slot answers for.
         scaled: the losses as they are balanced, on a common scale if that is asked for; zero, with zero
             gradients, where nothing is labelled.
+        labelled: number of losses, of examples or slots, that each task's is the mean of.
     """
 
     total: Tensor
     losses: dict[str, Tensor]
     assignment: Tensor
     scaled: dict[str, Tensor]
+    labelled: dict[str, int]
 
 
 class Objective(nn.Module):
@@ -125,12 +127,13 @@ class Objective(nn.Module):
         wanted = truth.in_slots(assignment)
         found = {name: task.loss(predictions[name], wanted) for name, task in self.tasks.items()}
         losses = {name: each.mean() for name, each in found.items()}
-        labelled = torch.stack([each.known.any() for each in found.values()]).tolist()
-        known = {name: loss for (name, loss), there in zip(losses.items(), labelled, strict=True) if there}
+        counts = torch.stack([each.known.sum() for each in found.values()]).tolist()
+        labelled = dict(zip(found, counts, strict=True))
+        known = {name: loss for name, loss in losses.items() if labelled[name]}
         scaled = self.normalisation(known)
         blank = [losses[name] for name in losses if name not in known]  # zero, but their heads are reached
         total = sum(blank, cast(Tensor, self.balancer(scaled)))
-        return ObjectiveTerms(total, losses, assignment, losses | scaled)
+        return ObjectiveTerms(total, losses, assignment, losses | scaled, labelled)
 
     def start_epoch(self, epoch: int) -> None:
         """Tell a balancer that wants to know that an epoch of training starts."""

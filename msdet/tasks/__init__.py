@@ -10,6 +10,9 @@ A module defines a class ``Task`` with
 - ``scores(prediction, truth) -> dict[str, Tensor]``: what validation shows, each of any shape, NaN where it
   is not defined; names end in their unit.
 
+It may say ``NEEDS``, the kind of label that it learns from: ``references``, ``directions`` or ``distances``.
+Training data without a single one are then refused.
+
 ``Task`` is built without arguments; where it has some, a subclass in a file of your own sets them.
 ``separation`` and ``doa`` are always there and take the losses that the objective names; the others are
 switched on by ``model.tasks`` and weighted by ``objective.task_weights``. Your own task works by its import

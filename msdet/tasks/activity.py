@@ -43,6 +43,7 @@ class Task:
     """
 
     Head = Head
+    NEEDS = "references"
 
     def __init__(self, threshold_db: float = THRESHOLD_DB) -> None:
         self.threshold_db = threshold_db

@@ -39,6 +39,7 @@ class Task:
     """
 
     Head = Head
+    NEEDS = "distances"
 
     def loss(self, prediction: Tensor, truth: Truth) -> Labelled:
         """Loss ``(batch, slot)`` of logarithms of the same shape."""

@@ -77,6 +77,7 @@ class Task:
     """
 
     Head = Head
+    NEEDS = "directions"
 
     def __init__(self, width_deg: float = 8.0, threshold: float = 0.5) -> None:
         self.width_deg = width_deg

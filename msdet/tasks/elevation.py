@@ -49,6 +49,7 @@ class Task:
     """Cross-entropy of the nearest class, of talkers whose elevation is known."""
 
     Head = Head
+    NEEDS = "directions"
 
     def loss(self, prediction: Tensor, truth: Truth) -> Labelled:
         """Loss ``(batch, slot)`` of logits ``(batch, slot, class)``."""

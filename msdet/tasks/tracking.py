@@ -137,6 +137,7 @@ class Task:
     """
 
     Head = Head
+    NEEDS = "directions"
 
     def loss(self, prediction: Tensor, truth: Truth) -> Labelled:
         """Loss ``(batch, slot, frame)`` of logits ``(batch, slot, frame, class)``."""

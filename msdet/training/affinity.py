@@ -32,6 +32,7 @@ from msdet.conventions import Array
 from msdet.data.example import Example
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.files import atomic_path, read_json
+from msdet.models.joint import JointModel
 from msdet.objectives.balancing._gradients import task_gradients
 from msdet.objectives.separation import is_signed
 from msdet.tasks import MAIN, auxiliary_names
@@ -116,6 +117,7 @@ def measure_affinities(
     best_grouping(settings.tasks, np.zeros((len(settings.tasks),) * 2), settings.groups)  # refuses its number
     with restored_determinism():
         built = build(config, lambda line: None)
+        _check_shared(built.system.model, config, settings)
         asked = dataclasses.asdict(settings)
         asked.pop("groups")  # follow from what is measured
         asked = {"affinity": asked, "training": comparable(config), "data": built.data.identity}
@@ -286,10 +288,26 @@ def _check(config: TrainConfig, settings: AffinityConfig) -> None:
         raise MsdetError(f"tasks are {', '.join(tasks) or 'none'}, expected at least two, each once")
     if settings.every < 1:
         raise MsdetError(f"every is {settings.every}, expected at least 1")
+    if settings.every > config.optimiser.total_steps:
+        raise MsdetError(
+            f"every is {settings.every}, expected at most the {config.optimiser.total_steps} steps "
+            "of optimiser.steps"
+        )
     if settings.step_size is not None and not 0.0 < settings.step_size < np.inf:
         raise MsdetError(f"step_size is {settings.step_size}, expected more than 0")
     if "separation" in tasks and is_signed(loss):
         raise MsdetError(f"affinities need losses above zero; those of separation_loss '{loss}' can be below")
+
+
+def _check_shared(model: JointModel, config: TrainConfig, settings: AffinityConfig) -> None:
+    """Refuse a model in which separation shares no parameter with other tasks.
+
+    Raises:
+        MsdetError: names the setting.
+    """
+    front_end = any(p.requires_grad for p in model.front_end.parameters())
+    if config.model.sharing == "none" and "separation" in settings.tasks and not front_end:
+        raise MsdetError("model.sharing is 'none': separation shares nothing with other tasks")
 
 
 def _found(settings: AffinityConfig, measured: Array) -> Affinities:

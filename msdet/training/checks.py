@@ -9,14 +9,22 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from torch.compiler import list_backends
+
 from msdet.errors import MsdetError, UnknownNameError, did_you_mean
 from msdet.training.config import DataConfig, OptimiserConfig, StageConfig, TrainConfig
-from msdet.training.loggers import LOGGERS
+from msdet.training.loggers import LOGGERS, require_package
 from msdet.training.optimisers import OPTIMISERS
 from msdet.training.schedules import build_schedule
 
 _POSITIVE = ("steps", "batch", "accumulate", "validate_every", "learning_rate", "gradient_norm",
              "stop_patience", "bad_steps", "nodes")  # fmt: skip
+_RANGES = {  # both ends included
+    "warm_up": (0, math.inf),
+    "decay_from": (0.0, 1.0),
+    "threads": (0, 1024),
+    "seed": (0, 2**32 - 1),
+}
 _CHOICES = {
     "accelerator": ("auto", "cpu", "gpu"),
     "precision": ("32-true", "bf16-mixed"),
@@ -42,6 +50,8 @@ def check(config: TrainConfig) -> None:
         MsdetError: names the field.
     """
     data = config.data
+    if config.model.talkers < 1:
+        raise MsdetError(f"model.talkers is {config.model.talkers}, expected at least 1")
     data.scenes.check()
     if data.workers < 0:
         raise MsdetError(f"data.workers is {data.workers}, expected 0 or more")
@@ -69,6 +79,8 @@ def _check_labels(data: DataConfig) -> None:
             f"data.set_weights has {len(data.set_weights)} numbers, expected {1 + len(data.also)}: "
             "one for data.train and each of data.also"
         )
+    if data.set_weights and data.train is None:
+        raise MsdetError("data.set_weights goes with data.train: what is mixed on the fly is no set")
     by_label = data.batch_references is not None or data.batch_directions is not None
     if sum([by_label, bool(data.set_weights), data.batch_s is not None]) > 1:
         raise MsdetError(
@@ -87,13 +99,20 @@ def check_optimiser(o: OptimiserConfig) -> None:
         value = getattr(o, name)
         if not (math.isfinite(value) and value > 0):
             raise MsdetError(f"optimiser.{name} is {value}, expected more than 0")
+    for name, (low, high) in _RANGES.items():
+        if not low <= (value := getattr(o, name)) <= high:
+            expected = f"{low} to {high}" if high < math.inf else f"{low} or more"
+            raise MsdetError(f"optimiser.{name} is {value}, expected {expected}")
     for name, choices in _CHOICES.items():
         if getattr(o, name) not in choices:
             value = getattr(o, name)
             raise MsdetError(f"optimiser.{name} is '{value}'{did_you_mean(value, choices)}")
+    if o.compile is not None and o.compile not in (known := list_backends(exclude_tags=())):
+        raise UnknownNameError("backend of torch.compile:", o.compile, known)
     for name in o.loggers:
         if name not in LOGGERS:
             raise UnknownNameError("logger", name, LOGGERS)
+        require_package(name)
     if o.devices != "auto" and not (o.devices.isdigit() and int(o.devices)):
         raise MsdetError(f"optimiser.devices is '{o.devices}', expected auto or a number")
     if o.weight_decay is not None and not 0.0 <= o.weight_decay < math.inf:

@@ -83,6 +83,8 @@ class OptimiserConfig:
         bad_steps: stop once so many steps in a row had a loss or gradient that is not finite.
         deterministic: only algorithms that give the same bits each time, on a GPU as well.
         precision: Lightning's: ``32-true`` or ``bf16-mixed``.
+        compile: backend of torch.compile for the model, as a rule ``inductor``, which needs a C++ compiler;
+            none if not given. Recurrent layers are left as they are, so it pays for the others.
         accelerator: ``auto``, ``cpu`` or ``gpu``.
         devices: number of devices a machine, or ``auto``; several share each batch (DDP).
         nodes: number of machines; start the command on each, by ``srun`` or ``torchrun``.
@@ -113,6 +115,7 @@ class OptimiserConfig:
     bad_steps: int = 20
     deterministic: bool = False
     precision: str = "32-true"
+    compile: str | None = None
     accelerator: str = "auto"
     devices: str = "auto"
     nodes: int = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,12 +17,13 @@ from msdet.data.dataset import EpochSampler, MixingDataset, RenderedDataset
 from msdet.data.example import Example
 from msdet.data.joining import JoinedSets
 from msdet.data.manifest import SceneSet
-from msdet.data.partial import LabelledData, WithheldLabels
+from msdet.data.partial import STREAM_BLOCK, LabelledData, WithheldLabels
 from msdet.errors import MsdetError
 from msdet.files import settings_hash
 from msdet.models.config import ModelConfig
-from msdet.objectives.joint import ObjectiveConfig
+from msdet.objectives.joint import AUXILIARY_WEIGHT, ObjectiveConfig
 from msdet.simulation.bank import RirBank
+from msdet.tasks import find_task
 from msdet.training.config import DataConfig, TrainConfig
 from msdet.work import end_with_parent
 
@@ -122,20 +124,40 @@ def _check_together(
         raise MsdetError(f"{config.dev}: array is '{dev_set.array.name}', training data have '{array.name}'")
 
 
-def check_labels(data: TrainingData, objective: ObjectiveConfig) -> None:
-    """Refuse a rendered set without a single label of a task that it is to teach.
+def check_labels(data: TrainingData, objective: ObjectiveConfig, model: ModelConfig | None = None) -> None:
+    """Refuse data without a single label of a task that they are to teach.
+
+    Args:
+        data: to learn from.
+        objective: what is learned; tasks of no weight need no labels.
+        model: whose auxiliary tasks are looked at as well.
 
     Raises:
         MsdetError: names the task.
     """
-    if data.rendered is None:
-        return
-    root = " and ".join(str(part.scene_set.root) for part in data.rendered.sets)
-    found = [data.train.labelling(item) for item in range(len(data.rendered))]
-    if objective.doa_weight < 1.0 and not any(labels.referenced for labels in found):
+    root = "data.references, data.directions"  # which alone take labels from what is mixed
+    if data.rendered is not None:
+        root = " and ".join(str(part.scene_set.root) for part in data.rendered.sets)
+    found = [data.train.labelling(item) for item in range(data.train.population or STREAM_BLOCK)]
+    there = {
+        "references": any(labels.referenced for labels in found),
+        "directions": any(labels.located for labels in found),
+    }
+    if objective.doa_weight < 1.0 and not there["references"]:
         raise MsdetError(f"{root}: no scene has references; objective.doa_weight 1 trains the DoA alone")
-    if objective.doa_weight > 0.0 and not any(labels.located for labels in found):
+    if objective.doa_weight > 0.0 and not there["directions"]:
         raise MsdetError(f"{root}: no scene has azimuths; objective.doa_weight 0 trains separation alone")
+    there["distances"] = there["directions"] or (
+        data.rendered is not None
+        and any(math.isfinite(talker.distance_m) for s in data.rendered.scenes for talker in s.sources)
+    )
+    for name in model.tasks if model else ():
+        needed = getattr(find_task(name), "NEEDS", None)
+        if objective.task_weights.get(name, AUXILIARY_WEIGHT) > 0.0 and not there.get(str(needed), True):
+            raise MsdetError(
+                f"{root}: no scene has {needed}, which task '{name}' learns from; "
+                "leave it out of model.tasks, or weigh it 0 in objective.task_weights"
+            )
 
 
 def loaders(
@@ -185,8 +207,7 @@ def _sampler(
         return balance_sets(data.rendered, batch * batches, batch, c.set_weights, seed)
     if c.batch_references is None and c.batch_directions is None:
         return EpochSampler(batch * batches, data.train.population, seed)
-    references, directions = (1.0 if s is None else s for s in (c.batch_references, c.batch_directions))
-    return balance_labels(data.train, batch * batches, batch, references, directions, seed)
+    return balance_labels(data.train, batch * batches, batch, c.batch_references, c.batch_directions, seed)
 
 
 def _loader(data: LabelledData, workers: int, **how: Any) -> DataLoader[Example]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
@@ -25,6 +26,16 @@ def _wandb(out: Path, logs: Path) -> Logger:
 
 LOGGERS: dict[str, Callable[[Path, Path], Logger]] = {"mlflow": _mlflow, "wandb": _wandb}
 """Loggers by name, each made from the run's folder and the folder of its logs."""
+
+
+def require_package(name: str) -> None:
+    """Refuse a logger whose package is not installed.
+
+    Raises:
+        MsdetError: says how to install it.
+    """
+    if find_spec(name) is None:
+        raise MsdetError(f"optimiser.loggers: {name} needs its package: pip install msdet[{name}]")
 
 
 def make_loggers(out: Path, names: Sequence[str]) -> list[Logger]:

@@ -23,6 +23,13 @@ OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {
 }
 """Those of torch that take one closure-free step on any dense parameter."""
 
+UNUSABLE = {
+    "capturable": "it is of CUDA graphs",
+    "differentiable": "nothing is learned through steps",
+    "maximize": "losses are minimised",
+}
+"""Options that they take, and why they may not be set."""
+
 
 def build_optimiser(settings: OptimiserConfig, model: nn.Module, objective: nn.Module) -> Any:
     """The optimiser that the settings name, for what learns.
@@ -44,6 +51,8 @@ def build_optimiser(settings: OptimiserConfig, model: nn.Module, objective: nn.M
     for field, name in (("learning_rate", "lr"), ("weight_decay", "weight_decay")):
         if name in options:
             raise MsdetError(f"optimiser.options: set {name} by optimiser.{field}")
+    for name in UNUSABLE.keys() & options.keys():
+        raise MsdetError(f"optimiser.options: {name} is not for training here: {UNUSABLE[name]}")
     decay = {} if settings.weight_decay is None else {"weight_decay": settings.weight_decay}
     factory, kind = OPTIMISERS[settings.name], f"optimiser '{settings.name}'"
     return build(factory, options, kind, params=groups, lr=settings.learning_rate, **decay)

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from msdet.errors import MsdetError, UnknownNameError, did_you_mean
+from msdet.components import check_options
+from msdet.errors import MsdetError, UnknownNameError
 from msdet.training.config import OptimiserConfig
 
 
@@ -61,6 +62,8 @@ def step(place: Place, *, every: float = 0.25, factor: float = 0.5) -> float:
     >>> [step(Place(through, 0.0, 0.0, 0)) for through in (0.0, 0.24, 0.25, 0.5)]
     [1.0, 1.0, 0.5, 0.25]
     """
+    if every <= 0.0:
+        raise ValueError("expected more than 0")
     return float(factor ** math.floor(place.through / every + 1e-9))
 
 
@@ -74,6 +77,8 @@ def plateau(
     place: Place, *, metric: str = "dev/loss", patience: int = 3, factor: float = 0.5, lowest: float = 0.0
 ) -> float:
     """Down by a factor each time a metric has not improved in `patience` validations."""
+    if patience < 1:
+        raise ValueError("expected at least 1")
     return float(max(factor**place.plateaus, lowest))
 
 
@@ -89,9 +94,7 @@ def build_schedule(settings: OptimiserConfig) -> Schedule:
     name, options = settings.schedule, settings.schedule_options
     if name not in SCHEDULES:
         raise UnknownNameError("schedule", name, SCHEDULES)
-    for option in options:
-        if option not in (allowed := _defaults(name)):
-            raise MsdetError(f"schedule '{name}' has no option '{option}'{did_you_mean(option, allowed)}")
+    check_options(SCHEDULES[name], options, f"schedule '{name}'", list(_defaults(name)))
     schedule: Schedule = partial(SCHEDULES[name], **options)
     for number in range(11):
         try:

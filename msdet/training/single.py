@@ -110,15 +110,20 @@ def train_one(out: Path, config: TrainConfig, report: Report, progress: Progress
     return out
 
 
-def build(config: TrainConfig, report: Report) -> Built:
+def build(config: TrainConfig, report: Report, data: TrainingData | None = None) -> Built:
     """Open the data, draw the weights, take others from a checkpoint, freeze.
+
+    Args:
+        config: everything that decides the run.
+        report: called with one line for each thing of note.
+        data: of the same settings, if they are open.
 
     Raises:
         MsdetError: bad settings or data.
     """
     objective = Objective(config.objective, config.model)
-    data = load_data(config.data, config.model, config.optimiser.seed)
-    check_labels(data, config.objective)
+    data = data or load_data(config.data, config.model, config.optimiser.seed)
+    check_labels(data, config.objective, config.model)
     if config.optimiser.threads:
         torch.set_num_threads(config.optimiser.threads)
     pl.seed_everything(config.optimiser.seed, workers=True, verbose=False)
@@ -127,9 +132,27 @@ def build(config: TrainConfig, report: Report) -> Built:
     freeze(model, config.freeze, config.train)
     bad = BadSteps(config.optimiser.bad_steps, data.name, report)
     system = JointSystem(model, objective, config.optimiser, bad)
+    if config.optimiser.compile:
+        model.compile(backend=config.optimiser.compile)  # in place: names of weights stay
     system.configure_optimizers()  # an unknown option is named before anything is written
     _check_metrics(system, data, config.optimiser)
     return Built(data, system, transferred)
+
+
+def rehearse(config: TrainConfig, data: TrainingData) -> None:
+    """Build a run on data that are open, and let it go again, to find what cannot work.
+
+    Raises:
+        MsdetError: bad settings or data.
+    """
+    threads = torch.get_num_threads()
+    try:
+        with restored_determinism():
+            built = build(config, lambda line: None, data)
+            trainer = make_trainer(Path(), config.optimiser, [])
+            loaders(built.data, config, processes=trainer.world_size)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _check_metrics(system: JointSystem, data: TrainingData, o: OptimiserConfig) -> None:
@@ -144,7 +167,7 @@ def _check_metrics(system: JointSystem, data: TrainingData, o: OptimiserConfig) 
         system.validation_step(default_collate([data.dev[0]]), 0)
         system.train()
     for metric in watched:
-        find_metric({f"dev/{name}": value for name, value in system.means.sums.items()}, metric)
+        find_metric({f"dev/{name}": None for name in ("loss", *system.means.sums)}, metric)
     system.means.clear()
 
 

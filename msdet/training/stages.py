@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,15 +17,11 @@ from typing import Any, TypeVar
 
 from msdet.errors import MsdetError, did_you_mean
 from msdet.files import atomic_path, read_json, write_json
-from msdet.models.joint import JointModel
-from msdet.objectives.joint import Objective
 from msdet.training.callbacks import TRAINER_STATE
 from msdet.training.checks import check, comparable
 from msdet.training.config import DataConfig, StageConfig, TrainConfig
-from msdet.training.freezing import freeze
-from msdet.training.loading import load_data
-from msdet.training.optimisers import build_optimiser
-from msdet.training.single import FINISHED, train_one
+from msdet.training.loading import TrainingData, load_data
+from msdet.training.single import FINISHED, rehearse, train_one
 from msdet.training.trainer import is_first_process
 from msdet.work import IN_PROGRESS, claim_folder, finish_folder
 
@@ -107,7 +104,7 @@ def train_stages(
             for stage, (folder, plan) in zip(config.stages, plans, strict=True)
         }
     }
-    _try_all(plans)
+    _try_all(out, plans)
     if not _claimed(out, settings, first, report):
         return out
     previous: Path | None = None
@@ -123,23 +120,24 @@ def train_stages(
     return out
 
 
-def _try_all(plans: Sequence[tuple[str, TrainConfig]]) -> None:
+def _try_all(out: Path, plans: Sequence[tuple[str, TrainConfig]]) -> None:
     """Find what a later stage cannot do before the first one starts.
 
     Raises:
         MsdetError: names the stage.
     """
-    opened: list[tuple[DataConfig, JointModel]] = []
+    opened: list[tuple[DataConfig, TrainingData]] = []
+    earlier: list[Path] = []
     for folder, plan in plans:
+        if plan.init and plan.init.resolve() in earlier:
+            plan = dataclasses.replace(plan, init=None)  # will be there when its turn comes
+        earlier.append((out / "stages" / folder).resolve())
         try:
-            objective = Objective(plan.objective, plan.model)
-            model = next((known for data, known in opened if data == plan.data), None)
-            if model is None:
+            data = next((known for settings, known in opened if settings == plan.data), None)
+            if data is None:
                 data = load_data(plan.data, plan.model, plan.optimiser.seed)
-                model = JointModel(plan.model, data.array, data.sample_rate)
-                opened.append((plan.data, model))
-            freeze(model, plan.freeze, plan.train)
-            build_optimiser(plan.optimiser, model, objective)
+                opened.append((plan.data, data))
+            rehearse(plan, data)
         except MsdetError as error:
             raise MsdetError(f"stage {folder}: {error}") from error
 
@@ -187,7 +185,13 @@ def _claimed(out: Path, settings: dict[str, Any], first: int | None, report: Cal
     if is_first_process():
         if first is not None:
             _forget(out, settings, first)
-        todo = claim_folder(out, settings, FINISHED)
+        try:
+            todo = claim_folder(out, settings, FINISHED)
+        except MsdetError as error:
+            number = _first_changed(out, settings)
+            if number is None:
+                raise
+            raise MsdetError(f"{error}; --stage {number} trains again from there") from error
     else:
         while first is not None and any(_is_old(out / "stages" / folder) for folder in folders):
             time.sleep(0.1)  # the first process deletes them
@@ -199,6 +203,16 @@ def _claimed(out: Path, settings: dict[str, Any], first: int | None, report: Cal
 
 def _is_old(stage: Path) -> bool:
     return (stage / FINISHED).exists() or (stage / TRAINER_STATE).exists()
+
+
+def _first_changed(out: Path, settings: dict[str, Any]) -> int | None:
+    """Number of the first stage that differs from what a folder holds; None if that is the first of all."""
+    header = next((out / name for name in (FINISHED, IN_PROGRESS) if (out / name).is_file()), None)
+    before = read_json(header).get("settings", {}).get("stages") if header else None
+    now = settings["stages"]
+    kept = itertools.takewhile(lambda f: before and before.get(f) == now[f], now)
+    same = len(list(kept))
+    return same + 1 if 0 < same < len(now) else None
 
 
 def _forget(out: Path, settings: dict[str, Any], first: int) -> None:

@@ -111,6 +111,8 @@ class Study:
             import optuna
         except ImportError as error:
             raise MsdetError("msdet tune needs Optuna: pip install 'msdet[tune]'") from error
+        if not 0 <= config.seed < 2**32:
+            raise MsdetError(f"seed is {config.seed}, expected 0 to {2**32 - 1}")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.out = out
         self.config = config

@@ -110,11 +110,18 @@ class JointSystem(pl.LightningModule):
         self.lost |= not finite  # other processes wait for this one's gradient
         self.bad.seen(batch["item"])
         self.balanced = Balanced(total, terms.scaled, list(extra.values()))
-        values = {"loss": total, **terms.losses, **extra, **self.agreement(terms)}
+        values = {"loss": total, **extra, **self.agreement(terms)}
         self.log_dict(
             {f"train/{k}": v.detach() for k, v in values.items()}, on_step=False, on_epoch=True,
             batch_size=len(batch["mixture"]), sync_dist=True,
         )  # fmt: skip
+        for name, loss in terms.losses.items():
+            count = terms.labelled[name]
+            if count or torch.distributed.is_initialized():  # all processes log the same names
+                self.log_dict(
+                    {f"train/{name}": loss.detach()}, on_step=False, on_epoch=True,
+                    batch_size=max(count, 1), sync_dist=True,
+                )  # fmt: skip
         return total
 
     def agreement(self, terms: ObjectiveTerms) -> dict[str, Tensor]:
@@ -164,11 +171,8 @@ class JointSystem(pl.LightningModule):
     def validation_step(self, batch: Example, batch_idx: int) -> None:
         """Score a batch under one permutation for all tasks: the best by SI-SDR."""
         terms, output, truth = self.terms(batch)
-        weights = self.objective.weights
-        total = torch.stack([weights[name] * loss for name, loss in terms.losses.items()]).sum()
-        scenes = len(batch["mixture"])
-        for name, loss in {"loss": total, **terms.losses}.items():
-            self.means.add(name, loss.expand(scenes))
+        for name, loss in terms.losses.items():
+            self.means.add_mean(name, loss, terms.labelled[name])
         wanted = truth.in_slots(best_permutation(closeness(output, truth)))
         for name, task in self.objective.tasks.items():
             scores = task.scores(output.predictions[name], wanted)
@@ -178,7 +182,12 @@ class JointSystem(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the means of all batches; count a plateau."""
-        scores = {f"dev/{name}": value for name, value in self.means.compute(self.device).items()}
+        means = self.means.compute(self.device)
+        labelled = [name for name in self.objective.weights if self.means.counted(name)]
+        loss = torch.stack(
+            [self.objective.weights[name] * means[name] for name in labelled] or [torch.zeros(())]
+        )
+        scores = {f"dev/{name}": value for name, value in ({"loss": loss.sum()} | means).items()}
         self.log_dict(scores)
         if self.plateau is None or self.trainer.sanity_checking:
             return
@@ -221,20 +230,33 @@ class JointSystem(pl.LightningModule):
 
 
 class Means:
-    """Means of named values over the batches of a validation; NaN is left out."""
+    """Means of named values over the batches of a validation."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, float] = {}
 
     def clear(self) -> None:
         """Forget everything."""
-        self.sums = {}
+        self.sums, self.counts = {}, {}
 
     def add(self, name: str, values: Tensor) -> None:
-        """Count values of any shape."""
+        """Count values of any shape; NaN is left out."""
         known = ~values.isnan()
-        found = torch.stack([torch.where(known, values, 0.0).sum(), known.sum()]).double()
+        self._add(name, torch.stack([torch.where(known, values, 0.0).sum(), known.sum()]))
+
+    def add_mean(self, name: str, mean: Tensor, count: int) -> None:
+        """Count the mean of so many values; NaN is not left out, and without any value nothing is counted."""
+        total = mean * count if count else torch.zeros_like(mean)
+        self._add(name, torch.stack([total, torch.full_like(mean, count)]))
+
+    def _add(self, name: str, found: Tensor) -> None:
+        found = found.double()
         self.sums[name] = self.sums[name] + found if name in self.sums else found
+
+    def counted(self, name: str) -> bool:
+        """Whether the last `compute` had any value of this name."""
+        return self.counts.get(name, 0.0) > 0
 
     def compute(self, device: torch.device) -> dict[str, Tensor]:
         """The means, over all processes that validate together; NaN where nothing was counted."""
@@ -244,6 +266,7 @@ class Means:
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(table)
         means = (table[:, 0] / table[:, 1]).float()
+        self.counts = dict(zip(self.sums, table[:, 1].tolist(), strict=True))
         return dict(zip(self.sums, means, strict=True))
 
 

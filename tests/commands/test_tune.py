@@ -249,6 +249,7 @@ def test_the_plot_names_its_axes_and_options() -> None:
         ({"pruner": "medial"}, "unknown pruner 'medial'; did you mean 'median'?"),
         ({"sampler": "grid"}, "search, optimiser.learning_rate: sampler 'grid' needs points"),
         ({"trials": 0}, "trials is 0, expected at least 1"),
+        ({"seed": -1}, "seed is -1, expected 0 to 4294967295"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(

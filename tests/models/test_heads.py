@@ -288,6 +288,8 @@ def test_power_masks_are_shares() -> None:
         ("masked_mvdr", {"frames": 0}, "frames is 0, expected at least 1"),
         ("steered_beam", {"second": "wienr"}, "second pass 'wienr'; did you mean 'wiener'"),
         ("steered_beam", {"second": "mvdr", "filter_taps": 2}, "mvdr has none"),
+        ("steered_beam", {"filter_taps": -3}, "filter_taps is -3, expected 0 or more"),
+        ("steered_beam", {"frames": 1.5}, "option 'frames' is 1.5, expected a whole number$"),
         ("steered_beam", {"passes": 0}, "passes is 0, expected at least 1"),
         ("complex_maping", {}, "did you mean 'complex_mapping'"),
     ],

@@ -180,3 +180,50 @@ def test_settings_that_do_not_go_together_are_refused(options: dict[str, Any], m
     with pytest.raises(MsdetError, match=message) as caught:
         Objective(ObjectiveConfig(**options))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "options", "message"),
+    [
+        ("assignment", "folded", {"axis_deg": "north"}, "'axis_deg' is 'north', expected a number"),
+        ("assignment", "azimuth_or_distance", {"threshold_deg": "x"}, "'threshold_deg' is 'x'"),
+        (
+            "assignment",
+            "azimuth_or_distance",
+            {"threshold_deg": -5},
+            "threshold_deg is -5, expected 0 to 360",
+        ),
+        ("separation_loss", "snr", {"scale": "x"}, "'scale' is 'x', expected a number"),
+        ("separation_loss", "snr", {"scale": -1}, "scale is -1, expected more than 0"),
+        ("separation_loss", "si_sdr", {"scale": 0}, "scale is 0, expected more than 0"),
+        ("separation_loss", "l1_resynthesised", {"windows": 256}, "fails with windows=256"),
+        ("separation_loss", "l1_resynthesised", {"windows": ["a"]}, r"fails with windows=\['a'\]"),
+        ("separation_loss", "l1_resynthesised", {"windows": [3]}, "windows: 3 samples, expected an even"),
+        ("doa_loss", "soft", {"width_deg": "a"}, "'width_deg' is 'a', expected a number"),
+        ("doa_loss", "soft", {"width_deg": -1}, "width_deg is -1, expected more than 0"),
+        ("doa_loss", "soft", {"shape": "gausian"}, "shape 'gausian'; did you mean 'gaussian'"),
+        ("doa_loss", "smoothed", {"smoothing": 1}, "smoothing is 1, expected 0 or more and below 1"),
+        ("doa_loss", "earth_mover", {"width_deg": -1}, "width_deg is -1, expected more than 0"),
+        ("doa_loss", "earth_mover", {"squared": "no"}, "'squared' is 'no', expected true or false"),
+    ],
+)
+def test_option_that_fails_is_refused_when_the_objective_is_built(
+    part: str, name: str, options: dict[str, Any], message: str
+) -> None:
+    key = f"{part.removesuffix('_loss')}_options"
+    with pytest.raises(MsdetError, match=message) as caught:
+        Objective(ObjectiveConfig(**{part: name, key: options}))
+    kind = {"assignment": "assignment", "separation_loss": "separation loss", "doa_loss": "DoA loss"}[part]
+    assert str(caught.value).startswith(f"{kind} '{name}'") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ObjectiveConfig("folded", {"axis_deg": 90}, "snr", {"scale": 1, "largest_snr_db": 20}),
+        ObjectiveConfig(separation_loss="l1_resynthesised", separation_options={"windows": [128, 2048]}),
+        ObjectiveConfig(doa_loss="soft", doa_options={"width_deg": 3, "shape": "gaussian"}),
+    ],
+)
+def test_whole_numbers_and_other_windows_are_fine(config: ObjectiveConfig) -> None:
+    assert set(Objective(config).weights) == {"separation", "doa"}

@@ -125,7 +125,8 @@ def test_the_command_prints_the_matrix_and_the_grouping(
 ) -> None:
     config = make_config(ModelConfig(encoder_options={"hidden": 8, "group": 8}), steps=1)
     (tmp_path / "base.yaml").write_text(as_yaml(config))
-    arguments = ["--config", str(tmp_path / "base.yaml"), "--groups", "1", "--tasks", "doa", "t60"]
+    numbers = ["--groups", "1", "--every", "1"]
+    arguments = ["--config", str(tmp_path / "base.yaml"), *numbers, "--tasks", "doa", "t60"]
     assert main(["affinity", str(tmp_path / "out"), *arguments]) == 0
     printed = capsys.readouterr().out
     assert "onto doa" in printed and "onto t60" in printed
@@ -140,6 +141,7 @@ def test_the_command_prints_the_matrix_and_the_grouping(
         (AffinityConfig(["doa", "doa"]), "expected at least two, each once"),
         (AffinityConfig(["doa", "separaton"]), "unknown task 'separaton'; did you mean 'separation'?"),
         (AffinityConfig(TASKS, every=0), "every is 0, expected at least 1"),
+        (AffinityConfig(TASKS, every=100), "every is 100, expected at most the 6 steps"),
         (AffinityConfig(TASKS, step_size=-1.0), "step_size is -1.0, expected more than 0"),
         (AffinityConfig(TASKS, groups=0), "groups is 0, expected at least 1"),
     ],
@@ -184,3 +186,12 @@ def test_partitions_are_all_there_once() -> None:
     found = [tuple(map(tuple, groups)) for groups in partitions(6, 6)]
     assert len(found) == len(set(found)) == 203  # the Bell number
     assert len(list(partitions(6, 2))) == 32  # 1 + Stirling's 31
+
+
+def test_separation_that_shares_nothing_is_refused(
+    make_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    model = ModelConfig(sharing="none", encoder_options={"hidden": 8, "group": 8})
+    with pytest.raises(MsdetError, match=r"model\.sharing is 'none': separation shares nothing"):
+        measure_affinities(tmp_path / "a", make_config(model, steps=1), AffinityConfig(TASKS, every=1))
+    assert not (tmp_path / "a").exists()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from msdet.data.joining import JoinedSets
 from msdet.data.manifest import SceneSet
 from msdet.errors import MsdetError
 from msdet.files import read_json
+from msdet.models.config import ModelConfig
 from msdet.objectives.joint import ObjectiveConfig
 from msdet.simulation.bank import RirBank
 from msdet.simulation.distribution import SceneDistribution
@@ -143,3 +146,37 @@ def test_task_without_a_single_label_is_refused(
                 check_labels(changed, ObjectiveConfig())
         else:
             check_labels(changed, ObjectiveConfig())
+
+
+@pytest.mark.parametrize(
+    ("shares", "tasks", "objective", "message"),
+    [
+        ({"references": 0.0}, {}, {}, "no scene has references"),
+        ({"directions": 0.0}, {}, {}, "no scene has azimuths"),
+        ({"references": 0.0, "directions": 0.0}, {"t60": {}}, {}, "no scene has references"),
+        ({"references": 0.0}, {"activity": {}}, {"doa_weight": 1.0}, "references, which task 'activity'"),
+        ({"directions": 0.0}, {"distance": {}}, {"doa_weight": 0.0}, "distances, which task 'distance'"),
+        ({"directions": 0.0}, {"doa_map": {}}, {"doa_weight": 0.0}, "directions, which task 'doa_map'"),
+        (
+            {"references": 0.0},
+            {"activity": {}},
+            {"doa_weight": 1.0, "task_weights": {"activity": 0.0}},
+            None,
+        ),
+        ({"directions": 0.0}, {"t60": {}, "count": {}}, {"doa_weight": 0.0}, None),
+        ({"references": 0.5, "directions": 0.5}, {"activity": {}, "distance": {}}, {}, None),
+    ],
+)
+def test_mixtures_without_a_single_label_of_a_task_are_refused(
+    make_config: MakeConfig,
+    shares: dict[str, float],
+    tasks: dict[str, Any],
+    objective: dict[str, Any],
+    message: str | None,
+) -> None:
+    model = ModelConfig(tasks=tasks)
+    config = make_config(model, data=shares)
+    data = load_data(config.data, model, 0)
+    refused = pytest.raises(MsdetError, match=message) if message else contextlib.nullcontext()
+    with refused:
+        check_labels(data, ObjectiveConfig(**objective), model)

@@ -91,6 +91,7 @@ def test_recordings_alone_cannot_teach_separation(make_config: MakeConfig, recor
         ({"batch_directions": -0.1}, r"data\.batch_directions is -0\.1, expected 0 to 1"),
         ({"also": [Path("x")]}, r"data\.also goes with data\.train"),
         ({"set_weights": [1.0, 2.0]}, r"data\.set_weights has 2 numbers, expected 1"),
+        ({"set_weights": [1.0]}, r"data\.set_weights goes with data\.train"),
         ({"batch_references": 0.5, "batch_s": 4.0}, "one of them"),
         ({"references": 0.5, "batch_references": 0.3}, "expected a whole number of examples"),
     ],

@@ -301,6 +301,15 @@ def test_dry_run_tells_and_writes_nothing(
         ({"swa_from": 1.0}, r"optimiser\.swa_from is 1\.0"),
         ({"accumulate": 0}, r"optimiser\.accumulate is 0"),
         ({"bad_steps": 0}, r"optimiser\.bad_steps is 0"),
+        ({"warm_up": -5}, r"optimiser\.warm_up is -5, expected 0 or more"),
+        ({"decay_from": 2.0}, r"optimiser\.decay_from is 2\.0, expected 0\.0 to 1\.0"),
+        ({"threads": -1}, r"optimiser\.threads is -1, expected 0 to 1024"),
+        ({"threads": 1_000_000}, r"optimiser\.threads is 1000000"),
+        ({"seed": -1}, r"optimiser\.seed is -1, expected 0 to 4294967295"),
+        ({"seed": 2**32}, r"optimiser\.seed is 4294967296"),
+        ({"options": {"amsgrad": "no"}}, "option 'amsgrad' is 'no', expected true or false"),
+        ({"options": {"capturable": True}}, "capturable is not for training here"),
+        ({"options": {"maximize": True}}, "maximize is not for training here: losses are minimised"),
         ({"weight_decay": -0.1}, r"optimiser\.weight_decay is -0\.1"),
         ({"devices": "two"}, r"optimiser\.devices is 'two'"),
         ({"name": "adamm"}, r"optimiser\.name is 'adamm'; did you mean 'adam"),
@@ -343,3 +352,30 @@ def test_logger_that_is_not_installed_says_how_to(
     monkeypatch.setitem(__import__("msdet.training.loggers").training.loggers.LOGGERS, "wandb", missing)
     with pytest.raises(MsdetError, match=r"wandb needs its package: pip install msdet\[wandb\]"):
         train(tmp_path / "run", make_config(loggers=["wandb"]), silent)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # of torch's own tracing
+def test_compiled_training_gives_the_same_weights(make_config: MakeConfig, tmp_path: Path) -> None:
+    """With a backend that traces and changes nothing."""
+    for backend in (None, "eager"):
+        train(tmp_path / str(backend), make_config(steps=2, validate_every=2, compile=backend), silent)
+    plain, compiled = (load_file(tmp_path / name / "model.safetensors") for name in ("None", "eager"))
+    assert plain.keys() == compiled.keys()
+    for name, weight in plain.items():
+        torch.testing.assert_close(compiled[name], weight, rtol=1e-4, atol=1e-5)
+
+
+def test_unknown_backend_of_compilation_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:
+    with pytest.raises(
+        MsdetError, match=r"unknown backend of torch\.compile: 'inducto'; did you mean 'inductor'"
+    ):
+        train(tmp_path / "run", make_config(compile="inducto"), silent)
+
+
+def test_logger_without_its_package_writes_nothing(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msdet.training.loggers.find_spec", lambda name: None)
+    with pytest.raises(MsdetError, match=r"mlflow needs its package: pip install msdet\[mlflow\]"):
+        train(tmp_path / "run", make_config(loggers=["mlflow"]), silent)
+    assert not (tmp_path / "run").exists()

@@ -73,7 +73,11 @@ def test_plateau_falls_each_time_the_metric_stood_still() -> None:
         ("step", {"evry": 0.1}, "schedule 'step' has no option 'evry'; did you mean 'every'"),
         ("linear", {"factor": 0.1}, "schedule 'linear' has no option 'factor'"),
         ("step", {"every": 0.0}, "schedule 'step' gives no learning rate with every=0.0"),
-        ("step", {"factor": "half"}, "gives no learning rate with factor='half'"),
+        ("step", {"every": -0.1}, "schedule 'step' gives no learning rate with every=-0.1"),
+        ("step", {"factor": "half"}, "schedule 'step': option 'factor' is 'half', expected a number"),
+        ("plateau", {"patience": "x"}, "option 'patience' is 'x', expected a whole number"),
+        ("plateau", {"patience": 0}, "gives no learning rate with patience=0"),
+        ("plateau", {"metric": 3}, "option 'metric' is 3, expected text"),
         ("cyclic", {"lowest": math.nan}, "gives no learning rate with lowest=nan"),
     ],
 )

@@ -240,6 +240,15 @@ def test_single_run_starts_from_a_checkpoint_wherever_it_lies(
         ({"name": "a", "objective": {"assignment": "azimut"}}, "did you mean 'azimuth'"),
         ({"name": "a/b"}, "stages, 2: name is 'a/b', expected letters"),
         ({"name": "a", "freeze": ["encodr.*"]}, r"freeze: no parameter is named 'encodr\.\*'"),
+        ({"name": "a", "init": "nowhere"}, "stage 02-a: nowhere: no such checkpoint directory"),
+        ({"name": "a", "optimiser": {"keep": "dev/los"}}, "02-a: unknown metric 'dev/los'; did you mean"),
+        ({"name": "a", "objective": {"regularisation": {"x*": {"l1": 1}}}}, r"02-a: .* 'x\*' matches no"),
+        ({"name": "a", "data": {"batch_references": 0.3}}, "stage 02-a: share of references is 0.6"),
+        ({"name": "a", "data": {"directions": 0.0}}, "stage 02-a: .*no scene has azimuths"),
+        (
+            {"name": "a", "objective": {"doa_loss": "soft", "doa_options": {"width_deg": -1}}},
+            "stage 02-a: DoA loss 'soft': objective.doa_options.width_deg is -1",
+        ),
     ],
 )
 def test_faulty_stage_is_refused_before_anything_is_written(
@@ -250,6 +259,29 @@ def test_faulty_stage_is_refused_before_anything_is_written(
         train(tmp_path / "run", dataclasses.replace(make_config(), stages=stages), silent)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_change_of_a_later_stage_says_where_to_start(
+    run: tuple[Path, list[str]], config: TrainConfig
+) -> None:
+    def changed(number: int) -> TrainConfig:
+        stages = list(config.stages)
+        stages[number] = dataclasses.replace(stages[number], optimiser={"learning_rate": 0.5})
+        return dataclasses.replace(config, stages=stages)
+
+    with pytest.raises(MsdetError, match=r"exists with other settings.*; --stage 2 trains again from there"):
+        train(run[0], changed(1), silent)
+    with pytest.raises(MsdetError, match="exists with other settings") as error:
+        train(run[0], changed(0), silent)
+    assert "--stage" not in str(error.value)
+
+
+def test_stage_may_start_from_an_earlier_one_of_its_run(config: TrainConfig, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    again = StageConfig("again", init=str(out / "stages" / "01-separation"))
+    lines: list[str] = []
+    train(out, dataclasses.replace(config, stages=[*config.stages, again]), lines.append)
+    assert any(line.startswith("init:") and "01-separation" in line for line in lines)
 
 
 def test_two_stages_of_one_name_are_refused(make_config: MakeConfig, tmp_path: Path) -> None:

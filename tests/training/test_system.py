@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 from msdet.conventions import angular_distance_deg
 from msdet.data.dataset import RenderedDataset
@@ -187,3 +187,29 @@ def test_scene_without_references_is_paired_by_azimuth(
     orders = [truth.azimuth_deg.numpy()[:, order] for order in ([0, 1], [1, 0])]
     best = np.minimum(*(angular_distance_deg(estimated, order).mean(-1) for order in orders))
     assert float(found["dev/doa_mae_deg"]) == pytest.approx(best.mean(), abs=1e-3)
+
+
+def test_validation_does_not_depend_on_how_partly_labelled_scenes_are_batched(
+    system: JointSystem, dev_set: SceneSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: batches without a label counted as batches of loss zero."""
+    items = [RenderedDataset(dev_set)[n] for n in range(3)]
+    for item in items[1:]:
+        item["referenced"], item["references"] = torch.tensor(False), torch.zeros_like(item["references"])
+    logged: dict[str, float] = {}
+    monkeypatch.setattr(system, "log_dict", lambda values, **_: logged.update(values))
+    found = []
+    for batches in ([[0], [1], [2]], [[0, 1, 2]], [[1, 0], [2]]):
+        with torch.no_grad():
+            system.on_validation_epoch_start()
+            for batch in batches:
+                system.validation_step(default_collate([items[n] for n in batch]), 0)
+            system.on_validation_epoch_end()
+        found.append({name: float(value) for name, value in logged.items()})
+    alone = system.terms(default_collate(items[:1]))[0].losses["separation"].item()
+    assert found[0]["dev/separation"] == pytest.approx(alone, rel=1e-3)
+    for name in ("dev/loss", "dev/separation", "dev/doa"):
+        assert [f[name] for f in found] == pytest.approx([found[0][name]] * 3, rel=1e-2), name
+    weights = system.objective.weights
+    expected = sum(weight * found[0][f"dev/{name}"] for name, weight in weights.items())
+    assert found[0]["dev/loss"] == pytest.approx(expected, rel=1e-5)

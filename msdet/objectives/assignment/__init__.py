@@ -10,16 +10,13 @@ the cheapest permutation of what is labelled (`in_order`).
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from msdet.components import find_component
-from msdet.errors import MsdetError, did_you_mean
+from msdet.components import find_component, with_options
 
 
 class Labels(NamedTuple):
@@ -69,15 +66,19 @@ def assignment_rule(name: str, options: dict[str, Any] | None = None) -> Assignm
 
     Raises:
         UnknownNameError: no such rule; the nearest name is offered.
-        MsdetError: an option that the rule does not have.
+        MsdetError: an option that the rule does not have, or a value that it cannot work with.
     """
     rule = find_component(__name__, name, "assign", "assignment")
-    allowed = list(inspect.signature(rule).parameters)[2:]
-    for option in options or {}:
-        if option not in allowed:
-            raise MsdetError(f"assignment '{name}' has no option '{option}'{did_you_mean(option, allowed)}")
-    chosen: Assignment = partial(rule, **(options or {}))
+    chosen: Assignment = with_options(rule, options or {}, f"assignment '{name}'", 2, _try)
     return chosen
+
+
+def _try(rule: Assignment) -> None:
+    """Assign two talkers."""
+    azimuth_deg = torch.tensor([[200.0, 10.0]])
+    pairs = torch.tensor([[[2.0, 1.0], [1.0, 3.0]]])
+    labels = Labels(azimuth_deg, torch.tensor([[1.0, 2.0]]), torch.ones(1, 2, dtype=torch.bool))
+    rule(labels, Costs(lambda: pairs, lambda: pairs, 0.5, lambda: azimuth_deg))
 
 
 def in_order(keys: Tensor, labels: Labels, costs: Costs) -> Tensor:

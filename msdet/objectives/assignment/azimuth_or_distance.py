@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from msdet.errors import MsdetError
 from msdet.objectives.assignment import Costs, Labels, in_order
 
 
@@ -22,7 +23,12 @@ def assign(labels: Labels, costs: Costs, threshold_deg: float = 10.0) -> Tensor:
         labels: where the talkers are.
         costs: asked for where labels are not known.
         threshold_deg: neighbours closer than this are told apart by distance.
+
+    Raises:
+        MsdetError: a threshold outside 0 to 360.
     """
+    if not 0.0 <= threshold_deg <= 360.0:
+        raise MsdetError(f"threshold_deg is {threshold_deg}, expected 0 to 360")
     azimuth = labels.azimuth_deg.remainder(360.0)
     unknown = azimuth.isnan() | labels.distance_m.isnan()
     placed = torch.where(azimuth.isnan(), torch.inf, azimuth)  # nobody is a group of its own, the last

@@ -6,15 +6,12 @@ over the full circle and azimuths ``(...)`` to a loss ``(...)``. Class k is at k
 
 from __future__ import annotations
 
-import inspect
-from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from msdet.components import find_component
-from msdet.errors import MsdetError, did_you_mean
+from msdet.components import find_component, with_options
 from msdet.spatial import wrap_azimuth
 
 
@@ -31,15 +28,16 @@ def doa_loss(name: str, options: dict[str, Any] | None = None) -> DoaLoss:
 
     Raises:
         UnknownNameError: no such loss; the nearest name is offered.
-        MsdetError: an option that the loss does not have.
+        MsdetError: an option that the loss does not have, or a value that it cannot work with.
     """
     loss = find_component(__name__, name, "loss", "DoA loss")
-    allowed = list(inspect.signature(loss).parameters)[2:]
-    for option in options or {}:
-        if option not in allowed:
-            raise MsdetError(f"DoA loss '{name}' has no option '{option}'{did_you_mean(option, allowed)}")
-    chosen: DoaLoss = partial(loss, **(options or {}))
+    chosen: DoaLoss = with_options(loss, options or {}, f"DoA loss '{name}'", 2, _try)
     return chosen
+
+
+def _try(loss: DoaLoss) -> None:
+    """Take a loss of something."""
+    loss(torch.linspace(-1.0, 1.0, 144).reshape(1, 2, 72), torch.tensor([[10.0, 200.0]]))
 
 
 def decode_azimuth(logits: Tensor, half_width: int = 2) -> tuple[Tensor, Tensor]:

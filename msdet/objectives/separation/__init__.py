@@ -16,10 +16,11 @@ from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
-from msdet.components import find_component
-from msdet.errors import MsdetError, did_you_mean
+from msdet.components import find_component, with_options
+from msdet.models.frontend import Stft
 
 
 class Signals:
@@ -71,17 +72,19 @@ def separation_loss(name: str, options: dict[str, Any] | None = None) -> Separat
 
     Raises:
         UnknownNameError: no such loss; the nearest name is offered.
-        MsdetError: an option that the loss does not have.
+        MsdetError: an option that the loss does not have, or a value that it cannot work with.
     """
     loss = find_component(__name__, name, "loss", "separation loss")
-    allowed = list(inspect.signature(loss).parameters)[2:]
-    for option in options or {}:
-        if option not in allowed:
-            raise MsdetError(
-                f"separation loss '{name}' has no option '{option}'{did_you_mean(option, allowed)}"
-            )
-    chosen: SeparationLoss = partial(loss, **(options or {}))
+    chosen: SeparationLoss = with_options(loss, options or {}, f"separation loss '{name}'", 2, _try)
     return chosen
+
+
+def _try(loss: SeparationLoss) -> None:
+    """Take a loss of half a second at 8 kHz."""
+    stft = Stft(512)
+    waveform = torch.linspace(0.0, 2000.0, 8000).sin().reshape(1, 2, 4000)
+    signals = Signals(stft(waveform), partial(stft.inverse, samples=4000), waveform)
+    loss(Signals(0.5 * signals.spectrum, signals.to_waveform), signals)
 
 
 def is_signed(name: str) -> bool:

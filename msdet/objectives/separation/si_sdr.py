@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from msdet.objectives.separation import Signals
-from msdet.objectives.separation.snr import SILENCE, snr_db
+from msdet.objectives.separation.snr import SILENCE, check_scale, snr_db
 
 SIGNED = True
 
@@ -21,7 +21,11 @@ def loss(estimate: Signals, reference: Signals, scale: float = 0.1) -> Tensor:
         estimate: what was separated.
         reference: what was meant.
         scale: factor, which brings decibels near the size of the spectral losses.
+
+    Raises:
+        MsdetError: a scale that is not above zero.
     """
+    check_scale(scale)
     signals = estimate.waveform, reference.waveform
     silent = reference.waveform.double().square().mean(-1) <= SILENCE
     return -scale * torch.where(silent, snr_db(*signals), si_sdr_db(*signals)).to(signals[0].dtype)

@@ -8,9 +8,12 @@ power over the mixture's, down to the same threshold.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from msdet.errors import MsdetError
 from msdet.objectives.separation import Signals
 
 SIGNED = True
@@ -26,8 +29,22 @@ def loss(estimate: Signals, reference: Signals, scale: float = 0.1, largest_snr_
         reference: what was meant.
         scale: factor, which brings decibels near the size of the spectral losses.
         largest_snr_db: soft threshold: a perfect estimate reaches this SNR.
+
+    Raises:
+        MsdetError: a scale that is not above zero, which would make the estimate worse.
     """
+    check_scale(scale)
     return -scale * snr_db(estimate.waveform, reference.waveform, largest_snr_db).to(estimate.waveform.dtype)
+
+
+def check_scale(scale: float) -> None:
+    """Refuse a factor with which nothing or the opposite is learned.
+
+    Raises:
+        MsdetError: it is not above zero.
+    """
+    if not 0.0 < scale < math.inf:
+        raise MsdetError(f"objective.separation_options.scale is {scale}, expected more than 0")
 
 
 def snr_db(estimate: Tensor, reference: Tensor, largest_snr_db: float = 30.0) -> Tensor:

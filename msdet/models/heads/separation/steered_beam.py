@@ -50,6 +50,8 @@ class Head(nn.Module):
             raise UnknownNameError("beamformer of the second pass", second, BEAMFORMERS)
         if second == "mvdr" and filter_taps:
             raise ValueError("filter_taps are of the wiener filter; mvdr has none")
+        if filter_taps < 0:
+            raise ValueError(f"filter_taps is {filter_taps}, expected 0 or more")
         self.geometry = sizes.geometry
         self.beamformer = second or "wiener"
         self.filter_taps = max(filter_taps, 1)

@@ -1,0 +1,70 @@
+"""Components of the user's own: what is said of modules that cannot be imported and of wrong options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from msdet.cli import main
+from msdet.components import build, find_component, with_options
+from msdet.errors import MsdetError
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("class Encoder(:\n  pass\n", r"cannot import '\w+' \(.*\w+\.py, line 1\)"),
+        ("x = 1\ny = missing\n", r"name 'missing' is not defined; .*\w+\.py, line 2\)"),
+        ("import nowhere_at_all\n", r"cannot import '\w+' \(No module named 'nowhere_at_all'\)"),
+        ("Encoder = 3\n", "is a int, expected a class or a function"),
+    ],
+)
+def test_module_that_cannot_be_used_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, message: str
+) -> None:
+    name = f"own_{abs(hash(content))}"
+    (tmp_path / f"{name}.py").write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MsdetError, match=f"encoder '{name}:Encoder'.*{message}") as error:
+        find_component("msdet.models.encoders", f"{name}:Encoder", "Encoder", "encoder")
+    assert "\n" not in str(error.value)
+
+
+def test_module_is_no_encoder() -> None:
+    with pytest.raises(MsdetError, match="encoder 'os:path': is a module, expected a class"):
+        find_component("msdet.models.encoders", "os:path", "Encoder", "encoder")
+
+
+def test_long_failure_is_one_line() -> None:
+    def fail(width: float) -> None:
+        raise RuntimeError("first\n  second\n" + "x" * 1000)
+
+    with pytest.raises(MsdetError, match=r"thing cannot be built with width=2 \(first second x+ \.\.\.\)"):
+        build(fail, {"width": 2}, "thing")
+
+
+def test_options_are_tried_once_and_only_if_there_are_some() -> None:
+    tried: list[float] = []
+
+    def scaled(value: float, by: float = 1.0) -> float:
+        return value / by
+
+    def trial(function: object) -> None:
+        assert callable(function)
+        tried.append(function(6.0))
+
+    assert with_options(scaled, {}, "scale", 1, trial)(6.0) == 6.0 and tried == []
+    assert with_options(scaled, {"by": 2}, "scale", 1, trial)(6.0) == 3.0 and tried == [3.0]
+    with pytest.raises(MsdetError, match=r"scale fails with by=0 \(.*division"):
+        with_options(scaled, {"by": 0}, "scale", 1, trial)
+    with pytest.raises(MsdetError, match="scale: option 'by' is True, expected a number"):
+        with_options(scaled, {"by": True}, "scale", 1, trial)
+
+
+def test_negative_weights_reach_the_average(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["average", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "c")]
+    assert main([*argv, "--weights", "1", "-1"]) == 2
+    assert (
+        capsys.readouterr().err == "error: weights are [1.0, -1.0], expected 0 or more, not all of them 0\n"
+    )
