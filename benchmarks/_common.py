@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from scipy.ndimage import uniform_filter1d
@@ -14,6 +16,8 @@ from scipy.signal import iirpeak, lfilter
 from msdet import audio
 from msdet.cli import run_command
 from msdet.conventions import Array
+
+K = TypeVar("K")
 
 
 def run(benchmark: Callable[..., None]) -> int:
@@ -56,6 +60,18 @@ def write_corpus(root: Path, speakers: int, utterances: int, seconds: float, sam
             audio.write(
                 root / f"s{speaker:03d}" / f"{number}.wav", 0.5 * speech / np.abs(speech).max(), sample_rate
             )
+
+
+def take_turns(ways: Mapping[K, Callable[[], object]], rounds: int) -> dict[K, list[float]]:
+    """Seconds of each way's turns, the ways taking turns; the first turn does not count."""
+    times: dict[K, list[float]] = {name: [] for name in ways}
+    for turn in range(rounds + 1):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            if turn:
+                times[name].append(time.perf_counter() - start)
+    return times
 
 
 def _cell(value: object) -> str:

@@ -9,13 +9,12 @@ training step of the default model with two talkers. One core; all take turns, a
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from _common import report, run
+from _common import K, report, run, take_turns
 from torch import Tensor
 
 from msdet.arrays import load_array
@@ -31,7 +30,6 @@ from msdet.tasks.truth import Truth, truth_of
 RATE, BATCH, SECONDS = 8000, 4, 4.0
 RULES = ("azimuth", "pit", "pit_joint")
 TALKERS = (2, 3, 4, 6, 8)
-K = TypeVar("K")
 
 
 def assignment(quick: bool = False, rounds: int = 15) -> None:
@@ -47,7 +45,7 @@ def assignment(quick: bool = False, rounds: int = 15) -> None:
     with progress_bar("assignment") as progress:
         batches = {talkers: examples(talkers, seconds) for talkers in TALKERS}
         ways = {(rule, n): judging(rule, n, batch) for n, batch in batches.items() for rule in RULES}
-        times = take_turns(ways, rounds)
+        times = fastest_s(ways, rounds)
         progress(1, 2)
         share = share_of_step(batches[2], rounds)
         progress(2, 2)
@@ -119,20 +117,13 @@ def share_of_step(batch: Example, rounds: int) -> float:
         objective(output.predictions, truth_of(batch, model.stft, 0, output.level)).total.backward()
         optimiser.step()
 
-    times = take_turns({"step": step, "assign": partial(objective.assign, predictions, truth)}, rounds)
+    times = fastest_s({"step": step, "assign": partial(objective.assign, predictions, truth)}, rounds)
     return times["assign"] / times["step"]
 
 
-def take_turns(ways: dict[K, Callable[[], Any]], rounds: int) -> dict[K, float]:
-    """Seconds of each way's fastest turn, the ways taking turns; the first turn does not count."""
-    times: dict[K, list[float]] = {name: [] for name in ways}
-    for turn in range(rounds + 1):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            if turn:
-                times[name].append(time.perf_counter() - start)
-    return {name: min(seconds) for name, seconds in times.items()}
+def fastest_s(ways: Mapping[K, Callable[[], object]], rounds: int) -> dict[K, float]:
+    """Seconds of each way's fastest turn, the ways taking turns."""
+    return {name: min(seconds) for name, seconds in take_turns(ways, rounds).items()}
 
 
 def kept_mb(way: Callable[[], Any]) -> float:

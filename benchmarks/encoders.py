@@ -13,7 +13,6 @@ from __future__ import annotations
 import multiprocessing
 import statistics
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _common import report, run
+from _common import report, run, take_turns
 from torch import Tensor, nn
 
 from msdet.arrays import load_array
@@ -94,8 +93,8 @@ def encoders(
                     "peak_mb": memory_mb,
                 }
             progress(done + 1, 2 * len(names))
-        hears = take_turns({n: partial(infer, w, one.to(device)) for n, w in ways.items()}, rounds)
-        learns = take_turns({n: partial(learn, w, several.to(device)) for n, w in ways.items()}, rounds)
+        hears = median_s({n: partial(infer, w, one.to(device)) for n, w in ways.items()}, rounds)
+        learns = median_s({n: partial(learn, w, several.to(device)) for n, w in ways.items()}, rounds)
         progress(2 * len(names), 2 * len(names))
     for name, row in rows.items():
         row |= {"rtf": hears[name] / seconds, "train_utts_per_s": batch / learns[name]}
@@ -145,17 +144,15 @@ def learn(model: Voices, mixtures: Tensor) -> None:
     sum(part.float().square().mean() for part in model(mixtures)).backward()  # type: ignore[union-attr]
 
 
-def take_turns(ways: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Median seconds of each way, the ways taking turns; the first turn does not count."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(rounds + 1):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            if turn:
-                times[name].append(time.perf_counter() - start)
+def median_s(ways: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
+    """Median seconds of each way, the ways taking turns."""
+
+    def finished(way: Callable[[], None]) -> None:
+        way()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    times = take_turns({name: partial(finished, way) for name, way in ways.items()}, rounds)
     return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 

@@ -145,25 +145,6 @@ def frame_mean(values: Array) -> Array:
     return mean
 
 
-def best_azimuth_assignment(
-    reference_deg: npt.ArrayLike, estimate_deg: npt.ArrayLike, array: MicrophoneArray | None = None
-) -> Array:
-    """The assignment of estimated azimuths to talkers with the smallest total error; see `assignment`.
-
-    Args:
-        reference_deg: ``(N,)`` or ``(N, frame)`` true azimuths.
-        estimate_deg: ``(M,)`` or ``(M, frame)`` estimates, ``M >= N``.
-        array: as for `azimuth_errors_deg`.
-
-    Returns:
-        ``(N,)`` integers: estimate ``assignment[n]`` belongs to talker ``n``.
-
-    Raises:
-        MsdetError: fewer estimates than talkers.
-    """
-    return assignment(pairwise_azimuth_errors_deg(reference_deg, estimate_deg, array)).estimates
-
-
 def assignment(errors_deg: Array) -> Assignment:
     """The assignment of estimates to talkers with the smallest total error.
 

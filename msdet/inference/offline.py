@@ -12,6 +12,7 @@ from msdet.errors import MsdetError
 from msdet.models.joint import JointModel, JointOutput
 from msdet.objectives.doa import decode_azimuth
 from msdet.tasks.elevation import decode_elevation
+from msdet.tasks.tracking import decode_track
 
 
 @dataclass(frozen=True)
@@ -82,5 +83,5 @@ def _auxiliary(output: JointOutput) -> dict[str, torch.Tensor]:
     if "elevation" in output.predictions:
         found["elevation_deg"] = decode_elevation(output.predictions["elevation"])[0]
     if "tracking" in output.predictions:
-        found["track_deg"] = decode_azimuth(output.predictions["tracking"])[0]
+        found["track_deg"] = decode_track(output.predictions["tracking"], found.get("activity"))[0]
     return found

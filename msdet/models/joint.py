@@ -32,7 +32,6 @@ class JointOutput(NamedTuple):
         occupancy: probability ``(batch, talker)`` that somebody is in a slot; 1 for a model without vacancy.
         level: RMS ``(batch, 1, 1)`` of the mixture at the reference microphone.
         features: that the DoA head saw, ``(batch, freq, frame, feature)``.
-        separation_features: that the separation head saw; the same tensor where the encoder is shared.
         predictions: of each task by name, as the task's loss takes it.
     """
 
@@ -42,7 +41,6 @@ class JointOutput(NamedTuple):
     occupancy: Tensor
     level: Tensor
     features: Tensor
-    separation_features: Tensor
     predictions: dict[str, Any]
 
 
@@ -129,7 +127,6 @@ class JointModel(nn.Module):
             occupancy(shared.logits, self.config.doa_classes),
             level,
             shared.doa,
-            shared.separation,
             {"separation": Separated(passes), "doa": shared.logits, **predictions},
         )
 

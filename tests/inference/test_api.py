@@ -21,6 +21,8 @@ from msdet.inference.blocks import BlockOptions
 from msdet.inference.offline import Separation, model_separator
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
+from msdet.objectives.doa import decode_azimuth
+from msdet.tasks.tracking import decode_track
 from msdet.training.checkpoint import save_model
 
 RATE = 8000
@@ -133,11 +135,17 @@ def test_options_that_do_not_work_are_refused(folder: Path, mixture: Array) -> N
 def test_what_auxiliary_tasks_say_is_passed_on(mixture: Array) -> None:
     torch.manual_seed(0)
     config = ModelConfig(window_s=0.032, tasks={"activity": {}, "tracking": {}})
-    found = model_separator(JointModel(config, load_array("circular4_5cm"), RATE).eval())(mixture)
+    model = JointModel(config, load_array("circular4_5cm"), RATE).eval()
+    found = model_separator(model)(mixture)
     assert found.activity is not None and found.track_deg is not None
     assert found.activity.shape == found.track_deg.shape
     assert len(found.activity) == 2 and found.activity.shape[1] > 50
     assert 0 <= found.activity.min() <= found.activity.max() <= 1
+    with torch.no_grad():
+        said = model(torch.from_numpy(mixture)[None]).predictions
+    bridged = decode_track(said["tracking"], said["activity"].sigmoid())[0][0]  # pauses are bridged
+    np.testing.assert_allclose(found.track_deg, bridged.numpy(), atol=1e-3)
+    assert not np.allclose(found.track_deg, decode_azimuth(said["tracking"])[0][0].numpy(), atol=1.0)
 
 
 def test_mvdr_separates_by_what_the_voices_say(dev_set: SceneSet) -> None:
