@@ -30,6 +30,7 @@ from msdet.models.config import ModelConfig
 from msdet.models.cost import count_cost
 from msdet.models.encoders import build_encoder
 from msdet.models.joint import JointModel
+from msdet.models.sharing import as_module
 
 RATE, ARRAY, TALKERS = 8000, "circular6_10cm", 2
 ASTEROID = ("ConvTasNet", "DPRNNTasNet", "FasNetTAC")
@@ -37,6 +38,10 @@ SIBLING = {"front_end": "real_imaginary", "doa_head": "pooled", "separation_head
 PUBLISHED_FREQS = 129
 SIZES = ("spatialnet", "tfgridnet")
 """Encoders of which the ``large`` size is shown as well."""
+
+
+Way = Callable[[Tensor], list[Tensor]]
+"""A mixture ``(batch, mic, time)`` to tensors that training would compare."""
 
 
 class Voices(nn.Module):
@@ -76,7 +81,7 @@ def encoders(
     names = [n for n in all_models(quick) if models is None or n in models]
     shapes = [(n, load_array(ARRAY).microphones, round(seconds * RATE)) for n in (1, batch)]
     one, several = (torch.randn(shape, generator=torch.Generator().manual_seed(0)) for shape in shapes)
-    ways: dict[str, Voices] = {}
+    ways: dict[str, Way] = {}
     rows: dict[str, dict[str, Any]] = {}
     with progress_bar("encoders") as progress, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of asteroid and its own dependencies
@@ -124,24 +129,24 @@ def build(name: str) -> Voices:
     return Voices(JointModel(config, load_array(ARRAY), RATE))
 
 
-def variants(model: Voices, device: str) -> dict[str, Voices]:
+def variants(model: Voices, device: str) -> dict[str, Way]:
     """The model as it is; on a GPU also in bfloat16, and compiled."""
     model = model.to(device)
     if device != "cuda":
         return {"": model}
     half = torch.autocast("cuda", torch.bfloat16)(model)
-    return {"": model, ":bf16": half, ":compiled": torch.compile(model)}  # type: ignore[dict-item]
+    return {"": model, ":bf16": half, ":compiled": torch.compile(model)}
 
 
-def infer(model: Voices, mixture: Tensor) -> None:
+def infer(model: Way, mixture: Tensor) -> None:
     """Separate a mixture."""
     with torch.inference_mode():
         model(mixture)
 
 
-def learn(model: Voices, mixtures: Tensor) -> None:
+def learn(model: Way, mixtures: Tensor) -> None:
     """One training step without the optimiser's, of any loss."""
-    sum(part.float().square().mean() for part in model(mixtures)).backward()  # type: ignore[union-attr]
+    torch.stack([part.float().square().mean() for part in model(mixtures)]).sum().backward()
 
 
 def median_s(ways: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
@@ -204,7 +209,7 @@ def published_parameters(size: str) -> int:
     microphones = load_array(ARRAY).microphones
     encoder = build_encoder("spatialnet", {"size": size}, 2 * microphones, PUBLISHED_FREQS)
     out = nn.Linear(encoder.features_out, 2 * TALKERS)
-    return sum(p.numel() for m in (encoder, out) for p in m.parameters())  # type: ignore[attr-defined]
+    return sum(p.numel() for m in (as_module(encoder), out) for p in m.parameters())
 
 
 if __name__ == "__main__":
