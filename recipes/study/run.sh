@@ -68,9 +68,11 @@ simulate_all() {
 
 train_run() {
   # $1: name, $2: configuration, $3: talkers, $4: seed
+  local began=$SECONDS
   OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} $train_cmd msdet train --config recipes/study/conf/base.yaml --config "$2" \
     --out "$exp/runs/$1" --data.train "$exp/$3/train" --data.dev "$exp/$3/dev" --optimiser.seed "$4" \
-    ${steps:+--optimiser.steps "$steps"} "${training_options[@]}"
+    ${steps:+--optimiser.steps "$steps"} "${training_options[@]}" || return
+  echo $((SECONDS - began)) >>"$exp/logs/$1.seconds"
 }
 
 evaluate_run() {
@@ -110,3 +112,8 @@ output=$exp/2/test/dataset.json run_stage 1 "simulate" "$exp/speech.list" -- \
 # trainings and evaluations know themselves what is finished
 force=true run_stage 2 "train: $(wc -l <"$exp/runs.list") models" "$exp/2/test/dataset.json" -- each_run train_run
 force=true run_stage 3 "evaluate" "$exp/2/test/dataset.json" -- each_run evaluate_run
+output=$exp/evaluation/references-2/summary.json run_stage 3 "evaluate what is not learned" \
+  "$exp/3/test/dataset.json" "$exp/2/test/dataset.json" -- evaluate_references "$references" "$metrics"
+force=true run_stage 4 "tables, verdicts and figures" -- \
+  python recipes/study/local/results.py --exp "$exp" --out "${results:-$exp/results}" \
+  --command "$(given_command "$@")"

@@ -1,0 +1,80 @@
+"""Figures of the study: effects with their intervals, and learning curves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from claims import GAIN, WITHIN
+from list_runs import SEEDS, Run
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from msdet.evaluation.metrics import METRICS
+from msdet.evaluation.report.learning import Curves
+from msdet.evaluation.report.theme import LIGHT, MUTED, WIDTH_IN, drawing, to_svg
+from msdet.files import write_text
+
+if TYPE_CHECKING:
+    from results import Answer
+
+_LINE_IN = 0.27  # height of a claim
+
+
+def claims(main: list[Answer], around: list[Answer], out: Path) -> None:
+    """Differences with 95 % intervals, the main claims with each seed's value above the others."""
+    metrics = [m for m in (GAIN, WITHIN) if any(a.metric == m for a in main + around)]
+    if not metrics:
+        return
+    with drawing():
+        rows = list(dict.fromkeys((a.claim.first, a.claim.second) for a in main + around))
+        figure = Figure((WIDTH_IN, 1.0 + _LINE_IN * len(rows)), layout="constrained")
+        panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+        for axes, metric in zip(panels, metrics, strict=True):
+            for answers, colour in ((main, LIGHT["vermillion"]), (around, LIGHT["blue"])):
+                _draw_claims(axes, [a for a in answers if a.metric == metric], rows, colour)
+            axes.axvline(0.0, color=MUTED, linewidth=0.8)
+            axes.set_xlabel(f"difference in {METRICS[metric].label}")
+        panels[0].set_yticks(range(len(rows)), [f"{first} − {second}" for first, second in rows], fontsize=7)
+        panels[0].set_ylim(len(rows) - 0.5, -0.5)
+    write_text(out, to_svg(figure, "Effects of the study's claims with 95 % intervals", "claims"))
+
+
+def _draw_claims(axes: Axes, answers: list[Answer], rows: list[tuple[str, str]], colour: str) -> None:
+    for answer in answers:
+        d, scale = answer.difference, METRICS[answer.metric].scale
+        y = rows.index((answer.claim.first, answer.claim.second))
+        if d.low is not None and d.high is not None:
+            axes.plot([scale * d.low, scale * d.high], [y, y], color=colour, linewidth=1.6)
+        axes.plot([scale * d.value], [y], "o", color=colour, markersize=4.5)
+        if len(answer.of_seeds) > 1:
+            axes.plot(
+                [scale * x for x in answer.of_seeds],
+                [y] * len(answer.of_seeds),
+                "|",
+                color=colour,
+                markersize=9,
+            )
+
+
+def curves(found: dict[Run, Curves], out: Path) -> None:
+    """SI-SDR gain and share within 5 degrees on dev scenes over the steps, first seed, by group."""
+    columns = {
+        "dev/si_sdr_improvement_db": ("SI-SDR gain (dB)", 1.0),
+        "dev/accuracy_5deg": ("within 5 deg (%)", 100.0),
+    }
+    groups = [group for group in SEEDS if any(run.group == group for run in found)]
+    with drawing():
+        figure = Figure((WIDTH_IN, 2.6 * len(groups)), layout="constrained")
+        grid = figure.subplots(len(groups), 2, squeeze=False)
+        for axes_of_group, group in zip(grid, groups, strict=True):
+            for axes, (column, (label, scale)) in zip(axes_of_group, columns.items(), strict=True):
+                for run, logged in found.items():
+                    if run.group == group and run.seed == 0 and run.talkers == 3 and column in logged:
+                        steps, values = logged[column]
+                        axes.plot(steps, scale * values, marker=".", linewidth=1.0, label=run.row)
+                axes.set_xlabel("step")
+                axes.set_ylabel(f"{label}, dev")
+            axes_of_group[0].set_title(f"{group}, three talkers", loc="left")
+            axes_of_group[1].legend(fontsize=6, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    write_text(out, to_svg(figure, "Learning curves on dev scenes", "curves"))

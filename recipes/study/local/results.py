@@ -1,0 +1,244 @@
+"""Writes RESULTS.md and the figures of the study; no number is typed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import figures
+from claims import AROUND, GAIN, MAIN, WITHIN, Claim
+from list_runs import SEEDS, Run, all_runs
+
+from msdet.commands.compare import read_scores
+from msdet.evaluation.comparison import Difference, differences
+from msdet.evaluation.metrics import FIELDS_OF_KIND, METRICS
+from msdet.evaluation.report.learning import read_curves
+from msdet.evaluation.summary import summarise
+from msdet.evaluation.tables import Table, aligned, markdown, number
+from msdet.evaluation.values import Row
+from msdet.files import read_json, write_text
+from msdet.training.checkpoint import load_model
+
+COLUMNS = (GAIN, "sdr_db", "estoi", "own_doa_mae_deg", "own_accuracy_5deg", "own_accuracy_10deg")
+GROUPS = {
+    "main": "Main rows: three seeds",
+    "default": "Default's beam: one seed",
+    "around": "Around them: one seed",
+}
+BREAKDOWNS = ("azimuth_gap", "straddling")
+
+
+class Answer(NamedTuple):
+    """What the difference of a claim is in one metric, over all seeds and for each."""
+
+    claim: Claim
+    metric: str
+    difference: Difference
+    of_seeds: list[float]
+
+    @property
+    def verdict(self) -> str:
+        """In a word; none unless all seeds are there."""
+        if len(self.of_seeds) < len(SEEDS["main"]):
+            return ""
+        d, higher = self.difference, METRICS[self.metric].higher_is_better
+        if d.low is None or d.high is None or d.low <= 0.0 <= d.high:
+            return "not shown"
+        if any((seed > 0.0) != (d.value > 0.0) for seed in self.of_seeds):
+            return "not shown"
+        return "better" if (d.value > 0.0) == higher else "worse"
+
+
+def pooled(runs: list[list[Row]]) -> list[Row]:
+    """Rows of one kind of training: in each scene, the values of the talkers under all seeds.
+
+    A mean over them is the mean over seeds, and scenes stay what is resampled.
+    """
+    by_id = [{row["id"]: row for row in rows} for rows in runs]
+    merged = []
+    for identity, first in by_id[0].items():
+        rows = [rows[identity] for rows in by_id]
+        values = {key: _together([row.get(key) for row in rows]) for key in first}
+        merged.append(values | {"azimuth_deg": first["azimuth_deg"]})
+    return merged
+
+
+def _together(values: list[Any]) -> Any:
+    if not isinstance(values[0], list):
+        return values[0]
+    if any(not isinstance(value, list) for value in values):
+        return None
+    return [item for value in values for item in value]
+
+
+def taught(run: Run, rows: list[Row]) -> list[Row]:
+    """Rows without what the training did not teach: a head that learned nothing says nothing."""
+    kind = {"separation": "directions", "doa": "separation"}.get(run.row.rpartition("_")[2])
+    if kind is None or run.row == "steered_separation":  # there the separation loss teaches the DoA
+        return rows
+    untaught = set(FIELDS_OF_KIND[kind])
+    return [{key: value for key, value in row.items() if key not in untaught} for row in rows]
+
+
+def answers(
+    claims: Iterable[Claim], scores: dict[str, list[Row]], seeds: dict[str, list[str]]
+) -> list[Answer]:
+    """Of claims whose rows are trained; both on the seeds that both have."""
+    found = []
+    for claim in claims:
+        pairs = [
+            (f"{claim.first}-{s}", f"{claim.second}-{s}")
+            for s in seeds.get(claim.first, ())
+            if s in seeds.get(claim.second, ())
+        ]
+        if not pairs:
+            continue
+        first, second = (pooled([scores[pair[side]] for pair in pairs]) for side in (0, 1))
+        for metric in claim.metrics:
+            single = [differences(scores[a], scores[b], [metric])[metric].value for a, b in pairs]
+            found.append(Answer(claim, metric, differences(first, second, [metric])[metric], single))
+    return found
+
+
+def claims_table(title: str, found: list[Answer], with_verdict: bool) -> Table:
+    """Differences with intervals, and of several seeds each one's, and the verdict."""
+    parts, seeds = [], []
+    for answer in found:
+        metric, d = METRICS[answer.metric], answer.difference
+        parts.append(
+            [number(x, metric.decimals, metric.scale, signed=True) for x in (d.value, d.low, d.high)]
+        )
+        seeds.append(
+            ", ".join(number(x, metric.decimals, metric.scale, signed=True) for x in answer.of_seeds)
+        )
+    columns = [
+        [answer.claim.question for answer in found],
+        [f"`{answer.claim.first}` less `{answer.claim.second}`" for answer in found],
+        [METRICS[answer.metric].label for answer in found],
+        aligned(parts, "{} [{}, {}]"),
+    ]
+    header = ["question", "rows", "metric", "difference"]
+    if with_verdict:
+        columns += [seeds, [answer.verdict for answer in found]]
+        header += ["of each seed", "verdict"]
+    return Table(title, header, columns, 3)
+
+
+def scores_table(title: str, systems: dict[str, list[Row]]) -> Table:
+    """Mean scores of rows on the same scenes."""
+    summary = summarise(systems, by=())
+    columns = [list(systems)]
+    for key in COLUMNS:
+        metric, parts = METRICS[key], []
+        for name in systems:
+            interval = summary.scores[name][key].interval
+            known = interval is not None and interval.low is not None
+            shown = (interval.value, interval.low, interval.high) if known and interval is not None else ()
+            parts.append([number(x, metric.decimals, metric.scale) for x in shown])
+        columns.append(aligned(parts, "{} [{}, {}]"))
+    return Table(title, ["row", *(METRICS[key].label for key in COLUMNS)], columns, 1)
+
+
+def training_table(exp: Path, runs: list[Run]) -> Table:
+    """What each training was: parameters, minutes, and how much its dev loss still fell at the end."""
+    cells = []
+    for run in runs:
+        folder = exp / "runs" / run.name
+        seconds = (exp / "logs" / f"{run.name}.seconds").read_text(encoding="utf-8").split()
+        losses = read_curves(folder)["dev/loss"][1]
+        fall = f"{100 * (losses[-2] - losses[-1]) / abs(losses[-2]):.1f}" if len(losses) > 1 else "-"
+        cells.append(
+            [
+                f"`{run.name}`",
+                run.text,
+                f"{sum(weights.numel() for weights in load_model(folder).parameters()):,}",
+                str(read_json(folder / "training.json")["steps"]),
+                f"{sum(map(int, seconds)) / 60:.1f}",
+                fall,
+            ]
+        )
+    header = ["training", "what", "parameters", "steps", "minutes", "dev loss, last quarter (%)"]
+    return Table("Trainings", header, [list(column) for column in zip(*cells, strict=True)], 2)
+
+
+def results(exp: Path, out: Path, command: str) -> str:
+    """The page; its figures are written beside it."""
+    runs = [run for run in all_runs() if (exp / "evaluation" / run.name / "model" / "scores.jsonl").is_file()]
+    if not runs:
+        raise SystemExit(
+            f"error: {exp}/evaluation holds no scores of the study's rows: run the stages before"
+        )
+    scores = {run.name: taught(run, read_scores(exp / "evaluation" / run.name / "model")) for run in runs}
+    seeds: dict[str, list[str]] = {}
+    for run in runs:
+        seeds.setdefault(run.row, []).append(str(run.seed))
+    main, around = answers(MAIN, scores, seeds), answers(AROUND, scores, {row: ["0"] for row in seeds})
+    parts = ["# Results", "Generated by the recipe; not edited by hand.", f"    {command}", _data(exp, runs)]
+    for claims, title in ((main, "Main claims"), (around, "Around them: one seed, no verdict")):
+        if claims:
+            parts.append(markdown([claims_table(title, claims, claims is main)], []))
+    for talkers in sorted({run.talkers for run in runs}, reverse=True):
+        systems = _references(exp, talkers)
+        systems |= {
+            run.row: pooled([scores[f"{run.row}-{seed}"] for seed in seeds[run.row]])
+            for run in runs
+            if run.talkers == talkers and run.seed == int(seeds[run.row][0])
+        }
+        title = f"Scores, {talkers} talkers"
+        parts.append(markdown([scores_table(title, systems), *_breakdowns(systems, runs)], []))
+    parts.append(markdown([training_table(exp, runs)], []))
+    figures.claims(main, around, out / "claims.svg")
+    figures.curves({run: read_curves(exp / "runs" / run.name) for run in runs}, out / "curves.svg")
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def _data(exp: Path, runs: list[Run]) -> str:
+    lines = []
+    for talkers in sorted({run.talkers for run in runs}, reverse=True):
+        train, test = (read_json(exp / str(talkers) / split / "dataset.json") for split in ("train", "test"))
+        lines.append(
+            f"- {talkers} talkers: {train['settings']['scenes']} training scenes (hash {train['hash']}), "
+            f"{test['settings']['scenes']} test scenes (hash {test['hash']}), {test['sample_rate']} Hz, "
+            f"array {test['array']['name']}"
+        )
+    return "\n".join(lines)
+
+
+def _references(exp: Path, talkers: int) -> dict[str, list[Row]]:
+    folder = exp / "evaluation" / f"references-{talkers}"
+    found = {path.parent.name: read_scores(path.parent) for path in sorted(folder.glob("*/scores.jsonl"))}
+    first = {name: found.pop(name) for name in ("unprocessed",) if name in found}
+    return first | found
+
+
+def _breakdowns(systems: dict[str, list[Row]], runs: list[Run]) -> list[Table]:
+    """Gain and share within 5 degrees of the main rows by azimuth gap and seam."""
+    rows = {name: systems[name] for name in dict.fromkeys(run.row for run in runs if run.group == "main")
+            if name in systems}  # fmt: skip
+    if not rows:
+        return []
+    tables = []
+    for title, cells in summarise(rows, by=BREAKDOWNS).breakdowns.items():
+        for key in (GAIN, WITHIN):
+            metric = METRICS[key]
+            columns = [list(rows)]
+            for cell in cells.values():
+                shown = [cell.get(name, {}).get(key) for name in rows]
+                columns.append(
+                    ["-" if x is None else number(x.value, metric.decimals, metric.scale) for x in shown]
+                )
+            tables.append(Table(f"{title}: {metric.label}", ["row", *cells], columns, 1))
+    return tables
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--exp", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="folder of RESULTS.md and figures")
+    parser.add_argument("--command", required=True)
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    write_text(asked.out / "RESULTS.md", results(asked.exp, asked.out, asked.command))
+    print(f"{asked.out / 'RESULTS.md'}: written")
