@@ -15,6 +15,7 @@ dev_scenes=60
 test_scenes=300
 steps=  # of each training; conf/base.yaml's if empty
 runs=  # all if empty
+references='[srp_beam,"superdirective,doa=norm_music",auxiva,ilrma,oracle_mvdr,oracle_irm]'
 results=  # folder of RESULTS.md and figures of stage 4; $exp/results if empty
 
 help_message() {
@@ -26,6 +27,8 @@ Usage: recipes/study/run.sh --speech DIR [options]
   --stop-stage N   last stage to run (4)
                    1 simulate   2 train   3 evaluate   4 tables, verdicts and figures
   --runs "A B"     only these rows, such as azimuth_joint, or single trainings, such as azimuth_joint-0 (all)
+  --references LIST
+                   methods of msdet evaluate that stand beside the rows ([srp_beam, ...])
   --corpus KIND    another kind of corpus, a file name in msdet/corpora (folder)
   --nj N           parallel jobs: of the simulation, and trainings at a time, one thread each (all cores)
   --exp DIR        where everything is written (exp/study)
@@ -42,7 +45,7 @@ HELP
 
 . recipes/utils/stages.sh
 . recipes/utils/pipeline.sh
-text_options+=" runs"
+text_options+=" runs references"
 path_options="exp speech results"
 parse_options "$@"
 . recipes/utils/path.sh
@@ -105,7 +108,6 @@ each_run() {
 }
 
 metrics=si_sdr,sdr,estoi
-references='[srp_beam,"superdirective,doa=norm_music",auxiva,ilrma,oracle_mvdr,oracle_irm]'
 
 output=$exp/2/test/dataset.json run_stage 1 "simulate" "$exp/speech.list" -- \
   simulate_all "$train_scenes" "$dev_scenes" "$test_scenes"

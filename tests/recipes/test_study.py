@@ -1,0 +1,126 @@
+"""The study's small run, and how it answers."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
+from types import ModuleType
+
+import numpy as np
+import pytest
+import soundfile
+
+from msdet.evaluation.comparison import Difference
+from msdet.files import read_jsonl
+
+Run = Callable[..., CompletedProcess[str]]
+LOCAL = Path(__file__).resolve().parents[2] / "recipes" / "study" / "local"
+SIZES = ["--train-scenes", "4", "--dev-scenes", "2", "--test-scenes", "2", "--steps", "2", "--nj", "2"]
+SIZES += ["--runs", "azimuth_joint-0 pit_joint-0 azimuth_separation-0", "--references", "[srp_beam]"]
+
+
+@pytest.fixture(scope="module")
+def exp(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
+    """Three trainings of two steps, scored."""
+    folder = tmp_path_factory.mktemp("study")
+    rng = np.random.default_rng(0)
+    lines = ["speaker\tsplit"]
+    for number in range(9):
+        speech = rng.standard_normal(36000) * (0.1 + np.abs(np.sin(np.arange(36000) / 1500 + number)))
+        (folder / "speech" / f"s{number}").mkdir(parents=True)
+        soundfile.write(folder / "speech" / f"s{number}" / "a.wav", 0.1 * speech, 8000)
+        lines.append(f"s{number}\t{('train', 'dev', 'test')[number // 3]}")
+    (folder / "speech" / "speakers.tsv").write_text("\n".join(lines) + "\n")
+    done = run("study", "--speech", str(folder / "speech"), "--exp", str(folder / "exp"), *SIZES)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "exp"
+
+
+@pytest.fixture(scope="module")
+def results() -> Iterator[ModuleType]:
+    """The recipe's script."""
+    sys.path.insert(0, str(LOCAL))
+    try:
+        spec = importlib.util.spec_from_file_location("study_results", LOCAL / "results.py")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["study_results"] = module
+        spec.loader.exec_module(module)
+        yield module
+    finally:
+        sys.path.remove(str(LOCAL))
+
+
+def test_every_row_has_its_scores_and_its_training(exp: Path) -> None:
+    page = (exp / "results" / "RESULTS.md").read_text()
+    for row in ("unprocessed", "srp_beam", "azimuth_joint", "pit_joint", "azimuth_separation"):
+        assert f"| {row} " in page
+    for training in ("azimuth_joint-0", "pit_joint-0", "azimuth_separation-0"):
+        assert f"| `{training}` " in page
+    assert (exp / "results" / "claims.svg").stat().st_size > 5000
+    assert (exp / "results" / "curves.svg").stat().st_size > 5000
+
+
+def test_differences_are_those_of_the_rows(exp: Path) -> None:
+    def mean(run: str) -> float:
+        rows = read_jsonl(exp / "evaluation" / run / "model" / "scores.jsonl")
+        return float(np.mean([np.mean(row["si_sdr_improvement_db"]) for row in rows]))
+
+    page = (exp / "results" / "RESULTS.md").read_text()
+    difference = mean("azimuth_joint-0") - mean("pit_joint-0")
+    line = next(x for x in page.splitlines() if "less `pit_joint`" in x and "SI-SDR" in x)
+    assert float(line.split("|")[4].split("[")[0]) == pytest.approx(difference, abs=0.006)
+
+
+def test_a_head_that_was_not_taught_has_no_scores(exp: Path) -> None:
+    table = (exp / "results" / "RESULTS.md").read_text().partition("Scores, 3 talkers")[2]
+    line = next(x for x in table.splitlines() if x.startswith("| azimuth_separation "))
+    assert [cell.strip() for cell in line.strip("|").split("|")[4:]] == ["-"] * 3
+
+
+def test_finished_trainings_are_not_repeated(exp: Path, run: Run) -> None:
+    weights = sorted(exp.glob("runs/*/model.safetensors"))
+    before = [path.stat().st_mtime_ns for path in weights]
+    again = run("study", "--speech", str(exp.parent / "speech"), "--exp", str(exp), *SIZES)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert len(weights) == 3
+    assert before == [path.stat().st_mtime_ns for path in weights]
+
+
+def test_an_unknown_row_is_one_line(exp: Path, run: Run) -> None:
+    options = ["--speech", str(exp.parent / "speech"), "--exp", str(exp), "--runs", "azimuth_joined"]
+    done = run("study", *options)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "error: unknown row of the study 'azimuth_joined'; did you mean 'azimuth_joint'?"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "seeds", "verdict"),
+    [
+        (0.1, 0.3, [0.2, 0.3, 0.1], "better"),
+        (-0.3, -0.1, [-0.2, -0.3, -0.1], "worse"),
+        (-0.1, 0.3, [0.2, 0.3, 0.1], "not shown"),
+        (0.1, 0.3, [0.5, 0.3, -0.2], "not shown"),
+        (0.1, 0.3, [0.2, 0.3], ""),
+    ],
+)
+def test_a_verdict_needs_the_interval_and_every_seed(
+    results: ModuleType, low: float, high: float, seeds: list[float], verdict: str
+) -> None:
+    difference = Difference(1.0, 0.8, (low + high) / 2, low, high, 0.01, 300)
+    claim = results.MAIN[0]
+    assert results.Answer(claim, "si_sdr_improvement_db", difference, seeds).verdict == verdict
+
+
+def test_seeds_are_pooled_within_a_scene(results: ModuleType) -> None:
+    runs = [
+        [{"id": "a", "azimuth_deg": [10.0, 90.0], "si_sdr_db": [1.0, 2.0], "t60_s": 0.3}],
+        [{"id": "a", "azimuth_deg": [10.0, 90.0], "si_sdr_db": [3.0, 4.0], "t60_s": 0.3}],
+    ]
+    expected = {"id": "a", "azimuth_deg": [10.0, 90.0], "si_sdr_db": [1.0, 2.0, 3.0, 4.0], "t60_s": 0.3}
+    assert results.pooled(runs) == [expected]
