@@ -60,8 +60,8 @@ def test_every_row_has_its_scores_and_its_training(exp: Path) -> None:
         assert f"| {row} " in page
     for training in ("azimuth_joint-0", "pit_joint-0", "azimuth_separation-0"):
         assert f"| `{training}` " in page
-    assert (exp / "results" / "claims.svg").stat().st_size > 5000
-    assert (exp / "results" / "curves.svg").stat().st_size > 5000
+    assert (exp / "results" / "claims.png").stat().st_size > 5000
+    assert (exp / "results" / "curves.png").stat().st_size > 5000
 
 
 def test_differences_are_those_of_the_rows(exp: Path) -> None:

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from msdet.evaluation.metrics import METRICS
 from msdet.evaluation.report.learning import Curves
-from msdet.evaluation.report.theme import LIGHT, MUTED, WIDTH_IN, drawing, to_svg
-from msdet.files import write_text
+from msdet.evaluation.report.theme import LIGHT, MUTED, WIDTH_IN, drawing, to_png
+from msdet.files import atomic_path
 
 if TYPE_CHECKING:
     from results import Answer
@@ -37,7 +37,12 @@ def claims(main: list[Answer], around: list[Answer], out: Path) -> None:
             axes.set_xlabel(f"difference in {METRICS[metric].label}")
         panels[0].set_yticks(range(len(rows)), [f"{first} − {second}" for first, second in rows], fontsize=7)
         panels[0].set_ylim(len(rows) - 0.5, -0.5)
-    write_text(out, to_svg(figure, "Effects of the study's claims with 95 % intervals", "claims"))
+    _write(out, figure)
+
+
+def _write(out: Path, figure: Figure) -> None:
+    with atomic_path(out) as temporary:
+        temporary.write_bytes(to_png(figure))
 
 
 def _draw_claims(axes: Axes, answers: list[Answer], rows: list[tuple[str, str]], colour: str) -> None:
@@ -77,4 +82,4 @@ def curves(found: dict[Run, Curves], out: Path) -> None:
                 axes.set_ylabel(f"{label}, dev")
             axes_of_group[0].set_title(f"{group}, three talkers", loc="left")
             axes_of_group[1].legend(fontsize=6, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
-    write_text(out, to_svg(figure, "Learning curves on dev scenes", "curves"))
+    _write(out, figure)

@@ -189,8 +189,8 @@ def results(exp: Path, out: Path, command: str) -> str:
         title = f"Scores, {talkers} talkers"
         parts.append(markdown([scores_table(title, systems), *_breakdowns(systems, runs)], []))
     parts.append(markdown([training_table(exp, runs)], []))
-    figures.claims(main, around, out / "claims.svg")
-    figures.curves({run: read_curves(exp / "runs" / run.name) for run in runs}, out / "curves.svg")
+    figures.claims(main, around, out / "claims.png")
+    figures.curves({run: read_curves(exp / "runs" / run.name) for run in runs}, out / "curves.png")
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
