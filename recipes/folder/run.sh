@@ -28,15 +28,19 @@ Usage: recipes/folder/run.sh --speech DIR [options]
   --stop-stage N   last stage to run (5)
                    1 simulate   2 train   3 evaluate   4 report   5 RESULTS.md
   --corpus KIND    another kind of corpus, a file name in msdet/corpora (folder)
-  --nj N           parallel jobs of the simulation (all cores)
+  --nj N           parallel jobs of simulation and scoring (all cores)
   --exp DIR        where everything is written (exp/folder)
-  --config FILE    training settings (recipes/folder/conf/train.yaml)
-  --steps N        training steps (the configuration's)
+  --config NAME    training settings: a YAML file, or a name in conf or msdet/configs, such as
+                   msdet_stages for separation, DoA, both (train)
+  --steps N        training steps, of all stages together (the configuration's)
   --rooms N --dev-scenes N --test-scenes N
                    sizes of RIR bank and sets
   --results FILE   table to write in stage 5 (EXP/RESULTS.md)
   --seed N         of everything (0)
   --force          run stages again that are already done
+HELP
+  training_help
+  cat <<'HELP'
 
 A stage that already finished with the same settings and inputs is skipped; a killed run goes on.
 HELP
@@ -45,19 +49,10 @@ HELP
 . recipes/utils/stages.sh
 . recipes/utils/pipeline.sh
 parse_options "$@"
-given="$* "  # for RESULTS.md, without the paths of this machine
-for path in speech exp results; do given=$(sed -E "s#--$path +[^ ]+#--$path ${path^^}#" <<<"$given"); done
 . recipes/folder/path.sh
 . recipes/folder/cmd.sh
-[ -n "$speech" ] || { echo "error: --speech is missing (see --help)" >&2; exit 2; }
-
-# what the corpus is made of: names and sizes of its files
-mkdir -p "$exp"
-[ -d "$speech" ] || { echo "error: $speech: no such folder" >&2; exit 2; }
-(cd "$speech" && find . -type f \( -name '*.wav' -o -name '*.flac' -o -name speakers.tsv \) -printf '%P %s\n' \
-  | sort) >"$exp/speech.list"
+require_folder speech
+list_speech "$speech" "$exp/speech.list"
 
 run_pipeline "$exp/speech.list"
-run_stage 5 "results" "$exp/evaluation/summary.json" -- \
-  python recipes/utils/results.py --exp "$exp" --out "${results:-$exp/RESULTS.md}" \
-  --command "recipes/folder/run.sh ${given% }"
+write_results "$(given_command "$@")" "Talkers and rooms of training, dev and test are disjoint."

@@ -35,6 +35,9 @@ Usage: recipes/multitask/run.sh --speech DIR [options]
   --results FILE   table to write in stage 4 (EXP/RESULTS.md)
   --seed N         of everything (0)
   --force          run stages again that are already done
+HELP
+  training_help
+  cat <<'HELP'
 
 Rows: tenth (a tenth of the scenes, fully labelled), partial (all scenes with directions, a tenth with references),
 all (all scenes, fully labelled), transfer (as all, but the DoA alone for the first half of the steps).
@@ -42,16 +45,12 @@ HELP
 }
 
 . recipes/utils/stages.sh
+. recipes/utils/pipeline.sh
 parse_options "$@"
-given="$* "  # for RESULTS.md, without the paths of this machine
-for path in speech exp results; do given=$(sed -E "s#--$path +[^ ]+#--$path ${path^^}#" <<<"$given"); done
 . recipes/utils/path.sh
 . recipes/utils/cmd.sh
-[ -n "$speech" ] || { echo "error: --speech is missing (see --help)" >&2; exit 2; }
-[ -d "$speech" ] || { echo "error: $speech: no such folder" >&2; exit 2; }
-mkdir -p "$exp"
-(cd "$speech" && find . -type f \( -name '*.wav' -o -name '*.flac' -o -name speakers.tsv \) -printf '%P %s\n' \
-  | sort) >"$exp/speech.list"
+require_folder speech
+list_speech "$speech" "$exp/speech.list"
 
 simulate_all() {
   local split count
@@ -70,7 +69,7 @@ train_row() {
       {name: both, optimiser: {steps: $half}}]")
   fi
   $train_cmd msdet train --config "recipes/multitask/conf/$1.yaml" --out "$exp/$1" --data.train "$exp/train" \
-    --data.dev "$exp/dev" --optimiser.steps "$steps" --optimiser.seed "$seed" "${options[@]}"
+    --data.dev "$exp/dev" --optimiser.steps "$steps" --optimiser.seed "$seed" "${options[@]}" "${training_options[@]}"
 }
 
 evaluate_row() {
@@ -86,6 +85,7 @@ each() {
 
 output=$exp/test/dataset.json run_stage 1 "simulate: $train_scenes, $dev_scenes and $test_scenes scenes" \
   "$exp/speech.list" -- simulate_all "$train_scenes" "$dev_scenes" "$test_scenes" "$seed"
+set_training_options
 configs=(); for row in $rows; do configs+=("recipes/multitask/conf/$row.yaml"); done
 output=$exp/transfer/model.safetensors run_stage 2 "train: $rows" "$exp/train/dataset.json" "${configs[@]}" -- \
   each train_row "$steps" "$seed"
@@ -94,4 +94,4 @@ output=$exp/evaluation/transfer/summary.json run_stage 3 "evaluate" "$exp/test/d
   each evaluate_row
 run_stage 4 "compare" "$exp/evaluation/transfer/summary.json" -- \
   python recipes/multitask/local/results.py --exp "$exp" --out "${results:-$exp/RESULTS.md}" \
-  --command "recipes/multitask/run.sh ${given% }"
+  --command "$(given_command "$@")"

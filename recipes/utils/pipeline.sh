@@ -1,31 +1,59 @@
-# Stages 1 to 4 that recipes share: simulate, train, evaluate, report; source this after stages.sh.
-# Reads: exp speech corpus config steps rooms dev_scenes test_scenes seed nj train_cmd cpu_cmd.
+# Stages 1 to 5 that recipes share; source this after stages.sh.
+# Reads: exp config steps seed nj train_cmd cpu_cmd, and for simulated sets speech corpus rooms dev_scenes test_scenes.
+. recipes/utils/training.sh
+
+scene_options=()       # of msdet simulate and bank: what scenes are drawn from
+data_options=()        # of msdet train: what is learned from
+model_options=()       # of msdet train besides
+evaluation_options=()  # of msdet evaluate
 
 simulate_all() {
   local split count
   for split in dev test; do
     count=${split}_scenes
-    $cpu_cmd python tools/simulate.py --out "$exp/$split" --speech "$speech" --corpus "$corpus" \
+    $cpu_cmd python tools/simulate.py --out "$exp/$split" --speech "$speech" --corpus "$corpus" "${scene_options[@]}" \
       --split "$split" --count "${!count}" --seed "$seed" --jobs "$nj" || return
   done
-  $cpu_cmd msdet bank --out "$exp/bank" --rooms "$rooms" --seed "$((seed + 1))" --jobs "$nj"
+  $cpu_cmd msdet bank --out "$exp/bank" "${scene_options[@]}" --rooms "$rooms" --seed "$((seed + 1))" --jobs "$nj"
 }
 
-run_pipeline() {
-  # $1: a file that says what the speech is
-  output=$exp/bank/bank.json run_stage 1 "simulate: $test_scenes test and $dev_scenes dev scenes, $rooms rooms for training" "$1" -- \
-    simulate_all "$dev_scenes" "$test_scenes" "$rooms" "$seed"
+list_speech() {
+  # what a corpus is made of, names and sizes of its files: $1 is the folder, $2 the list
+  mkdir -p "$(dirname "$2")"
+  (cd "$1" && find -L . -type f \( -iname '*.wav' -o -iname '*.flac' -o -iname '*.wv1' -o -iname 'speakers.t*' \) \
+    -printf '%P %s\n' | sort) >"$2"
+}
 
-  output=$exp/model/training.json run_stage 2 "train" "$config" "$exp/dev/dataset.json" "$exp/bank/bank.json" -- \
-    $train_cmd msdet train --config "$config" --out "$exp/model" --data.dev "$exp/dev" \
-    --data.bank "$exp/bank" --data.speech "$speech" --data.corpus "$corpus" \
-    ${steps:+--optimiser.steps "$steps"} --optimiser.seed "$seed"
+evaluate_model() { $train_cmd msdet evaluate "$@" --jobs "$nj"; }
+
+run_pipeline() {
+  # stages 1 to 4 on simulated scenes; $1: a file that says what the speech is
+  output=$exp/bank/bank.json run_stage 1 "simulate: $test_scenes test and $dev_scenes dev scenes, $rooms rooms for training" "$1" -- \
+    simulate_all "$dev_scenes" "$test_scenes" "$rooms" "$seed" "${scene_options[@]}"
+  data_options=(--data.bank "$exp/bank" --data.speech "$speech" --data.corpus "$corpus" "${scene_options[@]/#--scenes/--data.scenes}")
+  train_to_report "$exp/bank/bank.json"
+}
+
+train_to_report() {
+  # stages 2 to 4 on $exp/dev and $exp/test; $1: a file that says what is learned from
+  set_training_options
+  set_step_options
+  output=$exp/model/training.json run_stage 2 "train" "$config" "$exp/dev/dataset.json" "$1" -- \
+    $train_cmd msdet train --config "$config" --out "$exp/model" --data.dev "$exp/dev" "${data_options[@]}" \
+    "${model_options[@]}" "${step_options[@]}" --optimiser.seed "$seed" "${training_options[@]}"
 
   output=$exp/evaluation/summary.json run_stage 3 "evaluate on unseen talkers in unseen rooms" \
     "$exp/test/dataset.json" "$exp/model/model.safetensors" -- \
-    $train_cmd msdet evaluate --data "$exp/test" --model "$exp/model" --out "$exp/evaluation"
+    evaluate_model --data "$exp/test" --model "$exp/model" --out "$exp/evaluation" "${evaluation_options[@]}"
 
   output=$exp/report.html run_stage 4 "report" "$exp/evaluation/summary.json" -- \
     $cpu_cmd msdet report --evaluation "$exp/evaluation" --data "$exp/test" --run "$exp/model" \
     --out "$exp/report.html" --images "$exp/figures"
+}
+
+write_results() {
+  # stage 5; $1: the command line, from `given_command`, $2: a sentence on who is in train, dev and test
+  run_stage 5 "results" "$exp/evaluation/summary.json" -- \
+    python recipes/utils/results.py --exp "$exp" --out "${results:-$exp/RESULTS.md}" --command "$1" \
+    ${2:+--splits "$2"}
 }

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from msdet.files import read_json, write_text
 
+DISJOINT = "Talkers and rooms of training, dev and test are disjoint."
 
-def results(exp: Path, command: str) -> str:
-    """The page: what was run, on what, for how long, and the tables."""
+
+def results(exp: Path, command: str, splits: str = DISJOINT) -> str:
+    """The page: what was run, on what, for how long, and the tables.
+
+    Args:
+        exp: folder of the recipe's run.
+        command: the command that made it.
+        splits: a sentence on what training, dev and test share.
+    """
     model = read_json(exp / "model" / "model.json")
     training = read_json(exp / "model" / "training.json")
     header = read_json(exp / "test" / "dataset.json")
-    optimiser = model["notes"]["training"]["optimiser"]
     lines = [
         "# Results",
         "",
@@ -21,16 +29,31 @@ def results(exp: Path, command: str) -> str:
         "",
         f"    {command}",
         "",
-        f"{training['steps']} steps of {optimiser['batch']} mixtures, best model by dev loss at step "
-        f"{model['notes']['step']}; {training['skipped']} steps skipped. Test set of "
+        f"{_trained(training, model['notes'])}; {training['skipped']} steps skipped. Test set of "
         f"{header['settings']['scenes']} scenes (hash {header['hash']}), {header['sample_rate']} Hz, array "
-        f"{header['array']['name']}; talkers and rooms of training, dev and test are disjoint. "
-        f"{training['generator']}.",
+        f"{header['array']['name']}. {splits} {training['generator']}.",
         "",
         (exp / "evaluation" / "summary.md").read_text(encoding="utf-8").strip(),
         "",
     ]
     return "\n".join(lines)
+
+
+def _trained(training: dict[str, Any], notes: dict[str, Any]) -> str:
+    """How long was trained, in stages or not, and which model was kept."""
+    settings = notes["training"]
+    batch_s = (
+        settings["data"].get("batch_s") if "train" in settings["data_identity"] else None
+    )  # else it is mixed
+    batch = f"{batch_s:g} s" if batch_s else f"{settings['optimiser']['batch']} mixtures"
+    kept = f"best model by {settings['optimiser']['keep']} at step {notes['step']}"
+    if settings["objective"]["doa_weight"] == 0.0:
+        kept += ", trained on separation alone: its directions are those of an untrained head"
+    stages = training.get("stages", {})
+    if not stages:
+        return f"{training['steps']} steps of {batch}, {kept}"
+    parts = ", ".join(f"{name.partition('-')[2]} {stage['steps']}" for name, stage in stages.items())
+    return f"{training['steps']} steps of {batch} ({parts}), {kept} of the last stage"
 
 
 def main() -> None:
@@ -39,8 +62,9 @@ def main() -> None:
     parser.add_argument("--exp", type=Path, required=True, help="folder of the recipe's run")
     parser.add_argument("--out", type=Path, required=True, help="page to write")
     parser.add_argument("--command", required=True, help="the command that made it")
+    parser.add_argument("--splits", default=DISJOINT, help="what training, dev and test share")
     options = parser.parse_args()
-    write_text(options.out, results(options.exp, options.command))
+    write_text(options.out, results(options.exp, options.command, options.splits))
     print(f"{options.out}: written")
 
 

@@ -6,6 +6,11 @@
 # the same INPUT files, which a hash of all of them in $exp/stages says, and FILE is still there. --force runs it
 # anyway. The mark also keeps the seconds that the stage took.
 
+# Options that are no whole numbers; a recipe adds its own.
+path_options="exp speech results"  # seen from $start_dir
+text_options="corpus"
+config_options="config"            # a YAML file, or the name of one in the recipe's conf or in msdet/configs
+
 log() { echo "$(date +%H:%M:%S)  $*"; }
 
 run_stage() {
@@ -32,7 +37,7 @@ run_stage() {
 }
 
 parse_options() {
-  # --some-option VALUE sets the variable some_option, which must exist; paths are seen from $start_dir
+  # --some-option VALUE sets the variable some_option, which must exist
   while [ $# -gt 0 ]; do
     case $1 in
       -h | --help) help_message; exit 0 ;;
@@ -42,9 +47,10 @@ parse_options() {
         name=${name//-/_}
         if [ -z "${!name+set}" ]; then echo "error: unknown option $1 (see --help)" >&2; exit 2; fi
         if [ $# -lt 2 ]; then echo "error: $1 needs a value" >&2; exit 2; fi
-        case $name in
-          exp | speech | config | results) case $value in /*) ;; *) value=$start_dir/$value ;; esac ;;
-          corpus) ;;
+        case " $path_options / $text_options / $config_options " in
+          *" $name "*/*/*) case $value in /*) ;; *) value=$start_dir/$value ;; esac ;;
+          */*" $name "*/*) ;;
+          */*/*" $name "*) find_config "$1" "$value"; value=$found ;;
           *)
             case $value in
               '' | *[!0-9]*) echo "error: $1 is '$value', expected a whole number" >&2; exit 2 ;;
@@ -57,4 +63,51 @@ parse_options() {
       *) echo "error: unexpected argument $1 (see --help)" >&2; exit 2 ;;
     esac
   done
+}
+
+require_folder() {
+  # $1: name of an option that must be given and be a folder
+  if [ -z "${!1}" ]; then echo "error: --${1//_/-} is missing (see --help)" >&2; exit 2; fi
+  if [ ! -d "${!1}" ]; then echo "error: ${!1}: no such folder" >&2; exit 2; fi
+}
+
+recipe_name() { (cd "$start_dir" >/dev/null && cd "$(dirname "$0")" >/dev/null && basename "$PWD"); }
+
+find_config() {
+  # sets `found` to the file that the value of an option like --config names
+  local kind=${1#--} name=$2 recipe folders path
+  recipe=$(recipe_name)
+  case $kind in
+    config) folders=("recipes/$recipe/conf" msdet/configs) ;;
+    *) folders=("recipes/$recipe/conf/$kind" "msdet/configs/$kind") ;;
+  esac
+  case $name in /*) found=$name ;; *) found=$start_dir/$name ;; esac
+  if [ -f "$found" ]; then return 0; fi
+  for path in "${folders[@]}"; do
+    found=$path/$name.yaml
+    if [ -f "$found" ]; then return 0; fi
+  done
+  local known=()
+  for path in "${folders[@]/%//*.yaml}"; do
+    for path in $path; do if [ -f "$path" ]; then known+=("$(basename "$path" .yaml)"); fi; done
+  done
+  local names=${known[*]}
+  echo "error: --$kind is '$name', expected a YAML file or one of: ${names// /, }" >&2
+  exit 2
+}
+
+given_command() {
+  # the command line, with the names of its options in place of this machine's paths
+  local text name
+  text="recipes/$(recipe_name)/run.sh"
+  while [ $# -gt 0 ]; do
+    name=${1#--}
+    case " $path_options / $config_options " in
+      *" ${name//-/_} "*/*) text+=" $1 ${name^^}"; shift ;;
+      */*" ${name//-/_} "*) case $2 in */*) text+=" $1 ${name^^}" ;; *) text+=" $1 $2" ;; esac; shift ;;
+      *) text+=" $1" ;;
+    esac
+    shift
+  done
+  echo "$text"
 }

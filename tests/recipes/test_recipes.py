@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+Run = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = ["--rooms", "3", "--dev-scenes", "2", "--test-scenes", "3", "--steps", "2", "--nj", "2"]
 KEYS = (
     "scenes",
@@ -23,20 +22,8 @@ KEYS = (
 )
 
 
-def run(recipe: str, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run a recipe with this interpreter's commands first on the path."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(
-        ["bash", str(ROOT / "recipes" / recipe / "run.sh"), *options],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PATH": path},
-        check=False,
-    )
-
-
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def demo(tmp_path_factory: pytest.TempPathFactory, run: Run) -> tuple[Path, str]:
     """The demo's small run: its folder and what it printed."""
     exp = tmp_path_factory.mktemp("demo")
     done = run("demo", "--exp", str(exp), "--speakers", "6", "--utterances", "2", *SMALL)
@@ -58,7 +45,7 @@ def test_demo_prints_the_table_with_every_system(demo: tuple[Path, str]) -> None
         assert f"| {system}" in demo[1]
 
 
-def test_a_finished_demo_does_nothing_when_run_again(demo: tuple[Path, str]) -> None:
+def test_a_finished_demo_does_nothing_when_run_again(demo: tuple[Path, str], run: Run) -> None:
     exp, _ = demo
     before = {p: p.stat().st_mtime_ns for p in exp.rglob("*") if p.is_file() and p.name != "summary.json"}
     again = run("demo", "--exp", str(exp), "--speakers", "6", "--utterances", "2", *SMALL)
@@ -67,7 +54,9 @@ def test_a_finished_demo_does_nothing_when_run_again(demo: tuple[Path, str]) -> 
     assert before == {p: p.stat().st_mtime_ns for p in before}
 
 
-def test_folder_recipe_writes_results_from_a_folder_of_speech(demo: tuple[Path, str], tmp_path: Path) -> None:
+def test_folder_recipe_writes_results_from_a_folder_of_speech(
+    demo: tuple[Path, str], run: Run, tmp_path: Path
+) -> None:
     exp, _ = demo
     done = run("folder", "--speech", str(exp / "speech"), "--exp", str(tmp_path / "exp"), *SMALL)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -76,7 +65,7 @@ def test_folder_recipe_writes_results_from_a_folder_of_speech(demo: tuple[Path, 
     assert "Paired differences" in results
 
 
-def test_multitask_recipe_compares_its_rows(demo: tuple[Path, str], tmp_path: Path) -> None:
+def test_multitask_recipe_compares_its_rows(demo: tuple[Path, str], run: Run, tmp_path: Path) -> None:
     exp, _ = demo
     sizes = ["--train-scenes", "10", "--dev-scenes", "2", "--test-scenes", "3", "--steps", "2", "--nj", "1"]
     done = run("multitask", "--speech", str(exp / "speech"), "--exp", str(tmp_path / "exp"), *sizes)
@@ -97,7 +86,9 @@ def test_multitask_recipe_compares_its_rows(demo: tuple[Path, str], tmp_path: Pa
         ("folder", ["--speech", "/nowhere"], "/nowhere: no such folder"),
     ],
 )
-def test_bad_options_are_one_line(recipe: str, options: list[str], message: str, tmp_path: Path) -> None:
+def test_bad_options_are_one_line(
+    recipe: str, options: list[str], message: str, run: Run, tmp_path: Path
+) -> None:
     done = run(recipe, "--exp", str(tmp_path / "exp"), *options)
     assert done.returncode == 2
     assert message in done.stderr

@@ -1,0 +1,206 @@
+"""Running recipes, and small data laid out like the corpora that they are for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from scipy.signal import fftconvolve
+
+from msdet.arrays import load_array
+from msdet.conventions import Array, rotation_matrix
+from msdet.files import write_json
+from msdet.simulation.images import image_responses
+
+ROOT = Path(__file__).resolve().parents[2]
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def run() -> Run:
+    """Runs a recipe with this interpreter's commands first on the path, from a folder or the checkout."""
+
+    def run_recipe(recipe: str, *options: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return subprocess.run(
+            ["bash", str(ROOT / "recipes" / recipe / "run.sh"), *options],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PATH": path},
+            cwd=cwd,
+            check=False,
+        )
+
+    return run_recipe
+
+
+def speech_like(rng: np.random.Generator, samples: int, rate: int) -> Array:
+    """Coloured noise in syllables ``(samples,)``, nowhere silent for long; peak 0.5."""
+    seconds = np.arange(samples) / rate
+    noise = np.convolve(rng.standard_normal(samples), [1.0, 1.4, 0.9, 0.3])[:samples]
+    noise *= 0.05 + np.abs(np.sin(2 * np.pi * (3.0 * seconds + rng.uniform()))) ** 3
+    return 0.5 * noise / np.abs(noise).max()
+
+
+def write(path: Path, samples: Array, rate: int, **options: Any) -> str:
+    """Write ``(time,)`` or ``(channel, time)``; the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples.T, rate, **options)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def librispeech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An excerpt of LibriSpeech: three subsets of two to three talkers."""
+    home = tmp_path_factory.mktemp("libri") / "LibriSpeech"
+    rng = np.random.default_rng(1)
+    subsets = {
+        "train-clean-100": ("19", "26", "27"),
+        "dev-other": ("116", "700"),
+        "test-clean": ("61", "121"),
+    }
+    rows = [";ID  |SEX| SUBSET           |MINUTES| NAME"]
+    for subset, talkers in subsets.items():
+        for talker, sex in zip(talkers, "FMF", strict=False):
+            rows.append(f"{talker:<4} | {sex} | {subset:<16} | 25.19 | Somebody")
+            for number in range(2):
+                name = f"{talker}-198-{number:04d}.flac"
+                write(home / subset / talker / "198" / name, speech_like(rng, 20000, 16000), 16000)
+    (home / "SPEAKERS.TXT").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return home
+
+
+WSJ0 = {
+    "si_tr_s": ("01t", "02p", "011"),
+    "si_dt_05": ("050", "22g", "22h"),
+    "si_et_05": ("440", "441", "442"),
+}
+
+
+@pytest.fixture(scope="session")
+def wsj0(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """WSJ0 as on its discs: NIST SPHERE, three talkers a set."""
+    root = tmp_path_factory.mktemp("wsj") / "wsj0"
+    rng = np.random.default_rng(2)
+    for name, talkers in WSJ0.items():
+        for talker in talkers:
+            for number in range(2):
+                path = root / name / talker / f"{talker}o03{number:02d}.wv1"
+                samples = speech_like(rng, 14000 + 1000 * number, 16000)
+                write(path, samples, 16000, format="NIST", subtype="PCM_16")
+    return root
+
+
+def mixing_lists(folder: Path, talkers: int) -> Path:
+    """Lists of wsj0-mix; validation mixes the talkers of training, as there."""
+    sets = {"tr": ("si_tr_s", 4), "cv": ("si_tr_s", 2), "tt": ("si_et_05", 2)}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (source, count) in sets.items():
+        lines = []
+        for number in range(count):
+            words = []
+            for k in range(talkers):
+                talker = WSJ0[source][(number + k) % 3]
+                words += [f"wsj0/{source}/{talker}/{talker}o03{number % 2:02d}.wav", f"{0.7 - k:.4f}"]
+            lines.append(" ".join(words))
+        (folder / f"mix_{talkers}_spk_{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def spatialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tree of spatialised WSJ0-2mix: eight channels, mixtures of several lengths."""
+    root = tmp_path_factory.mktemp("spatialised")
+    rng = np.random.default_rng(3)
+    for name, count in {"tr": 4, "cv": 2, "tt": 2}.items():
+        for number in range(count):
+            samples = 5000 + 800 * number
+            dry = [speech_like(rng, samples, 8000) for _ in range(2)]
+            images = [np.stack([np.roll(s, d) for d in rng.integers(0, 4, 8)]) * 0.5 for s in dry]
+            for kind, tail in {"anechoic": 0.0, "reverb": 0.4}.items():
+                home = root / f"2speakers_{kind}" / "wav8k" / "min" / name
+                heard = [image + tail * np.roll(image, 200, axis=-1) for image in images]
+                for folder, signal in {"mix": sum(heard), "s1": heard[0], "s2": heard[1]}.items():
+                    write(home / folder / f"01to030{number}_1.2_02po0316_-1.2.wav", signal, 8000)
+    return root
+
+
+@pytest.fixture(scope="session")
+def sms_wsj(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SMS-WSJ with all signals written to files, named by the paths of another machine."""
+    root = tmp_path_factory.mktemp("sms_wsj")
+    rng = np.random.default_rng(4)
+    datasets: dict[str, Any] = {}
+    for name, count in {"train_si284": 4, "cv_dev93": 2, "test_eval92": 2}.items():
+        datasets[name] = {}
+        for number in range(count):
+            scene_id = f"{number}_{name[:2]}{number}a_{name[:2]}{number}b"
+            datasets[name][scene_id] = _sms_wsj_example(root, name, scene_id, rng)
+    write_json(root / "sms_wsj.json", {"datasets": datasets})
+    text = (root / "sms_wsj.json").read_text(encoding="utf-8").replace(str(root), "/net/db/sms_wsj")
+    (root / "sms_wsj.json").write_text(text, encoding="utf-8")
+    return root
+
+
+def _sms_wsj_example(root: Path, name: str, scene_id: str, rng: np.random.Generator) -> dict[str, Any]:
+    """One example with its signals: the image source method, early part and tail split after 50 ms."""
+    rate, room = 8000, (8.0, 6.0, 3.0)
+    lengths = [int(n) for n in rng.integers(5000, 8000, 2)]
+    samples = max(lengths)
+    centre = np.array([4.0, 3.0, 1.5]) + rng.uniform(-0.2, 0.2, 3)
+    mics = load_array("sms_wsj").positions @ rotation_matrix(rng.uniform(0, 360), 2.0, 1.0).T + centre
+    angles = rng.uniform(0, 2 * np.pi) + np.array([0.0, rng.uniform(0.7, 3.0)])
+    sources = centre + 1.5 * np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=-1)
+    responses = image_responses(room, 0.35, 25.0, mics, sources, rate)
+    offsets = [int(rng.integers(0, samples - length + 1)) for length in lengths]
+    paths: dict[str, Any] = {key: [] for key in ("original_source", "rir")}
+    paths |= {f"speech_reverberation_{part}": [] for part in ("early", "tail")}
+    clean = np.zeros((6, samples))
+    for k, response in enumerate(responses):
+        dry = speech_like(rng, lengths[k], rate)
+        start = min(int(np.argmax(np.abs(row) > 0.1 * np.abs(row).max())) for row in response)
+        early, tail = response.copy(), response.copy()
+        early[:, start + 400 :], tail[:, : start + 400] = 0.0, 0.0
+        file = f"{name}/{scene_id}_{k}.wav"
+        paths["original_source"].append(write(root / "wsj_8k_zeromean" / file, dry, rate, subtype="FLOAT"))
+        rir = root / "rirs" / name / scene_id / f"h_{k}.wav"
+        paths["rir"].append(write(rir, response, rate, subtype="FLOAT"))
+        for part, piece in {"early": early, "tail": tail}.items():
+            heard = np.pad(fftconvolve(dry[None], piece, axes=-1), ((0, 0), (offsets[k], samples)))
+            signal = heard[:, start : start + samples]
+            clean += signal
+            written = write(root / part / file, signal, rate, subtype="FLOAT")
+            paths[f"speech_reverberation_{part}"].append(written)
+    noise = rng.standard_normal(clean.shape) * clean.std() * 10 ** (-25.0 / 20)
+    paths["observation"] = write(
+        root / "observation" / name / f"{scene_id}.wav", clean + noise, rate, subtype="FLOAT"
+    )
+    return {
+        "room_dimensions": [[length] for length in room],
+        "sound_decay_time": 0.3,
+        "source_position": sources.T.tolist(),
+        "sensor_position": mics.T.tolist(),
+        "example_id": scene_id,
+        "num_speakers": 2,
+        "speaker_id": scene_id.split("_")[1:],
+        "gender": ["female", "male"],
+        "log_weights": [0.0, 0.0],
+        "num_samples": {"original_source": lengths, "observation": samples},
+        "offset": offsets,
+        "snr": 25.0,
+        "audio_path": paths,
+    }
+
+
+@pytest.fixture
+def lists(tmp_path: Path) -> Callable[[int], Path]:
+    """Writes the mixing lists of so many talkers; their folder."""
+    return lambda talkers: mixing_lists(tmp_path / "lists", talkers)
