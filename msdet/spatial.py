@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from msdet.conventions import SPEED_OF_SOUND, direction_vector
+from msdet.running import Memory, sum_so_far
 
 DIAGONAL_LOADING = 0.01
 """Added to the disturbance covariance: sensor noise and misplaced microphones, relative to diffuse noise."""
@@ -27,14 +28,14 @@ SEED_FLOOR = -8.0
 """Log probability, relative to the peak's, of every direction far from a seeded one."""
 
 
-Kernel = TypeVar("Kernel", bound=Callable[..., Tensor])
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
 def full_precision(kernel: Kernel) -> Kernel:
     """Runs a kernel in 32 bits under autocast: half precision moves SRP peaks and breaks small solves."""
 
     @functools.wraps(kernel)
-    def wrapped(*tensors: Any, **options: Any) -> Tensor:
+    def wrapped(*tensors: Any, **options: Any) -> Any:
         wide = [t.float() if isinstance(t, Tensor) and t.dtype in _HALVES else t for t in tensors]
         with torch.autocast(tensors[0].device.type, enabled=False):
             return kernel(*wide, **options)
@@ -125,6 +126,19 @@ def pooled_response(covariance: Tensor, steering: Tensor) -> Tensor:
     # the sum over microphone pairs of a Hermitian form is real
     power = c.real @ flat.real.T - c.imag @ flat.imag.T
     return power / mics**2
+
+
+@full_precision
+def frame_response(phases: Tensor, weights: Tensor, steering: Tensor) -> Tensor:
+    """Steered response ``(batch, slot, frame, direction)`` of every frame, summed over frequency.
+
+    Args:
+        phases: phase-normalised spectrum ``(batch, mic, freq, frame)``.
+        weights: of each slot's bins, ``(batch, slot, freq, frame)``.
+        steering: ``(direction, freq, mic)``.
+    """
+    power = steered_response(phases, steering)
+    return (power.permute(0, 3, 1, 2) @ weights.permute(0, 3, 2, 1)).permute(0, 3, 1, 2)
 
 
 def srp_phat(spectrum: Tensor, steering: Tensor) -> Tensor:
@@ -234,15 +248,16 @@ def apply_beam(weights: Tensor, spectrum: Tensor) -> Tensor:
     return y.permute(0, 2, 1, 3)
 
 
-def running_mean(values: Tensor, axis: int) -> Tensor:
-    """Mean of each entry along an axis and all before it.
+@full_precision
+def beam_of_frames(weights: Tensor, spectrum: Tensor) -> Tensor:
+    """Beam outputs w^H x of a beam for each frame: ``(batch, talker, freq, frame)``.
 
-    >>> running_mean(torch.tensor([4.0, 2.0, 0.0]), 0).tolist()
-    [4.0, 3.0, 2.0]
+    Args:
+        weights: ``(batch, frame, talker, freq, mic)``.
+        spectrum: ``(batch, mic, freq, frame)``.
     """
-    count = torch.arange(1, values.shape[axis] + 1, device=values.device, dtype=values.dtype)
-    total: Tensor = values.movedim(axis, -1).cumsum(-1)
-    return (total / count).movedim(-1, axis)
+    x = spectrum.permute(0, 3, 2, 1)[:, :, None]
+    return (weights.conj() * x).sum(-1).permute(0, 2, 3, 1)
 
 
 def past_frames(spectrum: Tensor, frames: int) -> Tensor:
@@ -307,17 +322,47 @@ def masked_mvdr(
         loading: of the disturbance's diagonal, relative to its trace.
         causal: a beam for each frame, from that frame and those before it.
     """
+    if causal:
+        beams: Tensor = masked_mvdr_so_far(spectrum, masks, reference, loading)[0]
+        return beams
+    wanted, rest = weighted_covariance(spectrum, masks), weighted_covariance(spectrum, 1.0 - masks)
+    return apply_beam(_souden_weights(wanted, rest, reference, loading), spectrum)
+
+
+@full_precision
+def masked_mvdr_so_far(
+    spectrum: Tensor,
+    masks: Tensor,
+    reference: int,
+    loading: float = 1e-4,
+    decay: float = 1.0,
+    before: Memory = None,
+) -> tuple[Tensor, Memory]:
+    """`masked_mvdr` with a beam for each frame, from it and those before; and the memory of them.
+
+    Args:
+        spectrum: ``(batch, mic, freq, frame)``.
+        masks: ``(batch, talker, freq, frame)`` in [0, 1].
+        reference: index of the microphone at which the talkers are wanted.
+        loading: of the disturbance's diagonal, relative to its trace.
+        decay: weight of what is one frame older.
+        before: memory of the frames before.
+    """
+    x = spectrum.permute(0, 3, 2, 1)[:, None]
+    outer = x[..., :, None] * x[..., None, :].conj()
+    share = masks.transpose(2, 3)[..., None, None]
+    talkers, others = before or (None, None)
+    wanted, talkers = sum_so_far(outer * share, 2, decay, talkers)
+    rest, others = sum_so_far(outer * (1.0 - share), 2, decay, others)
+    weights = _souden_weights(wanted.to(x.dtype), rest.to(x.dtype), reference, loading)
+    return (weights.conj() * x).sum(-1).transpose(2, 3), (talkers, others)
+
+
+def _souden_weights(wanted: Tensor, rest: Tensor, reference: int, loading: float) -> Tensor:
+    """Weights ``(..., mic)`` from covariances ``(..., mic, mic)``."""
     from torchaudio.functional import mvdr_weights_souden
 
-    if causal:
-        x = spectrum.permute(0, 3, 2, 1)[:, None]
-        outer = x[..., :, None] * x[..., None, :].conj()
-        share = masks.transpose(2, 3)[..., None, None]
-        wanted, rest = (outer * share).cumsum(2), (outer * (1.0 - share)).cumsum(2)
-    else:
-        wanted, rest = weighted_covariance(spectrum, masks), weighted_covariance(spectrum, 1.0 - masks)
     # torchaudio guards against zero by constants, so what is quiet must not be small
     power = (wanted + rest).diagonal(dim1=-2, dim2=-1).real.mean(-1)[..., None, None].clamp_min(1e-20)
-    weights = mvdr_weights_souden(wanted / power, rest / power, reference, diag_eps=loading)
-    beams: Tensor = (weights.conj() * x).sum(-1).transpose(2, 3) if causal else apply_beam(weights, spectrum)
-    return beams
+    weights: Tensor = mvdr_weights_souden(wanted / power, rest / power, reference, diag_eps=loading)
+    return weights

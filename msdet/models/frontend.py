@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import class_azimuths_deg
 from msdet.errors import MsdetError
-from msdet.spatial import diffuse_coherence, running_mean, steering_vectors
+from msdet.running import Memory, mean_so_far
+from msdet.spatial import diffuse_coherence, steering_vectors
 
 LONGEST_WINDOW_S = 1.0
 """No STFT frame of a model is longer."""
@@ -83,6 +84,7 @@ class ArrayGeometry(nn.Module):
         coherence: ``(freq, mic, mic)`` of a spherically diffuse field.
         positions: ``(mic, 3)`` in metres, seen from the reference microphone.
         reference: index of the reference microphone.
+        frame_s: seconds from one STFT frame to the next.
         domain: what directions the array can tell apart.
     """
 
@@ -99,6 +101,7 @@ class ArrayGeometry(nn.Module):
                 f"azimuth over the full circle is needed, and it resolves {domain.words}"
             )
         self.reference = array.reference
+        self.frame_s = (freqs - 1) / sample_rate
         self.domain = domain
         positions = torch.tensor(array.positions)
         frequency_hz = torch.linspace(0.0, sample_rate / 2, freqs, dtype=torch.float64)
@@ -122,41 +125,50 @@ class Observation(NamedTuple):
         features: for the encoder, ``(batch, freq, frame, feature)``.
         seed_logits: DoA logits ``(batch, talker, class)`` of a classical localiser, if the front end has one.
         level: that the features are relative to, `reference_level`; None stands for the whole recording's.
+        seeds_so_far: of a causal front end with a localiser, its logits in each frame from what came so far,
+            ``(batch, talker, frame, class)``.
     """
 
     spectrum: Tensor
     features: Tensor
     seed_logits: Tensor | None
     level: Tensor | None = None
+    seeds_so_far: Tensor | None = None
 
 
-def reference_level(reference: Tensor, causal: bool = False) -> Tensor:
-    """RMS ``(batch, 1, 1)`` of the bins of a spectrum ``(batch, freq, frame)``; of silence, very little.
+def reference_level(reference: Tensor) -> Tensor:
+    """RMS ``(batch, 1, 1)`` of the bins of a spectrum ``(batch, freq, frame)``; of silence, very little."""
+    return reference.abs().square().mean(1, keepdim=True).mean(-1, keepdim=True).clamp_min(1e-16).sqrt()
+
+
+def level_so_far(reference: Tensor, decay: float = 1.0, before: Memory = None) -> tuple[Tensor, Memory]:
+    """RMS ``(batch, 1, frame)`` of the bins of each frame and those before it, and the memory of it.
 
     Args:
-        reference: spectrum at the reference microphone.
-        causal: of each frame and those before it, ``(batch, 1, frame)``.
+        reference: the next frames of a spectrum at the reference microphone, ``(batch, freq, frame)``.
+        decay: weight of what is one frame older.
+        before: memory of the frames before.
     """
     power = reference.abs().square().mean(1, keepdim=True)
-    so_far = running_mean(power, -1) if causal else power.mean(-1, keepdim=True)
-    return so_far.clamp_min(1e-16).sqrt()
+    mean, memory = mean_so_far(power, -1, decay, before)
+    return mean.clamp_min(1e-16).sqrt(), memory
 
 
-def levelled(spectrum: Tensor, reference: int, causal: bool) -> tuple[Tensor, Tensor]:
-    """The spectrum that features are taken of, and its `reference_level`.
+def levelled_so_far(
+    spectrum: Tensor, reference: int, decay: float = 1.0, before: Memory = None
+) -> tuple[Tensor, Tensor, Memory]:
+    """A spectrum, each frame scaled as if the recording so far had unit RMS; the level of that; its memory.
 
-    The model has scaled the recording to unit RMS. A causal front end must not know that scale: each frame is
-    scaled as if the recording so far had unit RMS, which is an RMS of the bins of ``sqrt(freqs - 1)``.
-
-    Args:
-        spectrum: ``(batch, mic, freq, frame)``.
-        reference: index of the reference microphone.
-        causal: whether to scale.
+    The model has scaled the recording to unit RMS. A causal part must not know that scale, and a stream has
+    none. Unit RMS is an RMS of the bins of ``sqrt(freqs - 1)``. Takes what `level_so_far` takes.
     """
-    level = reference_level(spectrum[:, reference], causal)
-    if not causal:
-        return spectrum, level
-    return spectrum * ((spectrum.shape[2] - 1) ** 0.5 / level[:, None]), level
+    level, memory = level_so_far(spectrum[:, reference], decay, before)
+    return spectrum * ((spectrum.shape[2] - 1) ** 0.5 / level[:, None]), level, memory
+
+
+def last_word(logits: Tensor) -> Tensor:
+    """DoA logits ``(batch, talker, outputs)`` on the whole recording, of it all or of its last frame."""
+    return logits if logits.dim() == 3 else logits[:, :, -1]
 
 
 def beam_features(beams: Tensor, reference: Tensor) -> list[Tensor]:

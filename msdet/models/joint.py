@@ -12,7 +12,7 @@ from msdet.errors import MsdetError
 from msdet.models.config import ModelConfig
 from msdet.models.encoders import build_encoder
 from msdet.models.front_ends import FrontEndSizes, build_front_end
-from msdet.models.frontend import ArrayGeometry, Observation, Stft, window_samples
+from msdet.models.frontend import ArrayGeometry, Observation, Stft, last_word, window_samples
 from msdet.models.heads import HeadSizes, build_head
 from msdet.models.sharing import SharingSizes, build_sharing
 from msdet.objectives.separation import Signals
@@ -92,6 +92,12 @@ class JointModel(nn.Module):
             config.separation_options,
             sizes._replace(features=sharing.features_separation, per_slot=sharing.per_slot),
         )
+        needs = getattr(self.separation_head, "needs_causal_doa", False)
+        if needs and not getattr(self.doa_head, "causal", False):
+            raise MsdetError(
+                f"separation head '{config.separation_head}' is causal and needs a causal DoA head: "
+                f"set model.doa_options.causal (DoA head '{config.doa_head}')"
+            )
         heads = {name: build_task_head(name, options, sizes) for name, options in config.tasks.items()}
         self.task_heads = nn.ModuleDict({_key(name): head for name, head in heads.items()})
 
@@ -113,22 +119,27 @@ class JointModel(nn.Module):
         level = reference.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-8)
         observation: Observation = self.front_end(self.stft(mixture / level))
         shared = self.sharing(observation.features, lambda features: self.doa_head(features, observation))
-        doa_logits = shared.logits[..., : self.config.doa_classes]
-        spectra = self.separation_head(shared.separation, observation, doa_logits)
+        logits = last_word(shared.logits)
+        doa_logits = logits[..., : self.config.doa_classes]
+        spectra = self.separation_head(
+            shared.separation, observation, shared.logits[..., : self.config.doa_classes]
+        )
         resynthesise = partial(self.stft.inverse, samples=mixture.shape[-1])
         passes = tuple(Signals(spectrum, resynthesise) for spectrum in spectra)
-        predictions = {
-            name: self.task_heads[_key(name)](shared.doa, observation) for name in self.config.tasks
-        }
+        predictions = {name: self.task_head(name)(shared.doa, observation) for name in self.config.tasks}
         return JointOutput(
             passes[-1].waveform * level,
             spectra,
             doa_logits,
-            occupancy(shared.logits, self.config.doa_classes),
+            occupancy(logits, self.config.doa_classes),
             level,
             shared.doa,
-            {"separation": Separated(passes), "doa": shared.logits, **predictions},
+            {"separation": Separated(passes), "doa": logits, **predictions},
         )
+
+    def task_head(self, name: str) -> nn.Module:
+        """The head of an auxiliary task."""
+        return self.task_heads[_key(name)]
 
 
 def _key(name: str) -> str:

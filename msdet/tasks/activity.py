@@ -8,6 +8,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from msdet.models.frontend import Observation
 from msdet.models.heads import HeadSizes
+from msdet.running import Memory
 from msdet.tasks._pooling import Pool, classifier, hidden_width
 from msdet.tasks.truth import Labelled, Truth
 
@@ -33,6 +34,10 @@ class Head(nn.Module):
         """Logits ``(batch, slot, frame)`` on the frames of the model's STFT."""
         logits: Tensor = self.classify(self.pool.of_frames(features))
         return logits[..., 0]
+
+    def stream(self, features: Tensor, observation: Observation, memory: Memory) -> tuple[Tensor, Memory]:
+        """The next frames, each for itself."""
+        return self(features, observation), None
 
 
 class Task:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from msdet.models.frontend import Observation, levelled
+from msdet.models.frontend import Observation, levelled_so_far
 from msdet.models.heads import HeadSizes
 from msdet.objectives.doa import decode_azimuth
+from msdet.running import Memory, with_past
 from msdet.simulation.geometry import TRACK_STEP_S
-from msdet.spatial import full_precision, phase_normalise, steered_response, wrap_azimuth
+from msdet.spatial import frame_response, full_precision, phase_normalise, wrap_azimuth
 from msdet.tasks._pooling import Pool, hidden_width
 from msdet.tasks.activity import speech_activity
 from msdet.tasks.truth import Labelled, Truth
@@ -58,43 +59,54 @@ class Head(nn.Module):
 
     def forward(self, features: Tensor, observation: Observation) -> Tensor:
         """Logits ``(batch, slot, frame, class)`` on the frames of the model's STFT."""
-        spectrum = observation.spectrum
+        if self.causal:
+            return self.stream(features, observation, None)[0]
+        response = self._response(features, observation.spectrum, observation.spectrum)
+        averaged = running_averages(response.flatten(0, 1), self.log_memory.exp(), causal=False)
+        z = _standardised(averaged)
+        x = torch.relu(self._convolve(0, nn.functional.pad(z, (0, 0, 1, 1))))
+        sharpened = self._convolve(1, nn.functional.pad(x, (0, 0, 1, 1)))
+        known = self.recur(self.pool.of_frames(features).flatten(0, 1))[0]
+        return self._logits(z, sharpened, known).view_as(response)
+
+    def stream(self, features: Tensor, observation: Observation, memory: Memory) -> tuple[Tensor, Memory]:
+        """Logits ``(batch, slot, frame, class)`` of the next frames, of a causal head."""
+        levels, responses, first, second, hidden = memory or (None,) * 5
+        seen, _, levels = levelled_so_far(observation.spectrum, self.geometry.reference, before=levels)
+        response = self._response(features, observation.spectrum, seen)
+        joined, responses = with_past(response.flatten(0, 1), REACH, 1, responses)
+        z = _standardised(running_averages(joined, self.log_memory.exp(), causal=True)[:, :, REACH:])
+        joined, first = with_past(z, 2, 2, first)
+        joined, second = with_past(torch.relu(self._convolve(0, joined)), 2, 2, second)
+        sharpened = self._convolve(1, joined)
+        known, hidden = self.recur(self.pool.of_frames(features).flatten(0, 1), hidden)
+        logits = self._logits(z, sharpened, known).view_as(response)
+        return logits, (levels, responses, first, second, hidden)
+
+    def _response(self, features: Tensor, spectrum: Tensor, seen: Tensor) -> Tensor:
+        """Steered response ``(batch, slot, frame, class)`` of each slot's bins, by the level seen."""
         slots, reliable = self.mask(features).permute(0, 3, 1, 2).chunk(2, dim=1)
-        reference = spectrum[:, self.geometry.reference, None]
-        level = torch.log1p(levelled(reference, 0, self.causal)[0].abs())
+        level = torch.log1p(seen[:, self.geometry.reference, None].abs())
         frequency = nn.functional.softplus(self.frequency)[:, None]
         weights = slots.softmax(1) * reliable.sigmoid() * level * frequency
         coarse = frame_response(phase_normalise(spectrum), weights, self.geometry.steering[::2])
-        response = between_neighbours(coarse, self.classify.out_features)
-        batch, talkers, frames, classes = response.shape
-        averaged = running_averages(response.flatten(0, 1), self.log_memory.exp(), self.causal)
-        spread = averaged.std(-1, keepdim=True).clamp_min(1e-6)
-        z = (averaged - averaged.mean(-1, keepdim=True)) / spread
-        x = torch.relu(self._convolve(0, z))
-        there = (self.trust[:, None, None] * z).mean(1) + self._convolve(1, x)[:, 0]
-        known = self.recur(self.pool.of_frames(features).flatten(0, 1))[0]
+        return between_neighbours(coarse, self.classify.out_features)
+
+    def _logits(self, z: Tensor, sharpened: Tensor, known: Tensor) -> Tensor:
+        """``(batch and slot, frame, class)`` from standardised responses, these sharpened, and features."""
+        there = (self.trust[:, None, None] * z).mean(1) + sharpened[:, 0]
         logits: Tensor = there + self.classify(known)
-        return logits.view(batch, talkers, frames, classes)
+        return logits
 
     def _convolve(self, layer: int, x: Tensor) -> Tensor:
-        """A convolution around the circle and over time; keeps ``(batch, channel, frame, class)``."""
-        around = nn.functional.pad(x, (2, 2, 0, 0), mode="circular")
-        before, after = (2, 0) if self.causal else (1, 1)
-        convolved: Tensor = self.sharpen[layer](nn.functional.pad(around, (0, 0, before, after)))
+        """A convolution around the circle and over time: ``(batch, channel, frame, class)``, 2 frames off."""
+        convolved: Tensor = self.sharpen[layer](nn.functional.pad(x, (2, 2, 0, 0), mode="circular"))
         return convolved
 
 
-@full_precision
-def frame_response(phases: Tensor, weights: Tensor, steering: Tensor) -> Tensor:
-    """Steered response ``(batch, slot, frame, direction)`` of every frame, summed over frequency.
-
-    Args:
-        phases: phase-normalised spectrum ``(batch, mic, freq, frame)``.
-        weights: of each slot's bins, ``(batch, slot, freq, frame)``.
-        steering: ``(direction, freq, mic)``.
-    """
-    power = steered_response(phases, steering)
-    return (power.permute(0, 3, 1, 2) @ weights.permute(0, 3, 2, 1)).permute(0, 3, 1, 2)
+def _standardised(response: Tensor) -> Tensor:
+    spread = response.std(-1, keepdim=True).clamp_min(1e-6)
+    return (response - response.mean(-1, keepdim=True)) / spread
 
 
 def between_neighbours(coarse: Tensor, classes: int) -> Tensor:

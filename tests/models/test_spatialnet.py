@@ -52,7 +52,8 @@ def test_attention_is_multi_head_attention_over_frames(context: int | None) -> N
     mask = past_mask(7, context, x.device) if context else None
     flat = x.flatten(0, 1)
     expected = theirs(flat, flat, flat, attn_mask=None if mask is None else ~mask, need_weights=False)[0]
-    torch.testing.assert_close(block._attend(x, mask), expected.view_as(x), atol=1e-5, rtol=1e-5)
+    attended = block._attend(*block._attention_parts(x), mask)
+    torch.testing.assert_close(attended.view_as(x), expected.view_as(x), atol=1e-5, rtol=1e-5)
 
 
 def test_narrow_band_block_keeps_frequencies_apart_and_cross_band_block_frames() -> None:

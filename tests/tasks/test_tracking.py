@@ -13,12 +13,11 @@ from msdet.data.example import Example
 from msdet.models.frontend import Observation, Stft
 from msdet.models.heads import HeadSizes
 from msdet.objectives.separation import Signals
-from msdet.spatial import phase_normalise, pooled_response, weighted_covariance
+from msdet.spatial import frame_response, phase_normalise, pooled_response, weighted_covariance
 from msdet.tasks.tracking import (
     Head,
     Task,
     decode_track,
-    frame_response,
     frame_track_deg,
     running_averages,
 )

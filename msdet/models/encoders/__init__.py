@@ -13,6 +13,12 @@ parameters, and is given it: sizes are derived, never asked of the user. Besides
 
 An encoder made of blocks may show them (`BlockEncoder`), for the sharing schemes that work between blocks.
 
+An encoder that is causal, or has an option ``causal``, may work on a stream: ``stream(features, memory) ->
+(encoded, memory)`` takes the next frames, at least one, and what it returned as memory before, None at first.
+Pieces in turn give what ``forward`` gives of them joined. A memory (`msdet.running`) is never changed in
+place. One that shows its blocks has ``stream_start(features, memory)`` and ``stream_block(index, state,
+memory)`` besides, which return a memory likewise; its ``finish`` works frame by frame.
+
 Every encoder takes any number of frames, treats the items of a batch apart, and under bfloat16 autocast
 stays within 5 % (RMS) of its float32 output.
 """
@@ -20,12 +26,13 @@ stays within 5 % (RMS) of its float32 output.
 from __future__ import annotations
 
 import inspect
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from msdet.components import build, find_component
 from msdet.errors import MsdetError
+from msdet.running import Memory
 
 
 class EncoderLike(Protocol):
@@ -79,6 +86,31 @@ class BlockEncoder(EncoderLike, Protocol):
     def exit_after(self, index: int) -> Exit:
         """A new way out after block `index`, with parameters of its own if it has any."""
         ...
+
+
+class StreamingEncoder(EncoderLike, Protocol):
+    """An encoder that works on a stream."""
+
+    def stream(self, features: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """Encode the next frames ``(batch, freq, frame, feature)``."""
+        ...
+
+
+class StreamingBlockEncoder(BlockEncoder, StreamingEncoder, Protocol):
+    """An encoder that shows the blocks by which it works on a stream."""
+
+    def stream_start(self, features: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """`start` of the next frames."""
+        ...
+
+    def stream_block(self, index: int, state: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """`block` of the next frames."""
+        ...
+
+
+def streaming(encoder: nn.Module) -> StreamingEncoder:
+    """An encoder that is known to work on a stream, as that."""
+    return cast(StreamingEncoder, encoder)
 
 
 BLOCK_MEMBERS = ("depth", "start", "block", "finish", "width", "exit_after")

@@ -52,7 +52,15 @@ class FoldedMasker(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Encode ``(batch, freq, frame, feature)``; keeps the first three axes."""
-        folded = self.dropout(self.project(features)).transpose(2, 3).flatten(1, 2)
-        masked: Tensor = self.dropout(self.masker(folded)[:, 0])
+        return self._unfolded(self.masker(self._folded(features))[:, 0], features)
+
+    def _folded(self, features: Tensor) -> Tensor:
+        """``(batch, channel, frame)`` for the masker."""
+        folded: Tensor = self.dropout(self.project(features)).transpose(2, 3).flatten(1, 2)
+        return folded
+
+    def _unfolded(self, found: Tensor, features: Tensor) -> Tensor:
+        """Bins ``(batch, freq, frame, feature)`` of what the masker gave, with the linear path."""
+        masked = self.dropout(found)
         unfolded = masked.unflatten(1, (features.shape[1], self.features_out)).transpose(2, 3)
         return nn.functional.relu(unfolded + self.bypass(features))

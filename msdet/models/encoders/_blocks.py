@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor, nn
 
 from msdet.models.encoders import Exit
+from msdet.running import Memory
 
 
 class Blocks(nn.Module, ABC):
@@ -48,6 +49,28 @@ class Blocks(nn.Module, ABC):
     def exit_after(self, index: int) -> Exit:
         """The state after block `index` itself."""
         return _Straight(self.width(index))
+
+
+class StreamingBlocks(Blocks):
+    """Blocks whose causal variant also takes a signal in pieces."""
+
+    def stream(self, features: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """Encode the next frames ``(batch, freq, frame, feature)``."""
+        first, *others = memory or [None] * (self.depth + 1)
+        state, first = self.stream_start(features, first)
+        kept = [first]
+        for index, before in enumerate(others):
+            state, after = self.stream_block(index, state, before)
+            kept.append(after)
+        return self.finish(state, features), kept
+
+    def stream_start(self, features: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """`start` of the next frames; as it stands, it needs no frames before."""
+        return self.start(features), None
+
+    @abstractmethod
+    def stream_block(self, index: int, state: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """`block` of the next frames."""
 
 
 class _Straight(nn.Module):

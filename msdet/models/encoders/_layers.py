@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
 from msdet.errors import UnknownNameError
+from msdet.running import Memory, with_past
 
 
 class LayerNorm(nn.LayerNorm):
@@ -94,37 +95,54 @@ class Conv(nn.Module):
         """``(batch, freq, frame, features_in)`` to ``(batch, freq, frame, features_out)``."""
         if self.past:
             x = nn.functional.pad(x, (0, 0, self.past, 0))
+        return self._convolved(x)
+
+    def stream(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """The next frames, of a causal convolution."""
+        joined, kept = with_past(x, self.past, 2, memory)
+        return self._convolved(joined), kept
+
+    def _convolved(self, x: Tensor) -> Tensor:
         convolved: Tensor = self.conv(x.permute(0, 3, 1, 2))  # no copy: this is PyTorch's channels-last order
         return convolved.permute(0, 2, 3, 1)
 
 
-def recur(layer: nn.LSTM, x: Tensor, axis: int) -> Tensor:
+def recur(layer: nn.LSTM, x: Tensor, axis: int, memory: Memory = None) -> tuple[Tensor, Memory]:
     """Run a recurrent layer along one axis of ``(batch, freq, frame, feature)``.
 
     Args:
         layer: with sequences along its first axis.
         x: input.
         axis: 1 for frequency, 2 for time.
+        memory: of an earlier call, to go on from.
     """
     sequence = x.movedim(axis, 0)
-    output: Tensor = layer(sequence.flatten(1, 2))[0]
-    return output.reshape(*sequence.shape[:3], output.shape[-1]).movedim(0, axis)
+    output, memory = layer(sequence.flatten(1, 2), memory)
+    return output.reshape(*sequence.shape[:3], output.shape[-1]).movedim(0, axis), memory
 
 
-def past_mask(frames: int, context: int, device: torch.device) -> Tensor:
+def past_mask(frames: int, context: int, device: torch.device, before: int = 0) -> Tensor:
     """Which frames a causal attention sees: itself and those before it, `context` in all.
 
+    Args:
+        frames: that ask.
+        context: how many each sees.
+        device: to be on.
+        before: frames before those that ask.
+
     Returns:
-        bool ``(frame, frame)``, row by query.
+        bool ``(frame, before + frame)``, row by query.
 
     >>> past_mask(4, 2, torch.device("cpu")).int()
     tensor([[1, 0, 0, 0],
             [1, 1, 0, 0],
             [0, 1, 1, 0],
             [0, 0, 1, 1]], dtype=torch.int32)
+    >>> past_mask(1, 2, torch.device("cpu"), before=2).int()
+    tensor([[0, 1, 1]], dtype=torch.int32)
     """
-    position = torch.arange(frames, device=device)
-    age = position[:, None] - position
+    position = torch.arange(before + frames, device=device)
+    age = position[before:, None] - position
     return (age >= 0) & (age < context)
 
 

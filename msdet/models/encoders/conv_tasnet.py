@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from msdet.models.encoders._asteroid import FoldedMasker
+from msdet.running import Memory, with_past
 
 TINY = {"bottleneck": 6, "hidden": 8, "skip": 5, "blocks": 2, "repeats": 1, "per_bin": 2, "features_out": 4}
 
@@ -65,3 +66,25 @@ class Encoder(FoldedMasker):
         if skip:  # asteroid's last block has a residual path that leads nowhere
             last = cast(nn.ModuleList, self.masker.TCN)[-1]
             cast(nn.Module, last.res_conv).requires_grad_(False)
+
+    def stream(self, features: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """The next frames, of a causal encoder: asteroid's forward pass, convolutions with their past."""
+        masker = cast(Any, self.masker)
+        state = masker.bottleneck(self._folded(features))
+        skips: Tensor | float = 0.0
+        after = []
+        for block, before in zip(masker.TCN, memory or [None] * len(masker.TCN), strict=True):
+            enter, rectify, norm, convolve, *leave = block.shared_block
+            conv = convolve[0]
+            past = conv.dilation[0] * (conv.kernel_size[0] - 1)
+            joined, kept = with_past(norm(rectify(enter(state))), past, -1, before)
+            after.append(kept)
+            shared = nn.functional.conv1d(
+                joined, conv.weight, conv.bias, dilation=conv.dilation, groups=conv.groups
+            )
+            for layer in leave:
+                shared = layer(shared)
+            if block.skip_out_chan:
+                skips = skips + block.skip_conv(shared)
+            state = state + block.res_conv(shared)
+        return self._unfolded(masker.mask_net(skips if masker.skip_chan else state), features), after

@@ -14,11 +14,15 @@ heads'. `causal` replaces instance norm, whose statistics look ahead, by a norm 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 
 from msdet.errors import UnknownNameError
 from msdet.models.encoders._layers import AxesNorm, run_block
+from msdet.running import Memory, with_past
 
 TINY = {"channels": 4, "layers": 3, "middle_width": 8, "middle_layers": 1}
 
@@ -76,18 +80,39 @@ class Encoder(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Encode ``(batch, freq, frame, feature)``; keeps the first three axes."""
-        x: Tensor = self.enter(features.permute(0, 3, 1, 2))
+
+        def apply(part: nn.Module, x: Tensor) -> Tensor:
+            checkpoint = self.checkpoint and isinstance(part, _DenseBlock)
+            return run_block(part, x, checkpoint=checkpoint)
+
+        return self._through(features, apply)
+
+    def stream(self, features: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """Encode the next frames ``(batch, freq, frame, feature)``, of a causal encoder."""
+        before = iter(memory or [])
+        after = []
+
+        def apply(part: nn.Module, x: Tensor) -> Tensor:
+            x, kept = cast(Any, part).stream(x, next(before, None))
+            after.append(kept)
+            return x
+
+        return self._through(features, apply), after
+
+    def _through(self, features: Tensor, apply: Callable[[nn.Module, Tensor], Tensor]) -> Tensor:
+        """Down, through the middle and up again, each part as `apply` does it."""
+        x = apply(self.enter, features.permute(0, 3, 1, 2))
         skips = []
         for block, halve in zip(self.dense_down, self.halving, strict=True):
-            x = run_block(block, x, checkpoint=self.checkpoint)
+            x = apply(block, x)
             skips.append(x)
-            x = halve(x)
+            x = apply(halve, x)
         frame = self.dropout(x[:, :, 0])
-        x = self.dropout(self.middle(frame))[:, :, None]
+        x = self.dropout(apply(self.middle, frame))[:, :, None]
         for block, double in zip(reversed(self.dense_up), reversed(self.doubling), strict=True):
             skip = skips.pop()
-            x = torch.cat([double(x)[:, :, : skip.shape[2]], skip], dim=1)
-            x = run_block(block, x, checkpoint=self.checkpoint)
+            x = torch.cat([apply(double, x)[:, :, : skip.shape[2]], skip], dim=1)
+            x = apply(block, x)
         return x.permute(0, 2, 3, 1)
 
 
@@ -128,6 +153,11 @@ class _Conv(nn.Module):
         y: Tensor = self.finish(self.conv(nn.functional.pad(x, (self.past, 2 - self.past))))
         return y
 
+    def stream(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """The next frames, of a causal convolution."""
+        joined, kept = with_past(x, self.past, 3, memory)
+        return self.finish(self.conv(joined)), kept
+
 
 class _Halve(_Conv):
     """From ``n`` frequencies to ``n // 2``."""
@@ -137,7 +167,15 @@ class _Halve(_Conv):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, channel, freq, frame)`` to half as many frequencies."""
-        return super().forward(nn.functional.pad(x, (0, 0, 0, 1 - x.shape[2] % 2)))
+        return super().forward(self._odd(x))
+
+    def stream(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """The next frames, of a causal convolution."""
+        return super().stream(self._odd(x), memory)
+
+    def _odd(self, x: Tensor) -> Tensor:
+        """An odd number of frequencies, by another one of zeros."""
+        return nn.functional.pad(x, (0, 0, 0, 1 - x.shape[2] % 2))
 
 
 class _Double(nn.Module):
@@ -153,6 +191,11 @@ class _Double(nn.Module):
         """``(batch, channel, freq, frame)`` to twice as many frequencies and one."""
         y: Tensor = self.finish(self.conv(x)[..., self.first : self.first + x.shape[3]])
         return y
+
+    def stream(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """The next frames, of a causal convolution."""
+        joined, kept = with_past(x, 2, 3, memory)
+        return self.finish(self.conv(joined)[..., 2 : 2 + x.shape[3]]), kept
 
 
 class _DenseBlock(nn.Module):
@@ -178,6 +221,15 @@ class _DenseBlock(nn.Module):
             outputs.append(layer(torch.cat(outputs, dim=1)))
         return outputs[-1]
 
+    def stream(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """The next frames, of causal layers."""
+        outputs, after = [x], []
+        for layer, before in zip(self.layers, memory or [None] * len(self.layers), strict=True):
+            y, kept = cast(Any, layer).stream(torch.cat(outputs, dim=1), before)
+            outputs.append(y)
+            after.append(kept)
+        return outputs[-1], after
+
 
 class _FrequencyMap(nn.Module):
     """Fewer channels, then a linear layer across all frequencies that channels and frames share."""
@@ -194,6 +246,10 @@ class _FrequencyMap(nn.Module):
         mapped: Tensor = self.after(self.map(squeezed.transpose(2, 3)).transpose(2, 3))
         return mapped
 
+    def stream(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """The next frames, each for itself."""
+        return self(x), None
+
 
 class _Lstm(nn.Module):
     """LSTMs over frames, in both directions unless causal."""
@@ -207,8 +263,12 @@ class _Lstm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, width, frame)`` to the same."""
-        encoded: Tensor = self.lstm(x.permute(2, 0, 1))[0]
-        return encoded.permute(1, 2, 0)
+        return self.stream(x, None)[0]
+
+    def stream(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """The same of the next frames, if it is causal."""
+        encoded, memory = self.lstm(x.permute(2, 0, 1), memory)
+        return encoded.permute(1, 2, 0), memory
 
 
 class _Tcn(nn.Module):
@@ -230,6 +290,16 @@ class _Tcn(nn.Module):
             sides = (span, 0) if self.causal else (span // 2, span // 2)
             x = x + conv(nn.functional.pad(nn.functional.elu(norm(x)), sides))
         return x
+
+    def stream(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """The next frames, of causal convolutions."""
+        after = []
+        layers = zip(self.norms, self.convs, memory or [None] * len(self.convs), strict=True)
+        for layer, (norm, conv, before) in enumerate(layers):
+            joined, kept = with_past(nn.functional.elu(norm(x)), 2 * 2 ** (layer % 7), 2, before)
+            x = x + conv(joined)
+            after.append(kept)
+        return x, after
 
 
 MIDDLES = {"lstm": _Lstm, "tcn": _Tcn}

@@ -9,12 +9,15 @@ and take 0.13, 0.45, 2.9 and 31 G multiply-accumulates per second of audio; the 
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from msdet.models.encoders import Exit
-from msdet.models.encoders._blocks import Blocks
+from msdet.models.encoders._blocks import StreamingBlocks
 from msdet.models.encoders._layers import preset, run_block
+from msdet.running import Memory
 
 SIZES = {
     "tiny": {"hidden": 32, "blocks": 1, "group": 4},
@@ -25,7 +28,7 @@ SIZES = {
 TINY = {"hidden": 8, "blocks": 2, "group": 8}
 
 
-class Encoder(Blocks):
+class Encoder(StreamingBlocks):
     """Blocks of two residual GRUs, across frequency (both ways) and across time.
 
     Args:
@@ -74,6 +77,11 @@ class Encoder(Blocks):
         """Two recurrences."""
         return run_block(self.blocks[index], state, checkpoint=self.checkpoint)
 
+    def stream_block(self, index: int, state: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """The next frames, of a causal encoder."""
+        block = cast(_Block, self.blocks[index])
+        return block.stream(state, memory)
+
     def finish(self, state: Tensor, features: Tensor) -> Tensor:
         """Bins of every group, and the linear path."""
         return _to_bins(state, features, self.leave, self.bypass)
@@ -120,9 +128,13 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, freq, frame, width)`` to the same."""
+        return self.stream(x, None)[0]
+
+    def stream(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """The same of the next frames, if it is causal."""
         batch, freqs, frames, width = x.shape
         by_freq = self.norm_freq(x).transpose(0, 1).reshape(freqs, batch * frames, width)
         x = x + self.across_freq(by_freq)[0].reshape(freqs, batch, frames, width).transpose(0, 1)
         by_time = self.norm_time(x).permute(2, 0, 1, 3).reshape(frames, batch * freqs, width)
-        over_time: Tensor = self.across_time(by_time)[0].reshape(frames, batch, freqs, width)
-        return x + over_time.permute(1, 2, 0, 3)
+        over_time, memory = self.across_time(by_time, memory)
+        return x + over_time.reshape(frames, batch, freqs, width).permute(1, 2, 0, 3), memory

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from msdet.models.encoders._blocks import Blocks
+from msdet.models.encoders._blocks import StreamingBlocks
 from msdet.models.encoders._layers import recur
+from msdet.running import Memory
 
 TINY = {"hidden_freq": 6, "hidden_time": 5}
 
 
-class Encoder(Blocks):
+class Encoder(StreamingBlocks):
     """Two blocks: a wide-band recurrence within each frame, a narrow-band one within each frequency.
 
     Args:
@@ -46,8 +47,15 @@ class Encoder(Blocks):
     def block(self, index: int, state: Tensor) -> Tensor:
         """The first runs across frequency, the second across time."""
         layer, axis = (self.across_freq, 1) if index == 0 else (self.across_time, 2)
-        encoded: Tensor = self.dropout(recur(layer, state, axis))
+        encoded: Tensor = self.dropout(recur(layer, state, axis)[0])
         return encoded
+
+    def stream_block(self, index: int, state: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """The next frames, of a causal encoder."""
+        if index == 0:
+            return self.block(index, state), None
+        encoded, memory = recur(self.across_time, state, 2, memory)
+        return self.dropout(encoded), memory
 
     def width(self, index: int) -> int:
         """Units of that recurrence, in all directions."""

@@ -13,21 +13,26 @@ One `dropout` stands for the paper's three, which are all zero there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
-from msdet.models.encoders._blocks import Blocks
+from msdet.models.encoders._blocks import StreamingBlocks
 from msdet.models.encoders._layers import AxesNorm, Conv, LayerNorm, PRelu, past_mask, preset, run_block
+from msdet.running import Memory
 
 SIZES = {
     "small": {"blocks": 8, "hidden": 96, "ffn": 192, "squeeze": 8},
     "large": {"blocks": 12, "hidden": 192, "ffn": 384, "squeeze": 16},
 }
 GROUPS = 8  # of all grouped convolutions
+_Layer = Callable[[Tensor], Tensor]
 TINY = {"blocks": 2, "hidden": 16, "ffn": 16, "squeeze": 2, "context": 4}
 
 
-class Encoder(Blocks):
+class Encoder(StreamingBlocks):
     """Interleaved cross-band and narrow-band blocks; a pair counts as one block.
 
     Args:
@@ -89,6 +94,15 @@ class Encoder(Blocks):
         mask = past_mask(state.shape[2], self.context, state.device) if self.causal else None
         state = run_block(self.cross_band[index], state, self.full_band, checkpoint=self.checkpoint)
         return run_block(self.narrow_band[index], state, mask, checkpoint=self.checkpoint)
+
+    def stream_start(self, features: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """The next frames, of a causal encoder."""
+        return self.enter.stream(features, memory)
+
+    def stream_block(self, index: int, state: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """The next frames, of a causal encoder."""
+        narrow = cast(_NarrowBand, self.narrow_band[index])
+        return narrow.stream(self.cross_band[index](state, self.full_band), self.context, memory)
 
 
 class _FullBand(nn.Module):
@@ -160,21 +174,48 @@ class _NarrowBand(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """``(batch, freq, frame, width)`` to the same; `mask` is bool ``(frame, frame)``."""
-        x = x + self.dropout(self._attend(self.norm_attention(x), mask))
-        added: Tensor = x + self.dropout(self._feed_forward(self.norm_ffn(x)))
+        query, key, value = self._attention_parts(self.norm_attention(x))
+        x = x + self.dropout(self._attend(query, key, value, mask).view_as(x))
+        first, second, third = self.convs
+        added: Tensor = x + self.dropout(self._feed_forward(self.norm_ffn(x), first, second, third))
         return added
 
-    def _attend(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        parts = self.query_key_value(x).flatten(0, 1).unflatten(-1, (3, self.heads, -1))
-        query, key, value = parts.permute(2, 0, 3, 1, 4)
+    def stream(self, x: Tensor, context: int, memory: Memory) -> tuple[Tensor, Memory]:
+        """The same of the next frames, if it is causal; attention sees `context` frames."""
+        attended, *convolved = memory or [None] * 4
+        query, key, value = self._attention_parts(self.norm_attention(x))
+        if attended is not None:
+            key, value = (torch.cat(pair, dim=2) for pair in zip(attended, (key, value), strict=True))
+        mask = past_mask(x.shape[2], context, x.device, key.shape[2] - x.shape[2])
+        x = x + self._attend(query, key, value, mask).view_as(x)
+        kept = max(0, key.shape[2] - context + 1)
+        after: list[Memory] = [(key[:, :, kept:].clone(), value[:, :, kept:].clone())]
+
+        def convolve(index: int) -> Callable[[Tensor], Tensor]:
+            def layer(y: Tensor) -> Tensor:
+                y, now = cast(Conv, self.convs[index]).stream(y, convolved[index])
+                after.append(now)
+                return y
+
+            return layer
+
+        x = x + self._feed_forward(self.norm_ffn(x), convolve(0), convolve(1), convolve(2))
+        return x, after
+
+    def _attention_parts(self, x: Tensor) -> Tensor:
+        """Queries, keys and values ``(3, batch and freq, head, frame, width of a head)``."""
+        parts: Tensor = self.query_key_value(x).flatten(0, 1).unflatten(-1, (3, self.heads, -1))
+        return parts.permute(2, 0, 3, 1, 4)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         seen = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         mixed: Tensor = self.mix(seen.transpose(1, 2).flatten(-2))
-        return mixed.view_as(x)
+        return mixed
 
-    def _feed_forward(self, x: Tensor) -> Tensor:
+    def _feed_forward(self, x: Tensor, first: _Layer, second: _Layer, third: _Layer) -> Tensor:
         silu = nn.functional.silu
-        y = silu(self.convs[0](silu(self.enter(x))))
-        y = self.convs[1](y).unflatten(-1, (GROUPS, -1))
+        y = silu(first(silu(self.enter(x))))
+        y = second(y).unflatten(-1, (GROUPS, -1))
         y = silu(self.norm_conv(y).flatten(-2))
-        left: Tensor = self.leave(silu(self.convs[2](y)))
+        left: Tensor = self.leave(silu(third(y)))
         return left

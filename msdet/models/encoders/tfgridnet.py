@@ -12,10 +12,14 @@ a bounded past, and takes the first norm within a frame.
 
 from __future__ import annotations
 
+from typing import cast
+
+import torch
 from torch import Tensor, nn
 
-from msdet.models.encoders._blocks import Blocks
+from msdet.models.encoders._blocks import StreamingBlocks
 from msdet.models.encoders._layers import AxesNorm, Conv, LayerNorm, PRelu, past_mask, preset, run_block
+from msdet.running import Memory, with_past
 
 SIZES = {
     "small": {"blocks": 6, "width": 48, "hidden": 192},
@@ -24,7 +28,7 @@ SIZES = {
 TINY = {"blocks": 1, "width": 8, "hidden": 6, "heads": 2, "window": 3, "similarity": 20, "context": 4}
 
 
-class Encoder(Blocks):
+class Encoder(StreamingBlocks):
     """Blocks of three residual modules: full-band BLSTM, sub-band BLSTM, self-attention across frames.
 
     Args:
@@ -91,6 +95,15 @@ class Encoder(Blocks):
         mask = past_mask(state.shape[2], self.context, state.device) if self.causal else None
         return run_block(self.blocks[index], state, mask, checkpoint=self.checkpoint)
 
+    def stream_start(self, features: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """The next frames, of a causal encoder."""
+        entered, memory = self.enter.stream(features, memory)
+        return self.norm(entered), memory
+
+    def stream_block(self, index: int, state: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """The next frames, of a causal encoder."""
+        return cast(_Block, self.blocks[index]).stream(state, self.context, memory)
+
 
 class _Block(nn.Module):
     """The three modules, each added to its input."""
@@ -114,6 +127,15 @@ class _Block(nn.Module):
         x = x + self.dropout(self.across_time(x))
         added: Tensor = x + self.dropout(self.attention(x, mask))
         return added
+
+    def stream(self, x: Tensor, context: int, memory: Memory) -> tuple[Tensor, Memory]:
+        """The same of the next frames, if it is causal; attention sees `context` frames."""
+        recurred, attended = memory or (None, None)
+        x = x + self.across_freq(x)
+        y, recurred = self.across_time.stream(x, recurred)
+        x = x + y
+        y, attended = self.attention.stream(x, context, attended)
+        return x + y, (recurred, attended)
 
 
 class _Recurrence(nn.Module):
@@ -139,6 +161,30 @@ class _Recurrence(nn.Module):
         added: Tensor = bins[..., first : first + length].unflatten(0, sequence.shape[:2])
         return added.movedim(-1, self.axis)
 
+    def stream(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """The next frames ``(batch, freq, frame, width)``, of one that runs forwards across time.
+
+        A step is due every `stride` frames; what it gives to frames to come is kept.
+        """
+        count, past, hidden, ahead = memory or (0, None, None, None)
+        length, reach = x.shape[2], self.window - 1
+        joined, past = with_past(self.norm(x).movedim(2, -1), reach, -1, past)
+        first = -count % self.stride  # frame of the first step
+        shape = (x.shape[0] * x.shape[1], x.shape[3], length + reach)
+        sums = x.new_zeros(shape)
+        if ahead is not None:
+            sums[..., :reach] += ahead
+        if first < length:
+            windows = joined[..., first:].unfold(-1, self.window, self.stride)
+            steps = windows.permute(3, 0, 1, 2, 4).flatten(3).flatten(1, 2)
+            found, hidden = self.lstm(steps, hidden)
+            weight = self.leave.weight
+            given = nn.functional.conv_transpose1d(found.permute(1, 2, 0), weight, stride=self.stride)
+            sums[..., first : first + given.shape[-1]] += given
+        bias = cast(Tensor, self.leave.bias)
+        bins = (sums[..., :length] + bias[:, None]).unflatten(0, x.shape[:2])
+        return bins.movedim(-1, 2), (count + length, past, hidden, sums[..., length:].clone())
+
     def _padding(self, length: int) -> tuple[int, int]:
         """Bins to add before and after; forwards, a window ends where its first output lies."""
         if self.forwards:
@@ -160,9 +206,26 @@ class _FrameAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """``(batch, freq, frame, width)`` to the same."""
+        return self._attend(x, *self._parts(x), mask)
+
+    def stream(self, x: Tensor, context: int, memory: Memory) -> tuple[Tensor, Memory]:
+        """The same of the next frames, which see `context` frames each."""
+        query, key, value = self._parts(x)
+        if memory is not None:
+            key, value = (torch.cat(pair, dim=2) for pair in zip(memory, (key, value), strict=True))
+        mask = past_mask(x.shape[2], context, x.device, key.shape[2] - x.shape[2])
+        kept = max(0, key.shape[2] - context + 1)
+        memory = (key[:, :, kept:].clone(), value[:, :, kept:].clone())
+        return self._attend(x, query, key, value, mask), memory
+
+    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value, each ``(batch, head, frame, freq and feature)``."""
         query, key, value = (
             heads(x).permute(0, 3, 2, 1, 4).flatten(3) for heads in (self.query, self.key, self.value)
         )
+        return query, key, value
+
+    def _attend(self, x: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         seen = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         by_bin = seen.unflatten(3, (x.shape[1], -1)).permute(0, 3, 2, 1, 4).flatten(3)
         mixed: Tensor = self.mix(by_bin).flatten(3)

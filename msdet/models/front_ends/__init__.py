@@ -9,6 +9,11 @@ A module defines ``FrontEnd``, a `torch.nn.Module` built as ``FrontEnd(sizes, **
 - ``array_bound`` (bool): the weights belong to one array. If false, a checkpoint serves any array: the
   features' width and meaning do not depend on it, nor on the order of the other microphones.
 
+A causal front end may work on a stream: ``stream(spectrum, memory) -> (Observation, memory)`` takes the next
+frames, at least one, at any level, and what it returned as memory before, None at first. Pieces in turn give
+what ``forward`` gives of them joined. A memory (`msdet.running`) is never changed in place. One with a
+localiser gives ``seeds_so_far``, too.
+
 Separation by a causal front end, encoder and separation head is causal but for the STFT's window: the model
 scales the mixture by its level, and such a front end looks past that scale.
 """

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from msdet.models.front_ends import FrontEndSizes
-from msdet.models.frontend import Observation, levelled
+from msdet.models.frontend import Observation, levelled_so_far, reference_level
+from msdet.running import Memory, decay_over
 
 
 class FrontEnd(nn.Module):
@@ -15,21 +16,33 @@ class FrontEnd(nn.Module):
     Args:
         sizes: what its sizes follow from.
         causal: levels are relative to the recording so far.
+        memory_s: time constant in seconds with which a causal front end forgets levels; null for never.
     """
 
     array_bound = True
 
-    def __init__(self, sizes: FrontEndSizes, causal: bool = False) -> None:
+    def __init__(self, sizes: FrontEndSizes, causal: bool = False, memory_s: float | None = None) -> None:
         super().__init__()
         self.geometry = sizes.geometry
         self.causal = causal
+        self.decay = decay_over(memory_s, sizes.geometry.frame_s)
         self.features_out = 2 * sizes.geometry.microphones + 1
 
     def forward(self, spectrum: Tensor) -> Observation:
         """Features of a spectrum ``(batch, mic, freq, frame)``."""
-        seen, level = levelled(spectrum, self.geometry.reference, self.causal)
+        if self.causal:
+            return self.stream(spectrum, None)[0]
+        level = reference_level(spectrum[:, self.geometry.reference])
+        return Observation(spectrum, self._features(spectrum), None, level)
+
+    def stream(self, spectrum: Tensor, memory: Memory) -> tuple[Observation, Memory]:
+        """The next frames, of a causal front end."""
+        seen, level, memory = levelled_so_far(spectrum, self.geometry.reference, self.decay, memory)
+        return Observation(spectrum, self._features(seen), None, level), memory
+
+    def _features(self, seen: Tensor) -> Tensor:
         parts = torch.cat(relative_parts(seen, self.geometry.reference), dim=1)
-        return Observation(spectrum, parts.permute(0, 2, 3, 1), None, level)
+        return parts.permute(0, 2, 3, 1)
 
 
 def relative_parts(spectrum: Tensor, reference: int) -> list[Tensor]:

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from msdet.models.front_ends import FrontEndSizes
-from msdet.models.frontend import Observation, beam_features, levelled
+from msdet.models.frontend import Observation, beam_features, levelled_so_far, reference_level
+from msdet.running import Memory, decay_over, held, mean_so_far
 from msdet.spatial import (
     apply_beam,
+    beam_of_frames,
     highest_peaks,
     phase_normalise,
-    running_mean,
     seeded_logits,
     srp_phat,
     steered_beam_weights,
@@ -32,44 +33,69 @@ class FrontEnd(nn.Module):
     Args:
         sizes: what its sizes follow from.
         peaks: SRP-PHAT peaks that are offered as beams besides one for each talker.
-        causal: peaks and levels are those of the recording so far, found again in each frame.
+        causal: peaks and levels are those of the recording so far.
+        memory_s: time constant in seconds with which a causal front end forgets; null for never.
+        every: frames after which a causal front end looks for peaks again; more is faster.
     """
 
     array_bound = False
 
-    def __init__(self, sizes: FrontEndSizes, peaks: int = 0, causal: bool = False) -> None:
+    def __init__(
+        self,
+        sizes: FrontEndSizes,
+        peaks: int = 0,
+        causal: bool = False,
+        memory_s: float | None = None,
+        every: int = 1,
+    ) -> None:
         super().__init__()
         if peaks < 0:
             raise ValueError(f"peaks is {peaks}, expected 0 or more")
+        if every < 1:
+            raise ValueError(f"every is {every}, expected at least 1")
         self.geometry = sizes.geometry
         self.talkers = sizes.talkers
         self.peaks = peaks
         self.causal = causal
+        self.decay = decay_over(memory_s, sizes.geometry.frame_s)
+        self.every = every
         classes = len(sizes.geometry.steering)
         self.features_out = len(range(0, classes, 2)) + 1 + 4 * (sizes.talkers + peaks)
 
     @torch.no_grad()
     def forward(self, spectrum: Tensor) -> Observation:
         """Features of a spectrum ``(batch, mic, freq, frame)``."""
-        steering = self.geometry.steering
-        seen, level = levelled(spectrum, self.geometry.reference, self.causal)
-        phases = phase_normalise(spectrum)
-        response = steered_response(phases, steering if self.causal else steering[::2])
         if self.causal:
-            srp_map = running_mean(response.mean(2).transpose(1, 2), 1)  # (batch, frame, class)
-            response = response[:, ::2]
-        else:
-            srp_map = srp_phat(spectrum, steering)[:, None]
-        logits = self._seeds(srp_map)
+            return self.stream(spectrum, None)[0]
+        steering = self.geometry.steering
+        response = steered_response(phase_normalise(spectrum), steering[::2])
+        logits = self._seeds(srp_phat(spectrum, steering)[:, None])[:, 0]
         posterior = logits.softmax(-1)
-        of_time = "btsk,bkft->bsft" if self.causal else "bosk,bkft->bsft"
-        there = torch.einsum(of_time, posterior[..., ::2] * 2.0, response)
-        reference = seen[:, self.geometry.reference]
-        beams = self._beams(posterior, seen)
-        features = [response, torch.log1p(reference.abs())[:, None], there, *beam_features(beams, reference)]
-        return Observation(
-            spectrum, torch.cat(features, 1).permute(0, 2, 3, 1), logits[:, -1, : self.talkers], level
-        )
+        there = torch.einsum("bsk,bkft->bsft", posterior[..., ::2] * 2.0, response)
+        beams = apply_beam(self._weights(posterior), spectrum)
+        level = reference_level(spectrum[:, self.geometry.reference])
+        features = self._features(response, there, beams, spectrum)
+        return Observation(spectrum, features, logits[:, : self.talkers], level)
+
+    @torch.no_grad()
+    def stream(self, spectrum: Tensor, memory: Memory) -> tuple[Observation, Memory]:
+        """The next frames, of a causal front end."""
+        levels, maps, before = memory or (None, None, None)
+        seen, level, levels = levelled_so_far(spectrum, self.geometry.reference, self.decay, levels)
+        response = steered_response(phase_normalise(spectrum), self.geometry.steering)
+        srp_map, maps = mean_so_far(response.mean(2).transpose(1, 2), 1, self.decay, maps)
+
+        def found(frames: list[int]) -> tuple[Tensor, Tensor]:
+            logits = self._seeds(srp_map[:, frames])
+            weights = self._weights(logits.softmax(-1).flatten(0, 1))
+            return logits, weights.unflatten(0, logits.shape[:2])
+
+        (logits, weights), before = held(found, spectrum.shape[-1], self.every, before)
+        response = response[:, ::2]
+        there = torch.einsum("btsk,bkft->bsft", logits.softmax(-1)[..., ::2] * 2.0, response)
+        features = self._features(response, there, beam_of_frames(weights, seen), seen)
+        seeds = logits[:, :, : self.talkers].transpose(1, 2)
+        return Observation(spectrum, features, seeds[:, :, -1], level, seeds), (levels, maps, before)
 
     def _seeds(self, srp_map: Tensor) -> Tensor:
         """Logits ``(batch, time, peak, class)`` of all peaks of maps ``(batch, time, class)``."""
@@ -79,19 +105,18 @@ class FrontEnd(nn.Module):
         logits: Tensor = seeded_logits(azimuth_deg, srp_map.shape[-1]).unflatten(0, srp_map.shape[:2])
         return logits
 
-    def _beams(self, posterior: Tensor, spectrum: Tensor) -> Tensor:
-        """A beam for each peak, ``(batch, peak, freq, frame)``, of one time or of each frame."""
-        batch, times = posterior.shape[:2]
-        pieces = spectrum
-        if self.causal:  # every frame is a recording of its own
-            pieces = spectrum.permute(0, 3, 1, 2).flatten(0, 1)[..., None]
-        flat = posterior.flatten(0, 1)
+    def _weights(self, posterior: Tensor) -> Tensor:
+        """Of a beam for each peak, ``(batch, peak, freq, mic)``, from posteriors ``(batch, peak, class)``."""
         steering, coherence = self.geometry.steering, self.geometry.coherence
-        weights = steered_beam_weights(flat[:, : self.talkers], steering, coherence)
-        if self.peaks:
-            among_all = steered_beam_weights(flat, steering, coherence)
-            weights = torch.cat([weights, among_all[:, self.talkers :]], dim=1)
-        beams = apply_beam(weights, pieces)
-        if self.causal:
-            beams = beams[..., 0].unflatten(0, (batch, times)).permute(0, 2, 3, 1)
-        return beams
+        weights = steered_beam_weights(posterior[:, : self.talkers], steering, coherence)
+        if not self.peaks:
+            return weights
+        among_all = steered_beam_weights(posterior, steering, coherence)
+        return torch.cat([weights, among_all[:, self.talkers :]], dim=1)
+
+    def _features(self, response: Tensor, there: Tensor, beams: Tensor, seen: Tensor) -> Tensor:
+        """``(batch, freq, frame, feature)`` of what was found in a levelled spectrum."""
+        reference = seen[:, self.geometry.reference]
+        level = torch.log1p(reference.abs())[:, None]
+        features = [response, level, there, *beam_features(beams, reference)]
+        return torch.cat(features, 1).permute(0, 2, 3, 1)

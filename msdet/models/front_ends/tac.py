@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from msdet.models.front_ends import FrontEndSizes
 from msdet.models.front_ends.real_imaginary import relative_parts
-from msdet.models.frontend import Observation, levelled
+from msdet.models.frontend import Observation, levelled_so_far, reference_level
+from msdet.running import Memory, decay_over
 
 DECIMETRES = 10.0
 """Coordinates of small arrays are about 1 in this unit, a metre being 10."""
@@ -33,6 +34,7 @@ class FrontEnd(nn.Module):
         directions: azimuths, evenly over the circle, that phases are compared with.
         features: of a bin, besides the level.
         causal: levels are relative to the recording so far.
+        memory_s: time constant in seconds with which a causal front end forgets levels; null for never.
     """
 
     array_bound = False
@@ -46,6 +48,7 @@ class FrontEnd(nn.Module):
         directions: int = 12,
         features: int = 48,
         causal: bool = False,
+        memory_s: float | None = None,
     ) -> None:
         super().__init__()
         classes = len(sizes.geometry.steering)
@@ -53,6 +56,7 @@ class FrontEnd(nn.Module):
             raise ValueError(f"directions is {directions}, expected 1 to {classes} (DoA classes)")
         self.geometry = sizes.geometry
         self.causal = causal
+        self.decay = decay_over(memory_s, sizes.geometry.frame_s)
         self.features_out = features + 1
         chosen = torch.arange(directions) * classes // directions
         steering = sizes.geometry.steering[chosen].permute(0, 2, 1).conj().resolve_conj()
@@ -64,7 +68,17 @@ class FrontEnd(nn.Module):
 
     def forward(self, spectrum: Tensor) -> Observation:
         """Features of a spectrum ``(batch, mic, freq, frame)``."""
-        seen, level = levelled(spectrum, self.geometry.reference, self.causal)
+        if self.causal:
+            return self.stream(spectrum, None)[0]
+        level = reference_level(spectrum[:, self.geometry.reference])
+        return Observation(spectrum, self._features(spectrum), None, level)
+
+    def stream(self, spectrum: Tensor, memory: Memory) -> tuple[Observation, Memory]:
+        """The next frames, of a causal front end."""
+        seen, level, memory = levelled_so_far(spectrum, self.geometry.reference, self.decay, memory)
+        return Observation(spectrum, self._features(seen), None, level), memory
+
+    def _features(self, seen: Tensor) -> Tensor:
         real, imaginary, log_level = relative_parts(seen, self.geometry.reference)
         phase = torch.complex(real, imaginary)
         turned = phase[:, None] * self.steering[..., None]
@@ -74,9 +88,7 @@ class FrontEnd(nn.Module):
         for block in self.blocks:
             x = block(x)
         features = torch.relu(self.leave(x.mean(1)))
-        return Observation(
-            spectrum, torch.cat([features, log_level.permute(0, 2, 3, 1)], dim=-1), None, level
-        )
+        return torch.cat([features, log_level.permute(0, 2, 3, 1)], dim=-1)
 
 
 class _Tac(nn.Module):

@@ -5,9 +5,15 @@ A module of either package defines ``Head``, a `torch.nn.Module` built as ``Head
 head maps features, `Observation` and azimuth logits ``(batch, talker, class)`` to estimates, each complex
 ``(batch, talker, freq, frame)``, one a pass, the last one final.
 
-A head whose weights belong to one array says ``array_bound = True``, a separation head none of whose frames
-depends on a later one ``causal = True``. DoA heads give one word on the whole recording, so a separation head
-that uses their logits, or covariances of the whole recording, is not causal.
+A head whose weights belong to one array says ``array_bound = True``, a head none of whose frames depends on a
+later one ``causal = True``. A DoA head gives one word on the whole recording; a causal one gives its word in
+each frame on what came so far, ``(batch, talker, frame, outputs)``, and a separation head is handed that. A
+separation head that needs it says ``needs_causal_doa = True``.
+
+A causal head may work on a stream: ``stream(..., memory)`` takes what ``forward`` takes of the next frames,
+at least one, and what it returned as memory before, None at first; it returns what ``forward`` returns of
+them, and a memory. Pieces in turn give what ``forward`` gives of them joined. A memory (`msdet.running`) is
+never changed in place.
 
 Features are ``(batch, freq, frame, feature)``; where `HeadSizes.per_slot` says so, a separation head is given
 features of each slot, ``(batch, talker, freq, frame, feature)``.

@@ -11,6 +11,9 @@ A module defines ``Sharing``, a `torch.nn.Module` built as ``Sharing(make_encode
 scheme may let separation depend on what localisation found. ``penalty() -> Tensor | None`` is a scalar added
 to the loss.
 
+A causal scheme may work on a stream: ``stream(features, localise, memory) -> (Shared, memory)`` takes the
+next frames; the memories are those of its encoders (`msdet.models.encoders`).
+
 A scheme that works between the blocks of an encoder says ``needs_blocks = True`` and gets them by
 `as_blocks`, which refuses an encoder that shows none.
 """
@@ -46,7 +49,8 @@ class Shared(NamedTuple):
 
     Attributes:
         doa: features that the DoA head saw, ``(batch, freq, frame, feature)``.
-        logits: what it said, ``(batch, talker, outputs)``.
+        logits: what it said, ``(batch, talker, outputs)``, or of a causal head ``(batch, talker, frame,
+            outputs)``.
         separation: features for the separation head, ``(batch, freq, frame, feature)`` or, of each slot,
             ``(batch, talker, freq, frame, feature)``.
     """

@@ -8,12 +8,14 @@ for each feature channel, as there.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from msdet.models.encoders import BlockEncoder
+from msdet.models.encoders import BlockEncoder, StreamingBlockEncoder
 from msdet.models.sharing import MakeEncoder, Shared, SharingSizes, as_blocks
+from msdet.running import Memory
 
 
 class Sharing(nn.Module):
@@ -57,6 +59,25 @@ class Sharing(nn.Module):
             )
         encoded = self.encoder_doa.finish(doa, features)
         return Shared(encoded, localise(encoded), self.encoder_separation.finish(separation, features))
+
+    def stream(
+        self, features: Tensor, localise: Callable[[Tensor], Tensor], memory: Memory
+    ) -> tuple[Shared, Memory]:
+        """The next frames, of causal encoders."""
+        encoders = [cast(StreamingBlockEncoder, e) for e in (self.encoder_doa, self.encoder_separation)]
+        before = memory or [(None, None)] * (len(self.stitches) + 1)
+
+        entered = [e.stream_start(features, past) for e, past in zip(encoders, before[0], strict=True)]
+        (doa, separation), after = zip(*entered, strict=True)
+        kept = [after]
+        for index, stitch in enumerate(self.stitches):
+            of_doa, of_separation = before[index + 1]
+            doa, of_doa = encoders[0].stream_block(index, doa, of_doa)
+            separation, of_separation = encoders[1].stream_block(index, separation, of_separation)
+            doa, separation = stitch(doa, separation)
+            kept.append((of_doa, of_separation))
+        encoded = encoders[0].finish(doa, features)
+        return Shared(encoded, localise(encoded), encoders[1].finish(separation, features)), kept
 
     def penalty(self) -> Tensor | None:
         """None."""

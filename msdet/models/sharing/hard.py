@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from msdet.models.encoders import streaming
 from msdet.models.sharing import MakeEncoder, Shared, SharingSizes, as_module
+from msdet.running import Memory
 
 
 class Sharing(nn.Module):
@@ -25,6 +27,13 @@ class Sharing(nn.Module):
         """The same features for both."""
         encoded = self.encoder(features)
         return Shared(encoded, localise(encoded), encoded)
+
+    def stream(
+        self, features: Tensor, localise: Callable[[Tensor], Tensor], memory: Memory
+    ) -> tuple[Shared, Memory]:
+        """The next frames, of a causal encoder."""
+        encoded, memory = streaming(self.encoder).stream(features, memory)
+        return Shared(encoded, localise(encoded), encoded), memory
 
     def penalty(self) -> Tensor | None:
         """None."""

@@ -17,6 +17,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from msdet.models.encoders import BlockEncoder
+from msdet.models.frontend import last_word
 from msdet.models.sharing import MakeEncoder, Shared, SharingSizes, as_blocks
 
 
@@ -73,7 +74,7 @@ class Sharing(nn.Module):
         for index in range(self.after):
             state = self.encoder.block(index, state)
         encoded = self.exit_doa(state, features)
-        logits = localise(encoded)
+        logits = last_word(localise(encoded))
         posterior = (logits / self.temperature).softmax(-1)
         by_slot = self.condition(state, posterior.detach() if self.detach else posterior)
         slots = by_slot.shape[:2]

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from msdet.errors import MsdetError
+from msdet.models.encoders import streaming
 from msdet.models.sharing import MakeEncoder, Shared, SharingSizes, as_module
+from msdet.running import Memory
 
 
 class Sharing(nn.Module):
@@ -67,6 +69,15 @@ class Sharing(nn.Module):
         """Features of either encoder."""
         encoded = self.encoder_doa(features)
         return Shared(encoded, localise(encoded), self.encoder_separation(features))
+
+    def stream(
+        self, features: Tensor, localise: Callable[[Tensor], Tensor], memory: Memory
+    ) -> tuple[Shared, Memory]:
+        """The next frames, of causal encoders."""
+        of_doa, of_separation = memory or (None, None)
+        doa, of_doa = streaming(self.encoder_doa).stream(features, of_doa)
+        separation, of_separation = streaming(self.encoder_separation).stream(features, of_separation)
+        return Shared(doa, localise(doa), separation), (of_doa, of_separation)
 
     def penalty(self) -> Tensor:
         """Weighted sum of the groups' squared distances."""

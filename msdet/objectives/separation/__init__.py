@@ -45,7 +45,7 @@ class Signals:
         """``(..., time)``."""
         spectrum = self.spectrum
         leading = spectrum.shape[:-2]
-        flat = spectrum.reshape(leading.numel(), 1, *spectrum.shape[-2:])
+        flat = spectrum.reshape(-1, 1, *spectrum.shape[-2:])
         return self.to_waveform(flat).reshape(*leading, -1)
 
     def __getitem__(self, index: Any) -> Signals:

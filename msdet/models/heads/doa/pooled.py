@@ -7,16 +7,24 @@ from torch import Tensor, nn
 
 from msdet.models.frontend import Observation
 from msdet.models.heads import HeadSizes
+from msdet.running import Memory, decay_over, sum_so_far
 
 
 class Head(nn.Module):
     """Pooling weights are learned per slot (attention); a hidden layer follows.
 
-    Pools over the whole recording.
+    Pools over the whole recording, unless causal.
+
+    Args:
+        sizes: what its sizes follow from.
+        causal: give a word in each frame, on what came so far. The weights are those of a head that is not.
+        memory_s: time constant in seconds with which a causal head forgets; null for never.
     """
 
-    def __init__(self, sizes: HeadSizes) -> None:
+    def __init__(self, sizes: HeadSizes, causal: bool = False, memory_s: float | None = None) -> None:
         super().__init__()
+        self.causal = causal
+        self.decay = decay_over(memory_s, sizes.geometry.frame_s)
         features = sizes.features
         classes, freqs, _ = sizes.geometry.steering.shape
         self.attention = nn.Linear(features, sizes.talkers)
@@ -27,10 +35,28 @@ class Head(nn.Module):
         )
 
     def forward(self, features: Tensor, observation: Observation) -> Tensor:
-        """Logits ``(batch, talker, outputs)``."""
+        """Logits ``(batch, talker, outputs)``, or of a causal head ``(batch, talker, frame, outputs)``."""
+        if self.causal:
+            return self.stream(features, observation, None)[0]
         weights = self.attention(features).flatten(1, 2).softmax(1)
+        logits: Tensor = self.classify(weights.mT @ self._values(features).flatten(1, 2))
+        return logits
+
+    def stream(self, features: Tensor, observation: Observation, memory: Memory) -> tuple[Tensor, Memory]:
+        """Logits ``(batch, talker, frame, outputs)`` of the next frames, of a causal head."""
+        sums, shares = memory or (None, None)
+        attention = self.attention(features).float().permute(0, 2, 3, 1)  # (batch, frame, talker, freq)
+        highest = attention.amax(-1, keepdim=True)
+        share = (attention - highest).exp()
+        of_frames = share @ self._values(features).float().transpose(1, 2)
+        scale = highest.double().exp()  # which half the range of a double holds
+        total, sums = sum_so_far(of_frames * scale, 1, self.decay, sums)
+        weight, shares = sum_so_far(share.sum(-1, keepdim=True) * scale, 1, self.decay, shares)
+        pooled = (total / weight).to(features.dtype).transpose(1, 2)
+        return self.classify(pooled), (sums, shares)
+
+    def _values(self, features: Tensor) -> Tensor:
+        """What is pooled, ``(batch, freq, frame, value)``."""
         embedded = torch.relu(self.embed(features))
         placed = embedded * self.frequency[None, :, None]  # phase differences mean a direction per frequency
-        values = torch.cat([embedded, placed], dim=-1).flatten(1, 2)
-        logits: Tensor = self.classify(weights.mT @ values)
-        return logits
+        return torch.cat([embedded, placed], dim=-1)

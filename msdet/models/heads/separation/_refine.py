@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from msdet.models.heads import HeadSizes, SlotLinear, as_complex
+from msdet.running import Memory, with_past
 from msdet.spatial import past_frames
 
 
@@ -36,14 +37,28 @@ class BeamMasks(nn.Module):
             beams: ``(batch, talker, freq, frame)``.
             signals: to filter and add, each of every talker, or ``(batch, 1, freq, frame)``.
         """
+        return self.stream(features, beams, signals, None)[0]
+
+    def stream(
+        self, features: Tensor, beams: Tensor, signals: list[Tensor], memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        """The same of the next frames."""
         filters = as_complex(self.filter(features))
-        past = past_frames(torch.cat(signals, dim=1), self.frames)[:, None]
+        joined, kept = [], []
+        for signal, before in zip(signals, memory or [None] * len(signals), strict=True):
+            past, after = with_past(signal, self.frames - 1, 3, before)
+            joined.append(past)
+            kept.append(after)
         if self.per_slot:  # one layer serves all slots: each finds its own signals first
-            past = torch.stack(
-                [past_frames(torch.cat(own, dim=1), self.frames) for own in own_first(signals, beams)], dim=1
-            )
-        refined: Tensor = beams + (filters * past).sum(2)
-        return refined
+            seen = torch.stack([self._filtered(own) for own in own_first(joined, beams)], dim=1)
+        else:
+            seen = self._filtered(joined)[:, None]
+        refined: Tensor = beams + (filters * seen).sum(2)
+        return refined, kept
+
+    def _filtered(self, signals: list[Tensor]) -> Tensor:
+        """What the filters see, ``(batch, frames * signal, freq, frame)``."""
+        return past_frames(torch.cat(signals, dim=1), self.frames)[..., self.frames - 1 :]
 
 
 def own_first(signals: list[Tensor], beams: Tensor) -> list[list[Tensor]]:

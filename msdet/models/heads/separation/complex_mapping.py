@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from msdet.models.frontend import Observation, reference_level
 from msdet.models.heads import HeadSizes, SlotLinear, as_complex
+from msdet.running import Memory
 from msdet.spatial import phase_normalise
 
 
@@ -31,3 +32,9 @@ class Head(nn.Module):
         level = reference_level(reference) if observation.level is None else observation.level
         mapped = as_complex(self.map(features))[:, :, 0]
         return (mapped * (level * phase_normalise(reference))[:, None],)
+
+    def stream(
+        self, features: Tensor, observation: Observation, doa_logits: Tensor, memory: Memory
+    ) -> tuple[tuple[Tensor, ...], Memory]:
+        """The next frames; a causal front end gives their level."""
+        return self(features, observation, doa_logits), None

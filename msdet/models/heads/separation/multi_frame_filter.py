@@ -13,6 +13,7 @@ from msdet.errors import UnknownNameError
 from msdet.models.frontend import Observation
 from msdet.models.heads import HeadSizes, SlotLinear, as_complex
 from msdet.models.heads.separation._refine import at_least_one
+from msdet.running import Memory, with_past
 from msdet.spatial import past_frames
 
 
@@ -39,8 +40,16 @@ class Head(nn.Module):
 
     def forward(self, features: Tensor, observation: Observation, doa_logits: Tensor) -> tuple[Tensor, ...]:
         """One estimate ``(batch, talker, freq, frame)``."""
+        return self.stream(features, observation, doa_logits, None)[0]
+
+    def stream(
+        self, features: Tensor, observation: Observation, doa_logits: Tensor, memory: Memory
+    ) -> tuple[tuple[Tensor, ...], Memory]:
+        """The next frames."""
         heard = observation.spectrum
         if not self.array_bound:
             heard = heard[:, self.reference : self.reference + 1]
         weights = as_complex(self.filter(features))
-        return ((weights * past_frames(heard, self.frames)[:, None]).sum(2),)
+        joined, memory = with_past(heard, self.frames - 1, 3, memory)
+        past = past_frames(joined, self.frames)[..., self.frames - 1 :]
+        return ((weights * past[:, None]).sum(2),), memory

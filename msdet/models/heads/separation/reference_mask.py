@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from msdet.models.frontend import Observation
 from msdet.models.heads import HeadSizes, SlotLinear, as_complex
+from msdet.running import Memory
 
 
 class Head(nn.Module):
@@ -22,3 +23,9 @@ class Head(nn.Module):
         """One estimate ``(batch, talker, freq, frame)``."""
         mask = as_complex(self.mask(features))[:, :, 0]
         return (mask * observation.spectrum[:, self.reference, None],)
+
+    def stream(
+        self, features: Tensor, observation: Observation, doa_logits: Tensor, memory: Memory
+    ) -> tuple[tuple[Tensor, ...], Memory]:
+        """The next frames."""
+        return self(features, observation, doa_logits), None

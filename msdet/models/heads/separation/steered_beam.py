@@ -9,10 +9,18 @@ from torch import Tensor, nn
 
 from msdet.errors import UnknownNameError
 from msdet.models.encoders import build_encoder
-from msdet.models.frontend import Observation, beam_features
+from msdet.models.frontend import Observation, beam_features, last_word
 from msdet.models.heads import HeadSizes
 from msdet.models.heads.separation._refine import BeamMasks, at_least_one, own_first
-from msdet.spatial import apply_beam, masked_mvdr, power_masks, steered_beam_weights, wiener_filter
+from msdet.running import Memory, held
+from msdet.spatial import (
+    apply_beam,
+    beam_of_frames,
+    masked_mvdr,
+    power_masks,
+    steered_beam_weights,
+    wiener_filter,
+)
 
 BEAMFORMERS = ("wiener", "mvdr")
 
@@ -20,7 +28,7 @@ BEAMFORMERS = ("wiener", "mvdr")
 class Head(nn.Module):
     """The masks start at zero, so the first estimate is the beam itself.
 
-    The posterior is one for the whole recording, so the head is not causal. Each further pass fits a
+    The posterior is one for the whole recording, unless `causal`. Each further pass fits a
     beamformer to the estimates before it, encodes what that gives together with the features, and refines it
     likewise.
 
@@ -33,6 +41,9 @@ class Head(nn.Module):
         passes: number of passes; if not given, 2 with `filter_taps` or `second`, otherwise 1.
         second: beamformer of further passes: ``wiener`` (one filter of all microphones, `wiener_filter`), or
             ``mvdr`` (masks of the estimates, covariances, `masked_mvdr`).
+        causal: steer in each frame by what a causal DoA head says there. One pass alone: further ones fit
+            beamformers to the whole recording.
+        every: frames after which a causal head steers anew; more is faster.
     """
 
     def __init__(
@@ -44,6 +55,8 @@ class Head(nn.Module):
         refiner_options: dict[str, Any] | None = None,
         passes: int | None = None,
         second: str | None = None,
+        causal: bool = False,
+        every: int = 1,
     ) -> None:
         super().__init__()
         if second is not None and second not in BEAMFORMERS:
@@ -56,6 +69,10 @@ class Head(nn.Module):
         self.beamformer = second or "wiener"
         self.filter_taps = max(filter_taps, 1)
         count = at_least_one((2 if filter_taps or second else 1) if passes is None else passes, "passes")
+        if causal and count > 1:
+            raise ValueError(f"a causal head has 1 pass, not {count}: further ones need the whole recording")
+        self.causal = self.needs_causal_doa = causal
+        self.every = at_least_one(every, "every")
         self.refine = BeamMasks(sizes, sizes.talkers + 1, frames)
         self.further = nn.ModuleList(
             _Pass(sizes, frames, refiner, refiner_options or {}) for _ in range(count - 1)
@@ -63,12 +80,11 @@ class Head(nn.Module):
 
     def forward(self, features: Tensor, observation: Observation, doa_logits: Tensor) -> tuple[Tensor, ...]:
         """One estimate ``(batch, talker, freq, frame)`` a pass."""
+        if self.causal:
+            return self.stream(features, observation, doa_logits, None)[0]
         spectrum = observation.spectrum
         reference = spectrum[:, self.geometry.reference]
-        weights = steered_beam_weights(
-            doa_logits.float().softmax(-1), self.geometry.steering, self.geometry.coherence
-        )
-        beams = apply_beam(weights, spectrum)
+        beams = apply_beam(self._weights(last_word(doa_logits)), spectrum)
         estimates = [self.refine(features, beams, [beams, reference[:, None]])]
         for refine in self.further:
             before = estimates[-1].detach()  # the beamformer follows an estimate that has a loss of its own
@@ -76,6 +92,28 @@ class Head(nn.Module):
                 beams = self._fitted(spectrum, before)
             estimates.append(refine(features, beams, before, reference))
         return tuple(estimates)
+
+    def stream(
+        self, features: Tensor, observation: Observation, doa_logits: Tensor, memory: Memory
+    ) -> tuple[tuple[Tensor, ...], Memory]:
+        """The next frames, of a causal head, with logits ``(batch, talker, frame, class)``."""
+        steered, refining = memory or (None, None)
+        spectrum = observation.spectrum
+
+        def steer(frames: list[int]) -> tuple[Tensor]:
+            logits = doa_logits[:, :, frames].transpose(1, 2)
+            return (self._weights(logits.flatten(0, 1)).unflatten(0, logits.shape[:2]),)
+
+        (weights,), steered = held(steer, spectrum.shape[-1], self.every, steered)
+        beams = beam_of_frames(weights, spectrum)
+        reference = spectrum[:, self.geometry.reference, None]
+        refined, refining = self.refine.stream(features, beams, [beams, reference], refining)
+        return (refined,), (steered, refining)
+
+    def _weights(self, logits: Tensor) -> Tensor:
+        """Of the beams, ``(batch, talker, freq, mic)``, from azimuth logits ``(batch, talker, class)``."""
+        posterior = logits.float().softmax(-1)
+        return steered_beam_weights(posterior, self.geometry.steering, self.geometry.coherence)
 
     def _fitted(self, spectrum: Tensor, estimates: Tensor) -> Tensor:
         """What the beamformer of a further pass gives, ``(batch, talker, freq, frame)``."""

@@ -1,0 +1,262 @@
+"""``msdet live``."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from msdet.commands._live_display import Shown
+    from msdet.conventions import Array
+    from msdet.inference.results import Scratch
+    from msdet.inference.streaming import Streamer, StreamResult
+    from msdet.inference.streaming_session import Session
+    from msdet.inference.streaming_sources import Input
+
+RECORDING_FILE = "input.wav"
+
+_FAST_S = 0.5  # length of a chunk where nobody waits for it
+
+
+def live(
+    model: Path | None = None,
+    out: Path | None = None,
+    device: str | None = None,
+    channels: str | None = None,
+    rate: int | None = None,
+    file: Path | None = None,
+    fast: bool = False,
+    seconds: float | None = None,
+    record: bool = False,
+    subtype: str = "PCM_16",
+    array: str | None = None,
+    threads: int = 1,
+    devices: bool = False,
+) -> None:
+    """Separate and localise what a microphone array hears, as it hears it.
+
+    The model must be causal in all its parts; `msdet train --config streaming` makes one, and `msdet info`
+    says whether a model is. Shows level meters and directions in the terminal. Ctrl-C ends it; then a WAV
+    file a talker (ascending in azimuth), doa.json and talkers.rttm are complete, as `msdet separate` writes
+    them.
+
+    Args:
+        model: checkpoint directory; may come first, unnamed.
+        out: folder for talker1.wav and so on.
+        device: number or part of the name of an input device; the system's default if not given.
+        channels: those of the device, or the file, that are the array's microphones in their order, counted
+            from 0, for example 1,2,3,4; the first ones if not given.
+        rate: sample rate of the device in hertz; its default if not given. Resampled to the model's.
+        file: a recording that stands in for the device.
+        fast: with a file, do not wait for the time to pass.
+        seconds: end after so long.
+        record: also write what was heard, input.wav.
+        subtype: sample format of files, for example PCM_16 or FLOAT.
+        array: another array than the model was trained on, if its parts allow that.
+        threads: cores to compute on.
+        devices: only list the input devices.
+    """
+    from msdet import audio
+    from msdet.arrays import load_array
+    from msdet.commands._inference import computing
+    from msdet.errors import MsdetError
+    from msdet.inference.streaming import Streamer
+    from msdet.inference.streaming_sources import FileInput, Microphone
+    from msdet.training.checkpoint import load_model
+
+    if devices:
+        _list_devices()
+        return
+    if model is None or out is None:
+        missing = "--model (a checkpoint directory)" if model is None else "--out (a folder)"
+        raise MsdetError(f"give {missing}")
+    if seconds is not None and not seconds > 0:
+        raise MsdetError(f"seconds is {seconds:g}, expected above 0")
+    audio.check_subtype(subtype)
+    joint = load_model(model, None if array is None else load_array(array))
+    streamer = Streamer(joint)
+    wanted = None if channels is None else _numbers(channels)
+    mics = joint.array.microphones
+    if wanted is not None and len(wanted) != mics:
+        raise MsdetError(f"channels names {len(wanted)}, the array '{joint.array.name}' has {mics}")
+    chunk_s = joint.stft.hop / joint.sample_rate
+    source: Input
+    if file is None:
+        source = Microphone(device, chunk_s, mics, wanted, rate)
+    else:
+        source = FileInput(file, _FAST_S if fast else chunk_s, fast, wanted)
+    with computing(threads):
+        _Live(streamer, source, str(model), seconds, record, subtype).run(out)
+
+
+def _list_devices() -> None:
+    from msdet.inference.streaming_sources import input_devices
+
+    for found in input_devices():
+        rate = found["default_samplerate"]
+        print(f"{found['index']}: {found['name']}, {found['max_input_channels']} channels, {rate:.0f} Hz")
+
+
+def _numbers(text: str) -> list[int]:
+    from msdet.errors import MsdetError
+
+    parts = [part.strip() for part in text.strip("[]").split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise MsdetError(f"channels is '{text}', expected numbers with commas between, for example 1,2,3,4")
+    if len(set(parts)) < len(parts):
+        raise MsdetError(f"channels is '{text}', which names one twice")
+    return [int(part) for part in parts]
+
+
+class _Live:
+    """Runs a stream from a source into a folder."""
+
+    def __init__(
+        self,
+        streamer: Streamer,
+        source: Input,
+        name: str,
+        seconds: float | None,
+        record: bool,
+        subtype: str,
+    ) -> None:
+        self._streamer = streamer
+        self._source = source
+        self._name = name
+        self._seconds = seconds
+        self._record = record
+        self._subtype = subtype
+        self._heard_s = 0.0
+        self._busy_s = 0.0
+        self._clipped = np.zeros(streamer.model.array.microphones, dtype=bool)
+
+    def run(self, out: Path) -> None:
+        """Until the source ends, the time is over, or Ctrl-C."""
+        from msdet.inference.results import scratch
+        from msdet.inference.streaming_session import Session
+
+        with ExitStack() as stack:
+            kept = stack.enter_context(scratch(out))
+            recording = stack.enter_context(scratch(out)) if self._record else None
+            session = Session(self._streamer, self._source.sample_rate, kept)
+            print(
+                f"{self._source.name}, {self._source.sample_rate} Hz; algorithmic latency "
+                f"{1e3 * session.latency_s:.1f} ms"
+            )
+            with _interruptible() as interrupted:
+                self._listen(session, recording, interrupted)
+            session.finish()
+            self._write(out, session, kept, recording)
+
+    def _listen(self, session: Session, recording: Scratch | None, interrupted: Callable[[], bool]) -> None:
+        from msdet.commands._live_display import display
+        from msdet.errors import MsdetError
+
+        mics = self._streamer.model.array.microphones
+        peak = np.zeros(mics, dtype=np.float32)
+        with display() as show:
+            for chunk in self._source.chunks():
+                if len(chunk) != mics:
+                    raise MsdetError(f"{self._source.name} has {len(chunk)} channels, the array has {mics}")
+                start_s = time.perf_counter()
+                result = session.push(chunk)
+                if recording is not None:
+                    recording.append(chunk)
+                self._heard_s += chunk.shape[1] / self._source.sample_rate
+                self._busy_s += time.perf_counter() - start_s
+                peak = np.maximum(0.9 * peak, np.abs(chunk).max(axis=1))  # meters fall slowly
+                self._clipped |= peak >= 1.0
+                if result is not None and len(result.time_s):
+                    show(partial(self._shown, peak, result, session.active))
+                over = self._seconds is not None and self._heard_s >= self._seconds
+                if over or interrupted():
+                    return
+
+    def _shown(self, peak: Array, result: StreamResult, active: Array) -> Shown:
+        from msdet.commands._live_display import Shown
+
+        return Shown(
+            self._heard_s,
+            peak,
+            result.azimuth_deg[:, -1].tolist(),
+            result.confidence[:, -1].tolist(),
+            active.tolist(),
+            self._source.overruns,
+            self._busy_s / self._heard_s,
+        )
+
+    def _write(self, out: Path, session: Session, kept: Scratch, recording: Scratch | None) -> None:
+        """Write all files, and say what is in them."""
+        from msdet import audio
+        from msdet.files import write_text
+        from msdet.inference import results
+
+        model = self._streamer.model
+        talkers = session.talkers()
+        files, gain = results.write_voices(out, kept, talkers.slots, model.sample_rate, self._subtype)
+        if recording is not None and recording.samples:
+            channels = len(recording.peak)
+            with audio.writer(
+                out / RECORDING_FILE, self._source.sample_rate, recording.samples, self._subtype, channels
+            ) as append:
+                for piece in recording.pieces():
+                    append(piece)
+        warnings = self._warnings()
+        for warning in warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+        notes = {
+            "sample_rate": model.sample_rate,
+            "gain": round(gain, 6),
+            "recording": self._source.name,
+            "separated_by": self._name,
+            "latency_s": round(session.latency_s, 6),
+            "overruns": self._source.overruns,
+            "warnings": warnings,
+        }
+        described = results.description(talkers, model.array, notes, files)
+        write_text(out / results.RTTM_FILE, results.rttm(talkers, Path(self._source.name).stem))
+        results.write_description(out / results.DOA_FILE, described)
+        for found in described["talkers"]:
+            azimuth = "unknown" if found["azimuth_deg"] is None else f"{found['azimuth_deg']:5.1f}°"
+            print(f"{out / found['file']}  azimuth {azimuth}  speaks {found['active_s']:.1f} s")
+        busy = self._busy_s / max(self._heard_s, 1e-9)
+        print(f"{self._heard_s:.1f} s, {self._source.overruns} overruns, real-time factor {busy:.2f}")
+
+    def _warnings(self) -> list[str]:
+        """What a user should know of what was heard."""
+        name = self._source.name
+        found = []
+        if self._clipped.any():
+            found.append(f"{name}: clipped on channels {', '.join(map(str, np.flatnonzero(self._clipped)))}")
+        if self._source.overruns:
+            found.append(f"{name}: the computer was too slow {self._source.overruns} times; sound is missing")
+        if self._source.sample_rate < self._streamer.model.sample_rate:
+            rates = f"{self._source.sample_rate} Hz, below the model's {self._streamer.model.sample_rate} Hz"
+            found.append(f"{name}: at {rates}; it may do worse")
+        return found
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Yield whether Ctrl-C was pressed, which then interrupts nothing until it is pressed again."""
+    pressed = False
+
+    def press(number: int, frame: object) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,316 @@
+"""Streaming: a causal model on a signal that has no end yet, the sum of pieces equal to the whole.
+
+Example::
+
+    streamer = Streamer(load_model(Path("exp/streaming")))
+    for chunk in microphone:  # (mic, time), of any length
+        result = streamer.push(chunk)
+        result.voices, result.azimuth_deg  # what is final now
+    result = streamer.finish()
+
+A sample of a voice is final once every STFT frame that it lies in has come, so the algorithmic latency is one
+frame, `Streamer.latency_s`. What a model's parts must offer is said by their packages: `stream` in
+`msdet.models.front_ends`, `msdet.models.encoders`, `msdet.models.sharing` and `msdet.models.heads`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from msdet.components import component_names, find_component
+from msdet.conventions import Array
+from msdet.errors import MsdetError
+from msdet.models.joint import JointModel
+from msdet.objectives.doa import decode_azimuth
+from msdet.running import Memory
+from msdet.tasks.doa import occupancy
+
+FRAMES_AT_ONCE = 32
+"""Of a long chunk, so many STFT frames are worked on together: memory does not grow with it."""
+
+
+@dataclass(frozen=True)
+class StreamResult:
+    """What is final after a chunk.
+
+    Attributes:
+        voices: the next samples ``(talker, time)`` at the reference microphone, float32; slots keep the
+            order that the model gives them.
+        time_s: centres ``(frame,)`` of the frames that are new, seconds from the start.
+        azimuth_deg: ``(talker, frame)`` in [0, 360), where each slot's talker is by what came so far; of the
+            causal task ``tracking`` where a model has it, otherwise of the DoA head.
+        confidence: ``(talker, frame)`` in [0, 1].
+        occupancy: probability ``(talker, frame)`` that somebody is there; 1 for a model without vacancy.
+        activity: probability ``(talker, frame)`` of speech; None of a model without the task ``activity``.
+        doa_logits: ``(talker, frame, class)``; the last frame's, after `Streamer.finish`, are the model's of
+            the whole recording.
+    """
+
+    voices: Array
+    time_s: Array
+    azimuth_deg: Array
+    confidence: Array
+    occupancy: Array
+    activity: Array | None
+    doa_logits: Array
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """All that a `Streamer` remembers. Nothing in it is changed in place: a state that is kept stays valid.
+
+    Attributes:
+        samples: that came.
+        frames: STFT frames that were worked on.
+        heard: the last samples ``(mic, time)`` that a later frame needs.
+        overlap: what the last frame adds to the next samples, ``(talker, hop)``.
+        parts: memories of the model's parts.
+    """
+
+    samples: int
+    frames: int
+    heard: Tensor
+    overlap: Tensor
+    parts: Memory
+
+
+class Streamer:
+    """Separates and localises a signal that comes in chunks.
+
+    Args:
+        model: causal in all its parts; it is put in evaluation mode.
+
+    Raises:
+        MsdetError: the model cannot stream; names the part that keeps it from it.
+    """
+
+    def __init__(self, model: JointModel) -> None:
+        obstacle = why_not(model)
+        if obstacle:
+            raise MsdetError(f"the model cannot stream: {obstacle} (the configuration 'streaming' can)")
+        self.model = model.eval()
+        self._device = model.stft.window.device
+        self._tasks = [name for name in model.config.tasks if _task_streams(model, name)]
+        self.reset()
+
+    @property
+    def latency_s(self) -> float:
+        """Algorithmic latency: no sample of a voice depends on input that comes later after it than this.
+
+        A sample that comes also waits for the others of its hop, which is half of this, and to be computed.
+        """
+        return latency_s(self.model)
+
+    @property
+    def state(self) -> StreamState:
+        """All that is remembered; it may be set to one that was kept, to go on from there."""
+        return self._state
+
+    @state.setter
+    def state(self, state: StreamState) -> None:
+        self._state = state
+
+    def reset(self) -> None:
+        """Forget everything: what comes next is the start of another recording."""
+        hop, talkers = self.model.stft.hop, self.model.config.talkers
+        heard = torch.zeros(self.model.array.microphones, hop, device=self._device)
+        self._state = StreamState(0, 0, heard, torch.zeros(talkers, hop, device=self._device), None)
+
+    def push(self, chunk: npt.ArrayLike | Tensor) -> StreamResult:
+        """Take the next samples, at the model's sample rate; give what is final.
+
+        Args:
+            chunk: ``(mic, time)``, of any length; channels in the array's order, full scale 1.
+
+        Raises:
+            MsdetError: a chunk that is not of this array, or not finite.
+        """
+        samples = torch.as_tensor(chunk)
+        mics = self.model.array.microphones
+        if samples.dim() != 2 or len(samples) != mics or not samples.is_floating_point():
+            raise MsdetError(
+                f"chunk is {tuple(samples.shape)} of {str(samples.dtype).removeprefix('torch.')}, expected "
+                f"floats (mic, time) of the {mics} microphones of '{self.model.array.name}'"
+            )
+        if not samples.isfinite().all():
+            raise MsdetError("chunk holds NaN or infinite samples")
+        s = self._state
+        heard = torch.cat([s.heard, samples.to(self._device, torch.float32)], dim=1)
+        self._state = StreamState(s.samples + samples.shape[1], s.frames, heard, s.overlap, s.parts)
+        return self._joined(list(self._advance()))
+
+    def finish(self) -> StreamResult:
+        """What is left after the last chunk; then forget everything.
+
+        The voices of all results together are as long as what came.
+        """
+        s, hop = self._state, self.model.stft.hop
+        if s.samples == 0:
+            return self._joined([])
+        padded = torch.nn.functional.pad(s.heard, (0, -s.samples % hop + hop))
+        self._state = StreamState(s.samples, s.frames, padded, s.overlap, s.parts)
+        result = self._joined(list(self._advance()))
+        self.reset()
+        return result
+
+    @torch.inference_mode()
+    def _advance(self) -> Iterator[_Step]:
+        """Work on all frames that are complete, some at a time."""
+        stft = self.model.stft
+        while (ready := self._state.heard.shape[1] // stft.hop - 1) > 0:
+            s, frames = self._state, min(ready, FRAMES_AT_ONCE)
+            windows = s.heard.unfold(1, stft.length, stft.hop)[:, :frames] * stft.window
+            spectrum = torch.fft.rfft(windows)[None].transpose(2, 3)
+            estimate, logits, predictions, parts = self._step(spectrum, s.parts)
+            pieces = torch.fft.irfft(estimate[0].transpose(1, 2), stft.length) * stft.window
+            first, second = pieces.split(stft.hop, dim=-1)
+            before = torch.cat([s.overlap[:, None], second[:, :-1]], dim=1)
+            voices = (first + before).flatten(1)
+            if s.frames == 0:  # half of the first frame lies before the start
+                voices = voices[:, stft.hop :]
+            given = max(0, (s.frames - 1) * stft.hop)
+            heard = s.heard[:, frames * stft.hop :].clone()
+            self._state = StreamState(s.samples, s.frames + frames, heard, second[:, -1].clone(), parts)
+            yield _Step(voices[:, : s.samples - given], logits, predictions)
+
+    def _step(self, spectrum: Tensor, memory: Memory) -> tuple[Tensor, Tensor, dict[str, Tensor], Memory]:
+        """The next frames ``(1, mic, freq, frame)`` through all parts.
+
+        Returns:
+            estimates ``(1, talker, freq, frame)``, DoA logits and predictions of every frame, and the memory.
+        """
+        model = cast(Any, self.model)
+        front, shared_before, doa, separation, tasks = memory or (None,) * 5
+        observation, front = model.front_end.stream(spectrum, front)
+        doa_after = []
+
+        def localise(features: Tensor) -> Tensor:
+            logits, kept = model.doa_head.stream(features, observation, doa)
+            doa_after.append(kept)
+            return cast(Tensor, logits)
+
+        shared, shared_after = model.sharing.stream(observation.features, localise, shared_before)
+        azimuths = shared.logits[..., : model.config.doa_classes]
+        spectra, separation = model.separation_head.stream(
+            shared.separation, observation, azimuths, separation
+        )
+        found, kept = {}, {}
+        for name in self._tasks:
+            before = tasks[name] if tasks else None
+            found[name], kept[name] = model.task_head(name).stream(shared.doa, observation, before)
+        parts = (front, shared_after, doa_after[0], separation, kept)
+        return spectra[-1], shared.logits, found, parts
+
+    def _joined(self, steps: list[_Step]) -> StreamResult:
+        """What several steps found, as arrays."""
+        c, stft = self.model.config, self.model.stft
+        steps = steps or [self._nothing()]
+        logits = torch.cat([step.logits for step in steps], dim=2)[0].float()
+        found = {n: torch.cat([s.predictions[n] for s in steps], dim=2)[0].float() for n in self._tasks}
+        classes = logits[..., : c.doa_classes]
+        azimuth_deg, confidence = decode_azimuth(found.get("tracking", classes))
+        activity = found.get("activity")
+        last, frames = self._state.frames, logits.shape[1]
+        return StreamResult(
+            _array(torch.cat([step.voices for step in steps], dim=1)),
+            np.arange(last - frames, last) * (stft.hop / self.model.sample_rate),
+            _array(azimuth_deg),
+            _array(confidence),
+            _array(occupancy(logits, c.doa_classes)),
+            None if activity is None else _array(activity.sigmoid()),
+            _array(classes),
+        )
+
+    def _nothing(self) -> _Step:
+        c = self.model.config
+        logits = torch.zeros(1, c.talkers, 0, c.doa_classes + c.vacancy)
+        empty = {"activity": logits[..., 0], "tracking": logits[..., : c.doa_classes]}
+        return _Step(torch.zeros(c.talkers, 0), logits, {name: empty[name] for name in self._tasks})
+
+
+class _Step(NamedTuple):
+    """Voices ``(talker, time)``, DoA logits ``(1, talker, frame, outputs)`` and what tasks predicted."""
+
+    voices: Tensor
+    logits: Tensor
+    predictions: dict[str, Tensor]
+
+
+def _task_streams(model: JointModel, name: str) -> bool:
+    """Whether a task is used on a stream: ``activity``, and ``tracking`` if it is causal."""
+    return name == "activity" or (name == "tracking" and getattr(model.task_head(name), "causal", False))
+
+
+def latency_s(model: JointModel) -> float:
+    """Algorithmic latency of a causal model in seconds: the length of its STFT frame."""
+    return model.stft.length / model.sample_rate
+
+
+def why_not(model: JointModel) -> str | None:
+    """Why a model cannot stream, in one line that names the part and what can; None where it can."""
+    c = model.config
+    sharing, encoder = cast(Any, model.sharing), f"{_MODELS}.encoders"
+    parts = (
+        (_Kind("front end", f"{_MODELS}.front_ends", "FrontEnd"), c.front_end, model.front_end),
+        (_Kind("sharing scheme", f"{_MODELS}.sharing", "Sharing"), c.sharing, None),
+        (_Kind("encoder", encoder, "Encoder"), c.encoder, sharing),
+        (_Kind("DoA head", f"{_MODELS}.heads.doa", "Head", "doa"), c.doa_head, model.doa_head),
+        (
+            _Kind("separation head", f"{_MODELS}.heads.separation", "Head", "separation"),
+            c.separation_head,
+            model.separation_head,
+        ),
+    )
+    return next((line for kind, name, part in parts if (line := kind.obstacle(name, part))), None)
+
+
+_MODELS = "msdet.models"
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A kind of part: what it is called, its package, the class there, and its settings in `ModelConfig`."""
+
+    name: str
+    package: str
+    attribute: str
+    settings: str = ""
+
+    def obstacle(self, name: str, part: object) -> str | None:
+        """Why a part keeps its model from streaming.
+
+        Args:
+            name: as the configuration has it.
+            part: that says whether it is causal; None for one that is if it can stream.
+        """
+        factory = self._factory(name)
+        streams = hasattr(factory, "stream")
+        if part is not None and not getattr(part, "causal", False):
+            if streams and "causal" in inspect.signature(factory).parameters:
+                options = f"{self.settings or self.name.replace(' ', '_')}_options"
+                return f"{self.name} '{name}' is not causal; train with model.{options}.causal true"
+            return f"{self.name} '{name}' is not causal; causal {self.name}s: {self._streaming()}"
+        if streams:
+            return None
+        reason = "is not causal" if part is None else "is causal but has no method 'stream'"
+        return f"{self.name} '{name}' {reason}; {self.name}s that can stream: {self._streaming()}"
+
+    def _factory(self, name: str) -> Any:
+        return find_component(self.package, name, self.attribute, self.name)
+
+    def _streaming(self) -> str:
+        names = component_names(self.package)
+        return ", ".join(name for name in names if hasattr(self._factory(name), "stream"))
+
+
+def _array(values: Tensor) -> Array:
+    array: Array = values.cpu().numpy()
+    return array
