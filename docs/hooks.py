@@ -24,8 +24,8 @@ ROOMS += ("training", "inference", "evaluation")
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Add the generated pages to the navigation."""
-    recipes = [{p.parent.name: f"recipes/{p.parent.name}.md"} for p in recipe_pages()]
-    commands = [{f"msdet {name}": f"commands/{name}.md"} for name in COMMANDS]
+    recipes = ["recipes/index.md", *({p.parent.name: f"recipes/{p.parent.name}.md"} for p in recipe_pages())]
+    commands = [{f"msdet {name}": command_path(name)} for name in COMMANDS]
     rooms = [{f"msdet.{room}": f"api/{room}.md"} for room in ROOMS]
     config.nav += [{"Recipes": recipes}, {"Commands": commands}, {"API": rooms}]
     return config
@@ -33,9 +33,11 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
-    pages = {f"commands/{name}.md": command_page(name) for name in COMMANDS}
+    pages = {command_path(name): command_page(name) for name in COMMANDS}
     pages |= {f"api/{room}.md": room_page(room) for room in ROOMS}
     pages |= {f"recipes/{p.parent.name}.md": recipe_page(p) for p in recipe_pages()}
+    overview = (ROOT / "recipes" / "README.md").read_text("utf-8")
+    pages["recipes/index.md"] = overview.replace("/README.md)", ".md)")
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
     return files
@@ -68,6 +70,11 @@ def _submodules(name: str) -> Iterator[str]:
             yield f"{name}.{found.name}"
             if found.ispkg:
                 yield from _submodules(f"{name}.{found.name}")
+
+
+def command_path(name: str) -> str:
+    """Where a command's page is."""
+    return f"commands/{name.replace(' ', '-')}.md"
 
 
 def command_page(name: str) -> str:

@@ -95,9 +95,14 @@ class MicrophoneArray:
         return len(self.positions_m)
 
     @property
+    def distances_m(self) -> Array:
+        """Distances ``(mic, mic)`` between microphones."""
+        return _distances(self.positions)
+
+    @property
     def aperture_m(self) -> float:
         """Largest distance between two microphones."""
-        return float(_distances(self.positions).max())
+        return float(self.distances_m.max())
 
     @property
     def closest_pair(self) -> tuple[int, int]:

@@ -37,14 +37,20 @@ COMMANDS = {
     "wer": "count the word errors of a recogniser's hypotheses",
     "separate": "separate recordings into talkers and their directions",
     "localize": "find where the talkers of recordings are, and who speaks when",
+    "live": "separate and localise what a microphone array hears, as it hears it",
     "report": "draw an evaluation as one page: scores, figures, scenes to hear",
     "export": "write a data set's tables for Kaldi, SMS-WSJ or lhotse",
+    "export-model": "write a model as a file that other programs run: ONNX or a PyTorch program",
     "import-set": "make a data set from an sms_wsj.json or a Kaldi directory",
     "info": "describe a model, a data set or an array",
+    "array show": "draw a microphone array, or list those that are shipped",
+    "array check": "find swapped, dead, inverted or delayed channels from a recording",
+    "package": "put a model, its scores and its card into one file",
     "describe": "count and draw what a data set or an RIR bank holds",
     "show-scene": "draw a scene: its room, responses and spectrogram",
     "validate": "find what is wrong with data sets, and what they share",
 }
+"""Names of one word, or of two, such as ``array show``."""
 
 PACKAGED = {
     "--config": ("configuration", ""),
@@ -65,18 +71,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[0] == "--version":
         print(f"msdet {__version__}")
         return EXIT_OK
-    name = arguments[0]
+    words = 2 if any(name.startswith(f"{arguments[0]} ") for name in COMMANDS) else 1
+    name = " ".join(arguments[:words])
+    if words == 2 and arguments[1:2] in ([], ["-h"], ["--help"]):
+        print(_overview(arguments[0]))
+        return EXIT_OK if arguments[1:] else EXIT_BAD_INPUT
     if name not in COMMANDS:
         print(f"error: unknown command '{name}'{did_you_mean(name, COMMANDS)}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    return run_command(load_command(name), arguments[1:], f"msdet {name}")
+    return run_command(load_command(name), arguments[words:], f"msdet {name}")
 
 
 def load_command(name: str) -> Callable[..., int | None]:
-    """The function of a command: of the same name, in the module of the same name, in `msdet.commands`."""
-    function = name.replace("-", "_")
+    """The function of a command: of the same name, in the module of its first word, in `msdet.commands`."""
+    function = name.replace("-", "_").replace(" ", "_")
+    module = name.split()[0].replace("-", "_")
     command: Callable[..., int | None] = getattr(
-        importlib.import_module(f"msdet.commands.{function}"), function
+        importlib.import_module(f"msdet.commands.{module}"), function
     )
     return command
 
@@ -165,10 +176,10 @@ def _spelled_out(argv: Sequence[str], hints: dict[str, Any]) -> list[str]:
 
     >>> _spelled_out(["a", "b", "--quick"], {"sets": list[Path], "quick": bool})
     ['--sets=["a", "b"]', '--quick=true']
+    >>> _spelled_out(["--out", "x", "a", "b"], {"sets": list[Path], "out": Path})
+    ['--sets=["a", "b"]', '--out', 'x']
     """
-    left = list(argv)
-    if left and _is_value(left[0]):
-        left.insert(0, f"--{next(iter(hints))}")
+    left = _unnamed_first(argv, hints)
     arguments = []
     while left:
         argument = left.pop(0)
@@ -181,6 +192,28 @@ def _spelled_out(argv: Sequence[str], hints: dict[str, Any]) -> list[str]:
             argument = f"{argument}=true"
         arguments.append(argument)
     return arguments
+
+
+def _unnamed_first(argv: Sequence[str], hints: dict[str, Any]) -> list[str]:
+    """Arguments in which the values that belong to no option come first, after the first parameter's name."""
+    left, unnamed, named = list(argv), [], []
+    while left:
+        argument = left.pop(0)
+        if _is_value(argument):
+            unnamed.append(argument)
+            continue
+        named.append(argument)
+        hint = hints.get(argument.removeprefix("--"))
+        values = list(itertools.takewhile(_is_value, left))
+        takes = len(values) if get_origin(hint) is list else min(len(values), 1)
+        if "=" in argument or (hint is bool and values[:1] not in (["true"], ["false"])):
+            takes = 0
+        named += left[:takes]
+        del left[:takes]
+    first = next(iter(hints))
+    if not unnamed or any(argument.partition("=")[0] == f"--{first}" for argument in named):
+        return [*named, *unnamed]  # a parameter that is given twice is refused
+    return [f"--{first}", *unnamed, *named]
 
 
 def _is_value(argument: str) -> bool:
@@ -212,9 +245,11 @@ def _one_line(message: str, known: list[str]) -> str:
     return text
 
 
-def _overview() -> str:
-    width = max(map(len, COMMANDS))
-    rows = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+def _overview(first_word: str = "") -> str:
+    """All commands, or those that begin with a word."""
+    shown = {n: text for n, text in COMMANDS.items() if n.startswith(f"{first_word} ") or not first_word}
+    width = max(map(len, shown))
+    rows = "\n".join(f"  {name:<{width}}  {text}" for name, text in shown.items())
     return (
         "msdet: joint multichannel speech separation and direction-of-arrival estimation\n\n"
         f"usage: msdet <command> [options]     msdet <command> --help\n\n{rows}\n"

@@ -15,6 +15,7 @@ import soundfile
 
 from msdet import __version__, cli
 from msdet.data.manifest import SceneSet
+from msdet.errors import MsdetError
 from msdet.simulation.bank import RirBank
 from msdet.simulation.distribution import SceneDistribution
 
@@ -73,13 +74,30 @@ def test_every_command_listed_exists_and_is_typed(name: str) -> None:
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        cli.main([name, "--help"])
+        cli.main([*name.split(), "--help"])
     assert stopped.value.code == 0
     text = capsys.readouterr().out
     assert f"usage: msdet {name}" in text
     command = cli.load_command(name)
     for parameter in inspect.signature(command).parameters:
         assert parameter in text
+
+
+def test_a_word_that_begins_commands_shows_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["array", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "array show" in text and "array check" in text and "simulate" not in text
+    assert cli.main(["array"]) == 2
+    assert cli.main(["array", "chek"]) == 2
+    assert "did you mean 'array check'?" in capsys.readouterr().err
+
+
+def test_values_without_a_name_may_also_come_last() -> None:
+    command = cli.load_command("separate")
+    values = cli.parse_options(command, ["--out", "x", "--page", "a.wav", "b.wav"], "msdet separate")
+    assert (values["recordings"], values["out"], values["page"]) == (["a.wav", "b.wav"], Path("x"), True)
+    with pytest.raises(MsdetError, match=r"b\.wav"):
+        cli.parse_options(cli.load_command("show-scene"), ["--out", "x.png", "--data", "a", "b.wav"], "p")
 
 
 def test_version_and_no_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,14 +49,17 @@ def systems(
     talkers: int | None,
     beamform: Beamformer | None = None,
 ) -> Systems:
-    """The model or method that options name.
+    """The model or method that options name; the shipped model for the recording's rate if they name none.
 
     Raises:
-        MsdetError: not one of both, an unknown method or array, or options that do not fit.
+        MsdetError: both, an unknown method or array, or options that do not fit; neither, and no shipped
+            model that fits them.
     """
-    if (model is None) == (method is None):
+    if model is not None and method is not None:
         raise MsdetError("give either --model (a checkpoint directory) or --method (for example srp_beam)")
-    if model is not None:
+    if model is None and method is None:
+        geometry, make = _of_shipped(None if array is None else load_array(array), talkers)
+    elif model is not None:
         geometry, make = _of_model(model, None if array is None else load_array(array), talkers)
     elif array is None or method is None:
         raise MsdetError("give --array (a shipped name or a TOML file): a method knows no geometry")
@@ -88,11 +91,38 @@ def _of_model(
         raise MsdetError(f"{folder}: is for {loaded.config.talkers} talkers, --talkers is {talkers}")
 
     def make(array: MicrophoneArray, sample_rate: int) -> System:
-        joint = loaded if array is loaded.array else load_model(folder, array)
+        same = (array.positions_m, array.reference) == (loaded.array.positions_m, loaded.array.reference)
+        joint = loaded if same else load_model(folder, array)
         separator = model_separator(joint)
         return System(separator, array, joint.sample_rate, joint.config.talkers, str(folder))
 
     return loaded.array, make
+
+
+def _of_shipped(array: MicrophoneArray | None, talkers: int | None) -> tuple[MicrophoneArray, Make]:
+    """The shipped models: which one, is decided by a recording's sample rate."""
+    from msdet.training.checkpoint import read_description
+    from msdet.training.packages import choose_shipped, shipped_models
+
+    models = [m for m in shipped_models() if talkers in (None, m.talkers)]
+    if not models:
+        for_so_many = "" if talkers is None else f" for {talkers} talkers"
+        raise MsdetError(
+            f"no shipped model{for_so_many}: give either --model (a checkpoint directory) or --method (for "
+            "example srp_beam)"
+        )
+    found: dict[str, Make] = {}
+
+    def make(array: MicrophoneArray, sample_rate: int) -> System:
+        name = choose_shipped(models, sample_rate, array.name).name
+        if name not in found:
+            found[name] = _of_model(Path(name), geometry, talkers)[1]
+        return found[name](array, sample_rate)
+
+    default = read_description(choose_shipped(models, 16_000).name)["array"]
+    geometry = array or MicrophoneArray.from_dict(default)
+    make(geometry, 16_000)  # before any recording: an array that no model can serve
+    return geometry, make
 
 
 def _of_method(method: str, talkers: int) -> Make:
@@ -141,6 +171,7 @@ def start(systems: Systems, source: Source, options: BlockOptions) -> tuple[Infe
     from msdet.inference.recording import Inference
     from msdet.inference.sources import scan
 
+    _check_array(source, systems.array)
     found = scan(source, systems.array, systems.of(source.sample_rate).sample_rate)
 
     def make(array: MicrophoneArray) -> System:
@@ -150,6 +181,24 @@ def start(systems: Systems, source: Source, options: BlockOptions) -> tuple[Infe
     for warning in found.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return Inference(system, source, found, options), found
+
+
+def _check_array(source: Source, array: MicrophoneArray) -> None:
+    """Refuse a recording of another number of channels, with the arrays that it may be of.
+
+    Raises:
+        MsdetError: names ``--array``.
+    """
+    from msdet.arrays import array_names
+
+    if source.channels in (1, array.microphones):
+        return
+    known = [name for name in array_names() if load_array(name).microphones == source.channels]
+    instead = f": {', '.join(known)}, or a TOML file" if known else " as a TOML file"
+    raise MsdetError(
+        f"{source.name}: has {source.channels} channels, the array '{array.name}' has {array.microphones}; "
+        f"give the recording's own by --array{instead}"
+    )
 
 
 @contextmanager

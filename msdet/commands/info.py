@@ -2,88 +2,77 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from msdet.arrays import MicrophoneArray
-
+SCORES_SHOWN = ("si_sdr_improvement_db", "doa_mae_deg", "accuracy_10deg")
+"""Of the scores of a package; the card has more."""
 
 COUNTED_S = 4.0
 """Seconds of audio over which the multiply-accumulates of a model are counted."""
 
 
-def info(what: str) -> None:
-    """Describe a model, a data set, an RIR bank or an array.
+def info(what: str | None = None) -> None:
+    """Describe a model, a data set, an RIR bank or an array; without one, list the shipped models.
 
     Args:
-        what: folder of a model, data set or bank, path of an array's TOML file, or name of a shipped array;
-            may come first, unnamed.
+        what: folder of a model, data set or bank, package of a model (.tar), path of an array's TOML file, or
+            name of a shipped model or array; may come first, unnamed.
     """
     from msdet.arrays import array_names, load_array
+    from msdet.commands._arrays import describe_array
     from msdet.errors import MsdetError, did_you_mean
+    from msdet.training.packages import is_model, shipped_names
 
+    if what is None:
+        _list_shipped()
+        return
     path = Path(what)
-    if (path / "model.json").is_file():
+    if is_model(what):
         _describe_model(path)
     elif (path / "dataset.json").is_file():
         _describe_set(path)
     elif (path / "bank.json").is_file():
         _describe_bank(path)
     elif what.endswith(".toml") or what in array_names():
-        _describe_array(load_array(what))
+        describe_array(load_array(what))
     else:
-        hint = "" if path.exists() else did_you_mean(what, array_names())
+        hint = "" if path.exists() else did_you_mean(what, [*array_names(), *shipped_names()])
         raise MsdetError(f"{what}: no model, data set, RIR bank or array{hint}")
 
 
-def _describe_array(array: MicrophoneArray) -> None:
-    import numpy as np
+def _list_shipped() -> None:
+    from msdet.training.packages import shipped_models
 
-    from msdet.arrays import FLAT
-    from msdet.commands._drawing import draw_points
-    from msdet.conventions import azimuth_elevation_deg
-
-    first, second = array.closest_pair
-    print(f"array {array.name}: {array.microphones} microphones, reference is channel {array.reference}")
-    for label, text in (("", array.description), ("source: ", array.source)):
-        if text:
-            _print_wrapped(f"{label}{text}")
-    print(f"  {array.geometry}; aperture {100 * array.aperture_m:.1f} cm")
-    print(
-        f"  closest pair: channels {first} and {second}, {100 * array.closest_distance_m:.1f} cm; "
-        f"aliasing from {array.aliasing_frequency_hz:.0f} Hz"
-    )
-    _print_wrapped(f"tells apart: {array.resolvable_domain.words}")
-    if array.is_linear:
-        print("  models need the full circle of azimuths and refuse a linear array")
-    print(f"  centroid {100 * np.linalg.norm(array.centroid_m):.1f} cm from the origin")
-    for caution in array.cautions:
-        _print_wrapped(f"caution: {caution}")
-    print("  azimuth: 0° = +x, counter-clockwise seen from above; elevation: from the xy-plane up to +z")
-    azimuth, elevation = azimuth_elevation_deg(array.positions)
-    for channel, (x, y, z) in enumerate(array.positions_m):
-        seen = f"azimuth {azimuth[channel]:5.1f}°  elevation {elevation[channel] + 0.0:+5.1f}°"
-        print(f"  channel {channel:2d}: {x + 0.0:+.4f} {y + 0.0:+.4f} {z + 0.0:+.4f} m  {seen}")
-    views = [("from above, x right, y up", [0, 1])]
-    if np.ptp(array.positions[:, 2]) > FLAT * array.aperture_m:
-        views.append(("from the front (from +x), y right, z up", [1, 2]))
-    for view, coordinates in views:
-        lines, row_m = draw_points(array.positions[:, coordinates])
-        origin = "; + is the origin" if any("+" in line for line in lines) else ""
-        print(f"\n  {view}{origin}; a row is {100 * row_m:.2g} cm high\n")
-        print("\n".join(f"    {line}".rstrip() for line in lines))
+    models = shipped_models()
+    if not models:
+        print("no shipped models")
+    for m in models:
+        made_for = f"array {m.array}, {m.microphones} microphones"
+        print(f"  {m.name}  {m.sample_rate} Hz, {m.talkers} talkers, {made_for}")
 
 
-def _print_wrapped(text: str) -> None:
-    print(textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="    ", break_long_words=False))
+def _describe_package(folder: Path, notes: dict[str, Any]) -> None:
+    """What the package of a model says besides: licence, data, measured scores."""
+    from msdet.commands._arrays import print_wrapped
+    from msdet.evaluation.model_card import scores_table
+    from msdet.evaluation.tables import plain
+    from msdet.training.packages import SCORES_FILE, find_model
+
+    if isinstance(told := notes.get("package"), dict):
+        print_wrapped(f"licence: {told.get('licence')}")
+        print_wrapped(f"data: {' '.join(str(told.get('data')).split())}")
+    files = find_model(folder)
+    if files.has(SCORES_FILE):
+        table, remarks = scores_table(files.read_json(SCORES_FILE), files.shown(SCORES_FILE), SCORES_SHOWN)
+        print(f"\n{plain([table], remarks)}" if table.columns else "")
 
 
 def _describe_model(folder: Path) -> None:
     import torch
 
+    from msdet.inference.streaming import latency_s, why_not
     from msdet.models.cost import count_cost
     from msdet.training.checkpoint import load_model, read_description
 
@@ -98,11 +87,15 @@ def _describe_model(folder: Path) -> None:
     tasks = f"; also {', '.join(c.tasks)}" if c.tasks else ""
     print(f"  {talkers} talkers, {c.doa_classes} classes, {model.sample_rate} Hz; {c.sharing} sharing{tasks}")
     print(f"  array {model.array.name}, {model.array.microphones} microphones")
+    obstacle = why_not(model)
+    streams = f"streams, algorithmic latency {1e3 * latency_s(model):.0f} ms"
+    print(f"  {f'does not stream: {obstacle}' if obstacle else streams}")
     notes = description.get("notes", {})
     if "step" in notes:
         print(f"  trained for {notes['step']} steps with msdet {description['msdet']}")
     for name, value in notes.get("scores", {}).items():
         print(f"  {name} {value:g}")
+    _describe_package(folder, notes)
 
 
 def _describe_set(folder: Path) -> None:

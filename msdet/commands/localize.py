@@ -39,10 +39,11 @@ def localize(
             for a WAV file on standard input. May come first, unnamed.
         out: folder for doa.json and talkers.rttm instead; with several recordings or a table, for a folder of
             each.
-        model: checkpoint directory.
+        model: checkpoint directory, package (.tar) or name of a shipped model; without model and method,
+            the shipped model for the recording's sample rate (`msdet info` lists them).
         method: a baseline instead of a model, for example norm_music or srp_beam.
-        array: with a method, name of a shipped array or path of a TOML file; with a model, another array than
-            it was trained on, if its parts allow that.
+        array: name of a shipped array or path of a TOML file: with a method, the recording's; with a model,
+            another one than it was trained on, if its parts allow that.
         talkers: with a method, number of talkers (2 if not given).
         block_s: length of the blocks that a long recording is cut into.
         overlap_s: what two blocks share, up to half a block.

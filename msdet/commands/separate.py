@@ -40,7 +40,7 @@ def separate(
 ) -> int:
     """Separate recordings of any length into talkers and their directions.
 
-    Give either a model, which knows its array and number of talkers, or a method that needs no training.
+    By a model, which knows its array and number of talkers, or a method that needs no training.
     Some methods give directions alone (norm_music) or voices alone (auxiva). A recording shorter than a block
     and a hop (block_s + block_s - overlap_s) is separated in one piece; memory does not grow with its length.
 
@@ -51,10 +51,11 @@ def separate(
         recordings: multichannel audio files, channels in the array's order; Kaldi tables (.scp) of them; or -
             for a WAV file on standard input. May come first, unnamed.
         out: folder for talker1.wav and so on; with several recordings or a table, for a folder of each.
-        model: checkpoint directory.
+        model: checkpoint directory, package (.tar) or name of a shipped model; without model and method,
+            the shipped model for the recording's sample rate (`msdet info` lists them).
         method: a baseline instead of a model, for example srp_beam, or with options auxiva,iterations=100.
-        array: with a method, name of a shipped array or path of a TOML file; with a model, another array than
-            it was trained on, if its parts allow that.
+        array: name of a shipped array or path of a TOML file: with a method, the recording's; with a model,
+            another one than it was trained on, if its parts allow that.
         talkers: with a method, number of talkers (2 if not given).
         block_s: length of the blocks that a long recording is cut into.
         overlap_s: what two blocks share, up to half a block; they are cross-faded there.

@@ -1,4 +1,7 @@
-"""Checkpoint directories: ``model.safetensors`` beside ``model.json``; nothing is ever unpickled."""
+"""Checkpoint directories: ``model.safetensors`` beside ``model.json``; nothing is ever unpickled.
+
+What loads one also loads a package or a shipped model (`msdet.training.packages`).
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save_file
 from torch import Tensor
 
 from msdet import __version__
 from msdet.arrays import MicrophoneArray
 from msdet.errors import MsdetError, did_you_mean
-from msdet.files import atomic_path, read_json
+from msdet.files import atomic_path
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
+from msdet.training.packages import MODEL_FILE, WEIGHTS_FILE, ModelFiles, find_model
 
 SCHEMA_VERSION = 1
 FACTS = "msdet"
@@ -51,19 +56,20 @@ def save_model(folder: Path, model: JointModel, notes: dict[str, Any]) -> None:
             raise OSError(str(error)) from error
 
 
-def load_model(folder: Path, array: MicrophoneArray | None = None) -> JointModel:
+def load_model(folder: Path | str, array: MicrophoneArray | None = None) -> JointModel:
     """Build the model of a checkpoint directory, in evaluation mode.
 
     Args:
-        folder: the checkpoint directory.
+        folder: the checkpoint directory, package (directory or ``.tar``) or name of a shipped model.
         array: another array than it was trained on, if no part of the model is bound to that one.
 
     Raises:
         MsdetError: not a checkpoint directory, weights that do not fit its configuration, or a model that
             cannot serve `array`.
     """
-    description = read_description(folder)
-    origin = folder / "model.json"
+    files = find_model(folder)
+    description = _described(files)
+    origin = files.shown(MODEL_FILE)
     settings = description["model"]
     known = [f.name for f in dataclasses.fields(ModelConfig)]
     for key in settings:
@@ -71,12 +77,12 @@ def load_model(folder: Path, array: MicrophoneArray | None = None) -> JointModel
             raise MsdetError(f"{origin}, model: unknown key '{key}'{did_you_mean(key, known)}")
     own_array = MicrophoneArray.from_dict(description["array"], f"{origin}, array")
     model = JointModel(ModelConfig(**settings), own_array, int(description["sample_rate"]))
-    tensors = _read_weights(folder, model)
+    tensors = _read_weights(files, model)
     if array is not None and (array.positions_m, array.reference) != (
         own_array.positions_m,
         own_array.reference,
     ):
-        bound = _bound_parts(model)
+        bound = bound_parts(model)
         if bound:
             raise MsdetError(
                 f"{folder}: is for the array '{own_array.name}' alone, not for '{array.name}': "
@@ -87,7 +93,7 @@ def load_model(folder: Path, array: MicrophoneArray | None = None) -> JointModel
     return model.eval()
 
 
-def _bound_parts(model: JointModel) -> list[str]:
+def bound_parts(model: JointModel) -> list[str]:
     """The parts of a model whose weights belong to its array."""
     c = model.config
     heads = {
@@ -119,21 +125,30 @@ def _written_facts(metadata: dict[str, str]) -> dict[str, str]:
     return facts if isinstance(facts, dict) else {}
 
 
-def _read_weights(folder: Path, model: JointModel) -> dict[str, Tensor]:
-    """The weights in a checkpoint directory, which fit `model`.
+def read_tensors(files: ModelFiles) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a model, and the metadata written beside them.
+
+    Raises:
+        MsdetError: they cannot be read.
+    """
+    content = files.read(WEIGHTS_FILE)
+    try:
+        tensors: dict[str, Tensor] = load_tensors(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    except (SafetensorError, ValueError) as error:
+        raise MsdetError(f"{files.shown(WEIGHTS_FILE)}: not readable as safetensors ({error})") from error
+    return tensors, header.get("__metadata__") or {}
+
+
+def _read_weights(files: ModelFiles, model: JointModel) -> dict[str, Tensor]:
+    """The weights of a checkpoint, which fit `model`.
 
     Raises:
         MsdetError: they cannot be read, or do not fit; names what differs and both values.
     """
-    weights = folder / "model.safetensors"
-    try:
-        with safe_open(weights, "pt") as file:
-            written = _written_facts(file.metadata() or {})
-        tensors: dict[str, Tensor] = load_file(weights)
-    except FileNotFoundError as error:
-        raise MsdetError(f"{weights}: no such file") from error
-    except (OSError, SafetensorError) as error:
-        raise MsdetError(f"{weights}: not readable as safetensors ({error})") from error
+    weights = files.shown(WEIGHTS_FILE)
+    tensors, metadata = read_tensors(files)
+    written = _written_facts(metadata)
     for name, described in _facts(model).items():
         if written.get(name, described) != described:
             raise MsdetError(
@@ -150,20 +165,23 @@ def _read_weights(folder: Path, model: JointModel) -> dict[str, Tensor]:
     return tensors
 
 
-def read_description(folder: Path) -> dict[str, Any]:
-    """The content of a checkpoint directory's ``model.json``.
+def read_description(folder: Path | str) -> dict[str, Any]:
+    """The content of the ``model.json`` of a checkpoint directory, a package or a shipped model.
 
     Raises:
         MsdetError: no such file, or one of another schema.
     """
-    if not folder.is_dir():
-        raise MsdetError(f"{folder}: no such checkpoint directory")
-    description = read_json(folder / "model.json")
+    return _described(find_model(folder))
+
+
+def _described(files: ModelFiles) -> dict[str, Any]:
+    description = files.read_json(MODEL_FILE)
+    origin = files.shown(MODEL_FILE)
     if not isinstance(description, dict) or description.get("schema") != SCHEMA_VERSION:
-        raise MsdetError(f"{folder}/model.json: not a description of an msdet model")
+        raise MsdetError(f"{origin}: not a description of an msdet model")
     for key, kind in (("sample_rate", int), ("array", dict), ("model", dict)):
         if key not in description:
-            raise MsdetError(f"{folder}/model.json: key '{key}' is missing")
+            raise MsdetError(f"{origin}: key '{key}' is missing")
         if not isinstance(description[key], kind):
-            raise MsdetError(f"{folder}/model.json: {key} is {description[key]!r}, expected {kind.__name__}")
+            raise MsdetError(f"{origin}: {key} is {description[key]!r}, expected {kind.__name__}")
     return description

@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 
 from msdet.errors import MsdetError
-from msdet.training.checkpoint import read_description
+from msdet.training.checkpoint import read_description, read_tensors
+from msdet.training.packages import WEIGHTS_FILE, find_model
 
 _SHOWN = 10  # tensors named in the report
 
@@ -60,19 +61,13 @@ def transfer(model: nn.Module, folder: Path) -> Transfer:
     Raises:
         MsdetError: not a checkpoint directory, or one that has nothing for this model.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     read_description(folder)
-    path = folder / "model.safetensors"
-    try:
-        there = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise MsdetError(f"{path}: not readable as safetensors ({error})") from error
+    files = find_model(folder)
+    there, _ = read_tensors(files)
     here = model.state_dict()
     fits = {name: t for name, t in there.items() if name in here and here[name].shape == t.shape}
     if not fits:
-        raise MsdetError(f"{path}: no tensor has a name and shape of this model")
+        raise MsdetError(f"{files.shown(WEIGHTS_FILE)}: no tensor has a name and shape of this model")
     model.load_state_dict(fits, strict=False)
     return Transfer(
         str(folder),
@@ -92,9 +87,4 @@ def weights_hash(folder: Path) -> str:
     Raises:
         MsdetError: it has none.
     """
-    path = folder / "model.safetensors"
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    except OSError as error:
-        raise MsdetError(f"{path}: cannot be read ({error.strerror})") from error
+    return hashlib.sha256(find_model(folder).read(WEIGHTS_FILE)).hexdigest()[:16]

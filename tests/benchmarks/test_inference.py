@@ -16,7 +16,8 @@ SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "inference.py"
 
 
 def test_a_short_run_prints_a_table_and_one_line_of_json() -> None:
-    options = ["--conversations", "1", "--seconds", "8", "--minutes", "0.1"]
+    options = ["--conversations", "1", "--seconds", "8", "--minutes", "0.1", "--stream_minutes", "0.1"]
+    options += ["--onnx", "false"]  # its parts have tests of their own
     done = subprocess.run([sys.executable, SCRIPT, *options], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])
@@ -24,6 +25,9 @@ def test_a_short_run_prints_a_table_and_one_line_of_json() -> None:
     assert 100 < figures["peak_mb_30min"] < 2000
     for name in ("", "_overlap_only", "_direction_only"):
         assert 0 <= figures[f"wrong_slot_share{name}"] <= 0.5
+    assert figures["streaming_latency_ms"] == 32.0
+    assert figures["streaming_rtf_one_core"] > 0
+    assert abs(figures["streaming_growth_mb_per_hour"]) < 1e5
     assert [row["conversation"] for row in figures["rows"]] == [0]
 
 

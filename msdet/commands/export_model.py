@@ -1,0 +1,147 @@
+"""``msdet export-model``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msdet.inference.export import Format, Precision, StftPlace
+
+if TYPE_CHECKING:
+    from msdet.data.manifest import SceneSet
+    from msdet.inference.export.parity import Deviation
+    from msdet.inference.export.writing import ExportedFile
+    from msdet.inference.offline import Separator
+    from msdet.models.joint import JointModel
+
+
+def export_model(
+    model: Path,
+    out: Path,
+    format: Format = "onnx",
+    precision: Precision = "float32",
+    stft: StftPlace = "outside",
+    data: Path | None = None,
+) -> None:
+    """Write a model as a file that other programs run without msdet: ONNX, or a PyTorch program.
+
+    The file is run before it is written, and its voices are compared with the model's; if they differ, there
+    is no file. Prints how far they are off, how large the file is, and how fast.
+
+    Args:
+        model: checkpoint directory; may come first, unnamed.
+        out: the file; its name should end in .onnx, or .pt2 for format torch.
+        format: onnx, or torch (torch.export).
+        precision: of the weights: float32; float16 or bf16 (stored so, computed in float32); int8.
+        stft: outside: the file takes and gives spectra; inside: waveforms.
+        data: rendered data set that the file and the model are scored on.
+    """
+    from msdet.commands._inference import computing
+    from msdet.inference.export.writing import export_model as write
+    from msdet.training.checkpoint import load_model, read_description
+
+    loaded = load_model(model)
+    scene_set = None if data is None else _fitting_set(data, loaded, model)
+    left_out = [name for name in loaded.config.tasks if name != "activity"]
+    with computing(1):
+        file = write(loaded, out, format, precision, stft, read_description(model).get("notes", {}))
+        print(f"{out}: {file.size / 1e6:.2f} MB, weights in {precision}, STFT {stft}")
+        if left_out:
+            print(f"  left out: {', '.join(left_out)}")
+        _tell_parity("voices and posteriors", file.parity)
+        if file.lowered is not None:
+            print(f"  in float32 the file would be of {file.full_size / 1e6:.2f} MB")
+            _tell_parity(f"of weights in {precision}", file.lowered)
+        _tell_speed(loaded, file, stft, "onnxruntime" if format == "onnx" else "the file")
+        if scene_set is not None:
+            _tell_scores(scene_set, loaded, file, stft, precision)
+
+
+def _tell_parity(what: str, found: Deviation) -> None:
+    print(
+        f"  {what}: off by {found.voices:.1e} of a voice's peak and {found.doa:.1e} of probability at most; "
+        f"voices agree to {found.si_sdr_db:.1f} dB"
+    )
+
+
+def _tell_speed(model: JointModel, file: ExportedFile, stft: StftPlace, name: str) -> None:
+    from msdet.inference.export.parity import speeds
+
+    took = speeds(model, {name: file.runner}, stft)
+    print(
+        f"  real-time factor on one core: {name} {took[name]:.3f}, PyTorch {took['PyTorch']:.3f} "
+        f"({took['PyTorch'] / took[name]:.2f} times as fast)"
+    )
+
+
+def _fitting_set(data: Path, model: JointModel, folder: Path) -> SceneSet:
+    """A data set that a model can be scored on.
+
+    Raises:
+        MsdetError: it is not of the model's array or sample rate, or has more talkers, or others than a model
+            without empty slots has.
+    """
+    from msdet.data.manifest import SceneSet
+    from msdet.errors import MsdetError
+
+    scene_set = SceneSet.open(data)
+    counts = {len(scene.sources) for scene in scene_set.scenes}
+    slots = model.config.talkers
+    expected = {
+        "sample rate": (scene_set.sample_rate, model.sample_rate),
+        "array": (scene_set.array.name, model.array.name),
+        "number of talkers": (
+            max(counts),
+            slots if max(counts) > slots or not model.config.vacancy else max(counts),
+        ),
+    }
+    for what, (found, wanted) in expected.items():
+        if found != wanted:
+            raise MsdetError(f"{data}: {what} is {found}, the model {folder} expects {wanted}")
+    return scene_set
+
+
+def _tell_scores(
+    scene_set: SceneSet, model: JointModel, file: ExportedFile, stft: StftPlace, precision: Precision
+) -> None:
+    from msdet.inference.export.parity import file_separator
+    from msdet.inference.offline import model_separator
+
+    systems = {
+        "PyTorch": model_separator(model),
+        f"the file in {precision}": file_separator(model, file.runner, stft),
+    }
+    print(f"  on {len(scene_set.scenes)} scenes of {scene_set.root}")
+    for name, (gain_db, error_deg) in _scores(scene_set, systems).items():
+        print(f"    {name}: SI-SDR gain {gain_db:.2f} dB, DoA error {error_deg:.2f}°")
+
+
+def _scores(scene_set: SceneSet, systems: Mapping[str, Separator]) -> dict[str, tuple[float, float]]:
+    """SI-SDR gain in dB and mean absolute DoA error in degrees, over all talkers whose score is defined."""
+    import numpy as np
+
+    from msdet.commands._progress import progress_bar
+    from msdet.evaluation.directions import Directions
+    from msdet.evaluation.scoring import Asked, score_scene
+
+    fields = ("si_sdr_improvement_db", "doa_error_deg")
+    asked = Asked(("si_sdr",))
+    rows: dict[str, list[list[float]]] = {name: [[] for _ in fields] for name in systems}
+    with progress_bar("score", lines=False) as progress:
+        for number, scene in enumerate(scene_set.scenes, start=1):
+            mixture, references = scene_set.mixture(scene), scene_set.references(scene)
+            for name, separate in systems.items():
+                found = separate(mixture)
+                assert found.azimuth_deg is not None
+                directions = Directions(found.azimuth_deg)
+                row = score_scene(
+                    scene, scene_set.array, mixture, references, found.voices, directions, asked
+                )
+                for values, field in zip(rows[name], fields, strict=True):
+                    values += [value for value in row.get(field) or [] if value is not None]
+            progress(number, len(scene_set.scenes))
+    means = {
+        name: [float(np.mean(v)) if v else float("nan") for v in values] for name, values in rows.items()
+    }
+    return {name: (gain, error) for name, (gain, error) in means.items()}

@@ -1,0 +1,143 @@
+"""``msdet package``."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from msdet.models.joint import JointModel
+
+TRAINING_FILE = "training.json"
+
+
+def package(
+    model: Path,
+    out: Path,
+    licence: str,
+    data_notes: Path,
+    evaluation: list[str] = [],  # noqa: B006
+    data: list[Path] = [],  # noqa: B006
+) -> None:
+    """Put a model, its measured scores and its card into one file, for others to use.
+
+    Everything that takes --model takes the package too. It holds model.safetensors, model.json, scores.json
+    and README.md, the model card; no places of this machine.
+
+    Args:
+        model: checkpoint directory; may come first, unnamed.
+        out: package to write: NAME.tar, or a folder.
+        licence: of the weights, such as Apache-2.0, or a sentence.
+        data_notes: text or Markdown file: which data the model learned from, their licences and who is to be
+            named.
+        evaluation: folders of `msdet evaluate --model`, each with a name for its test set before it:
+            "unseen rooms=exp/evaluation" "other noise=exp/other". They stand side by side in the card.
+        data: folders of the test sets, for the card to describe; found by their hash.
+    """
+    from msdet.errors import MsdetError
+    from msdet.evaluation.model_card import without_places
+    from msdet.evaluation.packaging import collect_scores
+    from msdet.training import packages
+    from msdet.training.checkpoint import load_model, read_description
+
+    empty_folder = out.is_dir() and out.suffix != packages.TAR and not any(out.iterdir())
+    if out.exists() and not empty_folder:
+        raise MsdetError(f"{out}: exists; choose another name")
+    if not licence.strip():
+        raise MsdetError("licence is empty, expected a name such as Apache-2.0")
+    notes = _read_notes(data_notes)
+    loaded, description = load_model(model), without_places(read_description(model))
+    scores = collect_scores(evaluation, data)
+    name = out.name.removesuffix(packages.TAR)
+    description.setdefault("notes", {})["package"] = {"name": name, "licence": licence.strip(), "data": notes}
+    command = _command(model, out, licence, data_notes, evaluation, data)
+    card = _card(out, loaded, description, model, scores, licence, notes, command)
+    files = {
+        packages.MODEL_FILE: _json(description),
+        packages.WEIGHTS_FILE: packages.find_model(model).read(packages.WEIGHTS_FILE),
+        packages.SCORES_FILE: _json(scores),
+        packages.CARD_FILE: card.encode(),
+    }
+    packages.write_package(out, files)
+    size = sum(map(len, files.values()))
+    print(f"{out}: {size / 1e6:.2f} MB, {len(scores['evaluations'])} evaluations")
+
+
+def _card(
+    out: Path,
+    model: JointModel,
+    description: dict[str, Any],
+    folder: Path,
+    scores: dict[str, Any],
+    licence: str,
+    notes: str,
+    command: str,
+) -> str:
+    """The model card."""
+    import torch
+
+    from msdet.commands.info import COUNTED_S
+    from msdet.evaluation.model_card import Card, without_places
+    from msdet.files import read_json
+    from msdet.models.cost import count_cost
+    from msdet.training.checkpoint import bound_parts
+    from msdet.training.packages import TAR
+
+    silence = torch.zeros(1, model.array.microphones, round(COUNTED_S * model.sample_rate))
+    training = folder / TRAINING_FILE
+    told = without_places(read_json(training)) if training.is_file() else {}
+    return Card(
+        out.name.removesuffix(TAR),
+        out.name,
+        model.config,
+        model.array,
+        not bound_parts(model),
+        model.sample_rate,
+        count_cost(model, silence, COUNTED_S),
+        description,
+        told,
+        scores,
+        licence,
+        notes,
+        command,
+    ).text()
+
+
+def _read_notes(path: Path) -> str:
+    """The notes on data.
+
+    Raises:
+        MsdetError: they cannot be read, or are empty.
+    """
+    from msdet.errors import MsdetError
+
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise MsdetError(f"{path}: cannot be read ({error})") from error
+    if not text:
+        raise MsdetError(f"{path}: is empty, expected what data the model learned from, and their licences")
+    return text
+
+
+def _command(
+    model: Path, out: Path, licence: str, data_notes: Path, evaluation: list[str], data: list[Path]
+) -> str:
+    """The command line, with places of this machine as their last names."""
+    from msdet.evaluation.model_card import without_places
+
+    def place(text: str | Path) -> str:
+        name, equals, folder = str(text).partition("=")
+        return f"{name}={without_places(folder)}" if equals else str(without_places(str(text)))
+
+    words = ["msdet", "package", place(model), "--out", place(out), "--licence", licence]
+    words += ["--data_notes", place(data_notes)]
+    words += ["--evaluation", *map(place, evaluation)] if evaluation else []
+    words += ["--data", *map(place, data)] if data else []
+    return shlex.join(words)
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
