@@ -3,7 +3,8 @@
 Speed and memory are those of `msdet separate` as a user runs it, in a process of its own, its start included;
 it computes on one core. Slots are counted on simulated conversations of two who sit still at least 20 degrees
 apart, pause and talk at once: of each second in which somebody speaks, whether that voice is in the slot that
-is its talker's over the whole recording. All three ways to keep slots join the same separated blocks.
+is its talker's over the whole recording. All three ways to keep slots join the same separated blocks. Beside
+it, streaming: a causal model given sound hop by hop, and the memory of a long stream; and the model as ONNX.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import Any
 import numpy as np
 from _common import report, run
 from _conversations import Conversation, conversation
+from _export import export_figures
+from _streaming import streaming_figures
 
 from msdet import audio
 from msdet.arrays import load_array
@@ -56,6 +59,9 @@ def inference(
     conversations: int = 8,
     seconds: float = 180.0,
     minutes: float = 30.0,
+    stream_model: Path | None = None,
+    stream_minutes: float = 30.0,
+    onnx: bool = True,
 ) -> None:
     """Measure speed and memory on a long recording, and how often talkers are in the wrong slot.
 
@@ -68,14 +74,22 @@ def inference(
         conversations: how many.
         seconds: length of each.
         minutes: length of the recording for speed and memory.
+        stream_model: checkpoint directory of a causal model; if not given, the configuration ``streaming``,
+            untrained.
+        stream_minutes: sound that is pushed through it to see whether memory grows; 600 are ten hours.
+        onnx: export the model too, and compare (about a minute).
     """
     if quick:
-        conversations, seconds, minutes = 1, 60.0, 2.0
+        conversations, seconds, minutes, stream_minutes = 1, 60.0, 2.0, 2.0
     distribution = SceneDistribution(minimum_gap_deg=GAP_DEG)
     with tempfile.TemporaryDirectory() as folder, progress_bar("inference") as progress, computing(1):
         root = Path(folder)
         first = conversation(0, seconds, distribution, speech)
         figures = long_recording(root, first, distribution, model, minutes)
+        rate = distribution.sample_rate
+        figures |= streaming_figures(first.mixture, distribution.array, rate, stream_model, stream_minutes)
+        if onnx:
+            figures |= export_figures(model or root / "model")
         progress(1, 1 + conversations)
         found = systems(model, None if model else method, None if model else distribution.array, None)
         system = found.of(distribution.sample_rate)

@@ -158,29 +158,32 @@ def limited_to_full_scale(subtype: str) -> bool:
 
 
 @contextmanager
-def writer(path: Path, sample_rate: int, frames: int, subtype: str = "PCM_16") -> Iterator[Append]:
-    """Write a mono WAV file in pieces ``(time,)``; it takes its place when the block ends well.
+def writer(
+    path: Path, sample_rate: int, frames: int, subtype: str = "PCM_16", channels: int = 1
+) -> Iterator[Append]:
+    """Write a WAV file in pieces, ``(time,)`` or ``(channel, time)``; it takes its place when all went well.
 
     Args:
         path: of the file, ending in ``.wav``.
         sample_rate: hertz.
         frames: how many are going to be written; decides between WAV and RF64, which may pass 4 GB.
         subtype: sample format.
+        channels: number of channels.
 
     Raises:
         MsdetError: the file cannot be written, or the disk is full.
     """
-    large = frames * 8 > _LARGEST_WAV_BYTES
+    large = frames * channels * 8 > _LARGEST_WAV_BYTES
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         sink = _Sink(file)
         try:
             with soundfile.SoundFile(
-                sink, "w", sample_rate, 1, subtype, format="RF64" if large else "WAV"
+                sink, "w", sample_rate, channels, subtype, format="RF64" if large else "WAV"
             ) as sound:
 
                 def append(samples: Array) -> None:
                     try:
-                        sound.write(samples)
+                        sound.write(samples.T)
                     finally:
                         sink.check()
 
@@ -262,6 +265,11 @@ class StreamResampler:
         self._margin = math.ceil(reach / self._step)  # in steps
         self._kept: Array | None = None
         self._before = 0  # steps of `_kept` that are given out already
+
+    @property
+    def delay_s(self) -> float:
+        """No sample that is given has waited for longer, in seconds; 0 where nothing is resampled."""
+        return 0.0 if self._step == self._step_out else (self._margin + 2) * self._step / self._rates[0]
 
     def push(self, samples: Array) -> Array:
         """What is certain after another piece; may have no samples."""

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from msdet.training.checkpoint import load_model
+from msdet.training.packages import LARGEST_BYTES, PRETRAINED, shipped_models
+
 ROOT = Path(__file__).parent.parent
 
 PROGRAM = """
@@ -54,7 +57,18 @@ def test_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
         found = [str(p.relative_to(ROOT)) for p in (ROOT / "msdet").rglob(pattern)]
         assert found, pattern
         assert not set(found) - inside, pattern
+    shipped = [str(p.relative_to(ROOT)) for p in (ROOT / "msdet" / PRETRAINED).rglob("*") if p.is_file()]
+    assert not set(shipped) - inside
     assert not [name for name in inside if name.startswith(("tests", "tools", "recipes", "benchmarks"))]
+
+
+def test_the_shipped_models_are_small_and_whole() -> None:
+    files = [p for p in (ROOT / "msdet" / PRETRAINED).rglob("*") if p.is_file()]
+    assert sum(p.stat().st_size for p in files) <= 6_000_000
+    assert {p.name for p in files} <= LARGEST_BYTES.keys()
+    for model in shipped_models():
+        assert {p.name for p in files if p.parent.name == model.name} == LARGEST_BYTES.keys()
+        assert load_model(model.name).sample_rate == model.sample_rate
 
 
 def test_installed_wheel_finds_its_arrays_and_command_line(wheel: Path, tmp_path: Path) -> None:

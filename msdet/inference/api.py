@@ -140,7 +140,7 @@ def load(
     """Load a model for inference.
 
     Args:
-        folder: the checkpoint directory.
+        folder: the checkpoint directory, a package (.tar), or the name of a shipped model.
         array: another array than it was trained on, by name, path or itself, if the model allows that.
         device: of torch, for example ``cuda``.
         options: how long recordings are cut and joined.

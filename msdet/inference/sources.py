@@ -148,8 +148,8 @@ class Scan:
 
 
 @dataclass
-class _Sums:
-    """What is summed up over pieces, by channel."""
+class ChannelSums:
+    """What is summed up over the pieces of a recording, by channel ``(mic,)``."""
 
     samples: int = 0
     sum: Array | float = 0.0
@@ -160,6 +160,7 @@ class _Sums:
     levels: Levels = field(default_factory=Levels)
 
     def add(self, piece: Array) -> None:
+        """Add the next piece ``(mic, time)``."""
         self.samples += piece.shape[-1]
         self.sum = self.sum + piece.sum(axis=1, dtype=np.float64)
         self.square = self.square + np.square(piece, dtype=np.float64).sum(axis=1)
@@ -169,6 +170,69 @@ class _Sums:
         grown = peak > 1.001 * np.asarray(self.peak)
         self.flat = np.where(grown, 0, self.flat) + at_peak.sum(axis=1)
         self.peak = peak
+
+    @property
+    def mean(self) -> Array:
+        """Mean."""
+        mean: Array = np.asarray(self.sum) / self.samples
+        return mean
+
+    @property
+    def power(self) -> Array:
+        """Mean square without the mean; 0 of a constant."""
+        power: Array = np.maximum(np.asarray(self.square) / self.samples - self.mean**2, 0.0)
+        power[power < 1e-12 * self.mean**2] = 0.0  # a constant, but for rounding
+        return power
+
+    @property
+    def dead(self) -> tuple[int, ...]:
+        """Channels far weaker than the median."""
+        limit = np.median(self.power) * 10 ** (DEAD_DB / 10)
+        return tuple(int(c) for c in np.flatnonzero(self.power <= limit))
+
+    @property
+    def offset(self) -> Array:
+        """Mean that stands out from the signal; 0 where it is slight."""
+        with np.errstate(divide="ignore"):
+            offset_db = 10 * np.log10(self.mean**2 / np.maximum(self.power, 1e-20))
+        stands_out = (offset_db > OFFSET_DB) & (np.abs(self.mean) > 1e-5)
+        offset: Array = np.where(stands_out, self.mean, 0.0).astype(np.float32)
+        return offset
+
+    @property
+    def clipped_share(self) -> Array:
+        """Share of the samples that repeat the peak; 0 where they are too few to be clipping."""
+        share = np.asarray(self.flat) / self.samples
+        clipped = (share > CLIPPED_SHARE) & (np.asarray(self.flat) >= _FEWEST_CLIPPED) & (self.power > 0)
+        shown: Array = np.where(clipped, share, 0.0)
+        return shown
+
+
+def check_channels(source: Source, array: MicrophoneArray) -> None:
+    """Refuse a recording that has not a channel for each microphone of an array.
+
+    Raises:
+        MsdetError: it has more or fewer.
+    """
+    if source.channels != array.microphones:
+        channels = f"{source.channels} channel{'s' * (source.channels != 1)}"
+        mono = ": one microphone has no directions" if source.channels == 1 else ""
+        raise MsdetError(
+            f"{source.name}: has {channels}, the array '{array.name}' has {array.microphones}{mono}"
+        )
+
+
+def check_length(source: Source, samples: int) -> None:
+    """Refuse a recording that is empty or too short to say anything of it.
+
+    Raises:
+        MsdetError: it is shorter than `SHORTEST_S`.
+    """
+    seconds = samples / source.sample_rate
+    if not samples:
+        raise MsdetError(f"{source.name}: has no samples")
+    if seconds < SHORTEST_S:
+        raise MsdetError(f"{source.name}: is {seconds:.3f} s long, expected at least {SHORTEST_S:g} s")
 
 
 def scan(source: Source, array: MicrophoneArray, sample_rate: int) -> Scan:
@@ -182,13 +246,8 @@ def scan(source: Source, array: MicrophoneArray, sample_rate: int) -> Scan:
     Raises:
         MsdetError: the recording is not of this array, or too short, or the reference microphone is silent.
     """
-    if source.channels != array.microphones:
-        channels = f"{source.channels} channel{'s' * (source.channels != 1)}"
-        mono = ": one microphone has no directions" if source.channels == 1 else ""
-        raise MsdetError(
-            f"{source.name}: has {channels}, the array '{array.name}' has {array.microphones}{mono}"
-        )
-    sums = _Sums()
+    check_channels(source, array)
+    sums = ChannelSums()
 
     def counted() -> Iterator[Array]:
         for piece in source.pieces():
@@ -201,39 +260,27 @@ def scan(source: Source, array: MicrophoneArray, sample_rate: int) -> Scan:
         signal = np.concatenate([rest, piece[0]])
         sums.levels.add(signal, frame)
         rest = signal[signal.size // frame * frame :]
-    seconds = sums.samples / source.sample_rate
-    if not sums.samples:
-        raise MsdetError(f"{source.name}: has no samples")
-    if seconds < SHORTEST_S:
-        raise MsdetError(f"{source.name}: is {seconds:.3f} s long, expected at least {SHORTEST_S:g} s")
+    check_length(source, sums.samples)
     return _judged(source, array, sample_rate, sums)
 
 
-def _judged(source: Source, array: MicrophoneArray, sample_rate: int, sums: _Sums) -> Scan:
-    mean = np.asarray(sums.sum) / sums.samples
-    power = np.maximum(np.asarray(sums.square) / sums.samples - mean**2, 0.0)
-    power[power < 1e-12 * mean**2] = 0.0  # a constant, but for rounding
-    if power[array.reference] == 0.0:
+def _judged(source: Source, array: MicrophoneArray, sample_rate: int, sums: ChannelSums) -> Scan:
+    if sums.power[array.reference] == 0.0:
         raise MsdetError(f"{source.name}: the reference microphone (channel {array.reference}) is silent")
-    dead = tuple(int(c) for c in np.flatnonzero(power <= np.median(power) * 10 ** (DEAD_DB / 10)))
+    dead, offset, clipped = sums.dead, sums.offset, sums.clipped_share
     if array.reference in dead:
         raise MsdetError(f"{source.name}: the reference microphone (channel {array.reference}) is dead")
-    with np.errstate(divide="ignore"):
-        offset_db = 10 * np.log10(mean**2 / np.maximum(power, 1e-20))
-    if len(dead) > len(power) - 2:
+    if len(dead) > source.channels - 2:
         raise MsdetError(
-            f"{source.name}: {len(power) - len(dead)} of {len(power)} channels has a signal, "
+            f"{source.name}: {source.channels - len(dead)} of {source.channels} channels has a signal, "
             "expected at least 2"
         )
-    offset = np.where((offset_db > OFFSET_DB) & (np.abs(mean) > 1e-5), mean, 0.0).astype(np.float32)
-    clipped_share = np.asarray(sums.flat) / sums.samples
-    clipped = (clipped_share > CLIPPED_SHARE) & (np.asarray(sums.flat) >= _FEWEST_CLIPPED) & (power > 0)
     warnings = []
     if dead:
         warnings.append(f"{_channels(dead)} dead")
     if clipped.any():
         channels = _channels(np.flatnonzero(clipped))
-        warnings.append(f"{channels} clipped (up to {100 * clipped_share.max():.2g} % of the samples)")
+        warnings.append(f"{channels} clipped (up to {100 * clipped.max():.2g} % of the samples)")
     if offset.any():
         largest = float(np.abs(offset).max())
         warnings.append(f"{_channels(np.flatnonzero(offset))} offset by up to {largest:.2g}; removed")

@@ -1,0 +1,206 @@
+"""Exported models: other programs hear the voices that the model gives, and are told all they need."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from msdet import audio
+from msdet.arrays import load_array
+from msdet.conventions import Array
+from msdet.data.manifest import SceneSet
+from msdet.errors import MsdetError
+from msdet.inference.export import writing
+from msdet.inference.export.formats import METADATA, METADATA_FILE
+from msdet.inference.export.model import ExportedModel
+from msdet.inference.export.parity import file_separator, run_on_waveforms
+from msdet.inference.export.writing import ExportedFile, export_model
+from msdet.inference.offline import model_separator
+from msdet.models.config import ModelConfig
+from msdet.models.joint import JointModel
+
+RATE = 8000
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "pages" / "export.md"
+SMALL = {"encoder_options": {"hidden": 8, "group": 8}, "window_s": 0.032}
+SIBLING = ModelConfig(
+    front_end="real_imaginary",
+    doa_head="pooled",
+    separation_head="reference_mask",
+    encoder_options={"hidden": 8, "group": 8, "causal": True},
+    window_s=0.032,
+)
+
+
+def stirred(config: ModelConfig) -> JointModel:
+    """A model whose weights are none that it starts with: masks that are zero would hide what they do."""
+    torch.manual_seed(0)
+    model = JointModel(config, load_array("circular4_5cm"), RATE).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.03 * torch.randn_like(parameter)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model() -> JointModel:
+    return stirred(ModelConfig(**SMALL))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def exported(model: JointModel, tmp_path_factory: pytest.TempPathFactory) -> ExportedFile:
+    notes = {"training": {"objective": {"assignment": "azimuth"}}, "licence": "CC-BY-4.0"}
+    return export_model(model, tmp_path_factory.mktemp("onnx") / "model.onnx", notes=notes)
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> ExportedFile:
+    return export_model(
+        stirred(SIBLING), tmp_path_factory.mktemp("torch") / "model.pt2", "torch", stft="inside"
+    )
+
+
+@pytest.fixture(scope="module")
+def mixture(dev_set: SceneSet) -> Array:
+    """``(4, time)``, a whole number of hops."""
+    return dev_set.mixture(dev_set.scenes[0])[:, : 40 * 128]
+
+
+def test_the_beam_is_within_the_file_and_its_voices_are_the_models(
+    model: JointModel, exported: ExportedFile, mixture: Array
+) -> None:
+    assert exported.parity.voices <= 1e-4
+    batch = np.stack([mixture, mixture[:, ::-1].copy(), 0.01 * mixture])
+    found = run_on_waveforms(model, exported.runner, "outside", batch)
+    with torch.inference_mode():
+        output = model(torch.from_numpy(batch))
+    wanted = output.waveforms.numpy()
+    error = np.abs(found["voices"] - wanted).max(-1) / np.abs(wanted).max(-1)
+    assert error.max() <= 1e-4
+    np.testing.assert_allclose(found["doa"], output.doa_logits.softmax(-1), atol=1e-4)
+
+
+def test_a_separator_of_the_file_finds_what_the_models_finds(
+    model: JointModel, exported: ExportedFile, mixture: Array
+) -> None:
+    found = file_separator(model, exported.runner, "outside")(mixture)
+    wanted = model_separator(model)(mixture)
+    np.testing.assert_allclose(found.azimuth_deg, wanted.azimuth_deg, atol=0.1)
+    np.testing.assert_allclose(found.confidence, wanted.confidence, atol=1e-3)
+
+
+def test_a_file_says_what_it_is_and_nothing_of_where_it_was_made(exported: ExportedFile) -> None:
+    content = exported.path.read_bytes()
+    written = onnx.load_from_string(content)
+    said = json.loads({prop.key: prop.value for prop in written.metadata_props}[METADATA])
+    assert said["sample_rate"] == RATE
+    assert said["array"]["positions_m"] == [list(p) for p in load_array("circular4_5cm").positions_m]
+    assert said["stft"]["window_samples"] == 2 * said["stft"]["hop_samples"] == 256
+    assert said["azimuth_deg"] == [5.0 * k for k in range(72)]
+    assert (said["talkers"], said["assignment"], said["licence"]) == (2, "azimuth", "CC-BY-4.0")
+    axes = [d.dim_param or d.dim_value for d in written.graph.input[0].type.tensor_type.shape.dim]
+    assert axes == ["batch", 4, 129, "frame", 2]
+    assert {output.name for output in written.graph.output} == set(said["outputs"]) == {"voices", "doa"}
+    for trace_of_place in (str(Path.cwd()), str(Path(torch.__file__).parent), "program.py"):
+        assert trace_of_place.encode() not in content
+
+
+def test_the_example_of_the_documentation_needs_no_msdet(
+    model: JointModel, exported: ExportedFile, mixture: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    code = next(block for block in blocks if "onnxruntime" in block)
+    assert set(re.findall(r"^import (\w+)", code, re.MULTILINE)) <= {
+        "json",
+        "numpy",
+        "onnxruntime",
+        "soundfile",
+        "sys",
+    }
+    (tmp_path / "consumer.py").write_text(code, encoding="utf-8")
+    audio.write(tmp_path / "mixture.wav", mixture[:, :-37], RATE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["consumer.py", str(exported.path), "mixture.wav"])
+    runpy.run_path("consumer.py", run_name="__main__")
+    heard = np.pad(mixture[:, :-37], ((0, 0), (0, 37)))
+    with torch.inference_mode():
+        wanted = model(torch.from_numpy(heard)[None]).waveforms[0].numpy()
+    for talker in (0, 1):
+        voice, rate = audio.read(tmp_path / f"talker{talker + 1}.wav")
+        assert rate == RATE
+        assert voice.shape == (1, mixture.shape[1] - 37)
+        peak = np.abs(wanted[talker]).max()
+        assert np.abs(voice[0] - wanted[talker, :-37]).max() <= 1e-3 * peak + 2**-15
+
+
+def test_a_program_of_pytorch_takes_waveforms_of_any_length(program: ExportedFile, mixture: Array) -> None:
+    said = {METADATA_FILE: ""}
+    loaded = torch.export.load(program.path, extra_files=said)
+    assert json.loads(said[METADATA_FILE])["stft"]["place"] == "inside"
+    assert not any("msdet" in str(node.target) for node in loaded.graph.nodes)
+    assert not any(node.meta.get("stack_trace") for node in loaded.graph.nodes)
+    sibling = stirred(SIBLING)
+    for samples in (2000, 4097):
+        heard = torch.from_numpy(mixture[None, :, :samples].copy())
+        with torch.inference_mode():
+            wanted = sibling(heard).waveforms
+            voices, _ = loaded.module()(heard)
+        torch.testing.assert_close(voices, wanted, rtol=0, atol=1e-4 * float(wanted.abs().max()))
+
+
+def test_spectra_stand_in_for_waveforms_exactly(model: JointModel, mixture: Array) -> None:
+    heard = torch.from_numpy(mixture)[None]
+    with torch.inference_mode():
+        spectrum = torch.view_as_real(model.stft(heard))
+        voices, *_ = ExportedModel(model, "outside")(spectrum)
+        found = model.stft.inverse(torch.view_as_complex(voices.contiguous()), heard.shape[-1])
+        wanted = model(heard).waveforms
+    torch.testing.assert_close(found, wanted, rtol=0, atol=2e-5 * float(wanted.abs().max()))
+
+
+def test_voices_that_differ_leave_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "LIMIT", 0.0)
+    with pytest.raises(MsdetError, match=r"model\.pt2: not written: its voices differ from the model's by"):
+        export_model(stirred(SIBLING), tmp_path / "model.pt2", "torch")
+    assert not list(tmp_path.iterdir())
+
+
+OWN_HEAD = """
+    from msdet.models.heads.separation.reference_mask import Head as Mask
+
+    class Head(Mask):
+        def forward(self, features, observation, doa_logits):
+            (estimate,) = super().forward(features, observation, doa_logits)
+            return (estimate.sgn(),)
+"""
+
+
+@pytest.fixture
+def own_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    (tmp_path / "signs.py").write_text(textwrap.dedent(OWN_HEAD), encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "signs:Head"
+    sys.modules.pop("signs", None)
+
+
+def test_a_part_that_cannot_be_exported_is_named(own_head: str, tmp_path: Path) -> None:
+    config = ModelConfig(
+        front_end="real_imaginary",
+        doa_head="pooled",
+        separation_head=own_head,
+        **SMALL,  # type: ignore[arg-type]
+    )
+    expected = r"separation_head \(.*signs.Head\) cannot be exported: it uses sgn of complex numbers"
+    with pytest.raises(MsdetError, match=expected) as raised:
+        export_model(stirred(config), tmp_path / "model.pt2", "torch")
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "model.pt2").exists()
