@@ -30,7 +30,7 @@ def export_model(
     is no file. Prints how far they are off, how large the file is, and how fast.
 
     Args:
-        model: checkpoint directory; may come first, unnamed.
+        model: checkpoint directory, package (.tar) or name of a shipped model; may come first, unnamed.
         out: the file; its name should end in .onnx, or .pt2 for format torch.
         format: onnx, or torch (torch.export).
         precision: of the weights: float32; float16 or bf16 (stored so, computed in float32); int8.

@@ -49,7 +49,7 @@ def live(
     them.
 
     Args:
-        model: checkpoint directory; may come first, unnamed.
+        model: checkpoint directory, package (.tar) or name of a shipped model; may come first, unnamed.
         out: folder for talker1.wav and so on.
         device: number or part of the name of an input device; the system's default if not given.
         channels: those of the device, or the file, that are the array's microphones in their order, counted

@@ -37,10 +37,14 @@ class Recording:
         return "standard input" if self.path is None else str(self.path)
 
 
-def recordings(arguments: Sequence[str]) -> list[Recording]:
+def recordings(arguments: Sequence[str], distinct: bool = True) -> list[Recording]:
     """The recordings that arguments name: audio files, ``.scp`` tables of them, and ``-`` once.
 
     A relative path in a table is looked for beside the table, then from the working directory.
+
+    Args:
+        arguments: paths, and ``-``.
+        distinct: whether names must differ, because results are written by them.
 
     Raises:
         MsdetError: no recording, two of the same name, or a table that is malformed or holds commands.
@@ -56,7 +60,7 @@ def recordings(arguments: Sequence[str]) -> list[Recording]:
     if not found:
         raise MsdetError("give at least one recording: audio files, a Kaldi wav.scp, or - for standard input")
     by_name: dict[str, Recording] = {}
-    for recording in found:
+    for recording in found if distinct else ():
         other = by_name.setdefault(recording.name, recording)
         if other is not recording:
             raise MsdetError(

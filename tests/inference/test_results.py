@@ -117,6 +117,7 @@ def test_bad_tables_are_one_line(table: str, message: str, tmp_path: Path) -> No
 def test_files_of_one_name_are_refused_before_they_meet() -> None:
     with pytest.raises(MsdetError, match=r"x/a.wav and y/a.flac would both be called 'a'"):
         recordings(["x/a.wav", "y/a.flac"])
+    assert len(recordings(["x/a.wav", "y/a.flac"], distinct=False)) == 2
 
 
 @pytest.mark.parametrize(("content", "message"), [(b"", "is empty"), (b"no audio", "not readable as audio")])
