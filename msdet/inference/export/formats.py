@@ -5,11 +5,8 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
-import logging
 import re
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -20,6 +17,7 @@ from torch.export import ExportedProgram
 from msdet.conventions import Array
 from msdet.errors import MsdetError
 from msdet.inference.export import Format
+from msdet.inference.export.quietness import quiet
 from msdet.inference.export.recurrence import as_known, onnx_translations
 
 if TYPE_CHECKING:
@@ -164,16 +162,3 @@ def torch_runner(content: bytes) -> Runner:
         return {name: output.numpy() for name, output in zip(names, found, strict=True)}
 
     return run
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Nothing of what exporters tell about themselves."""
-    level = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

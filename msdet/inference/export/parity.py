@@ -44,7 +44,7 @@ class Deviation:
 def examples(model: JointModel) -> Iterator[Array]:
     """Mixtures ``(batch, mic, time)`` of several lengths, a whole number of hops: of noise and of syllables.
 
-    As many talkers as the model has slots, far away, in free field, and sensor noise 30 dB below.
+    As many talkers as the model has slots, far away, in free field, and sensor noise 20 dB below.
     """
     rate, hop = model.sample_rate, model.stft.hop
     for seed, (batch, seconds, voiced) in enumerate([(1, 0.7, False), (3, 1.1, True), (1, 2.3, True)]):
@@ -71,7 +71,7 @@ def _scene(model: JointModel, samples: int, voiced: bool, rng: np.random.Generat
         lead_s = positions @ direction_vector(np.array(azimuth_deg)).reshape(3) / SPEED_OF_SOUND
         shifted = np.fft.rfft(source / source.std()) * np.exp(2j * np.pi * frequency_hz * lead_s[:, None])
         mixture += np.fft.irfft(shifted, samples)
-    return 0.05 * (mixture + 10 ** (-30 / 20) * rng.standard_normal(mixture.shape))
+    return 0.05 * (mixture + 10 ** (-20 / 20) * rng.standard_normal(mixture.shape))
 
 
 def deviation(model: JointModel, runner: Runner, stft: StftPlace) -> Deviation:

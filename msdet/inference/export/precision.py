@@ -18,13 +18,16 @@ import numpy as np
 
 from msdet.conventions import Array
 from msdet.inference.export import Precision
-from msdet.inference.export.formats import quiet
+from msdet.inference.export.quietness import quiet
 
 if TYPE_CHECKING:
     import onnx
 
-SMALLEST = 256
-"""Smaller weights stay as they are."""
+SMALLEST = 1024
+"""Entries of a weight; smaller ones stay as they are, and so do biases."""
+
+LAYERS = ("MatMul", "Gemm", "Einsum", "Conv", "ConvTranspose", "GRU", "LSTM")
+"""Operations with weights, which are among their first three inputs."""
 
 
 def lowered(model: onnx.ModelProto, precision: Precision, buffers: Collection[str]) -> onnx.ModelProto:
@@ -63,13 +66,17 @@ def lowered(model: onnx.ModelProto, precision: Precision, buffers: Collection[st
 
 
 def _weights(model: onnx.ModelProto, buffers: Collection[str]) -> set[str]:
-    """Names of the tensors that are weights, but for small ones."""
+    """Names of the matrices and kernels that are weights, but for small ones."""
     import onnx
 
+    used = {name for node in model.graph.node if node.op_type in LAYERS for name in node.input[:3]}
     return {
         t.name
         for t in model.graph.initializer
-        if t.data_type == onnx.TensorProto.FLOAT and np.prod(t.dims) >= SMALLEST and t.name not in buffers
+        if t.name in used - set(buffers)
+        and t.data_type == onnx.TensorProto.FLOAT
+        and len(t.dims) > 1
+        and np.prod(t.dims) >= SMALLEST
     }
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import operator
 import traceback
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,6 +21,7 @@ from torch.utils import _pytree as pytree
 from msdet.errors import MsdetError
 from msdet.inference.export import pairs
 from msdet.inference.export.pairs import Pair
+from msdet.inference.export.quietness import quiet
 from msdet.inference.export.recurrence import KEPT, packed, recurrences_kept, run_packed
 
 PARTWISE = (
@@ -58,6 +58,9 @@ HANDLED: dict[str, Callable[..., Any]] = {
 }
 """Other operations on complex values, by their names in ATen."""
 
+FACTORIES = ("full_like", "new_full", "new_ones", "new_zeros", "ones_like", "zeros_like")
+"""Those that make a real tensor, also where it is to be of a complex one's type."""
+
 ALWAYS = (
     "_conj", "complex", "conj", "imag", "linalg_solve", "polar", "real", "view_as_complex", "view_as_real",
 )  # fmt: skip
@@ -79,8 +82,7 @@ def trace(module: nn.Module, example: Tensor, dynamic: Mapping[int, str]) -> Exp
     """
     axes = {axis: Dim(name, min=1 if axis == 0 else 2) for axis, name in dynamic.items()}
     try:
-        with warnings.catch_warnings(), torch.no_grad(), recurrences_kept():
-            warnings.simplefilter("ignore")
+        with quiet(), torch.no_grad(), recurrences_kept():
             return export(
                 module,
                 (example,),
@@ -221,14 +223,16 @@ class _Run(fx.Interpreter):
             return args[0]  # a complex number remains one
         args, kwargs = pytree.tree_map_only(torch.dtype, lambda d: _REAL.get(d, d), (args, kwargs))
         complex_given = name != "" and pairs.holds_pair(args, kwargs)
-        if name in PARTWISE and complex_given:
+        if name in FACTORIES:
+            args = (pairs.real(args[0]), *args[1:])
+        elif name in PARTWISE and complex_given:
             return pairs.partwise(target)(*args, **kwargs)
-        if name in HANDLED and (complex_given or name in ALWAYS):
+        elif name in HANDLED and (complex_given or name in ALWAYS):
             try:
                 return HANDLED[name](*args, **kwargs)
             except NotImplementedError:
                 raise self._refusal(name) from None
-        if complex_given:
+        elif complex_given:
             raise self._refusal(name)
         return super().call_function(target, args, kwargs)
 

@@ -12,7 +12,7 @@ from msdet.inference.export import Precision
 from msdet.inference.export.formats import OPSET, onnx_bytes, onnx_runner
 from msdet.inference.export.precision import lowered
 
-FRAMES, WIDTH, HIDDEN = 7, 24, 32
+FRAMES, WIDTH, HIDDEN = 7, 40, 40
 
 
 @pytest.fixture(scope="module")
