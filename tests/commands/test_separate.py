@@ -142,7 +142,8 @@ def test_bad_recordings_are_one_line_and_leave_nothing(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "give either --model"),
+        (["--model", "circular6_8k", "--method", "srp_beam"], "give either --model"),
+        (["--array", "circular8_10cm"], "the array 'circular8_10cm' has 8"),
         (["--method", "srp_beam"], "give --array"),
         (["--method", "srp_bean", "--array", ARRAY], "did you mean 'srp_beam'?"),
         (["--method", "srp_beam", "--array", "circular4_5"], "did you mean 'circular4_5cm'?"),

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 def quiet() -> Iterator[None]:
     """Nothing of what exporters tell about themselves."""
     level = logging.root.manager.disable
-    logging.disable(logging.ERROR)
+    logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
