@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from msdet.arrays import load_array
-from msdet.cli import COMMANDS, parse_options
+from msdet.cli import COMMANDS, main, parse_options
 from msdet.commands.simulate import simulate
 from msdet.commands.train import train
 from msdet.data.dataset import RenderedDataset
@@ -129,3 +129,23 @@ def test_the_readme_names_only_commands_and_files_that_exist() -> None:
         assert command in COMMANDS
     for target in re.findall(r"\]\(([\w./-]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_example_of_the_readme_prints_what_the_readme_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = re.search(r"```sh\nmsdet (separate \S+ --out voices/)\n```(?s:.*?)```\n(.*?)```", README, re.DOTALL)
+    assert example
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    assert main(example[1].split()) == 0
+    printed = capsys.readouterr().out.splitlines()
+    shown = example[2].splitlines()
+    assert len(shown) == 2
+    assert [_figures(line) for line in printed[:2]] == [
+        pytest.approx(_figures(line), abs=0.11) for line in shown
+    ]
+
+
+def _figures(line: str) -> list[float]:
+    return [float(x) for x in re.findall(r"[\d.]*\d", line)]
