@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import pkgutil
+import re
 import typing
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -40,7 +41,18 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages["recipes/index.md"] = overview.replace("/README.md)", ".md)")
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
+    for path in (ROOT / "recipes").glob("*/*.png"):
+        files.append(
+            File.generated(config, f"recipes/{path.parent.name}/{path.name}", content=path.read_bytes())
+        )
     return files
+
+
+def on_page_markdown(markdown: str, **of_the_page: Any) -> str:
+    """Links from pages into the recipes' folders lead to their pages and figures."""
+    return re.sub(r"\(\.\./\.\./recipes/(\w+)/(?:README|RESULTS)\.md", r"(recipes/\1.md", markdown).replace(
+        "(../../recipes/", "(recipes/"
+    )
 
 
 def recipe_pages() -> list[Path]:
@@ -54,7 +66,7 @@ def recipe_page(path: Path) -> str:
     text = path.read_text("utf-8").replace("[RESULTS.md](RESULTS.md)", "its results, below")
     if results.is_file():
         text += "\n" + results.read_text("utf-8").replace("# ", "## ", 1)
-    return text
+    return re.sub(r"\]\((\w+\.png)\)", rf"]({path.parent.name}/\1)", text)
 
 
 def room_page(room: str) -> str:

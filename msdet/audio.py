@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import soundfile
@@ -20,6 +21,9 @@ import soundfile
 from msdet.conventions import Array
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.files import atomic_path
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac"})
 
@@ -31,6 +35,8 @@ _CLIP_COMPRESSION = 0.2  # about 70 kbit/s for speech, errors 40 dB below it
 
 _SINC_WIDTH, _ROLLOFF = 6, 0.99  # torchaudio's defaults
 _ENDLESS_BYTES = 0x7FFF0000  # programs that write WAV to a pipe announce this length, or more, or none
+_LARGEST_KERNEL = 10_000_000  # entries of a resampling filter; 44.1 kHz to 8 kHz has 40 thousand
+_CUT_SHORT = re.compile(r": (\d+) \(should be (\d+)\)")  # in libsndfile's log: bytes announced, and there
 _LARGEST_WAV_BYTES = 4_000_000_000  # beyond, RIFF cannot say how long it is; RF64 can
 
 
@@ -91,6 +97,7 @@ def pieces(path: Path, frames: int) -> Iterator[Array]:
     try:
         with soundfile.SoundFile(str(path)) as file:
             declared, rate = file.frames if declared is None else declared, file.samplerate
+            cut_short = file.format != "WAV" and _is_cut_short(file.extra_info)
             while len(samples := file.read(frames, dtype="float32", always_2d=True)):
                 if not np.isfinite(samples).all():
                     raise MsdetError(f"{path}: holds NaN or infinite samples")
@@ -105,6 +112,8 @@ def pieces(path: Path, frames: int) -> Iterator[Array]:
         raise MsdetError(
             f"{path}: is truncated: ends after {found / rate:.2f} s, its header says {declared / rate:.2f} s"
         )
+    if cut_short:
+        raise MsdetError(f"{path}: is truncated: ends after {found / rate:.2f} s, its header says later")
     if not found:
         raise MsdetError(f"{path}: has no samples")
 
@@ -219,7 +228,11 @@ class _Sink:
         return self._file.tell()
 
     def check(self) -> None:
-        """Raise what went wrong."""
+        """Raise what went wrong, also with what waits to be written."""
+        try:
+            self._file.flush()
+        except OSError as error:
+            self._error = self._error or error
         if self._error:
             raise self._error
 
@@ -255,16 +268,25 @@ class StreamResampler:
     """Resamples pieces of a signal ``(channel, time)``: joined, they equal `resample` of the whole.
 
     The windowed sinc reaches a few samples to both sides; those are kept from one piece to the next.
+
+    Raises:
+        MsdetError: rates with too little in common, for which the filter would not fit into memory.
     """
 
     def __init__(self, from_rate: int, to_rate: int) -> None:
         common = math.gcd(from_rate, to_rate)
         self._rates = (from_rate, to_rate)
         self._step, self._step_out = from_rate // common, to_rate // common
+        if self._step * self._step_out > _LARGEST_KERNEL:
+            raise MsdetError(
+                f"cannot be resampled from {from_rate} Hz to {to_rate} Hz (largest common divisor {common}); "
+                f"convert it to {to_rate} Hz by another program first"
+            )
         reach = math.ceil(_SINC_WIDTH * self._step / (min(self._step, self._step_out) * _ROLLOFF))
         self._margin = math.ceil(reach / self._step)  # in steps
         self._kept: Array | None = None
         self._before = 0  # steps of `_kept` that are given out already
+        self._filter: Callable[[Tensor], Tensor] | None = None
 
     @property
     def delay_s(self) -> float:
@@ -280,7 +302,7 @@ class StreamResampler:
         if ready <= self._before:
             self._kept = joined
             return np.zeros((*joined.shape[:-1], 0), dtype=np.float32)
-        given = resample(joined, *self._rates)[..., self._before * self._step_out : ready * self._step_out]
+        given = self._resampled(joined)[..., self._before * self._step_out : ready * self._step_out]
         start = max(0, ready - self._margin)
         self._kept, self._before = joined[..., start * self._step :], ready - start
         return given
@@ -289,7 +311,18 @@ class StreamResampler:
         """What is left after the last piece; None without any."""
         if self._kept is None:
             return None
-        return resample(self._kept, *self._rates)[..., self._before * self._step_out :]
+        return self._resampled(self._kept)[..., self._before * self._step_out :]
+
+    def _resampled(self, samples: Array) -> Array:
+        """`resample` with a filter that is made once: on short pieces, making it costs more than using it."""
+        import torch
+
+        if self._filter is None:
+            from torchaudio.transforms import Resample
+
+            self._filter = Resample(*self._rates, dtype=torch.float32)
+        resampled: Array = self._filter(torch.from_numpy(np.array(samples, dtype=np.float32))).numpy()
+        return resampled
 
 
 def _declared_frames(path: Path) -> int | None:
@@ -314,6 +347,12 @@ def _declared_frames(path: Path) -> int | None:
     except OSError:
         pass  # soundfile says what is wrong
     return None
+
+
+def _is_cut_short(log: str) -> bool:
+    """Whether libsndfile found less than a header announces; lengths that stand for none do not count."""
+    sizes = (tuple(map(int, found)) for found in _CUT_SHORT.findall(log))
+    return any(there < announced < _ENDLESS_BYTES for announced, there in sizes)
 
 
 def _unreadable(path: Path, error: Exception) -> MsdetError:

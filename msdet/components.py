@@ -50,6 +50,22 @@ def find_component(package: str, name: str, attribute: str, kind: str) -> Any:
     return getattr(importlib.import_module(f"{package}.{name}"), attribute)
 
 
+def find_network(package: str, name: str, attribute: str, kind: str) -> Any:
+    """As `find_component`, of a class of `torch.nn.Module`.
+
+    A model's description may be anybody's: nothing else that it names is called.
+
+    Raises:
+        MsdetError: as `find_component`; or what is named is not such a class.
+    """
+    from torch import nn
+
+    found = find_component(package, name, attribute, kind)
+    if not (inspect.isclass(found) and issubclass(found, nn.Module)):
+        raise MsdetError(f"{kind} '{name}' is not a torch.nn.Module")
+    return found
+
+
 def _import_path(path: str, kind: str) -> Any:
     module_name, _, attribute = path.partition(":")
     if not module_name or not attribute:

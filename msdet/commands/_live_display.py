@@ -13,7 +13,8 @@ from msdet.conventions import Array
 _REFRESHES_HZ = 8
 _METER, _COMPASS = 30, 72
 _QUIETEST_DB = -60.0
-_CLIPPED = 0.999
+CLIPPED = 0.999
+"""Peaks from here on are clipped: the largest 16-bit sample is a little below full scale."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def meter(peak: float) -> str:
     """
     level_db = 20.0 * np.log10(max(peak, 1e-9))
     filled = round(_METER * float(np.clip(1.0 - level_db / _QUIETEST_DB, 0.0, 1.0)))
-    return "█" * filled + " " * (_METER - filled) + (" CLIP" if peak >= _CLIPPED else "")
+    return "█" * filled + " " * (_METER - filled) + (" CLIP" if peak >= CLIPPED else "")
 
 
 def compass(azimuth_deg: Sequence[float], active: Sequence[bool]) -> str:

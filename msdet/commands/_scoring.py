@@ -71,6 +71,7 @@ class Scoring:
         asked: what to score.
         rows: scores by system, in the order of the summary.
         remarks: lines below the summary.
+        weights: SHA-256 of the weights of the model among the systems; None without one.
     """
 
     scene_set: SceneSet
@@ -78,6 +79,7 @@ class Scoring:
     asked: Asked
     rows: dict[str, list[Row]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    weights: str | None = None
 
     def score_mixture(self) -> None:
         """Score the unprocessed mixture, which the systems' gains are over."""
@@ -127,4 +129,6 @@ class Scoring:
     def show(self, name: str) -> None:
         """Print and write the summary, with the paired differences of a system to the others."""
         notes = {"data": self.scene_set.identity}
+        if self.weights is not None:
+            notes["weights"] = self.weights
         show_results(self.rows, self.out, name, notes, self.asked.breakdowns, self.asked.form, self.remarks)

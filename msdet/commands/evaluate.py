@@ -57,13 +57,14 @@ def evaluate(
         jobs: processes that score; 0 for one a core.
     """
     from msdet.data.manifest import SceneSet
+    from msdet.training.packages import weights_hash
 
     asked = Asked.parse(metrics, by, format, jobs)
     scene_set = SceneSet.open(data)
     systems = dict(_systems(scene_set, split_methods(methods)))
     if model is not None:
         systems[MODEL] = _model_separators(model, scene_set)
-    scoring = Scoring(scene_set, out, asked)
+    scoring = Scoring(scene_set, out, asked, weights=None if model is None else weights_hash(model))
     scoring.score_mixture()
     failures = _score(scoring, systems)
     if failures and len(failures) == len(systems):

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from msdet.models.joint import JointModel
 
 
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
+
+
 def export_model(
     model: Path,
     out: Path,
@@ -31,16 +34,19 @@ def export_model(
 
     Args:
         model: checkpoint directory, package (.tar) or name of a shipped model; may come first, unnamed.
-        out: the file; its name should end in .onnx, or .pt2 for format torch.
+        out: the file; its name ends in .onnx, or .pt2 for format torch.
         format: onnx, or torch (torch.export).
         precision: of the weights: float32; float16 or bf16 (stored so, computed in float32); int8.
         stft: outside: the file takes and gives spectra; inside: waveforms.
         data: rendered data set that the file and the model are scored on.
     """
     from msdet.commands._inference import computing
+    from msdet.errors import MsdetError
     from msdet.inference.export.writing import export_model as write
     from msdet.training.checkpoint import load_model, read_description
 
+    if out.suffix != SUFFIXES[format]:
+        raise MsdetError(f"{out}: the name of a file of format {format} must end in {SUFFIXES[format]}")
     loaded = load_model(model)
     scene_set = None if data is None else _fitting_set(data, loaded, model)
     left_out = [name for name in loaded.config.tasks if name != "activity"]
@@ -86,11 +92,16 @@ def _fitting_set(data: Path, model: JointModel, folder: Path) -> SceneSet:
     from msdet.errors import MsdetError
 
     scene_set = SceneSet.open(data)
+    recorded, known = scene_set.array, model.array
+    if (recorded.positions_m, recorded.reference) != (known.positions_m, known.reference):
+        raise MsdetError(
+            f"{data}: its array '{recorded.name}' has other coordinates than '{known.name}' of the model "
+            f"{folder}"
+        )
     counts = {len(scene.sources) for scene in scene_set.scenes}
     slots = model.config.talkers
     expected = {
         "sample rate": (scene_set.sample_rate, model.sample_rate),
-        "array": (scene_set.array.name, model.array.name),
         "number of talkers": (
             max(counts),
             slots if max(counts) > slots or not model.config.vacancy else max(counts),

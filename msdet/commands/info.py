@@ -92,9 +92,10 @@ def _describe_model(folder: Path) -> None:
     print(f"  {f'does not stream: {obstacle}' if obstacle else streams}")
     notes = description.get("notes", {})
     if "step" in notes:
-        print(f"  trained for {notes['step']} steps with msdet {description['msdet']}")
-    for name, value in notes.get("scores", {}).items():
-        print(f"  {name} {value:g}")
+        print(f"  trained for {notes['step']} steps with msdet {description.get('msdet')}")
+    scores = notes.get("scores")
+    for name, value in scores.items() if isinstance(scores, dict) else ():
+        print(f"  {name} {f'{value:g}' if isinstance(value, (int, float)) else value}")
     _describe_package(folder, notes)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -44,16 +45,17 @@ def live(
     """Separate and localise what a microphone array hears, as it hears it.
 
     The model must be causal in all its parts; `msdet train --config streaming` makes one, and `msdet info`
-    says whether a model is. Shows level meters and directions in the terminal. Ctrl-C ends it; then a WAV
-    file a talker (ascending in azimuth), doa.json and talkers.rttm are complete, as `msdet separate` writes
-    them.
+    says whether a model is. Shows level meters and directions in the terminal. Ctrl-C ends it, as do SIGTERM,
+    a terminal that is closed, and a device that stops; then a WAV file a talker (ascending in azimuth),
+    doa.json and talkers.rttm are complete, as `msdet separate` writes them. An earlier recording of a device
+    is never overwritten.
 
     Args:
         model: checkpoint directory, package (.tar) or name of a shipped model; may come first, unnamed.
         out: folder for talker1.wav and so on.
         device: number or part of the name of an input device; the system's default if not given.
         channels: those of the device, or the file, that are the array's microphones in their order, counted
-            from 0, for example 1,2,3,4; the first ones if not given.
+            from 0, for example 1,2,3,4; if not given, the first ones of a device, or all of the file.
         rate: sample rate of the device in hertz; its default if not given. Resampled to the model's.
         file: a recording that stands in for the device.
         fast: with a file, do not wait for the time to pass.
@@ -81,10 +83,12 @@ def live(
     if seconds is not None and not seconds > 0:
         raise MsdetError(f"seconds is {seconds:g}, expected above 0")
     audio.check_subtype(subtype)
+    _check_source(file, device, rate, fast)
+    _check_nothing_is_lost(out, record, of_device=file is None)
     joint = load_model(model, None if array is None else load_array(array))
     streamer = Streamer(joint)
-    wanted = None if channels is None else _numbers(channels)
     mics = joint.array.microphones
+    wanted = None if channels is None else _numbers(channels)
     if wanted is not None and len(wanted) != mics:
         raise MsdetError(f"channels names {len(wanted)}, the array '{joint.array.name}' has {mics}")
     chunk_s = joint.stft.hop / joint.sample_rate
@@ -92,9 +96,38 @@ def live(
     if file is None:
         source = Microphone(device, chunk_s, mics, wanted, rate)
     else:
-        source = FileInput(file, _FAST_S if fast else chunk_s, fast, wanted)
+        source = FileInput(file, _FAST_S if fast else chunk_s, fast, mics, wanted)
     with computing(threads):
         _Live(streamer, source, str(model), seconds, record, subtype).run(out)
+
+
+def _check_source(file: Path | None, device: str | None, rate: int | None, fast: bool) -> None:
+    """Refuse options of a device with a file, and of a file without.
+
+    Raises:
+        MsdetError: names them.
+    """
+    from msdet.errors import MsdetError
+
+    if file is not None and (device is not None or rate is not None):
+        raise MsdetError(f"give either --file or --{'rate' if device is None else 'device'}")
+    if file is None and fast:
+        raise MsdetError("--fast is for --file: a device gives sound as the time passes")
+
+
+def _check_nothing_is_lost(out: Path, record: bool, of_device: bool) -> None:
+    """Refuse to write over what was recorded once and cannot be again.
+
+    Raises:
+        MsdetError: the folder holds such a file.
+    """
+    from msdet.errors import MsdetError
+    from msdet.inference.results import DOA_FILE
+
+    names = [DOA_FILE] * of_device + [RECORDING_FILE] * (of_device or record)
+    for name in names:
+        if (out / name).exists():
+            raise MsdetError(f"{out}: holds {name} of an earlier recording; give another folder")
 
 
 def _list_devices() -> None:
@@ -111,9 +144,10 @@ def _numbers(text: str) -> list[int]:
     parts = [part.strip() for part in text.strip("[]").split(",")]
     if not all(part.isdecimal() for part in parts):
         raise MsdetError(f"channels is '{text}', expected numbers with commas between, for example 1,2,3,4")
-    if len(set(parts)) < len(parts):
+    numbers = [int(part) for part in parts]
+    if len(set(numbers)) < len(numbers):
         raise MsdetError(f"channels is '{text}', which names one twice")
-    return [int(part) for part in parts]
+    return numbers
 
 
 class _Live:
@@ -128,6 +162,8 @@ class _Live:
         record: bool,
         subtype: str,
     ) -> None:
+        from msdet.inference.sources import ChannelSums
+
         self._streamer = streamer
         self._source = source
         self._name = name
@@ -137,45 +173,71 @@ class _Live:
         self._heard_s = 0.0
         self._busy_s = 0.0
         self._clipped = np.zeros(streamer.model.array.microphones, dtype=bool)
+        self._sums = ChannelSums()
+        self._failure = ""
 
     def run(self, out: Path) -> None:
-        """Until the source ends, the time is over, or Ctrl-C."""
+        """Until the source ends or fails, the time is over, or Ctrl-C.
+
+        Raises:
+            MsdetError: nothing was heard or cannot be written; or the source failed, after all is written.
+        """
+        from msdet.errors import MsdetError
         from msdet.inference.results import scratch
         from msdet.inference.streaming_session import Session
 
         with ExitStack() as stack:
             kept = stack.enter_context(scratch(out))
-            recording = stack.enter_context(scratch(out)) if self._record else None
             session = Session(self._streamer, self._source.sample_rate, kept)
+            recording = stack.enter_context(scratch(out)) if self._record else None
             print(
                 f"{self._source.name}, {self._source.sample_rate} Hz; algorithmic latency "
                 f"{1e3 * session.latency_s:.1f} ms"
             )
             with _interruptible() as interrupted:
                 self._listen(session, recording, interrupted)
-            session.finish()
-            self._write(out, session, kept, recording)
+                if not self._heard_s:
+                    raise MsdetError(f"{self._source.name}: nothing was heard")
+                if interrupted():
+                    print("writing; Ctrl-C again gives up what was heard", file=sys.stderr)
+                session.finish()
+                self._write(out, session, kept, recording)
+        if self._failure:
+            raise MsdetError(f"{self._failure}; {out} holds what was heard until then")
 
-    def _listen(self, session: Session, recording: Scratch | None, interrupted: Callable[[], bool]) -> None:
-        from msdet.commands._live_display import display
+    def _chunks(self) -> Iterator[Array]:
+        """Of the source; where it fails after something was heard, that is the end."""
         from msdet.errors import MsdetError
 
-        mics = self._streamer.model.array.microphones
-        peak = np.zeros(mics, dtype=np.float32)
-        with display() as show:
+        try:
             for chunk in self._source.chunks():
-                if len(chunk) != mics:
-                    raise MsdetError(f"{self._source.name} has {len(chunk)} channels, the array has {mics}")
+                if not np.isfinite(chunk).all():
+                    raise MsdetError(f"{self._source.name}: gave NaN or infinite samples")
+                yield chunk
+        except MsdetError as error:
+            if not self._heard_s:
+                raise
+            self._failure = str(error)
+
+    def _listen(self, session: Session, recording: Scratch | None, interrupted: Callable[[], bool]) -> None:
+        from msdet.commands._live_display import CLIPPED, display
+
+        peak = np.zeros(len(self._clipped), dtype=np.float32)
+        with display() as show:
+            for chunk in self._chunks():
                 start_s = time.perf_counter()
-                result = session.push(chunk)
-                if recording is not None:
-                    recording.append(chunk)
-                self._heard_s += chunk.shape[1] / self._source.sample_rate
-                self._busy_s += time.perf_counter() - start_s
-                peak = np.maximum(0.9 * peak, np.abs(chunk).max(axis=1))  # meters fall slowly
-                self._clipped |= peak >= 1.0
-                if result is not None and len(result.time_s):
-                    show(partial(self._shown, peak, result, session.active))
+                if chunk.shape[1]:
+                    result = session.push(chunk)
+                    if recording is not None:
+                        recording.append(chunk)
+                    self._sums.add(chunk)
+                    now = np.abs(chunk).max(axis=1)
+                    peak = np.maximum(0.9 * peak, now)  # meters fall slowly
+                    self._clipped |= now >= CLIPPED
+                    self._heard_s += chunk.shape[1] / self._source.sample_rate
+                    self._busy_s += time.perf_counter() - start_s
+                    if result is not None and len(result.time_s):
+                        show(partial(self._shown, peak, result, session.active))
                 over = self._seconds is not None and self._heard_s >= self._seconds
                 if over or interrupted():
                     return
@@ -232,21 +294,32 @@ class _Live:
 
     def _warnings(self) -> list[str]:
         """What a user should know of what was heard."""
-        name = self._source.name
-        found = []
+        from msdet.inference.sources import name_channels
+        from msdet.inference.streaming_sources import FileInput
+
+        sums, found = self._sums, []
+        if dead := sums.dead:
+            reference = self._streamer.model.array.reference
+            worse = f", and channel {reference} is the reference microphone" if reference in dead else ""
+            found.append(f"{name_channels(dead)} dead{worse}: expect much worse voices")
         if self._clipped.any():
-            found.append(f"{name}: clipped on channels {', '.join(map(str, np.flatnonzero(self._clipped)))}")
+            found.append(f"{name_channels(np.flatnonzero(self._clipped))} clipped")
+        if sums.offset.any():
+            largest = float(np.abs(sums.offset).max())
+            found.append(f"{name_channels(np.flatnonzero(sums.offset))} offset by up to {largest:.2g}")
         if self._source.overruns:
-            found.append(f"{name}: the computer was too slow {self._source.overruns} times; sound is missing")
+            lost = "of a device, sound would be" if isinstance(self._source, FileInput) else "sound is"
+            found.append(f"the computer was too slow {self._source.overruns} times; {lost} missing")
         if self._source.sample_rate < self._streamer.model.sample_rate:
             rates = f"{self._source.sample_rate} Hz, below the model's {self._streamer.model.sample_rate} Hz"
-            found.append(f"{name}: at {rates}; it may do worse")
-        return found
+            found.append(f"at {rates}; it may do worse")
+        named = [f"{self._source.name}: {warning}" for warning in found]
+        return [*named, f"ends early: {self._failure}"] if self._failure else named
 
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Yield whether Ctrl-C was pressed, which then interrupts nothing until it is pressed again."""
+    """Yield whether an end was asked for by a signal, which then interrupts nothing until another comes."""
     pressed = False
 
     def press(number: int, frame: object) -> None:
@@ -255,8 +328,16 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         pressed = True
 
-    before = signal.signal(signal.SIGINT, press)
+    if threading.current_thread() is not threading.main_thread():  # which alone receives signals
+        yield lambda: False
+        return
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    hang_up = getattr(signal, "SIGHUP", None)  # Windows has none, and nohup ignores it
+    if hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:
+        numbers.append(hang_up)
+    before = {number: signal.signal(number, press) for number in numbers}
     try:
         yield lambda: pressed
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

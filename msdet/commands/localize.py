@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,7 +99,15 @@ def _localized(
 
 
 def _print(described: dict[str, Any]) -> None:
-    print(json.dumps(described, ensure_ascii=False, allow_nan=False), flush=True)
+    from msdet.errors import MsdetError
+
+    try:
+        print(json.dumps(described, ensure_ascii=False, allow_nan=False), flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest as it ends
+        raise MsdetError(f"standard output: cannot be written ({error.strerror})") from error
 
 
 def _write(out: Path, described: dict[str, Any], talkers: Talkers, name: str) -> None:

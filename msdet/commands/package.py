@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from msdet.models.joint import JointModel
 
 TRAINING_FILE = "training.json"
+
+COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zip", ".zst")
 
 
 def package(
@@ -42,6 +45,9 @@ def package(
     from msdet.training import packages
     from msdet.training.checkpoint import load_model, read_description
 
+    name = out.name.removesuffix(packages.TAR)
+    if not name or out.suffix in COMPRESSED:
+        raise MsdetError(f"{out}: expected the name of a folder, or one that ends in .tar, not compressed")
     empty_folder = out.is_dir() and out.suffix != packages.TAR and not any(out.iterdir())
     if out.exists() and not empty_folder:
         raise MsdetError(f"{out}: exists; choose another name")
@@ -49,8 +55,11 @@ def package(
         raise MsdetError("licence is empty, expected a name such as Apache-2.0")
     notes = _read_notes(data_notes)
     loaded, description = load_model(model), without_places(read_description(model))
-    scores = collect_scores(evaluation, data)
-    name = out.name.removesuffix(packages.TAR)
+    _check_finite(loaded, model)
+    scores = collect_scores(evaluation, data, packages.weights_hash(model))
+    for called, entry in scores["evaluations"].items():
+        if entry["weights"] is None:
+            print(f"warning: evaluation '{called}' does not say which weights it is of", file=sys.stderr)
     description.setdefault("notes", {})["package"] = {"name": name, "licence": licence.strip(), "data": notes}
     command = _command(model, out, licence, data_notes, evaluation, data)
     card = _card(out, loaded, description, model, scores, licence, notes, command)
@@ -63,6 +72,19 @@ def package(
     packages.write_package(out, files)
     size = sum(map(len, files.values()))
     print(f"{out}: {size / 1e6:.2f} MB, {len(scores['evaluations'])} evaluations")
+
+
+def _check_finite(model: JointModel, folder: Path) -> None:
+    """Refuse weights of a training that went astray.
+
+    Raises:
+        MsdetError: names a tensor with values that are not finite.
+    """
+    from msdet.errors import MsdetError
+
+    for name, tensor in model.state_dict().items():
+        if not tensor.isfinite().all():
+            raise MsdetError(f"{folder}: weights have values that are not finite, in {name}")
 
 
 def _card(

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from msdet.inference.results import Scratch
     from msdet.inference.sources import Scan, Source
 
-PAGE_FILE = "index.html"
-
 
 def separate(
     recordings: list[str],
@@ -121,7 +119,7 @@ class _Writing:
             }
             described = results.description(talkers, inference.system.array, notes, files)
             if self.page:
-                write_text(out / PAGE_FILE, _page(out, described, source, found, recording.name))
+                write_text(out / results.PAGE_FILE, _page(out, described, source, found, recording.name))
         write_text(out / results.RTTM_FILE, results.rttm(talkers, recording.name))
         results.write_description(out / results.DOA_FILE, described)
         _tell(described, out, found.seconds, took_s)

@@ -22,18 +22,21 @@ COMPARED = ("unprocessed", "srp_beam", MODEL)
 """Systems whose scores a package holds, as far as they were evaluated."""
 
 _DECIMALS = 6
+_SHOWN = 12  # digits of a hash
 
 
-def collect_scores(evaluations: Sequence[str], sets: Sequence[Path]) -> dict[str, Any]:
+def collect_scores(evaluations: Sequence[str], sets: Sequence[Path], weights: str) -> dict[str, Any]:
     """What `msdet evaluate` measured on several test sets, side by side.
 
     Args:
         evaluations: folders of evaluations, each with a name for its test set before it, as in
             ``unseen rooms=exp/evaluation``, or called by the folder's own name.
         sets: folders of the test sets, which are then described; matched by their hash.
+        weights: SHA-256 of the model's file of weights.
 
     Raises:
-        MsdetError: a folder that is no evaluation of a model, two of the same name, or a set of none of them.
+        MsdetError: a folder that is no evaluation of a model, or one of other weights; two of the same name;
+            or a set of none of them.
     """
     known = {data.identity: data for data in map(SceneSet.open, sets)}
     found: dict[str, Any] = {}
@@ -41,7 +44,7 @@ def collect_scores(evaluations: Sequence[str], sets: Sequence[Path]) -> dict[str
         name, folder = _named(text)
         if name in found:
             raise MsdetError(f"evaluation: two are called '{name}'; give names as in 'other rooms={folder}'")
-        found[name] = _evaluation(folder, known)
+        found[name] = _evaluation(folder, known, weights)
     used = {entry["set"]["hash"] for entry in found.values()}
     for identity, data in known.items():
         if identity not in used:
@@ -58,7 +61,7 @@ def _named(text: str) -> tuple[str, Path]:
     return name.strip(), Path(folder)
 
 
-def _evaluation(folder: Path, known: Mapping[str, SceneSet]) -> dict[str, Any]:
+def _evaluation(folder: Path, known: Mapping[str, SceneSet], weights: str) -> dict[str, Any]:
     if not folder.is_dir():
         raise MsdetError(f"{folder}: no such folder, expected an evaluation of msdet evaluate")
     path = folder / SUMMARY_FILE
@@ -70,29 +73,43 @@ def _evaluation(folder: Path, known: Mapping[str, SceneSet]) -> dict[str, Any]:
         raise MsdetError(
             f"{path}: has no scores of a model (msdet evaluate --model){did_you_mean(MODEL, systems)}"
         )
+    scored = summary.get("weights")
+    if scored not in (None, weights):
+        raise MsdetError(
+            f"{path}: is of other weights (SHA-256 {str(scored)[:_SHOWN]}...) than the model's "
+            f"({weights[:_SHOWN]}...); run msdet evaluate with this model"
+        )
     identity = read_provenance(folder / MODEL).data or summary.get("data")
     data = known.get(identity or "")
-    return {
-        "set": {
-            "hash": identity,
-            "scenes": summary["scenes"],
-            "description": None if data is None else describe_set(data),
-        },
-        "confidence": summary["confidence"],
-        "systems": {name: _scores(systems[name]) for name in COMPARED if name in systems},
-    }
-
-
-def _scores(metrics: Mapping[str, Any]) -> dict[str, dict[str, float | int]]:
-    """Value, interval and number of scenes of each metric that has any."""
-    return {
-        key: {
-            **{part: round(float(metrics[key][part]), _DECIMALS) for part in ("value", "low", "high")},
-            "n": int(metrics[key]["n"]),
+    try:
+        return {
+            "set": {
+                "hash": identity,
+                "scenes": summary["scenes"],
+                "description": None if data is None else describe_set(data),
+            },
+            "weights": scored,
+            "confidence": summary["confidence"],
+            "systems": {name: _scores(systems[name]) for name in COMPARED if name in systems},
         }
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise MsdetError(
+            f"{path}: not the summary of an evaluation ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _scores(metrics: Mapping[str, Any]) -> dict[str, dict[str, float | int | None]]:
+    """Value, interval (of two scenes at least) and number of scenes of each metric that has any."""
+    return {
+        key: {part: _rounded(metrics[key][part]) for part in ("value", "low", "high")}
+        | {"n": int(metrics[key]["n"])}
         for key in METRICS
         if metrics.get(key, {}).get("value") is not None
     }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(float(value), _DECIMALS)
 
 
 def describe_set(data: SceneSet) -> str:

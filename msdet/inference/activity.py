@@ -100,6 +100,8 @@ def _loud(signals: Array, levels: Levels, frame: int) -> Array:
 
 def _own_share(voices: Array, mixture: Array, sample_rate: int, frame: int, frames: int) -> Array:
     """Share ``(talker, frame)`` of the mixture's energy where each voice is the strongest."""
+    if mixture.size < 2:  # no spectrum to share
+        return np.ones((len(voices), frames))
     size = min(2 * round(_WINDOW_S * sample_rate / 2), mixture.size // 2 * 2)
     options = {"nperseg": size, "noverlap": size // 2, "padded": True}
     _, times, heard = stft(mixture, 1.0, **options)

@@ -93,20 +93,19 @@ def opened(recording: Recording, stdin: IO[bytes]) -> Iterator[FileSource]:
 
 def _of_table(table: Path) -> list[Recording]:
     try:
-        lines = table.read_text(encoding="utf-8").splitlines()
+        lines = table.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError as error:
         raise MsdetError(f"{table}: no such file") from error
     except (OSError, ValueError) as error:
         raise MsdetError(f"{table}: cannot be read ({error})") from error
     found = []
     for number, line in enumerate(lines, start=1):
-        name, _, value = line.strip().partition(" ")
-        value = value.strip()
-        if not name:
+        if not (parts := line.split(maxsplit=1)):
             continue
+        name, value = parts[0], "".join(parts[1:]).strip()
         origin = f"{table}, line {number}"
         if not value:
-            raise MsdetError(f"{origin}: is '{line}', expected an id and a file")
+            raise MsdetError(f"{origin}: is '{name[:60]}', expected an id and a file")
         if value.endswith("|") or value.startswith("|"):
             raise MsdetError(f"{origin}: is a command ('{value}'), expected a file; run it first")
         if re.search(r"\.ark:\d+$", value):

@@ -10,6 +10,7 @@ import numpy as np
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
 from msdet.inference.blocks import Block, BlockOptions, Grid, cut
+from msdet.inference.frame_log import FrameLog
 from msdet.inference.offline import Separator
 from msdet.inference.sources import Scan, Source, prepared
 from msdet.inference.stitching import Frames, Piece, Stitcher
@@ -83,7 +84,7 @@ class Inference:
         self._grid = Grid.of(options, system.sample_rate)
         reference = system.array.reference
         self._stitcher = Stitcher(system.slots, options, system.sample_rate, found.levels, reference)
-        self._frames: list[Array] = []
+        self._frames = FrameLog(4, system.slots)
 
     def pieces(self) -> Iterator[Piece]:
         """What is final, from start to end.
@@ -96,7 +97,7 @@ class Inference:
             piece = self._stitcher.push(block, self.system.separator(self._audible(block)))
             f = piece.frames
             columns = (f.azimuth_deg, f.confidence, f.elevation_deg, f.activity)
-            self._frames.append(np.stack(columns).astype(np.float32))
+            self._frames.append(np.stack(columns))
             yield piece
 
     def talkers(self) -> Talkers:
@@ -104,7 +105,7 @@ class Inference:
         azimuth, confidence, elevation = self._stitcher.overall.overall()
         filled = np.flatnonzero(self._stitcher.filled)
         order = filled[np.argsort(azimuth[filled], kind="stable")]  # NaN, of no direction, last
-        azimuths, confidences, elevations, activity = np.concatenate(self._frames, axis=-1)[:, order]
+        azimuths, confidences, elevations, activity = self._frames.joined()[:, order]
         return Talkers(
             order,
             _known(azimuth[order]),

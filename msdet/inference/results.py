@@ -24,7 +24,8 @@ from msdet.errors import MsdetError
 from msdet.files import write_text
 from msdet.inference.recording import Talkers
 
-DOA_FILE, RTTM_FILE = "doa.json", "talkers.rttm"
+DOA_FILE, RTTM_FILE, PAGE_FILE = "doa.json", "talkers.rttm", "index.html"
+"""`DOA_FILE` is written last and removed first: where it is, it and the voices beside it belong together."""
 
 CONVENTION = "degrees in [0, 360), 0 on the array's +x axis, counter-clockwise from above"
 
@@ -98,7 +99,7 @@ def scratch(out: Path) -> Iterator[Scratch]:
 def write_voices(
     out: Path, kept: Scratch, slots: Array, sample_rate: int, subtype: str
 ) -> tuple[list[str], float]:
-    """Write ``talker1.wav`` and so on, and remove those of an earlier, larger result.
+    """Write ``talker1.wav`` and so on, in place of an earlier result, of which nothing stays.
 
     Args:
         out: the folder.
@@ -123,7 +124,11 @@ def write_voices(
         for piece in kept.pieces() if paths else ():
             for write, slot in zip(append, slots, strict=True):
                 write(piece[slot] * gain)
-    if (out / DOA_FILE).is_file():  # of an earlier separation, maybe into more talkers
+        earlier = (out / DOA_FILE).is_file()
+        if earlier:
+            for name in (DOA_FILE, RTTM_FILE, PAGE_FILE):
+                (out / name).unlink(missing_ok=True)
+    if earlier:  # maybe into more talkers
         for stale in set(out.glob("talker*.wav")) - set(paths):
             stale.unlink()
     return [path.name for path in paths], float(gain)

@@ -30,6 +30,9 @@ DEAD_DB = -60.0
 OFFSET_DB = -30.0
 """A mean this strong relative to a channel's level is an offset, and removed."""
 
+LARGEST_SAMPLE = 1e10
+"""Full scale is 1, or that of 32-bit integers; beyond this, squares of spectra would overflow."""
+
 CLIPPED_SHARE = 1e-4
 """Of a channel's samples that repeat its peak; from here on it is clipped."""
 
@@ -74,6 +77,8 @@ class FileSource:
     def __init__(self, path: Path, name: str = "") -> None:
         self._path = path
         self.name = name or str(path)
+        if path.is_dir():
+            raise MsdetError(f"{self.name}: is a folder, expected an audio file")
         with self._named():
             header = audio.info(path)
         self.sample_rate = header.sample_rate
@@ -244,9 +249,14 @@ def scan(source: Source, array: MicrophoneArray, sample_rate: int) -> Scan:
         sample_rate: to work at.
 
     Raises:
-        MsdetError: the recording is not of this array, or too short, or the reference microphone is silent.
+        MsdetError: the recording is not of this array, or too short, or at a rate that has nothing to do with
+            `sample_rate`; or the reference microphone is silent, or samples are far beyond full scale.
     """
     check_channels(source, array)
+    try:
+        audio.StreamResampler(source.sample_rate, sample_rate)
+    except MsdetError as error:
+        raise MsdetError(f"{source.name}: {error}") from error
     sums = ChannelSums()
 
     def counted() -> Iterator[Array]:
@@ -265,6 +275,8 @@ def scan(source: Source, array: MicrophoneArray, sample_rate: int) -> Scan:
 
 
 def _judged(source: Source, array: MicrophoneArray, sample_rate: int, sums: ChannelSums) -> Scan:
+    if (largest := float(np.max(sums.peak))) > LARGEST_SAMPLE:
+        raise MsdetError(f"{source.name}: has samples up to {largest:.2g}, expected full scale 1")
     if sums.power[array.reference] == 0.0:
         raise MsdetError(f"{source.name}: the reference microphone (channel {array.reference}) is silent")
     dead, offset, clipped = sums.dead, sums.offset, sums.clipped_share
@@ -277,13 +289,13 @@ def _judged(source: Source, array: MicrophoneArray, sample_rate: int, sums: Chan
         )
     warnings = []
     if dead:
-        warnings.append(f"{_channels(dead)} dead")
+        warnings.append(f"{name_channels(dead)} dead")
     if clipped.any():
-        channels = _channels(np.flatnonzero(clipped))
+        channels = name_channels(np.flatnonzero(clipped))
         warnings.append(f"{channels} clipped (up to {100 * clipped.max():.2g} % of the samples)")
     if offset.any():
         largest = float(np.abs(offset).max())
-        warnings.append(f"{_channels(np.flatnonzero(offset))} offset by up to {largest:.2g}; removed")
+        warnings.append(f"{name_channels(np.flatnonzero(offset))} offset by up to {largest:.2g}; removed")
     if source.sample_rate < sample_rate:
         warnings.append(
             f"at {source.sample_rate} Hz, below the model's {sample_rate} Hz: it hears nothing above "
@@ -312,6 +324,11 @@ def resampled(pieces: Iterable[Array], from_rate: int, to_rate: int) -> Iterator
         yield rest
 
 
-def _channels(numbers: Iterable[int]) -> str:
+def name_channels(numbers: Iterable[int]) -> str:
+    """Channels as the subject of a sentence.
+
+    >>> name_channels([2]), name_channels([0, 3])
+    ('channel 2 is', 'channels 0, 3 are')
+    """
     listed = [str(n) for n in numbers]
     return f"channel {listed[0]} is" if len(listed) == 1 else f"channels {', '.join(listed)} are"

@@ -28,6 +28,7 @@ from torch import Tensor
 from msdet.components import component_names, find_component
 from msdet.conventions import Array
 from msdet.errors import MsdetError
+from msdet.inference.sources import LARGEST_SAMPLE
 from msdet.models.joint import JointModel
 from msdet.objectives.doa import decode_azimuth
 from msdet.running import Memory
@@ -128,22 +129,27 @@ class Streamer:
         """Take the next samples, at the model's sample rate; give what is final.
 
         Args:
-            chunk: ``(mic, time)``, of any length; channels in the array's order, full scale 1.
+            chunk: ``(mic, time)``, of any length; channels in the array's order, full scale 1. It may be used
+                again for other samples.
 
         Raises:
-            MsdetError: a chunk that is not of this array, or not finite.
+            MsdetError: a chunk that is not of this array, not finite, or far beyond full scale.
         """
-        samples = torch.as_tensor(chunk)
+        given = chunk.detach() if isinstance(chunk, Tensor) else np.asarray(chunk)
         mics = self.model.array.microphones
-        if samples.dim() != 2 or len(samples) != mics or not samples.is_floating_point():
+        floats = given.is_floating_point() if isinstance(given, Tensor) else given.dtype.kind == "f"
+        if given.ndim != 2 or len(given) != mics or not floats:
             raise MsdetError(
-                f"chunk is {tuple(samples.shape)} of {str(samples.dtype).removeprefix('torch.')}, expected "
+                f"chunk is {tuple(given.shape)} of {str(given.dtype).removeprefix('torch.')}, expected "
                 f"floats (mic, time) of the {mics} microphones of '{self.model.array.name}'"
             )
+        samples = _tensor(given, self._device)
         if not samples.isfinite().all():
             raise MsdetError("chunk holds NaN or infinite samples")
+        if (samples.abs() > LARGEST_SAMPLE).any():
+            raise MsdetError(f"chunk holds samples up to {samples.abs().max():.2g}, expected full scale 1")
         s = self._state
-        heard = torch.cat([s.heard, samples.to(self._device, torch.float32)], dim=1)
+        heard = torch.cat([s.heard, samples], dim=1)
         self._state = StreamState(s.samples + samples.shape[1], s.frames, heard, s.overlap, s.parts)
         return self._joined(list(self._advance()))
 
@@ -309,6 +315,14 @@ class _Kind:
     def _streaming(self) -> str:
         names = component_names(self.package)
         return ", ".join(name for name in names if hasattr(self._factory(name), "stream"))
+
+
+def _tensor(samples: Tensor | Array, device: torch.device) -> Tensor:
+    """Samples as float32 on a device; an array may be read-only, of any strides and byte order."""
+    if isinstance(samples, Tensor):
+        return samples.to(device, torch.float32)
+    with np.errstate(over="ignore"):  # doubles beyond float32 are infinite, which is refused
+        return torch.from_numpy(np.array(samples, dtype=np.float32, order="C")).to(device)
 
 
 def _array(values: Tensor) -> Array:

@@ -12,6 +12,7 @@ from msdet.audio import StreamResampler
 from msdet.conventions import Array
 from msdet.inference.activity import Levels, active_frames
 from msdet.inference.blocks import FRAME_S
+from msdet.inference.frame_log import FrameLog
 from msdet.inference.recording import Talkers
 from msdet.inference.results import Scratch
 from msdet.inference.slots import FAINT_S, Directions
@@ -26,7 +27,7 @@ class Session:
     """Takes what a device gives, and keeps what is in it.
 
     Args:
-        streamer: of the model.
+        streamer: of the model; what it remembers of another stream is forgotten.
         sample_rate: of what is pushed, hertz.
         kept: where voices are kept.
 
@@ -35,6 +36,7 @@ class Session:
     """
 
     def __init__(self, streamer: Streamer, sample_rate: int, kept: Scratch) -> None:
+        streamer.reset()
         self._streamer = streamer
         self._resampler = StreamResampler(sample_rate, streamer.model.sample_rate)
         self._sample_rate = sample_rate
@@ -49,7 +51,7 @@ class Session:
         self._judged = 0  # frames of 0.1 s
         self._directions = Directions(slots)
         self._filled = np.zeros(slots, dtype=bool)
-        self._frames: list[Array] = []
+        self._frames = FrameLog(3, slots)
         self.active = np.zeros(slots, dtype=bool)
 
     @property
@@ -75,8 +77,7 @@ class Session:
         azimuth_deg, confidence, _ = self._directions.overall()
         filled = np.flatnonzero(self._filled)
         order = filled[np.argsort(azimuth_deg[filled], kind="stable")]
-        nothing = np.zeros((3, len(azimuth_deg), 0), dtype=np.float32)
-        azimuths, confidences, activity = np.concatenate([nothing, *self._frames], axis=-1)[:, order]
+        azimuths, confidences, activity = self._frames.joined()[:, order]
         unknown = np.full_like(azimuths, np.nan)
         frame_s = self._frame / self._streamer.model.sample_rate
         frames = Frames(azimuths, confidences, unknown, activity)
@@ -123,7 +124,7 @@ class Session:
                 weight = max(float(active_s), FAINT_S)
                 self._directions.add(slot, weight, float(azimuth_deg[slot, -1]), float(confidence[slot, -1]))
         known = np.where(there, (azimuth_deg, confidence), np.nan)
-        self._frames.append(np.concatenate([known, activity[None]]).astype(np.float32))
+        self._frames.append(np.concatenate([known, activity[None]]))
         self.active = activity[:, -1] >= 0.5
         self._judged += frames
         self._voices, self._heard = self._voices[:, samples:].copy(), self._heard[:, samples:].copy()

@@ -24,7 +24,7 @@ class Input(Protocol):
     Attributes:
         name: for people.
         sample_rate: hertz.
-        overruns: times that samples were lost because the computer was too slow.
+        overruns: times that the computer was too slow, by which samples of a device are lost.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Input(Protocol):
     overruns: int
 
     def chunks(self) -> Iterator[Array]:
-        """Chunks ``(mic, time)`` float32, until the input ends."""
+        """Chunks ``(mic, time)`` float32, until the input ends; one without samples where none come."""
         ...
 
 
@@ -43,20 +43,30 @@ class FileInput:
         path: a recording.
         chunk_s: length of a chunk.
         fast: do not wait for the time to pass.
-        channels: those to take; all if not given.
+        count: channels that it must have if `channels` is not given.
+        channels: those to take.
 
     Raises:
-        MsdetError: the file cannot be read, or has no such channel.
+        MsdetError: the file cannot be read, has another number of channels, or no such channel.
     """
 
-    def __init__(self, path: Path, chunk_s: float, fast: bool, channels: list[int] | None = None) -> None:
+    def __init__(
+        self, path: Path, chunk_s: float, fast: bool, count: int, channels: list[int] | None = None
+    ) -> None:
         self._source = FileSource(path)
         self.name = path.name
         self.sample_rate = self._source.sample_rate
         self.overruns = 0
         self._chunk = max(1, round(chunk_s * self.sample_rate))
         self._fast = fast
-        self._channels = chosen(channels, self._source.channels, str(path))
+        there = self._source.channels
+        if channels is None and there != count:
+            choose = f"; choose the array's, for example --channels {','.join(map(str, range(count)))}"
+            raise MsdetError(
+                f"{path}: has {there} channel{'s' * (there != 1)}, the array has {count} microphones"
+                f"{choose if there > count else ''}"
+            )
+        self._channels = chosen(list(range(count)) if channels is None else channels, there, str(path))
 
     def chunks(self) -> Iterator[Array]:
         """Chunks ``(mic, time)``, each as soon as it had been recorded."""
@@ -74,14 +84,20 @@ class FileInput:
 
     def _pieces(self) -> Iterator[Array]:
         rest: Array = np.zeros((len(self._channels), 0), dtype=np.float32)
-        for piece in self._source.pieces():
-            rest = np.concatenate([rest, piece[self._channels]], axis=1)
-            whole = rest.shape[1] // self._chunk * self._chunk
-            for start in range(0, whole, self._chunk):
-                yield rest[:, start : start + self._chunk]
-            rest = rest[:, whole:]
+        failure: MsdetError | None = None
+        try:
+            for piece in self._source.pieces():
+                rest = np.concatenate([rest, piece[self._channels]], axis=1)
+                whole = rest.shape[1] // self._chunk * self._chunk
+                for start in range(0, whole, self._chunk):
+                    yield rest[:, start : start + self._chunk]
+                rest = rest[:, whole:]
+        except MsdetError as error:
+            failure = error
         if rest.shape[1]:
             yield rest
+        if failure:
+            raise failure
 
 
 class Microphone:
@@ -118,7 +134,7 @@ class Microphone:
         self._waiting: queue.Queue[Array] = queue.Queue(max(1, round(BUFFER_S / chunk_s)))
 
     def chunks(self) -> Iterator[Array]:
-        """Chunks ``(mic, time)`` from now on; without end."""
+        """Chunks ``(mic, time)`` from now on, one without samples twice a second if none come; no end."""
         try:
             with self._sounddevice.InputStream(
                 device=self._index,
@@ -128,11 +144,11 @@ class Microphone:
                 dtype="float32",
                 callback=self._take,
             ) as stream:
-                while stream.active:
+                while stream.active or not self._waiting.empty():
                     try:
                         yield self._waiting.get(timeout=0.5)
                     except queue.Empty:
-                        continue
+                        yield np.zeros((len(self._channels), 0), dtype=np.float32)
         except self._sounddevice.PortAudioError as error:
             reason = " ".join(str(error).split())
             raise MsdetError(
@@ -177,14 +193,12 @@ def input_devices() -> list[dict[str, Any]]:
     return _inputs(sounddevice())
 
 
-def chosen(channels: list[int] | None, there: int, name: str) -> list[int]:
-    """Channels to take, all if not given.
+def chosen(channels: list[int], there: int, name: str) -> list[int]:
+    """Channels to take.
 
     Raises:
         MsdetError: one that is not there.
     """
-    if channels is None:
-        return list(range(there))
     for channel in channels:
         if not 0 <= channel < there:
             raise MsdetError(f"{name} has no channel {channel}: it has {there}, counted from 0")

@@ -21,12 +21,13 @@ path, ``module:Task``.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
 from msdet.components import build, component_names, find_component
-from msdet.errors import UnknownNameError
+from msdet.errors import MsdetError, UnknownNameError
 from msdet.models.heads import HeadSizes
 from msdet.tasks.truth import Labelled, Truth
 
@@ -75,5 +76,8 @@ def build_task_head(name: str, options: dict[str, Any], sizes: HeadSizes) -> nn.
     Raises:
         MsdetError: an unknown name or option; the nearest is offered.
     """
-    head: nn.Module = build(find_task(name).Head, options, f"task '{name}'", sizes=sizes)
+    factory: Any = getattr(find_task(name), "Head", None)
+    if not (inspect.isclass(factory) and issubclass(factory, nn.Module)):  # not anything else is called
+        raise MsdetError(f"task '{name}' has no Head that is a torch.nn.Module")
+    head: nn.Module = build(factory, options, f"task '{name}'", sizes=sizes)
     return head

@@ -64,8 +64,8 @@ def load_model(folder: Path | str, array: MicrophoneArray | None = None) -> Join
         array: another array than it was trained on, if no part of the model is bound to that one.
 
     Raises:
-        MsdetError: not a checkpoint directory, weights that do not fit its configuration, or a model that
-            cannot serve `array`.
+        MsdetError: not a checkpoint directory, a configuration that describes no model, weights that do not
+            fit it, or a model that cannot serve `array`.
     """
     files = find_model(folder)
     description = _described(files)
@@ -76,7 +76,7 @@ def load_model(folder: Path | str, array: MicrophoneArray | None = None) -> Join
         if key not in known:
             raise MsdetError(f"{origin}, model: unknown key '{key}'{did_you_mean(key, known)}")
     own_array = MicrophoneArray.from_dict(description["array"], f"{origin}, array")
-    model = JointModel(ModelConfig(**settings), own_array, int(description["sample_rate"]))
+    model = _build(ModelConfig(**settings), own_array, description["sample_rate"], origin)
     tensors = _read_weights(files, model)
     if array is not None and (array.positions_m, array.reference) != (
         own_array.positions_m,
@@ -91,6 +91,19 @@ def load_model(folder: Path | str, array: MicrophoneArray | None = None) -> Join
         model = JointModel(model.config, array, model.sample_rate)
     model.load_state_dict(tensors)
     return model.eval()
+
+
+def _build(config: ModelConfig, array: MicrophoneArray, sample_rate: int, origin: str) -> JointModel:
+    """The model of a description, which anybody may have written.
+
+    Raises:
+        MsdetError: it describes none that can be built.
+    """
+    try:
+        return JointModel(config, array, sample_rate)
+    except (TypeError, ValueError, RuntimeError, MemoryError, ArithmeticError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise MsdetError(f"{origin}: describes no model that can be built ({reason})") from error
 
 
 def bound_parts(model: JointModel) -> list[str]:
@@ -184,4 +197,6 @@ def _described(files: ModelFiles) -> dict[str, Any]:
             raise MsdetError(f"{origin}: key '{key}' is missing")
         if not isinstance(description[key], kind):
             raise MsdetError(f"{origin}: {key} is {description[key]!r}, expected {kind.__name__}")
+    if not isinstance(description.get("notes", {}), dict):
+        raise MsdetError(f"{origin}: notes is {description['notes']!r}, expected dict")
     return description

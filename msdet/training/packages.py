@@ -6,6 +6,7 @@ unpacked, so nothing it names can be written anywhere.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
@@ -109,6 +110,15 @@ def find_model(where: Path | str) -> ModelFiles:
     raise MsdetError(f"{where}: no such checkpoint directory{instead}")
 
 
+def weights_hash(where: Path | str) -> str:
+    """SHA-256 of a model's file of weights, in hexadecimal.
+
+    Raises:
+        MsdetError: `find_model` finds none, or it has no weights.
+    """
+    return hashlib.sha256(find_model(where).read(WEIGHTS_FILE)).hexdigest()
+
+
 def is_model(where: Path | str) -> bool:
     """Whether `find_model` would find something by this name, though it may be damaged."""
     path = Path(where)
@@ -132,7 +142,7 @@ def write_package(out: Path, files: Mapping[str, bytes]) -> None:
         return
     with (
         atomic_path(out) as temporary,
-        tarfile.open(temporary, "w:", format=tarfile.USTAR_FORMAT) as archive,
+        tarfile.open(temporary, "w:", format=tarfile.GNU_FORMAT) as archive,
     ):
         for name in sorted(files):
             member = tarfile.TarInfo(f"{out.stem}/{name}")

@@ -10,6 +10,7 @@ nj=$(nproc)
 exp=exp/folder
 speech=
 corpus=folder
+scenes=  # the rules of SMS-WSJ if empty
 rooms=1000
 dev_scenes=100
 test_scenes=300
@@ -30,6 +31,8 @@ Usage: recipes/folder/run.sh --speech DIR [options]
   --corpus KIND    another kind of corpus, a file name in msdet/corpora (folder)
   --nj N           parallel jobs of simulation and scoring (all cores)
   --exp DIR        where everything is written (exp/folder)
+  --scenes NAME    what scenes are drawn from, of two talkers at 8 kHz: a YAML file, or a name in
+                   msdet/configs/scenes (the rules of SMS-WSJ)
   --config NAME    training settings: a YAML file, or a name in conf or msdet/configs, such as
                    msdet_stages for separation, DoA, both (train)
   --steps N        training steps, of all stages together (the configuration's)
@@ -48,11 +51,13 @@ HELP
 
 . recipes/utils/stages.sh
 . recipes/utils/pipeline.sh
+config_options+=" scenes"
 parse_options "$@"
 . recipes/folder/path.sh
 . recipes/folder/cmd.sh
 require_folder speech
 list_speech "$speech" "$exp/speech.list"
 
+scene_options=(${scenes:+--scenes "$scenes"})
 run_pipeline "$exp/speech.list"
 write_results "$(given_command "$@")" "Talkers and rooms of training, dev and test are disjoint."

@@ -10,6 +10,8 @@ nj=$(nproc)
 exp=exp/multitask
 speech=
 corpus=folder
+scenes=  # the rules of SMS-WSJ if empty
+config=  # the default model if empty
 train_scenes=1000
 dev_scenes=60
 test_scenes=200
@@ -27,8 +29,12 @@ Usage: recipes/multitask/run.sh --speech DIR [options]
   --stop-stage N   last stage to run (4)
                    1 simulate   2 train, a model a row   3 evaluate   4 compare, RESULTS.md
   --corpus KIND    another kind of corpus, a file name in msdet/corpora (folder)
-  --nj N           parallel jobs of the simulation (all cores)
+  --nj N           parallel jobs of simulation and scoring (all cores)
   --exp DIR        where everything is written (exp/multitask)
+  --scenes NAME    what scenes are drawn from: a YAML file, or a name in msdet/configs/scenes
+                   (the rules of SMS-WSJ)
+  --config NAME    settings that all rows share: a YAML file, or a name in msdet/configs, such as sibling
+                   (the default model); what differs in a row is in conf
   --steps N        training steps of each row (600)
   --train-scenes N --dev-scenes N --test-scenes N
                    sizes of the sets
@@ -46,6 +52,7 @@ HELP
 
 . recipes/utils/stages.sh
 . recipes/utils/pipeline.sh
+config_options+=" scenes"
 parse_options "$@"
 . recipes/utils/path.sh
 . recipes/utils/cmd.sh
@@ -57,7 +64,7 @@ simulate_all() {
   for split in train dev test; do
     count=${split}_scenes
     $cpu_cmd python tools/simulate.py --out "$exp/$split" --speech "$speech" --corpus "$corpus" \
-      --split "$split" --count "${!count}" --seed "$seed" --jobs "$nj" || return
+      ${scenes:+--scenes "$scenes"} --split "$split" --count "${!count}" --seed "$seed" --jobs "$nj" || return
   done
 }
 
@@ -68,14 +75,15 @@ train_row() {
     options=(--stages "[{name: doa, objective: {doa_weight: 1.0}, optimiser: {steps: $half}},
       {name: both, optimiser: {steps: $half}}]")
   fi
-  $train_cmd msdet train --config "recipes/multitask/conf/$1.yaml" --out "$exp/$1" --data.train "$exp/train" \
-    --data.dev "$exp/dev" --optimiser.steps "$steps" --optimiser.seed "$seed" "${options[@]}" "${training_options[@]}"
+  $train_cmd msdet train ${config:+--config "$config"} --config "recipes/multitask/conf/$1.yaml" --out "$exp/$1" \
+    --data.train "$exp/train" --data.dev "$exp/dev" --optimiser.steps "$steps" --optimiser.seed "$seed" \
+    "${options[@]}" "${training_options[@]}"
 }
 
 evaluate_row() {
   local methods='[]'
   if [ "$1" = all ]; then methods='[srp_beam]'; fi
-  $train_cmd msdet evaluate --data "$exp/test" --model "$exp/$1" --methods "$methods" --out "$exp/evaluation/$1"
+  evaluate_into "$exp/evaluation/$1" --data "$exp/test" --model "$exp/$1" --methods "$methods" --jobs "$nj"
 }
 
 each() {
@@ -84,14 +92,15 @@ each() {
 }
 
 output=$exp/test/dataset.json run_stage 1 "simulate: $train_scenes, $dev_scenes and $test_scenes scenes" \
-  "$exp/speech.list" -- simulate_all "$train_scenes" "$dev_scenes" "$test_scenes" "$seed"
+  "$exp/speech.list" ${scenes:+"$scenes"} -- simulate_all "$train_scenes" "$dev_scenes" "$test_scenes" "$seed" "$scenes"
 set_training_options
-configs=(); for row in $rows; do configs+=("recipes/multitask/conf/$row.yaml"); done
+configs=(${config:+"$config"}); for row in $rows; do configs+=("recipes/multitask/conf/$row.yaml"); done
 output=$exp/transfer/model.safetensors run_stage 2 "train: $rows" "$exp/train/dataset.json" "${configs[@]}" -- \
-  each train_row "$steps" "$seed"
+  each train_row "$steps" "$seed" "${training_options[@]}"
 weights=(); for row in $rows; do weights+=("$exp/$row/model.safetensors"); done
 output=$exp/evaluation/transfer/summary.json run_stage 3 "evaluate" "$exp/test/dataset.json" "${weights[@]}" -- \
   each evaluate_row
-run_stage 4 "compare" "$exp/evaluation/transfer/summary.json" -- \
-  python recipes/multitask/local/results.py --exp "$exp" --out "${results:-$exp/RESULTS.md}" \
+results=${results:-$exp/RESULTS.md}
+output=$results run_stage 4 "compare" "$exp/evaluation/transfer/summary.json" -- \
+  python recipes/multitask/local/results.py --exp "$exp" --out "$results" \
   --command "$(given_command "$@")"

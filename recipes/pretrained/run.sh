@@ -15,6 +15,8 @@ rooms=1000
 dev_scenes=100
 test_scenes=300
 condition_scenes=150
+conditions=recipes/pretrained/conf/conditions
+config=  # each rate's own if empty
 steps=  # of training; the configurations' if empty
 packages=  # folder of the packages; $exp/packages if empty
 
@@ -34,57 +36,71 @@ Usage: recipes/pretrained/run.sh --speech DIR [options]
   --steps N        training steps of each model (the configurations')
   --rooms N --dev-scenes N --test-scenes N
                    sizes of RIR bank and sets of each model
+  --conditions DIR other conditions: a scene distribution each, NAME.yaml; recordings go into the one called noise
+                   (recipes/pretrained/conf/conditions)
   --condition-scenes N
                    size of each other test set (150)
+  --config NAME    training settings of both models: a YAML file, or a name in conf or msdet/configs (the small
+                   default model at either rate)
   --packages DIR   where the packages go (EXP/packages); those that msdet ships are in msdet/pretrained
   --force          run stages again that are already done
+
+A stage that already finished with the same settings and inputs is skipped; a killed run goes on.
 HELP
 }
 
 . recipes/utils/stages.sh
-path_options="exp speech noise packages"
+. recipes/utils/pipeline.sh
+path_options="exp speech noise packages conditions"
 parse_options "$@"
 . recipes/utils/path.sh
 . recipes/utils/cmd.sh
 require_folder speech
 if [ -n "$noise" ]; then require_folder noise; fi
-mkdir -p "$exp"
+require_folder conditions
+list_speech "$speech" "$exp/speech.list"
 
+own=$PWD/recipes/pretrained/conf/circular6_16k.yaml  # settings at 16 kHz; those at 8 kHz are recipes/folder's
 models="circular6_8k circular6_16k"
 declare -A rate=([circular6_8k]=8000 [circular6_16k]=16000)
-declare -A title=([longer_reverberation]="longer reverberation" [noise]="noise" [other_array]="another array")
-conditions="longer_reverberation noise other_array"
-sizes=(--rooms "$rooms" --dev-scenes "$dev_scenes" --test-scenes "$test_scenes" --nj "$nj" ${steps:+--steps "$steps"})
+declare -A heading=([other_array]="another array")  # of others: their name
+files=("$conditions"/*.yaml)
+[ -e "${files[0]}" ] || { echo "error: $conditions: holds no .yaml files" >&2; exit 2; }
+sizes=(--rooms "$rooms" --dev-scenes "$dev_scenes" --test-scenes "$test_scenes" --nj "$nj" ${steps:+--steps "$steps"}
+  ${force:+--force})
 
 simulate_conditions() {
-  local model condition recordings
+  local model file condition recordings
   for model in $models; do
-    for condition in $conditions; do
+    for file in "${files[@]}"; do
+      condition=$(basename "$file" .yaml)
       if [ "$condition" = noise ]; then recordings=$noise; else recordings=; fi
       $cpu_cmd msdet simulate --out "$exp/sets/$condition-${rate[$model]}" --speech "$speech" --corpus "$corpus" \
         --split test --count "$condition_scenes" --seed 7 --jobs "$nj" ${recordings:+--noise "$recordings"} \
-        --scenes "recipes/pretrained/conf/conditions/$condition.yaml" --scenes.sample_rate "${rate[$model]}" || return
+        --scenes "$file" --scenes.sample_rate "${rate[$model]}" || return
     done
   done
 }
 
 evaluate_conditions() {
-  local model condition
+  local model file condition
   for model in $models; do
-    for condition in $conditions; do
-      $cpu_cmd msdet evaluate --data "$exp/sets/$condition-${rate[$model]}" --model "$exp/$model/model" --jobs "$nj" \
-        --out "$exp/evaluation/$model-$condition" || [ $? -eq 1 ] || return  # 1: a scene could not be scored, and is told
+    for file in "${files[@]}"; do
+      condition=$(basename "$file" .yaml)
+      evaluate_into "$exp/evaluation/$model-$condition" --data "$exp/sets/$condition-${rate[$model]}" \
+        --model "$exp/$model/model" --jobs "$nj" || return
     done
   done
 }
 
 package_models() {
-  local model condition evaluations sets
+  local model file condition evaluations sets
   mkdir -p "$packages"
   for model in $models; do
     evaluations=("as in training=$exp/$model/evaluation") sets=("$exp/$model/test")
-    for condition in $conditions; do
-      evaluations+=("${title[$condition]}=$exp/evaluation/$model-$condition")
+    for file in "${files[@]}"; do
+      condition=$(basename "$file" .yaml)
+      evaluations+=("${heading[$condition]:-${condition//_/ }}=$exp/evaluation/$model-$condition")
       sets+=("$exp/sets/$condition-${rate[$model]}")
     done
     rm -rf "${packages:?}/$model"
@@ -101,13 +117,23 @@ as_list() {
 }
 
 packages=${packages:-$exp/packages}
-run_stage 1 "train at 8 kHz" -- \
-  bash recipes/folder/run.sh --speech "$speech" --corpus "$corpus" --exp "$exp/circular6_8k" "${sizes[@]}"
-run_stage 2 "train at 16 kHz" recipes/pretrained/conf/circular6_16k.yaml -- \
+weights=() sets=() summaries=()
+for model in $models; do
+  weights+=("$exp/$model/model/model.safetensors")
+  for file in "${files[@]}"; do
+    condition=$(basename "$file" .yaml)
+    sets+=("$exp/sets/$condition-${rate[$model]}/dataset.json")
+    summaries+=("$exp/evaluation/$model-$condition/summary.json")
+  done
+done
+
+output=${weights[0]} run_stage 1 "train at 8 kHz" "$exp/speech.list" ${config:+"$config"} -- \
+  bash recipes/folder/run.sh --speech "$speech" --corpus "$corpus" --exp "$exp/circular6_8k" \
+  ${config:+--config "$config"} "${sizes[@]}"
+output=${weights[1]} run_stage 2 "train at 16 kHz" "$exp/speech.list" "${config:-$own}" -- \
   bash recipes/libri_spatial/run.sh --speech "$speech" --corpus "$corpus" --exp "$exp/circular6_16k" \
-  --scenes varied_16k --config "$PWD/recipes/pretrained/conf/circular6_16k.yaml" "${sizes[@]}"
-run_stage 3 "simulate other conditions" recipes/pretrained/conf/conditions/*.yaml -- \
+  --scenes varied_16k --config "${config:-$own}" "${sizes[@]}"
+output=${sets[-1]} run_stage 3 "simulate other conditions" "${files[@]}" "$exp/speech.list" -- \
   simulate_conditions "$condition_scenes" "$noise"
-weights=(); for model in $models; do weights+=("$exp/$model/model/model.safetensors"); done
-run_stage 4 "evaluate in them" "${weights[@]}" "$exp/sets/other_array-16000/dataset.json" -- evaluate_conditions
-run_stage 5 "package" "${weights[@]}" "$exp/evaluation/circular6_16k-other_array/summary.json" -- package_models "$packages"
+output=${summaries[-1]} run_stage 4 "evaluate in them" "${weights[@]}" "${sets[@]}" -- evaluate_conditions
+output=$packages/circular6_16k run_stage 5 "package" "${weights[@]}" "${summaries[@]}" -- package_models "$packages"

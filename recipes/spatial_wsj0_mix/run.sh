@@ -109,7 +109,8 @@ run_lists() {
   local files=("$lists"/mix_"$talkers"_spk_{tr,cv,tt}.txt)
   local mixing=("$here/mix_lists.py" --lists "$lists" --wsj0 "$wsj0" "${scene_options[@]}")
   run_stage 0 "check lists and corpus" "${files[@]}" -- python "${mixing[@]}"
-  output=$exp/test/dataset.json run_stage 1 "simulate the mixtures of the lists" "${files[@]}" -- \
+  find_drawn_from
+  output=$exp/test/dataset.json run_stage 1 "simulate the mixtures of the lists" "${files[@]}" "${drawn_from[@]}" -- \
     $cpu_cmd python "${mixing[@]}" --out "$exp" --seed "$seed" --jobs "$nj"
   data_options=(--data.train "$exp/train")
   train_to_report "$exp/train/dataset.json"

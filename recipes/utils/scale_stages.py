@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
-
-from msdet.training.config import OptimiserConfig
 
 
 def scaled(config: dict[str, Any], steps: int) -> list[dict[str, Any]]:
@@ -19,12 +18,19 @@ def scaled(config: dict[str, Any], steps: int) -> list[dict[str, Any]]:
     >>> [row["optimiser"]["steps"] for row in scaled({"stages": rows}, 8)]
     [6, 2]
     """
-    default = config.get("optimiser", {}).get("steps", OptimiserConfig.steps)
-    counts = [row.get("optimiser", {}).get("steps", default) for row in config["stages"]]
+    shared = config.get("optimiser", {}).get("steps")
+    asked = [row.get("optimiser", {}).get("steps", shared) for row in config["stages"]]
+    counts = [_default_steps() if count is None else count for count in asked]
     return [
         row | {"optimiser": row.get("optimiser", {}) | {"steps": max(1, round(steps * count / sum(counts)))}}
         for row, count in zip(config["stages"], counts, strict=True)
     ]
+
+
+def _default_steps() -> int:
+    from msdet.training.config import OptimiserConfig  # takes seconds, and is rarely needed
+
+    return OptimiserConfig.steps
 
 
 def main() -> None:
@@ -33,7 +39,12 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True, help="YAML file with stages")
     parser.add_argument("--steps", type=int, required=True, help="of all stages together")
     options = parser.parse_args()
-    print(json.dumps(scaled(yaml.safe_load(options.config.read_text("utf-8")), options.steps)))
+    try:
+        stages = scaled(yaml.safe_load(options.config.read_text("utf-8")), options.steps)
+    except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        sys.exit(f"error: {options.config}: expected stages with a number of steps each ({reason})")
+    print(json.dumps(stages))
 
 
 if __name__ == "__main__":

@@ -4,23 +4,26 @@
 #
 # runs COMMAND if NUMBER is in [stage, stop_stage], unless it already finished with the same command line and
 # the same INPUT files, which a hash of all of them in $exp/stages says, and FILE is still there. --force runs it
-# anyway. The mark also keeps the seconds that the stage took.
+# anyway. The mark also keeps the seconds that the stage took. A command that fails ends the recipe with its exit
+# code; in functions given as COMMAND, `set -e` is off, so their steps end with `|| return`.
 
 # Options that are no whole numbers; a recipe adds its own.
 path_options="exp speech results"  # seen from $start_dir
 text_options="corpus"
 config_options="config"            # a YAML file, or the name of one in the recipe's conf or in msdet/configs
 
+unset force output  # what a recipe that starts this one was asked for
+
 log() { echo "$(date +%H:%M:%S)  $*"; }
 
 run_stage() {
-  local number=$1 title=$2 inputs=() hash mark began
+  local number=$1 title=$2 inputs=() hash mark began code=0 ended
   shift 2
   while [ "$1" != -- ]; do inputs+=("$1"); shift; done
   shift
   if [ "$number" -lt "$stage" ] || [ "$number" -gt "$stop_stage" ]; then return 0; fi
   for input in "${inputs[@]}"; do
-    [ -e "$input" ] || { echo "error: stage $number needs $input: run the stages before it" >&2; exit 2; }
+    [ -e "$input" ] || no_input "$number" "$input"
   done
   hash=$({ printf '%s\n' "$@"; [ ${#inputs[@]} -eq 0 ] || sha256sum "${inputs[@]}"; } | sha256sum | cut -c1-16)
   mark=$exp/stages/$number
@@ -31,30 +34,55 @@ run_stage() {
   fi
   log "stage $number: $title"
   began=$(date +%s)
-  "$@"
+  "$@" || code=$?
+  if [ "$code" -eq 0 ] && [ -n "${output:-}" ] && [ ! -e "$output" ]; then
+    echo "error: stage $number did not write $output" >&2
+    code=1
+  fi
+  if [ "$code" -ne 0 ]; then
+    if [ "$code" -eq 130 ]; then ended=interrupted; else ended="failed (exit code $code)"; fi
+    log "stage $number: $title: $ended; finished stages are skipped when run again"
+    exit "$code"
+  fi
   mkdir -p "$exp/stages"
   printf '%s\n%s\n' "$hash" "$(($(date +%s) - began))" >"$mark.new" && mv "$mark.new" "$mark"
 }
 
+no_input() {
+  # the end of a stage, $1, whose input, $2, is missing
+  case $2 in
+    "$exp"/*) echo "error: stage $1 needs $2: run the stages before it" >&2 ;;
+    *) echo "error: $2: no such file" >&2 ;;
+  esac
+  exit 2
+}
+
 parse_options() {
-  # --some-option VALUE sets the variable some_option, which must exist
+  # --some-option VALUE, or --some-option=VALUE, sets the variable some_option; it must be in help_message
+  local known
+  known=" $(help_message | tr -s ' \n' '  ') "
   while [ $# -gt 0 ]; do
     case $1 in
       -h | --help) help_message; exit 0 ;;
       --force) force=true; shift ;;
+      --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
       --*)
         local name=${1#--} value=${2:-}
         name=${name//-/_}
-        if [ -z "${!name+set}" ]; then echo "error: unknown option $1 (see --help)" >&2; exit 2; fi
+        case $known in
+          *" --${name//_/-} "*) ;;
+          *) echo "error: unknown option $1 (see --help)" >&2; exit 2 ;;
+        esac
         if [ $# -lt 2 ]; then echo "error: $1 needs a value" >&2; exit 2; fi
         case " $path_options / $text_options / $config_options " in
           *" $name "*/*/*) case $value in /*) ;; *) value=$start_dir/$value ;; esac ;;
           */*" $name "*/*) ;;
-          */*/*" $name "*) find_config "$1" "$value"; value=$found ;;
+          */*/*" $name "*) find_config "${1//_/-}" "$value"; value=$found ;;
           *)
             case $value in
               '' | *[!0-9]*) echo "error: $1 is '$value', expected a whole number" >&2; exit 2 ;;
             esac
+            value=$((10#$value))
             ;;
         esac
         printf -v "$name" '%s' "$value"
@@ -63,6 +91,11 @@ parse_options() {
       *) echo "error: unexpected argument $1 (see --help)" >&2; exit 2 ;;
     esac
   done
+  if [ "$nj" -eq 0 ]; then nj=$(nproc); fi  # as --jobs 0 of msdet
+  if [ "$stage" -gt "$stop_stage" ]; then
+    echo "error: --stage $stage is after --stop-stage $stop_stage" >&2
+    exit 2
+  fi
 }
 
 require_folder() {
@@ -98,16 +131,21 @@ find_config() {
 
 given_command() {
   # the command line, with the names of its options in place of this machine's paths
-  local text name
+  local text name value
   text="recipes/$(recipe_name)/run.sh"
   while [ $# -gt 0 ]; do
-    name=${1#--}
-    case " $path_options / $config_options " in
-      *" ${name//-/_} "*/*) text+=" $1 ${name^^}"; shift ;;
-      */*" ${name//-/_} "*) case $2 in */*) text+=" $1 ${name^^}" ;; *) text+=" $1 $2" ;; esac; shift ;;
-      *) text+=" $1" ;;
+    case $1 in
+      --force) shift; continue ;;
+      --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
     esac
-    shift
+    name=${1#--} value=$2
+    case " $path_options " in *" ${name//-/_} "*) value=${name^^} ;; esac
+    case $value in
+      */*) value=${name^^} ;;
+      *[!A-Za-z0-9_.,:+-]*) value=${value@Q} ;;
+    esac
+    text+=" $1 $value"
+    shift 2
   done
   echo "$text"
 }

@@ -6,14 +6,18 @@ import json
 import sys
 from pathlib import Path
 
+from msdet.errors import MsdetError
 from msdet.evaluation.summary import paired_difference, summarise
 from msdet.files import read_jsonl, write_json
 
 WIDE_DEG = 20.0
 
 
-def figures(evaluation: Path, wide_only: bool) -> dict[str, float]:
-    """Scores of the model and of `srp_beam` over scenes, all or those with talkers at least 20° apart."""
+def figures(evaluation: Path, wide_only: bool) -> dict[str, float | None]:
+    """Scores of the model and of `srp_beam` over scenes, all or those with talkers at least 20° apart.
+
+    None stands for what too few scenes do not tell.
+    """
     rows = {
         name: [
             row
@@ -22,20 +26,21 @@ def figures(evaluation: Path, wide_only: bool) -> dict[str, float]:
         ]
         for name in ("model", "srp_beam")
     }
-    scores = summarise(rows).scores
-    difference = paired_difference(rows["model"], rows["srp_beam"], "si_sdr_improvement_db")
+    scores = summarise(rows).scores if rows["model"] else {}
 
-    def value(system: str, metric: str) -> float:
-        interval = scores[system][metric].interval
-        if interval is None:
-            raise SystemExit(f"error: {system} has no {metric} in any scene")
-        return round(interval.value, 4)
+    def value(system: str, metric: str) -> float | None:
+        interval = scores[system][metric].interval if scores else None
+        return None if interval is None else round(interval.value, 4)
 
+    try:
+        low = paired_difference(rows["model"], rows["srp_beam"], "si_sdr_improvement_db").low
+    except MsdetError:  # no scene that both score
+        low = None
     return {
         "scenes": len(rows["model"]),
         "si_sdr_improvement_db": value("model", "si_sdr_improvement_db"),
         "si_sdr_improvement_db_srp_beam": value("srp_beam", "si_sdr_improvement_db"),
-        "paired_difference_low_db": round(difference.low, 4),
+        "paired_difference_low_db": None if low is None else round(low, 4),
         "doa_accuracy_10deg": value("model", "accuracy_10deg"),
         "doa_accuracy_10deg_srp_beam": value("srp_beam", "accuracy_10deg"),
         "doa_mae_deg": value("model", "doa_mae_deg"),

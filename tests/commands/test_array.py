@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from msdet.arrays import array_names
+from msdet.arrays import MicrophoneArray, array_names, load_array
 from msdet.cli import main
+from msdet.evaluation.report.array_sheet import array_sheet
 
 
 def test_without_an_array_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,6 +35,21 @@ def test_the_drawing_shows_channels_and_the_sense_of_azimuth(name: str, views: i
         assert part in text
     for channel in range(6):
         assert f">{channel}<" in text or f">{channel}," in text or f",{channel}<" in text
+
+
+def test_the_drawing_is_of_the_array_wherever_its_origin_is() -> None:
+    """A table's array measured from a corner of the room, on the floor."""
+    square = load_array("circular4_5cm")
+    moved = tuple((x + 1.0, y - 2.0, z + 1.2) for x, y, z in square.positions_m)
+    for figure in (array_sheet(square), array_sheet(MicrophoneArray("moved", moved))):
+        (axes,) = figure.axes
+        (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+        assert right - left == pytest.approx(16.0)
+        labels = {text.get_text(): text for text in axes.texts}
+        assert {"0", "1", "2", "3", "0° = +x", "azimuth"} <= labels.keys()
+        for text in axes.texts:
+            x, y = text.xy
+            assert left <= x <= right and low <= y <= high
 
 
 def test_a_picture_is_a_png_too(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from msdet.arrays import load_array
 from msdet.cli import main
 from msdet.data.manifest import SceneSet
+from msdet.files import read_json, write_json
 from msdet.inference.export import formats
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
@@ -67,7 +69,12 @@ def test_weights_in_eight_bits_and_what_they_cost(
     ("options", "message"),
     [
         (["--format", "onx"], "onx"),
-        (["--format", "torch", "--precision", "int8"], "precision is 'int8', but a file of format torch has"),
+        (["--out", "model.pt2"], "model.pt2: the name of a file of format onnx must end in .onnx"),
+        (["--format", "torch"], "model.onnx: the name of a file of format torch must end in .pt2"),
+        (
+            ["--format", "torch", "--out", "x.pt2", "--precision", "int8"],
+            "precision is 'int8', but a file of format torch has",
+        ),
         (["--data", "nowhere"], "nowhere"),
     ],
 )
@@ -89,3 +96,16 @@ def test_a_missing_package_says_what_to_install(
     assert capsys.readouterr().err == (
         "error: format onnx needs no_such_runtime: pip install 'msdet[export]'\n"
     )
+
+
+def test_a_data_set_of_another_array_of_the_same_name_is_refused(
+    folder: Path, dev_set: SceneSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    description = read_json(folder / "model.json")
+    description["array"]["positions_m"][0][0] += 0.01
+    moved = Path(shutil.copytree(folder, tmp_path / "moved"))
+    write_json(moved / "model.json", description)
+    out = tmp_path / "model.onnx"
+    assert main(["export-model", str(moved), "--out", str(out), "--data", str(dev_set.root)]) == 2
+    assert "its array 'circular4_5cm' has other coordinates than 'circular4_5cm'" in capsys.readouterr().err
+    assert not out.exists()

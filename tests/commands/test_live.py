@@ -1,57 +1,31 @@
-"""`msdet live`: a file stands in for the microphone; devices are those of a made-up sounddevice."""
+"""`msdet live`, where a file stands in for the microphone."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 
 from msdet import audio
-from msdet.arrays import load_array
 from msdet.cli import main
 from msdet.commands._live_display import Shown, lines
-from msdet.inference.streaming_sources import FileInput, Microphone
-from msdet.models.config import ModelConfig
-from msdet.models.joint import JointModel
-from msdet.training.checkpoint import save_model
+from msdet.inference.streaming_sources import FileInput
 
 RATE = 8000
 SECONDS = 1.3
-CAUSAL = {"causal": True}
 
 
-def write_model(folder: Path, **changes: Any) -> Path:
-    """A small causal model for four microphones."""
-    settings: dict[str, Any] = {
-        "window_s": 0.032,
-        "front_end": "real_imaginary",
-        "front_end_options": CAUSAL,
-        "encoder_options": {"hidden": 8, "group": 16, "causal": True},
-        "doa_head": "pooled",
-        "doa_options": CAUSAL,
-        "separation_head": "reference_mask",
-    }
-    torch.manual_seed(0)
-    config = ModelConfig(**{**settings, **changes})
-    save_model(folder, JointModel(config, load_array("circular4_5cm"), RATE), {})
-    return folder
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("causal"))
+@pytest.fixture
+def model(causal_model: Path) -> Path:
+    return causal_model
 
 
 def sound(channels: int = 4, rate: int = RATE) -> npt.NDArray[np.float32]:
@@ -110,24 +84,97 @@ def test_another_rate_and_chosen_channels(
     assert heard(tmp_path / "out" / "talker1.wav").shape == (1, 8000)  # whole chunks of 0.5 s
 
 
-def test_ctrl_c_ends_with_complete_files(model: Path, tmp_path: Path) -> None:
-    audio.write(tmp_path / "long.wav", np.tile(sound(), (1, 60)), RATE)
-    command = [sys.executable, "-m", "msdet.cli", "live", str(model), "--file", str(tmp_path / "long.wav")]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        [*command, "--out", str(tmp_path / "out")], stdout=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        assert process.stdout is not None
-        assert "algorithmic latency" in process.stdout.readline()
-        time.sleep(1.0)
-        process.send_signal(signal.SIGINT)
-        rest = process.stdout.read()
-    assert process.returncode == 0
-    assert "real-time factor" in rest
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_with_complete_files(
+    number: signal.Signals, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C, a service that is stopped, a terminal that is closed."""
+    audio.write(tmp_path / "long.wav", np.tile(sound(), (1, 8)), RATE)
+    before = signal.getsignal(number)
+    ended = threading.Event()
+
+    def end() -> None:
+        while not ended.wait(0.05):
+            if signal.getsignal(number) is not before:
+                time.sleep(0.3)
+                os.kill(os.getpid(), number)
+                return
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    try:
+        assert (
+            main(["live", str(model), "--file", str(tmp_path / "long.wav"), "--out", str(tmp_path / "out")])
+            == 0
+        )
+    finally:
+        ended.set()
+        thread.join()
+    assert signal.getsignal(number) is before
+    assert "real-time factor" in capsys.readouterr().out
     described = json.loads((tmp_path / "out" / "doa.json").read_text())
     lengths = {audio.info(tmp_path / "out" / talker["file"]).frames for talker in described["talkers"]}
     assert len(lengths) == 1
-    assert 0 < lengths.pop() < 60 * SECONDS * RATE
+    assert 0 < lengths.pop() < 8 * SECONDS * RATE
+
+
+def test_a_source_that_fails_leaves_what_was_heard_and_says_so(
+    model: Path, recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = recording.read_bytes()
+    recording.write_bytes(content[: len(content) // 2])
+    out = tmp_path / "out"
+    assert main(["live", str(model), "--file", str(recording), "--fast", "--out", str(out)]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"error: {recording}: is truncated")
+    assert error.endswith(f"{out} holds what was heard until then")
+    described = json.loads((out / "doa.json").read_text())
+    assert "ends early" in described["warnings"][-1]
+    assert heard(out / "talker1.wav").shape[1] == pytest.approx(SECONDS * RATE / 2, abs=5)
+
+
+def test_a_source_that_gives_nothing_leaves_nothing(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    audio.write(tmp_path / "in.wav", sound()[:, :0], RATE)
+    options = ["--file", str(tmp_path / "in.wav"), "--out", str(tmp_path / "out")]
+    assert main(["live", str(model), *options]) == 2
+    assert "in.wav: has no samples" in capsys.readouterr().err
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_dead_and_offset_channels_are_told(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples = sound()
+    samples[0] = 0.0
+    samples[3] += 0.2
+    audio.write(tmp_path / "in.wav", samples, RATE)
+    options = ["--file", str(tmp_path / "in.wav"), "--fast", "--out", str(tmp_path / "out")]
+    assert main(["live", str(model), *options]) == 0
+    told = capsys.readouterr().err
+    assert "in.wav: channel 0 is dead, and channel 0 is the reference microphone" in told
+    assert "in.wav: channel 3 is offset by up to 0.2" in told
+    described = json.loads((tmp_path / "out" / "doa.json").read_text())
+    assert len(described["warnings"]) == 2
+
+
+def test_a_recording_of_earlier_is_not_written_over(
+    model: Path, recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    options = ["live", str(model), "--file", str(recording), "--fast", "--out", str(out)]
+    assert main([*options, "--record"]) == 0
+    before = (out / "input.wav").read_bytes()
+    capsys.readouterr()
+    assert main([*options, "--record", "--seconds", "0.5"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {out}: holds input.wav of an earlier recording; give another folder\n"
+    )
+    assert main(["live", str(model), "--out", str(out)]) == 2  # of a device, which nobody can hear again
+    assert "holds doa.json of an earlier recording" in capsys.readouterr().err
+    assert main(options) == 0
+    assert (out / "input.wav").read_bytes() == before
 
 
 def test_clipping_is_told(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,7 +183,7 @@ def test_clipping_is_told(model: Path, tmp_path: Path, capsys: pytest.CaptureFix
     audio.write(tmp_path / "in.wav", samples, RATE, "FLOAT")
     options = ["--file", str(tmp_path / "in.wav"), "--fast", "--out", str(tmp_path / "out")]
     assert main(["live", str(model), *options]) == 0
-    assert "clipped on channels 2" in capsys.readouterr().err
+    assert "channel 2 is clipped" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -146,6 +193,9 @@ def test_clipping_is_told(model: Path, tmp_path: Path, capsys: pytest.CaptureFix
         (["--channels", "0,1,2,9"], "has no channel 9: it has 4, counted from 0"),
         (["--channels", "0,1,2,b"], "channels is '0,1,2,b', expected numbers"),
         (["--channels", "0,1,2,2"], "names one twice"),
+        (["--channels", "0,1,2,02"], "names one twice"),
+        (["--device", "1"], "give either --file or --device"),
+        (["--rate", "16000"], "give either --file or --rate"),
         (["--seconds", "-1"], "seconds is -1, expected above 0"),
         (["--subtype", "PCM_17"], "unknown subtype 'PCM_17'"),
         (["--file", "nowhere.wav"], "nowhere.wav: no such file"),
@@ -169,13 +219,37 @@ def test_bad_options_are_one_line(
 
 
 def test_a_model_that_cannot_stream_is_refused(
-    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    write_causal_model: Callable[..., Path],
+    recording: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    model = write_model(tmp_path / "model", encoder_options={"hidden": 8})
+    model = write_causal_model(tmp_path / "model", encoder_options={"hidden": 8})
     assert main(["live", str(model), "--file", str(recording), "--out", str(tmp_path / "out")]) == 2
     assert "the model cannot stream: encoder 'ft_gru' is not causal" in capsys.readouterr().err
     assert main(["info", str(model)]) == 0
     assert "does not stream: encoder 'ft_gru' is not causal" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("channels", "message"),
+    [
+        (
+            6,
+            "has 6 channels, the array has 4 microphones; choose the array's, for example --channels 0,1,2,3",
+        ),
+        (1, "has 1 channel, the array has 4 microphones"),
+    ],
+)
+def test_a_file_of_other_channels_is_refused_before_anything_is_made(
+    channels: int, message: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "in.wav"
+    audio.write(path, sound(channels), RATE)
+    assert main(["live", str(model), "--file", str(path), "--out", str(tmp_path / "out")]) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", f"error: {path}: {message}\n")
+    assert not (tmp_path / "out").exists()
 
 
 def test_info_tells_the_latency(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,7 +258,7 @@ def test_info_tells_the_latency(model: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_a_file_is_paced_like_a_microphone(recording: Path) -> None:
-    paced, fast = (FileInput(recording, 0.1, fast=fast) for fast in (False, True))
+    paced, fast = (FileInput(recording, 0.1, fast=fast, count=4) for fast in (False, True))
     took_s = []
     for source in (paced, fast):
         start_s = time.monotonic()
@@ -192,146 +266,6 @@ def test_a_file_is_paced_like_a_microphone(recording: Path) -> None:
         took_s.append(time.monotonic() - start_s)
         np.testing.assert_array_equal(joined, sound())
     assert took_s[0] >= SECONDS - 0.01
-
-
-class PortAudioError(Exception):
-    pass
-
-
-class InputStream:
-    """Calls back from a thread, as PortAudio does, with channel numbers as samples; one overflow."""
-
-    active = True
-
-    def __init__(self, **options: Any) -> None:
-        if options["samplerate"] == 11025:
-            raise PortAudioError("Invalid sample rate")
-        self.options = options
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self.work)
-
-    def __enter__(self) -> InputStream:
-        self.thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.stop.set()
-        self.thread.join()
-
-    def work(self) -> None:
-        samples = np.tile(
-            np.arange(self.options["channels"], dtype=np.float32), (self.options["blocksize"], 1)
-        )
-        count = 0
-        while not self.stop.wait(0.001):
-            self.options["callback"](samples, len(samples), None, SimpleNamespace(input_overflow=count == 3))
-            count += 1
-
-
-@pytest.fixture
-def devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ["Speaker", "Array UAC2", "Array UAC1", "Headset"]
-    inputs = [0, 8, 8, 1]
-    found = [
-        {"index": n, "name": name, "max_input_channels": count, "default_samplerate": 16000.0}
-        for n, (name, count) in enumerate(zip(names, inputs, strict=True))
-    ]
-    package = ModuleType("sounddevice")
-    vars(package).update(
-        query_devices=lambda: found,
-        default=SimpleNamespace(device=(3, 0)),
-        InputStream=InputStream,
-        PortAudioError=PortAudioError,
-    )
-    monkeypatch.setitem(sys.modules, "sounddevice", package)
-
-
-@pytest.mark.usefixtures("devices")
-def test_devices_are_listed_by_number_and_name(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["live", "--devices"]) == 0
-    assert capsys.readouterr().out.splitlines() == [
-        "1: Array UAC2, 8 channels, 16000 Hz",
-        "2: Array UAC1, 8 channels, 16000 Hz",
-        "3: Headset, 1 channels, 16000 Hz",
-    ]
-
-
-@pytest.mark.usefixtures("devices")
-@pytest.mark.parametrize("device", ["1", "uac2"])
-def test_chosen_channels_of_a_device_are_heard(device: str) -> None:
-    microphone = Microphone(device, 0.032, 4, [2, 5, 7, 1])
-    assert microphone.name == "1: Array UAC2"
-    chunks = microphone.chunks()
-    for _ in range(6):
-        chunk = next(chunks)
-        assert chunk.shape == (4, 512)
-        np.testing.assert_array_equal(chunk[:, 0], [2, 5, 7, 1])
-    chunks.close()  # type: ignore[attr-defined]
-    assert microphone.overruns >= 1
-
-
-@pytest.mark.usefixtures("devices")
-def test_what_waits_too_long_is_dropped_and_counted() -> None:
-    microphone = Microphone("1", 0.5, 4)  # holds 4 chunks
-    chunks = microphone.chunks()
-    next(chunks)
-    deadline = time.monotonic() + 20
-    while microphone.overruns < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    chunks.close()  # type: ignore[attr-defined]
-    assert microphone.overruns >= 3
-
-
-@pytest.mark.usefixtures("devices")
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (
-            ["--device", "Array"],
-            "device 'Array' is one of several: 1: Array UAC2, 2: Array UAC1; give its number",
-        ),
-        (["--device", "Headsett"], "unknown input device 'Headsett'; did you mean 'Headset'?"),
-        (["--device", "0"], "unknown input device '0'"),
-        ([], "device 3: Headset has no channel 1: it has 1"),
-        (["--device", "1", "--rate", "11025"], "cannot be used at 11025 Hz (Invalid sample rate)"),
-    ],
-)
-def test_a_wrong_device_is_named(
-    options: list[str], message: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["live", str(model), *options, "--out", str(tmp_path / "out")]) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("failure", "message"),
-    [
-        (ModuleNotFoundError("No module named 'sounddevice'"), "pip install 'msdet[live]'"),
-        (OSError("PortAudio library not found"), "needs PortAudio (PortAudio library not found): install it"),
-    ],
-)
-def test_what_is_missing_is_one_line(
-    failure: Exception,
-    message: str,
-    model: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    class Missing:
-        def find_spec(self, name: str, *rest: object) -> None:
-            if name == "sounddevice":
-                raise failure
-
-    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
-    monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
-    for arguments in (["live", "--devices"], ["live", str(model), "--out", str(tmp_path / "out")]):
-        assert main(arguments) == 2
-        error = capsys.readouterr().err
-        assert message in error
-        assert error.count("\n") == 1
 
 
 def test_the_display_shows_levels_directions_and_overruns() -> None:

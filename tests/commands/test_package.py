@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import msdet
 from msdet import audio
@@ -160,17 +162,58 @@ def test_a_folder_may_be_a_package(model_folder: Path, notes: Path, tmp_path: Pa
     assert "--model tiny_8k " in (out / "README.md").read_text()
 
 
+def changed(evaluation: Path, out: Path, **entries: object) -> Path:
+    """A copy of an evaluation with other entries in its summary; those that are None are left out."""
+    shutil.copytree(evaluation, out)
+    summary = {**read_json(evaluation / "summary.json"), **entries}
+    write_json(out / "summary.json", {k: v for k, v in summary.items() if v is not None})
+    return out
+
+
+def test_an_evaluation_says_which_weights_it_scored(
+    model_folder: Path, evaluation: Path, notes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = hashlib.sha256((model_folder / "model.safetensors").read_bytes()).hexdigest()
+    assert read_json(evaluation / "summary.json")["weights"] == weights
+    older = changed(evaluation, tmp_path / "older", weights=None)
+    options = ["--evaluation", str(evaluation), str(older)]
+    assert main(arguments(model_folder, tmp_path / "p.tar", notes, *options)) == 0
+    assert capsys.readouterr().err == "warning: evaluation 'older' does not say which weights it is of\n"
+    found = json.loads(content(tmp_path / "p.tar")["p/scores.json"])["evaluations"]
+    assert [found[name]["weights"] for name in ("dev", "older")] == [weights, None]
+
+
+def test_a_single_scene_has_values_without_an_interval(
+    model_folder: Path, evaluation: Path, notes: Path, tmp_path: Path
+) -> None:
+    value = {"value": 7.5, "low": None, "high": None, "n": 1}
+    single = changed(evaluation, tmp_path / "single", systems={"model": {"si_sdr_improvement_db": value}})
+    assert main(arguments(model_folder, tmp_path / "p.tar", notes, "--evaluation", str(single))) == 0
+    found = content(tmp_path / "p.tar")
+    assert json.loads(found["p/scores.json"])["evaluations"]["single"]["systems"] == {
+        "model": {"si_sdr_improvement_db": value}
+    }
+    assert b"7.50 [-, -]" in found["p/README.md"]
+
+
 def test_bad_input_is_refused_and_nothing_is_written(
     model_folder: Path, evaluation: Path, dev_set: SceneSet, notes: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     out, empty = tmp_path / "p.tar", tmp_path / "empty.md"
     empty.write_text(" \n")
-    lonely = Path(shutil.copytree(evaluation, tmp_path / "lonely"))
-    summary = read_json(lonely / "summary.json")
-    del summary["systems"]["model"]
-    write_json(lonely / "summary.json", summary)
+    lonely = changed(evaluation, tmp_path / "lonely", systems={"unprocessed": {}})
+    other = changed(evaluation, tmp_path / "other", weights="0123456789" * 6 + "abcd")
+    bare = changed(evaluation, tmp_path / "bare", confidence=None)
+    broken = changed(evaluation, tmp_path / "broken", systems={"model": {"si_sdr_db": {"value": 1.0}}})
+    diverged = Path(shutil.copytree(model_folder, tmp_path / "diverged"))
+    tensors = load_file(diverged / "model.safetensors")
+    next(iter(tensors.values())).fill_(float("nan"))
+    save_file(tensors, diverged / "model.safetensors")
     cases = [
+        (arguments(diverged, out, notes), "diverged: weights have values that are not finite, in "),
+        (arguments(model_folder, tmp_path / "p.tar.gz", notes), "p.tar.gz: expected the name of a folder"),
+        (arguments(model_folder, tmp_path / ".tar", notes), ".tar: expected the name of a folder"),
         (arguments(tmp_path / "none", out, notes), "none: no such checkpoint directory"),
         (arguments(model_folder, out, tmp_path / "no.md"), "no.md: cannot be read"),
         (arguments(model_folder, out, empty), "empty.md: is empty, expected what data"),
@@ -178,6 +221,15 @@ def test_bad_input_is_refused_and_nothing_is_written(
         (arguments(model_folder, out, notes, "--licence", " "), "licence is empty"),
         (arguments(model_folder, out, notes, "--evaluation", str(tmp_path / "no")), "no: no such folder"),
         (arguments(model_folder, out, notes, "--evaluation", str(lonely)), "has no scores of a model"),
+        (
+            arguments(model_folder, out, notes, "--evaluation", str(other)),
+            f"{other}/summary.json: is of other weights (SHA-256 012345678901...) than the model's (",
+        ),
+        (arguments(model_folder, out, notes, "--evaluation", str(bare)), "summary.json: not the summary of"),
+        (
+            arguments(model_folder, out, notes, "--evaluation", str(broken)),
+            "summary.json: not the summary of",
+        ),
         (
             arguments(model_folder, out, notes, "--evaluation", str(evaluation), f"dev={evaluation}"),
             "two are called 'dev'",
@@ -190,6 +242,18 @@ def test_bad_input_is_refused_and_nothing_is_written(
         assert message in captured.err, captured.err
         assert len(captured.err.splitlines()) == 1
         assert not out.exists()
+
+
+@pytest.mark.parametrize("scores", [{"dev/loss": "low"}, [1], None])
+def test_notes_of_any_kind_are_described(
+    model_folder: Path, tmp_path: Path, scores: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = Path(shutil.copytree(model_folder, tmp_path / "odd"))
+    description = read_json(odd / "model.json")
+    del description["msdet"]
+    write_json(odd / "model.json", {**description, "notes": {"step": 5, "scores": scores}})
+    assert main(["info", str(odd)]) == 0
+    assert ("dev/loss low" in capsys.readouterr().out) == isinstance(scores, dict)
 
 
 def test_damaged_scores_are_named() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
-import subprocess
+import resource
+import signal
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -182,21 +183,34 @@ def test_a_dead_channel_is_told_and_the_others_separate(
     assert angular_distance_deg(*azimuths).max() < 15.0
 
 
-def test_an_interrupted_disk_leaves_no_voice(recording: Path, tmp_path: Path) -> None:
+def test_a_disk_that_fills_leaves_no_voice(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Where files cannot grow to the length of the voices: a clear line, and nothing that looks complete."""
-    command = f"""
-import resource, signal, sys
-from msdet.cli import main
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (15000, 15000))
-sys.exit(main(["separate", {str(recording)!r}, "--method", "srp_beam", "--array", {ARRAY!r},
-               "--out", {str(tmp_path / "out")!r}]))
-"""
-    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {tmp_path / 'out'}: cannot be written (")
-    assert len(done.stderr.splitlines()) == 1
+    options = ["--method", "srp_beam", "--array", ARRAY, "--out", str(tmp_path / "out")]
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, hard))
+    try:
+        line = error_of(capsys, "separate", str(recording), *options)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert line.startswith(f"error: {tmp_path / 'out'}: cannot be written (")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_standard_output_on_a_full_disk_is_one_line(
+    recording: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(["localize", str(recording), "--method", "norm_music", "--array", ARRAY]) == 2
+        monkeypatch.undo()
+    assert capsys.readouterr().err == (
+        "error: standard output: cannot be written (No space left on device)\n"
+    )
 
 
 def test_localize_prints_a_line_of_json_a_recording(

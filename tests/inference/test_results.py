@@ -45,6 +45,35 @@ def test_voices_keep_their_balance_and_do_not_clip(subtype: str, peak: float, tm
     np.testing.assert_allclose(np.stack([quiet, loud]), gain * voices[[2, 0]], atol=1 / 30_000)
 
 
+def test_nothing_of_an_earlier_result_describes_new_voices(tmp_path: Path) -> None:
+    """A kill after the voices are there, and before doa.json is, leaves nothing that looks complete."""
+    names = ["doa.json", "index.html", "talkers.rttm", "talker1.wav", "talker2.wav", "talker3.wav"]
+    for name in [*names, "mine.html"]:
+        (tmp_path / name).touch()
+    with scratch(tmp_path) as kept:
+        kept.append(np.full((2, 10), 0.1, dtype=np.float32))
+        write_voices(tmp_path, kept, np.array([0]), RATE, "PCM_16")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.html", "talker1.wav"]
+
+
+def test_a_disk_that_fills_at_the_last_moment_keeps_an_earlier_result(tmp_path: Path) -> None:
+    """Two voices in doubles are each as long as both together while they are kept, but for the header."""
+    import resource
+
+    for name in ("doa.json", "talker1.wav"):
+        (tmp_path / name).touch()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with scratch(tmp_path) as kept:
+        kept.append(np.full((2, 100), 0.1, dtype=np.float32))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (810, hard))
+        try:
+            with pytest.raises(MsdetError, match="cannot be written"):
+                write_voices(tmp_path, kept, np.array([0, 1]), RATE, "DOUBLE")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["doa.json", "talker1.wav"]
+
+
 def test_nothing_is_written_where_a_voice_is_not_finite(tmp_path: Path) -> None:
     with pytest.raises(MsdetError, match="refused to write NaN"), scratch(tmp_path / "out") as kept:
         kept.append(np.full((2, 10), np.nan, dtype=np.float32))
@@ -86,7 +115,7 @@ def test_rttm_read_back_says_who_speaks_when(found: tuple[Array, Talkers]) -> No
 
 def test_recordings_are_files_tables_and_standard_input(tmp_path: Path) -> None:
     (tmp_path / "b.wav").touch()
-    (tmp_path / "wav.scp").write_text("one b.wav\n\ntwo  /elsewhere/c d.wav \n")
+    (tmp_path / "wav.scp").write_text("\ufeffone\tb.wav\n\ntwo  /elsewhere/c d.wav \n", "utf-8")
     listed = recordings(["x/a.flac", str(tmp_path / "wav.scp"), "-"])
     assert [(r.name, r.path) for r in listed] == [
         ("a", Path("x/a.flac")),

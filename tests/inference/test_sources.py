@@ -110,6 +110,8 @@ def spoil(kind: str, mixture: Array) -> Array:
         spoiled[1, 100] = np.nan
     elif kind == "silent":
         spoiled[0] = 0.0
+    elif kind == "huge":
+        spoiled *= 1e25
     elif kind == "constant":
         spoiled[0] = 0.25
     elif kind == "one left":
@@ -124,6 +126,7 @@ def spoil(kind: str, mixture: Array) -> Array:
         ("mono", "has 1 channel, the array 'circular4_5cm' has 4: one microphone has no directions"),
         ("five", "has 5 channels, the array 'circular4_5cm' has 4"),
         ("nan", "holds NaN or infinite samples"),
+        ("huge", "has samples up to 4.4e+24, expected full scale 1"),
         ("silent", "the reference microphone (channel 0) is silent"),
         ("constant", "the reference microphone (channel 0) is silent"),
         ("one left", "1 of 4 channels has a signal, expected at least 2"),
@@ -152,7 +155,7 @@ def endless(content: bytes) -> bytes:
     return content[:at] + b"\xff\xff\xff\xff" + content[at + 4 :]
 
 
-@pytest.mark.parametrize("suffix", ["wav", "flac"])
+@pytest.mark.parametrize("suffix", ["wav", "flac", "aiff", "au", "rf64", "w64"])
 def test_a_truncated_file_is_refused(
     suffix: str, mixture: Array, array: MicrophoneArray, tmp_path: Path
 ) -> None:
@@ -171,6 +174,31 @@ def test_a_wav_file_of_unknown_length_is_read_to_its_end(
     soundfile.write(str(path), mixture.T, RATE)
     path.write_bytes(endless(path.read_bytes()))
     assert scan(FileSource(path), array, RATE).samples == mixture.shape[1]
+
+
+def test_an_au_file_of_unknown_length_is_read_to_its_end(
+    mixture: Array, array: MicrophoneArray, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.au"
+    soundfile.write(str(path), mixture.T, RATE)
+    content = path.read_bytes()
+    path.write_bytes(content[:8] + b"\xff\xff\xff\xff" + content[12:])
+    assert scan(FileSource(path), array, RATE).samples == mixture.shape[1]
+
+
+@pytest.mark.parametrize("to_rate", [44_101, 7999])
+def test_rates_with_nothing_in_common_are_refused(
+    to_rate: int, mixture: Array, array: MicrophoneArray
+) -> None:
+    """The filter would have hundreds of millions of entries."""
+    with pytest.raises(MsdetError) as caught:
+        scan(MemorySource(mixture, to_rate, "in.wav"), array, RATE)
+    assert str(caught.value).startswith(f"in.wav: cannot be resampled from {to_rate} Hz to 8000 Hz")
+
+
+def test_a_folder_is_no_recording(tmp_path: Path) -> None:
+    with pytest.raises(MsdetError, match="is a folder, expected an audio file"):
+        FileSource(tmp_path)
 
 
 def full_disk(limit: int, write: Callable[[], None]) -> str:

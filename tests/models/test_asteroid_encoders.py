@@ -12,6 +12,7 @@ from torch import nn
 
 from msdet.errors import MsdetError
 from msdet.models.encoders import build_encoder, conv_tasnet, dprnn
+from msdet.models.encoders._asteroid import GlobalNorm
 
 TINY = {"conv_tasnet": conv_tasnet.TINY, "dprnn": dprnn.TINY}
 
@@ -40,6 +41,18 @@ def test_frequencies_are_folded_into_the_channels_of_asteroids_network(name: str
     freq, frame = 3, 2
     there = torch.relu(masks[0, 0, 4 * freq : 4 * freq + 4, frame] + encoder.bypass(x[0, freq, frame]))
     torch.testing.assert_close(encoder(x)[0, freq, frame], there, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 6, 50), (2, 6, 4, 9)])
+def test_the_global_norm_is_asteroids(shape: tuple[int, ...]) -> None:
+    from asteroid.masknn.norms import gLN
+
+    torch.manual_seed(0)
+    ours, theirs = GlobalNorm(6), gLN(6)
+    theirs.load_state_dict({"gamma": torch.randn(6), "beta": torch.randn(6)})
+    ours.load_state_dict(theirs.state_dict())
+    x = 3 * torch.randn(shape) + 1
+    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["conv_tasnet", "dprnn"])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +25,62 @@ from msdet.simulation.images import image_responses
 ROOT = Path(__file__).resolve().parents[2]
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+WriteText = Callable[..., str]
+
+TINY = """\
+model:
+  encoder_options: {size: tiny}
+optimiser: {batch: 2}
+data: {workers: 0}
+"""
+SCENES = """\
+duration_s: 0.8
+room_x_m: [4.3, 4.5]
+room_y_m: [3.8, 4.0]
+room_z_m: [2.6, 2.8]
+centre_offset_m: [-0.1, 0.1]
+t60_s: [0.2, 0.25]
+distance_m: [0.8, 1.5]
+"""
 
 
 @pytest.fixture(scope="session")
-def run() -> Run:
-    """Runs a recipe with this interpreter's commands first on the path, from a folder or the checkout."""
+def commands() -> Iterator[str]:
+    """Starts a command as a queue does, but in a process that has imported what commands need."""
+    with tempfile.TemporaryDirectory(prefix="msdet-") as folder:
+        script, listening = Path(__file__).with_name("commands.py"), Path(folder, "socket")
+        server = subprocess.Popen([sys.executable, str(script), "serve", str(listening)])
+        start = Path(folder, "start")
+        start.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{script}" run "{listening}" "$@"\n')
+        start.chmod(0o755)
+        try:
+            while not listening.exists():
+                assert server.poll() is None
+                time.sleep(0.05)
+            yield str(start)
+        finally:
+            server.terminate()
+            server.wait()
 
-    def run_recipe(recipe: str, *options: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+def environment() -> dict[str, str]:
+    """With this interpreter's commands first on the path."""
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+@pytest.fixture(scope="session")
+def run(request: pytest.FixtureRequest) -> Run:
+    """Runs a recipe from a folder or the checkout; `fresh` starts each command as a process of its own."""
+
+    def run_recipe(
+        recipe: str, *options: str, cwd: Path = ROOT, fresh: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        start = "" if fresh else request.getfixturevalue("commands")
         return subprocess.run(
             ["bash", str(ROOT / "recipes" / recipe / "run.sh"), *options],
             capture_output=True,
             text=True,
-            env=os.environ | {"PATH": path},
+            env=environment() | {"train_cmd": start, "cpu_cmd": start},
             cwd=cwd,
             check=False,
         )
@@ -42,10 +88,112 @@ def run() -> Run:
     return run_recipe
 
 
+@pytest.fixture(scope="session")
+def quick() -> list[str]:
+    """Options of hardly any training."""
+    return ["--steps", "2", "--nj", "1"]
+
+
+@pytest.fixture(scope="session")
+def sizes() -> list[str]:
+    """Options of small sets."""
+    return ["--rooms", "2", "--dev-scenes", "1", "--test-scenes", "2"]
+
+
+@pytest.fixture
+def run_twice(run: Run, tmp_path: Path) -> Callable[..., str]:
+    """Runs a recipe from its first stage to its table, and again, which must do nothing; the table."""
+
+    def run_and_check(recipe: str, *options: str, stages: int) -> str:
+        exp = tmp_path / "exp"
+        done = run(recipe, "--exp", str(exp), *options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        before = {p: p.stat().st_mtime_ns for p in exp.rglob("*") if p.is_file() and p.suffix != ".list"}
+        again = run(recipe, "--exp", str(exp), *options)
+        assert again.returncode == 0, again.stderr
+        assert again.stdout.count("already done") == stages, again.stdout
+        assert before == {p: p.stat().st_mtime_ns for p in before}
+        assert (exp / "report.html").stat().st_size > 10_000
+        return table_of(exp)
+
+    return run_and_check
+
+
+@pytest.fixture
+def run_to_table(run: Run, tmp_path: Path) -> Callable[..., str]:
+    """Runs a recipe's stages but the report, whose figures take long; the table."""
+
+    def run_and_check(recipe: str, *options: str) -> str:
+        exp = tmp_path / "exp"
+        for stages in (["--stop-stage", "3"], ["--stage", "5"]):
+            done = run(recipe, "--exp", str(exp), *options, *stages)
+            assert done.returncode == 0, done.stdout + done.stderr
+        return table_of(exp)
+
+    return run_and_check
+
+
+def table_of(exp: Path) -> str:
+    """RESULTS.md, with a row of the model and no path of this machine."""
+    results = (exp / "RESULTS.md").read_text(encoding="utf-8")
+    for system in ("unprocessed", "model"):
+        assert f"| {system}" in results
+    assert not re.search(r" /[a-z]", results)
+    return results
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> WriteText:
+    """Writes a training configuration, a small model unless a text is given; its path."""
+
+    def write_config(text: str = TINY) -> str:
+        (tmp_path / "tiny.yaml").write_text(text, encoding="utf-8")
+        return str(tmp_path / "tiny.yaml")
+
+    return write_config
+
+
+@pytest.fixture
+def shipped(tiny: WriteText) -> WriteText:
+    """Writes a recipe's configuration with a small encoder, and masks, which score when hardly trained."""
+
+    def write_shipped(recipe: str, name: str) -> str:
+        text = (ROOT / "recipes" / recipe / "conf" / f"{name}.yaml").read_text(encoding="utf-8")
+        text = text.replace("separation_head: complex_mapping", "separation_head: reference_mask")
+        return tiny(re.sub(r"encoder: dense_unet|encoder_options: .*", "encoder_options: {size: tiny}", text))
+
+    return write_shipped
+
+
+@pytest.fixture
+def small_rooms(tmp_path: Path) -> WriteText:
+    """Writes a distribution of short scenes in small rooms, with other settings besides; its path."""
+
+    def write_scenes(**more: object) -> str:
+        text = SCENES + "".join(f"{name}: {value}\n" for name, value in more.items())
+        (tmp_path / "scenes.yaml").write_text(text, encoding="utf-8")
+        return str(tmp_path / "scenes.yaml")
+
+    return write_scenes
+
+
+@pytest.fixture(scope="session")
+def talkers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of speech, three talkers for each split."""
+    root = tmp_path_factory.mktemp("talkers")
+    rng = np.random.default_rng(0)
+    lines = ["speaker\tsplit"]
+    for number in range(9):
+        write(root / f"s{number}" / "a.wav", speech_like(rng, 36000, 8000), 8000)
+        lines.append(f"s{number}\t{('train', 'dev', 'test')[number // 3]}")
+    (root / "speakers.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return root
+
+
 def speech_like(rng: np.random.Generator, samples: int, rate: int) -> Array:
-    """Coloured noise in syllables ``(samples,)``, nowhere silent for long; peak 0.5."""
+    """Noise of some colour in syllables ``(samples,)``, nowhere silent for long; peak 0.5."""
     seconds = np.arange(samples) / rate
-    noise = np.convolve(rng.standard_normal(samples), [1.0, 1.4, 0.9, 0.3])[:samples]
+    noise = np.convolve(rng.standard_normal(samples), rng.uniform(-1.0, 1.0, 6))[:samples]
     noise *= 0.05 + np.abs(np.sin(2 * np.pi * (3.0 * seconds + rng.uniform()))) ** 3
     return 0.5 * noise / np.abs(noise).max()
 

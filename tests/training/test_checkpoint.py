@@ -97,6 +97,9 @@ def test_missing_folder_or_file_is_named(folder: Path, tmp_path: Path) -> None:
         (lambda d: d["array"].pop("positions_m"), "array: key 'positions_m' is missing"),
         (lambda d: d.update(model=[1]), "model"),
         (lambda d: d.update(sample_rate="fast"), "sample_rate"),
+        (lambda d: d.update(sample_rate=10**15), "model.json: describes no model that can be built"),
+        (lambda d: d["model"].update(talkers="2"), "model.json: describes no model that can be built"),
+        (lambda d: d.update(notes=[1]), r"model.json: notes is \[1\], expected dict"),
     ],
 )
 def test_faulty_description_names_file_and_field(
@@ -104,6 +107,31 @@ def test_faulty_description_names_file_and_field(
 ) -> None:
     change(folder, edit)
     with pytest.raises(MsdetError, match=message):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    "part", ["front_end", "encoder", "sharing", "doa_head", "separation_head", "refiner"]
+)
+def test_a_description_calls_nothing_but_networks(folder: Path, tmp_path: Path, part: str) -> None:
+    """`torch.hub.load` runs a file of anybody's choice, and takes any further options."""
+    (tmp_path / "hubconf.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\nentry = dict\n")
+    options = {"repo_or_dir": str(tmp_path), "model": "entry", "source": "local"}
+    named = {part: "torch.hub:load", f"{part.removesuffix('_head')}_options": options}
+    settings: dict[str, Any] = (
+        named
+        if part != "refiner"
+        else {"separation_options": {"refiner": named["refiner"], "refiner_options": options, "passes": 2}}
+    )
+    change(folder, lambda d: d["model"].update(settings))
+    with pytest.raises(MsdetError, match=r"'torch.hub:load' is not a torch.nn.Module"):
+        load_model(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_task_that_is_none_is_refused(folder: Path) -> None:
+    change(folder, lambda d: d["model"].update(tasks={"os:system": {"command": "true"}}))
+    with pytest.raises(MsdetError, match=r"task 'os:system' has no Head that is a torch.nn.Module"):
         load_model(folder)
 
 

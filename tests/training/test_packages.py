@@ -184,3 +184,9 @@ def test_the_shipped_model_fits_rate_and_array(sample_rate: int, array: str | No
         Shipped("a16", "a", 6, 16000, 2), Shipped("a8", "a", 6, 8000, 2), Shipped("b8", "b", 4, 8000, 2)
     ]  # fmt: skip
     assert choose_shipped(models, sample_rate, array).name == name
+
+
+def test_a_name_may_be_as_long_as_a_file_systems(files: dict[str, bytes], tmp_path: Path) -> None:
+    out = tmp_path / f"{'ä' * 100}.tar"
+    write_package(out, files)
+    assert load_model(out).sample_rate == 8000

@@ -49,8 +49,9 @@ def array_sheet(array: MicrophoneArray) -> Figure:
 def _view(axes: Axes, array: MicrophoneArray, title: str, seen: tuple[int, int]) -> None:
     """Microphones ``(mic, 2)`` along two of the axes, in centimetres."""
     points = 100 * array.positions[:, seen]
-    middle = 50 * (array.positions.max(axis=0) + array.positions.min(axis=0))[list(seen)]
-    reach = _ROOM * 100 * float(np.abs(array.positions - 0.01 * _full(middle, seen)).max())
+    centre = 50 * (array.positions.max(axis=0) + array.positions.min(axis=0))
+    reach = _ROOM * float(np.abs(100 * array.positions - centre).max())
+    middle = centre[list(seen)]
     axes.plot(0.0, 0.0, "+", color=MUTED, markersize=9, zorder=2)
     size = 7.5 if array.microphones <= _MANY else 6.0
     left = list(range(array.microphones))
@@ -66,7 +67,7 @@ def _view(axes: Axes, array: MicrophoneArray, title: str, seen: tuple[int, int])
             va="center", bbox=box, zorder=5,
         )  # fmt: skip
     if seen == (0, 1):
-        _azimuth(axes, reach)
+        _azimuth(axes, middle, reach)
         axes.plot([], [], "s", color=LIGHT["blue"], markersize=8, label=f"reference: {array.reference}")
         axes.legend(loc="upper left")
     axes.set_aspect("equal")
@@ -76,21 +77,19 @@ def _view(axes: Axes, array: MicrophoneArray, title: str, seen: tuple[int, int])
     axes.set(xlim=(middle[0] - reach, middle[0] + reach), ylim=(middle[1] - reach, middle[1] + reach))
 
 
-def _azimuth(axes: Axes, reach: float) -> None:
-    """An arrow along +x, which is 0°, and one that turns counter-clockwise from it."""
-    end = 0.94 * reach
+def _azimuth(axes: Axes, middle: Array, reach: float) -> None:
+    """An arrow along +x, which is 0°, and one that turns counter-clockwise from it.
+
+    Both from the middle of the drawing: directions are of sound from afar, and the origin may not be in it.
+    """
+    length = 0.94 * reach
+    end = middle + [length, 0.0]
     arrow = {"arrowstyle": "-|>", "color": MUTED, "linewidth": 1.2, "mutation_scale": 12}
-    axes.annotate("", (end, 0.0), (0.0, 0.0), arrowprops=arrow, zorder=3)
-    axes.annotate("0° = +x", (end, 0.0), (0, -12), textcoords="offset points", ha="right", color=MUTED)
-    turn = 0.86 * end * np.stack([np.cos(np.deg2rad(_TURN_DEG)), np.sin(np.deg2rad(_TURN_DEG))], axis=-1)
+    axes.annotate("", end.tolist(), middle.tolist(), arrowprops=arrow, zorder=3)
+    axes.annotate("0° = +x", end.tolist(), (0, -12), textcoords="offset points", ha="right", color=MUTED)
+    angle_rad = np.deg2rad(_TURN_DEG)
+    turn = middle + 0.86 * length * np.stack([np.cos(angle_rad), np.sin(angle_rad)], axis=-1)
     axes.plot(*turn.T, color=MUTED, linewidth=1.2, zorder=3)
     axes.annotate("", turn[-1].tolist(), turn[-3].tolist(), arrowprops=arrow, zorder=3)
-    middle = turn[-1] + [0.0, 0.03 * reach]
-    axes.annotate("azimuth", middle.tolist(), color=MUTED, ha="center", va="bottom")
-
-
-def _full(point: Array, seen: tuple[int, int]) -> Array:
-    """A point of the drawing as ``(3,)``, with 0 on the axis that is not seen."""
-    full = np.zeros(3)
-    full[list(seen)] = point
-    return full
+    above = turn[-1] + [0.0, 0.03 * reach]
+    axes.annotate("azimuth", above.tolist(), color=MUTED, ha="center", va="bottom")

@@ -113,9 +113,9 @@ def check_array(sources: Sequence[Source], array: MicrophoneArray) -> Report:
     seconds = sum(n / source.sample_rate for n, source in zip(totals.samples, sources, strict=True))
     findings = level_findings(totals.sums)
     heard = moments(sources, totals.samples)
-    copies = [pair for pair in totals.correlated() if _alike(heard, pair)]
-    findings += [copy_finding(*pair) for pair in copies]
-    left_out = {*totals.sums.dead, *(second for _, second in copies)}
+    copies = _together(pair for pair in totals.correlated() if _alike(heard, pair))
+    findings += [copy_finding(channels) for channels in copies]
+    left_out = {*totals.sums.dead, *(channel for _, *others in copies for channel in others)}
     channels = [c for c in range(array.microphones) if c not in left_out]
     fit, channels, deaf = _fitted(heard, array, channels)
     findings += [deaf_finding(channel) for channel in deaf]
@@ -172,6 +172,22 @@ def _fitted(
         deaf.append(channels[worst])
         channels = [c for c in channels if c != channels[worst]]
     return None, channels, deaf
+
+
+def _together(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
+    """Groups of what is paired, ascending.
+
+    >>> _together([(0, 1), (0, 2), (1, 2), (3, 5)])
+    [[0, 1, 2], [3, 5]]
+    """
+    groups: list[list[int]] = []
+    for pair in pairs:
+        group = next((g for g in groups if not {*g}.isdisjoint(pair)), None)
+        if group is None:
+            groups.append(list(pair))
+        else:
+            group[:] = sorted({*group, *pair})
+    return groups
 
 
 def _alike(heard: Moments, pair: tuple[int, int]) -> bool:

@@ -38,10 +38,17 @@ class Finding:
     alternatives: tuple[tuple[int, int], ...] = ()
 
 
-def copy_finding(first: int, second: int) -> Finding:
-    """Two channels that carry one signal."""
-    text = f"channels {first} and {second} carry the same signal; look which input is routed twice"
-    return Finding("copy", (first, second), text)
+def silent_finding(channels: int) -> Finding:
+    """So many channels, and nothing on any of them."""
+    text = f"channels 0 to {channels - 1} are all dead (no signal at all); look which input was recorded"
+    return Finding("dead", tuple(range(channels)), text)
+
+
+def copy_finding(channels: Sequence[int]) -> Finding:
+    """Two or more channels that carry one signal."""
+    *others, last = map(str, channels)
+    text = f"channels {', '.join(others)} and {last} carry the same signal; look which input is routed twice"
+    return Finding("copy", tuple(channels), text)
 
 
 def deaf_finding(channel: int) -> Finding:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from msdet.conventions import Array
-from msdet.inference.array_check.findings import Finding
+from msdet.inference.array_check.findings import Finding, silent_finding
 from msdet.inference.sources import ChannelSums, Source, check_length
 
 GAIN_DB = 10.0
@@ -63,7 +63,10 @@ class Totals:
 def level_findings(sums: ChannelSums) -> list[Finding]:
     """Dead, clipped, offset and weak or strong channels."""
     level_db = 10 * np.log10(np.maximum(sums.power, 1e-20))
-    relative_db = level_db - np.median(level_db)
+    alive = [channel for channel in range(len(level_db)) if channel not in sums.dead]
+    if not alive:
+        return [silent_finding(len(level_db))]
+    relative_db = level_db - np.median(level_db[alive])
     found = [_dead(channel, float(sums.power[channel]), float(relative_db[channel])) for channel in sums.dead]
     for channel in np.flatnonzero(sums.clipped_share).tolist():
         share = float(sums.clipped_share[channel])

@@ -94,7 +94,9 @@ def trace(module: nn.Module, example: Tensor, dynamic: Mapping[int, str]) -> Exp
         raise MsdetError(str(error).partition("\n")[0]) from error
     except Exception as error:  # whatever a part does that cannot be traced
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise MsdetError(f"{_where(module, error)} cannot be exported ({reason[:200]})") from error
+        if "Constraints violated" in reason:
+            reason = "what it computes depends on the length, as that of the causal front end 'steered' does"
+        raise MsdetError(f"{_where(module, error)} cannot be exported ({reason[:120]})") from error
 
 
 def in_real_arithmetic(
@@ -246,7 +248,7 @@ class _Run(fx.Interpreter):
 def _named(path: str, kind: Any) -> str:
     """A part of a model, as a message calls it."""
     words = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
-    return f"{path.removeprefix('model.')} ({words})" if path else words
+    return f"{path.removeprefix('model.')} ({words})" if path else "the model"
 
 
 def _where(module: nn.Module, error: Exception) -> str:

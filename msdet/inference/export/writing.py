@@ -133,7 +133,7 @@ def describe(
         stft: where the STFT is.
         outputs: names of the outputs.
         precision: of the weights.
-        notes: what the checkpoint says of itself; its assignment rule and licence are passed on.
+        notes: what the checkpoint or package says of itself; its assignment rule and licence are passed on.
     """
     spectral = stft == "outside"
     axes = ["freq", "frame", "2 (real, imaginary)"] if spectral else ["sample"]
@@ -143,8 +143,7 @@ def describe(
         "occupancy": ["batch", "talker"],
         "activity": ["batch", "talker", "frame"],
     }
-    training = notes.get("training")
-    objective = training.get("objective", {}) if isinstance(training, dict) else {}
+    training, package = (_dict(notes.get(key)) for key in ("training", "package"))
     return {
         "schema": SCHEMA,
         "msdet": __version__,
@@ -162,10 +161,15 @@ def describe(
         "azimuth_deg": [float(a) for a in class_azimuths_deg(model.config.doa_classes)],
         "azimuth": "0 is the array's +x axis, counter-clockwise seen from +z",
         "talkers": model.config.talkers,
-        "assignment": objective.get("assignment"),
+        "assignment": _dict(training.get("objective")).get("assignment"),
         "precision": precision,
-        "licence": notes.get("licence"),
+        "licence": package.get("licence", notes.get("licence")),
     }
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    """What should be an object in a description; an empty one if it is none."""
+    return value if isinstance(value, dict) else {}
 
 
 def _to_trace(model: JointModel, stft: StftPlace) -> tuple[ExportedModel, torch.Tensor, dict[int, str]]:

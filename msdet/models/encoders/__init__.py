@@ -30,7 +30,7 @@ from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 
-from msdet.components import build, find_component
+from msdet.components import build, find_network
 from msdet.errors import MsdetError
 from msdet.running import Memory
 
@@ -132,7 +132,7 @@ def build_encoder(
         MsdetError: an unknown name or option, of which the nearest is offered; or an encoder that needs
             `freqs` where it is not given.
     """
-    factory = find_component(__name__, name, "Encoder", "encoder")
+    factory = find_network(__name__, name, "Encoder", "encoder")
     derived = {"features_in": features_in}
     parameter = inspect.signature(factory).parameters.get("freqs")
     if parameter is not None and freqs is not None:

@@ -5,7 +5,27 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+
+class GlobalNorm(nn.Module):
+    """Norm over channels and time of `FoldedMasker`'s maskers, asteroid's ``gLN`` with its parameters' names.
+
+    asteroid's own counts the axes by a tensor, which can be neither traced nor exported.
+
+    Args:
+        channels: number of channels.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(channels))
+        self.beta = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Norm of ``(batch, channel, ...)``."""
+        return nn.functional.group_norm(x, 1, self.gamma, self.beta, eps=1e-8)
 
 
 class FoldedMasker(nn.Module):

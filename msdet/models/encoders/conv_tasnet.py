@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from msdet.models.encoders._asteroid import FoldedMasker
+from msdet.models.encoders._asteroid import FoldedMasker, GlobalNorm
 from msdet.running import Memory, with_past
 
 TINY = {"bottleneck": 6, "hidden": 8, "skip": 5, "blocks": 2, "repeats": 1, "per_bin": 2, "features_out": 4}
@@ -59,7 +59,7 @@ class Encoder(FoldedMasker):
             "conv_kernel_size": kernel,
             "n_blocks": blocks,
             "n_repeats": repeats,
-            "norm_type": "cLN" if causal else "gLN",
+            "norm_type": "cLN" if causal else GlobalNorm,
             "causal": causal,
         }
         super().__init__("TDConvNet", features_in, freqs, per_bin, features_out, causal, dropout, options)

@@ -9,7 +9,7 @@ recurrence inside a chunk runs both ways.
 
 from __future__ import annotations
 
-from msdet.models.encoders._asteroid import FoldedMasker
+from msdet.models.encoders._asteroid import FoldedMasker, GlobalNorm
 
 TINY = {"bottleneck": 6, "hidden": 5, "chunk": 4, "repeats": 1, "per_bin": 2, "features_out": 4}
 
@@ -44,5 +44,11 @@ class Encoder(FoldedMasker):
     ) -> None:
         if chunk < 2:
             raise ValueError(f"chunk {chunk} is less than 2 frames")
-        options = {"bn_chan": bottleneck, "hid_size": hidden, "chunk_size": chunk, "n_repeats": repeats}
+        options = {
+            "bn_chan": bottleneck,
+            "hid_size": hidden,
+            "chunk_size": chunk,
+            "n_repeats": repeats,
+            "norm_type": GlobalNorm,
+        }
         super().__init__("DPRNN", features_in, freqs, per_bin, features_out, False, dropout, options)

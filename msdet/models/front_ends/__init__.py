@@ -22,9 +22,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from msdet.components import build, find_component
+from msdet.components import build, find_network
 from msdet.errors import MsdetError
 from msdet.models.frontend import ArrayGeometry, Observation
 
@@ -65,10 +65,8 @@ def build_front_end(name: str, options: dict[str, Any], sizes: FrontEndSizes) ->
         MsdetError: an unknown name or option, of which the nearest is offered; or what is named is no module,
             or lacks an attribute that every front end has.
     """
-    factory = find_component(__name__, name, "FrontEnd", "front end")
+    factory = find_network(__name__, name, "FrontEnd", "front end")
     front_end: FrontEndLike = build(factory, options, f"front end '{name}'", sizes=sizes)
-    if not isinstance(front_end, nn.Module):
-        raise MsdetError(f"front end '{name}' is not a torch.nn.Module")
     for attribute in ("features_out", "causal", "array_bound"):
         if not hasattr(front_end, attribute):
             raise MsdetError(f"front end '{name}' has no attribute '{attribute}'")

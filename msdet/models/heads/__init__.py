@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from msdet.components import build, find_component
+from msdet.components import build, find_network
 from msdet.models.frontend import ArrayGeometry
 
 
@@ -66,7 +66,7 @@ def build_head(task: str, name: str, options: dict[str, Any], sizes: HeadSizes) 
         MsdetError: an unknown name or option; the nearest is offered.
     """
     kind = {"doa": "DoA head", "separation": "separation head"}[task]
-    factory = find_component(f"{__name__}.{task}", name, "Head", kind)
+    factory = find_network(f"{__name__}.{task}", name, "Head", kind)
     head: nn.Module = build(factory, options, f"{kind} '{name}'", sizes=sizes)
     return head
 

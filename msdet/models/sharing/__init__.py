@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, Protocol, cast
 
 from torch import Tensor, nn
 
-from msdet.components import build, component_names, find_component
+from msdet.components import build, component_names, find_network
 from msdet.errors import MsdetError
 from msdet.models.encoders import BLOCK_MEMBERS, BlockEncoder, EncoderLike
 
@@ -122,7 +122,7 @@ def as_blocks(encoder: EncoderLike, scheme: str, at_least: int = 1) -> BlockEnco
 
 
 def _scheme(name: str) -> Any:
-    return find_component(__name__, name, "Sharing", "sharing scheme")
+    return find_network(__name__, name, "Sharing", "sharing scheme")
 
 
 def build_sharing(

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from msdet.cli import run_command
 from msdet.corpora import SPLITS
-from msdet.errors import MsdetError, did_you_mean
+from msdet.errors import MsdetError
+
+FEW = 12  # folders are named when a subset is missing
 
 
 def choose_subsets(speech: Path, out: Path, train: str, dev: str, test: str) -> None:
@@ -27,9 +29,11 @@ def choose_subsets(speech: Path, out: Path, train: str, dev: str, test: str) -> 
     for split, names in zip(SPLITS, (train, dev, test), strict=True):
         for name in filter(None, names.split(",")):
             if name not in there:
-                found = ", ".join(there) or "an empty folder"
-                hint = f"; found {found}{did_you_mean(name, there)}; --{split}-subsets chooses others"
-                raise MsdetError(f"{home}: has no subset '{name}'{hint}")
+                found = ", ".join(there[:FEW]) + (", ..." if there[FEW:] else "") or "an empty folder"
+                raise MsdetError(
+                    f"{home}: has no subset '{name}'; found {found}; --{split}-subsets chooses others, and "
+                    "--corpus folder reads any folder of speech"
+                )
             if used.setdefault(name, split) != split:
                 raise MsdetError(
                     f"subset '{name}' is for {used[name]} and for {split}: they would share talkers"

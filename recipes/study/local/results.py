@@ -179,6 +179,7 @@ def results(exp: Path, out: Path, command: str) -> str:
     for claims, title in ((main, "Main claims"), (around, "Around them: one seed, no verdict")):
         if claims:
             parts.append(markdown([claims_table(title, claims, claims is main)], []))
+    parts.append("![Differences of the claims with their intervals](claims.png)")
     for talkers in sorted({run.talkers for run in runs}, reverse=True):
         systems = _references(exp, talkers)
         systems |= {
@@ -188,7 +189,7 @@ def results(exp: Path, out: Path, command: str) -> str:
         }
         title = f"Scores, {talkers} talkers"
         parts.append(markdown([scores_table(title, systems), *_breakdowns(systems, runs)], []))
-    parts.append(markdown([training_table(exp, runs)], []))
+    parts += [markdown([training_table(exp, runs)], []), "![Dev loss against steps](curves.png)"]
     figures.claims(main, around, out / "claims.png")
     figures.curves({run: read_curves(exp / "runs" / run.name) for run in runs}, out / "curves.png")
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"

@@ -6,14 +6,14 @@ import json
 import re
 import runpy
 import sys
-import textwrap
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from torch import Tensor, nn
 
 from msdet import audio
 from msdet.arrays import load_array
@@ -24,9 +24,11 @@ from msdet.inference.export import writing
 from msdet.inference.export.formats import METADATA, METADATA_FILE
 from msdet.inference.export.model import ExportedModel
 from msdet.inference.export.parity import file_separator, run_on_waveforms
+from msdet.inference.export.program import in_real_arithmetic, trace
 from msdet.inference.export.writing import ExportedFile, export_model
 from msdet.inference.offline import model_separator
 from msdet.models.config import ModelConfig
+from msdet.models.encoders import conv_tasnet, dprnn
 from msdet.models.joint import JointModel
 
 RATE = 8000
@@ -167,40 +169,55 @@ def test_spectra_stand_in_for_waveforms_exactly(model: JointModel, mixture: Arra
     torch.testing.assert_close(found, wanted, rtol=0, atol=2e-5 * float(wanted.abs().max()))
 
 
-def test_voices_that_differ_leave_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "LIMIT", 0.0)
+def test_voices_that_differ_leave_no_file(
+    program: ExportedFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a program of another model of the same shape."""
+    monkeypatch.setattr(writing, "torch_content", lambda *_: program.path.read_bytes())
+    other = JointModel(SIBLING, load_array("circular4_5cm"), RATE).eval()
     with pytest.raises(MsdetError, match=r"model\.pt2: not written: its voices differ from the model's by"):
-        export_model(stirred(SIBLING), tmp_path / "model.pt2", "torch")
+        export_model(other, tmp_path / "model.pt2", "torch", stft="inside")
     assert not list(tmp_path.iterdir())
 
 
-OWN_HEAD = """
-    from msdet.models.heads.separation.reference_mask import Head as Mask
-
-    class Head(Mask):
-        def forward(self, features, observation, doa_logits):
-            (estimate,) = super().forward(features, observation, doa_logits)
-            return (estimate.sgn(),)
-"""
+class Signs(nn.Module):
+    def forward(self, spectrum: Tensor) -> Tensor:
+        return torch.view_as_complex(spectrum).sgn().real
 
 
-@pytest.fixture
-def own_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    (tmp_path / "signs.py").write_text(textwrap.dedent(OWN_HEAD), encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
-    yield "signs:Head"
-    sys.modules.pop("signs", None)
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = Signs()
+
+    def forward(self, spectrum: Tensor) -> tuple[Tensor, ...]:
+        return (self.head(2 * spectrum),)
 
 
-def test_a_part_that_cannot_be_exported_is_named(own_head: str, tmp_path: Path) -> None:
-    config = ModelConfig(
-        front_end="real_imaginary",
-        doa_head="pooled",
-        separation_head=own_head,
-        **SMALL,  # type: ignore[arg-type]
-    )
-    expected = r"separation_head \(.*signs.Head\) cannot be exported: it uses sgn of complex numbers"
-    with pytest.raises(MsdetError, match=expected) as raised:
-        export_model(stirred(config), tmp_path / "model.pt2", "torch")
-    assert "\n" not in str(raised.value)
-    assert not (tmp_path / "model.pt2").exists()
+def test_a_part_that_cannot_be_exported_is_named() -> None:
+    example, lengths = torch.randn(3, 5, 2), {0: "batch"}
+    expected = r"^head \(.*Signs\) cannot be exported: it uses sgn of complex numbers$"
+    with pytest.raises(MsdetError, match=expected):
+        in_real_arithmetic(trace(Network().eval(), example, lengths), example, lengths, onnx=False)
+
+
+@pytest.mark.parametrize("module", [conv_tasnet, dprnn], ids=["conv_tasnet", "dprnn"])
+def test_asteroids_networks_are_traced_for_any_length(module: Any) -> None:
+    torch.manual_seed(0)
+    encoder = module.Encoder(3, 5, **module.TINY).eval()
+    traced = trace(encoder, torch.randn(2, 5, 23, 3), {0: "batch", 2: "frame"}).module()
+    for frames in (9, 40):
+        heard = torch.randn(1, 5, frames, 3)
+        with torch.no_grad():
+            torch.testing.assert_close(traced(heard), encoder(heard), rtol=1e-4, atol=1e-5)
+
+
+def test_the_licence_is_that_of_the_package() -> None:
+    notes = {"package": {"licence": "CC BY 4.0"}, "training": {"objective": {"assignment": "pit"}}}
+    model = JointModel(SIBLING, load_array("circular4_5cm"), RATE)
+    for given, licence, assignment in (
+        (notes, "CC BY 4.0", "pit"),
+        ({"package": [1], "training": {"objective": "?"}, "licence": "CC0"}, "CC0", None),
+    ):
+        said = writing.describe(model, "outside", ["voices"], "float32", given)
+        assert (said["licence"], said["assignment"]) == (licence, assignment)

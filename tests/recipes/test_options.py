@@ -1,0 +1,65 @@
+"""Options of recipes, and how their stages end."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = sorted(path.parent.name for path in (ROOT / "recipes").glob("*/run.sh"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_explains_its_options_and_refuses_others(recipe: str, run: Run) -> None:
+    shown = run(recipe, "--help")
+    assert shown.returncode == 0
+    assert f"recipes/{recipe}/run.sh" in shown.stdout
+    assert "--stop-stage N" in shown.stdout
+    for option in re.findall(r"(?<!msdet )--[a-z][a-z0-9-]+", shown.stdout):
+        if option != "--force":
+            done = run(recipe, option)
+            assert done.stderr == f"error: {option} needs a value\n"
+    refused = run(recipe, "--sped", "x")
+    assert refused.returncode == 2
+    assert refused.stderr == "error: unknown option --sped (see --help)\n"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "message"),
+    [
+        ("demo", ["--stages", "1"], "unknown option --stages"),
+        ("demo", ["--stage"], "--stage needs a value"),
+        ("demo", ["--start-dir", "/"], "unknown option --start-dir"),
+        ("demo", ["--stage", "4", "--stop-stage", "3"], "--stage 4 is after --stop-stage 3"),
+        ("folder", [], "--speech is missing"),
+        ("folder", ["--speech", "/nowhere"], "/nowhere: no such folder"),
+        ("multitask", [], "--speech is missing"),
+        ("pretrained", ["--speech", ".", "--conditions", "recipes"], "recipes: holds no .yaml files"),
+        ("sms_wsj", [], "--sms-wsj is missing"),
+        ("sms_wsj", ["--sms-wsj", "/nowhere"], "/nowhere: no such folder"),
+        ("sms_wsj", ["--sms-wsj", "."], "sms_wsj.json: no such file; --json names another"),
+        ("sms_wsj", ["--config", "lbd"], "--config is 'lbd', expected a YAML file or one of: lbt, msdet, "),
+        ("spatial_wsj0_mix", [], "--wsj0 is missing"),
+        ("spatial_wsj0_mix", ["--talkers", "4"], "--talkers is 4, expected 2 or 3"),
+        ("spatial_wsj0_mix", ["--wsj0", ".", "--lists", "recipes"], "recipes/mix_2_spk_tr.txt: no such file"),
+        ("spatial_wsj0_mix", ["--tree", ".", "--wsj0", "."], "--tree is a corpus of its own"),
+        ("spatial_wsj0_mix", ["--tree", "."], "2speakers_reverb/wav8k/min/tr/mix: no such folder"),
+        ("libri_spatial", [], "--speech is missing"),
+        ("libri_spatial", ["--dev_subsets=dev-other"], "--speech is missing"),
+        ("libri_spatial", ["--speech", ".", "--stage", "3"], "dataset.json: run the stages before it"),
+        ("libri_spatial", ["--speech", "recipes"], "has no subset 'train-clean-100'; found demo, folder"),
+    ],
+)
+def test_bad_options_are_one_line(
+    recipe: str, options: list[str], message: str, run: Run, tmp_path: Path
+) -> None:
+    done = run(recipe, "--exp", str(tmp_path / "exp"), *options)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
