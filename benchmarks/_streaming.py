@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from msdet.arrays import load_array
 from msdet.cli import parse_options
 from msdet.commands.train import train
 from msdet.conventions import Array
+from msdet.inference.results import scratch
 from msdet.inference.streaming import Streamer
+from msdet.inference.streaming_session import Session
 from msdet.models.joint import JointModel
 from msdet.training.checkpoint import load_model
 
@@ -73,13 +76,19 @@ def hop_by_hop(streamer: Streamer, mixture: Array) -> tuple[float, float]:
 
 
 def growth_mb_per_hour(streamer: Streamer, mixture: Array, minutes: float) -> float:
-    """Resident memory that an hour of sound adds, from the second half of a stream against its middle."""
-    chunk = round(_CHUNK_S * streamer.model.sample_rate)
+    """Resident memory that an hour of sound adds, from the second half of a stream against its middle.
+
+    Of what `msdet live` runs: voices go to disk, directions over time are kept, 1 MB an hour of them.
+    """
+    rate = streamer.model.sample_rate
+    chunk = round(_CHUNK_S * rate)
     used_mb = []
-    for n in range(round(60 * minutes / _CHUNK_S)):
-        start = n * chunk % (mixture.shape[1] - chunk)
-        streamer.push(mixture[:, start : start + chunk])
-        used_mb.append(resident_mb())
+    with tempfile.TemporaryDirectory() as folder, scratch(Path(folder)) as kept:
+        session = Session(streamer, rate, kept)
+        for n in range(round(60 * minutes / _CHUNK_S)):
+            start = n * chunk % (mixture.shape[1] - chunk)
+            session.push(mixture[:, start : start + chunk])
+            used_mb.append(resident_mb())
     middle, late = np.array_split(used_mb[len(used_mb) // 3 :], 2)
     hours = minutes / 60 / 3  # between the centres of both
     return float(np.median(late) - np.median(middle)) / hours
