@@ -81,15 +81,15 @@ train_run() {
 evaluate_run() {
   local out=$exp/evaluation/$1
   if [ "$out/summary.json" -nt "$exp/runs/$1/model.safetensors" ]; then return 0; fi
-  OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} $train_cmd msdet evaluate --data "$exp/$3/test" --model "$exp/runs/$1" \
-    --methods '[]' --metrics "$metrics" --jobs 1 --out "$out"
+  OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} evaluate_into "$out" --data "$exp/$3/test" --model "$exp/runs/$1" \
+    --methods '[]' --metrics "$metrics" --jobs 1
 }
 
 evaluate_references() {
   local talkers
   for talkers in 3 2; do
-    $cpu_cmd msdet evaluate --data "$exp/$talkers/test" --methods "$references" --metrics "$metrics" \
-      --jobs "$nj" --out "$exp/evaluation/references-$talkers" || return
+    evaluate_into "$exp/evaluation/references-$talkers" --data "$exp/$talkers/test" --methods "$references" \
+      --metrics "$metrics" --jobs "$nj" || return
   done
 }
 
