@@ -46,7 +46,7 @@ class Answer(NamedTuple):
         d, higher = self.difference, METRICS[self.metric].higher_is_better
         if d.low is None or d.high is None or d.low <= 0.0 <= d.high:
             return "not shown"
-        if any((seed > 0.0) != (d.value > 0.0) for seed in self.of_seeds):
+        if any(seed * d.value <= 0.0 for seed in self.of_seeds):
             return "not shown"
         return "better" if (d.value > 0.0) == higher else "worse"
 
