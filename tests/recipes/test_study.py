@@ -97,6 +97,7 @@ def test_an_unknown_row_is_one_line(run: Run, talkers: Path, tmp_path: Path) -> 
         (-0.3, -0.1, [-0.2, -0.3, -0.1], "worse"),
         (-0.1, 0.3, [0.2, 0.3, 0.1], "not shown"),
         (0.1, 0.3, [0.5, 0.3, -0.2], "not shown"),
+        (-0.3, -0.1, [0.0, -0.3, -0.1], "not shown"),
         (0.1, 0.3, [0.2, 0.3], ""),
     ],
 )

@@ -118,8 +118,9 @@ def claims_table(title: str, found: list[Answer], with_verdict: bool) -> Table:
         [f"`{answer.claim.first}` less `{answer.claim.second}`" for answer in found],
         [METRICS[answer.metric].label for answer in found],
         aligned(parts, "{} [{}, {}]"),
+        [str(answer.difference.n) for answer in found],
     ]
-    header = ["question", "rows", "metric", "difference"]
+    header = ["question", "rows", "metric", "difference", "scenes"]
     if with_verdict:
         columns += [seeds, [answer.verdict for answer in found]]
         header += ["of each seed", "verdict"]
@@ -127,7 +128,7 @@ def claims_table(title: str, found: list[Answer], with_verdict: bool) -> Table:
 
 
 def scores_table(title: str, systems: dict[str, list[Row]]) -> Table:
-    """Mean scores of rows on the same scenes."""
+    """Mean scores of rows on the same scenes, those that all of them score."""
     summary = summarise(systems, by=())
     columns = [list(systems)]
     for key in COLUMNS:
@@ -138,7 +139,8 @@ def scores_table(title: str, systems: dict[str, list[Row]]) -> Table:
             shown = (interval.value, interval.low, interval.high) if known and interval is not None else ()
             parts.append([number(x, metric.decimals, metric.scale) for x in shown])
         columns.append(aligned(parts, "{} [{}, {}]"))
-    return Table(title, ["row", *(METRICS[key].label for key in COLUMNS)], columns, 1)
+    header = ["row", *(f"{METRICS[key].label}, n = {summary.compared[key]}" for key in COLUMNS)]
+    return Table(title, header, columns, 1)
 
 
 def training_table(exp: Path, runs: list[Run]) -> Table:
