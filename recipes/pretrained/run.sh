@@ -19,6 +19,7 @@ conditions=recipes/pretrained/conf/conditions
 config=  # each rate's own if empty
 steps=  # of training; the configurations' if empty
 packages=  # folder of the packages; $exp/packages if empty
+results=  # folder of the learning curves; $exp/results if empty
 
 help_message() {
   cat <<'HELP'
@@ -43,6 +44,7 @@ Usage: recipes/pretrained/run.sh --speech DIR [options]
   --config NAME    training settings of both models: a YAML file, or a name in conf or msdet/configs (the small
                    default model at either rate)
   --packages DIR   where the packages go (EXP/packages); those that msdet ships are in msdet/pretrained
+  --results DIR    where the models' learning curves go (EXP/results)
   --force          run stages again that are already done
 
 A stage that already finished with the same settings and inputs is skipped; a killed run goes on.
@@ -51,7 +53,7 @@ HELP
 
 . recipes/utils/stages.sh
 . recipes/utils/pipeline.sh
-path_options="exp speech noise packages conditions"
+path_options="exp speech noise packages results conditions"
 parse_options "$@"
 . recipes/utils/path.sh
 . recipes/utils/cmd.sh
@@ -95,7 +97,7 @@ evaluate_conditions() {
 
 package_models() {
   local model file condition evaluations sets
-  mkdir -p "$packages"
+  mkdir -p "$packages" "$results"
   for model in $models; do
     evaluations=("as in training=$exp/$model/evaluation") sets=("$exp/$model/test")
     for file in "${files[@]}"; do
@@ -107,6 +109,7 @@ package_models() {
     msdet package "$exp/$model/model" --out "$packages/$model" --licence "CC BY 4.0" \
       --data_notes recipes/pretrained/data.md --evaluation "$(as_list "${evaluations[@]}")" \
       --data "$(as_list "${sets[@]}")" || return
+    cp "$exp/$model/figures/learning_curves.png" "$results/$model.png" || return
   done
 }
 
@@ -117,6 +120,7 @@ as_list() {
 }
 
 packages=${packages:-$exp/packages}
+results=${results:-$exp/results}
 weights=() sets=() summaries=()
 for model in $models; do
   weights+=("$exp/$model/model/model.safetensors")
@@ -136,4 +140,4 @@ output=${weights[1]} run_stage 2 "train at 16 kHz" "$exp/speech.list" "${config:
 output=${sets[-1]} run_stage 3 "simulate other conditions" "${files[@]}" "$exp/speech.list" -- \
   simulate_conditions "$condition_scenes" "$noise"
 output=${summaries[-1]} run_stage 4 "evaluate in them" "${weights[@]}" "${sets[@]}" -- evaluate_conditions
-output=$packages/circular6_16k run_stage 5 "package" "${weights[@]}" "${summaries[@]}" -- package_models "$packages"
+output=$packages/circular6_16k run_stage 5 "package" "${weights[@]}" "${summaries[@]}" -- package_models "$packages" "$results"

@@ -39,3 +39,4 @@ def test_packages_hold_the_models_and_their_scores_in_every_condition(
         card = (package / "README.md").read_text(encoding="utf-8")
         for title in ("as in training", "another array", "noise"):
             assert title in card
+        assert (tmp_path / "exp" / "results" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
