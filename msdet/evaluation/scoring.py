@@ -12,8 +12,9 @@ and directions are scored by themselves: ``doa_error_own_deg``, and how many tal
 
 A voice that is silent or holds NaN has no SI-SDR. One such voice belongs to the talker whom the others leave:
 they keep their scores, and it keeps those of its direction. Between several, as between voices that are
-alike, the permutation is arbitrary, and what would be another value under another order of them is null.
-Where no voice has an SI-SDR, there is no permutation.
+alike, the permutation is arbitrary: a talker's score is the mean over the voices that may be theirs, null
+where one of them has none, and what of directions would be another value under another order is null. Where
+no voice has an SI-SDR, there is no permutation.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 
 from msdet.conventions import Array
 from msdet.errors import MsdetError
-from msdet.evaluation.metrics import SEPARATION_METRICS, SeparationMetric
+from msdet.evaluation.metrics import SEPARATION_METRICS
 from msdet.evaluation.separation import NOTHING_DB, SAME_SUM_DB, best_permutation, ties, undecided
 from msdet.evaluation.signals import Signals
 from msdet.evaluation.swaps import RESEMBLES_DB
@@ -33,7 +34,8 @@ class SignalScores(NamedTuple):
 class VoiceScores(NamedTuple):
     """Separation scores of estimates under the permutation that maximises the sum of SI-SDR.
 
-    Where another permutation is as good, what it would make another value is null.
+    Where another permutation is as good, a talker's value is the mean over the estimates that may be theirs:
+    the mean SI-SDR of the scene is the same under each, and giving one voice twice is no excuse.
 
     Attributes:
         scores: under it.
@@ -80,8 +82,9 @@ def score_voices(
     scores = score_signals(signals, permutation, mixture, metrics)
     others = ties(np.maximum(matrix, NOTHING_DB), permutation, SAME_SUM_DB)
     unsure = undecided(permutation, others)
-    for other in others:
-        _leave_out_unlike(scores, score_signals(signals, other, mixture, metrics), metrics)
+    if others:
+        tied = [score_signals(signals, other, mixture, metrics) for other in others]
+        scores = _mean_scores([permutation, *others], [scores, *tied], metrics)
     if np.isnan(matrix).all():
         return VoiceScores(scores, None, unsure, [])
     alike = np.nanmax(matrix[range(len(matrix)), permutation]) >= RESEMBLES_DB
@@ -126,28 +129,27 @@ def score_signals(
     return SignalScores(fields, undefined)
 
 
-def _leave_out_unlike(scores: SignalScores, others: SignalScores, metrics: tuple[str, ...]) -> None:
-    """Make null what is another value under another permutation that is as good, and say why."""
+def _mean_scores(
+    permutations: list[Array], tied: list[SignalScores], metrics: tuple[str, ...]
+) -> SignalScores:
+    """Mean over the estimates that a talker may have; null where one of them has no value, and why."""
+    undefined = dict(tied[0].undefined)
+    fields: dict[str, list[float | None]] = {}
     for metric in (SEPARATION_METRICS[name] for name in metrics):
-        values, instead = scores.fields[metric.field], others.fields[metric.field]
-        unlike = [n for n, pair in enumerate(zip(values, instead, strict=True)) if _differ(*pair, metric)]
-        for field in (metric.field, metric.gain_field) if unlike else ():
-            for n in unlike:
-                scores.fields[field][n] = None
-            reasons = (scores.undefined.get(field), UNTOLD)
-            scores.undefined[field] = "; ".join(dict.fromkeys(why for why in reasons if why))
-
-
-def _differ(value: float | None, other: float | None, metric: SeparationMetric) -> bool:
-    """Whether two values differ, by more than ten units of the last decimal that tables show.
-
-    Alike voices differ in rounding, and of those that hardly differ it hardly matters which is scored.
-    """
-    if value is None or other is None:
-        return value is not None
-    if metric.unit == "dB":
-        value, other = max(value, NOTHING_DB), max(other, NOTHING_DB)
-    return abs(value - other) > 10.0 ** (1 - metric.decimals)
+        for field in (metric.field, metric.gain_field):
+            means: list[float | None] = []
+            for n, first in enumerate(tied[0].fields[field]):
+                by_estimate = {
+                    int(p[n]): scores.fields[field][n] for p, scores in zip(permutations, tied, strict=True)
+                }
+                values = [value for value in by_estimate.values() if value is not None]
+                whole = len(values) == len(by_estimate)
+                means.append(round(math.fsum(values) / len(values), metric.kept_decimals) if whole else None)
+                if first is not None and not whole:
+                    reasons = (undefined.get(field), UNTOLD)
+                    undefined[field] = "; ".join(dict.fromkeys(why for why in reasons if why))
+            fields[field] = means
+    return SignalScores(fields, undefined)
 
 
 def _value(score: Callable[[], float]) -> tuple[float | None, str | None]:

@@ -24,7 +24,7 @@ Usage: recipes/demo/run.sh [options]
   --stage N        first stage to run (0)
   --stop-stage N   last stage to run (4)
                    0 speech   1 simulate   2 train   3 evaluate   4 report
-  --nj N           parallel jobs of the simulation (all cores)
+  --nj N           parallel jobs of simulation and scoring (all cores)
   --exp DIR        where everything is written (exp/demo)
   --config FILE    training settings (recipes/demo/conf/train.yaml)
   --steps N        training steps (the configuration's)

@@ -57,6 +57,7 @@ parse_options "$@"
 . recipes/utils/path.sh
 . recipes/utils/cmd.sh
 require_folder speech
+if [ "$steps" -lt 2 ]; then echo "error: --steps is $steps, expected at least 2: one training has two stages" >&2; exit 2; fi
 list_speech "$speech" "$exp/speech.list"
 
 simulate_all() {
@@ -73,7 +74,7 @@ train_row() {
   if [ "$1" = transfer ]; then
     local half=$((steps / 2))
     options=(--stages "[{name: doa, objective: {doa_weight: 1.0}, optimiser: {steps: $half}},
-      {name: both, optimiser: {steps: $half}}]")
+      {name: both, optimiser: {steps: $((steps - half))}}]")
   fi
   $train_cmd msdet train ${config:+--config "$config"} --config "recipes/multitask/conf/$1.yaml" --out "$exp/$1" \
     --data.train "$exp/train" --data.dev "$exp/dev" --optimiser.steps "$steps" --optimiser.seed "$seed" \

@@ -18,6 +18,8 @@ condition_scenes=150
 conditions=recipes/pretrained/conf/conditions
 config=  # each rate's own if empty
 steps=  # of training; the configurations' if empty
+licence="CC BY 4.0"
+data_notes=recipes/pretrained/data.md
 packages=  # folder of the packages; $exp/packages if empty
 results=  # folder of the learning curves; $exp/results if empty
 
@@ -43,6 +45,9 @@ Usage: recipes/pretrained/run.sh --speech DIR [options]
                    size of each other test set (150)
   --config NAME    training settings of both models: a YAML file, or a name in conf or msdet/configs (the small
                    default model at either rate)
+  --licence TEXT   of the weights, which follows from that of the speech (CC BY 4.0)
+  --data-notes FILE
+                   what the model card says of the speech (recipes/pretrained/data.md: excerpts of LibriSpeech)
   --packages DIR   where the packages go (EXP/packages); those that msdet ships are in msdet/pretrained
   --results DIR    where the models' learning curves go (EXP/results)
   --force          run stages again that are already done
@@ -53,13 +58,15 @@ HELP
 
 . recipes/utils/stages.sh
 . recipes/utils/pipeline.sh
-path_options="exp speech noise packages results conditions"
+path_options="exp speech noise packages results conditions data_notes"
+text_options+=" licence"
 parse_options "$@"
 . recipes/utils/path.sh
 . recipes/utils/cmd.sh
 require_folder speech
 if [ -n "$noise" ]; then require_folder noise; fi
 require_folder conditions
+if [ ! -f "$data_notes" ]; then echo "error: $data_notes: no such file; --data-notes names another" >&2; exit 2; fi
 list_speech "$speech" "$exp/speech.list"
 
 own=$PWD/recipes/pretrained/conf/circular6_16k.yaml  # settings at 16 kHz; those at 8 kHz are recipes/folder's
@@ -105,10 +112,13 @@ package_models() {
       evaluations+=("${heading[$condition]:-${condition//_/ }}=$exp/evaluation/$model-$condition")
       sets+=("$exp/sets/$condition-${rate[$model]}")
     done
-    rm -rf "${packages:?}/$model"
-    msdet package "$exp/$model/model" --out "$packages/$model" --licence "CC BY 4.0" \
-      --data_notes recipes/pretrained/data.md --evaluation "$(as_list "${evaluations[@]}")" \
-      --data "$(as_list "${sets[@]}")" || return
+    rm -rf "$exp/earlier"
+    if [ -d "$packages/$model" ]; then mv "$packages/$model" "$exp/earlier" || return; fi
+    if ! msdet package "$exp/$model/model" --out "$packages/$model" --licence "$licence" \
+      --data_notes "$data_notes" --evaluation "$(as_list "${evaluations[@]}")" --data "$(as_list "${sets[@]}")"; then
+      if [ -d "$exp/earlier" ]; then mv "$exp/earlier" "$packages/$model"; fi
+      return 1
+    fi
     cp "$exp/$model/figures/learning_curves.png" "$results/$model.png" || return
   done
 }
@@ -140,4 +150,5 @@ output=${weights[1]} run_stage 2 "train at 16 kHz" "$exp/speech.list" "${config:
 output=${sets[-1]} run_stage 3 "simulate other conditions" "${files[@]}" "$exp/speech.list" -- \
   simulate_conditions "$condition_scenes" "$noise"
 output=${summaries[-1]} run_stage 4 "evaluate in them" "${weights[@]}" "${sets[@]}" -- evaluate_conditions
-output=$packages/circular6_16k run_stage 5 "package" "${weights[@]}" "${summaries[@]}" -- package_models "$packages" "$results"
+output=$packages/circular6_16k run_stage 5 "package" "${weights[@]}" "${summaries[@]}" "$data_notes" -- \
+  package_models "$packages" "$results" "$licence"

@@ -26,7 +26,8 @@ Usage: recipes/study/run.sh --speech DIR [options]
   --stage N        first stage to run (1)
   --stop-stage N   last stage to run (4)
                    1 simulate   2 train   3 evaluate   4 tables, verdicts and figures
-  --runs "A B"     only these rows, such as azimuth_joint, or single trainings, such as azimuth_joint-0 (all)
+  --runs "A B"     only these rows, such as azimuth_joint, or single trainings, such as azimuth_joint-0 (all);
+                   scenes and references are made for all
   --references LIST
                    methods of msdet evaluate that stand beside the rows ([srp_beam, ...])
   --corpus KIND    another kind of corpus, a file name in msdet/corpora (folder)
@@ -36,6 +37,7 @@ Usage: recipes/study/run.sh --speech DIR [options]
   --train-scenes N --dev-scenes N --test-scenes N
                    sizes of the sets, of three talkers and of two
   --results DIR    where tables and figures go in stage 4 (EXP/results)
+  --force          simulate again, and evaluate again; trainings are only made again where their folder is gone
 
 A row is a file conf/<group>/<row>.yaml. Rows of `main` are trained with seeds 0, 1 and 2, others with seed 0.
 Everything resumes: trainings and evaluations that are finished are not repeated.
@@ -54,7 +56,7 @@ require_folder speech
 list_speech "$speech" "$exp/speech.list"
 set_training_options
 
-python recipes/study/local/list_runs.py --runs "$runs" >"$exp/runs.list"
+chosen=$(python recipes/study/local/list_runs.py --runs "$runs")
 
 simulate_all() {
   # training scenes are short: more of them in the same time
@@ -71,40 +73,60 @@ simulate_all() {
 
 train_run() {
   # $1: name, $2: configuration, $3: talkers, $4: seed
-  local began=$SECONDS
+  local began=$SECONDS code=0 trained=false
+  if [ -e "$exp/runs/$1/training.json" ]; then trained=true; fi
   OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} $train_cmd msdet train --config recipes/study/conf/base.yaml --config "$2" \
     --out "$exp/runs/$1" --data.train "$exp/$3/train" --data.dev "$exp/$3/dev" --optimiser.seed "$4" \
-    ${steps:+--optimiser.steps "$steps"} "${training_options[@]}" || return
-  echo $((SECONDS - began)) >>"$exp/logs/$1.seconds"
+    ${steps:+--optimiser.steps "$steps"} "${training_options[@]}" || code=$?
+  if [ "$trained" = false ]; then echo $((SECONDS - began)) >>"$exp/logs/$1.seconds"; fi
+  return "$code"
+}
+
+is_newer() {
+  # whether $1 is there and not older than $2, without --force
+  [ "$again" = false ] && [ -e "$1" ] && [ ! "$2" -nt "$1" ]
 }
 
 evaluate_run() {
   local out=$exp/evaluation/$1
-  if [ "$out/summary.json" -nt "$exp/runs/$1/model.safetensors" ]; then return 0; fi
+  if is_newer "$out/summary.json" "$exp/runs/$1/model.safetensors"; then return 0; fi
   OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} evaluate_into "$out" --data "$exp/$3/test" --model "$exp/runs/$1" \
     --methods '[]' --metrics "$metrics" --jobs 1
 }
 
-evaluate_references() {
-  local talkers
+evaluate_all() {
+  # the rows, then what is not learned
+  local talkers out
+  each_run evaluate_run || return
   for talkers in 3 2; do
-    evaluate_into "$exp/evaluation/references-$talkers" --data "$exp/$talkers/test" --methods "$references" \
-      --metrics "$metrics" --jobs "$nj" || return
+    out=$exp/evaluation/references-$talkers
+    if is_newer "$out/summary.json" "$exp/$talkers/test/dataset.json" && [ "$(cat "$out/asked" 2>/dev/null)" = "$references" ]; then
+      continue
+    fi
+    evaluate_into "$out" --data "$exp/$talkers/test" --methods "$references" --metrics "$metrics" --jobs "$nj" || return
+    printf '%s' "$references" >"$out/asked"
   done
 }
 
 each_run() {
-  # $1 with every line of runs.list, $nj at a time; what they print is in $exp/logs
+  # $1 with every chosen run, $nj at a time; what they print is in $exp/logs. The exit code is that of one that failed
   local line failed=0
   mkdir -p "$exp/logs"
   while read -r line; do
-    while [ "$(jobs -rp | wc -l)" -ge "$nj" ]; do wait -n || failed=1; done
+    while [ "$(jobs -rp | wc -l)" -ge "$nj" ]; do wait -n || failed=$?; done
     # shellcheck disable=SC2086
-    { "$1" $line >"$exp/logs/$1-${line%% *}.log" 2>&1 && log "${line%% *}: done" ||
-      { log "${line%% *}: failed, see $exp/logs/$1-${line%% *}.log"; false; }; } &
-  done <"$exp/runs.list"
-  while [ -n "$(jobs -rp)" ]; do wait -n || failed=1; done
-  return $failed
+    run_one "$1" $line &
+  done <<<"$chosen"
+  while [ -n "$(jobs -rp)" ]; do wait -n || failed=$?; done
+  return "$failed"
+}
+
+run_one() {
+  # $1: function, $2: name of the run, then the rest of its line
+  local code=0 text=$exp/logs/$1-$2.log
+  "$@" >"$text" 2>&1 || code=$?
+  if [ "$code" -eq 0 ]; then log "$2: done"; else log "$2: failed (exit code $code), see $text"; fi
+  return "$code"
 }
 
 metrics=si_sdr,sdr,estoi
@@ -112,10 +134,9 @@ metrics=si_sdr,sdr,estoi
 output=$exp/2/test/dataset.json run_stage 1 "simulate" "$exp/speech.list" -- \
   simulate_all "$train_scenes" "$dev_scenes" "$test_scenes"
 # trainings and evaluations know themselves what is finished
-force=true run_stage 2 "train: $(wc -l <"$exp/runs.list") models" "$exp/2/test/dataset.json" -- each_run train_run
-force=true run_stage 3 "evaluate" "$exp/2/test/dataset.json" -- each_run evaluate_run
-output=$exp/evaluation/references-2/summary.json run_stage 3 "evaluate what is not learned" \
-  "$exp/3/test/dataset.json" "$exp/2/test/dataset.json" -- evaluate_references "$references" "$metrics"
+again=${force:-false}
+force=true run_stage 2 "train: $(wc -l <<<"$chosen") models" "$exp/2/test/dataset.json" -- each_run train_run
+force=true run_stage 3 "evaluate" "$exp/2/test/dataset.json" -- evaluate_all
 force=true run_stage 4 "tables, verdicts and figures" -- \
-  python recipes/study/local/results.py --exp "$exp" --out "${results:-$exp/results}" \
+  python recipes/study/local/results.py --exp "$exp" --out "${results:-$exp/results}" --runs "$runs" \
   --command "$(given_command "$@")"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from msdet.arrays import load_array
 from msdet.evaluation.directions import Directions
 from msdet.evaluation.localisation import DOA_FIELDS, TIED
 from msdet.evaluation.scoring import SEPARATION_FIELDS, score_scene, score_set
+from msdet.evaluation.separation import si_sdr
 from msdet.evaluation.submission import read_estimates
 from msdet.evaluation.undefined import UNTOLD
 from msdet.files import read_jsonl, write_jsonl
@@ -198,11 +200,25 @@ def test_a_voice_given_twice_is_scored_alike_in_both_orders(make_set, write_esti
         for row in (one, other):
             for field in FOLLOWS_VOICES:
                 assert row[field] == [None, None] and row["undefined"][field] == UNTOLD
-            if copied == "16 bits":  # the level is the one or the other
-                for field in ("snr_db", "snr_improvement_db"):
-                    assert row[field] == [None, None] and row["undefined"][field] == UNTOLD
-        for field in ("si_sdr_db", "stoi"):
+        for field in ("si_sdr_db", "stoi", "snr_db", "snr_improvement_db"):  # SNR: of either level
             np.testing.assert_allclose(one[field], other[field], atol=0.01)
+
+
+def test_voices_that_tie_are_scored_by_their_mean(make_scene, speech):
+    scene, references = make_scene("a", [0.0, 90.0, 200.0]), speech(3)
+    both = (references[:2] / np.linalg.norm(references[:2], axis=1, keepdims=True)).sum(0)
+    noise = np.random.default_rng(0).standard_normal(references.shape[1])
+    noise -= references.T @ np.linalg.lstsq(references.T, noise, rcond=None)[0]
+    noise *= np.linalg.norm(both) / np.linalg.norm(noise)
+    voices = np.stack([both, references[2], both + 0.5 * noise])  # the second of them is worse for either
+    rows = [score_scene(scene, CIRCLE, references, references, voices[list(order)], None)
+            for order in itertools.permutations(range(3))]  # fmt: skip
+    matrix = si_sdr(*np.broadcast_arrays(references[:, None], voices[None]))
+    expected = [matrix[0, [0, 2]].mean(), matrix[1, [0, 2]].mean(), matrix[2, 1]]
+    assert abs(matrix[0, 0] - matrix[0, 2]) > 0.5
+    for row in rows:
+        np.testing.assert_allclose(row["si_sdr_db"], expected, atol=1e-3)
+        assert row["undefined"].keys() == set(DOA_FIELDS)
 
 
 @pytest.mark.parametrize(

@@ -25,3 +25,9 @@ def test_multitask_recipe_compares_its_rows(
     for row in ("unprocessed", "srp_beam", "tenth", "partial", "all", "transfer"):
         assert f"| {row} " in results
     assert "partial less tenth" in results and "transfer less all" in results
+
+
+def test_a_step_alone_does_not_make_two_stages(run: Run, talkers: Path, tmp_path: Path) -> None:
+    done = run("multitask", "--speech", str(talkers), "--exp", str(tmp_path), "--steps", "1")
+    assert done.returncode == 2
+    assert done.stderr == "error: --steps is 1, expected at least 2: one training has two stages\n"

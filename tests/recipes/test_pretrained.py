@@ -30,6 +30,8 @@ def test_packages_hold_the_models_and_their_scores_in_every_condition(
         (tmp_path / "conditions" / f"{name}.yaml").write_text(small + text, encoding="utf-8")
     sizes = ["--rooms", "1", "--dev-scenes", "1", "--test-scenes", "2", "--condition-scenes", "2"]
     files = ["--speech", str(talkers), "--config", tiny(), "--conditions", str(tmp_path / "conditions")]
+    (tmp_path / "notes.md").write_text("Voices that a computer spoke.\n", encoding="utf-8")
+    files += ["--data-notes", str(tmp_path / "notes.md"), "--licence", "CC0 1.0"]
     done = run("pretrained", "--exp", str(tmp_path / "exp"), *files, *sizes, *quick)
     assert done.returncode == 0, done.stdout + done.stderr
     for name, rate in {"circular6_8k": 8000, "circular6_16k": 16000}.items():
@@ -37,6 +39,15 @@ def test_packages_hold_the_models_and_their_scores_in_every_condition(
         assert load_model(package).sample_rate == rate
         assert read_json(package / "model.json")["array"]["name"] == "circular6_10cm"
         card = (package / "README.md").read_text(encoding="utf-8")
-        for title in ("as in training", "another array", "noise"):
+        for title in ("as in training", "another array", "noise", "Voices that a computer spoke.", "CC0 1.0"):
             assert title in card
         assert (tmp_path / "exp" / "results" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_description_of_the_speech_that_is_not_there_is_one_line(
+    run: Run, talkers: Path, tmp_path: Path
+) -> None:
+    options = ["--speech", str(talkers), "--exp", str(tmp_path), "--data-notes", str(tmp_path / "notes.md")]
+    done = run("pretrained", *options)
+    assert done.returncode == 2
+    assert done.stderr == f"error: {tmp_path}/notes.md: no such file; --data-notes names another\n"

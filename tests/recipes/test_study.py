@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from msdet.errors import MsdetError
 from msdet.evaluation.comparison import Difference
 from msdet.files import read_jsonl
 
@@ -69,16 +71,63 @@ def test_differences_are_those_of_the_rows(exp: Path) -> None:
 def test_a_head_that_was_not_taught_has_no_scores(exp: Path) -> None:
     table = (exp / "results" / "RESULTS.md").read_text().partition("Scores, 3 talkers")[2]
     line = next(x for x in table.splitlines() if x.startswith("| azimuth_separation "))
-    assert [cell.strip() for cell in line.strip("|").split("|")[4:]] == ["-"] * 3
+    assert [cell.strip() for cell in line.strip("|").split("|")[5:]] == ["-"] * 3
 
 
-def test_finished_trainings_are_not_repeated(exp: Path, run: Run, talkers: Path) -> None:
-    weights = sorted(exp.glob("runs/*/model.safetensors"))
-    before = [path.stat().st_mtime_ns for path in weights]
+def test_what_is_finished_is_not_repeated(exp: Path, run: Run, talkers: Path) -> None:
+    done = [*exp.glob("runs/*/model.safetensors"), *exp.glob("logs/*.seconds")]
+    done += exp.glob("evaluation/*/summary.json")
+    before = [path.stat().st_mtime_ns for path in done]
     again = run("study", "--speech", str(talkers), "--exp", str(exp), *SIZES, "--stop-stage", "3")
     assert again.returncode == 0, again.stdout + again.stderr
-    assert len(weights) == 2
-    assert before == [path.stat().st_mtime_ns for path in weights]
+    assert len(done) == 2 + 2 + 4
+    assert before == [path.stat().st_mtime_ns for path in done]
+
+
+def test_a_bad_option_of_training_ends_with_its_code(exp: Path, run: Run, talkers: Path) -> None:
+    done = run("study", "--speech", str(talkers), "--exp", str(exp), *SIZES, "--precision", "foo")
+    assert done.returncode == 2
+    assert "azimuth_joint-0: failed (exit code 2), see" in done.stdout
+
+
+def test_a_row_alone_has_a_page_without_claims(
+    exp: Path, results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(LOCAL.parents[2])
+    (tmp_path / "claims.png").write_bytes(b"of an earlier run")
+    page = results.results(exp, tmp_path, "command", ["azimuth_joint"])
+    assert "| azimuth_joint " in page and "azimuth_separation" not in page
+    assert "claims.png" not in page and not (tmp_path / "claims.png").exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "another seed has other scenes"])
+def test_scores_that_do_not_serve_are_one_line(
+    exp: Path, results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.chdir(LOCAL.parents[2])
+    for name in ("azimuth_joint-0", "azimuth_joint-1"):
+        shutil.copytree(exp / "evaluation" / "azimuth_joint-0", tmp_path / "evaluation" / name)
+    for name in ("3", "runs", "logs"):
+        (tmp_path / name).symlink_to(exp / name)
+    scores = tmp_path / "evaluation" / "azimuth_joint-1" / "model" / "scores.jsonl"
+    rows = scores.read_text()
+    if damage == "cut":
+        scores.write_text(rows[: len(rows) // 3])
+    elif damage == "gone":
+        shutil.rmtree(tmp_path / "evaluation")
+    else:
+        scores.write_text(rows.splitlines()[0] + "\n")
+    with pytest.raises(MsdetError):
+        results.results(tmp_path, tmp_path, "command", [])
+
+
+def test_rows_are_what_their_configurations_say(results: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(LOCAL.parents[2])
+    runs = {run.row: run for run in results.all_runs()}
+    assert {run.row for run in runs.values() if run.talkers == 2} == {r for r in runs if r.startswith("two_")}
+    assert runs["azimuth_doa"].tasks == ("directions",)
+    assert runs["pit_separation"].tasks == ("separation",)
+    assert runs["steered_separation"].tasks == runs["azimuth_joint"].tasks == ("separation", "directions")
 
 
 def test_an_unknown_row_is_one_line(run: Run, talkers: Path, tmp_path: Path) -> None:
@@ -98,6 +147,7 @@ def test_an_unknown_row_is_one_line(run: Run, talkers: Path, tmp_path: Path) -> 
         (-0.1, 0.3, [0.2, 0.3, 0.1], "not shown"),
         (0.1, 0.3, [0.5, 0.3, -0.2], "not shown"),
         (-0.3, -0.1, [0.0, -0.3, -0.1], "not shown"),
+        (-0.3, -0.1, [-1e-17, -0.3, -0.1], "not shown"),
         (0.1, 0.3, [0.2, 0.3], ""),
     ],
 )

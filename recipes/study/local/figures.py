@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from claims import GAIN, WITHIN
-from list_runs import SEEDS, Run
+from list_runs import Run
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 _LINE_IN = 0.27  # height of a claim
 
 
-def claims(main: list[Answer], around: list[Answer], out: Path) -> None:
-    """Differences with 95 % intervals, the main claims with each seed's value above the others."""
+def claims(main: list[Answer], around: list[Answer], out: Path) -> bool:
+    """Differences with 95 % intervals, the main claims with each seed's value above the others.
+
+    Without any, no figure is left; returns whether there is one.
+    """
     metrics = [m for m in (GAIN, WITHIN) if any(a.metric == m for a in main + around)]
     if not metrics:
-        return
+        out.unlink(missing_ok=True)
+        return False
     with drawing():
         rows = list(dict.fromkeys((a.claim.first, a.claim.second) for a in main + around))
         figure = Figure((WIDTH_IN, 1.0 + _LINE_IN * len(rows)), layout="constrained")
@@ -38,6 +42,7 @@ def claims(main: list[Answer], around: list[Answer], out: Path) -> None:
         panels[0].set_yticks(range(len(rows)), [f"{first} − {second}" for first, second in rows], fontsize=7)
         panels[0].set_ylim(len(rows) - 0.5, -0.5)
     _write(out, figure)
+    return True
 
 
 def _write(out: Path, figure: Figure) -> None:
@@ -68,18 +73,21 @@ def curves(found: dict[Run, Curves], out: Path) -> None:
         "dev/si_sdr_improvement_db": ("SI-SDR gain (dB)", 1.0),
         "dev/accuracy_5deg": ("within 5 deg (%)", 100.0),
     }
-    groups = [group for group in SEEDS if any(run.group == group for run in found)]
+    first = {run.row: run for run in sorted(found, key=lambda run: -run.seed)}
+    panels = list(dict.fromkeys((run.group, run.talkers) for run in found))
     with drawing():
-        figure = Figure((WIDTH_IN, 2.6 * len(groups)), layout="constrained")
-        grid = figure.subplots(len(groups), 2, squeeze=False)
-        for axes_of_group, group in zip(grid, groups, strict=True):
-            for axes, (column, (label, scale)) in zip(axes_of_group, columns.items(), strict=True):
-                for run, logged in found.items():
-                    if run.group == group and run.seed == 0 and run.talkers == 3 and column in logged:
-                        steps, values = logged[column]
+        figure = Figure((WIDTH_IN, 2.6 * len(panels)), layout="constrained")
+        grid = figure.subplots(len(panels), 2, squeeze=False)
+        for axes_of_panel, panel in zip(grid, panels, strict=True):
+            for axes, (column, (label, scale)) in zip(axes_of_panel, columns.items(), strict=True):
+                for run in found:
+                    if run == first[run.row] and (run.group, run.talkers) == panel and column in found[run]:
+                        steps, values = found[run][column]
                         axes.plot(steps, scale * values, marker=".", linewidth=1.0, label=run.row)
                 axes.set_xlabel("step")
                 axes.set_ylabel(f"{label}, dev")
-            axes_of_group[0].set_title(f"{group}, three talkers", loc="left")
-            axes_of_group[1].legend(fontsize=6, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+            axes_of_panel[0].set_title(f"{panel[0]}, {panel[1]} talkers", loc="left")
+            lines = axes_of_panel[0].get_lines() or axes_of_panel[1].get_lines()
+            place = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
+            axes_of_panel[1].legend(handles=lines, fontsize=6, frameon=False, **place)
     _write(out, figure)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import yaml
 
 from msdet.errors import UnknownNameError
 
 CONF = Path("recipes/study/conf")
+BASE = CONF / "base.yaml"
 SEEDS = {"main": (0, 1, 2), "default": (0,), "around": (0,)}
 """Seeds by group of rows, which is a folder of ``conf``."""
 
@@ -29,15 +32,29 @@ class Run(NamedTuple):
         return f"{self.row}-{self.seed}"
 
     @property
+    def tasks(self) -> tuple[str, ...]:
+        """What its losses teach; the separation loss also teaches the DoA where a beam is steered by it."""
+        settings = _settings(self.config)
+        weight = settings["objective"]["doa_weight"]
+        steered = settings["model"]["separation_head"] == "steered_beam"
+        return ("separation",) * (weight < 1.0) + ("directions",) * (weight > 0.0 or steered)
+
+    @property
     def text(self) -> str:
         """What the row is: the first line of its configuration."""
         return self.config.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ").removesuffix(".")
 
 
+def _settings(config: Path) -> dict[str, Any]:
+    """Sections of the common settings, with those of a row over them."""
+    base, own = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in (BASE, config))
+    return {section: base[section] | (own.get(section) or {}) for section in base}
+
+
 def all_runs() -> list[Run]:
     """Trainings in the order they are made: by group, and in a group seed by seed."""
     return [
-        Run(config.stem, group, config, 2 if config.stem.startswith("two_") else 3, seed)
+        Run(config.stem, group, config, _settings(config)["model"]["talkers"], seed)
         for group, seeds in SEEDS.items()
         for seed in seeds
         for config in sorted((CONF / group).glob("*.yaml"))

@@ -3,31 +3,43 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import figures
+import numpy as np
 from claims import AROUND, GAIN, MAIN, WITHIN, Claim
-from list_runs import SEEDS, Run, all_runs
+from list_runs import SEEDS, Run, all_runs, choose
 
 from msdet.commands.compare import read_scores
+from msdet.errors import MsdetError
 from msdet.evaluation.comparison import Difference, differences
 from msdet.evaluation.metrics import FIELDS_OF_KIND, METRICS
 from msdet.evaluation.report.learning import read_curves
 from msdet.evaluation.summary import summarise
 from msdet.evaluation.tables import Table, aligned, markdown, number
-from msdet.evaluation.values import Row
+from msdet.evaluation.values import Row, aligned_rows
 from msdet.files import read_json, write_text
 from msdet.training.checkpoint import load_model
 
 COLUMNS = (GAIN, "sdr_db", "estoi", "own_doa_mae_deg", "own_accuracy_5deg", "own_accuracy_10deg")
-GROUPS = {
-    "main": "Main rows: three seeds",
-    "default": "Default's beam: one seed",
-    "around": "Around them: one seed",
-}
 BREAKDOWNS = ("azimuth_gap", "straddling")
+NO_DIFFERENCE = 1e-9  # rounding of a mean
+CLAIM_NOTES = (
+    "The first row less the second: above zero, the first is better. Over the scenes that both score; in "
+    "brackets, 95 % of what other scenes would give, which says nothing of other seeds.",
+)
+SCORE_NOTES = (
+    "n: scenes that every row scores. Own: directions under their own best assignment, whichever voice they "
+    "came with.",
+    "In brackets: 95 % bootstrap intervals over scenes; values of several seeds are averaged in each scene.",
+)
+TRAINING_NOTES = (
+    "Minutes on one thread, without those before a kill; how many others ran beside it is not known here.",
+    "Last fall: from the validation before the last to the last.",
+)
 
 
 class Answer(NamedTuple):
@@ -46,7 +58,7 @@ class Answer(NamedTuple):
         d, higher = self.difference, METRICS[self.metric].higher_is_better
         if d.low is None or d.high is None or d.low <= 0.0 <= d.high:
             return "not shown"
-        if any(seed * d.value <= 0.0 for seed in self.of_seeds):
+        if any(seed * np.sign(d.value) <= NO_DIFFERENCE for seed in self.of_seeds):
             return "not shown"
         return "better" if (d.value > 0.0) == higher else "worse"
 
@@ -56,12 +68,10 @@ def pooled(runs: list[list[Row]]) -> list[Row]:
 
     A mean over them is the mean over seeds, and scenes stay what is resampled.
     """
-    by_id = [{row["id"]: row for row in rows} for rows in runs]
     merged = []
-    for identity, first in by_id[0].items():
-        rows = [rows[identity] for rows in by_id]
-        values = {key: _together([row.get(key) for row in rows]) for key in first}
-        merged.append(values | {"azimuth_deg": first["azimuth_deg"]})
+    for rows in zip(*aligned_rows({str(n): rows for n, rows in enumerate(runs)}).values(), strict=True):
+        values = {key: _together([row.get(key) for row in rows]) for key in rows[0]}
+        merged.append(values | {"azimuth_deg": rows[0]["azimuth_deg"]})
     return merged
 
 
@@ -75,10 +85,7 @@ def _together(values: list[Any]) -> Any:
 
 def taught(run: Run, rows: list[Row]) -> list[Row]:
     """Rows without what the training did not teach: a head that learned nothing says nothing."""
-    kind = {"separation": "directions", "doa": "separation"}.get(run.row.rpartition("_")[2])
-    if kind is None or run.row == "steered_separation":  # there the separation loss teaches the DoA
-        return rows
-    untaught = set(FIELDS_OF_KIND[kind])
+    untaught = {field for kind, fields in FIELDS_OF_KIND.items() if kind not in run.tasks for field in fields}
     return [{key: value for key, value in row.items() if key not in untaught} for row in rows]
 
 
@@ -127,10 +134,10 @@ def claims_table(title: str, found: list[Answer], with_verdict: bool) -> Table:
     return Table(title, header, columns, 3)
 
 
-def scores_table(title: str, systems: dict[str, list[Row]]) -> Table:
+def scores_table(title: str, systems: dict[str, list[Row]], seeds: dict[str, list[str]]) -> Table:
     """Mean scores of rows on the same scenes, those that all of them score."""
     summary = summarise(systems, by=())
-    columns = [list(systems)]
+    columns = [list(systems), [str(len(seeds[name])) if name in seeds else "-" for name in systems]]
     for key in COLUMNS:
         metric, parts = METRICS[key], []
         for name in systems:
@@ -139,7 +146,7 @@ def scores_table(title: str, systems: dict[str, list[Row]]) -> Table:
             shown = (interval.value, interval.low, interval.high) if known and interval is not None else ()
             parts.append([number(x, metric.decimals, metric.scale) for x in shown])
         columns.append(aligned(parts, "{} [{}, {}]"))
-    header = ["row", *(f"{METRICS[key].label}, n = {summary.compared[key]}" for key in COLUMNS)]
+    header = ["row", "seeds", *(f"{METRICS[key].label}, n = {summary.compared[key]}" for key in COLUMNS)]
     return Table(title, header, columns, 1)
 
 
@@ -147,8 +154,8 @@ def training_table(exp: Path, runs: list[Run]) -> Table:
     """What each training was: parameters, minutes, and how much its dev loss still fell at the end."""
     cells = []
     for run in runs:
-        folder = exp / "runs" / run.name
-        seconds = (exp / "logs" / f"{run.name}.seconds").read_text(encoding="utf-8").split()
+        folder, times = exp / "runs" / run.name, exp / "logs" / f"{run.name}.seconds"
+        seconds = times.read_text(encoding="utf-8").split() if times.is_file() else []
         losses = read_curves(folder)["dev/loss"][1]
         fall = f"{100 * (losses[-2] - losses[-1]) / abs(losses[-2]):.1f}" if len(losses) > 1 else "-"
         cells.append(
@@ -157,44 +164,48 @@ def training_table(exp: Path, runs: list[Run]) -> Table:
                 run.text,
                 f"{sum(weights.numel() for weights in load_model(folder).parameters()):,}",
                 str(read_json(folder / "training.json")["steps"]),
-                f"{sum(map(int, seconds)) / 60:.1f}",
+                f"{sum(map(int, seconds)) / 60:.1f}" if seconds else "-",
                 fall,
             ]
         )
-    header = ["training", "what", "parameters", "steps", "minutes", "dev loss, last quarter (%)"]
+    header = ["training", "what", "parameters", "steps", "minutes", "last fall of dev loss (%)"]
     return Table("Trainings", header, [list(column) for column in zip(*cells, strict=True)], 2)
 
 
-def results(exp: Path, out: Path, command: str) -> str:
-    """The page; its figures are written beside it."""
-    runs = [run for run in all_runs() if (exp / "evaluation" / run.name / "model" / "scores.jsonl").is_file()]
+def results(exp: Path, out: Path, command: str, names: list[str]) -> str:
+    """The page; its figures are written beside it.
+
+    Raises:
+        MsdetError: no row has scores, or a row's cannot be read.
+    """
+    runs = [run for run in choose(all_runs(), names) if _scores(exp, run).is_file()]
     if not runs:
-        raise SystemExit(
-            f"error: {exp}/evaluation holds no scores of the study's rows: run the stages before"
-        )
-    scores = {run.name: taught(run, read_scores(exp / "evaluation" / run.name / "model")) for run in runs}
+        raise MsdetError(f"{exp}/evaluation holds no scores of the study's rows: run the stages before")
+    scores = {run.name: taught(run, read_scores(_scores(exp, run).parent)) for run in runs}
     seeds: dict[str, list[str]] = {}
     for run in runs:
         seeds.setdefault(run.row, []).append(str(run.seed))
-    main, around = answers(MAIN, scores, seeds), answers(AROUND, scores, {row: ["0"] for row in seeds})
+    first = {row: ["0"] for row in seeds if "0" in seeds[row]}
+    main, around = answers(MAIN, scores, seeds), answers(AROUND, scores, first)
     parts = ["# Results", "Generated by the recipe; not edited by hand.", f"    {command}", _data(exp, runs)]
     for claims, title in ((main, "Main claims"), (around, "Around them: one seed, no verdict")):
         if claims:
-            parts.append(markdown([claims_table(title, claims, claims is main)], []))
-    parts.append("![Differences of the claims with their intervals](claims.png)")
+            parts.append(markdown([claims_table(title, claims, claims is main)], CLAIM_NOTES))
+    if figures.claims(main, around, out / "claims.png"):
+        parts.append("![Differences of the claims with their intervals](claims.png)")
     for talkers in sorted({run.talkers for run in runs}, reverse=True):
         systems = _references(exp, talkers)
-        systems |= {
-            run.row: pooled([scores[f"{run.row}-{seed}"] for seed in seeds[run.row]])
-            for run in runs
-            if run.talkers == talkers and run.seed == int(seeds[run.row][0])
-        }
-        title = f"Scores, {talkers} talkers"
-        parts.append(markdown([scores_table(title, systems), *_breakdowns(systems, runs)], []))
-    parts += [markdown([training_table(exp, runs)], []), "![Dev loss against steps](curves.png)"]
-    figures.claims(main, around, out / "claims.png")
+        rows = dict.fromkeys(run.row for run in runs if run.talkers == talkers)
+        systems |= {row: pooled([scores[f"{row}-{seed}"] for seed in seeds[row]]) for row in rows}
+        table = scores_table(f"Scores, {talkers} talkers", systems, seeds)
+        parts.append(markdown([table, *_breakdowns(systems, runs)], SCORE_NOTES))
+    parts += [markdown([training_table(exp, runs)], TRAINING_NOTES), "![Dev loss against steps](curves.png)"]
     figures.curves({run: read_curves(exp / "runs" / run.name) for run in runs}, out / "curves.png")
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def _scores(exp: Path, run: Run) -> Path:
+    return exp / "evaluation" / run.name / "model" / "scores.jsonl"
 
 
 def _data(exp: Path, runs: list[Run]) -> str:
@@ -226,22 +237,34 @@ def _breakdowns(systems: dict[str, list[Row]], runs: list[Run]) -> list[Table]:
     for title, cells in summarise(rows, by=BREAKDOWNS).breakdowns.items():
         for key in (GAIN, WITHIN):
             metric = METRICS[key]
-            columns = [list(rows)]
-            for cell in cells.values():
+            columns, header = [list(rows)], ["row"]
+            for label, cell in cells.items():
                 shown = [cell.get(name, {}).get(key) for name in rows]
                 columns.append(
                     ["-" if x is None else number(x.value, metric.decimals, metric.scale) for x in shown]
                 )
-            tables.append(Table(f"{title}: {metric.label}", ["row", *cells], columns, 1))
+                header.append(f"{label}, n = {max((x.n for x in shown if x), default=0)}")
+            tables.append(Table(f"{title}: {metric.label}", header, columns, 1))
     return tables
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Parse options and write page and figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--exp", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder of RESULTS.md and figures")
     parser.add_argument("--command", required=True)
+    parser.add_argument("--runs", default="", help="rows or trainings, between spaces; all if empty")
     asked = parser.parse_args()
-    asked.out.mkdir(parents=True, exist_ok=True)
-    write_text(asked.out / "RESULTS.md", results(asked.exp, asked.out, asked.command))
+    try:
+        asked.out.mkdir(parents=True, exist_ok=True)
+        page = results(asked.exp, asked.out, asked.command, asked.runs.split())
+        write_text(asked.out / "RESULTS.md", page)
+    except MsdetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     print(f"{asked.out / 'RESULTS.md'}: written")
+
+
+if __name__ == "__main__":
+    main()
