@@ -12,8 +12,8 @@ and directions are scored by themselves: ``doa_error_own_deg``, and how many tal
 
 A voice that is silent or holds NaN has no SI-SDR. One such voice belongs to the talker whom the others leave:
 they keep their scores, and it keeps those of its direction. Between several, as between voices that are
-alike, the permutation is arbitrary: a talker's score is the mean over the voices that may be theirs, null
-where one of them has none, and what of directions would be another value under another order is null. Where
+alike, the permutation is arbitrary: a talker's score is the mean under all that are as good, null where one
+of the voices has none, and what of directions would be another value under another order is null. Where
 no voice has an SI-SDR, there is no permutation.
 """
 
@@ -347,7 +347,7 @@ def _score_mixture(scene_set: SceneSet, asked: Asked, scene: Scene) -> Row:
     except MsdetError as error:
         return row | {"error": str(error)}
     signals = Signals(references, mixture[[scene_set.array.reference]], scene.sample_rate)
-    scores = score_signals(signals, np.zeros(len(references), dtype=np.int64), 0, asked.metrics)
+    scores = score_signals(signals, np.zeros((1, len(references)), dtype=np.int64), 0, asked.metrics)
     row |= scores.fields
     row["undefined"] = scores.undefined | dict.fromkeys(asked.doa_fields, NO_DOA)
     return row | {"permutation": list(range(len(references))), "permutation_from": "si_sdr"}

@@ -38,6 +38,9 @@ down to `NOTHING_DB`: what decides by so little decides nothing.
 NOTHING_DB = -40.0
 """An energy ratio below is as good as any other below: rounding of 16 bits alone may make the difference."""
 
+MOST_PERMUTED = 7
+"""Talkers of whom all permutations are looked at for ties: 5040 of them."""
+
 _SAME_SUM = 1e-10  # sums of scores that differ by less do so by the arithmetic's rounding
 
 _COSINE_TOLERANCE = 1e-6  # rounding of squared cosines; more is a singular system
@@ -156,6 +159,18 @@ def ties(matrix: npt.ArrayLike, permutation: Array, tolerance: float = _SAME_SUM
     best = score[rows, permutation].sum()
     tied = [o for o in others if (o != permutation).any() and best - score[rows, o].sum() < tolerance]
     return [np.array(other) for other in dict.fromkeys(tuple(o.tolist()) for o in tied)]
+
+
+def all_ties(matrix: npt.ArrayLike, permutation: Array, tolerance: float) -> list[Array]:
+    """As `ties`, but all of them up to `MOST_PERMUTED` references, whatever the order of the estimates."""
+    score = _scores(matrix)
+    found = ties(matrix, permutation, tolerance)
+    if not found or len(score) > MOST_PERMUTED:
+        return found
+    orders = np.array(list(itertools.permutations(range(len(score)))))
+    rows = np.arange(len(score))
+    tied = score[rows, permutation].sum() - score[rows, orders].sum(axis=1) < tolerance
+    return [order for order in orders[tied] if (order != permutation).any()]
 
 
 def undecided(permutation: Array, others: Sequence[Array]) -> Array:

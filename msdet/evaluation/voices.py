@@ -11,8 +11,8 @@ import numpy as np
 
 from msdet.conventions import Array
 from msdet.errors import MsdetError
-from msdet.evaluation.metrics import SEPARATION_METRICS
-from msdet.evaluation.separation import NOTHING_DB, SAME_SUM_DB, best_permutation, ties, undecided
+from msdet.evaluation.metrics import SEPARATION_METRICS, SeparationMetric
+from msdet.evaluation.separation import NOTHING_DB, SAME_SUM_DB, all_ties, best_permutation, undecided
 from msdet.evaluation.signals import Signals
 from msdet.evaluation.swaps import RESEMBLES_DB
 from msdet.evaluation.undefined import UNTOLD, UndefinedMetricError
@@ -34,11 +34,11 @@ class SignalScores(NamedTuple):
 class VoiceScores(NamedTuple):
     """Separation scores of estimates under the permutation that maximises the sum of SI-SDR.
 
-    Where another permutation is as good, a talker's value is the mean over the estimates that may be theirs:
-    the mean SI-SDR of the scene is the same under each, and giving one voice twice is no excuse.
+    Where others are as good, a talker's value is the mean under all of them: the mean SI-SDR of the scene is
+    that of each, and giving one voice twice is no excuse.
 
     Attributes:
-        scores: under it.
+        scores: under it, or under those that tie.
         permutation: ``(talker,)`` the estimate of each talker; None if no estimate has an SI-SDR.
         unsure: ``(talker,)`` whose part of the permutation is arbitrary.
         doubts: what looks wrong.
@@ -77,14 +77,11 @@ def score_voices(
     else:
         trials = np.concatenate([estimates, before[None]])
     signals = Signals(references, trials, sample_rate)
-    matrix = signals.si_sdr_matrix()[:, : len(estimates)]
+    matrix = np.maximum(signals.si_sdr_matrix()[:, : len(estimates)], NOTHING_DB)
     permutation = best_permutation(matrix)
-    scores = score_signals(signals, permutation, mixture, metrics)
-    others = ties(np.maximum(matrix, NOTHING_DB), permutation, SAME_SUM_DB)
-    unsure = undecided(permutation, others)
-    if others:
-        tied = [score_signals(signals, other, mixture, metrics) for other in others]
-        scores = _mean_scores([permutation, *others], [scores, *tied], metrics)
+    tied = all_ties(matrix, permutation, SAME_SUM_DB)
+    scores = score_signals(signals, np.stack([permutation, *tied]), mixture, metrics)
+    unsure = undecided(permutation, tied)
     if np.isnan(matrix).all():
         return VoiceScores(scores, None, unsure, [])
     alike = np.nanmax(matrix[range(len(matrix)), permutation]) >= RESEMBLES_DB
@@ -93,13 +90,14 @@ def score_voices(
 
 
 def score_signals(
-    signals: Signals, permutation: Array, before: int | Row, metrics: tuple[str, ...]
+    signals: Signals, permutations: Array, before: int | Row, metrics: tuple[str, ...]
 ) -> SignalScores:
     """Score trials, and their improvement over the mixture.
 
     Args:
-        signals: references, and as trials what `permutation` points to.
-        permutation: ``(talker,)``.
+        signals: references, and as trials what `permutations` point to.
+        permutations: ``(permutation, talker)``, several if they are as good as each other: values are means
+            under them, of which decibels are at least `NOTHING_DB`.
         before: the trial that is the mixture, or its row.
         metrics: names in `SEPARATION_METRICS`.
     """
@@ -109,8 +107,10 @@ def score_signals(
         metric = SEPARATION_METRICS[name]
         values: dict[str, list[float | None]] = {metric.field: [], metric.gain_field: []}
         reasons: dict[str, list[str]] = {metric.field: [], metric.gain_field: []}
-        for n, m in enumerate(permutation):
-            value, reason = _value(partial(metric.score, signals, n, int(m)))
+        for n, trials in enumerate(permutations.T.tolist()):
+            value, reason = _mean(
+                metric, {m: _value(partial(metric.score, signals, n, m)) for m in trials}, trials
+            )
             if isinstance(before, int):
                 unprocessed, why = _value(partial(metric.score, signals, n, before))
             else:
@@ -129,27 +129,17 @@ def score_signals(
     return SignalScores(fields, undefined)
 
 
-def _mean_scores(
-    permutations: list[Array], tied: list[SignalScores], metrics: tuple[str, ...]
-) -> SignalScores:
-    """Mean over the estimates that a talker may have; null where one of them has no value, and why."""
-    undefined = dict(tied[0].undefined)
-    fields: dict[str, list[float | None]] = {}
-    for metric in (SEPARATION_METRICS[name] for name in metrics):
-        for field in (metric.field, metric.gain_field):
-            means: list[float | None] = []
-            for n, first in enumerate(tied[0].fields[field]):
-                by_estimate = {
-                    int(p[n]): scores.fields[field][n] for p, scores in zip(permutations, tied, strict=True)
-                }
-                values = [value for value in by_estimate.values() if value is not None]
-                whole = len(values) == len(by_estimate)
-                means.append(round(math.fsum(values) / len(values), metric.kept_decimals) if whole else None)
-                if first is not None and not whole:
-                    reasons = (undefined.get(field), UNTOLD)
-                    undefined[field] = "; ".join(dict.fromkeys(why for why in reasons if why))
-            fields[field] = means
-    return SignalScores(fields, undefined)
+def _mean(
+    metric: SeparationMetric, scored: dict[int, tuple[float | None, str | None]], trials: list[int]
+) -> tuple[float | None, str | None]:
+    """The mean over `trials`, which may name one several times; None, and why, where one has no value."""
+    if len(scored) == 1:
+        return scored[trials[0]]
+    if reasons := {reason for _, reason in scored.values() if reason}:
+        known = any(value is not None for value, _ in scored.values())
+        return None, "; ".join([*sorted(reasons), *[UNTOLD] * known])
+    floor = NOTHING_DB if metric.unit == "dB" else -math.inf
+    return math.fsum(max(scored[m][0] or 0.0, floor) for m in trials) / len(trials), None
 
 
 def _value(score: Callable[[], float]) -> tuple[float | None, str | None]:

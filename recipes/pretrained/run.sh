@@ -112,13 +112,10 @@ package_models() {
       evaluations+=("${heading[$condition]:-${condition//_/ }}=$exp/evaluation/$model-$condition")
       sets+=("$exp/sets/$condition-${rate[$model]}")
     done
-    rm -rf "$exp/earlier"
-    if [ -d "$packages/$model" ]; then mv "$packages/$model" "$exp/earlier" || return; fi
-    if ! msdet package "$exp/$model/model" --out "$packages/$model" --licence "$licence" \
-      --data_notes "$data_notes" --evaluation "$(as_list "${evaluations[@]}")" --data "$(as_list "${sets[@]}")"; then
-      if [ -d "$exp/earlier" ]; then mv "$exp/earlier" "$packages/$model"; fi
-      return 1
-    fi
+    rm -rf "$exp/new"
+    msdet package "$exp/$model/model" --out "$exp/new/$model" --licence "$licence" --data_notes "$data_notes" \
+      --evaluation "$(as_list "${evaluations[@]}")" --data "$(as_list "${sets[@]}")" || return
+    rm -rf "${packages:?}/$model" && mv "$exp/new/$model" "$packages/$model" || return
     cp "$exp/$model/figures/learning_curves.png" "$results/$model.png" || return
   done
 }

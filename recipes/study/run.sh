@@ -78,18 +78,20 @@ train_run() {
   OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} $train_cmd msdet train --config recipes/study/conf/base.yaml --config "$2" \
     --out "$exp/runs/$1" --data.train "$exp/$3/train" --data.dev "$exp/$3/dev" --optimiser.seed "$4" \
     ${steps:+--optimiser.steps "$steps"} "${training_options[@]}" || code=$?
-  if [ "$trained" = false ]; then echo $((SECONDS - began)) >>"$exp/logs/$1.seconds"; fi
+  if [ "$trained" = false ] && [ -d "$exp/runs/$1" ]; then echo $((SECONDS - began)) >>"$exp/logs/$1.seconds"; fi
   return "$code"
 }
 
 is_newer() {
-  # whether $1 is there and not older than $2, without --force
-  [ "$again" = false ] && [ -e "$1" ] && [ ! "$2" -nt "$1" ]
+  # whether the first file is there and none of the others is newer, without --force
+  local file
+  if [ "$again" = true ] || [ ! -e "$1" ]; then return 1; fi
+  for file in "${@:2}"; do if [ "$file" -nt "$1" ]; then return 1; fi; done
 }
 
 evaluate_run() {
   local out=$exp/evaluation/$1
-  if is_newer "$out/summary.json" "$exp/runs/$1/model.safetensors"; then return 0; fi
+  if is_newer "$out/summary.json" "$exp/runs/$1/model.safetensors" "$exp/$3/test/dataset.json"; then return 0; fi
   OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} evaluate_into "$out" --data "$exp/$3/test" --model "$exp/runs/$1" \
     --methods '[]' --metrics "$metrics" --jobs 1
 }
@@ -103,6 +105,7 @@ evaluate_all() {
     if is_newer "$out/summary.json" "$exp/$talkers/test/dataset.json" && [ "$(cat "$out/asked" 2>/dev/null)" = "$references" ]; then
       continue
     fi
+    rm -rf "$out"  # it may hold other methods
     evaluate_into "$out" --data "$exp/$talkers/test" --methods "$references" --metrics "$metrics" --jobs "$nj" || return
     printf '%s' "$references" >"$out/asked"
   done
@@ -110,14 +113,15 @@ evaluate_all() {
 
 each_run() {
   # $1 with every chosen run, $nj at a time; what they print is in $exp/logs. The exit code is that of one that failed
-  local line failed=0
+  local line pid pids=() failed=0
   mkdir -p "$exp/logs"
   while read -r line; do
-    while [ "$(jobs -rp | wc -l)" -ge "$nj" ]; do wait -n || failed=$?; done
+    while [ "$(jobs -rp | wc -l)" -ge "$nj" ]; do wait -n || true; done
     # shellcheck disable=SC2086
     run_one "$1" $line &
+    pids+=($!)
   done <<<"$chosen"
-  while [ -n "$(jobs -rp)" ]; do wait -n || failed=$?; done
+  for pid in "${pids[@]}"; do wait "$pid" || failed=$?; done
   return "$failed"
 }
 

@@ -14,9 +14,10 @@ from msdet.arrays import load_array
 from msdet.evaluation.directions import Directions
 from msdet.evaluation.localisation import DOA_FIELDS, TIED
 from msdet.evaluation.scoring import SEPARATION_FIELDS, score_scene, score_set
-from msdet.evaluation.separation import si_sdr
+from msdet.evaluation.separation import NOTHING_DB, SAME_SUM_DB, si_sdr
 from msdet.evaluation.submission import read_estimates
 from msdet.evaluation.undefined import UNTOLD
+from msdet.evaluation.voices import score_voices
 from msdet.files import read_jsonl, write_jsonl
 
 RATE = 8000
@@ -219,6 +220,28 @@ def test_voices_that_tie_are_scored_by_their_mean(make_scene, speech):
     for row in rows:
         np.testing.assert_allclose(row["si_sdr_db"], expected, atol=1e-3)
         assert row["undefined"].keys() == set(DOA_FIELDS)
+
+
+def test_scores_of_voices_that_tie_do_not_depend_on_their_order():
+    rng = np.random.default_rng(1)
+    basis = np.linalg.qr(rng.standard_normal((400, 6)))[0].T
+    references, noises = basis[:3], basis[3:]
+    tied = 0
+    for _ in range(60):
+        voices = rng.integers(0, 2, (3, 3)) @ references + rng.choice([0.0, 1.0, 10.0], (3, 1)) * noises
+        voices += 1e-3 * noises  # none is silent
+        matrix = np.maximum(si_sdr(*np.broadcast_arrays(references[:, None], voices[None])), NOTHING_DB)
+        sums = [matrix[range(3), order].sum() for order in itertools.permutations(range(3))]
+        scores = [score_voices(references, voices[list(order)], voices.sum(0), RATE, ("si_sdr",)).scores
+                  for order in itertools.permutations(range(3))]  # fmt: skip
+        if np.sum(max(sums) - np.array(sums) < SAME_SUM_DB) < 2:
+            continue
+        tied += 1
+        for found in scores:
+            np.testing.assert_allclose(found.fields["si_sdr_db"], scores[0].fields["si_sdr_db"], atol=0.02)
+            mean = np.maximum(found.fields["si_sdr_db"], NOTHING_DB).mean()
+            assert mean == pytest.approx(max(sums) / 3, abs=0.02)
+    assert tied > 20
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,6 +48,12 @@ def results() -> Iterator[ModuleType]:
         sys.path.remove(str(LOCAL))
 
 
+def read_settings(results: ModuleType) -> Callable[[Path], dict[str, Any]]:
+    """What reads a row's file."""
+    reads: Callable[[Path], dict[str, Any]] = results.all_runs.__globals__["_settings"]
+    return reads
+
+
 def test_every_row_has_its_scores_and_its_training(exp: Path) -> None:
     page = (exp / "results" / "RESULTS.md").read_text()
     for row in ("unprocessed", "srp_beam", "azimuth_joint", "azimuth_separation"):
@@ -82,6 +89,34 @@ def test_what_is_finished_is_not_repeated(exp: Path, run: Run, talkers: Path) ->
     assert again.returncode == 0, again.stdout + again.stderr
     assert len(done) == 2 + 2 + 4
     assert before == [path.stat().st_mtime_ns for path in done]
+
+
+def test_other_test_scenes_are_evaluated(exp: Path, run: Run, talkers: Path) -> None:
+    done = [*exp.glob("evaluation/*-0/summary.json"), exp / "evaluation" / "references-3" / "summary.json"]
+    before = [path.stat().st_mtime_ns for path in done]
+    (exp / "3" / "test" / "dataset.json").touch()
+    again = run(
+        "study", "--speech", str(talkers), "--exp", str(exp), *SIZES, "--stage", "3", "--stop-stage", "3"
+    )
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert len(done) == 3
+    assert all(path.stat().st_mtime_ns > then for path, then in zip(done, before, strict=True))
+
+
+@pytest.mark.parametrize("text", ["", "# Only words.", "model: {talkers: 2}"])
+def test_a_row_changes_what_it_names(results: ModuleType, tmp_path: Path, text: str) -> None:
+    (tmp_path / "row.yaml").write_text(text)
+    base = read_settings(results)(results.all_runs.__globals__["BASE"])
+    own = read_settings(results)(tmp_path / "row.yaml")
+    assert own["model"]["talkers"] == (2 if "talkers" in text else 3)
+    assert own["objective"] == base["objective"]
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "model: [1]\n", "model: {a: [}\n"])
+def test_a_row_that_is_no_settings_is_one_line(results: ModuleType, tmp_path: Path, text: str) -> None:
+    (tmp_path / "row.yaml").write_text(text)
+    with pytest.raises(MsdetError, match=r"row.yaml: expected sections of settings, as in .*base.yaml$"):
+        read_settings(results)(tmp_path / "row.yaml")
 
 
 def test_a_bad_option_of_training_ends_with_its_code(exp: Path, run: Run, talkers: Path) -> None:

@@ -70,8 +70,8 @@ def _draw_claims(axes: Axes, answers: list[Answer], rows: list[tuple[str, str]],
 def curves(found: dict[Run, Curves], out: Path) -> None:
     """SI-SDR gain and share within 5 degrees on dev scenes over the steps, first seed, by group."""
     columns = {
-        "dev/si_sdr_improvement_db": ("SI-SDR gain (dB)", 1.0),
-        "dev/accuracy_5deg": ("within 5 deg (%)", 100.0),
+        "dev/si_sdr_improvement_db": ("separation", "SI-SDR gain (dB)", 1.0),
+        "dev/accuracy_5deg": ("directions", "within 5 deg (%)", 100.0),
     }
     first = {run.row: run for run in sorted(found, key=lambda run: -run.seed)}
     panels = list(dict.fromkeys((run.group, run.talkers) for run in found))
@@ -79,15 +79,24 @@ def curves(found: dict[Run, Curves], out: Path) -> None:
         figure = Figure((WIDTH_IN, 2.6 * len(panels)), layout="constrained")
         grid = figure.subplots(len(panels), 2, squeeze=False)
         for axes_of_panel, panel in zip(grid, panels, strict=True):
-            for axes, (column, (label, scale)) in zip(axes_of_panel, columns.items(), strict=True):
-                for run in found:
-                    if run == first[run.row] and (run.group, run.talkers) == panel and column in found[run]:
+            runs = [run for run in first.values() if (run.group, run.talkers) == panel]
+            styles = {run.row: f"C{n % 10}{'.sv'[n // 10 % 3]}-" for n, run in enumerate(runs)}
+            drawn = {}
+            for axes, (column, (task, label, scale)) in zip(axes_of_panel, columns.items(), strict=True):
+                for run in runs:
+                    if task in run.tasks and column in found[run]:
                         steps, values = found[run][column]
-                        axes.plot(steps, scale * values, marker=".", linewidth=1.0, label=run.row)
+                        drawn[run.row] = axes.plot(
+                            steps,
+                            scale * values,
+                            styles[run.row],
+                            linewidth=1.0,
+                            markersize=3.5,
+                            label=run.row,
+                        )[0]
                 axes.set_xlabel("step")
                 axes.set_ylabel(f"{label}, dev")
             axes_of_panel[0].set_title(f"{panel[0]}, {panel[1]} talkers", loc="left")
-            lines = axes_of_panel[0].get_lines() or axes_of_panel[1].get_lines()
             place = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
-            axes_of_panel[1].legend(handles=lines, fontsize=6, frameon=False, **place)
+            axes_of_panel[1].legend(handles=list(drawn.values()), fontsize=6, frameon=False, **place)
     _write(out, figure)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from msdet.errors import UnknownNameError
+from msdet.errors import MsdetError, UnknownNameError
 
 CONF = Path("recipes/study/conf")
 BASE = CONF / "base.yaml"
@@ -46,9 +46,17 @@ class Run(NamedTuple):
 
 
 def _settings(config: Path) -> dict[str, Any]:
-    """Sections of the common settings, with those of a row over them."""
-    base, own = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in (BASE, config))
-    return {section: base[section] | (own.get(section) or {}) for section in base}
+    """Sections of the common settings, with those of a row over them.
+
+    Raises:
+        MsdetError: a row's file is not a YAML mapping of sections.
+    """
+    base = yaml.safe_load(BASE.read_text(encoding="utf-8"))
+    try:
+        own = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+        return {section: base[section] | (own.get(section) or {}) for section in base}
+    except (yaml.YAMLError, AttributeError, TypeError):
+        raise MsdetError(f"{config}: expected sections of settings, as in {BASE}") from None
 
 
 def all_runs() -> list[Run]:
@@ -80,6 +88,6 @@ if __name__ == "__main__":
     try:
         for run in choose(all_runs(), parser.parse_args().runs.split()):
             print(run.name, run.config, run.talkers, run.seed)
-    except UnknownNameError as error:
+    except MsdetError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

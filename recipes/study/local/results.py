@@ -92,7 +92,7 @@ def taught(run: Run, rows: list[Row]) -> list[Row]:
 def answers(
     claims: Iterable[Claim], scores: dict[str, list[Row]], seeds: dict[str, list[str]]
 ) -> list[Answer]:
-    """Of claims whose rows are trained; both on the seeds that both have."""
+    """Of claims whose rows are trained, on the seeds that both have, and scored in scenes that both score."""
     found = []
     for claim in claims:
         pairs = [
@@ -104,8 +104,10 @@ def answers(
             continue
         first, second = (pooled([scores[pair[side]] for pair in pairs]) for side in (0, 1))
         for metric in claim.metrics:
-            single = [differences(scores[a], scores[b], [metric])[metric].value for a, b in pairs]
-            found.append(Answer(claim, metric, differences(first, second, [metric])[metric], single))
+            whole = differences(first, second, [metric])
+            single = [differences(scores[a], scores[b], [metric]) for a, b in pairs]
+            if whole and all(single):
+                found.append(Answer(claim, metric, whole[metric], [seed[metric].value for seed in single]))
     return found
 
 
