@@ -162,15 +162,24 @@ def ties(matrix: npt.ArrayLike, permutation: Array, tolerance: float = _SAME_SUM
 
 
 def all_ties(matrix: npt.ArrayLike, permutation: Array, tolerance: float) -> list[Array]:
-    """As `ties`, but all of them up to `MOST_PERMUTED` references, whatever the order of the estimates."""
+    """Other permutations whose sum of scores is the same as that of one, which need not be the best.
+
+    For up to `MOST_PERMUTED` references it is all of them, whatever the order of the estimates; of more, what
+    `ties` finds.
+
+    Args:
+        matrix: as `best_permutation` takes.
+        permutation: ``(N,)``.
+        tolerance: sums that differ by less are the same.
+    """
     score = _scores(matrix)
-    found = ties(matrix, permutation, tolerance)
-    if not found or len(score) > MOST_PERMUTED:
-        return found
-    orders = np.array(list(itertools.permutations(range(len(score)))))
     rows = np.arange(len(score))
-    tied = score[rows, permutation].sum() - score[rows, orders].sum(axis=1) < tolerance
-    return [order for order in orders[tied] if (order != permutation).any()]
+    if len(rows) > MOST_PERMUTED:
+        orders = np.array(ties(matrix, permutation, tolerance)).reshape(-1, len(rows))
+    else:
+        orders = np.array(list(itertools.permutations(range(len(rows)))))
+    same = abs(score[rows, permutation].sum() - score[rows, orders].sum(axis=1)) < tolerance
+    return [order for order in orders[same] if (order != permutation).any()]
 
 
 def undecided(permutation: Array, others: Sequence[Array]) -> Array:

@@ -77,9 +77,9 @@ def score_voices(
     else:
         trials = np.concatenate([estimates, before[None]])
     signals = Signals(references, trials, sample_rate)
-    matrix = np.maximum(signals.si_sdr_matrix()[:, : len(estimates)], NOTHING_DB)
+    matrix = signals.si_sdr_matrix()[:, : len(estimates)]
     permutation = best_permutation(matrix)
-    tied = all_ties(matrix, permutation, SAME_SUM_DB)
+    tied = all_ties(np.maximum(matrix, NOTHING_DB), permutation, SAME_SUM_DB)
     scores = score_signals(signals, np.stack([permutation, *tied]), mixture, metrics)
     unsure = undecided(permutation, tied)
     if np.isnan(matrix).all():
