@@ -68,10 +68,13 @@ def _draw_claims(axes: Axes, answers: list[Answer], rows: list[tuple[str, str]],
 
 
 def curves(found: dict[Run, Curves], out: Path) -> None:
-    """SI-SDR gain and share within 5 degrees on dev scenes over the steps, first seed, by group."""
+    """SI-SDR gain and share within 5 degrees on dev scenes over the steps, first seed, by group.
+
+    On dev scenes a talker's direction is that of its voice, so a row without voices has none.
+    """
     columns = {
-        "dev/si_sdr_improvement_db": ("separation", "SI-SDR gain (dB)", 1.0),
-        "dev/accuracy_5deg": ("directions", "within 5 deg (%)", 100.0),
+        "dev/si_sdr_improvement_db": ({"separation"}, "SI-SDR gain (dB)", 1.0),
+        "dev/accuracy_5deg": ({"separation", "directions"}, "within 5 deg (%)", 100.0),
     }
     first = {run.row: run for run in sorted(found, key=lambda run: -run.seed)}
     panels = list(dict.fromkeys((run.group, run.talkers) for run in found))
@@ -80,11 +83,11 @@ def curves(found: dict[Run, Curves], out: Path) -> None:
         grid = figure.subplots(len(panels), 2, squeeze=False)
         for axes_of_panel, panel in zip(grid, panels, strict=True):
             runs = [run for run in first.values() if (run.group, run.talkers) == panel]
-            styles = {run.row: f"C{n % 10}{'.sv'[n // 10 % 3]}-" for n, run in enumerate(runs)}
+            styles = {run.row: f"C{n % 10}{'.x+'[n // 10 % 3]}-" for n, run in enumerate(runs)}
             drawn = {}
-            for axes, (column, (task, label, scale)) in zip(axes_of_panel, columns.items(), strict=True):
+            for axes, (column, (tasks, label, scale)) in zip(axes_of_panel, columns.items(), strict=True):
                 for run in runs:
-                    if task in run.tasks and column in found[run]:
+                    if tasks <= set(run.tasks) and column in found[run]:
                         steps, values = found[run][column]
                         drawn[run.row] = axes.plot(
                             steps,
