@@ -28,8 +28,9 @@ class Signals:
 
     Args:
         spectrum: complex ``(..., freq, frame)``.
-        to_waveform: resynthesis, of a spectrum ``(batch, channel, freq, frame)`` to ``(batch, channel,
-        time)``. waveform: ``(..., time)``, where known; otherwise it is resynthesised.
+        to_waveform: resynthesis, of a spectrum ``(batch, channel, freq, frame)`` to
+            ``(batch, channel, time)``.
+        waveform: ``(..., time)``, where known; otherwise it is resynthesised.
     """
 
     def __init__(
