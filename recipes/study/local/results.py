@@ -15,8 +15,9 @@ from list_runs import SEEDS, Run, all_runs, choose
 
 from msdet.commands.compare import read_scores
 from msdet.errors import MsdetError
+from msdet.evaluation.bootstrap import Interval
 from msdet.evaluation.comparison import Difference, differences
-from msdet.evaluation.metrics import FIELDS_OF_KIND, METRICS
+from msdet.evaluation.metrics import FIELDS_OF_KIND, METRICS, Metric
 from msdet.evaluation.report.learning import read_curves
 from msdet.evaluation.summary import summarise
 from msdet.evaluation.tables import Table, aligned, markdown, number
@@ -141,12 +142,7 @@ def scores_table(title: str, systems: dict[str, list[Row]], seeds: dict[str, lis
     summary = summarise(systems, by=())
     columns = [list(systems), [str(len(seeds[name])) if name in seeds else "-" for name in systems]]
     for key in COLUMNS:
-        metric, parts = METRICS[key], []
-        for name in systems:
-            interval = summary.scores[name][key].interval
-            known = interval is not None and interval.low is not None
-            shown = (interval.value, interval.low, interval.high) if known and interval is not None else ()
-            parts.append([number(x, metric.decimals, metric.scale) for x in shown])
+        parts = [_numbers(summary.scores[name][key].interval, METRICS[key]) for name in systems]
         columns.append(aligned(parts, "{} [{}, {}]"))
     header = ["row", "seeds", *(f"{METRICS[key].label}, n = {summary.compared[key]}" for key in COLUMNS)]
     return Table(title, header, columns, 1)
@@ -200,7 +196,7 @@ def results(exp: Path, out: Path, command: str, names: list[str]) -> str:
         rows = dict.fromkeys(run.row for run in runs if run.talkers == talkers)
         systems |= {row: pooled([scores[f"{row}-{seed}"] for seed in seeds[row]]) for row in rows}
         table = scores_table(f"Scores, {talkers} talkers", systems, seeds)
-        parts.append(markdown([table, *_breakdowns(systems, runs)], SCORE_NOTES))
+        parts.append(markdown([table, *_breakdowns(systems)], SCORE_NOTES))
     parts += [markdown([training_table(exp, runs)], TRAINING_NOTES), "![Dev loss against steps](curves.png)"]
     figures.curves({run: read_curves(exp / "runs" / run.name) for run in runs}, out / "curves.png")
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
@@ -229,25 +225,27 @@ def _references(exp: Path, talkers: int) -> dict[str, list[Row]]:
     return first | found
 
 
-def _breakdowns(systems: dict[str, list[Row]], runs: list[Run]) -> list[Table]:
-    """Gain and share within 5 degrees of the main rows by azimuth gap and seam."""
-    rows = {name: systems[name] for name in dict.fromkeys(run.row for run in runs if run.group == "main")
-            if name in systems}  # fmt: skip
-    if not rows:
-        return []
+def _breakdowns(systems: dict[str, list[Row]]) -> list[Table]:
+    """Gain and share within 5 degrees by azimuth gap and seam, of those that have any."""
     tables = []
-    for title, cells in summarise(rows, by=BREAKDOWNS).breakdowns.items():
+    for title, cells in summarise(systems, by=BREAKDOWNS).breakdowns.items():
         for key in (GAIN, WITHIN):
             metric = METRICS[key]
-            columns, header = [list(rows)], ["row"]
+            names = [name for name in systems if any(key in cell.get(name, {}) for cell in cells.values())]
+            columns, header = [names], ["row"]
             for label, cell in cells.items():
-                shown = [cell.get(name, {}).get(key) for name in rows]
-                columns.append(
-                    ["-" if x is None else number(x.value, metric.decimals, metric.scale) for x in shown]
-                )
-                header.append(f"{label}, n = {max((x.n for x in shown if x), default=0)}")
+                found = [cell.get(name, {}).get(key) for name in names]
+                columns.append(aligned([_numbers(x, metric) for x in found], "{} [{}, {}]"))
+                header.append(f"{label}, n = {max((x.n for x in found if x), default=0)}")
             tables.append(Table(f"{title}: {metric.label}", header, columns, 1))
     return tables
+
+
+def _numbers(interval: Interval | None, metric: Metric) -> list[str]:
+    """Value and bounds as texts; none without bounds."""
+    if interval is None or interval.low is None:
+        return []
+    return [number(x, metric.decimals, metric.scale) for x in (interval.value, interval.low, interval.high)]
 
 
 def main() -> None:
