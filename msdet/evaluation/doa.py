@@ -14,7 +14,7 @@ import numpy.typing as npt
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array, angular_distance_deg, azimuth_elevation_deg, direction_vector
 from msdet.errors import MsdetError
-from msdet.evaluation.separation import best_permutation, ties, undecided
+from msdet.evaluation.permutations import best_permutation, ties, undecided
 from msdet.evaluation.undefined import UndefinedMetricError
 
 MATCH_DEG = 20.0

@@ -10,7 +10,8 @@ import numpy as np
 from msdet.conventions import Array
 from msdet.data.manifest import SceneSet
 from msdet.errors import MsdetError
-from msdet.evaluation.separation import best_permutation, pairwise_si_sdr
+from msdet.evaluation.permutations import best_permutation
+from msdet.evaluation.separation import pairwise_si_sdr
 from msdet.evaluation.submission import read_estimates
 from msdet.simulation.scene import Scene
 

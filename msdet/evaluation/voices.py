@@ -12,7 +12,7 @@ import numpy as np
 from msdet.conventions import Array
 from msdet.errors import MsdetError
 from msdet.evaluation.metrics import SEPARATION_METRICS, SeparationMetric
-from msdet.evaluation.separation import NOTHING_DB, SAME_SUM_DB, all_ties, best_permutation, undecided
+from msdet.evaluation.permutations import NOTHING_DB, SAME_SUM_DB, all_ties, best_permutation, undecided
 from msdet.evaluation.signals import Signals
 from msdet.evaluation.swaps import RESEMBLES_DB
 from msdet.evaluation.undefined import UNTOLD, UndefinedMetricError

@@ -20,7 +20,8 @@ from msdet.conventions import angular_distance_deg, direction_vector
 from msdet.data.manifest import SceneSet
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.evaluation.baselines import Oracle, Truth, baseline_names, baseline_separator, ready_baselines
-from msdet.evaluation.separation import best_permutation, pairwise_si_sdr
+from msdet.evaluation.permutations import best_permutation
+from msdet.evaluation.separation import pairwise_si_sdr
 from msdet.files import read_jsonl
 from msdet.inference.offline import Separation, Separator
 from msdet.simulation.acoustics import room_response

@@ -13,8 +13,9 @@ from msdet import audio
 from msdet.arrays import load_array
 from msdet.evaluation.directions import Directions
 from msdet.evaluation.localisation import DOA_FIELDS, TIED
+from msdet.evaluation.permutations import NOTHING_DB, SAME_SUM_DB, best_permutation
 from msdet.evaluation.scoring import SEPARATION_FIELDS, score_scene, score_set
-from msdet.evaluation.separation import NOTHING_DB, SAME_SUM_DB, best_permutation, si_sdr
+from msdet.evaluation.separation import si_sdr
 from msdet.evaluation.submission import read_estimates
 from msdet.evaluation.undefined import UNTOLD
 from msdet.evaluation.voices import score_voices

@@ -11,7 +11,6 @@ from msdet.errors import MsdetError
 from msdet.evaluation.separation import (
     RATIO_LIMIT_DB,
     UndefinedMetricError,
-    best_permutation,
     bss_eval,
     estoi,
     pairwise_si_sdr,
@@ -20,8 +19,6 @@ from msdet.evaluation.separation import (
     si_sdr,
     snr,
     stoi,
-    ties,
-    undecided,
 )
 
 RATE = 8000
@@ -257,38 +254,3 @@ def test_pairwise_marks_undefined_pairs(speech):
     assert matrix.shape == (2, 3)
     assert np.isnan(matrix[:, 1]).all() and np.isfinite(matrix[:, [0, 2]]).all()
     assert matrix[0, 2] == si_sdr(references[0], estimates[2])
-
-
-def test_best_permutation_maximises_the_sum():
-    assert best_permutation([[10.0, 9.0], [8.0, 1.0]]).tolist() == [1, 0]  # 17 against 11
-    assert best_permutation([[0.0, 5.0, 1.0], [0.0, 9.0, 2.0]]).tolist() == [2, 1]
-    nan = np.nan
-    assert best_permutation([[nan, -90.0], [nan, -80.0]]).tolist() == [0, 1]  # -80 is kept
-    assert best_permutation(np.full((2, 2), nan)).tolist() == [0, 1]
-    with pytest.raises(MsdetError, match="cannot assign"):
-        best_permutation([[1.0], [2.0]])
-
-
-@pytest.mark.parametrize(
-    ("matrix", "expected"),
-    [
-        ([[9.0, 1.0], [2.0, 3.0]], [False, False]),
-        ([[9.0, 9.0], [2.0, 2.0]], [True, True]),
-        ([[np.nan, 1.0], [np.nan, 3.0]], [False, False]),  # one voice is left for one talker
-        ([[9.0, np.nan, np.nan], [1.0, np.nan, np.nan], [2.0, np.nan, np.nan]], [False, True, True]),
-        ([[0.0, 1.0, 2.0], [2.0, 0.0, 1.0], [1.0, 2.0, 0.0]], [False] * 3),
-        ([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 0.0]], [True] * 3),  # either turn of all three
-        ([[5.0]], [False]),
-        (np.full((2, 2), np.nan), [True, True]),
-    ],
-)
-def test_a_permutation_is_undecided_where_another_has_the_same_sum(matrix, expected):
-    best = best_permutation(matrix)
-    assert undecided(best, ties(matrix, best)).tolist() == expected
-
-
-def test_sums_within_a_tolerance_tie():
-    matrix = [[9.0, 1.0, 1.004], [2.0, 3.0, 3.0], [5.0, 4.0, 3.999]]
-    best = best_permutation(matrix)
-    assert best.tolist() == [0, 2, 1] and ties(matrix, best) == []
-    assert [other.tolist() for other in ties(matrix, best, 0.01)] == [[0, 1, 2]]
