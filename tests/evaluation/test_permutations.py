@@ -47,9 +47,7 @@ def test_sums_within_a_tolerance_tie():
 
 
 def test_all_ties_are_found_whatever_the_order_of_the_estimates():
-    matrix = np.array(
-        [[0.0, 1.0, 2.0], [1.0, 2.0, 3.0], [5.0, 6.0, 7.0]]
-    )  # all sums are the same
+    matrix = np.array([[0.0, 1.0, 2.0], [1.0, 2.0, 3.0], [5.0, 6.0, 7.0]])  # all sums are the same
     found = all_ties(matrix, best_permutation(matrix), 0.01)
     assert len({tuple(order) for order in found}) == 5
     matrix[0, 0] = -1.0
