@@ -135,11 +135,12 @@ def _mean(
     """The mean over `trials`, which may name one several times; None, and why, where one has no value."""
     if len(scored) == 1:
         return scored[trials[0]]
-    if reasons := {reason for _, reason in scored.values() if reason}:
-        known = any(value is not None for value, _ in scored.values())
-        return None, "; ".join([*sorted(reasons), *[UNTOLD] * known])
+    values = {m: value for m, (value, _) in scored.items() if value is not None}
+    if len(values) < len(scored):
+        reasons = sorted({reason for _, reason in scored.values() if reason})
+        return None, "; ".join([*reasons, *[UNTOLD] * bool(values)])
     floor = NOTHING_DB if metric.unit == "dB" else -math.inf
-    return math.fsum(max(scored[m][0] or 0.0, floor) for m in trials) / len(trials), None
+    return math.fsum(max(values[m], floor) for m in trials) / len(trials), None
 
 
 def _value(score: Callable[[], float]) -> tuple[float | None, str | None]:

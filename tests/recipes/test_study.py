@@ -135,9 +135,21 @@ def test_a_row_alone_has_a_page_without_claims(
     assert "claims.png" not in page and not (tmp_path / "claims.png").exists()
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "another seed has other scenes"])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("cut", r"scores.jsonl, line 1: not JSON"),
+        ("gone", r"holds no scores of the study's rows"),
+        ("another seed has other scenes", r"are not scored on the same scenes: 1 are in one alone"),
+    ],
+)
 def test_scores_that_do_not_serve_are_one_line(
-    exp: Path, results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+    exp: Path,
+    results: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: str,
+    message: str,
 ) -> None:
     monkeypatch.chdir(LOCAL.parents[2])
     for name in ("azimuth_joint-0", "azimuth_joint-1"):
@@ -152,7 +164,7 @@ def test_scores_that_do_not_serve_are_one_line(
         shutil.rmtree(tmp_path / "evaluation")
     else:
         scores.write_text(rows.splitlines()[0] + "\n")
-    with pytest.raises(MsdetError):
+    with pytest.raises(MsdetError, match=message):
         results.results(tmp_path, tmp_path, "command", [])
 
 
