@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 from msdet import __version__
+from msdet.components import allowing
 from msdet.errors import MsdetError, UnknownNameError, did_you_mean
 
 COMMANDS = {
@@ -59,6 +60,9 @@ PACKAGED = {
 }
 """Options that take a file or the name of a shipped one: what it is, and the folder in ``msdet/configs``."""
 
+LOAD_MODELS = ("separate", "localize", "evaluate", "live", "info", "export_model", "package", "average")
+"""Functions of the commands that load models, and so take ``--allow-code``."""
+
 EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
 
 
@@ -96,7 +100,8 @@ def run_command(function: Callable[..., int | None], argv: Sequence[str] | None,
     """Parse options for a typed function and call it; bad input is one line and exit code 2."""
     try:
         options = parse_options(function, sys.argv[1:] if argv is None else argv, program)
-        return function(**options) or EXIT_OK
+        with allowing(options.pop("allow_code", ())):
+            return function(**options) or EXIT_OK
     except MsdetError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -109,7 +114,7 @@ def run_command(function: Callable[..., int | None], argv: Sequence[str] | None,
 
 
 def parse_options(function: Callable[..., Any], argv: Sequence[str], program: str) -> dict[str, Any]:
-    """Values of a function's parameters from the command line and ``--config``.
+    """Values of a function's parameters, and ``allow_code``, from the command line and ``--config``.
 
     Raises:
         MsdetError: an option that does not exist (with the nearest that does) or has a wrong value.
@@ -127,6 +132,16 @@ def parse_options(function: Callable[..., Any], argv: Sequence[str], program: st
     )
     parser.add_function_arguments(function, as_group=False)
     hints = get_type_hints(function)
+    taken = list(inspect.signature(function).parameters)
+    if function.__name__ in LOAD_MODELS:
+        parser.add_argument(
+            "--allow-code",
+            type=list[str],
+            default=[],
+            help="modules, or packages of them, that models may take parts from which are not msdet's",
+        )
+        hints["allow-code"] = list[str]
+        taken.append("allow_code")
     packaged = [
         option
         for option in PACKAGED
@@ -142,7 +157,7 @@ def parse_options(function: Callable[..., Any], argv: Sequence[str], program: st
         files = " or ".join(a for before, a in itertools.pairwise(arguments) if before == "--config")
         raise MsdetError(_one_line(str(error), known).replace('"<unicode string>"', files)) from error
     values.pop("config", None)
-    return {name: value for name, value in values.items() if name in inspect.signature(function).parameters}
+    return {name: value for name, value in values.items() if name in taken}
 
 
 def _with_packaged_configs(argv: Sequence[str], packaged: Sequence[str]) -> list[str]:

@@ -1,7 +1,8 @@
 """Finding a component by name: a module of a package, or a class by import path.
 
 A new encoder (loss, corpus, baseline) is one new file in its package; nothing else lists it. A user's
-own component lives anywhere Python can import, and is named ``their.module:ClassName``.
+own component lives anywhere Python can import, and is named ``their.module:ClassName``: freely in settings of
+the user's own, in a file that describes a model only if its module is allowed (`allowing`, `described_by`).
 """
 
 from __future__ import annotations
@@ -11,16 +12,74 @@ import inspect
 import pkgutil
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from types import ModuleType, NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from msdet.errors import MsdetError, UnknownNameError, did_you_mean
+from msdet.errors import CodeNotAllowedError, MsdetError, UnknownNameError, did_you_mean
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
 """Types of options that are checked, as a message calls them."""
+
+_ALLOWED: ContextVar[frozenset[str]] = ContextVar("allowed", default=frozenset())
+_DESCRIBED_BY: ContextVar[str | None] = ContextVar("described_by", default=None)
+
+
+@contextmanager
+def allowing(modules: Iterable[str]) -> Iterator[None]:
+    """Inside the block, files that describe models may name parts of these modules and of what is in them.
+
+    Args:
+        modules: names such as ``my_encoder``, or ``my_package`` for ``my_package.layers`` too.
+
+    Raises:
+        MsdetError: not names of modules.
+    """
+    names = frozenset([modules] if isinstance(modules, str) else modules)
+    for name in names:
+        if not _is_module_name(name):
+            raise MsdetError(f"allow_code has {name!r}, expected the name of a module, such as my_encoder")
+    token = _ALLOWED.set(names)
+    try:
+        yield
+    finally:
+        _ALLOWED.reset(token)
+
+
+@contextmanager
+def described_by(file: str) -> Iterator[None]:
+    """Inside the block, names of components are what a file says, which anybody may have written.
+
+    An import path is then refused, and nothing imported, unless `allowing` lists its module.
+    """
+    token = _DESCRIBED_BY.set(file)
+    try:
+        yield
+    finally:
+        _DESCRIBED_BY.reset(token)
+
+
+def import_paths(settings: Any) -> list[str]:
+    """What looks like an import path ``module:Object`` anywhere in settings, sorted.
+
+    >>> import_paths({"encoder": "mine.layers:Encoder", "tasks": {"my_task:Task": {}}, "sharing": "hard"})
+    ['mine.layers:Encoder', 'my_task:Task']
+    """
+    found, left = set(), [settings]
+    while left:
+        value = left.pop()
+        if isinstance(value, Mapping):
+            left += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple):
+            left += value
+        elif isinstance(value, str):
+            module, colon, name = value.partition(":")
+            found |= {value} if colon and _is_module_name(module) and name.isidentifier() else set()
+    return sorted(found)
 
 
 def component_names(package: str) -> list[str]:
@@ -40,6 +99,7 @@ def find_component(package: str, name: str, attribute: str, kind: str) -> Any:
 
     Raises:
         UnknownNameError: no such module; the nearest name is offered.
+        CodeNotAllowedError: the import path is a file's, and its module is not allowed.
         MsdetError: the import path cannot be imported or has no such object.
     """
     if ":" in name:
@@ -68,8 +128,15 @@ def find_network(package: str, name: str, attribute: str, kind: str) -> Any:
 
 def _import_path(path: str, kind: str) -> Any:
     module_name, _, attribute = path.partition(":")
-    if not module_name or not attribute:
-        raise MsdetError(f"{kind} '{path}': expected module:Name")
+    if not _is_module_name(module_name) or not attribute.isidentifier():
+        raise MsdetError(f"{kind} {path!r}: expected module:Name")
+    file = _DESCRIBED_BY.get()
+    if file is not None and not any(f"{module_name}.".startswith(f"{name}.") for name in _ALLOWED.get()):
+        raise CodeNotAllowedError(
+            f"{file}: {kind} '{path}' is code that is not msdet's, and was not imported; if you trust the "
+            f"module '{module_name}', allow it: --allow-code {module_name} "
+            f"(in Python allow_code=['{module_name}'])"
+        )
     if str(Path.cwd()) not in sys.path:  # a console script, unlike `python -m`, leaves it out
         sys.path.append(str(Path.cwd()))
     try:
@@ -84,6 +151,10 @@ def _import_path(path: str, kind: str) -> Any:
     if not callable(found):
         raise MsdetError(f"{kind} '{path}': is a {type(found).__name__}, expected a class or a function")
     return found
+
+
+def _is_module_name(name: str) -> bool:
+    return all(part.isidentifier() for part in name.split("."))
 
 
 def build(factory: Any, options: dict[str, Any], kind: str, **derived: Any) -> Any:

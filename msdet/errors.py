@@ -13,6 +13,10 @@ class MsdetError(Exception):
     """Bad input: says which file or field, what was found and what was expected."""
 
 
+class CodeNotAllowedError(MsdetError):
+    """A file names code that is not msdet's and that the user has not allowed."""
+
+
 class UnknownNameError(MsdetError):
     """A name that is not in a list of names; offers the nearest one."""
 

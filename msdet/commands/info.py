@@ -16,6 +16,8 @@ COUNTED_S = 4.0
 def info(what: str | None = None) -> None:
     """Describe a model, a data set, an RIR bank or an array; without one, list the shipped models.
 
+    Of a model with parts that are not msdet's, it names them; the rest is told with --allow-code.
+
     Args:
         what: folder of a model, data set or bank, package of a model (.tar), path of an array's TOML file, or
             name of a shipped model or array; may come first, unnamed.
@@ -72,11 +74,19 @@ def _describe_package(folder: Path, notes: dict[str, Any]) -> None:
 def _describe_model(folder: Path) -> None:
     import torch
 
+    from msdet.errors import CodeNotAllowedError
     from msdet.inference.streaming import latency_s, why_not
     from msdet.models.cost import count_cost
     from msdet.training.checkpoint import load_model, read_description
 
-    model, description = load_model(folder), read_description(folder)
+    description = read_description(folder)
+    notes = description.get("notes", {})
+    try:
+        model = load_model(folder)
+    except CodeNotAllowedError:
+        _describe_unbuilt(folder, description)
+        _describe_package(folder, notes)
+        return
     silence = torch.zeros(1, model.array.microphones, round(COUNTED_S * model.sample_rate))
     cost = count_cost(model, silence, COUNTED_S)
     c = model.config
@@ -90,13 +100,24 @@ def _describe_model(folder: Path) -> None:
     obstacle = why_not(model)
     streams = f"streams, algorithmic latency {1e3 * latency_s(model):.0f} ms"
     print(f"  {f'does not stream: {obstacle}' if obstacle else streams}")
-    notes = description.get("notes", {})
     if "step" in notes:
         print(f"  trained for {notes['step']} steps with msdet {description.get('msdet')}")
     scores = notes.get("scores")
     for name, value in scores.items() if isinstance(scores, dict) else ():
         print(f"  {name} {f'{value:g}' if isinstance(value, (int, float)) else value}")
     _describe_package(folder, notes)
+
+
+def _describe_unbuilt(folder: Path, description: dict[str, Any]) -> None:
+    """What is known of a model without the code that it needs."""
+    from msdet.components import import_paths
+
+    paths = import_paths(description["model"])
+    modules = sorted({path.partition(":")[0] for path in paths})
+    array, rate = description["array"], description["sample_rate"]
+    print(f"model {folder}: needs code that is not msdet's, and was not imported: {', '.join(paths)}")
+    print(f"  {rate} Hz; array {array['name']}, {len(array['positions_m'])} microphones")
+    print(f"  for the rest, if you trust that code: --allow-code {' '.join(modules)}")
 
 
 def _describe_set(folder: Path) -> None:

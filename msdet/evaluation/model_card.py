@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 from msdet import __version__
 from msdet.arrays import MicrophoneArray
+from msdet.components import import_paths
 from msdet.errors import MsdetError
 from msdet.evaluation.metrics import METRICS
 from msdet.evaluation.packaging import MODEL
@@ -95,9 +97,15 @@ class Card:
         )
 
     def _use(self) -> str:
+        paths = import_paths(dataclasses.asdict(self.config))
+        modules = sorted({path.partition(":")[0] for path in paths})
+        allowed = f" --allow-code {' '.join(modules)}" if modules else ""
+        argument = f", allow_code={modules}" if modules else ""
+        needed = f"It needs code that is not msdet's: {', '.join(paths)}.\n\n" if modules else ""
         return (
-            f"```sh\nmsdet separate recording.wav --model {self.file} --out voices/\n```\n\n"
-            f'or `msdet.load("{self.file}")` from Python. The channels must be in the array\'s order: '
+            f"{needed}```sh\nmsdet separate recording.wav --model {self.file} --out voices/{allowed}\n```\n\n"
+            f'or `msdet.load("{self.file}"{argument})` from Python. '
+            "The channels must be in the array's order: "
             f"`msdet array show {self.array.name}` draws it, `msdet array check` looks at a recording. "
             "Azimuth is in degrees, 0° on the array's +x axis, counter-clockwise seen from above."
         )

@@ -16,6 +16,7 @@ mixture and voices take alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +25,7 @@ import numpy.typing as npt
 import torch
 
 from msdet.arrays import MicrophoneArray, load_array
+from msdet.components import allowing
 from msdet.conventions import Array
 from msdet.errors import MsdetError
 from msdet.inference.blocks import BlockOptions
@@ -68,11 +70,13 @@ class Model:
         joint: the network, in evaluation mode.
         folder: its checkpoint directory.
         options: how long recordings are cut and joined.
+        allow_code: modules that its description may name parts of.
     """
 
     joint: JointModel
     folder: Path
     options: BlockOptions = field(default_factory=BlockOptions)
+    allow_code: Sequence[str] = ()
 
     @property
     def array(self) -> MicrophoneArray:
@@ -127,7 +131,8 @@ class Model:
     def _system(self, array: MicrophoneArray) -> System:
         joint = self.joint
         if array is not self.array:  # some microphones are dead
-            joint = load_model(self.folder, array).to(next(joint.parameters()).device)
+            with allowing(self.allow_code):
+                joint = load_model(self.folder, array).to(next(joint.parameters()).device)
         return System(model_separator(joint), array, self.sample_rate, self.talkers, str(self.folder))
 
 
@@ -136,6 +141,7 @@ def load(
     array: str | MicrophoneArray | None = None,
     device: str = "cpu",
     options: BlockOptions | None = None,
+    allow_code: Sequence[str] = (),
 ) -> Model:
     """Load a model for inference.
 
@@ -144,19 +150,22 @@ def load(
         array: another array than it was trained on, by name, path or itself, if the model allows that.
         device: of torch, for example ``cuda``.
         options: how long recordings are cut and joined.
+        allow_code: modules, or packages of them, that the model may take parts from which are not msdet's.
 
     Raises:
+        CodeNotAllowedError: it has such a part of another module; nothing was imported.
         MsdetError: no checkpoint directory, or a model that cannot serve `array`.
     """
     geometry = load_array(array) if isinstance(array, str) else array
-    joint = load_model(Path(folder), geometry)
+    with allowing(allow_code):
+        joint = load_model(Path(folder), geometry)
     try:
         joint = joint.to(device)
     except (RuntimeError, AssertionError) as error:
         raise MsdetError(
             f"device is '{device}', which cannot be used ({str(error).splitlines()[0]})"
         ) from error
-    return Model(joint, Path(folder), options or BlockOptions())
+    return Model(joint, Path(folder), options or BlockOptions(), allow_code)
 
 
 def _waveforms(mixture: npt.ArrayLike | torch.Tensor) -> Array:

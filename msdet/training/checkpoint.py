@@ -18,6 +18,7 @@ from torch import Tensor
 
 from msdet import __version__
 from msdet.arrays import MicrophoneArray
+from msdet.components import described_by
 from msdet.errors import MsdetError, did_you_mean
 from msdet.files import atomic_path
 from msdet.models.config import ModelConfig
@@ -64,6 +65,7 @@ def load_model(folder: Path | str, array: MicrophoneArray | None = None) -> Join
         array: another array than it was trained on, if no part of the model is bound to that one.
 
     Raises:
+        CodeNotAllowedError: a part is not msdet's, and `msdet.components.allowing` does not list its module.
         MsdetError: not a checkpoint directory, a configuration that describes no model, weights that do not
             fit it, or a model that cannot serve `array`.
     """
@@ -88,7 +90,7 @@ def load_model(folder: Path | str, array: MicrophoneArray | None = None) -> Join
                 f"{folder}: is for the array '{own_array.name}' alone, not for '{array.name}': "
                 f"{' and '.join(bound)} cannot serve another"
             )
-        model = JointModel(model.config, array, model.sample_rate)
+        model = _build(model.config, array, model.sample_rate, origin)
     model.load_state_dict(tensors)
     return model.eval()
 
@@ -100,7 +102,8 @@ def _build(config: ModelConfig, array: MicrophoneArray, sample_rate: int, origin
         MsdetError: it describes none that can be built.
     """
     try:
-        return JointModel(config, array, sample_rate)
+        with described_by(origin):
+            return JointModel(config, array, sample_rate)
     except (TypeError, ValueError, RuntimeError, MemoryError, ArithmeticError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise MsdetError(f"{origin}: describes no model that can be built ({reason})") from error

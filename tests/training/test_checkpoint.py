@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,14 @@ from safetensors.torch import load_file, save_file
 from msdet import audio
 from msdet.arrays import load_array
 from msdet.cli import main
-from msdet.errors import MsdetError
+from msdet.components import allowing
+from msdet.errors import CodeNotAllowedError, MsdetError
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
 from msdet.training.checkpoint import load_model, read_description, save_model
+from msdet.training.config import TrainConfig
+from msdet.training.run import train
+from msdet.training.transfer import transfer
 
 SMALL: dict[str, Any] = {"encoder_options": {"hidden": 8, "group": 8}}
 CONFIGS = {
@@ -124,14 +129,16 @@ def test_a_description_calls_nothing_but_networks(folder: Path, tmp_path: Path, 
         else {"separation_options": {"refiner": named["refiner"], "refiner_options": options, "passes": 2}}
     )
     change(folder, lambda d: d["model"].update(settings))
-    with pytest.raises(MsdetError, match=r"'torch.hub:load' is not a torch.nn.Module"):
+    refused = pytest.raises(MsdetError, match=r"'torch.hub:load' is not a torch.nn.Module")
+    with allowing(["torch"]), refused:
         load_model(folder)
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_task_that_is_none_is_refused(folder: Path) -> None:
     change(folder, lambda d: d["model"].update(tasks={"os:system": {"command": "true"}}))
-    with pytest.raises(MsdetError, match=r"task 'os:system' has no Head that is a torch.nn.Module"):
+    refused = pytest.raises(MsdetError, match=r"task 'os:system' has no Head that is a torch.nn.Module")
+    with allowing(["os"]), refused:
         load_model(folder)
 
 
@@ -251,3 +258,38 @@ def test_separate_takes_another_array(
     assert described["array"]["name"] == "circular6_10cm"
     assert "for the array 'circular4_5cm' alone, not for 'circular6_10cm'" in capsys.readouterr().err
     assert not (tmp_path / "out2").exists()
+
+
+class Killed(BaseException):
+    """What ends a training in the middle."""
+
+
+def test_own_parts_are_free_in_training_and_named_when_the_model_is_loaded(
+    make_config: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imported = tmp_path / "imported"
+    (tmp_path / "own_trained.py").write_text(
+        f"open({str(imported)!r}, 'w').close()\nfrom msdet.models.encoders.ft_gru import Encoder\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config = make_config(ModelConfig(encoder="own_trained:Encoder", **SMALL))
+    out = tmp_path / "run"
+
+    def kill(line: str) -> None:
+        if line.startswith("step "):
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(out, config, kill)
+    lines: list[str] = []
+    train(out, config, lines.append)
+    assert f"{out}: going on from the last checkpoint" in lines and (out / "training.json").is_file()
+    sys.modules.pop("own_trained")
+    imported.unlink()
+    with pytest.raises(
+        CodeNotAllowedError, match=r"encoder 'own_trained:Encoder'.*--allow-code own_trained "
+    ):
+        load_model(out)
+    there = make(ModelConfig(**SMALL))  # the same weights, of msdet's own
+    assert not transfer(there, out).unused
+    assert not imported.exists() and "own_trained" not in sys.modules
