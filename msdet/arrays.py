@@ -20,6 +20,7 @@ import numpy as np
 
 from msdet.conventions import SPEED_OF_SOUND, Array, azimuth_elevation_deg, wrap_deg
 from msdet.errors import MsdetError, UnknownNameError, did_you_mean
+from msdet.files import plain_name
 
 Geometry = Literal["linear", "planar", "spatial"]
 """Whether the microphones span a line, a plane or space."""
@@ -80,6 +81,7 @@ class MicrophoneArray:
     description: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
+        plain_name(self.name, "name", "array")
         problem = _problem(self.positions_m, self.reference)
         if problem:
             raise MsdetError(f"array '{self.name}': {problem}")
@@ -203,8 +205,7 @@ class MicrophoneArray:
         for key in ("name", "source", "description"):
             if not isinstance(value.get(key, ""), str):
                 raise MsdetError(f"{origin}: {key} is {value[key]!r}, expected text")
-        if not value["name"]:
-            raise MsdetError(f"{origin}: name is empty, expected text")
+        plain_name(value["name"], "name", origin)
         rows, reference = value["positions_m"], value.get("reference", 0)
         if not isinstance(rows, (list, tuple)):
             raise MsdetError(f"{origin}: positions_m is {rows!r}, expected a list of [x, y, z] in metres")

@@ -182,7 +182,7 @@ def claim_folder(out: Path, settings: dict[str, Any], header: str, share: Share 
             if name == header or strangers:
                 _refuse_other_settings(out, found, settings)
             elif found != settings:  # claimed by a run that failed before it wrote anything
-                write_json(out / IN_PROGRESS, {"settings": settings})
+                write_json(out / IN_PROGRESS, {"kind": Path(header).stem, "settings": settings})
             if share == WHOLE:
                 remove_leftovers(out)
             return name != header
@@ -190,7 +190,7 @@ def claim_folder(out: Path, settings: dict[str, Any], header: str, share: Share 
         raise MsdetError(f"{out}: exists and is not one of msdet's folders; choose another")
     if out.exists() and not out.is_dir():
         raise MsdetError(f"{out}: is a file, expected a folder")
-    write_json(out / IN_PROGRESS, {"settings": settings})
+    write_json(out / IN_PROGRESS, {"kind": Path(header).stem, "settings": settings})
     return True
 
 

@@ -146,7 +146,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"position_m": SQUARE}, "unknown key 'position_m'; did you mean 'positions_m'?"),
     ({"sorce": "x"}, "unknown key 'sorce'; did you mean 'source'?"),
     ({"name": 3}, "name is 3, expected text"),
-    ({"name": ""}, "name is empty, expected text"),
+    ({"name": ""}, "name is '', expected a plain name"),
     ({"description": ["a"]}, "description is ['a'], expected text"),
 ]
 

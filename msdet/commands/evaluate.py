@@ -57,6 +57,8 @@ def evaluate(
         jobs: processes that score; 0 for one a core.
     """
     from msdet.data.manifest import SceneSet
+    from msdet.evaluation.estimates import ESTIMATES
+    from msdet.files import check_own_folder
     from msdet.training.packages import weights_hash
 
     asked = Asked.parse(metrics, by, format, jobs)
@@ -65,6 +67,9 @@ def evaluate(
     if model is not None:
         systems[MODEL] = _model_separators(model, scene_set)
     scoring = Scoring(scene_set, out, asked, weights=None if model is None else weights_hash(model))
+    for name, system in systems.items():
+        if not isinstance(system, Path):
+            check_own_folder(_own_estimates(scoring, name), ESTIMATES)  # before hours of work
     scoring.score_mixture()
     failures = _score(scoring, systems)
     if failures and len(failures) == len(systems):
@@ -150,10 +155,15 @@ def _estimates(scoring: Scoring, name: str, system: System) -> Path:
 
     if isinstance(system, Path):
         return system
-    estimates = scoring.out / name / "estimates"
+    estimates = _own_estimates(scoring, name)
     with progress_bar(f"separate {name}", scoring.asked.in_lines) as progress:
         write_estimates(scoring.scene_set, system, estimates, progress)
     return estimates
+
+
+def _own_estimates(scoring: Scoring, name: str) -> Path:
+    """Where a system's estimates are written."""
+    return scoring.out / name / "estimates"
 
 
 def _systems(scene_set: SceneSet, methods: list[str]) -> Iterator[tuple[str, System]]:
@@ -162,6 +172,7 @@ def _systems(scene_set: SceneSet, methods: list[str]) -> Iterator[tuple[str, Sys
     What `ALL` stands for comes first, `METHODS` last of it; what this set does not suit is told and left out.
     """
     from msdet.evaluation.baselines import baseline_names, ready_baselines
+    from msdet.files import plain_name
 
     taken = {UNPROCESSED: UNPROCESSED, MODEL: MODEL}
     known = baseline_names()
@@ -171,6 +182,7 @@ def _systems(scene_set: SceneSet, methods: list[str]) -> Iterator[tuple[str, Sys
             continue
         is_folder = method not in known and ("/" in method.split(",")[0] or Path(method).is_dir())
         name = _folder_name(Path(method)) if is_folder else re.sub(r"[^\w.,=:+\[\]-]", "_", method)
+        plain_name(name, "name of the system", f"methods, '{method}'")
         if name in taken:
             raise MsdetError(f"methods '{taken[name]}' and '{method}' would both be called '{name}'")
         taken[name] = method

@@ -42,12 +42,14 @@ def package(
     from msdet.errors import MsdetError
     from msdet.evaluation.model_card import without_places
     from msdet.evaluation.packaging import collect_scores
+    from msdet.files import plain_name
     from msdet.training import packages
     from msdet.training.checkpoint import load_model, read_description
 
     name = out.name.removesuffix(packages.TAR)
     if not name or out.suffix in COMPRESSED:
         raise MsdetError(f"{out}: expected the name of a folder, or one that ends in .tar, not compressed")
+    plain_name(name, "name of the package", out)
     empty_folder = out.is_dir() and out.suffix != packages.TAR and not any(out.iterdir())
     if out.exists() and not empty_folder:
         raise MsdetError(f"{out}: exists; choose another name")

@@ -47,10 +47,12 @@ def score(
         jobs: processes; 0 for one a core.
     """
     from msdet.data.manifest import SceneSet
+    from msdet.files import plain_name
 
     asked = Asked.parse(metrics, by, format, jobs)
     if not re.fullmatch(r"\w[\w.-]*", name) or name == UNPROCESSED:
         raise MsdetError(f"name is '{name}', expected letters, digits, '.', '_' or '-' (not '{UNPROCESSED}')")
+    plain_name(name, "name", "score")
     scoring = Scoring(SceneSet.open(data), out, asked)
     compared = {} if compare is None else _compared(compare, scoring.scene_set)
     if name in compared:
@@ -71,6 +73,7 @@ def _compared(folder: Path, scene_set: SceneSet) -> dict[str, list[Row]]:
     """
     from msdet.commands.compare import read_scores
     from msdet.evaluation.provenance import read_provenance
+    from msdet.files import plain_name
 
     systems = sorted(path.parent for path in folder.glob(f"*/{SCORES}"))
     if not systems:
@@ -84,4 +87,4 @@ def _compared(folder: Path, scene_set: SceneSet) -> dict[str, list[Row]]:
                 f"{system}: was scored on a data set with hash {data}, "
                 f"{scene_set.root} has {scene_set.identity}"
             )
-    return {system.name: read_scores(system) for system in systems}
+    return {plain_name(system.name, "name of a system", folder): read_scores(system) for system in systems}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from msdet.components import find_component
 from msdet.errors import MsdetError
+from msdet.files import plain_name, relative_path
 
 SPLITS = ("train", "dev", "test")
 
@@ -45,11 +46,14 @@ class Corpus:
     def __post_init__(self) -> None:
         split_of: dict[str, str] = {}
         for utterance in self.utterances:
+            relative_path(utterance.path, "path of an utterance", self.root)
             if split_of.setdefault(utterance.speaker, utterance.split) != utterance.split:
                 raise MsdetError(
                     f"{self.root}: talker '{utterance.speaker}' is in the splits "
                     f"'{split_of[utterance.speaker]}' and '{utterance.split}'"
                 )
+        for speaker in split_of:
+            plain_name(speaker, "speaker", self.root)
 
     def by_speaker(self, split: str) -> dict[str, list[Utterance]]:
         """Utterances of each talker of a split, talkers and files in sorted order.

@@ -6,7 +6,6 @@ tables and headers alone; `msdet.data.importing` writes it as a set of ours.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from msdet import audio
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
 from msdet.errors import MsdetError
+from msdet.files import plain_name
 from msdet.simulation.scene import Scene
 
 
@@ -161,10 +161,8 @@ def check_scene_id(scene_id: str, place: str) -> None:
     Raises:
         MsdetError: says what is wrong.
     """
-    if not re.fullmatch(r"[^\s/\\.][^\s/\\]*", scene_id):
-        raise MsdetError(
-            f"{place}: id {scene_id!r} cannot name a folder, expected no space, no slash and no dot in front"
-        )
+    if " " in plain_name(scene_id, "id", place):
+        raise MsdetError(f"{place}: id is {scene_id!r}, expected no space, for Kaldi tables")
 
 
 def check_recording(path: Path, array: MicrophoneArray) -> audio.AudioInfo:

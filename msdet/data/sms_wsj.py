@@ -33,7 +33,7 @@ from msdet.data.foreign import (
 from msdet.data.manifest import SceneSet
 from msdet.data.pose import fit_pose
 from msdet.errors import MsdetError, UnknownNameError
-from msdet.files import read_json, write_json
+from msdet.files import plain_name, read_json, relative_path, write_json
 from msdet.simulation.scene import (
     Noise,
     Point,
@@ -217,6 +217,10 @@ def _sources(
     speakers = example.texts("speaker_id", talkers) or []
     utterances = example.texts("source_id", talkers) or [""] * talkers
     genders = example.texts("gender", talkers) or [""] * talkers
+    for speaker in filter(None, speakers):
+        plain_name(speaker, "speaker_id", example.place)
+    for utterance in utterances:
+        relative_path(utterance, "source_id", example.place)
     offsets, levels_db = example.numbers("offset", talkers), example.numbers("log_weights", talkers)
     lengths = example.table("num_samples").numbers(_source_key(example.table("num_samples")), talkers)
     timed = offsets is not None and lengths is not None and levels_db is not None

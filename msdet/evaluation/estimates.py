@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,16 @@ from msdet.data.manifest import SceneSet
 from msdet.errors import MsdetError
 from msdet.evaluation.baselines import Oracle, Truth
 from msdet.evaluation.scoring import DATA_FILE, DOA_FILE
-from msdet.files import write_json, write_jsonl
+from msdet.evaluation.submission import talker_files
+from msdet.files import FolderKind, remove_folder, write_json, write_jsonl
 from msdet.inference.offline import Separation, Separator
 from msdet.simulation.scene import Scene
 from msdet.work import Progress
+
+ESTIMATES = FolderKind(
+    "estimates", (DATA_FILE,), "hash", r"data\.json|doa\.jsonl|[^/]+/|[^/]+/talker\d+\.wav"
+)
+"""What `write_estimates` writes, and replaces."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -35,7 +40,7 @@ def write_estimates(
     the data set, so that the estimates are not scored against another. A scene that the system cannot
     separate is logged as a warning and left without estimates; scoring then counts it.
 
-    Earlier estimates in `out` are replaced; ``doa.jsonl`` is written last.
+    Earlier estimates of msdet's in `out` are replaced; ``doa.jsonl`` is written last.
 
     Args:
         scene_set: the set; an `Oracle` is told each scene's references and azimuths.
@@ -44,11 +49,11 @@ def write_estimates(
         progress: called after each scene.
 
     Raises:
-        MsdetError: no scene could be separated; says why the first could not.
+        MsdetError: `out` holds anything but such estimates; or no scene could be separated: says why the
+            first could not.
     """
-    if out.exists():
-        shutil.rmtree(out)
-    write_json(out / DATA_FILE, {"hash": scene_set.identity})
+    remove_folder(out, ESTIMATES)
+    write_json(out / DATA_FILE, {"kind": ESTIMATES.name, "hash": scene_set.identity})
     rows: list[dict[str, Any]] = []
     failed: list[str] = []
     for number, scene in enumerate(scene_set.scenes, start=1):
@@ -56,7 +61,8 @@ def write_estimates(
             result = _separated(scene_set, scene, separators[len(scene.sources)])
             rows.append({"id": scene.id, **_written(result, scene, out)})
         except MsdetError as error:
-            shutil.rmtree(out / scene.id, ignore_errors=True)
+            for path in talker_files(out, scene):
+                path.unlink()
             rows.append({"id": scene.id, "error": str(error)})
             failed.append(f"{scene.id}: {error}")
         if progress:

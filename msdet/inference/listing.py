@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from msdet.errors import MsdetError
+from msdet.files import plain_name
 from msdet.inference.sources import FileSource
 
 STANDARD_INPUT = "-"
@@ -60,7 +61,8 @@ def recordings(arguments: Sequence[str], distinct: bool = True) -> list[Recordin
     if not found:
         raise MsdetError("give at least one recording: audio files, a Kaldi wav.scp, or - for standard input")
     by_name: dict[str, Recording] = {}
-    for recording in found if distinct else ():
+    for recording in found if distinct and len(found) > 1 else ():
+        plain_name(recording.name, "name of the folder for its results", recording.shown)
         other = by_name.setdefault(recording.name, recording)
         if other is not recording:
             raise MsdetError(
@@ -110,8 +112,7 @@ def _of_table(table: Path) -> list[Recording]:
             raise MsdetError(f"{origin}: is a command ('{value}'), expected a file; run it first")
         if re.search(r"\.ark:\d+$", value):
             raise MsdetError(f"{origin}: is in an archive ({value}), expected a file; extract it first")
-        if name in (".", "..") or "/" in name:
-            raise MsdetError(f"{origin}: id '{name}' is no name of a folder")
+        plain_name(name, "id", origin)
         beside = table.parent / value
         found.append(Recording(name, beside if beside.is_file() else Path(value)))
     if not found:

@@ -24,6 +24,7 @@ from msdet.corpora import SPLITS
 from msdet.corpora._reading import is_audio
 from msdet.corpora._splits import split_by_name
 from msdet.errors import MsdetError, UnknownNameError
+from msdet.files import relative_path
 
 Field = Literal["spherical", "cylindrical"]
 """Plane waves from all directions, or from all horizontal ones."""
@@ -232,6 +233,8 @@ def read_noise_folder(root: Path) -> tuple[NoiseRecording, ...]:
     )
     if not files:
         raise MsdetError(f"{root}: no audio found, expected noise recordings in .wav or .flac")
+    for name in files:
+        relative_path(name, "path of a recording", root)
     recordings = tuple(r for r in _split(root, files) if r.seconds >= SHORTEST_RECORDING_S)
     for split in SPLITS:
         if not any(r.split == split for r in recordings):

@@ -12,6 +12,7 @@ import numpy as np
 
 from msdet.conventions import SPEED_OF_SOUND, Array, angular_distance_deg, rotation_matrix
 from msdet.errors import MsdetError
+from msdet.files import plain_name, relative_path
 from msdet.simulation.mismatch import Mismatch
 from msdet.simulation.noise import NoiseExcerpt
 from msdet.simulation.records import read_record
@@ -229,12 +230,18 @@ class Scene:
         """Read the JSON form back.
 
         Raises:
-            MsdetError: a key is missing, unknown or of the wrong type, or a talker has a place in a scene
-                where that is not known; `origin` (file and line) is named.
+            MsdetError: a key is missing, unknown or of the wrong type, a name or path leads elsewhere, or a
+                talker has a place in a scene where that is not known; `origin` (file and line) is named.
         """
         scene = read_record(cls, row, origin)
+        plain_name(scene.id, "id", origin)
+        for excerpt in (excerpt for noise in scene.noises for excerpt in noise.excerpts):
+            relative_path(excerpt.path, "path of a noise", origin)
         for number, source in enumerate(scene.sources):
             place = f"{origin}, sources {number}"
+            if source.speaker:
+                plain_name(source.speaker, "speaker", place)
+            relative_path(source.path, "path", place)
             for name in ("position_m", "azimuth_deg", "elevation_deg", "distance_m"):
                 unknown = _is_unknown(getattr(source, name))
                 if unknown and scene.located:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from torch.compiler import list_backends
 
 from msdet.errors import MsdetError, UnknownNameError, did_you_mean
+from msdet.files import plain_name
 from msdet.training.config import DataConfig, OptimiserConfig, StageConfig, TrainConfig
 from msdet.training.loggers import LOGGERS, require_package
 from msdet.training.optimisers import OPTIMISERS
@@ -134,8 +134,7 @@ def check_stages(stages: Sequence[StageConfig]) -> None:
     """
     names = [stage.name for stage in stages]
     for number, name in enumerate(names, start=1):
-        if not re.fullmatch(r"[\w-]+", name):
-            raise MsdetError(f"stages, {number}: name is '{name}', expected letters, digits, - and _")
+        plain_name(name, "name", f"stages, {number}")
         if names.count(name) > 1:
             raise MsdetError(f"stages, {number}: name '{name}' stands twice")
 

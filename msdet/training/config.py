@@ -139,7 +139,7 @@ class StageConfig:
     """One stage of a training: what differs from the rest of the settings.
 
     Attributes:
-        name: of its folder; letters, digits, ``-`` and ``_``.
+        name: of its folder (`msdet.files.plain_name`).
         objective: settings of the objective, such as ``{"doa_weight": 0.0}``.
         data: settings of the data, such as ``{"scenes": {"minimum_gap_deg": 30}}``: a curriculum.
         optimiser: settings of the optimiser, such as ``{"steps": 5000, "learning_rate": 0.001}``.

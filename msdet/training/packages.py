@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from msdet.errors import MsdetError, did_you_mean
-from msdet.files import atomic_path
+from msdet.files import atomic_path, plain_name
 
 MODEL_FILE, WEIGHTS_FILE = "model.json", "model.safetensors"
 SCORES_FILE, CARD_FILE = "scores.json", "README.md"
@@ -168,6 +168,8 @@ def _read_tar(path: Path) -> dict[str, bytes]:
                     raise MsdetError(
                         f"{path}: holds '{member.name}', expected files at the top or in one folder"
                     )
+                for part in parts:
+                    plain_name(part, "name of a member", path)
                 if name in content:
                     raise MsdetError(f"{path}: holds {name} twice")
                 file = archive.extractfile(member)

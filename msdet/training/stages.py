@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from msdet.errors import MsdetError, did_you_mean
-from msdet.files import atomic_path, read_json, write_json
+from msdet.files import (
+    FolderKind,
+    atomic_path,
+    check_own_folder,
+    plain_name,
+    read_json,
+    remove_folder,
+    write_json,
+)
 from msdet.training.callbacks import TRAINER_STATE
 from msdet.training.checks import check, comparable
 from msdet.training.config import DataConfig, StageConfig, TrainConfig
@@ -26,6 +34,9 @@ from msdet.training.trainer import is_first_process
 from msdet.work import IN_PROGRESS, claim_folder, finish_folder
 
 T = TypeVar("T")
+
+RUN = FolderKind("training", (FINISHED, IN_PROGRESS), "settings", ".*")
+"""A stage's own folder; loggers may write anything there."""
 
 
 def parse_stage(row: Mapping[str, Any], number: int) -> StageConfig:
@@ -219,13 +230,14 @@ def _forget(out: Path, settings: dict[str, Any], first: int) -> None:
     """Delete what a run left of a stage and of all later ones; their settings may have changed.
 
     Raises:
-        MsdetError: earlier stages had other settings, or the folder is not a run of stages.
+        MsdetError: earlier stages had other settings, the folder is not a run of stages, or what it says is a
+            stage is none.
     """
     header = next((out / name for name in (FINISHED, IN_PROGRESS) if (out / name).is_file()), None)
     if header is None:
         return  # nothing, or not ours: claiming says so
     before = read_json(header).get("settings", {}).get("stages")
-    if before is None:
+    if not isinstance(before, dict):
         raise MsdetError(f"{out}: is a run without stages; choose another folder or delete this one")
     kept = list(settings["stages"])[: first - 1]
     for folder in kept:
@@ -233,11 +245,16 @@ def _forget(out: Path, settings: dict[str, Any], first: int) -> None:
             raise MsdetError(
                 f"{out}: stage {folder} had other settings; start there or choose another folder"
             )
-    write_json(out / IN_PROGRESS, {"settings": settings})  # from here on the run is unfinished
+    old = [out / "stages" / plain_name(folder, "stage", header) for folder in before.keys() - set(kept)]
+    for place in old:
+        check_own_folder(place, RUN)
+    write_json(
+        out / IN_PROGRESS, {"kind": RUN.name, "settings": settings}
+    )  # from here on the run is unfinished
     for name in (FINISHED, "model.json", "model.safetensors"):
         (out / name).unlink(missing_ok=True)
-    for folder in before.keys() - set(kept):
-        shutil.rmtree(out / "stages" / folder, ignore_errors=True)
+    for place in old:
+        remove_folder(place, RUN)
 
 
 def _finish(out: Path, settings: dict[str, Any], last: Path, folders: list[str]) -> None:

@@ -112,12 +112,17 @@ package_models() {
       evaluations+=("${heading[$condition]:-${condition//_/ }}=$exp/evaluation/$model-$condition")
       sets+=("$exp/sets/$condition-${rate[$model]}")
     done
-    rm -rf "$exp/new"
+    remove_package "$exp/new/$model" || return
     msdet package "$exp/$model/model" --out "$exp/new/$model" --licence "$licence" --data_notes "$data_notes" \
       --evaluation "$(as_list "${evaluations[@]}")" --data "$(as_list "${sets[@]}")" || return
-    rm -rf "${packages:?}/$model" && mv "$exp/new/$model" "$packages/$model" || return
+    remove_package "$packages/$model" && mv "$exp/new/$model" "$packages/$model" || return
     cp "$exp/$model/figures/learning_curves.png" "$results/$model.png" || return
   done
+}
+
+remove_package() {
+  # an earlier package, and nothing else that may be there
+  python recipes/pretrained/local/remove_package.py --folder "$1"
 }
 
 as_list() {

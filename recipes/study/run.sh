@@ -105,7 +105,6 @@ evaluate_all() {
     if is_newer "$out/summary.json" "$exp/$talkers/test/dataset.json" && [ "$(cat "$out/asked" 2>/dev/null)" = "$references" ]; then
       continue
     fi
-    rm -rf "$out"  # it may hold other methods
     evaluate_into "$out" --data "$exp/$talkers/test" --methods "$references" --metrics "$metrics" --jobs "$nj" || return
     printf '%s' "$references" >"$out/asked"
   done

@@ -194,9 +194,7 @@ def test_missing_and_double_lines_are_refused(folder: Path) -> None:
 
 def test_id_that_leaves_the_folder_is_refused(folder: Path) -> None:
     change(folder / "wav.scp", 1, "../../x audio/x.wav")
-    with pytest.raises(
-        MsdetError, match=r"id '\.\./\.\./x' cannot name a folder, expected no space, no slash"
-    ):
+    with pytest.raises(MsdetError, match=r"wav\.scp: id is '\.\./\.\./x', expected a plain name"):
         read_kaldi(folder, ARRAY, "early")
 
 

@@ -102,9 +102,8 @@ def test_manifest_without_scenes_is_refused(copy: Path) -> None:
 def test_scene_that_leaves_the_folder_is_refused(copy: Path, scene_id: str) -> None:
     rows = read_jsonl(copy / "scenes.jsonl")
     write_jsonl(copy / "scenes.jsonl", [rows[0] | {"id": scene_id}])
-    with pytest.raises(MsdetError, match="leaves the data set's folder"):
-        opened = SceneSet.open(copy)
-        opened.mixture(opened.scenes[0])
+    with pytest.raises(MsdetError, match=r"scenes\.jsonl, line 1: id is '\.\./.*expected a plain name"):
+        SceneSet.open(copy)
 
 
 def test_link_that_leaves_the_folder_is_refused(copy: Path, dev_set: SceneSet) -> None:

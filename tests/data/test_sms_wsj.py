@@ -515,7 +515,7 @@ def test_audio_that_does_not_fit_is_refused(database: Path, tmp_path: Path) -> N
         ({"datasets": {}}, "has no key 'datasets'"),
         ({"datasets": {"a": {}}}, "a: has no examples"),
         ({"datasets": {"a": {"x": 3}}}, "a, x: is int, expected an object"),
-        ({"datasets": {"a": {"../x": {}}}}, r"id '\.\./x' cannot name a folder"),
+        ({"datasets": {"a": {"../x": {}}}}, r"id is '\.\./x', expected a plain name"),
         ({"datasets": {"a": {}, "b": {}}}, "has several data sets, choose one by --dataset: a, b"),
     ],
 )

@@ -131,7 +131,7 @@ def test_recordings_are_files_tables_and_standard_input(tmp_path: Path) -> None:
         ("one sox in.wav -t wav - |", "line 1: is a command ('sox in.wav -t wav - |'), expected a file"),
         ("one a.wav\ntwo raw.ark:123", "line 2: is in an archive (raw.ark:123), expected a file"),
         ("one", "line 1: is 'one', expected an id and a file"),
-        ("../up a.wav", "line 1: id '../up' is no name of a folder"),
+        ("../up a.wav", "line 1: id is '../up', expected a plain name"),
         ("", "lists no recordings"),
         ("one a.wav\none b.wav", "would both be called 'one'"),
     ],

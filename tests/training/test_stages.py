@@ -16,7 +16,7 @@ from msdet.cli import main, parse_options
 from msdet.commands.train import train as train_command
 from msdet.data.manifest import SceneSet
 from msdet.errors import MsdetError
-from msdet.files import read_json
+from msdet.files import read_json, write_json
 from msdet.models.joint import JointModel
 from msdet.training.checkpoint import load_model
 from msdet.training.config import StageConfig, TrainConfig
@@ -238,7 +238,7 @@ def test_single_run_starts_from_a_checkpoint_wherever_it_lies(
             r"stages, 2 \(a\): unknown schedule 'cosin'; did you",
         ),
         ({"name": "a", "objective": {"assignment": "azimut"}}, "did you mean 'azimuth'"),
-        ({"name": "a/b"}, "stages, 2: name is 'a/b', expected letters"),
+        ({"name": "a/b"}, "stages, 2: name is 'a/b', expected a plain name"),
         ({"name": "a", "freeze": ["encodr.*"]}, r"freeze: no parameter is named 'encodr\.\*'"),
         ({"name": "a", "init": "nowhere"}, "stage 02-a: nowhere: no such checkpoint directory"),
         ({"name": "a", "optimiser": {"keep": "dev/los"}}, "02-a: unknown metric 'dev/los'; did you mean"),
@@ -259,6 +259,33 @@ def test_faulty_stage_is_refused_before_anything_is_written(
         train(tmp_path / "run", dataclasses.replace(make_config(), stages=stages), silent)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("../../canary", r"stage is '\.\./\.\./canary', expected a plain name"),
+        ("{canary}", "stage is '/.*', expected a plain name"),
+        ("03-link", "03-link: is a link or a file"),
+        ("03-theirs", "03-theirs: has no training.json or in-progress.json of msdet's training"),
+    ],
+)
+@pytest.mark.parametrize("header", ["in-progress.json", "training.json"])
+def test_a_run_that_names_other_folders_as_its_stages_deletes_nothing(
+    config: TrainConfig, tmp_path: Path, file_bytes: Callable[[Path], dict[str, bytes]], folder: str,
+    message: str, header: str,
+) -> None:  # fmt: skip
+    out, canary = tmp_path / "run", tmp_path / "canary"
+    write_json(canary / "training.json", {"settings": {}})
+    (out / "stages" / "03-theirs").mkdir(parents=True)
+    (out / "stages" / "03-theirs" / "thesis.tex").touch()
+    (out / "stages" / "03-link").symlink_to(canary)
+    write_json(out / header, {"settings": {"stages": {folder.format(canary=canary): {}}}})
+    before = file_bytes(tmp_path)
+    with pytest.raises(MsdetError, match=message) as refused:
+        train(out, config, silent, first=1)
+    assert "\n" not in str(refused.value)
+    assert file_bytes(tmp_path) == before
 
 
 def test_change_of_a_later_stage_says_where_to_start(

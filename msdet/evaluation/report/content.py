@@ -23,7 +23,7 @@ from msdet.evaluation.report.theme import UNPROCESSED
 from msdet.evaluation.scoring import Row
 from msdet.evaluation.submission import check_made_for
 from msdet.evaluation.summary import Summary, summarise
-from msdet.files import read_jsonl
+from msdet.files import plain_name, read_jsonl
 
 MODEL = "model"
 """The system that a report is about if there is one of this name and no other is asked for."""
@@ -171,7 +171,9 @@ def read_evaluation(
     """
     if not folder.is_dir():
         raise MsdetError(f"{folder}: no such folder of an evaluation")
-    names = sorted(path.parent.name for path in folder.glob("*/scores.jsonl"))
+    names = sorted(
+        plain_name(path.parent.name, "name of a system", folder) for path in folder.glob("*/scores.jsonl")
+    )
     if not names:
         raise MsdetError(f"{folder}: holds no <system>/scores.jsonl (run msdet evaluate first)")
     for name in (*([system] if system else []), *(estimates or {})):

@@ -24,7 +24,7 @@ from msdet.corpora import SPLITS, Corpus, Utterance, load_corpus
 from msdet.data.manifest import HEADER
 from msdet.data.writing import finish_set, record_path, write_scene
 from msdet.errors import MsdetError
-from msdet.files import settings_hash
+from msdet.files import plain_name, settings_hash
 from msdet.simulation.distribution import SceneDistribution
 from msdet.simulation.rendering import render
 from msdet.simulation.sampling import Material, sample_scene
@@ -114,7 +114,7 @@ def read_list(path: Path, talkers: int, corpus: Corpus) -> list[Entry]:
             if name.lower() not in named:
                 raise MsdetError(f"{place}: {corpus.root} has no utterance '{name}'")
         pairs = zip(names, words[1::2], strict=True)
-        scene_id = "_".join(word for pair in pairs for word in pair)
+        scene_id = plain_name("_".join(word for pair in pairs for word in pair), "id of the mixture", place)
         entries.append(Entry(scene_id, tuple(named[name.lower()] for name in names), levels_db))
     if not entries:
         raise MsdetError(f"{path}: lists no mixture")

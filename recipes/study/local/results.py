@@ -22,7 +22,7 @@ from msdet.evaluation.report.learning import read_curves
 from msdet.evaluation.summary import summarise
 from msdet.evaluation.tables import Table, aligned, markdown, number
 from msdet.evaluation.values import Row, aligned_rows
-from msdet.files import read_json, write_text
+from msdet.files import plain_name, read_json, write_text
 from msdet.training.checkpoint import load_model
 
 COLUMNS = (GAIN, "sdr_db", "estoi", "own_doa_mae_deg", "own_accuracy_5deg", "own_accuracy_10deg")
@@ -220,7 +220,9 @@ def _data(exp: Path, runs: list[Run]) -> str:
 
 def _references(exp: Path, talkers: int) -> dict[str, list[Row]]:
     folder = exp / "evaluation" / f"references-{talkers}"
-    found = {path.parent.name: read_scores(path.parent) for path in sorted(folder.glob("*/scores.jsonl"))}
+    summary = folder / "summary.json"  # the folder may hold others' scores as well, of an earlier list
+    names = read_json(summary)["systems"] if summary.is_file() else ()
+    found = {name: read_scores(folder / plain_name(name, "system", summary)) for name in sorted(names)}
     first = {name: found.pop(name) for name in ("unprocessed",) if name in found}
     return first | found
 
