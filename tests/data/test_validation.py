@@ -218,12 +218,6 @@ def test_paths_that_leave_are_found(copy: Path, tmp_path: Path) -> None:
     shutil.move(copy / "audio" / SECOND, tmp_path / "elsewhere")
     (copy / "audio" / SECOND).symlink_to(tmp_path / "elsewhere")
     assert "leaves the data set's folder" in the_problem(copy, "files", SECOND)
-    shutil.move(tmp_path / "elsewhere", tmp_path / SECOND)
-    (copy / "audio" / SECOND).unlink()
-    shutil.move(tmp_path / SECOND, copy / "audio")
-    relabel(copy, lambda row: row["sources"][0].update(path="../../secret.wav"))
-    with pytest.raises(MsdetError, match=r"path is '\.\./\.\./secret\.wav', expected a path that stays"):
-        validate_set(copy)
 
 
 # sound

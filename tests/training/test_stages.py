@@ -283,7 +283,7 @@ def test_a_run_that_names_other_folders_as_its_stages_deletes_nothing(
     write_json(out / header, {"settings": {"stages": {folder.format(canary=canary): {}}}})
     before = file_bytes(tmp_path)
     with pytest.raises(MsdetError, match=message) as refused:
-        train(out, config, silent, first=1)
+        train(out, config, silent, stage=1)
     assert "\n" not in str(refused.value)
     assert file_bytes(tmp_path) == before
 
