@@ -13,9 +13,9 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import iirpeak, lfilter
 
-from msdet import audio
 from msdet.cli import run_command
 from msdet.conventions import Array
+from msdet.io import audio
 
 K = TypeVar("K")
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 from _common import speech_like
 
-from msdet import audio
 from msdet.arrays import load_array
 from msdet.conventions import Array
 from msdet.corpora import load_corpus
-from msdet.inference.offline import Separation
-from msdet.simulation.acoustics import room_response
-from msdet.simulation.distribution import SceneDistribution
-from msdet.simulation.geometry import sample_geometry
-from msdet.simulation.rendering import hear, mix
+from msdet.io import audio
+from msdet.methods.base import Separation
+from msdet.scenes.distribution import SceneDistribution
+from msdet.scenes.rendering import mix, reverberate_sources
+from msdet.scenes.rir.room_response import room_response
+from msdet.scenes.room_geometry import sample_geometry
 
 TURN_S, PAUSE_S = (2.0, 9.0), (0.3, 2.0)
 """Lengths of turns, and of pauses between them."""
@@ -77,7 +77,7 @@ def conversation(
     )
     talking_s = [sum(end - onset for t, onset, end in turns if t == talker) for talker in range(2)]
     paths = [(np.array([talker]), np.zeros(1)) for talker in range(2)]
-    heard = hear(list(dry), talking_s, response, paths, "direct", array.reference, rate, None)
+    heard = reverberate_sources(list(dry), talking_s, response, paths, "direct", array.reference, rate, None)
     noise = rng.standard_normal((array.microphones, samples), dtype=np.float32)
     levels_db = rng.uniform(*distribution.level_db, size=2)
     made = mix(heard, levels_db, [(noise, rng.uniform(*distribution.snr_db))], array.reference, rate)

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from _common import take_turns
 
-from msdet.inference.export import Precision
-from msdet.inference.export.formats import onnx_runner
-from msdet.inference.export.parity import deviation, run_on_waveforms
-from msdet.inference.export.writing import onnx_contents
-from msdet.training.checkpoint import load_model
+from msdet.export import Precision
+from msdet.export.formats import onnx_runner
+from msdet.export.parity import deviation, run_on_waveforms
+from msdet.export.writing import onnx_contents
+from msdet.models.checkpoint import load_model
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
 ROUNDS = 5

@@ -18,8 +18,8 @@ from msdet.conventions import Array
 from msdet.inference.results import scratch
 from msdet.inference.streaming import Streamer
 from msdet.inference.streaming_session import Session
+from msdet.models.checkpoint import load_model
 from msdet.models.joint import JointModel
-from msdet.training.checkpoint import load_model
 
 TIMED_S = 20.0
 """Sound that is pushed hop by hop for the real-time factor, after a second that does not count."""
@@ -90,7 +90,7 @@ def growth_mb_per_hour(streamer: Streamer, mixture: Array, minutes: float) -> fl
             session.push(mixture[:, start : start + chunk])
             used_mb.append(resident_mb())
     middle, late = np.array_split(used_mb[len(used_mb) // 3 :], 2)
-    hours = minutes / 60 / 3  # between the centres of both
+    hours = minutes / 60 / 3  # between the centers of both
     return float(np.median(late) - np.median(middle)) / hours
 
 

@@ -21,27 +21,27 @@ from typing import Literal
 import numpy as np
 from _common import report, run, speech_like
 
-from msdet import audio
 from msdet.arrays import MicrophoneArray, load_array
 from msdet.commands._progress import progress_bar, usable_cores
 from msdet.conventions import Array
 from msdet.corpora import load_corpus
-from msdet.inference.array_check import Report, check_array
+from msdet.diagnostics.check import ArrayReport, check_array
 from msdet.inference.sources import MemorySource
-from msdet.simulation.acoustics import room_response
-from msdet.simulation.distribution import SceneDistribution
-from msdet.simulation.geometry import sample_geometry
-from msdet.simulation.mismatch import draw_mismatch
-from msdet.simulation.noise import diffuse
-from msdet.simulation.rendering import hear, mix
-from msdet.work import worker_pool
+from msdet.io import audio
+from msdet.io.jobs import worker_pool
+from msdet.scenes.distribution import SceneDistribution
+from msdet.scenes.mismatch import draw_mismatch
+from msdet.scenes.noise import diffuse
+from msdet.scenes.rendering import mix, reverberate_sources
+from msdet.scenes.rir.room_response import room_response
+from msdet.scenes.room_geometry import sample_geometry
 
 ARRAYS = (
     "circular6_10cm", "respeaker_4mic_square", "linear8_3cm", "chime_tablet", "circular8_10cm",
     "respeaker_6mic_ring", "circular4_10cm", "linear4_5cm",
 )  # fmt: skip
 PLACES = 4
-MOST_AT_ONCE = 3
+MAX_AT_ONCE = 3
 GAIN_DB, PHASE_DEG, POSITION_M = 1.0, 5.0, 0.002
 """Standard deviations of the microphones' errors."""
 
@@ -108,7 +108,7 @@ def check_scene(drawn: Drawn) -> dict[str, object]:
     """For each fault, whether it is found and nothing else; and what is found where there is none."""
     rng = np.random.default_rng([31, drawn.number])
     array = load_array(ARRAYS[drawn.number % len(ARRAYS)])
-    at_once = 1 + drawn.number // len(ARRAYS) % MOST_AT_ONCE
+    at_once = 1 + drawn.number // len(ARRAYS) % MAX_AT_ONCE
     mixture, t60_s = render(drawn, array, at_once, rng)
     row: dict[str, object] = {"scene": drawn.number, "array": array.name, "at_once": at_once, "t60_s": t60_s}
     swap = tellable_swaps(array)[int(rng.integers(len(tellable_swaps(array))))]
@@ -130,7 +130,7 @@ def check_scene(drawn: Drawn) -> dict[str, object]:
     return row
 
 
-def is_right(found: Report, fault: Fault, swap: tuple[int, int], channel: int, delay_s: float) -> bool:
+def is_right(found: ArrayReport, fault: Fault, swap: tuple[int, int], channel: int, delay_s: float) -> bool:
     """Whether a fault, and nothing but that, is found."""
     if fault == "none" or len(found.findings) != 1:
         return fault == "none" and not found.findings
@@ -167,7 +167,7 @@ def render(
     ]
     talking_s = [at_once * drawn.seconds / PLACES] * PLACES
     paths = [(np.array([place]), np.zeros(1)) for place in range(PLACES)]
-    heard = hear(dry, talking_s, response, paths, "direct", array.reference, rate, mismatch)
+    heard = reverberate_sources(dry, talking_s, response, paths, "direct", array.reference, rate, mismatch)
     white = rng.standard_normal((2, array.microphones, samples), dtype=np.float32)
     noises = [
         (white[0], float(rng.uniform(*SENSOR_SNR_DB))),

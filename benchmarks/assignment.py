@@ -19,13 +19,12 @@ from torch import Tensor
 
 from msdet.arrays import load_array
 from msdet.commands._progress import progress_bar
-from msdet.data.example import Example, Place, make_example
+from msdet.data.example import Example, TalkerPosition, make_example
+from msdet.dsp.stft import SeparationPasses, Signals
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
-from msdet.objectives.joint import Objective, ObjectiveConfig
-from msdet.objectives.separation import Signals
-from msdet.tasks.separation import Separated
-from msdet.tasks.truth import Truth, truth_of
+from msdet.tasks.labels import BatchLabels, batch_labels
+from msdet.training.objective import Objective, ObjectiveConfig
 
 RATE, BATCH, SECONDS = 8000, 4, 4.0
 RULES = ("azimuth", "pit", "pit_joint")
@@ -64,7 +63,7 @@ def examples(talkers: int, seconds: float) -> Example:
     for n in range(BATCH):
         references = torch.randn(talkers, samples, generator=rng)
         azimuths = 360 * torch.rand(talkers, generator=rng)
-        places = [Place(float(azimuth), 0.0, 1.5) for azimuth in azimuths]
+        places = [TalkerPosition(float(azimuth), 0.0, 1.5) for azimuth in azimuths]
         mixture = references.sum(0) + torch.randn(6, samples, generator=rng)
         items.append(make_example(mixture.numpy(), references.numpy(), places, talkers, RATE, 0.3, -1, n))
     batch: Example = torch.utils.data.default_collate(items)
@@ -77,10 +76,10 @@ def default_model(talkers: int) -> JointModel:
     return JointModel(ModelConfig(talkers=talkers), load_array("circular6_10cm"), RATE)
 
 
-def labels(model: JointModel, batch: Example) -> Truth:
+def labels(model: JointModel, batch: Example) -> BatchLabels:
     """What is known about a batch at the level of its mixtures."""
     level = batch["mixture"][:, :1].square().mean(-1, keepdim=True).sqrt()
-    return truth_of(batch, model.stft, model.array.reference, level)
+    return batch_labels(batch, model.stft, model.array.reference, level)
 
 
 def judging(rule: str, talkers: int, batch: Example) -> Callable[[], Tensor]:
@@ -95,7 +94,7 @@ def judging(rule: str, talkers: int, batch: Example) -> Callable[[], Tensor]:
 
     def judge() -> Tensor:
         passes = (Signals(estimates, truth.references.to_waveform),)
-        total: Tensor = objective({"separation": Separated(passes), "doa": logits}, truth).total
+        total: Tensor = objective({"separation": SeparationPasses(passes), "doa": logits}, truth).total
         total.backward()
         return total
 
@@ -106,16 +105,16 @@ def share_of_step(batch: Example, rounds: int) -> float:
     """Time of the assignment by azimuth relative to a training step."""
     model = default_model(2)
     objective = Objective(ObjectiveConfig(), model.config)
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-4)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
     truth = labels(model, batch)
     with torch.no_grad():
         predictions = model(batch["mixture"]).predictions
 
     def step() -> None:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         output = model(batch["mixture"])
-        objective(output.predictions, truth_of(batch, model.stft, 0, output.level)).total.backward()
-        optimiser.step()
+        objective(output.predictions, batch_labels(batch, model.stft, 0, output.level)).total.backward()
+        optimizer.step()
 
     times = fastest_s({"step": step, "assign": partial(objective.assign, predictions, truth)}, rounds)
     return times["assign"] / times["step"]

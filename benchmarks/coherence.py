@@ -14,7 +14,7 @@ from scipy.signal import csd, welch
 from msdet.arrays import load_array
 from msdet.conventions import Array
 from msdet.errors import MsdetError
-from msdet.simulation.noise import (
+from msdet.scenes.noise import (
     Field,
     babble,
     diffuse,
@@ -25,9 +25,9 @@ from msdet.simulation.noise import (
 )
 
 SAMPLE_RATE = 16000
-HIGHEST_HZ = 4000.0
+MAX_HZ = 4000.0
 SEGMENT = 512  # 32 ms: long against delays in an array, and thousands of segments a minute
-SHORTEST_S = 1.0
+MIN_S = 1.0
 QUICK_S = 10.0
 
 
@@ -42,8 +42,8 @@ def coherence(
         seconds: length of the noise.
         array: name of a shipped array, or path of a TOML file.
     """
-    if seconds < SHORTEST_S:
-        raise MsdetError(f"seconds is {seconds}, expected at least {SHORTEST_S}")
+    if seconds < MIN_S:
+        raise MsdetError(f"seconds is {seconds}, expected at least {MIN_S}")
     seconds = min(seconds, QUICK_S) if quick else seconds
     microphones_m = load_array(array).positions
     count, samples = len(microphones_m), round(seconds * SAMPLE_RATE)
@@ -77,7 +77,7 @@ def compare(mixed: Array, microphones_m: Array, field: Field) -> dict[str, float
     """Mean over frequency of |measured - theory|, of the mean and the worst pair; Welch's method."""
     pairs = list(zip(*np.triu_indices(len(mixed), 1), strict=True))
     frequencies_hz, power = welch(mixed, SAMPLE_RATE, nperseg=SEGMENT, detrend=False)
-    heard = frequencies_hz <= HIGHEST_HZ
+    heard = frequencies_hz <= MAX_HZ
     theory = theoretical_coherence(microphones_m, frequencies_hz[heard], field)
     errors = []
     for a, b in pairs:

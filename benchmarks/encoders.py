@@ -25,10 +25,9 @@ from torch import Tensor, nn
 
 from msdet.arrays import load_array
 from msdet.commands._progress import progress_bar
-from msdet.components import component_names
 from msdet.models.config import ModelConfig
 from msdet.models.cost import count_cost
-from msdet.models.encoders import build_encoder
+from msdet.models.encoders import ENCODERS, build_encoder
 from msdet.models.joint import JointModel
 from msdet.models.sharing import as_module
 
@@ -111,7 +110,7 @@ def encoders(
 def all_models(quick: bool) -> list[str]:
     """Names of the rows."""
     large = [] if quick else [f"{name}_large" for name in SIZES]
-    return ["default", *component_names("msdet.models.encoders"), *large, *ASTEROID]
+    return ["default", *ENCODERS.names(), *large, *ASTEROID]
 
 
 def build(name: str) -> Voices:
@@ -145,7 +144,7 @@ def infer(model: Way, mixture: Tensor) -> None:
 
 
 def learn(model: Way, mixtures: Tensor) -> None:
-    """One training step without the optimiser's, of any loss."""
+    """One training step without the optimizer's, of any loss."""
     torch.stack([part.float().square().mean() for part in model(mixtures)]).sum().backward()
 
 

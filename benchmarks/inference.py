@@ -26,19 +26,19 @@ from _conversations import Conversation, conversation
 from _export import export_figures
 from _streaming import streaming_figures
 
-from msdet import audio
 from msdet.arrays import load_array
 from msdet.commands._inference import computing, systems
 from msdet.commands._progress import progress_bar
 from msdet.conventions import Array
 from msdet.inference.blocks import BlockOptions, Match
-from msdet.inference.offline import Separation
-from msdet.inference.recording import Inference, System
+from msdet.inference.recording import Inference, RecordingSystem
 from msdet.inference.sources import MemorySource, scan
+from msdet.io import audio
+from msdet.methods.base import Separation
+from msdet.models.checkpoint import save_model
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
-from msdet.simulation.distribution import SceneDistribution
-from msdet.training.checkpoint import save_model
+from msdet.scenes.distribution import SceneDistribution
 
 GAP_DEG = 20.0
 METHOD = "srp_beam"
@@ -158,7 +158,7 @@ def watch(process: subprocess.Popen[bytes]) -> list[float]:
     return [*used, peak]
 
 
-def wrong_share(system: System, made: Conversation, match: Match) -> float:
+def wrong_share(system: RecordingSystem, made: Conversation, match: Match) -> float:
     """Share of speech that is not in its talker's slot."""
     source = MemorySource(made.mixture, system.sample_rate)
     found = scan(source, system.array, system.sample_rate)

@@ -21,16 +21,16 @@ from typing import Any, TypeVar
 import numpy as np
 from _common import report, run, write_corpus
 
-from msdet import audio
 from msdet.commands._progress import progress_bar, usable_cores
-from msdet.data.manifest import SceneSet
-from msdet.data.writing import simulate
+from msdet.data.scene_set import SceneSet
+from msdet.data.simulate import simulate
 from msdet.errors import MsdetError
-from msdet.evaluation.metrics import SEPARATION_METRICS
-from msdet.evaluation.scoring import score_set, score_unprocessed
-from msdet.evaluation.submission import read_estimates
-from msdet.simulation.distribution import SceneDistribution
-from msdet.simulation.scene import Scene
+from msdet.io import audio
+from msdet.scenes.distribution import SceneDistribution
+from msdet.scenes.scene import Scene
+from msdet.scoring.metrics import SEPARATION_METRICS
+from msdet.scoring.score import score_set, score_unprocessed
+from msdet.scoring.submission import read_estimates
 
 T = TypeVar("T")
 Row = dict[str, Any]

@@ -20,15 +20,15 @@ from msdet.arrays import MicrophoneArray, load_array
 from msdet.commands._progress import progress_bar, usable_cores
 from msdet.conventions import Array
 from msdet.corpora import load_corpus
-from msdet.data.writing import simulate
-from msdet.simulation.acoustics import room_response
-from msdet.simulation.bank import RirBank, make_bank
-from msdet.simulation.distribution import SceneDistribution
-from msdet.simulation.rendering import render
-from msdet.simulation.reverberation import absorption_for_t60, low_cut
-from msdet.simulation.scene import Scene
-from msdet.simulation.sounds import Sounds
-from msdet.work import worker_pool
+from msdet.data.simulate import simulate
+from msdet.io.jobs import worker_pool
+from msdet.scenes.distribution import SceneDistribution
+from msdet.scenes.dry_sounds import Sounds
+from msdet.scenes.rendering import render
+from msdet.scenes.rir.bank import RirBank, make_bank
+from msdet.scenes.rir.reverberation import absorption_for_t60, highpass
+from msdet.scenes.rir.room_response import room_response
+from msdet.scenes.scene import Scene
 
 T = TypeVar("T")
 SPLIT, SEED = "train", 0
@@ -123,8 +123,8 @@ def plain_loop(scenes: tuple[Scene, ...], root: Path) -> None:
 
 def plain_room(scene: Scene, array: MicrophoneArray, order: int, speech: list[Array]) -> pra.ShoeBox:
     """A scene in pyroomacoustics, with msdet's absorption."""
-    assert scene.room_m is not None and scene.t60_asked_s is not None
-    absorption = absorption_for_t60(scene.room_m, scene.t60_asked_s)
+    assert scene.room_m is not None and scene.t60_target_s is not None
+    absorption = absorption_for_t60(scene.room_m, scene.t60_target_s)
     room = pra.ShoeBox(
         scene.room_m, fs=scene.sample_rate, materials=pra.Material(absorption), max_order=order
     )
@@ -137,7 +137,7 @@ def plain_room(scene: Scene, array: MicrophoneArray, order: int, speech: list[Ar
 
 def reflections(scene: Scene) -> int:
     """The order of reflection that pyroomacoustics advises for a T60 (`inverse_sabine`)."""
-    return int(pra.inverse_sabine(scene.t60_asked_s, scene.room_m, c=scene.speed_of_sound)[1])
+    return int(pra.inverse_sabine(scene.t60_target_s, scene.room_m, c=scene.speed_of_sound)[1])
 
 
 def cut_speech(scene: Scene, talker: int, corpus: Path) -> Array:
@@ -152,19 +152,21 @@ def data_wait_share(root: Path, steps: int) -> float:
     import torch
     from torch.utils.data import DataLoader
 
-    from msdet.data.dataset import EpochSampler, MixingDataset
+    from msdet.data.dataset import DynamicMixingDataset, EpochSampler
     from msdet.models.config import ModelConfig
     from msdet.models.joint import JointModel
-    from msdet.objectives.joint import Objective, ObjectiveConfig
     from msdet.training.config import OptimiserConfig
-    from msdet.training.system import JointSystem
+    from msdet.training.module import JointModule
+    from msdet.training.objective import Objective, ObjectiveConfig
 
     bank = RirBank.open(root / "bank")
-    data = MixingDataset(bank, load_corpus("folder", root / "speech"), SPLIT, SceneDistribution(), SEED)
+    data = DynamicMixingDataset(
+        bank, load_corpus("folder", root / "speech"), SPLIT, SceneDistribution(), SEED
+    )
     settings = OptimiserConfig()
     model = JointModel(ModelConfig(), bank.array, bank.sample_rate)
-    system = JointSystem(model, Objective(ObjectiveConfig()), settings)
-    optimiser = torch.optim.Adam(model.parameters(), settings.learning_rate)
+    system = JointModule(model, Objective(ObjectiveConfig()), settings)
+    optimizer = torch.optim.Adam(model.parameters(), settings.learning_rate)
     batches = iter(
         DataLoader(
             data,
@@ -180,9 +182,9 @@ def data_wait_share(root: Path, steps: int) -> float:
     for _ in range(steps):
         batch, seconds = timed(lambda: next(batches))
         waiting += seconds
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         system.terms(batch)[0].total.backward()
-        optimiser.step()
+        optimizer.step()
     return waiting / (time.perf_counter() - start)
 
 
@@ -190,11 +192,13 @@ def mixing_rate(root: Path, mixtures: int, cores: int) -> float:
     """Mixtures per second from an RIR bank, one loading process a core, once these have started."""
     from torch.utils.data import DataLoader  # not above: workers of the other parts import this module
 
-    from msdet.data.dataset import EpochSampler, MixingDataset
+    from msdet.data.dataset import DynamicMixingDataset, EpochSampler
 
     bank = make_bank(root / "bank", SceneDistribution(), BANK_ROOMS, BANK_POSITIONS, seed=1, jobs=cores)
     assert bank is not None
-    data = MixingDataset(bank, load_corpus("folder", root / "speech"), SPLIT, SceneDistribution(), SEED)
+    data = DynamicMixingDataset(
+        bank, load_corpus("folder", root / "speech"), SPLIT, SceneDistribution(), SEED
+    )
     loader = iter(
         DataLoader(
             data,
@@ -214,7 +218,7 @@ def compare_responses(scene: Scene) -> tuple[float, float]:
 
     Both go through the same low cut; pyroomacoustics' own is switched off, and its delay removed.
     """
-    assert scene.room_m is not None and scene.t60_asked_s is not None
+    assert scene.room_m is not None and scene.t60_target_s is not None
     array = load_array(scene.array)
     enabled = pra.constants.get("rir_hpf_enable")
     pra.constants.set("rir_hpf_enable", False)
@@ -223,13 +227,13 @@ def compare_responses(scene: Scene) -> tuple[float, float]:
     pra.constants.set("rir_hpf_enable", enabled)
     microphones_m = scene.microphones_m(array.positions)
     sources_m = np.array([s.position_m for s in scene.sources])
-    ours = room_response(scene.room_m, scene.t60_asked_s, microphones_m, sources_m, scene.sample_rate).rirs
+    ours = room_response(scene.room_m, scene.t60_target_s, microphones_m, sources_m, scene.sample_rate).rirs
     delay = pra.constants.get("frac_delay_length") // 2
-    end = round(scene.t60_asked_s * scene.sample_rate)
+    end = round(scene.t60_target_s * scene.sample_rate)
     difference = discarded = total = 0.0
     for m, row in enumerate(room.rir):
         for s, response in enumerate(row):
-            plain = low_cut(response[delay:], scene.sample_rate).astype(np.float64)
+            plain = highpass(response[delay:], scene.sample_rate).astype(np.float64)
             total += np.sum(plain**2)
             difference += np.sum((plain[:end] - ours[s, m, :end]) ** 2)
             discarded += np.sum(plain[ours.shape[-1] :] ** 2)
@@ -244,7 +248,7 @@ def worker_memory_mb(root: Path, scenes: tuple[Scene, ...]) -> float:
 
 def _render_longest(scenes: tuple[Scene, ...], speech: Path) -> float:
     for scene in scenes:
-        longest = dataclasses.replace(scene, t60_asked_s=0.6)
+        longest = dataclasses.replace(scene, t60_target_s=0.6)
         render(longest, load_array(scene.array), Sounds(speech, scene.sample_rate))
     # not getrusage: its peak is the larger one of this process and of the one it was started from
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())

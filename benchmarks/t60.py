@@ -11,17 +11,17 @@ from _common import report, run
 
 from msdet.commands._progress import progress_bar, usable_cores
 from msdet.conventions import Array
-from msdet.simulation.images import image_responses
-from msdet.simulation.reverberation import (
+from msdet.io.jobs import worker_pool
+from msdet.scenes.rir.image_method import image_responses
+from msdet.scenes.rir.reverberation import (
     absorption_for_t60,
     audible_path_m,
+    highpass,
     longest_t60_s,
-    low_cut,
     measured_t60_s,
     shortest_t60_s,
 )
-from msdet.simulation.scene import Point
-from msdet.work import worker_pool
+from msdet.scenes.scene import Point
 
 SAMPLE_RATE = 8000
 ROOMS_M = np.array([[3.0, 3.0, 2.4], [10.0, 8.0, 4.0]])
@@ -106,7 +106,7 @@ def _ratio(room: Room, absorption: float) -> float:
     longest_m = audible_path_m(room.size_m, absorption)
     sources, microphones = np.split(room.places_m, [SOURCES])
     responses = image_responses(room.size_m, absorption, longest_m, microphones, sources, SAMPLE_RATE)
-    pairs = low_cut(responses, SAMPLE_RATE).reshape(SOURCES * MICROPHONES, -1)
+    pairs = highpass(responses, SAMPLE_RATE).reshape(SOURCES * MICROPHONES, -1)
     return float(np.mean([measured_t60_s(h[None], SAMPLE_RATE) for h in pairs])) / room.t60_s
 
 

@@ -9,10 +9,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from msdet.arrays import MicrophoneArray
-    from msdet.inference.api import Model
     from msdet.inference.blocks import BlockOptions
+    from msdet.inference.model import Model
 
 __version__ = "0.1.0"
+
 __all__ = ["__version__", "load"]
 
 
@@ -23,7 +24,7 @@ def load(
     options: BlockOptions | None = None,
     allow_code: Sequence[str] = (),
 ) -> Model:
-    """Load a model: ``msdet.load("exp/demo/model")(mixture, sample_rate)`` separates and localises.
+    """Load a model: ``msdet.load("exp/demo/model")(mixture, sample_rate)`` separates and localizes.
 
     Args:
         folder: the checkpoint directory.
@@ -36,6 +37,6 @@ def load(
         CodeNotAllowedError: it has such a part of another module; nothing was imported.
         MsdetError: no checkpoint directory, or a model that cannot serve `array`.
     """
-    from msdet.inference.api import load as load_now  # torch takes seconds to import
+    from msdet.inference.model import load as load_now  # torch takes seconds to import
 
     return load_now(folder, array, device, options, allow_code)

@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from types import ModuleType, NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from msdet.errors import CodeNotAllowedError, MsdetError, UnknownNameError, did_you_mean
 
@@ -26,6 +26,7 @@ _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 """Types of options that are checked, as a message calls them."""
 
 _ALLOWED: ContextVar[frozenset[str]] = ContextVar("allowed", default=frozenset())
+
 _DESCRIBED_BY: ContextVar[str | None] = ContextVar("described_by", default=None)
 
 
@@ -82,48 +83,76 @@ def import_paths(settings: Any) -> list[str]:
     return sorted(found)
 
 
-def component_names(package: str) -> list[str]:
-    """Names of the modules in `package`, private ones left out."""
-    module = importlib.import_module(package)
-    return sorted(m.name for m in pkgutil.iter_modules(module.__path__) if not m.name.startswith("_"))
+P = TypeVar("P")
 
 
-def find_component(package: str, name: str, attribute: str, kind: str) -> Any:
-    """The object `attribute` of module ``package.name``, or the object at ``module:Object``.
+class Registry:
+    """Parts of one kind by name, as a configuration or the command line names them.
+
+    A part registers itself where it is defined, ``@ENCODERS.register("spatialnet")``; nothing else lists it.
+    A user's own part lives anywhere Python can import and is named by its import path ``module:Name``.
 
     Args:
-        package: full name of the package, for example ``msdet.models.encoders``.
-        name: the component's name, or an import path ``module:Object``.
-        attribute: what each module of the package defines, for example ``Encoder``.
-        kind: what to call it in errors.
-
-    Raises:
-        UnknownNameError: no such module; the nearest name is offered.
-        CodeNotAllowedError: the import path is a file's, and its module is not allowed.
-        MsdetError: the import path cannot be imported or has no such object.
+        kind: what to call a part in errors.
+        package: package or module whose modules register parts; imported when a name is looked up.
+        network: whether a part must be a class of `torch.nn.Module`. A model's description may be
+            anybody's: nothing else that it names is called.
     """
-    if ":" in name:
-        return _import_path(name, kind)
-    names = component_names(package)
-    if name not in names:
-        raise UnknownNameError(kind, name, names)
-    return getattr(importlib.import_module(f"{package}.{name}"), attribute)
 
+    def __init__(self, kind: str, package: str, network: bool = False) -> None:
+        self.kind = kind
+        self._package = package
+        self._network = network
+        self._parts: dict[str, Any] = {}
+        self._facts: dict[str, dict[str, Any]] = {}
 
-def find_network(package: str, name: str, attribute: str, kind: str) -> Any:
-    """As `find_component`, of a class of `torch.nn.Module`.
+    def register(self, name: str, **facts: Any) -> Callable[[P], P]:
+        """Decorator that makes a class or function known by `name`.
 
-    A model's description may be anybody's: nothing else that it names is called.
+        Args:
+            name: as users write it.
+            facts: what is known of the part besides, for `fact`.
+        """
 
-    Raises:
-        MsdetError: as `find_component`; or what is named is not such a class.
-    """
-    from torch import nn
+        def add(part: P) -> P:
+            self._parts[name] = part
+            self._facts[name] = facts
+            return part
 
-    found = find_component(package, name, attribute, kind)
-    if not (inspect.isclass(found) and issubclass(found, nn.Module)):
-        raise MsdetError(f"{kind} '{name}' is not a torch.nn.Module")
-    return found
+        return add
+
+    def names(self) -> list[str]:
+        """Names of the parts that msdet ships, in alphabetical order."""
+        package = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
+            importlib.import_module(f"{self._package}.{module.name}")
+        return sorted(self._parts)
+
+    def find(self, name: str) -> Any:
+        """The part of a name, or the object at an import path ``module:Name``.
+
+        Raises:
+            UnknownNameError: no such part; the nearest name is offered.
+            MsdetError: the import path cannot be imported, or what it names is not such a part.
+        """
+        if ":" in name:
+            found = _import_path(name, self.kind)
+        else:
+            if name not in self._parts and name not in (names := self.names()):
+                raise UnknownNameError(self.kind, name, names)
+            found = self._parts[name]
+        if self._network:
+            from torch import nn
+
+            if not (inspect.isclass(found) and issubclass(found, nn.Module)):
+                raise MsdetError(f"{self.kind} '{name}' is not a torch.nn.Module")
+        return found
+
+    def fact(self, name: str, key: str, default: Any = None) -> Any:
+        """What a part's registration says of it under `key`; `default` for a user's own part."""
+        if ":" not in name:
+            self.find(name)
+        return self._facts.get(name, {}).get(key, default)
 
 
 def _import_path(path: str, kind: str) -> Any:

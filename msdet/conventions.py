@@ -2,11 +2,11 @@
 
 Azimuth is in degrees in [0, 360), 0° on the array's own +x axis, counter-clockwise seen from above;
 elevation is in degrees from the array's xy-plane, positive towards +z. Both are relative to the
-array's frame. Lengths are metres, times seconds, frequencies hertz, levels decibels.
+array's frame. Lengths are meters, times seconds, frequencies hertz, levels decibels.
 
 Axis order: waveform ``(batch, mic, time)``, reference ``(batch, talker, time)``, spectrum
 ``(batch, channel, freq, frame)``, feature ``(batch, freq, frame, feature)``, DoA logits
-``(batch, talker, class)``. DoA class ``k`` of ``K`` is centred on ``360 k / K`` degrees.
+``(batch, talker, class)``. DoA class ``k`` of ``K`` is centered on ``360 k / K`` degrees.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Array = npt.NDArray[Any]
 """A NumPy array of any element type; the docstrings state shape and unit."""
 
 SPEED_OF_SOUND = 343.0
-"""Metres per second, unless a scene says otherwise."""
+"""Meters per second, unless a scene says otherwise."""
 
 DOA_CLASSES = 72
 """Number of azimuth classes: 5 degrees each."""
@@ -80,12 +80,12 @@ def azimuth_elevation_deg(vector: npt.ArrayLike) -> tuple[Array, Array]:
 
 
 def class_azimuths_deg(classes: int = DOA_CLASSES) -> Array:
-    """Centres ``(classes,)`` of the DoA classes in degrees."""
+    """Centers ``(classes,)`` of the DoA classes in degrees."""
     return np.arange(classes) * (360.0 / classes)
 
 
 def azimuth_to_class(azimuth_deg: npt.ArrayLike, classes: int = DOA_CLASSES) -> Array:
-    """The class whose centre is nearest on the circle.
+    """The class whose center is nearest on the circle.
 
     >>> azimuth_to_class([0.0, 2.4, 2.6, 358.0]).tolist()
     [0, 0, 1, 0]
@@ -110,9 +110,9 @@ def rotation_matrix(yaw_deg: float, pitch_deg: float = 0.0, roll_deg: float = 0.
 
 
 def to_array_frame(
-    points: npt.ArrayLike, centre: npt.ArrayLike, rotation_deg: tuple[float, float, float]
+    points: npt.ArrayLike, center: npt.ArrayLike, rotation_deg: tuple[float, float, float]
 ) -> Array:
-    """Room coordinates ``(..., 3)``, seen from an array at `centre` turned by yaw, pitch and roll."""
-    offset = np.asarray(points, dtype=np.float64) - np.asarray(centre, dtype=np.float64)
+    """Room coordinates ``(..., 3)``, seen from an array at `center` turned by yaw, pitch and roll."""
+    offset = np.asarray(points, dtype=np.float64) - np.asarray(center, dtype=np.float64)
     seen: Array = offset @ rotation_matrix(*rotation_deg)
     return seen

@@ -43,3 +43,7 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     if near:
         return f"; did you mean '{near[0]}'?"
     return f"; expected one of: {', '.join(names)}" if names else ""
+
+
+class UndefinedMetricError(MsdetError):
+    """A metric has no value for these signals; the message is the reason, in a few words."""

@@ -12,13 +12,13 @@ import pytest
 import torch
 from scipy.signal import lfilter
 
-from msdet import audio
 from msdet.corpora import Utterance
-from msdet.data.manifest import SceneSet
-from msdet.data.writing import simulate
-from msdet.simulation.bank import RirBank, make_bank
-from msdet.simulation.distribution import SceneDistribution
-from msdet.simulation.sampling import Material
+from msdet.data.scene_set import SceneSet
+from msdet.data.simulate import simulate
+from msdet.io import audio
+from msdet.scenes.distribution import SceneDistribution
+from msdet.scenes.rir.bank import RirBank, make_bank
+from msdet.scenes.sampling import Material
 
 RATE = 8000
 SPLIT_OF = {f"talker{n}": split for n, split in enumerate(["train"] * 4 + ["dev"] * 2 + ["test"] * 2)}
@@ -65,7 +65,7 @@ def small_room() -> SceneDistribution:
         room_x_m=(4.3, 4.5),
         room_y_m=(3.8, 4.0),
         room_z_m=(2.6, 2.8),
-        centre_offset_m=(-0.1, 0.1),
+        center_offset_m=(-0.1, 0.1),
         t60_s=(0.2, 0.25),
         distance_m=(0.8, 1.5),
         minimum_gap_deg=20.0,

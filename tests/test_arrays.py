@@ -33,7 +33,7 @@ def test_the_list_of_arrays_is_that_of_the_files() -> None:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_array_is_named_centred_sourced_and_plausible(name: str) -> None:
+def test_shipped_array_is_named_centered_sourced_and_plausible(name: str) -> None:
     array = load_array(name)
     assert array.name == name
     assert len(array.source) > 20
@@ -88,7 +88,7 @@ def test_lines_are_uniform_along_x(name: str, microphones: int, spacing_m: float
 
 
 def test_the_tablet_has_the_distances_of_the_challenge() -> None:
-    """10 cm between neighbours and 19 cm between rows; CH2 is 2 cm behind the others."""
+    """10 cm between neighbors and 19 cm between rows; CH2 is 2 cm behind the others."""
     array = load_array("chime_tablet")
     front = MicrophoneArray("front", tuple(p for n, p in enumerate(array.positions_m) if n != 1))
     assert front.geometry == "planar"
@@ -117,9 +117,9 @@ def test_the_eigenmike_is_a_sphere_that_reads_the_same_upside_down() -> None:
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"positions_m": [[1.0, 0, 0]]}, "positions_m: has 1 microphone, expected at least 2"),
     ({"positions_m": []}, "positions_m: has 0 microphones, expected at least 2"),
-    ({"positions_m": "circular"}, "positions_m is 'circular', expected a list of [x, y, z] in metres"),
-    ({"positions_m": [*SQUARE, [0.1, 0.2]]}, "channel 4: is [0.1, 0.2], expected [x, y, z] in metres"),
-    ({"positions_m": [0.1, 0.2]}, "positions_m, channel 0: is 0.1, expected [x, y, z] in metres"),
+    ({"positions_m": "circular"}, "positions_m is 'circular', expected a list of [x, y, z] in meters"),
+    ({"positions_m": [*SQUARE, [0.1, 0.2]]}, "channel 4: is [0.1, 0.2], expected [x, y, z] in meters"),
+    ({"positions_m": [0.1, 0.2]}, "positions_m, channel 0: is 0.1, expected [x, y, z] in meters"),
     ({"positions_m": [*SQUARE, ["0.1", 0, 0]]}, "channel 4: is ['0.1', 0, 0], expected three numbers"),
     ({"positions_m": [*SQUARE, [True, 0, 0]]}, "channel 4: is [True, 0, 0], expected three numbers"),
     ({"positions_m": [*SQUARE, [0, float("nan"), 0]]}, "channel 4: is [0, nan, 0], expected finite numbers"),
@@ -127,16 +127,16 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"positions_m": [[0, 0, 0], [0, 0, 0]]}, "channels 0 and 1 are both at [0, 0, 0], expected apart"),
     (
         {"positions_m": (1000 * np.array(SQUARE)).tolist()},
-        "positions_m: span 80 m, expected at most 5 m; divide by 1000 if in millimetres (8 cm wide)",
+        "positions_m: span 80 m, expected at most 5 m; divide by 1000 if in millimeters (8 cm wide)",
     ),
     (
         {"positions_m": (100 * np.array(SQUARE)).tolist()},
-        "positions_m: span 8 m, expected at most 5 m; divide by 1000 if in millimetres (0.8 cm wide), "
-        "by 100 if in centimetres (8 cm wide)",
+        "positions_m: span 8 m, expected at most 5 m; divide by 1000 if in millimeters (0.8 cm wide), "
+        "by 100 if in centimeters (8 cm wide)",
     ),
     (
         {"positions_m": (np.array(SQUARE) / 1000).tolist()},
-        "positions_m: span 0.08 mm, expected at least 5 mm; were metres divided by 1000? multiply by 1000 "
+        "positions_m: span 0.08 mm, expected at least 5 mm; were meters divided by 1000? multiply by 1000 "
         "(8 cm wide)",
     ),
     ({"reference": 4}, "reference is 4, expected a channel from 0 to 3"),
@@ -195,10 +195,10 @@ def test_the_stored_form_reads_back_the_same_without_the_description(name: str) 
     assert MicrophoneArray.from_dict(json.loads(json.dumps(stored))) == array
 
 
-def test_wide_and_off_centre_arrays_are_allowed_but_told() -> None:
+def test_wide_and_off_center_arrays_are_allowed_but_told() -> None:
     wide = made((20 * np.array(SQUARE)).tolist())
     (caution,) = wide.cautions
-    assert "is 1.60 m wide; if it is not, its coordinates are not in metres" in caution
+    assert "is 1.60 m wide; if it is not, its coordinates are not in meters" in caution
     assert made((np.array(SQUARE) + [0.007, 0, 0]).tolist()).cautions == ()
     moved = np.array(SQUARE) + [0.0, -0.009, 0.0]
     (caution,) = made(moved.tolist()).cautions
@@ -241,7 +241,7 @@ def test_shape_and_words(rows: Any, geometry: str, span_deg: int, words: str) ->
 
 
 def delays(array: MicrophoneArray, direction: Array) -> Array:
-    """Of a far source, in metres, relative to the first microphone: ``(..., mic)``."""
+    """Of a far source, in meters, relative to the first microphone: ``(..., mic)``."""
     relative: Array = direction @ (array.positions - array.positions[0]).T
     return relative
 

@@ -14,16 +14,16 @@ import pytest
 import soundfile
 
 from msdet import __version__, cli
-from msdet.data.manifest import SceneSet
+from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
-from msdet.simulation.bank import RirBank
-from msdet.simulation.distribution import SceneDistribution
+from msdet.scenes.distribution import SceneDistribution
+from msdet.scenes.rir.bank import RirBank
 
 Refused = Callable[..., str]
 
 SMALL_ROOM = [
     "--scenes.duration_s=1.5", "--scenes.array=circular4_5cm", "--scenes.room_x_m=[4.3,4.5]",
-    "--scenes.room_y_m=[3.8,4.0]", "--scenes.room_z_m=[2.6,2.8]", "--scenes.centre_offset_m=[-0.1,0.1]",
+    "--scenes.room_y_m=[3.8,4.0]", "--scenes.room_z_m=[2.6,2.8]", "--scenes.center_offset_m=[-0.1,0.1]",
     "--scenes.t60_s=[0.2,0.25]", "--scenes.distance_m=[0.8,1.5]", "--scenes.minimum_gap_deg=20",
 ]  # fmt: skip
 
@@ -297,8 +297,8 @@ def test_training_on_unreadable_speech_is_refused_in_one_line(
     line = refused(
         "train", f"--out={tmp_path / 'run'}", f"--data.dev={dev_set.root}", f"--data.bank={bank.root}",
         f"--data.speech={broken}", f"--data.workers={workers}", "--data.scenes.duration_s=1.5",
-        "--model.encoder_options={hidden: 8, group: 8}", "--optimiser.accelerator=cpu",
-        "--optimiser.steps=2", "--optimiser.batch=1", "--optimiser.validate_every=1", "--optimiser.threads=1",
+        "--model.encoder_options={hidden: 8, group: 8}", "--optimizer.accelerator=cpu",
+        "--optimizer.steps=2", "--optimizer.batch=1", "--optimizer.validate_every=1", "--optimizer.threads=1",
     )  # fmt: skip
     assert "holds NaN or infinite samples" in line
     assert not (tmp_path / "run" / "training.json").exists()
@@ -322,8 +322,8 @@ def test_own_encoder_in_the_working_directory_is_found_by_the_console_script(tmp
     (tmp_path / "mine_in_cwd.py").write_text("class Encoder:\n    pass\n")
     program = (
         "import sys; sys.path.remove('')\n"
-        "from msdet.components import find_component\n"
-        "found = find_component('msdet.models.encoders', 'mine_in_cwd:Encoder', 'Encoder', 'encoder')\n"
+        "from msdet.corpora import CORPORA\n"
+        "found = CORPORA.find('mine_in_cwd:Encoder')\n"
         "print(found.__name__)\n"
     )
     done = in_subprocess("-c", program, cwd=tmp_path)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from msdet.cli import main
-from msdet.components import build, find_component, with_options
+from msdet.components import build, with_options
 from msdet.errors import MsdetError
+from msdet.models.encoders import ENCODERS
 
 
 @pytest.mark.parametrize(
@@ -27,13 +28,13 @@ def test_module_that_cannot_be_used_is_named(
     (tmp_path / f"{name}.py").write_text(content)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(MsdetError, match=f"encoder '{name}:Encoder'.*{message}") as error:
-        find_component("msdet.models.encoders", f"{name}:Encoder", "Encoder", "encoder")
+        ENCODERS.find(f"{name}:Encoder")
     assert "\n" not in str(error.value)
 
 
 def test_module_is_no_encoder() -> None:
     with pytest.raises(MsdetError, match="encoder 'os:path': is a module, expected a class"):
-        find_component("msdet.models.encoders", "os:path", "Encoder", "encoder")
+        ENCODERS.find("os:path")
 
 
 def test_long_failure_is_one_line() -> None:

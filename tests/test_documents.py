@@ -17,12 +17,12 @@ from msdet.commands.simulate import simulate
 from msdet.commands.train import train
 from msdet.data.dataset import RenderedDataset
 from msdet.data.example import Example
-from msdet.data.manifest import SceneSet
+from msdet.data.scene_set import SceneSet
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
-from msdet.objectives.joint import Objective, ObjectiveConfig
-from msdet.simulation.sampling import Material, sample_scene
-from msdet.tasks.truth import truth_of
+from msdet.scenes.sampling import Material, sample_scene
+from msdet.tasks.labels import batch_labels
+from msdet.training.objective import Objective, ObjectiveConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -89,15 +89,15 @@ def test_the_task_of_the_documentation_learns(
     config = ModelConfig(encoder_options={"hidden": 8, "group": 8}, tasks={name: {"hidden": 8}})
     model = JointModel(config, dev_set.array, 8000)
     objective = Objective(ObjectiveConfig(task_weights={name: 1.0}), config)
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     batch: Example = next(iter(DataLoader(RenderedDataset(dev_set), batch_size=3)))
     losses = []
     for _ in range(12):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         output = model(batch["mixture"])
-        terms = objective(output.predictions, truth_of(batch, model.stft, 0, output.level))
+        terms = objective(output.predictions, batch_labels(batch, model.stft, 0, output.level))
         terms.total.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(terms.losses[name].item())
     assert losses[-1] < 0.5 * losses[0]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from msdet.training.checkpoint import load_model
-from msdet.training.packages import LARGEST_BYTES, PRETRAINED, shipped_models
+from msdet.models.checkpoint import load_model
+from msdet.models.packages import MAX_BYTES, PRETRAINED, shipped_models
 
 ROOT = Path(__file__).parent.parent
 
@@ -23,12 +23,12 @@ target = sys.argv[1]
 sys.path.insert(0, target)
 import msdet
 from msdet.arrays import array_names, load_array
-from msdet.components import component_names
+from msdet.models.encoders import ENCODERS
 
 assert Path(msdet.__file__).is_relative_to(target), msdet.__file__
 for name in array_names():
     assert load_array(name).microphones >= 2
-print(*array_names(), *component_names("msdet.models.encoders"))
+print(*array_names(), *ENCODERS.names())
 """
 
 
@@ -65,9 +65,9 @@ def test_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
 def test_the_shipped_models_are_small_and_whole() -> None:
     files = [p for p in (ROOT / "msdet" / PRETRAINED).rglob("*") if p.is_file()]
     assert sum(p.stat().st_size for p in files) <= 6_000_000
-    assert {p.name for p in files} <= LARGEST_BYTES.keys()
+    assert {p.name for p in files} <= MAX_BYTES.keys()
     for model in shipped_models():
-        assert {p.name for p in files if p.parent.name == model.name} == LARGEST_BYTES.keys()
+        assert {p.name for p in files if p.parent.name == model.name} == MAX_BYTES.keys()
         assert load_model(model.name).sample_rate == model.sample_rate
 
 

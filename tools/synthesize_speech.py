@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 options.seed,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
-        corpus = espeak.read(options.out)
+        corpus = espeak.read_espeak(options.out)
     except MsdetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

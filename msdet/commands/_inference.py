@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING
 
 from msdet.arrays import MicrophoneArray, load_array
 from msdet.errors import MsdetError
+from msdet.inference.recording import RecordingSystem
+from msdet.inference.sources import RecordingSource
 
 if TYPE_CHECKING:
     from msdet.inference.blocks import Beamformer, BlockOptions
     from msdet.inference.listing import Recording
-    from msdet.inference.offline import Separator
-    from msdet.inference.recording import Inference, System
-    from msdet.inference.sources import Scan, Source
+    from msdet.inference.recording import Inference
+    from msdet.inference.sources import Scan
     from msdet.inference.stitching import Piece
+    from msdet.methods.base import Separator
 
-Make = Callable[[MicrophoneArray, int], "System"]
+MakeSystem = Callable[[MicrophoneArray, int], "RecordingSystem"]
 """Makes a system for an array and a recording's sample rate."""
 
 
@@ -35,9 +37,9 @@ class Systems:
     """
 
     array: MicrophoneArray
-    make: Make
+    make: MakeSystem
 
-    def of(self, sample_rate: int) -> System:
+    def of(self, sample_rate: int) -> RecordingSystem:
         """The system for a recording at a sample rate."""
         return self.make(self.array, sample_rate)
 
@@ -69,8 +71,8 @@ def systems(
     if beamform is None:
         return Systems(geometry, make)
 
-    def beamed(array: MicrophoneArray, sample_rate: int) -> System:
-        from msdet.inference.beamforming import mvdr_separator
+    def beamed(array: MicrophoneArray, sample_rate: int) -> RecordingSystem:
+        from msdet.inference.separators import mvdr_separator
 
         system = make(array, sample_rate)
         separator: Separator = mvdr_separator(system.separator, array, system.sample_rate)
@@ -81,28 +83,28 @@ def systems(
 
 def _of_model(
     folder: Path, array: MicrophoneArray | None, talkers: int | None
-) -> tuple[MicrophoneArray, Make]:
-    from msdet.inference.offline import model_separator
-    from msdet.inference.recording import System
-    from msdet.training.checkpoint import load_model
+) -> tuple[MicrophoneArray, MakeSystem]:
+    from msdet.inference.recording import RecordingSystem
+    from msdet.inference.separators import model_separator
+    from msdet.models.checkpoint import load_model
 
     loaded = load_model(folder, array)
     if talkers is not None and talkers != loaded.config.talkers:
         raise MsdetError(f"{folder}: is for {loaded.config.talkers} talkers, --talkers is {talkers}")
 
-    def make(array: MicrophoneArray, sample_rate: int) -> System:
+    def make(array: MicrophoneArray, sample_rate: int) -> RecordingSystem:
         same = (array.positions_m, array.reference) == (loaded.array.positions_m, loaded.array.reference)
         joint = loaded if same else load_model(folder, array)
         separator = model_separator(joint)
-        return System(separator, array, joint.sample_rate, joint.config.talkers, str(folder))
+        return RecordingSystem(separator, array, joint.sample_rate, joint.config.talkers, str(folder))
 
     return loaded.array, make
 
 
-def _of_shipped(array: MicrophoneArray | None, talkers: int | None) -> tuple[MicrophoneArray, Make]:
+def _of_shipped(array: MicrophoneArray | None, talkers: int | None) -> tuple[MicrophoneArray, MakeSystem]:
     """The shipped models: which one, is decided by a recording's sample rate."""
-    from msdet.training.checkpoint import read_description
-    from msdet.training.packages import choose_shipped, shipped_models
+    from msdet.models.checkpoint import read_description
+    from msdet.models.packages import choose_shipped, shipped_models
 
     models = [m for m in shipped_models() if talkers in (None, m.talkers)]
     if not models:
@@ -111,9 +113,9 @@ def _of_shipped(array: MicrophoneArray | None, talkers: int | None) -> tuple[Mic
             f"no shipped model{for_so_many}: give either --model (a checkpoint directory) or --method (for "
             "example srp_beam)"
         )
-    found: dict[str, Make] = {}
+    found: dict[str, MakeSystem] = {}
 
-    def make(array: MicrophoneArray, sample_rate: int) -> System:
+    def make(array: MicrophoneArray, sample_rate: int) -> RecordingSystem:
         name = choose_shipped(models, sample_rate, array.name).name
         if name not in found:
             found[name] = _of_model(Path(name), geometry, talkers)[1]
@@ -125,14 +127,14 @@ def _of_shipped(array: MicrophoneArray | None, talkers: int | None) -> tuple[Mic
     return geometry, make
 
 
-def _of_method(method: str, talkers: int) -> Make:
-    from msdet.evaluation.baselines import baseline_separator, without_truth
-    from msdet.inference.recording import System
+def _of_method(method: str, talkers: int) -> MakeSystem:
+    from msdet.inference.recording import RecordingSystem
+    from msdet.methods import build_method, require_blind
 
-    def make(array: MicrophoneArray, sample_rate: int) -> System:
-        found = baseline_separator(method, array, sample_rate, talkers)
-        separator = without_truth(found, f"method '{method}'")
-        return System(separator, array, sample_rate, talkers, method)
+    def make(array: MicrophoneArray, sample_rate: int) -> RecordingSystem:
+        found = build_method(method, array, sample_rate, talkers)
+        separator = require_blind(found, f"method '{method}'")
+        return RecordingSystem(separator, array, sample_rate, talkers, method)
 
     return make
 
@@ -161,29 +163,28 @@ def each(listed: Sequence[Recording], work: Callable[[Recording], None]) -> int:
     return 1 if failed else 0
 
 
-def start(systems: Systems, source: Source, options: BlockOptions) -> tuple[Inference, Scan]:
+def start(systems: Systems, source: RecordingSource, options: BlockOptions) -> tuple[Inference, Scan]:
     """Look through a recording, print what a user should know of it, and choose the system for it.
 
     Raises:
         MsdetError: the recording is not of the array, or too short, or silent.
     """
-    from msdet.inference.dead import without_dead
-    from msdet.inference.recording import Inference
+    from msdet.inference.recording import Inference, drop_dead_channels
     from msdet.inference.sources import scan
 
     _check_array(source, systems.array)
     found = scan(source, systems.array, systems.of(source.sample_rate).sample_rate)
 
-    def make(array: MicrophoneArray) -> System:
+    def make(array: MicrophoneArray) -> RecordingSystem:
         return systems.make(array, source.sample_rate)
 
-    system, found = without_dead(make, systems.array, found)
+    system, found = drop_dead_channels(make, systems.array, found)
     for warning in found.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return Inference(system, source, found, options), found
 
 
-def _check_array(source: Source, array: MicrophoneArray) -> None:
+def _check_array(source: RecordingSource, array: MicrophoneArray) -> None:
     """Refuse a recording of another number of channels, with the arrays that it may be of.
 
     Raises:

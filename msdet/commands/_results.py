@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 from msdet.errors import MsdetError
 
 if TYPE_CHECKING:
-    from msdet.evaluation.values import Row
+    from msdet.scoring.values import Row
 
 EXIT_NOT_ALL_SCORED = 1
 
@@ -49,12 +49,12 @@ def show_results(
     """
     from rich.console import Console
 
-    from msdet.evaluation.comparison import all_differences, differences_tables
-    from msdet.evaluation.summary import summarise, summary_tables, to_csv, to_json
-    from msdet.evaluation.tables import WIDTH, latex, markdown, print_tables
-    from msdet.files import write_json, write_text
+    from msdet.io.files import write_json, write_text
+    from msdet.scoring.comparison import all_differences, differences_tables
+    from msdet.scoring.summary import summarize, summary_tables, to_csv, to_json
+    from msdet.scoring.tables import WIDTH, latex, markdown, print_tables
 
-    summary = summarise(rows, by=by)
+    summary = summarize(rows, by=by)
     differences = all_differences(rows, of)
     tables, lines = summary_tables(summary)
     more_tables, more_lines = differences_tables(differences, of)
@@ -99,8 +99,8 @@ def tell_failures(rows: Sequence[Row], scores: Path, stream: TextIO, system: str
 
 def _not_scored(row: Row) -> str | None:
     """Why a scene, or a part of it, has no score; None where that is nobody's failure."""
-    from msdet.evaluation.metrics import name_fields
-    from msdet.evaluation.scoring import NO_FAILURE
+    from msdet.scoring.metrics import name_fields
+    from msdet.scoring.score import NO_FAILURE
 
     if row["error"]:
         return str(row["error"])
@@ -112,7 +112,7 @@ def _not_scored(row: Row) -> str | None:
 
 
 def _has_score(row: Row) -> bool:
-    from msdet.evaluation.metrics import METRICS
+    from msdet.scoring.metrics import METRICS
 
     values = [row.get(metric.field) for metric in METRICS.values()]
     return any(v is not None for value in values for v in (value if isinstance(value, list) else [value]))

@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, TextIO
 from msdet.commands._progress import progress_bar, usable_cores
 from msdet.commands._results import Format, show_results, split_names
 from msdet.errors import MsdetError
-from msdet.evaluation.breakdowns import find_breakdowns
-from msdet.evaluation.metrics import check_metrics
+from msdet.scoring.breakdowns import find_breakdowns
+from msdet.scoring.metrics import check_metrics
 
 if TYPE_CHECKING:
-    from msdet.data.manifest import SceneSet
-    from msdet.evaluation.values import Row
+    from msdet.data.scene_set import SceneSet
+    from msdet.scoring.values import Row
 
 SCORES = "scores.jsonl"
+
 UNPROCESSED = "unprocessed"
 
 
 @dataclass(frozen=True)
-class Asked:
+class ScoringRequest:
     """What is to be scored, and how it is shown.
 
     Attributes:
@@ -38,7 +39,7 @@ class Asked:
     workers: int
 
     @classmethod
-    def parse(cls, metrics: str, by: str, form: Format, jobs: int) -> Asked:
+    def parse(cls, metrics: str, by: str, form: Format, jobs: int) -> ScoringRequest:
         """From a command's options.
 
         Raises:
@@ -76,15 +77,15 @@ class Scoring:
 
     scene_set: SceneSet
     out: Path
-    asked: Asked
+    asked: ScoringRequest
     rows: dict[str, list[Row]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     weights: str | None = None
 
     def score_mixture(self) -> None:
         """Score the unprocessed mixture, which the systems' gains are over."""
-        from msdet.evaluation.provenance import write_provenance
-        from msdet.evaluation.scoring import score_unprocessed
+        from msdet.scoring.provenance import write_provenance
+        from msdet.scoring.score import score_unprocessed
 
         with progress_bar(f"score {UNPROCESSED}", self.asked.in_lines) as progress:
             self.rows[UNPROCESSED] = score_unprocessed(
@@ -100,12 +101,12 @@ class Scoring:
             estimates: the folder.
             is_oracle: whether the system was told the truth; None if not known.
         """
-        from msdet.evaluation.curves import curve_notes, curves
-        from msdet.evaluation.directions import read_directions
-        from msdet.evaluation.provenance import write_provenance
-        from msdet.evaluation.scoring import score_set
-        from msdet.evaluation.submission import listed, unknown_scenes
-        from msdet.files import write_json
+        from msdet.io.files import write_json
+        from msdet.scoring.calibration import curve_notes, curves
+        from msdet.scoring.doa_file import read_directions
+        from msdet.scoring.provenance import write_provenance
+        from msdet.scoring.score import score_set
+        from msdet.scoring.submission import listed, unknown_scenes
 
         asked, scene_set = self.asked, self.scene_set
         with progress_bar(f"score {name}", asked.in_lines) as progress:

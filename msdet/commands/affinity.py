@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from msdet.commands._progress import progress_bar
 from msdet.models.config import ModelConfig
-from msdet.objectives.joint import ObjectiveConfig
 from msdet.training.config import DataConfig, OptimiserConfig, TrainConfig
+from msdet.training.objective import ObjectiveConfig
 
 if TYPE_CHECKING:
     from msdet.training.affinity import Affinities
@@ -21,7 +21,7 @@ def affinity(
     tasks: list[str] = ["separation", "doa", "activity", "distance"],  # noqa: B006 (never changed)
     model: ModelConfig = ModelConfig(),  # noqa: B008 (frozen dataclasses)
     objective: ObjectiveConfig = ObjectiveConfig(),  # noqa: B008
-    optimiser: OptimiserConfig = OptimiserConfig(steps=200),  # noqa: B008
+    optimizer: OptimiserConfig = OptimiserConfig(steps=200),  # noqa: B008
     init: Path | None = None,
     freeze: list[str] = [],  # noqa: B006
     train_only: list[str] = [],  # noqa: B006
@@ -38,23 +38,23 @@ def affinity(
 
     Args:
         out: folder for what is measured.
-        data: what to train on; labelled for every task.
+        data: what to train on; labeled for every task.
         tasks: separation, doa, and file names in ``msdet/tasks`` or your own ``module:Task``.
         model: the model; its auxiliary tasks are those of `tasks` and its own.
         objective: assignment, losses and their weights.
-        optimiser: how long and how fast to learn.
+        optimizer: how long and how fast to learn.
         init: checkpoint directory to start from.
         freeze: parameters that do not learn, by patterns of names such as ``sharing.*``.
         train_only: the only parameters that learn, by patterns of names.
         every: steps between measurements.
-        step_size: learning rate of the step that is looked ahead; that of the optimiser if not given.
+        step_size: learning rate of the step that is looked ahead; that of the optimizer if not given.
         groups: the most groups that the tasks are parted into.
     """
     from msdet.training.affinity import AffinityConfig, measure_affinities
 
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    config = TrainConfig(data, model, objective, optimiser, init, freeze, train_only)
+    config = TrainConfig(data, model, objective, optimizer, init, freeze, train_only)
     with progress_bar("affinity") as progress:
         found = measure_affinities(out, config, AffinityConfig(tasks, every, step_size, groups), progress)
     print(_shown(found), end="")
@@ -63,7 +63,7 @@ def affinity(
 
 def _shown(found: Affinities) -> str:
     """The matrix and the grouping."""
-    from msdet.evaluation.tables import Table, plain
+    from msdet.scoring.tables import Table, plain
 
     cells = [
         [

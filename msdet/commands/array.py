@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from msdet.inference.array_check import Report
+from msdet.diagnostics.check import ArrayReport
 
 EXIT_FAULT = 1
 
@@ -16,7 +15,7 @@ EXIT_FAULT = 1
 def array_show(array: str | None = None, out: Path | None = None) -> None:
     """Describe and draw a microphone array; without one, list those that are shipped.
 
-    Prints coordinates, neighbours, aperture, the frequency from which on the closest microphones are
+    Prints coordinates, neighbors, aperture, the frequency from which on the closest microphones are
     ambiguous, the directions that can be told apart, and the source of the coordinates.
 
     Args:
@@ -27,7 +26,7 @@ def array_show(array: str | None = None, out: Path | None = None) -> None:
     from msdet.arrays import array_names, load_array
     from msdet.commands._arrays import describe_array, list_arrays
     from msdet.errors import MsdetError
-    from msdet.files import atomic_path
+    from msdet.io.files import atomic_path
 
     if array is None:
         if out is not None:
@@ -40,8 +39,8 @@ def array_show(array: str | None = None, out: Path | None = None) -> None:
     describe_array(found)
     if out is None:
         return
-    from msdet.evaluation.report.array_sheet import array_sheet
-    from msdet.evaluation.report.theme import drawing
+    from msdet.plots.array import array_sheet
+    from msdet.plots.theme import drawing
 
     with atomic_path(out) as temporary, drawing():
         array_sheet(found).savefig(temporary, format=out.suffix[1:], dpi=150, facecolor="white")
@@ -64,10 +63,10 @@ def array_check(recordings: list[str], array: str, json: Path | None = None) -> 
         json: file for what was found, for other programs to read.
     """
     from msdet.arrays import load_array
-    from msdet.files import write_json
-    from msdet.inference.array_check import check_array
+    from msdet.diagnostics.check import check_array
     from msdet.inference.listing import opened
     from msdet.inference.listing import recordings as listed
+    from msdet.io.files import write_json
 
     geometry = load_array(array)
     with ExitStack() as stack:
@@ -83,7 +82,7 @@ def array_check(recordings: list[str], array: str, json: Path | None = None) -> 
     return EXIT_FAULT if report.findings else 0
 
 
-def _tell(report: Report) -> None:
+def _tell(report: ArrayReport) -> None:
     """Print what was looked at, and what it cannot tell."""
     from msdet.commands._arrays import print_wrapped
 
@@ -97,7 +96,7 @@ def _tell(report: Report) -> None:
         print_wrapped(f"cannot tell: {text}")
 
 
-def _as_json(report: Report) -> dict[str, Any]:
+def _as_json(report: ArrayReport) -> dict[str, Any]:
     """The report as JSON can express it."""
     import dataclasses
 

@@ -16,7 +16,7 @@ def average(models: list[Path], out: Path, weights: list[float] = []) -> None:  
         out: folder for the average, a checkpoint directory as well.
         weights: of each, on any scale; all alike if not given.
     """
-    from msdet.training.checkpoint_average import average_checkpoints
+    from msdet.training.weight_averaging import average_checkpoints
 
     average_checkpoints(models, out, weights)
     print(f"{out}: average of {len(models)} models")

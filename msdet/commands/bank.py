@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from msdet.commands._progress import progress_bar
-from msdet.commands._workers import workers
+from msdet.commands._progress import progress_bar, workers
 from msdet.errors import MsdetError
-from msdet.simulation.bank import ROOM_FIELDS, make_bank
-from msdet.simulation.distribution import SceneDistribution
-from msdet.simulation.measured import make_measured_bank
-from msdet.work import Share
+from msdet.io.jobs import Shard
+from msdet.scenes.distribution import SceneDistribution
+from msdet.scenes.rir.bank import ROOM_FIELDS, make_bank
+from msdet.scenes.rir.measured import make_measured_bank
 
 ROOMS, POSITIONS, SEED = 400, 6, 1
 """Of a simulated bank, unless others are asked for."""
@@ -45,7 +44,7 @@ def bank(
         dask: address of a Dask scheduler, whose workers simulate instead; all must see the same folder.
         shard: make only part k of n, as in 3/8; when all parts are done, run again without it to finish.
     """
-    share = Share.parse(shard)
+    share = Shard.parse(shard)
     if measured is None and array is not None:
         raise MsdetError(f"--array {array} is for --measured rooms; of simulated ones, choose --scenes.array")
     if measured is not None:

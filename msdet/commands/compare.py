@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from msdet.commands._results import Format, split_names
 from msdet.commands._scoring import SCORES
 from msdet.errors import MsdetError
-from msdet.evaluation.breakdowns import DEFAULT_BREAKDOWNS
+from msdet.scoring.breakdowns import DEFAULT_BREAKDOWNS
 
 if TYPE_CHECKING:
-    from msdet.evaluation.comparison import Comparison
-    from msdet.evaluation.values import Row
+    from msdet.scoring.comparison import Comparison
+    from msdet.scoring.values import Row
 
 
 def compare(
@@ -33,8 +33,8 @@ def compare(
         format: of what is printed: text to read, or md, latex, csv or json to paste.
         out: file for what is printed, instead of the screen.
     """
-    from msdet.evaluation.comparison import compare as compare_rows
-    from msdet.files import write_text
+    from msdet.io.files import write_text
+    from msdet.scoring.comparison import compare as compare_rows
 
     if len(systems) != 2:
         raise MsdetError(f"compare takes two folders of scores, found {len(systems)}")
@@ -61,7 +61,7 @@ def read_scores(path: Path) -> list[Row]:
     Raises:
         MsdetError: not there (systems in the folder are named), or not rows of scores.
     """
-    from msdet.files import read_jsonl
+    from msdet.io.files import read_jsonl
 
     file = path / SCORES if path.is_dir() else path
     if path.is_dir() and not file.is_file():
@@ -77,8 +77,8 @@ def read_scores(path: Path) -> list[Row]:
 
 
 def _as_text(comparison: Comparison, form: Format) -> str:
-    from msdet.evaluation.comparison import comparison_csv, comparison_json, comparison_tables
-    from msdet.evaluation.tables import latex, markdown, plain
+    from msdet.scoring.comparison import comparison_csv, comparison_json, comparison_tables
+    from msdet.scoring.tables import latex, markdown, plain
 
     if form == "json":
         return json.dumps(comparison_json(comparison)) + "\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from msdet.errors import MsdetError
-from msdet.files import write_text
+from msdet.io.files import write_text
 
 
 def describe(data: Path, out: Path | None = None) -> None:
@@ -16,8 +16,8 @@ def describe(data: Path, out: Path | None = None) -> None:
         out: page of histograms to write, an .html file that opens offline; without it, numbers alone.
     """
     from msdet.data.description import describe_bank, describe_set
-    from msdet.data.manifest import SceneSet
-    from msdet.simulation.bank import HEADER, RirBank
+    from msdet.data.scene_set import SceneSet
+    from msdet.scenes.rir.bank import HEADER, RirBank
 
     if out is not None and out.suffix != ".html":
         raise MsdetError(f"{out}: the page's name must end in .html")
@@ -38,7 +38,7 @@ def describe(data: Path, out: Path | None = None) -> None:
         text += [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
         print("  " + "  ".join(text))
     if out is not None:
-        from msdet.evaluation.report.description_page import description_page
+        from msdet.report.description_page import description_page
 
         write_text(out, description_page(description, identity))
         print(f"{out}: {out.stat().st_size / 1e3:.0f} kB")

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 
 from msdet.commands._progress import progress_bar
 from msdet.commands._results import EXIT_NOT_ALL_SCORED, Format, tell_failures
-from msdet.commands._scoring import UNPROCESSED, Asked, Scoring
+from msdet.commands._scoring import UNPROCESSED, Scoring, ScoringRequest
 from msdet.errors import MsdetError
-from msdet.evaluation.breakdowns import DEFAULT_BREAKDOWNS
-from msdet.evaluation.metrics import DEFAULT_METRICS
+from msdet.scoring.breakdowns import DEFAULT_BREAKDOWNS
+from msdet.scoring.metrics import DEFAULT_METRICS
 
 if TYPE_CHECKING:
-    from msdet.data.manifest import SceneSet
-    from msdet.evaluation.baselines import Oracle
-    from msdet.inference.offline import Separator
+    from msdet.data.scene_set import SceneSet
+    from msdet.methods.base import Oracle, Separator
 
     System = Path | Mapping[int, Separator | Oracle]
 
@@ -49,19 +48,19 @@ def evaluate(
         out: folder of the evaluation.
         model: checkpoint directory, package (.tar) or name of a shipped model; without one, only the
             baselines are run.
-        methods: baselines by name (file names in msdet/evaluation/baselines) or import path module:function,
+        methods: baselines by name (file names in msdet/methods) or import path module:function,
             with options as in lcmv,doa=oracle; folders of estimates; all: every baseline that needs nothing.
         metrics: of the audio, between commas, as for msdet score.
         by: breakdowns, between commas, as for msdet score.
         format: of what is printed: text to read, or md, latex, csv or json to paste.
         jobs: processes that score; 0 for one a core.
     """
-    from msdet.data.manifest import SceneSet
-    from msdet.evaluation.estimates import ESTIMATES
-    from msdet.files import check_own_folder
-    from msdet.training.packages import weights_hash
+    from msdet.data.scene_set import SceneSet
+    from msdet.inference.estimates import ESTIMATES
+    from msdet.io.files import check_own_folder
+    from msdet.models.packages import weights_hash
 
-    asked = Asked.parse(metrics, by, format, jobs)
+    asked = ScoringRequest.parse(metrics, by, format, jobs)
     scene_set = SceneSet.open(data)
     systems = dict(_systems(scene_set, split_methods(methods)))
     if model is not None:
@@ -89,9 +88,9 @@ def split_methods(methods: Iterable[str]) -> list[str]:
     Raises:
         MsdetError: an empty name.
     """
-    from msdet.evaluation.baselines import baseline_names
+    from msdet.methods import method_names
 
-    names = {ALL, *baseline_names()}
+    names = {ALL, *method_names()}
     found: list[str] = []
     for text in methods:
         if not all(part.strip() for part in text.split(",")):
@@ -111,7 +110,7 @@ def split_methods(methods: Iterable[str]) -> list[str]:
 
 def _score(scoring: Scoring, systems: Mapping[str, System]) -> list[str]:
     """Run and score systems; why the ones that separate nothing do not."""
-    from msdet.evaluation.baselines import Oracle
+    from msdet.methods.base import Oracle
 
     failures = []
     # others' folders come first: they may be refused
@@ -151,7 +150,7 @@ def _tell(scoring: Scoring, failures: list[str]) -> int:
 
 def _estimates(scoring: Scoring, name: str, system: System) -> Path:
     """The folder of a system's estimates, in which its separators first write them."""
-    from msdet.evaluation.estimates import write_estimates
+    from msdet.inference.estimates import write_estimates
 
     if isinstance(system, Path):
         return system
@@ -171,12 +170,12 @@ def _systems(scene_set: SceneSet, methods: list[str]) -> Iterator[tuple[str, Sys
 
     What `ALL` stands for comes first, `METHODS` last of it; what this set does not suit is told and left out.
     """
-    from msdet.evaluation.baselines import baseline_names, ready_baselines
-    from msdet.files import plain_name
+    from msdet.io.files import plain_name
+    from msdet.methods import method_names, methods_without_options
 
     taken = {UNPROCESSED: UNPROCESSED, MODEL: MODEL}
-    known = baseline_names()
-    ready = [name for name in ready_baselines() if name not in methods] if ALL in methods else []
+    known = method_names()
+    ready = [name for name in methods_without_options() if name not in methods] if ALL in methods else []
     for method in sorted(ready, key=METHODS.count) + [m for m in methods if m != ALL]:
         if method == UNPROCESSED:  # it always is among the systems
             continue
@@ -205,10 +204,10 @@ def _folder_name(folder: Path) -> str:
 
 def _separators(scene_set: SceneSet, method: str) -> dict[int, Separator | Oracle]:
     """A baseline by the number of talkers of a scene."""
-    from msdet.evaluation.baselines import baseline_separator
+    from msdet.methods import build_method
 
     counts = sorted({len(scene.sources) for scene in scene_set.scenes})
-    return {n: baseline_separator(method, scene_set.array, scene_set.sample_rate, n) for n in counts}
+    return {n: build_method(method, scene_set.array, scene_set.sample_rate, n) for n in counts}
 
 
 def _model_separators(folder: Path, scene_set: SceneSet) -> dict[int, Separator | Oracle]:
@@ -217,8 +216,8 @@ def _model_separators(folder: Path, scene_set: SceneSet) -> dict[int, Separator 
     Raises:
         MsdetError: the data set is not what the model is for.
     """
-    from msdet.inference.offline import model_separator
-    from msdet.training.checkpoint import load_model
+    from msdet.inference.separators import model_separator
+    from msdet.models.checkpoint import load_model
 
     model = load_model(folder, scene_set.array)
     counts = sorted({len(scene.sources) for scene in scene_set.scenes})
@@ -228,8 +227,8 @@ def _model_separators(folder: Path, scene_set: SceneSet) -> dict[int, Separator 
             f"{scene_set.root}: sample rate is {scene_set.sample_rate}, the model {folder} expects "
             f"{model.sample_rate}"
         )
-    if counts[-1] > slots or (counts[0] < slots and not model.config.vacancy):
-        expected = f"1 to {slots}" if model.config.vacancy else f"{slots}"
+    if counts[-1] > slots or (counts[0] < slots and not model.config.variable_num_speakers):
+        expected = f"1 to {slots}" if model.config.variable_num_speakers else f"{slots}"
         found = " or ".join(map(str, counts))
         raise MsdetError(
             f"{scene_set.root}: number of talkers is {found}, the model {folder} expects {expected}"

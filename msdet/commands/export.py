@@ -16,7 +16,7 @@ def export(data: Path, format: str, dataset: str = "") -> None:
             cuts.jsonl.gz).
         dataset: name of the data set in sms_wsj.json; the folder's name by default.
     """
-    from msdet.data.manifest import SceneSet
+    from msdet.data.scene_set import SceneSet
     from msdet.errors import MsdetError, UnknownNameError
 
     if format not in FORMATS:
@@ -25,17 +25,17 @@ def export(data: Path, format: str, dataset: str = "") -> None:
         raise MsdetError(f"dataset is '{dataset}', but only format sms_wsj names its data set")
     scene_set = SceneSet.open(data)
     if format == "kaldi":
-        from msdet.data.kaldi import write_kaldi
+        from msdet.data.formats.kaldi import write_kaldi
 
         write_kaldi(data, scene_set.scenes)
         tables = (data / name for name in ("wav.scp", "spk1.scp", "utt2doa"))
         written = [path for path in tables if path.is_file()]
     elif format == "sms_wsj":
-        from msdet.data.sms_wsj import write_sms_wsj
+        from msdet.data.formats.sms_wsj import write_sms_wsj
 
         written = [write_sms_wsj(scene_set, dataset)]
     else:
-        from msdet.data.lhotse import write_lhotse
+        from msdet.data.formats.lhotse import write_lhotse
 
         written = list(write_lhotse(scene_set))
     names = ", ".join(path.name for path in written)

@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msdet.inference.export import Format, Precision, StftPlace
+from msdet.export import Format, Precision, StftPlace
 
 if TYPE_CHECKING:
-    from msdet.data.manifest import SceneSet
-    from msdet.inference.export.parity import Deviation
-    from msdet.inference.export.writing import ExportedFile
-    from msdet.inference.offline import Separator
+    from msdet.data.scene_set import SceneSet
+    from msdet.export.parity import Deviation
+    from msdet.export.writing import ExportedFile
+    from msdet.methods.base import Separator
     from msdet.models.joint import JointModel
-
 
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
 
@@ -42,8 +41,8 @@ def export_model(
     """
     from msdet.commands._inference import computing
     from msdet.errors import MsdetError
-    from msdet.inference.export.writing import export_model as write
-    from msdet.training.checkpoint import load_model, read_description
+    from msdet.export.writing import export_model as write
+    from msdet.models.checkpoint import load_model, read_description
 
     if out.suffix != SUFFIXES[format]:
         raise MsdetError(f"{out}: the name of a file of format {format} must end in {SUFFIXES[format]}")
@@ -72,7 +71,7 @@ def _tell_parity(what: str, found: Deviation) -> None:
 
 
 def _tell_speed(model: JointModel, file: ExportedFile, stft: StftPlace, name: str) -> None:
-    from msdet.inference.export.parity import speeds
+    from msdet.export.parity import speeds
 
     took = speeds(model, {name: file.runner}, stft)
     print(
@@ -88,7 +87,7 @@ def _fitting_set(data: Path, model: JointModel, folder: Path) -> SceneSet:
         MsdetError: it is not of the model's array or sample rate, or has more talkers, or others than a model
             without empty slots has.
     """
-    from msdet.data.manifest import SceneSet
+    from msdet.data.scene_set import SceneSet
     from msdet.errors import MsdetError
 
     scene_set = SceneSet.open(data)
@@ -104,7 +103,7 @@ def _fitting_set(data: Path, model: JointModel, folder: Path) -> SceneSet:
         "sample rate": (scene_set.sample_rate, model.sample_rate),
         "number of talkers": (
             max(counts),
-            slots if max(counts) > slots or not model.config.vacancy else max(counts),
+            slots if max(counts) > slots or not model.config.variable_num_speakers else max(counts),
         ),
     }
     for what, (found, wanted) in expected.items():
@@ -116,8 +115,8 @@ def _fitting_set(data: Path, model: JointModel, folder: Path) -> SceneSet:
 def _tell_scores(
     scene_set: SceneSet, model: JointModel, file: ExportedFile, stft: StftPlace, precision: Precision
 ) -> None:
-    from msdet.inference.export.parity import file_separator
-    from msdet.inference.offline import model_separator
+    from msdet.export.parity import file_separator
+    from msdet.inference.separators import model_separator
 
     systems = {
         "PyTorch": model_separator(model),
@@ -133,11 +132,11 @@ def _scores(scene_set: SceneSet, systems: Mapping[str, Separator]) -> dict[str, 
     import numpy as np
 
     from msdet.commands._progress import progress_bar
-    from msdet.evaluation.directions import Directions
-    from msdet.evaluation.scoring import Asked, score_scene
+    from msdet.scoring.doa_file import DoaEstimates
+    from msdet.scoring.score import ScoringOptions, score_scene
 
     fields = ("si_sdr_improvement_db", "doa_error_deg")
-    asked = Asked(("si_sdr",))
+    asked = ScoringOptions(("si_sdr",))
     rows: dict[str, list[list[float]]] = {name: [[] for _ in fields] for name in systems}
     with progress_bar("score", lines=False) as progress:
         for number, scene in enumerate(scene_set.scenes, start=1):
@@ -145,7 +144,7 @@ def _scores(scene_set: SceneSet, systems: Mapping[str, Separator]) -> dict[str, 
             for name, separate in systems.items():
                 found = separate(mixture)
                 assert found.azimuth_deg is not None
-                directions = Directions(found.azimuth_deg)
+                directions = DoaEstimates(found.azimuth_deg)
                 row = score_scene(
                     scene, scene_set.array, mixture, references, found.voices, directions, asked
                 )

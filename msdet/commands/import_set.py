@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
-if TYPE_CHECKING:
-    from msdet.data.foreign import ForeignSet
+from msdet.data.formats.external import ExternalDataset
 
 
 def import_set(
@@ -33,15 +32,14 @@ def import_set(
         distance_m: of all talkers, for a Kaldi directory without utt2distance.
         jobs: worker processes; 0 for one a core.
     """
-    from msdet.commands._progress import progress_bar
-    from msdet.commands._workers import workers
-    from msdet.data.importing import scales, write_foreign_set
+    from msdet.commands._progress import progress_bar, workers
+    from msdet.data.formats.importing import scales, write_external_dataset
 
     found = _read(source, array, target, dataset, audio_root, distance_m)
     with workers(jobs, "") as pool, progress_bar("import") as progress:
-        made = write_foreign_set(out, found, pool, progress)
+        made = write_external_dataset(out, found, pool, progress)
     print(f"{out}: {len(made.scenes)} scenes, {made.array.microphones} microphones at {made.sample_rate} Hz")
-    for what, count in made.unlabelled().items():
+    for what, count in made.unlabeled().items():
         print(f"  {count} without {what}")
     if scaled := scales(made):
         names = ", ".join(list(scaled)[:5]) + (" …" if len(scaled) > 5 else "")
@@ -50,17 +48,17 @@ def import_set(
 
 def _read(
     source: Path, array: str, target: str, dataset: str, audio_root: str, distance_m: float | None
-) -> ForeignSet:
+) -> ExternalDataset:
     """The other set, read by the reader that `source` calls for.
 
     Raises:
         MsdetError: neither format, an option that is missing or of the other format, or what the reader says.
     """
     from msdet.arrays import load_array
-    from msdet.data.kaldi import read_kaldi
-    from msdet.data.sms_wsj import read_sms_wsj
+    from msdet.data.formats.kaldi import read_kaldi
+    from msdet.data.formats.sms_wsj import read_sms_wsj
     from msdet.errors import MsdetError, UnknownNameError
-    from msdet.simulation.scene import Target
+    from msdet.scenes.scene import Target
 
     chosen: Target | None = next((t for t in get_args(Target) if t == target), None)
     if target and chosen is None:

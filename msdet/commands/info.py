@@ -25,7 +25,7 @@ def info(what: str | None = None) -> None:
     from msdet.arrays import array_names, load_array
     from msdet.commands._arrays import describe_array
     from msdet.errors import MsdetError, did_you_mean
-    from msdet.training.packages import is_model, shipped_names
+    from msdet.models.packages import is_model, shipped_names
 
     if what is None:
         _list_shipped()
@@ -45,7 +45,7 @@ def info(what: str | None = None) -> None:
 
 
 def _list_shipped() -> None:
-    from msdet.training.packages import shipped_models
+    from msdet.models.packages import shipped_models
 
     models = shipped_models()
     if not models:
@@ -56,14 +56,14 @@ def _list_shipped() -> None:
 
 
 def _describe_package(folder: Path, notes: dict[str, Any]) -> None:
-    """What the package of a model says besides: licence, data, measured scores."""
+    """What the package of a model says besides: license, data, measured scores."""
     from msdet.commands._arrays import print_wrapped
-    from msdet.evaluation.model_card import scores_table
-    from msdet.evaluation.tables import plain
-    from msdet.training.packages import SCORES_FILE, find_model
+    from msdet.hub.model_card import scores_table
+    from msdet.models.packages import SCORES_FILE, find_model
+    from msdet.scoring.tables import plain
 
     if isinstance(told := notes.get("package"), dict):
-        print_wrapped(f"licence: {told.get('licence')}")
+        print_wrapped(f"license: {told.get('license')}")
         print_wrapped(f"data: {' '.join(str(told.get('data')).split())}")
     files = find_model(folder)
     if files.has(SCORES_FILE):
@@ -76,8 +76,8 @@ def _describe_model(folder: Path) -> None:
 
     from msdet.errors import CodeNotAllowedError
     from msdet.inference.streaming import latency_s, why_not
+    from msdet.models.checkpoint import load_model, read_description
     from msdet.models.cost import count_cost
-    from msdet.training.checkpoint import load_model, read_description
 
     description = read_description(folder)
     notes = description.get("notes", {})
@@ -93,7 +93,7 @@ def _describe_model(folder: Path) -> None:
     print(f"model {folder}: {c.front_end} -> {c.encoder} -> {c.separation_head} + {c.doa_head} DoA")
     giga = cost.macs_per_s / 1e9
     print(f"  {cost.parameters:,} parameters, {giga:.2f} G multiply-accumulates per second of audio")
-    talkers = f"1 to {c.talkers}" if c.vacancy else f"{c.talkers}"
+    talkers = f"1 to {c.talkers}" if c.variable_num_speakers else f"{c.talkers}"
     tasks = f"; also {', '.join(c.tasks)}" if c.tasks else ""
     print(f"  {talkers} talkers, {c.doa_classes} classes, {model.sample_rate} Hz; {c.sharing} sharing{tasks}")
     print(f"  array {model.array.name}, {model.array.microphones} microphones")
@@ -121,7 +121,7 @@ def _describe_unbuilt(folder: Path, description: dict[str, Any]) -> None:
 
 
 def _describe_set(folder: Path) -> None:
-    from msdet.data.manifest import SceneSet
+    from msdet.data.scene_set import SceneSet
 
     data = SceneSet.open(folder)
     hours = sum(scene.duration_s for scene in data.scenes) / 3600
@@ -134,12 +134,12 @@ def _describe_set(folder: Path) -> None:
     print(f"  array {data.array.name}, {data.array.microphones} microphones")
     span = f"{min(t60):.2f} to {max(t60):.2f} s" if t60 else "not known"
     print(f"  T60 {span}; hash {data.identity}")
-    for what, count in data.unlabelled().items():
+    for what, count in data.unlabeled().items():
         print(f"  {count} without {what}")
 
 
 def _describe_bank(folder: Path) -> None:
-    from msdet.simulation.bank import RirBank
+    from msdet.scenes.rir.bank import RirBank
 
     bank = RirBank.open(folder)
     print(f"RIR bank {folder}: {bank.rooms} rooms x {bank.positions} positions, {bank.sample_rate} Hz")

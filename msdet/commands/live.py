@@ -42,7 +42,7 @@ def live(
     threads: int = 1,
     devices: bool = False,
 ) -> None:
-    """Separate and localise what a microphone array hears, as it hears it.
+    """Separate and localize what a microphone array hears, as it hears it.
 
     The model must be causal in all its parts; `msdet train --config streaming` makes one, and `msdet info`
     says whether a model is. Shows level meters and directions in the terminal. Ctrl-C ends it, as do SIGTERM,
@@ -66,13 +66,13 @@ def live(
         threads: cores to compute on.
         devices: only list the input devices.
     """
-    from msdet import audio
     from msdet.arrays import load_array
     from msdet.commands._inference import computing
     from msdet.errors import MsdetError
     from msdet.inference.streaming import Streamer
     from msdet.inference.streaming_sources import FileInput, Microphone
-    from msdet.training.checkpoint import load_model
+    from msdet.io import audio
+    from msdet.models.checkpoint import load_model
 
     if devices:
         _list_devices()
@@ -257,9 +257,9 @@ class _Live:
 
     def _write(self, out: Path, session: Session, kept: Scratch, recording: Scratch | None) -> None:
         """Write all files, and say what is in them."""
-        from msdet import audio
-        from msdet.files import write_text
         from msdet.inference import results
+        from msdet.io import audio
+        from msdet.io.files import write_text
 
         model = self._streamer.model
         talkers = session.talkers()

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msdet.inference.blocks import BlockOptions, Match
+from msdet.inference.recording import LocatedTalkers
 
 if TYPE_CHECKING:
     from msdet.commands._inference import Systems
     from msdet.inference.listing import Recording
-    from msdet.inference.recording import Talkers
 
 
 def localize(
@@ -74,7 +74,7 @@ def localize(
 
 def _localized(
     recording: Recording, systems: Systems, options: BlockOptions
-) -> tuple[dict[str, Any], Talkers]:
+) -> tuple[dict[str, Any], LocatedTalkers]:
     """What ``doa.json`` says of a recording, and who was found."""
     from msdet.commands._inference import start, watched
     from msdet.errors import MsdetError
@@ -110,9 +110,9 @@ def _print(described: dict[str, Any]) -> None:
         raise MsdetError(f"standard output: cannot be written ({error.strerror})") from error
 
 
-def _write(out: Path, described: dict[str, Any], talkers: Talkers, name: str) -> None:
-    from msdet.files import write_text
+def _write(out: Path, described: dict[str, Any], talkers: LocatedTalkers, name: str) -> None:
     from msdet.inference import results
+    from msdet.io.files import write_text
 
     write_text(out / results.RTTM_FILE, results.rttm(talkers, name))
     results.write_description(out / results.DOA_FILE, described)

@@ -19,7 +19,7 @@ COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zip", ".zst")
 def package(
     model: Path,
     out: Path,
-    licence: str,
+    license: str,
     data_notes: Path,
     evaluation: list[str] = [],  # noqa: B006
     data: list[Path] = [],  # noqa: B006
@@ -32,19 +32,19 @@ def package(
     Args:
         model: checkpoint directory; may come first, unnamed.
         out: package to write: NAME.tar, or a folder.
-        licence: of the weights, such as Apache-2.0, or a sentence.
-        data_notes: text or Markdown file: which data the model learned from, their licences and who is to be
+        license: of the weights, such as Apache-2.0, or a sentence.
+        data_notes: text or Markdown file: which data the model learned from, their licenses and who is to be
             named.
         evaluation: folders of `msdet evaluate --model`, each with a name for its test set before it:
             "unseen rooms=exp/evaluation" "other noise=exp/other". They stand side by side in the card.
         data: folders of the test sets, for the card to describe; found by their hash.
     """
     from msdet.errors import MsdetError
-    from msdet.evaluation.model_card import without_places
-    from msdet.evaluation.packaging import collect_scores
-    from msdet.files import plain_name
-    from msdet.training import packages
-    from msdet.training.checkpoint import load_model, read_description
+    from msdet.hub.model_card import without_places
+    from msdet.hub.scores import collect_scores
+    from msdet.io.files import plain_name
+    from msdet.models import packages
+    from msdet.models.checkpoint import load_model, read_description
 
     name = out.name.removesuffix(packages.TAR)
     if not name or out.suffix in COMPRESSED:
@@ -53,8 +53,8 @@ def package(
     empty_folder = out.is_dir() and out.suffix != packages.TAR and not any(out.iterdir())
     if out.exists() and not empty_folder:
         raise MsdetError(f"{out}: exists; choose another name")
-    if not licence.strip():
-        raise MsdetError("licence is empty, expected a name such as Apache-2.0")
+    if not license.strip():
+        raise MsdetError("license is empty, expected a name such as Apache-2.0")
     notes = _read_notes(data_notes)
     loaded, description = load_model(model), without_places(read_description(model))
     _check_finite(loaded, model)
@@ -62,9 +62,9 @@ def package(
     for called, entry in scores["evaluations"].items():
         if entry["weights"] is None:
             print(f"warning: evaluation '{called}' does not say which weights it is of", file=sys.stderr)
-    description.setdefault("notes", {})["package"] = {"name": name, "licence": licence.strip(), "data": notes}
-    command = _command(model, out, licence, data_notes, evaluation, data)
-    card = _card(out, loaded, description, model, scores, licence, notes, command)
+    description.setdefault("notes", {})["package"] = {"name": name, "license": license.strip(), "data": notes}
+    command = _command(model, out, license, data_notes, evaluation, data)
+    card = _card(out, loaded, description, model, scores, license, notes, command)
     files = {
         packages.MODEL_FILE: _json(description),
         packages.WEIGHTS_FILE: packages.find_model(model).read(packages.WEIGHTS_FILE),
@@ -95,7 +95,7 @@ def _card(
     description: dict[str, Any],
     folder: Path,
     scores: dict[str, Any],
-    licence: str,
+    license: str,
     notes: str,
     command: str,
 ) -> str:
@@ -103,11 +103,11 @@ def _card(
     import torch
 
     from msdet.commands.info import COUNTED_S
-    from msdet.evaluation.model_card import Card, without_places
-    from msdet.files import read_json
+    from msdet.hub.model_card import Card, without_places
+    from msdet.io.files import read_json
+    from msdet.models.checkpoint import bound_parts
     from msdet.models.cost import count_cost
-    from msdet.training.checkpoint import bound_parts
-    from msdet.training.packages import TAR
+    from msdet.models.packages import TAR
 
     silence = torch.zeros(1, model.array.microphones, round(COUNTED_S * model.sample_rate))
     training = folder / TRAINING_FILE
@@ -123,7 +123,7 @@ def _card(
         description,
         told,
         scores,
-        licence,
+        license,
         notes,
         command,
     ).text()
@@ -142,21 +142,21 @@ def _read_notes(path: Path) -> str:
     except (OSError, ValueError) as error:
         raise MsdetError(f"{path}: cannot be read ({error})") from error
     if not text:
-        raise MsdetError(f"{path}: is empty, expected what data the model learned from, and their licences")
+        raise MsdetError(f"{path}: is empty, expected what data the model learned from, and their licenses")
     return text
 
 
 def _command(
-    model: Path, out: Path, licence: str, data_notes: Path, evaluation: list[str], data: list[Path]
+    model: Path, out: Path, license: str, data_notes: Path, evaluation: list[str], data: list[Path]
 ) -> str:
     """The command line, with places of this machine as their last names."""
-    from msdet.evaluation.model_card import without_places
+    from msdet.hub.model_card import without_places
 
     def place(text: str | Path) -> str:
         name, equals, folder = str(text).partition("=")
         return f"{name}={without_places(folder)}" if equals else str(without_places(str(text)))
 
-    words = ["msdet", "package", place(model), "--out", place(out), "--licence", licence]
+    words = ["msdet", "package", place(model), "--out", place(out), "--license", license]
     words += ["--data_notes", place(data_notes)]
     words += ["--evaluation", *map(place, evaluation)] if evaluation else []
     words += ["--data", *map(place, data)] if data else []

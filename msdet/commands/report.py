@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from msdet.errors import MsdetError
-from msdet.files import atomic_path, write_text
+from msdet.io.files import atomic_path, write_text
 
 NONE: list[str] = []
 
@@ -37,7 +37,7 @@ def report(
     """
     if out.suffix != ".html":
         raise MsdetError(f"{out}: the page's name must end in .html")
-    from msdet.evaluation.report.page import Report
+    from msdet.report.page import Report
 
     given = _folders(estimates)
     drawn = Report(evaluation, data, run, system, _ids(show), given, with_images=images is not None)

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msdet.commands._results import EXIT_NOT_ALL_SCORED, Format, tell_failures
-from msdet.commands._scoring import SCORES, UNPROCESSED, Asked, Scoring
+from msdet.commands._scoring import SCORES, UNPROCESSED, Scoring, ScoringRequest
 from msdet.errors import MsdetError
-from msdet.evaluation.breakdowns import DEFAULT_BREAKDOWNS
-from msdet.evaluation.metrics import DEFAULT_METRICS
+from msdet.scoring.breakdowns import DEFAULT_BREAKDOWNS
+from msdet.scoring.metrics import DEFAULT_METRICS
 
 if TYPE_CHECKING:
-    from msdet.data.manifest import SceneSet
-    from msdet.evaluation.values import Row
+    from msdet.data.scene_set import SceneSet
+    from msdet.scoring.values import Row
 
 
 def score(
@@ -46,10 +46,10 @@ def score(
         format: of what is printed: text to read, or md, latex, csv or json to paste.
         jobs: processes; 0 for one a core.
     """
-    from msdet.data.manifest import SceneSet
-    from msdet.files import plain_name
+    from msdet.data.scene_set import SceneSet
+    from msdet.io.files import plain_name
 
-    asked = Asked.parse(metrics, by, format, jobs)
+    asked = ScoringRequest.parse(metrics, by, format, jobs)
     if not re.fullmatch(r"\w[\w.-]*", name) or name == UNPROCESSED:
         raise MsdetError(f"name is '{name}', expected letters, digits, '.', '_' or '-' (not '{UNPROCESSED}')")
     plain_name(name, "name", "score")
@@ -72,8 +72,8 @@ def _compared(folder: Path, scene_set: SceneSet) -> dict[str, list[Row]]:
         MsdetError: none in the folder, or of another data set.
     """
     from msdet.commands.compare import read_scores
-    from msdet.evaluation.provenance import read_provenance
-    from msdet.files import plain_name
+    from msdet.io.files import plain_name
+    from msdet.scoring.provenance import read_provenance
 
     systems = sorted(path.parent for path in folder.glob(f"*/{SCORES}"))
     if not systems:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msdet.inference.blocks import Beamformer, BlockOptions, Match
+from msdet.inference.sources import RecordingSource
 
 if TYPE_CHECKING:
     from msdet.commands._inference import Systems
     from msdet.inference.listing import Recording
     from msdet.inference.recording import Inference
     from msdet.inference.results import Scratch
-    from msdet.inference.sources import Scan, Source
+    from msdet.inference.sources import Scan
 
 
 def separate(
@@ -59,7 +60,7 @@ def separate(
         overlap_s: what two blocks share, up to half a block; they are cross-faded there.
         match: what keeps talkers in their slots from block to block: overlap and direction, or one of them.
         gate: silence a slot in blocks in which nobody speaks there.
-        beamform: mvdr estimates each voice once more by a linear filter, with fewer artefacts.
+        beamform: mvdr estimates each voice once more by a linear filter, with fewer artifacts.
         keep_rate: write voices at the recording's sample rate, not at the model's.
         subtype: sample format, for example PCM_16, PCM_24 or FLOAT. Where it would clip, all voices are
             scaled down together; the gain is in doa.json.
@@ -67,9 +68,9 @@ def separate(
         threads: cores to compute on. Small models gain little from more, and lose much where others use them
             too: the default one took 0.04 s a second on one, and six times as long on two shared ones.
     """
-    from msdet import audio
     from msdet.commands import _inference
     from msdet.inference.listing import recordings as listed
+    from msdet.io import audio
 
     options = BlockOptions(block_s, overlap_s, match, gate)
     audio.check_subtype(subtype)
@@ -95,9 +96,9 @@ class _Writing:
     def __call__(self, recording: Recording, out: Path) -> None:
         """Separate a recording into a folder."""
         from msdet.commands._inference import start
-        from msdet.files import write_text
         from msdet.inference import results
         from msdet.inference.listing import opened
+        from msdet.io.files import write_text
 
         start_s = time.perf_counter()
         with opened(recording, sys.stdin.buffer) as source:
@@ -136,9 +137,9 @@ class _Writing:
                 kept.append(piece[:, : samples - kept.samples])
 
 
-def _page(out: Path, described: dict[str, Any], source: Source, found: Scan, name: str) -> str:
+def _page(out: Path, described: dict[str, Any], source: RecordingSource, found: Scan, name: str) -> str:
     """The page of a recording whose voices are written."""
-    from msdet.evaluation.report.recording_page import overview, recording_page, voice_overview
+    from msdet.report.recording_page import overview, recording_page, voice_overview
 
     reference = described["array"]["reference"]
     heard = (piece[reference] for piece in source.pieces())

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msdet.errors import MsdetError, UnknownNameError
-from msdet.files import atomic_path, read_json
+from msdet.io.files import atomic_path, read_json
 
 if TYPE_CHECKING:
     from msdet.conventions import Array
-    from msdet.data.manifest import SceneSet
-    from msdet.simulation.bank import RirBank
-    from msdet.simulation.scene import Scene
+    from msdet.data.scene_set import SceneSet
+    from msdet.scenes.rir.bank import RirBank
+    from msdet.scenes.scene import Scene
 
 
 def show_scene(data: Path, out: Path, scene: str = "", bank: Path | None = None) -> None:
@@ -25,10 +25,10 @@ def show_scene(data: Path, out: Path, scene: str = "", bank: Path | None = None)
         scene: id of the scene; the set's first without it.
         bank: RIR bank that the scene was made from, if it was, for its responses.
     """
-    from msdet.data.manifest import SceneSet
-    from msdet.evaluation.report.scene_sheet import measure_decay, scene_sheet
-    from msdet.evaluation.report.theme import to_png
-    from msdet.simulation.bank import RirBank
+    from msdet.data.scene_set import SceneSet
+    from msdet.plots.scene_sheet import measure_decay, scene_sheet
+    from msdet.plots.theme import to_png
+    from msdet.scenes.rir.bank import RirBank
 
     if out.suffix != ".png":
         raise MsdetError(f"{out}: the picture's name must end in .png")
@@ -44,7 +44,7 @@ def show_scene(data: Path, out: Path, scene: str = "", bank: Path | None = None)
     figure = scene_sheet(shown, scene_set.array, mixture, responses)
     with atomic_path(out) as temporary:
         temporary.write_bytes(to_png(figure))
-    _tell(shown, scene_set, t60s if shown.t60_asked_s != 0 else [])
+    _tell(shown, scene_set, t60s if shown.t60_target_s != 0 else [])
     if missing:
         print(f"  no responses: {missing}")
     print(out)
@@ -58,10 +58,10 @@ def find_responses(scene_set: SceneSet, scene: Scene, bank: RirBank | None) -> t
     """
     import numpy as np
 
-    from msdet.data.manifest import HEADER
-    from msdet.simulation.rendering import scene_response
+    from msdet.data.scene_set import HEADER
+    from msdet.scenes.rendering import scene_response
 
-    if scene.rir_room is None and (scene.room_m is None or scene.t60_asked_s is None):
+    if scene.rir_room is None and (scene.room_m is None or scene.t60_target_s is None):
         return None, "the room is not known"
     if not scene.located:
         return None, "directions are not known"
@@ -81,15 +81,15 @@ def find_responses(scene_set: SceneSet, scene: Scene, bank: RirBank | None) -> t
 def _tell(scene: Scene, scene_set: SceneSet, t60s: list[float | None]) -> None:
     room = "unknown" if scene.room_m is None else " x ".join(f"{v:.2f}" for v in scene.room_m) + " m"
     yaw, pitch, roll = scene.array_rotation_deg
-    centre = ", ".join(f"{v:.2f}" for v in scene.array_centre_m)
+    center = ", ".join(f"{v:.2f}" for v in scene.array_center_m)
     noises = [f"{n.kind}{f' ({n.material})' if n.material else ''} {n.snr_db:.1f} dB" for n in scene.noises]
-    t60 = f"T60 asked for {_seconds(scene.t60_asked_s)}, measured {_seconds(scene.t60_measured_s)}"
+    t60 = f"T60 asked for {_seconds(scene.t60_target_s)}, measured {_seconds(scene.t60_measured_s)}"
     turned = f"yaw {yaw:.1f}°, pitch {pitch:.1f}°, roll {roll:.1f}°"
     references = f"references {scene.target}" if scene.referenced else "no references"
     facts = {
         "sound": f"{scene.duration_s:g} s at {scene.sample_rate / 1000:g} kHz, {references}",
         "room": f"{room}; {t60}",
-        "array": f"{scene_set.array.name} at {centre} m; {turned}",
+        "array": f"{scene_set.array.name} at {center} m; {turned}",
         "noise": ", ".join(noises) or "unknown",
         "seed": str(scene.seed),
     }

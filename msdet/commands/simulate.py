@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from msdet.commands._progress import progress_bar
-from msdet.commands._workers import workers
-from msdet.data.writing import simulate as simulate_set
-from msdet.simulation.distribution import SceneDistribution
-from msdet.work import Share
+from msdet.commands._progress import progress_bar, workers
+from msdet.data.simulate import simulate as simulate_set
+from msdet.io.jobs import Shard
+from msdet.scenes.distribution import SceneDistribution
 
 
 def simulate(
@@ -41,7 +40,7 @@ def simulate(
         dask: address of a Dask scheduler, whose workers render instead; all must see the same folders.
         shard: render only part k of n, as in 3/8; when all parts are done, run again without it to finish.
     """
-    share = Share.parse(shard)
+    share = Shard.parse(shard)
     with workers(jobs, dask) as pool, progress_bar(f"simulate {split}") as progress:
         made = simulate_set(
             out, speech, corpus, split, scenes, count, seed, pool, progress, noise, bank, share

@@ -8,8 +8,8 @@ from typing import Any
 
 from msdet.commands._progress import progress_bar
 from msdet.models.config import ModelConfig
-from msdet.objectives.joint import ObjectiveConfig
 from msdet.training.config import DataConfig, OptimiserConfig, TrainConfig
+from msdet.training.objective import ObjectiveConfig
 
 
 def train(
@@ -17,7 +17,7 @@ def train(
     data: DataConfig,
     model: ModelConfig = ModelConfig(),  # noqa: B008 (frozen dataclasses)
     objective: ObjectiveConfig = ObjectiveConfig(),  # noqa: B008
-    optimiser: OptimiserConfig = OptimiserConfig(),  # noqa: B008
+    optimizer: OptimiserConfig = OptimiserConfig(),  # noqa: B008
     init: Path | None = None,
     freeze: list[str] = [],  # noqa: B006 (never changed)
     train_only: list[str] = [],  # noqa: B006
@@ -33,29 +33,29 @@ def train(
         data: what to train and validate on.
         model: the model.
         objective: assignment, losses and their weights.
-        optimiser: how long and how fast to learn.
+        optimizer: how long and how fast to learn.
         init: checkpoint directory to start from: what fits by name and shape.
         freeze: parameters that do not learn, by patterns of names such as ``sharing.*``.
         train_only: the only parameters that learn, by patterns of names.
-        stages: one after the other, each with a name and what differs: objective, data, optimiser, freeze,
+        stages: one after the other, each with a name and what differs: objective, data, optimizer, freeze,
             train, init (``previous``, ``none`` or a checkpoint directory); see ``--config msdet_stages``.
         stage: train from this stage on (from 1), again if it was trained before.
         stop_stage: the last stage to train.
         dry_run: take two steps, say how long all would take, and write nothing.
     """
+    from msdet.training.run import dry_run_all
     from msdet.training.run import train as run
-    from msdet.training.run import try_out
     from msdet.training.stages import parse_stage
     from msdet.training.trainer import is_first_process
 
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     listed = [parse_stage(row, number) for number, row in enumerate(stages, start=1)]
-    config = TrainConfig(data, model, objective, optimiser, init, freeze, train_only, listed)
+    config = TrainConfig(data, model, objective, optimizer, init, freeze, train_only, listed)
     if dry_run:
-        try_out(config)
+        dry_run_all(config)
         return
     with progress_bar("train", lines=False) as progress:
         run(out, config, lambda line: print(line, flush=True), progress, stage, stop_stage)
     if is_first_process() and (out / "model.safetensors").is_file():
-        print(f"{out}: trained; best model by {optimiser.keep} in {out}/model.safetensors")
+        print(f"{out}: trained; best model by {optimizer.keep} in {out}/model.safetensors")

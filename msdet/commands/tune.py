@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from msdet.models.config import ModelConfig
-from msdet.objectives.joint import ObjectiveConfig
 from msdet.training.config import DataConfig, OptimiserConfig, TrainConfig
+from msdet.training.objective import ObjectiveConfig
 
 if TYPE_CHECKING:
     from msdet.training.study import Record, StudyConfig
@@ -27,12 +27,12 @@ def tune(
     data: DataConfig,
     model: ModelConfig = ModelConfig(),  # noqa: B008 (frozen dataclasses)
     objective: ObjectiveConfig = ObjectiveConfig(),  # noqa: B008
-    optimiser: OptimiserConfig = OptimiserConfig(),  # noqa: B008
+    optimizer: OptimiserConfig = OptimiserConfig(),  # noqa: B008
     init: Path | None = None,
     freeze: list[str] = [],  # noqa: B006 (never changed)
     train_only: list[str] = [],  # noqa: B006
     metric: str = "dev/loss",
-    direction: Literal["minimise", "maximise"] | None = None,
+    direction: Literal["minimize", "maximize"] | None = None,
     trials: int | None = None,
     sampler: str = "tpe",
     sampler_options: dict[str, Any] = {},  # noqa: B006
@@ -48,12 +48,12 @@ def tune(
 
     Args:
         out: folder of the study.
-        search: by an option's dotted name, such as optimiser.learning_rate, a list of values, or a range: low
+        search: by an option's dotted name, such as optimizer.learning_rate, a list of values, or a range: low
             and high, and log, step or points (on a grid).
         data: what to train and validate on.
         model: the model.
         objective: assignment, losses and their weights.
-        optimiser: how long and how fast to learn.
+        optimizer: how long and how fast to learn.
         init: checkpoint directory to start each trial from.
         freeze: parameters that do not learn, by patterns of names such as ``sharing.*``.
         train_only: the only parameters that learn, by patterns of names.
@@ -64,14 +64,14 @@ def tune(
         sampler_options: of Optuna's sampler, such as n_startup_trials.
         pruner: ends trials that are worse than others at the same validation: median, hyperband or none.
         pruner_options: of Optuna's pruner, such as n_startup_trials; its steps are validations.
-        seed: of what is drawn; those of training are the optimiser's.
+        seed: of what is drawn; those of training are the optimizer's.
     """
     from msdet.training.study import StudyConfig
     from msdet.training.tuning import tune as run
 
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    base = TrainConfig(data, model, objective, optimiser, init, freeze, train_only)
+    base = TrainConfig(data, model, objective, optimizer, init, freeze, train_only)
     study = StudyConfig(
         search, metric, direction, trials, sampler, sampler_options, pruner, pruner_options, seed
     )
@@ -87,9 +87,9 @@ def tune(
 
 def _write(out: Path, outcome: Outcome, study: StudyConfig) -> None:
     """Write the table of trials, the best options and the plot."""
-    from msdet.evaluation.report.importance_figure import importance_figure
-    from msdet.evaluation.report.theme import to_png
-    from msdet.files import atomic_path, write_text
+    from msdet.io.files import atomic_path, write_text
+    from msdet.plots.histograms import importance_figure
+    from msdet.plots.theme import to_png
 
     write_text(out / "trials.csv", _csv(outcome, study.metric))
     if outcome.best and outcome.config:
@@ -128,11 +128,11 @@ def _csv(outcome: Outcome, metric: str) -> str:
 
 def _table(outcome: Outcome, study: StudyConfig) -> str:
     """The best trials, and the importance of each option."""
-    from msdet.evaluation.tables import Table, plain
+    from msdet.scoring.tables import Table, plain
 
     def order(record: Record) -> tuple[bool, bool, float]:
         value = record.value if record.value is not None else float("inf")
-        return record.state != "done", record.state != "pruned", -value if study.maximises else value
+        return record.state != "done", record.state != "pruned", -value if study.maximizes else value
 
     shown = sorted(outcome.records, key=order)[:_SHOWN]
     names = list(dict.fromkeys(name for record in shown for name in record.options))
@@ -152,7 +152,7 @@ def _table(outcome: Outcome, study: StudyConfig) -> str:
         notes.append(
             f"The best {len(shown)} of {len(outcome.records)} trials; all of them are in trials.csv."
         )
-    title = f"Trials, {'largest' if study.maximises else 'smallest'} {study.metric} first"
+    title = f"Trials, {'largest' if study.maximizes else 'smallest'} {study.metric} first"
     return plain([Table(title, header, columns, 0)], notes)
 
 

@@ -29,9 +29,9 @@ def validate(
         jobs: worker processes; 0 for one a core.
     """
     from msdet.data.leaks import find_leaks
-    from msdet.data.manifest import SceneSet
+    from msdet.data.scene_set import SceneSet
     from msdet.data.validation import validate_set, verdict
-    from msdet.simulation.bank import RirBank
+    from msdet.scenes.rir.bank import RirBank
 
     if not sets:
         raise MsdetError("sets is empty, expected folders of data sets")

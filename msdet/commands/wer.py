@@ -8,7 +8,7 @@ EXIT_NOT_ALL_SCORED = 1
 
 
 def wer(lists: Path, hypotheses: Path, scores: Path | None = None, out: Path | None = None) -> int:
-    """Count the word errors of a recogniser's hypotheses for the lists of msdet wer-lists.
+    """Count the word errors of a recognizer's hypotheses for the lists of msdet wer-lists.
 
     Exit code 1 if an utterance has no hypothesis.
 
@@ -23,9 +23,9 @@ def wer(lists: Path, hypotheses: Path, scores: Path | None = None, out: Path | N
     from msdet.commands._scoring import SCORES
     from msdet.commands.compare import read_scores
     from msdet.errors import MsdetError
-    from msdet.evaluation.provenance import read_provenance
-    from msdet.evaluation.words import TEXT, add_word_errors, check_lists, count_word_errors, read_table
-    from msdet.files import write_json, write_jsonl
+    from msdet.io.files import write_json, write_jsonl
+    from msdet.scoring.provenance import read_provenance
+    from msdet.scoring.words import TEXT, add_word_errors, check_lists, count_word_errors, read_table
 
     rows = None if scores is None else read_scores(scores)
     if not (lists / TEXT).is_file():

@@ -6,9 +6,9 @@ from pathlib import Path
 
 
 def wer_lists(data: Path, estimates: Path, scores: Path, text: Path, speech: Path, out: Path) -> None:
-    """Write lists of a system's estimates for a speech recogniser of your own: wav.scp, text and utt2spk.
+    """Write lists of a system's estimates for a speech recognizer of your own: wav.scp, text and utt2spk.
 
-    Let the recogniser write a line "<utterance> <words>" for each line of wav.scp, for msdet wer to read.
+    Let the recognizer write a line "<utterance> <words>" for each line of wav.scp, for msdet wer to read.
     Only whole utterances can be scored so: make scenes long enough for them (--scenes.duration_s).
 
     Args:
@@ -21,8 +21,8 @@ def wer_lists(data: Path, estimates: Path, scores: Path, text: Path, speech: Pat
         out: folder for the lists.
     """
     from msdet.commands.compare import read_scores
-    from msdet.data.manifest import SceneSet
-    from msdet.evaluation.words import write_lists
+    from msdet.data.scene_set import SceneSet
+    from msdet.scoring.words import write_lists
 
     scene_set = SceneSet.open(data)
     left_out = write_lists(scene_set, read_scores(scores), estimates, text, speech, out)

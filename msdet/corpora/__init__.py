@@ -1,7 +1,7 @@
 """Speech corpora: each module reads one kind of corpus into a table of utterances.
 
 A corpus module defines ``read(root: Path) -> Corpus``; adding one is one new file here. It may also define
-``recognises(root: Path) -> bool``, by which another reader that was given its corpus offers it.
+``recognizes(root: Path) -> bool``, by which another reader that was given its corpus offers it.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from msdet.components import find_component
+from msdet.components import Registry
 from msdet.errors import MsdetError
-from msdet.files import plain_name, relative_path
+from msdet.io.files import plain_name, relative_path
 
 SPLITS = ("train", "dev", "test")
+
+
+CORPORA = Registry("corpus kind", __name__)
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def load_corpus(kind: str, root: Path) -> Corpus:
     """
     if not root.is_dir():
         raise MsdetError(f"{root}: corpus folder does not exist")
-    reader = find_component(__name__, kind, "read", "corpus kind")
+    reader = CORPORA.find(kind)
     try:
         corpus = reader(root)
     except TypeError as error:

@@ -20,27 +20,34 @@ from pathlib import Path
 
 import numpy as np
 
-from msdet import audio
 from msdet.conventions import Array
-from msdet.corpora import Corpus, folder
-from msdet.corpora._splits import MINIMUM_SPEAKERS
+from msdet.corpora import CORPORA, Corpus, folder
+from msdet.corpora.reading import MINIMUM_SPEAKERS
 from msdet.errors import MsdetError
-from msdet.files import write_text
-from msdet.work import claim_folder, finish_folder
+from msdet.io import audio
+from msdet.io.files import write_text
+from msdet.io.jobs import begin_run_dir, finish_run_dir
 
 HEADER = "corpus.json"  # written last: a folder with it is a finished corpus
+
 SECONDS = (2.5, 8.0)  # shortest and longest utterance
-MOST_UTTERANCES = 300  # of one talker: so few that all their clauses differ
+
+MAX_UTTERANCES = 300  # of one talker: so few that all their clauses differ
 
 _RATE_HZ = 22050  # of eSpeak's output
+
 _LEVEL_DBFS, _PEAK = -26.0, 0.94  # RMS of an utterance, and largest sample where that would be too loud
+
 _SYNCHRONOUS, _DONT_EXIT, _UTF8 = 2, 0x8000, 1  # constants of eSpeak's interface, speak_lib.h
+
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
+
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 
 # What eSpeak takes where a variant is silent: frequency, height and width of formants 1 to 8 in per cent
 # of the phonemes' own, and points of the spectral slope (hertz, height up to 255).
 _FORMANTS = "100 100 100|100 94 100|100 91 125|100 78 134|100 78 134|100 100 100|100 100 100|100 100 100"
+
 _TONE = "600 170 1200 135 2000 110 3000 110"
 
 # Relatives, most with equal formants, share a line. Left out: whispers, effects, robots, voices that clip
@@ -62,9 +69,9 @@ _LANGUAGES = """en en-us en-us-nyc en-029 en-gb-scotland en-gb-x-rp en-gb-x-gbcl
 
 # Six phrases for each of the four places of a clause: who / does / what / where or when.
 _PHRASES = {
-    "en": """the old sailor, my younger sister, every tall farmer, our noisy neighbour, a clever fox, the
+    "en": """the old sailor, my younger sister, every tall farmer, our noisy neighbor, a clever fox, the
         village doctor / carries, has found, will measure, cannot forget, brought back, slowly opens / a heavy
-        basket, seven yellow birds, the broken window, some fresh bread, a thousand questions, their favourite
+        basket, seven yellow birds, the broken window, some fresh bread, a thousand questions, their favorite
         song / across the bridge, near the river, before sunrise, behind the church, without any help, at the
         end of July""",
     "de": """der alte Fischer, meine kleine Schwester, jede große Bäuerin, unser lauter Nachbar, das schnelle
@@ -302,7 +309,7 @@ def synthesize(
     """
     limits = {
         "speakers": (speakers, MINIMUM_SPEAKERS, 10_000),
-        "utterances": (utterances, 1, MOST_UTTERANCES),
+        "utterances": (utterances, 1, MAX_UTTERANCES),
         "sample_rate": (sample_rate, 8000, 192_000),
     }
     for name, (value, least, most) in limits.items():
@@ -311,7 +318,7 @@ def synthesize(
     with Synthesizer() as synthesizer:
         settings = {"schema": 1, "eSpeak NG": synthesizer.version, "speakers": speakers}
         settings |= {"utterances": utterances, "sample_rate": sample_rate, "seed": seed}
-        if not claim_folder(root, settings, HEADER):
+        if not begin_run_dir(root, settings, HEADER):
             return
         rows = [["speaker", "gender", "source", "seconds", "utterances", "split"]]
         for done, talker in enumerate(draw_talkers(speakers, seed)):
@@ -327,7 +334,7 @@ def synthesize(
             source = f"eSpeak NG {synthesizer.version}, {talker.voice}"
             rows.append([talker.name, talker.gender, source, f"{seconds:.2f}", str(utterances), talker.split])
     write_text(root / folder.TABLE, "".join("\t".join(row) + "\n" for row in rows))
-    finish_folder(root, settings, HEADER, {"kind": "espeak"})
+    finish_run_dir(root, settings, HEADER, {"kind": "espeak"})
 
 
 def _draw_clauses(talker: EspeakTalker, utterances: int, seed: int) -> list[list[str]]:
@@ -363,11 +370,12 @@ def _trim_silence(samples: Array) -> Array:
 
 def _to_level(samples: Array) -> Array:
     rms = np.sqrt(np.mean(np.square(samples, dtype=np.float64)))
-    levelled: Array = samples * np.float32(min(10 ** (_LEVEL_DBFS / 20) / rms, _PEAK / np.abs(samples).max()))
-    return levelled
+    leveled: Array = samples * np.float32(min(10 ** (_LEVEL_DBFS / 20) / rms, _PEAK / np.abs(samples).max()))
+    return leveled
 
 
-def read(root: Path) -> Corpus:
+@CORPORA.register("espeak")
+def read_espeak(root: Path) -> Corpus:
     """Read a corpus that `synthesize` wrote, as `msdet.corpora.folder` does.
 
     Raises:
@@ -375,4 +383,4 @@ def read(root: Path) -> Corpus:
     """
     if not (root / HEADER).is_file():
         raise MsdetError(f"{root}: no finished synthetic corpus, {HEADER} is missing")
-    return folder.read(root)
+    return folder.read_folder(root)

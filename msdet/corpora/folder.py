@@ -11,21 +11,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from msdet.corpora import SPLITS, Corpus
-from msdet.corpora._reading import folders, is_audio, parse_gender, tabulate
-from msdet.corpora._splits import split_by_name
+from msdet.corpora import CORPORA, SPLITS, Corpus
+from msdet.corpora.reading import folders, is_audio, parse_gender, split_by_name, tabulate
 from msdet.errors import MsdetError, did_you_mean
 
 TABLE = "speakers.tsv"
 """Name of the table of talkers in a corpus' folder."""
 
 
-def recognises(root: Path) -> bool:
+def recognizes(root: Path) -> bool:
     """Whether a folder in `root` has audio directly in it."""
     return any(is_audio(path) for folder in folders(root) for path in folder.glob("*"))
 
 
-def read(root: Path) -> Corpus:
+@CORPORA.register("folder", recognizes=recognizes)
+def read_folder(root: Path) -> Corpus:
     """Read the utterances below `root`; opens headers only.
 
     Raises:

@@ -9,27 +9,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from msdet.corpora import SPLITS, Corpus
-from msdet.corpora._reading import (
-    find_home,
-    folders,
-    homes_in,
-    is_audio,
-    lines_of,
-    parse_gender,
-    tabulate,
-)
+from msdet.corpora import CORPORA, SPLITS, Corpus
+from msdet.corpora.reading import find_home, folders, homes_in, is_audio, lines_of, parse_gender, tabulate
 from msdet.errors import MsdetError
 
 LAYOUT = "subsets train-*, dev-*, test-* with files like 19/198/19-198-0000.flac"
 
 
-def recognises(root: Path) -> bool:
+def recognizes(root: Path) -> bool:
     """Whether `root`, or a folder in it, has subsets named as LibriSpeech's with speaker/chapter/audio."""
     return bool(homes_in(root, _is_home))
 
 
-def read(root: Path) -> Corpus:
+@CORPORA.register("librispeech", recognizes=recognizes)
+def read_librispeech(root: Path) -> Corpus:
     """Read the folder ``LibriSpeech``, or the one it lies in; opens headers only.
 
     Raises:

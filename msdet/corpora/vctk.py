@@ -12,9 +12,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from msdet.corpora import Corpus
-from msdet.corpora._reading import find_home, folders, homes_in, is_audio, lines_of, parse_gender, tabulate
-from msdet.corpora._splits import split_by_name
+from msdet.corpora import CORPORA, Corpus
+from msdet.corpora.reading import (
+    find_home,
+    folders,
+    homes_in,
+    is_audio,
+    lines_of,
+    parse_gender,
+    split_by_name,
+    tabulate,
+)
 from msdet.errors import MsdetError, UnknownNameError
 
 LAYOUT = (
@@ -28,12 +36,13 @@ MICROPHONES = ("mic1", "mic2")
 """Of version 0.92: an omnidirectional DPA 4035 and a Sennheiser MKH 800."""
 
 
-def recognises(root: Path) -> bool:
+def recognizes(root: Path) -> bool:
     """Whether `root`, or a folder in it, has a folder of speech named as VCTK's."""
     return bool(homes_in(root, _is_home))
 
 
-def read(root: Path, microphone: str = "mic1") -> Corpus:
+@CORPORA.register("vctk", recognizes=recognizes)
+def read_vctk(root: Path, microphone: str = "mic1") -> Corpus:
     """Read the folder that holds ``wav48_silence_trimmed`` or ``wav48``, or the one it lies in.
 
     Opens headers only. A sentence that the microphone lacks is left out (mic2 lacks p280, for one).

@@ -18,8 +18,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from msdet.corpora import Corpus
-from msdet.corpora._reading import is_audio, layout_error, lines_of, parse_gender, tabulate
+from msdet.corpora import CORPORA, Corpus
+from msdet.corpora.reading import is_audio, layout_error, lines_of, parse_gender, tabulate
 from msdet.errors import MsdetError
 
 LAYOUT = "folders si_tr_s, si_dt_05, si_et_05 with files like 011/011a0101.wv1 (or .wav, .flac)"
@@ -27,16 +27,19 @@ LAYOUT = "folders si_tr_s, si_dt_05, si_et_05 with files like 011/011a0101.wv1 (
 SPLIT_OF_SET = {"si_tr_s": "train", "si_dt_05": "dev", "si_et_05": "test"}
 
 _DEEPEST = 4  # levels of folders searched below the root: corpus, disc, "wsj0", "doc"
+
 _SPEECH_SET = re.compile(r"s[di]_(tr|dt|et)_")
+
 _UTTERANCE = re.compile(r"([0-9a-z]{3}[a-z][0-9a-z]{4})([._-]wv1)?")  # talker, session, sentence
 
 
-def recognises(root: Path) -> bool:
+def recognizes(root: Path) -> bool:
     """Whether one of the three sets is in `root`, in ``wsj0`` or in ``disc/wsj0``."""
     return any(path.is_dir() for path in _sets_and_tables(root, deepest=2))
 
 
-def read(root: Path) -> Corpus:
+@CORPORA.register("wsj0", recognizes=recognizes)
+def read_wsj0(root: Path) -> Corpus:
     """Read the sets below `root`, on however many discs; opens headers only.
 
     Raises:

@@ -1,1 +1,3 @@
 """Data sets: rendered ones read from disk, and training mixtures made on the fly from an RIR bank."""
+
+from __future__ import annotations

@@ -43,7 +43,7 @@ class LengthBatches(Sampler[list[int]]):
 
     Args:
         lengths_s: of each example ``(example,)``.
-        batch_s: seconds of audio a batch, padding counted, over all processes.
+        batch_seconds: seconds of audio a batch, padding counted, over all processes.
         batches: an epoch.
         seed: of the shuffles.
 
@@ -51,11 +51,13 @@ class LengthBatches(Sampler[list[int]]):
         MsdetError: an example is longer than a batch may be.
     """
 
-    def __init__(self, lengths_s: Sequence[float], batch_s: float, batches: int, seed: int = 0) -> None:
-        if max(lengths_s) > batch_s:
-            raise MsdetError(f"data.batch_s is {batch_s:g}, the longest scene has {max(lengths_s):g} s")
+    def __init__(self, lengths_s: Sequence[float], batch_seconds: float, batches: int, seed: int = 0) -> None:
+        if max(lengths_s) > batch_seconds:
+            raise MsdetError(
+                f"data.batch_seconds is {batch_seconds:g}, the longest scene has {max(lengths_s):g} s"
+            )
         self.lengths_s = np.asarray(lengths_s, dtype=np.float64)
-        self.batch_s = batch_s
+        self.batch_seconds = batch_seconds
         self.batches = batches
         self.seed = seed
         self.epoch = 0
@@ -76,7 +78,7 @@ class LengthBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         """Batches of this epoch, this process's share of each."""
         first, number, shuffle = self.epoch * self.batches, 0, 0
-        rank, processes = processes_together()
+        rank, processes = rank_and_world_size()
         while number < first + self.batches:
             cut = self.shuffled(shuffle)
             for batch in cut[max(first - number, 0) : first + self.batches - number]:
@@ -89,7 +91,7 @@ class LengthBatches(Sampler[list[int]]):
         """All batches of one shuffle."""
         rng = np.random.default_rng([self.seed, shuffle])
         order = np.argsort(self.lengths_s * (1.0 + _JITTER * rng.random(len(self.lengths_s))))
-        batches = cut(order.tolist(), self.lengths_s.tolist(), self.batch_s)
+        batches = cut(order.tolist(), self.lengths_s.tolist(), self.batch_seconds)
         return [batches[n] for n in rng.permutation(len(batches))]
 
 
@@ -111,21 +113,21 @@ class SharedBatches(Sampler[list[int]]):
         return iter(self._mine())
 
     def _mine(self) -> list[list[int]]:
-        rank, processes = processes_together()
+        rank, processes = rank_and_world_size()
         return self.all[rank::processes] if len(self.all) >= processes else self.all
 
 
-def cut(order: Iterable[int], lengths_s: Sequence[float], batch_s: float) -> list[list[int]]:
+def cut(order: Iterable[int], lengths_s: Sequence[float], batch_seconds: float) -> list[list[int]]:
     """Cut examples in a given order into batches of so many seconds, padding counted; one example at least.
 
-    >>> cut([0, 2, 1], [1.0, 3.0, 2.0], batch_s=4.0)
+    >>> cut([0, 2, 1], [1.0, 3.0, 2.0], batch_seconds=4.0)
     [[0, 2], [1]]
     """
     batches: list[list[int]] = []
     longest = 0.0
     for item in order:
         longest = max(longest, lengths_s[item])
-        if batches and longest * (len(batches[-1]) + 1) <= batch_s:
+        if batches and longest * (len(batches[-1]) + 1) <= batch_seconds:
             batches[-1].append(item)
         else:
             batches.append([item])
@@ -133,7 +135,7 @@ def cut(order: Iterable[int], lengths_s: Sequence[float], batch_s: float) -> lis
     return batches
 
 
-def processes_together() -> tuple[int, int]:
+def rank_and_world_size() -> tuple[int, int]:
     """This process's number among those that train together, and how many they are."""
     if not torch.distributed.is_initialized():
         return 0, 1

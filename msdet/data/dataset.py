@@ -11,24 +11,24 @@ from torch.utils.data import Dataset, Sampler
 
 from msdet.conventions import SPEED_OF_SOUND, Array
 from msdet.corpora import Corpus
-from msdet.data.example import Example, Place, make_example
-from msdet.data.manifest import SceneSet
-from msdet.data.partial import FULLY, Labelling
+from msdet.data.example import Example, TalkerPosition, make_example
+from msdet.data.partial_labels import FULLY, LabelAvailability
+from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
-from msdet.simulation.acoustics import RoomResponse
-from msdet.simulation.bank import RirBank
-from msdet.simulation.distribution import SceneDistribution
-from msdet.simulation.mismatch import draw_mismatch
-from msdet.simulation.noise import read_noise_folder
-from msdet.simulation.rendering import Mixture, hear, mix, noise_signals
-from msdet.simulation.sampling import Material, Turn, sample_count, sample_noises, sample_turns
-from msdet.simulation.sounds import MAX_SILENT_DRAWS, Sounds
+from msdet.scenes.distribution import SceneDistribution
+from msdet.scenes.dry_sounds import MAX_SILENT_DRAWS, Sounds
+from msdet.scenes.mismatch import draw_mismatch
+from msdet.scenes.noise import read_noise_folder
+from msdet.scenes.rendering import Mixture, mix, noise_signals, reverberate_sources
+from msdet.scenes.rir.bank import RirBank
+from msdet.scenes.rir.room_response import RoomResponse
+from msdet.scenes.sampling import Material, Turn, sample_count, sample_noises, sample_turns
 
 CACHE_SAMPLES = 150_000_000
 """Speech kept in memory by each worker, in samples of 2 bytes."""
 
 
-class MixingDataset(Dataset[Example]):
+class DynamicMixingDataset(Dataset[Example]):
     """Mixtures made on the fly: item ``i`` depends on the seed and ``i`` alone, on any worker.
 
     The index never repeats: epoch ``e`` of ``n`` mixtures asks for items ``e n`` to ``(e + 1) n - 1``
@@ -87,7 +87,7 @@ class MixingDataset(Dataset[Example]):
         mixture = self._mix(response, talkers, rng)
         table = self.bank.table[room]
         places = [
-            Place(table.azimuths_deg[p], table.elevations_deg[p], table.distances_m[p])
+            TalkerPosition(table.azimuths_deg[p], table.elevations_deg[p], table.distances_m[p])
             for p in positions[:talkers]
         ]
         t60_s = table.t60_measured_s
@@ -95,7 +95,7 @@ class MixingDataset(Dataset[Example]):
             mixture.mixture, mixture.references, places, self.slots, d.sample_rate, t60_s, room, index
         )
 
-    def labelling(self, index: int) -> Labelling:
+    def labeling(self, index: int) -> LabelAvailability:
         """What item `index` has labels of: everything."""
         return FULLY
 
@@ -105,7 +105,7 @@ class MixingDataset(Dataset[Example]):
         turns, speech = self._draw_speech(talkers, rng)
         errors = (d.gain_error_db, d.phase_error_deg, 0.0)
         mismatch = draw_mismatch(array.microphones, *errors, rng) if any(errors) else None
-        heard = hear(
+        heard = reverberate_sources(
             speech,
             [turn.duration_s for turn in turns],
             response,
@@ -175,7 +175,7 @@ class RenderedDataset(Dataset[Example]):
         self.scene_set = scene_set
         self.scenes = scene_set.scenes[:limit]
         if len({scene.samples for scene in self.scenes}) > 1 and not mixed_lengths:
-            raise MsdetError(f"{scene_set.root}: scenes differ in length; data.batch_s trains on them")
+            raise MsdetError(f"{scene_set.root}: scenes differ in length; data.batch_seconds trains on them")
         most = max(len(scene.sources) for scene in self.scenes)
         self.slots = most if slots is None else slots
         if most > self.slots:
@@ -190,15 +190,15 @@ class RenderedDataset(Dataset[Example]):
         """Number of scenes."""
         return len(self.scenes)
 
-    def labelling(self, index: int) -> Labelling:
+    def labeling(self, index: int) -> LabelAvailability:
         """What scene `index` has labels of, without reading it."""
-        return Labelling(self.scenes[index].referenced, self.scenes[index].located)
+        return LabelAvailability(self.scenes[index].referenced, self.scenes[index].located)
 
     def __getitem__(self, index: int) -> Example:
         """Read scene `index`."""
         scene = self.scenes[index]
         places = [
-            Place(
+            TalkerPosition(
                 source.azimuth_deg,
                 source.elevation_deg,
                 source.distance_m,
@@ -242,12 +242,12 @@ class EpochSampler(Sampler[int]):
 
     def __len__(self) -> int:
         """Items an epoch of this process."""
-        return len(range(*process_share(self.size)))
+        return len(range(*rank_slice(self.size)))
 
     def __iter__(self) -> Iterator[int]:
         """Indices of this epoch, this process's share where several train together."""
         stream = range(self.epoch * self.size, (self.epoch + 1) * self.size)
-        stream = stream[slice(*process_share(self.size))]
+        stream = stream[slice(*rank_slice(self.size))]
         if self.population is None:
             yield from stream
             return
@@ -259,7 +259,7 @@ class EpochSampler(Sampler[int]):
             yield int(shuffles[number][within])
 
 
-def process_share(size: int) -> tuple[int, int, int]:
+def rank_slice(size: int) -> tuple[int, int, int]:
     """Start, stop and step of this process's items among those of all that train together."""
     if not torch.distributed.is_initialized():
         return 0, size, 1

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from msdet.conventions import Array, angular_distance_deg
-from msdet.data.manifest import SceneSet
-from msdet.simulation.bank import RirBank
-from msdet.simulation.scene import Scene, Source
+from msdet.data.scene_set import SceneSet
+from msdet.scenes.rir.bank import RirBank
+from msdet.scenes.scene import Scene, Source
 
 GENDERS = {"f": "female", "m": "male", "": "of unknown gender"}
 
@@ -89,7 +89,7 @@ def describe_set(data: SceneSet) -> Description:
     several = [scene for scene in scenes if len(scene.sources) > 1 and scene.timed]
     timed = [source for scene in scenes if scene.timed for source in scene.sources]
     distances_m = [source.distance_m for source in sources if not math.isnan(source.distance_m)]
-    t60s = [(s.t60_measured_s, s.t60_asked_s) for s in scenes]
+    t60s = [(s.t60_measured_s, s.t60_target_s) for s in scenes]
     measured = [(found, asked or 0.0) for found, asked in t60s if found is not None]
     noises = sorted({noise.kind for scene in scenes for noise in scene.noises})
     turns = Counter(source.speaker for source in sources if source.speaker)
@@ -132,7 +132,7 @@ def describe_set(data: SceneSet) -> Description:
 def describe_bank(bank: RirBank) -> Description:
     """Describe an RIR bank."""
     rooms = bank.table
-    ratios = _array(r.t60_measured_s / r.t60_asked_s for r in rooms if r.t60_asked_s)
+    ratios = _array(r.t60_measured_s / r.t60_target_s for r in rooms if r.t60_target_s)
     sizes = [r.room_m for r in rooms if r.room_m is not None]
     elevations = Quantity("Elevation (°)", "positions", _array(e for r in rooms for e in r.elevations_deg))
     quantities = _quantities(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from msdet.conventions import Array
-from msdet.simulation.geometry import TRACK_STEP_S
+from msdet.scenes.room_geometry import TRACK_STEP_S
 
 
 class Example(TypedDict):
@@ -36,7 +36,7 @@ class Example(TypedDict):
     item: Tensor
 
 
-class Place(NamedTuple):
+class TalkerPosition(NamedTuple):
     """Where a talker is, NaN where not known; `track_deg` are the azimuths of one who moves."""
 
     azimuth_deg: float
@@ -48,7 +48,7 @@ class Place(NamedTuple):
 def make_example(
     mixture: Array,
     references: Array | None,
-    places: Sequence[Place],
+    places: Sequence[TalkerPosition],
     slots: int,
     sample_rate: int,
     t60_s: float | None,

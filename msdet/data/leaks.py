@@ -7,15 +7,15 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from msdet.data.manifest import HEADER, SceneSet
 from msdet.data.scene_checks import Problem
+from msdet.data.scene_set import HEADER, SceneSet
 from msdet.data.validation import read_checksums
-from msdet.files import read_json
-from msdet.simulation.bank import RirBank
-from msdet.simulation.scene import Scene
+from msdet.io.files import read_json
+from msdet.scenes.rir.bank import RirBank
+from msdet.scenes.scene import Scene
 
 DECIMALS = 6
-"""Rooms count as the same whose sizes and arrays agree to this many decimals, in metres and degrees."""
+"""Rooms count as the same whose sizes and arrays agree to this many decimals, in meters and degrees."""
 
 
 class _Use(NamedTuple):
@@ -87,7 +87,7 @@ def _uses(scene: Scene, bank: str) -> Iterator[_Use]:
     if scene.rir_room is not None:
         yield _Use("rooms", (bank, scene.rir_room), f"room {scene.rir_room} of one RIR bank")
     elif scene.room_m is not None:
-        placed = _rounded(*scene.room_m, *scene.array_centre_m, *scene.array_rotation_deg)
+        placed = _rounded(*scene.room_m, *scene.array_center_m, *scene.array_rotation_deg)
         size = " x ".join(f"{v:.3f}" for v in placed[:3])
         yield _Use("rooms", placed, f"a room of {size} m")
 
@@ -132,12 +132,12 @@ def _rooms_of_bank(data: SceneSet, made_from: str, bank: RirBank) -> Iterator[st
     rooms: dict[tuple[float, ...], int] = {}
     for number, room in enumerate(bank.table):
         if room.room_m is not None:
-            rooms[_rounded(*room.room_m, room.t60_asked_s or 0.0)] = number
+            rooms[_rounded(*room.room_m, room.t60_target_s or 0.0)] = number
         for azimuth_deg, distance_m in zip(room.azimuths_deg, room.distances_m, strict=True):
             rooms[_rounded(azimuth_deg, distance_m, room.t60_measured_s)] = number
     told: set[int] = set()
     for scene in data.scenes:
-        keys = [_rounded(*scene.room_m, scene.t60_asked_s or 0.0)] if scene.room_m else []
+        keys = [_rounded(*scene.room_m, scene.t60_target_s or 0.0)] if scene.room_m else []
         if scene.t60_measured_s is not None:
             keys += [_rounded(s.azimuth_deg, s.distance_m, scene.t60_measured_s) for s in scene.sources]
         for shared in {rooms[key] for key in keys if key in rooms} - told:

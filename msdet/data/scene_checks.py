@@ -9,16 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from msdet import audio
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array, angular_distance_deg, azimuth_elevation_deg, to_array_frame
-from msdet.data.arrival import arrivals
+from msdet.data.arrivals import arrivals
 from msdet.errors import MsdetError
-from msdet.files import read_json, resolve_inside
-from msdet.simulation.geometry import TRACK_STEP_S, positions_along
-from msdet.simulation.scene import Scene, Source, mixture_path, reference_path
+from msdet.io import audio
+from msdet.io.files import read_json, resolve_inside
+from msdet.scenes.room_geometry import TRACK_STEP_S, positions_along
+from msdet.scenes.scene import Scene, Source, mixture_path, reference_path
 
 ANGLE_TOLERANCE_DEG = 0.1
+
 DISTANCE_TOLERANCE_M = 0.01
 
 T60_TOLERANCE = 0.25
@@ -38,17 +39,17 @@ SILENT_PEAK = 2.0**-13
 DEAD_DB = -40.0
 """A channel this much weaker than the strongest is dead."""
 
-MOST_OUTSIDE = 0.01
+MAX_OUTSIDE = 0.01
 """Share of a reference's energy that may lie outside the time in which the talker is heard."""
 
 HEARD_AFTER_S = {"direct": 0.05, "early": 0.1, "image": 1.0}
 """A reference may go on for this long, and the time that sound takes, after the talker has stopped."""
 
-LEAST_IN_TIME, LEAST_IN_TIME_IF_EARLIER = 0.6, 0.95
+MIN_IN_TIME, MIN_IN_TIME_IF_EARLIER = 0.6, 0.95
 """Below these, a reference counts as shifted in time (`arrival.Arrival`). A reflection may be clearer than
 the direct path, but nothing is heard before that."""
 
-LEAST_AT_LABEL = 0.75
+MIN_AT_LABEL = 0.75
 """Below this, a reference counts as heard from elsewhere."""
 
 JUDGED_FROM_DB = -12.0
@@ -84,10 +85,10 @@ def check_scene(
         quick: leave out what needs the audio decoded.
     """
     problems = [Problem(scene.id, *found) for found in _labels(scene, array, sample_rate)]
-    well_labelled = not problems
+    well_labeled = not problems
     problems += [Problem(scene.id, "files", text) for text in _folder(root, scene)]
     if not quick:
-        found = [Problem(scene.id, *p) for p in _sound(root, scene, array, sample_rate, sums, well_labelled)]
+        found = [Problem(scene.id, *p) for p in _sound(root, scene, array, sample_rate, sums, well_labeled)]
         problems += found
     return problems
 
@@ -129,9 +130,9 @@ def _direction(scene: Scene, source: Source) -> Iterator[tuple[str, str]]:
     """A talker's direction against its position, where these are known."""
     if not scene.located:
         return
-    labelled = np.array([[source.azimuth_deg, source.elevation_deg, source.distance_m]])
+    labeled = np.array([[source.azimuth_deg, source.elevation_deg, source.distance_m]])
     position = np.array([source.position_m])
-    for name, _, label, found in _differences(labelled, position, scene):
+    for name, _, label, found in _differences(labeled, position, scene):
         yield "geometry", f"{name} is {label:.2f}, its position gives {found:.2f}"
 
 
@@ -154,32 +155,32 @@ def _path(scene: Scene, source: Source) -> Iterator[tuple[str, str]]:
     if late or (steps <= 0).any() or times[-1] > scene.duration_s + 1e-6:
         yield "track", f"track is at {_few(times)} s, expected 0 to {scene.duration_s:g}, ascending"
         return
-    labelled = np.array([[d.azimuth_deg, d.elevation_deg, d.distance_m] for d in source.track])
+    labeled = np.array([[d.azimuth_deg, d.elevation_deg, d.distance_m] for d in source.track])
     if source.waypoints:
         positions = positions_along(source.waypoints, np.array(times))
-        for name, frame, label, found in _differences(labelled, positions, scene):
+        for name, frame, label, found in _differences(labeled, positions, scene):
             yield (
                 "track",
                 f"{name} is {label:.2f} at {times[frame]:.2f} s, its waypoints give {found:.2f}",
             )
 
 
-def _differences(labelled: Array, positions: Array, scene: Scene) -> Iterator[tuple[str, int, float, float]]:
+def _differences(labeled: Array, positions: Array, scene: Scene) -> Iterator[tuple[str, int, float, float]]:
     """Where labels ``(place, 3)`` differ from positions ``(place, 3)``: name, first place, both values."""
-    seen = to_array_frame(positions, scene.array_centre_m, scene.array_rotation_deg)
+    seen = to_array_frame(positions, scene.array_center_m, scene.array_rotation_deg)
     azimuth_deg, elevation_deg = azimuth_elevation_deg(seen)
     distance_m = np.linalg.norm(seen, axis=-1)
-    turned = angular_distance_deg(labelled[:, 0], azimuth_deg) * np.cos(np.deg2rad(elevation_deg))
-    turned[(labelled[:, 0] < 0) | (labelled[:, 0] >= 360)] = 360.0
+    turned = angular_distance_deg(labeled[:, 0], azimuth_deg) * np.cos(np.deg2rad(elevation_deg))
+    turned[(labeled[:, 0] < 0) | (labeled[:, 0] >= 360)] = 360.0
     checks = (
         ("azimuth_deg", azimuth_deg, turned > ANGLE_TOLERANCE_DEG),
-        ("elevation_deg", elevation_deg, np.abs(labelled[:, 1] - elevation_deg) > ANGLE_TOLERANCE_DEG),
-        ("distance_m", distance_m, np.abs(labelled[:, 2] - distance_m) > DISTANCE_TOLERANCE_M),
+        ("elevation_deg", elevation_deg, np.abs(labeled[:, 1] - elevation_deg) > ANGLE_TOLERANCE_DEG),
+        ("distance_m", distance_m, np.abs(labeled[:, 2] - distance_m) > DISTANCE_TOLERANCE_M),
     )
     for column, (name, found, wrong) in enumerate(checks):
         if wrong.any():
             place = int(np.argmax(wrong))
-            yield name, place, float(labelled[place, column]), float(found[place])
+            yield name, place, float(labeled[place, column]), float(found[place])
 
 
 def _times(scene: Scene, source: Source) -> Iterator[tuple[str, str]]:
@@ -194,7 +195,7 @@ def _times(scene: Scene, source: Source) -> Iterator[tuple[str, str]]:
 
 
 def _t60(scene: Scene) -> Iterator[tuple[str, str]]:
-    asked, measured = scene.t60_asked_s, scene.t60_measured_s
+    asked, measured = scene.t60_target_s, scene.t60_measured_s
     if asked is None or measured is None:
         return
     tolerance = T60_TOLERANCE if scene.image_order is None else TRACED_T60_TOLERANCE
@@ -237,7 +238,7 @@ def _sound(
     array: MicrophoneArray,
     sample_rate: int,
     sums: dict[str, str],
-    well_labelled: bool,
+    well_labeled: bool,
 ) -> Iterator[tuple[str, str]]:
     """What is wrong with the audio; of each file the first thing, which explains the others."""
     heard: list[Array] = []
@@ -259,7 +260,7 @@ def _sound(
             yield "checksums", f"{path.name}: differs from its checksum"
         if samples is not None and not problem:
             heard.append(samples)
-    if scene.referenced and well_labelled and len(heard) == 1 + len(scene.sources):
+    if scene.referenced and well_labeled and len(heard) == 1 + len(scene.sources):
         yield from _heard(heard[0], np.concatenate(heard[1:]), scene, array)
 
 
@@ -313,7 +314,7 @@ def _heard(
         times_s = np.arange(reference.size) / scene.sample_rate
         outside = (times_s < source.onset_s) | (times_s > ends_s + HEARD_AFTER_S[scene.target])
         share = float((reference[outside] ** 2).sum() / (reference**2).sum())
-        if share > MOST_OUTSIDE:
+        if share > MAX_OUTSIDE:
             yield (
                 "arrival",
                 (
@@ -324,12 +325,12 @@ def _heard(
     for number, found in enumerate(arrivals(mixture, references, scene, array), start=1):
         if _prominence_db(scene, number - 1) < JUDGED_FROM_DB:
             continue
-        if found.in_time < (LEAST_IN_TIME_IF_EARLIER if found.lag_s < 0 else LEAST_IN_TIME):
+        if found.in_time < (MIN_IN_TIME_IF_EARLIER if found.lag_s < 0 else MIN_IN_TIME):
             yield (
                 "arrival",
                 (f"talker {number}: its reference is heard {1000 * found.lag_s:+.1f} ms off in the mixture"),
             )
-        elif scene.located and found.at_label < LEAST_AT_LABEL:
+        elif scene.located and found.at_label < MIN_AT_LABEL:
             yield (
                 "arrival",
                 (f"talker {number}: is heard {found.offset_deg:+.0f}° in azimuth from where its label says"),

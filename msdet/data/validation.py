@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
 from pathlib import Path
 
-from msdet.data.kaldi import write_kaldi
-from msdet.data.manifest import CHECKSUMS, HEADER, MANIFEST, SceneSet
+from msdet.data.formats.kaldi import write_kaldi
 from msdet.data.scene_checks import Problem, audio_paths, check_scene
-from msdet.files import read_json, settings_hash
-from msdet.work import IN_PROGRESS, Job, Progress, worker_pool
+from msdet.data.scene_set import CHECKSUMS, HEADER, MANIFEST, SceneSet
+from msdet.io.files import read_json, settings_hash
+from msdet.io.jobs import IN_PROGRESS, Job, Progress, worker_pool
 
 FEW_SCENES = 16
 """So few are checked faster than worker processes start."""

@@ -1,1 +1,3 @@
 """Using a model, or a method without one, on recordings."""
+
+from __future__ import annotations

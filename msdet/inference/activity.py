@@ -33,7 +33,9 @@ OCCUPIED_S = 0.3
 """A slot in which less is spoken in a block holds nobody there."""
 
 _SMOOTH = 3  # frames
+
 _WINDOW_S = 0.032
+
 _LEVELS_DB = np.arange(-140.0, 20.5, 0.5)
 
 
@@ -113,8 +115,8 @@ def _own_share(voices: Array, mixture: Array, sample_rate: int, frame: int, fram
         np.add.at(share[talker], place, np.where(strongest == talker, power, 0.0).sum(axis=0))
     share = _smooth(share)
     total = np.broadcast_to(share.sum(axis=0), share.shape)
-    normalised: Array = np.divide(share, total, out=np.zeros_like(share), where=total > 0)
-    return normalised
+    normalized: Array = np.divide(share, total, out=np.zeros_like(share), where=total > 0)
+    return normalized
 
 
 def _frame_means(signal: Array, frame: int) -> Array:

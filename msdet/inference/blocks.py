@@ -21,10 +21,10 @@ FRAME_S = 0.1
 """Length of a frame of directions and activity; blocks and overlaps are whole frames."""
 
 Match = Literal["both", "overlap", "direction"]
-"""What keeps talkers in their slots (`msdet.inference.slots`)."""
+"""What keeps talkers in their slots (`msdet.inference.tracking`)."""
 
 Beamformer = Literal["mvdr"]
-"""What estimates voices once more (`msdet.inference.beamforming`)."""
+"""What estimates voices once more (`msdet.inference.separators`)."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import IO
 
 from msdet.errors import MsdetError
-from msdet.files import plain_name
 from msdet.inference.sources import FileSource
+from msdet.io.files import plain_name
 
 STANDARD_INPUT = "-"
 

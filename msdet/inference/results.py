@@ -17,25 +17,26 @@ from typing import IO, Any
 
 import numpy as np
 
-from msdet import audio
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
 from msdet.errors import MsdetError
-from msdet.files import write_text
-from msdet.inference.recording import Talkers
+from msdet.inference.recording import LocatedTalkers
+from msdet.io import audio
+from msdet.io.files import write_text
 
 DOA_FILE, RTTM_FILE, PAGE_FILE = "doa.json", "talkers.rttm", "index.html"
 """`DOA_FILE` is written last and removed first: where it is, it and the voices beside it belong together."""
 
 CONVENTION = "degrees in [0, 360), 0 on the array's +x axis, counter-clockwise from above"
 
-LARGEST_PEAK = 0.99
+MAX_PEAK = 0.99
 """Of full scale; voices are scaled down together where one would pass it, in formats that clip."""
 
-SHORTEST_PAUSE_S, SHORTEST_SEGMENT_S = 0.3, 0.2
+MIN_PAUSE_S, MIN_SEGMENT_S = 0.3, 0.2
 """In RTTM, a shorter pause is none, and then a shorter segment is left out."""
 
 _PIECE = 1 << 18  # samples
+
 _FLAT_LIST = re.compile(r"\[[^\[\]{}\"]*\]")
 
 
@@ -116,8 +117,8 @@ def write_voices(
     """
     slots = slots if kept.samples else slots[:0]
     peak = float(kept.peak[slots].max(initial=0.0)) if kept.samples else 0.0
-    clips = audio.limited_to_full_scale(subtype) and peak > LARGEST_PEAK
-    gain = np.float32(LARGEST_PEAK / peak if clips else 1.0)
+    clips = audio.limited_to_full_scale(subtype) and peak > MAX_PEAK
+    gain = np.float32(MAX_PEAK / peak if clips else 1.0)
     paths = [out / f"talker{n + 1}.wav" for n in range(len(slots))]
     with ExitStack() as stack:
         append = [stack.enter_context(audio.writer(p, sample_rate, kept.samples, subtype)) for p in paths]
@@ -135,7 +136,7 @@ def write_voices(
 
 
 def description(
-    talkers: Talkers, array: MicrophoneArray, notes: dict[str, Any], files: Sequence[str] = ()
+    talkers: LocatedTalkers, array: MicrophoneArray, notes: dict[str, Any], files: Sequence[str] = ()
 ) -> dict[str, Any]:
     """What ``doa.json`` says: a talker's overall direction, and directions and activity over time.
 
@@ -194,18 +195,18 @@ def segments(activity: Array, frame_s: float) -> list[tuple[float, float]]:
     starts, ends = (np.flatnonzero(np.diff(speaks) == step) for step in (1, -1))
     merged: list[list[int]] = []
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-        if merged and (start - merged[-1][1]) * frame_s < SHORTEST_PAUSE_S - 1e-9:
+        if merged and (start - merged[-1][1]) * frame_s < MIN_PAUSE_S - 1e-9:
             merged[-1][1] = end
         else:
             merged.append([start, end])
     return [
         (round(start * frame_s, 3), round((end - start) * frame_s, 3))
         for start, end in merged
-        if (end - start) * frame_s >= SHORTEST_SEGMENT_S - 1e-9
+        if (end - start) * frame_s >= MIN_SEGMENT_S - 1e-9
     ]
 
 
-def rttm(talkers: Talkers, name: str) -> str:
+def rttm(talkers: LocatedTalkers, name: str) -> str:
     """Who speaks when, in NIST's RTTM: a line a segment, a speaker a direction, ``talker1_053deg``.
 
     Args:

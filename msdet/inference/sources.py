@@ -15,14 +15,14 @@ from typing import Protocol
 
 import numpy as np
 
-from msdet import audio
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
 from msdet.errors import MsdetError
 from msdet.inference.activity import Levels
 from msdet.inference.blocks import FRAME_S
+from msdet.io import audio
 
-SHORTEST_S = 0.1
+MIN_S = 0.1
 
 DEAD_DB = -60.0
 """A channel this far below the median channel is dead."""
@@ -30,17 +30,18 @@ DEAD_DB = -60.0
 OFFSET_DB = -30.0
 """A mean this strong relative to a channel's level is an offset, and removed."""
 
-LARGEST_SAMPLE = 1e10
+MAX_SAMPLE = 1e10
 """Full scale is 1, or that of 32-bit integers; beyond this, squares of spectra would overflow."""
 
 CLIPPED_SHARE = 1e-4
 """Of a channel's samples that repeat its peak; from here on it is clipped."""
 
-_FEWEST_CLIPPED = 10
+_MIN_CLIPPED = 10
+
 _PIECE_S = 4.0
 
 
-class Source(Protocol):
+class RecordingSource(Protocol):
     """A recording that can be read more than once."""
 
     @property
@@ -208,12 +209,12 @@ class ChannelSums:
     def clipped_share(self) -> Array:
         """Share of the samples that repeat the peak; 0 where they are too few to be clipping."""
         share = np.asarray(self.flat) / self.samples
-        clipped = (share > CLIPPED_SHARE) & (np.asarray(self.flat) >= _FEWEST_CLIPPED) & (self.power > 0)
+        clipped = (share > CLIPPED_SHARE) & (np.asarray(self.flat) >= _MIN_CLIPPED) & (self.power > 0)
         shown: Array = np.where(clipped, share, 0.0)
         return shown
 
 
-def check_channels(source: Source, array: MicrophoneArray) -> None:
+def check_channels(source: RecordingSource, array: MicrophoneArray) -> None:
     """Refuse a recording that has not a channel for each microphone of an array.
 
     Raises:
@@ -227,20 +228,20 @@ def check_channels(source: Source, array: MicrophoneArray) -> None:
         )
 
 
-def check_length(source: Source, samples: int) -> None:
+def check_length(source: RecordingSource, samples: int) -> None:
     """Refuse a recording that is empty or too short to say anything of it.
 
     Raises:
-        MsdetError: it is shorter than `SHORTEST_S`.
+        MsdetError: it is shorter than `MIN_S`.
     """
     seconds = samples / source.sample_rate
     if not samples:
         raise MsdetError(f"{source.name}: has no samples")
-    if seconds < SHORTEST_S:
-        raise MsdetError(f"{source.name}: is {seconds:.3f} s long, expected at least {SHORTEST_S:g} s")
+    if seconds < MIN_S:
+        raise MsdetError(f"{source.name}: is {seconds:.3f} s long, expected at least {MIN_S:g} s")
 
 
-def scan(source: Source, array: MicrophoneArray, sample_rate: int) -> Scan:
+def scan(source: RecordingSource, array: MicrophoneArray, sample_rate: int) -> Scan:
     """Look through a recording.
 
     Args:
@@ -274,8 +275,8 @@ def scan(source: Source, array: MicrophoneArray, sample_rate: int) -> Scan:
     return _judged(source, array, sample_rate, sums)
 
 
-def _judged(source: Source, array: MicrophoneArray, sample_rate: int, sums: ChannelSums) -> Scan:
-    if (largest := float(np.max(sums.peak))) > LARGEST_SAMPLE:
+def _judged(source: RecordingSource, array: MicrophoneArray, sample_rate: int, sums: ChannelSums) -> Scan:
+    if (largest := float(np.max(sums.peak))) > MAX_SAMPLE:
         raise MsdetError(f"{source.name}: has samples up to {largest:.2g}, expected full scale 1")
     if sums.power[array.reference] == 0.0:
         raise MsdetError(f"{source.name}: the reference microphone (channel {array.reference}) is silent")
@@ -305,7 +306,7 @@ def _judged(source: Source, array: MicrophoneArray, sample_rate: int, sums: Chan
     return Scan(sums.samples, source.sample_rate, offset, dead, sums.levels, named)
 
 
-def prepared(source: Source, found: Scan, sample_rate: int) -> Iterator[Array]:
+def prepared(source: RecordingSource, found: Scan, sample_rate: int) -> Iterator[Array]:
     """The mixture ``(mic, time)`` in pieces at the rate to work at, its offset removed."""
     offset = found.offset[:, None] if found.offset.any() else None
     pieces = source.pieces() if offset is None else (piece - offset for piece in source.pieces())

@@ -1,18 +1,79 @@
-"""Blocks that were separated one by one, joined to voices and directions of the whole recording."""
+"""One talker in two slots, put together again.
+
+A model with a fixed number of slots, given a block in which one person speaks, often splits that voice: two
+slots point in the same direction and rise and fall together, each with a part of it. Two people cannot do
+that; so such voices are summed into the stronger one, and the other slot holds nobody.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 
-from msdet.conventions import Array, wrap_deg
+from msdet.conventions import Array, angular_distance_deg, wrap_deg
 from msdet.errors import MsdetError
 from msdet.inference.activity import OCCUPIED_S, Levels, active_frames
 from msdet.inference.blocks import FRAME_S, Block, BlockOptions, Grid, fade_in
-from msdet.inference.offline import Separation
-from msdet.inference.slots import FAINT_S, Directions, SlotTracker
-from msdet.inference.splitting import unsplit
+from msdet.inference.tracking import FAINT_S, SlotDirections, SlotTracker
+from msdet.methods.base import Separation
+
+SAME_DIRECTION_DEG = 12.0
+"""Closer directions may be one."""
+
+TOGETHER = 0.85
+"""Correlation of the envelopes of two parts of a voice, at least: measured, parts have above 0.95, two people
+below 0.7."""
+
+_ENVELOPE_S = 0.02
+
+
+def merge_split_sources(found: Separation, sample_rate: int) -> Separation:
+    """What was found in a block, with split voices joined: one has it all, the other is zero and of nobody.
+
+    A part that is nobody's any more has an azimuth of NaN.
+
+    Args:
+        found: in a block; as it is without voices or azimuths.
+        sample_rate: hertz.
+    """
+    if found.voices is None or found.azimuth_deg is None or found.count < 2:
+        return found
+    envelopes = _envelopes(found.voices, round(_ENVELOPE_S * sample_rate))
+    voices, azimuth_deg = found.voices, found.azimuth_deg.copy()
+    activity = found.activity
+    for a, b in itertools.combinations(range(found.count), 2):
+        apart_deg = float(angular_distance_deg(azimuth_deg[a], azimuth_deg[b]))
+        if not apart_deg < SAME_DIRECTION_DEG or _correlation(envelopes[a], envelopes[b]) < TOGETHER:
+            continue
+        strong, weak = (a, b) if envelopes[a].sum() >= envelopes[b].sum() else (b, a)
+        voices = voices.copy()
+        voices[strong] += voices[weak]
+        voices[weak] = 0.0
+        azimuth_deg[weak] = np.nan
+        if activity is not None:
+            activity = activity.copy()
+            activity[strong] = np.maximum(activity[strong], activity[weak])
+            activity[weak] = 0.0
+    return dataclasses.replace(found, voices=voices, azimuth_deg=azimuth_deg, activity=activity)
+
+
+def _envelopes(voices: Array, step: int) -> Array:
+    """Amplitude ``(talker, step)``."""
+    whole = voices[:, : voices.shape[1] // step * step].reshape(len(voices), -1, step)
+    envelopes: Array = np.sqrt(np.square(whole, dtype=np.float64).mean(axis=-1))
+    return envelopes
+
+
+def _correlation(a: Array, b: Array) -> float:
+    centered = a - a.mean(), b - b.mean()
+    norm = float(np.linalg.norm(centered[0]) * np.linalg.norm(centered[1]))
+    return float(centered[0] @ centered[1]) / norm if norm > 0 else 0.0
+
+
+# --- Blocks that were separated one by one, joined to voices and directions of the whole recording.
 
 
 @dataclass(frozen=True)
@@ -63,7 +124,7 @@ class Stitcher:
     def __init__(
         self, slots: int, options: BlockOptions, sample_rate: int, levels: Levels, reference: int
     ) -> None:
-        self.overall = Directions(slots)
+        self.overall = SlotDirections(slots)
         self.filled = np.zeros(slots, dtype=bool)
         self._slots = slots
         self._grid = Grid.of(options, sample_rate)
@@ -88,7 +149,7 @@ class Stitcher:
         if found.count > self._slots:
             raise MsdetError(f"a block has {found.count} talkers, expected at most {self._slots}")
         if self._gate and not block.whole:
-            found = unsplit(found, self._sample_rate)
+            found = merge_split_sources(found, self._sample_rate)
         overlap, shared = (0, 0) if block.first else (self._grid.overlap, self._grid.shared)
         later, later_shared = (0, 0) if block.last else (self._grid.overlap, self._grid.shared)
         activity = self._activity(block, found)
@@ -155,11 +216,11 @@ class Stitcher:
 
 
 def _at_frames(values: Array, samples: int, frame: int) -> Array:
-    """Values ``(talker, any)``, evenly over so many samples, at the centres of frames."""
+    """Values ``(talker, any)``, evenly over so many samples, at the centers of frames."""
     frames = -(-samples // frame)
-    centres = (np.arange(frames) + 0.5) * frame / samples
+    centers = (np.arange(frames) + 0.5) * frame / samples
     own = (np.arange(values.shape[1]) + 0.5) / values.shape[1]
-    return np.stack([np.interp(centres, own, row) for row in values])
+    return np.stack([np.interp(centers, own, row) for row in values])
 
 
 def _weighted(found: Separation, activity: Array, shown: Array) -> Array:

@@ -10,7 +10,7 @@ Example::
 
 A sample of a voice is final once every STFT frame that it lies in has come, so the algorithmic latency is one
 frame, `Streamer.latency_s`. What a model's parts must offer is said by their packages: `stream` in
-`msdet.models.front_ends`, `msdet.models.encoders`, `msdet.models.sharing` and `msdet.models.heads`.
+`msdet.models.frontends`, `msdet.models.encoders`, `msdet.models.sharing` and `msdet.models.heads`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from msdet.components import component_names, find_component
+from msdet.components import Registry
 from msdet.conventions import Array
+from msdet.dsp.streaming_state import State
 from msdet.errors import MsdetError
-from msdet.inference.sources import LARGEST_SAMPLE
+from msdet.inference.sources import MAX_SAMPLE
+from msdet.losses.doa import decode_azimuth
+from msdet.models.encoders import ENCODERS
+from msdet.models.frontends import FRONT_ENDS
+from msdet.models.heads import DOA_HEADS, SEPARATION_HEADS, slot_occupancy
 from msdet.models.joint import JointModel
-from msdet.objectives.doa import decode_azimuth
-from msdet.running import Memory
-from msdet.tasks.doa import occupancy
+from msdet.models.sharing import SHARING_SCHEMES
 
 FRAMES_AT_ONCE = 32
 """Of a long chunk, so many STFT frames are worked on together: memory does not grow with it."""
@@ -45,11 +48,11 @@ class StreamResult:
     Attributes:
         voices: the next samples ``(talker, time)`` at the reference microphone, float32; slots keep the
             order that the model gives them.
-        time_s: centres ``(frame,)`` of the frames that are new, seconds from the start.
+        time_s: centers ``(frame,)`` of the frames that are new, seconds from the start.
         azimuth_deg: ``(talker, frame)`` in [0, 360), where each slot's talker is by what came so far; of the
             causal task ``tracking`` where a model has it, otherwise of the DoA head.
         confidence: ``(talker, frame)`` in [0, 1].
-        occupancy: probability ``(talker, frame)`` that somebody is there; 1 for a model without vacancy.
+        occupancy: probability ``(talker, frame)`` that somebody is there; 1 for a model without variable_num_speakers.
         activity: probability ``(talker, frame)`` of speech; None of a model without the task ``activity``.
         doa_logits: ``(talker, frame, class)``; the last frame's, after `Streamer.finish`, are the model's of
             the whole recording.
@@ -80,11 +83,11 @@ class StreamState:
     frames: int
     heard: Tensor
     overlap: Tensor
-    parts: Memory
+    parts: State
 
 
 class Streamer:
-    """Separates and localises a signal that comes in chunks.
+    """Separates and localizes a signal that comes in chunks.
 
     Args:
         model: causal in all its parts; it is put in evaluation mode.
@@ -146,7 +149,7 @@ class Streamer:
         samples = _tensor(given, self._device)
         if not samples.isfinite().all():
             raise MsdetError("chunk holds NaN or infinite samples")
-        if (samples.abs() > LARGEST_SAMPLE).any():
+        if (samples.abs() > MAX_SAMPLE).any():
             raise MsdetError(f"chunk holds samples up to {samples.abs().max():.2g}, expected full scale 1")
         s = self._state
         heard = torch.cat([s.heard, samples], dim=1)
@@ -187,7 +190,7 @@ class Streamer:
             self._state = StreamState(s.samples, s.frames + frames, heard, second[:, -1].clone(), parts)
             yield _Step(voices[:, : s.samples - given], logits, predictions)
 
-    def _step(self, spectrum: Tensor, memory: Memory) -> tuple[Tensor, Tensor, dict[str, Tensor], Memory]:
+    def _step(self, spectrum: Tensor, memory: State) -> tuple[Tensor, Tensor, dict[str, Tensor], State]:
         """The next frames ``(1, mic, freq, frame)`` through all parts.
 
         Returns:
@@ -198,12 +201,12 @@ class Streamer:
         observation, front = model.front_end.stream(spectrum, front)
         doa_after = []
 
-        def localise(features: Tensor) -> Tensor:
+        def localize(features: Tensor) -> Tensor:
             logits, kept = model.doa_head.stream(features, observation, doa)
             doa_after.append(kept)
             return cast(Tensor, logits)
 
-        shared, shared_after = model.sharing.stream(observation.features, localise, shared_before)
+        shared, shared_after = model.sharing.stream(observation.features, localize, shared_before)
         azimuths = shared.logits[..., : model.config.doa_classes]
         spectra, separation = model.separation_head.stream(
             shared.separation, observation, azimuths, separation
@@ -230,14 +233,14 @@ class Streamer:
             np.arange(last - frames, last) * (stft.hop / self.model.sample_rate),
             _array(azimuth_deg),
             _array(confidence),
-            _array(occupancy(logits, c.doa_classes)),
+            _array(slot_occupancy(logits, c.doa_classes)),
             None if activity is None else _array(activity.sigmoid()),
             _array(classes),
         )
 
     def _nothing(self) -> _Step:
         c = self.model.config
-        logits = torch.zeros(1, c.talkers, 0, c.doa_classes + c.vacancy)
+        logits = torch.zeros(1, c.talkers, 0, c.doa_classes + c.variable_num_speakers)
         empty = {"activity": logits[..., 0], "tracking": logits[..., : c.doa_classes]}
         return _Step(torch.zeros(c.talkers, 0), logits, {name: empty[name] for name in self._tasks})
 
@@ -263,32 +266,28 @@ def latency_s(model: JointModel) -> float:
 def why_not(model: JointModel) -> str | None:
     """Why a model cannot stream, in one line that names the part and what can; None where it can."""
     c = model.config
-    sharing, encoder = cast(Any, model.sharing), f"{_MODELS}.encoders"
+    sharing = cast(Any, model.sharing)
     parts = (
-        (_Kind("front end", f"{_MODELS}.front_ends", "FrontEnd"), c.front_end, model.front_end),
-        (_Kind("sharing scheme", f"{_MODELS}.sharing", "Sharing"), c.sharing, None),
-        (_Kind("encoder", encoder, "Encoder"), c.encoder, sharing),
-        (_Kind("DoA head", f"{_MODELS}.heads.doa", "Head", "doa"), c.doa_head, model.doa_head),
-        (
-            _Kind("separation head", f"{_MODELS}.heads.separation", "Head", "separation"),
-            c.separation_head,
-            model.separation_head,
-        ),
+        (_Kind(FRONT_ENDS), c.front_end, model.front_end),
+        (_Kind(SHARING_SCHEMES), c.sharing, None),
+        (_Kind(ENCODERS), c.encoder, sharing),
+        (_Kind(DOA_HEADS, "doa"), c.doa_head, model.doa_head),
+        (_Kind(SEPARATION_HEADS, "separation"), c.separation_head, model.separation_head),
     )
     return next((line for kind, name, part in parts if (line := kind.obstacle(name, part))), None)
 
 
-_MODELS = "msdet.models"
-
-
 @dataclass(frozen=True)
 class _Kind:
-    """A kind of part: what it is called, its package, the class there, and its settings in `ModelConfig`."""
+    """A kind of part: its registry, and what its settings in `ModelConfig` begin with."""
 
-    name: str
-    package: str
-    attribute: str
+    registry: Registry
     settings: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the kind is called."""
+        return self.registry.kind
 
     def obstacle(self, name: str, part: object) -> str | None:
         """Why a part keeps its model from streaming.
@@ -310,10 +309,10 @@ class _Kind:
         return f"{self.name} '{name}' {reason}; {self.name}s that can stream: {self._streaming()}"
 
     def _factory(self, name: str) -> Any:
-        return find_component(self.package, name, self.attribute, self.name)
+        return self.registry.find(name)
 
     def _streaming(self) -> str:
-        names = component_names(self.package)
+        names = self.registry.names()
         return ", ".join(name for name in names if hasattr(self._factory(name), "stream"))
 
 

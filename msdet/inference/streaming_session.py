@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from msdet.audio import StreamResampler
 from msdet.conventions import Array
 from msdet.inference.activity import Levels, active_frames
 from msdet.inference.blocks import FRAME_S
-from msdet.inference.frame_log import FrameLog
-from msdet.inference.recording import Talkers
+from msdet.inference.recording import FrameLog, LocatedTalkers
 from msdet.inference.results import Scratch
-from msdet.inference.slots import FAINT_S, Directions
 from msdet.inference.stitching import Frames
 from msdet.inference.streaming import Streamer, StreamResult
+from msdet.inference.tracking import FAINT_S, SlotDirections
+from msdet.io.audio import StreamResampler
 
 JUDGED_S = 1.0
 """Activity is told for so long a time at once."""
@@ -49,7 +48,7 @@ class Session:
         self._found: Array = np.zeros((4, slots, 0))  # azimuth, confidence, occupancy, activity
         self._times: Array = np.zeros(0)
         self._judged = 0  # frames of 0.1 s
-        self._directions = Directions(slots)
+        self._directions = SlotDirections(slots)
         self._filled = np.zeros(slots, dtype=bool)
         self._frames = FrameLog(3, slots)
         self.active = np.zeros(slots, dtype=bool)
@@ -72,7 +71,7 @@ class Session:
         self._keep(self._streamer.finish())
         self._judge(self._voices.shape[1])
 
-    def talkers(self) -> Talkers:
+    def talkers(self) -> LocatedTalkers:
         """Who was found, after `finish`."""
         azimuth_deg, confidence, _ = self._directions.overall()
         filled = np.flatnonzero(self._filled)
@@ -81,7 +80,7 @@ class Session:
         unknown = np.full_like(azimuths, np.nan)
         frame_s = self._frame / self._streamer.model.sample_rate
         frames = Frames(azimuths, confidences, unknown, activity)
-        return Talkers(order, azimuth_deg[order], confidence[order], None, frames, frame_s)
+        return LocatedTalkers(order, azimuth_deg[order], confidence[order], None, frames, frame_s)
 
     def _taken(self, samples: Array) -> StreamResult:
         reference = self._streamer.model.array.reference
@@ -107,8 +106,8 @@ class Session:
             return
         voices, heard = self._voices[:, :samples], self._heard[0, :samples]
         frames = -(-samples // self._frame)
-        centres = (self._judged + np.arange(frames) + 0.5) * (self._frame / self._streamer.model.sample_rate)
-        place = np.clip(np.searchsorted(self._times, centres), 0, len(self._times) - 1)
+        centers = (self._judged + np.arange(frames) + 0.5) * (self._frame / self._streamer.model.sample_rate)
+        place = np.clip(np.searchsorted(self._times, centers), 0, len(self._times) - 1)
         azimuth_deg, confidence, occupancy, activity = self._found[..., place]
         self._levels.add(heard, self._frame)
         if not self._knows:

@@ -1,1 +1,3 @@
 """Joint models: a front end, one shared encoder, a separation head and a DoA head."""
+
+from __future__ import annotations

@@ -14,7 +14,7 @@ class ModelConfig:
 
     Attributes:
         talkers: number of output slots.
-        vacancy: slots may be empty, so one model serves 1 to `talkers` people; DoA has one more class for
+        variable_num_speakers: slots may be empty, so one model serves 1 to `talkers` people; DoA has one more class for
             nobody.
         doa_classes: azimuth classes over the full circle.
         window_s: length of an STFT frame, at most 1 s; the hop is half of it.
@@ -23,7 +23,7 @@ class ModelConfig:
         front_end_options: what the front end takes.
         encoder: a file name in ``msdet/models/encoders``, or your own ``module:Class``.
         encoder_options: what the encoder's constructor takes besides derived sizes.
-        sharing: what localisation and separation have in common: ``hard`` (one encoder), ``none``, ``soft``,
+        sharing: what localization and separation have in common: ``hard`` (one encoder), ``none``, ``soft``,
             ``cross_stitch``, ``hierarchical``, or your own ``module:Class``.
         sharing_options: what the scheme takes.
         doa_head: ``steered`` (mask-weighted SRP-PHAT), ``pooled`` (classifier on pooled features), or your
@@ -37,7 +37,7 @@ class ModelConfig:
     """
 
     talkers: int = 2
-    vacancy: bool = False
+    variable_num_speakers: bool = False
     doa_classes: int = DOA_CLASSES
     window_s: float = 0.064
     front_end: str = "steered"

@@ -1,4 +1,4 @@
-"""The joint model: transform, encode, localise, separate."""
+"""The joint model: transform, encode, localize, separate."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from typing import Any, NamedTuple, cast
 from torch import Tensor, nn
 
 from msdet.arrays import MicrophoneArray
+from msdet.dsp.stft import SeparationPasses, Signals, Stft, window_samples
 from msdet.errors import MsdetError
 from msdet.models.config import ModelConfig
 from msdet.models.encoders import build_encoder
-from msdet.models.front_ends import FrontEndSizes, build_front_end
-from msdet.models.frontend import ArrayGeometry, Observation, Stft, last_word, window_samples
-from msdet.models.heads import HeadSizes, build_head
+from msdet.models.frontends import (
+    ArrayGeometry,
+    FrontEndOutput,
+    FrontEndSizes,
+    build_front_end,
+    final_frame_logits,
+)
+from msdet.models.heads import HeadSizes, build_head, build_task_head, slot_occupancy
 from msdet.models.sharing import SharingSizes, build_sharing
-from msdet.objectives.separation import Signals
-from msdet.tasks import build_task_head
-from msdet.tasks.doa import occupancy
-from msdet.tasks.separation import Separated
 
 
 class JointOutput(NamedTuple):
@@ -29,7 +31,7 @@ class JointOutput(NamedTuple):
         spectra: estimates at unit mixture level, each complex ``(batch, talker, freq, frame)``, the last one
             final.
         doa_logits: of azimuth classes, ``(batch, talker, class)``.
-        occupancy: probability ``(batch, talker)`` that somebody is in a slot; 1 for a model without vacancy.
+        occupancy: probability ``(batch, talker)`` that somebody is in a slot; 1 for a model without variable_num_speakers.
         level: RMS ``(batch, 1, 1)`` of the mixture at the reference microphone.
         features: that the DoA head saw, ``(batch, freq, frame, feature)``.
         predictions: of each task by name, as the task's loss takes it.
@@ -80,11 +82,11 @@ class JointModel(nn.Module):
                 front_end.features_out,
                 self.stft.freqs,
             ),
-            SharingSizes(config.talkers, config.doa_classes + config.vacancy),
+            SharingSizes(config.talkers, config.doa_classes + config.variable_num_speakers),
         )
         self.sharing = cast(nn.Module, sharing)
         self.penalty = sharing.penalty
-        sizes = HeadSizes(geometry, sharing.features_doa, config.talkers, config.vacancy)
+        sizes = HeadSizes(geometry, sharing.features_doa, config.talkers, config.variable_num_speakers)
         self.doa_head = build_head("doa", config.doa_head, config.doa_options, sizes)
         self.separation_head = build_head(
             "separation",
@@ -102,7 +104,7 @@ class JointModel(nn.Module):
         self.task_heads = nn.ModuleDict({_key(name): head for name, head in heads.items()})
 
     def forward(self, mixture: Tensor) -> JointOutput:
-        """Separate and localise.
+        """Separate and localize.
 
         Args:
             mixture: waveforms ``(batch, mic, time)``.
@@ -117,24 +119,24 @@ class JointModel(nn.Module):
             )
         reference = mixture[:, self.array.reference, None]
         level = reference.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-8)
-        observation: Observation = self.front_end(self.stft(mixture / level))
+        observation: FrontEndOutput = self.front_end(self.stft(mixture / level))
         shared = self.sharing(observation.features, lambda features: self.doa_head(features, observation))
-        logits = last_word(shared.logits)
+        logits = final_frame_logits(shared.logits)
         doa_logits = logits[..., : self.config.doa_classes]
         spectra = self.separation_head(
             shared.separation, observation, shared.logits[..., : self.config.doa_classes]
         )
-        resynthesise = partial(self.stft.inverse, samples=mixture.shape[-1])
-        passes = tuple(Signals(spectrum, resynthesise) for spectrum in spectra)
+        resynthesize = partial(self.stft.inverse, samples=mixture.shape[-1])
+        passes = tuple(Signals(spectrum, resynthesize) for spectrum in spectra)
         predictions = {name: self.task_head(name)(shared.doa, observation) for name in self.config.tasks}
         return JointOutput(
             passes[-1].waveform * level,
             spectra,
             doa_logits,
-            occupancy(logits, self.config.doa_classes),
+            slot_occupancy(logits, self.config.doa_classes),
             level,
             shared.doa,
-            {"separation": Separated(passes), "doa": logits, **predictions},
+            {"separation": SeparationPasses(passes), "doa": logits, **predictions},
         )
 
     def task_head(self, name: str) -> nn.Module:

@@ -5,8 +5,8 @@ A module defines a class ``Task`` with
 - ``Head``, a class attribute: a `torch.nn.Module` built as ``Head(sizes, **options)`` from `HeadSizes` and
   the options of ``model.tasks``. Its ``forward(features, observation)`` makes the prediction, a tensor, from
   the features that the DoA head sees, ``(batch, freq, frame, feature)``;
-- ``loss(prediction, truth) -> Labelled``: the loss of each example or slot against `Truth`, which is in the
-  order of slots, and which of them are labelled;
+- ``loss(prediction, truth) -> Labeled``: the loss of each example or slot against `BatchLabels`, which is in the
+  order of slots, and which of them are labeled;
 - ``scores(prediction, truth) -> dict[str, Tensor]``: what validation shows, each of any shape, NaN where it
   is not defined; names end in their unit.
 
@@ -21,15 +21,12 @@ path, ``module:Task``.
 
 from __future__ import annotations
 
-import inspect
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
-from msdet.components import build, component_names, find_component
-from msdet.errors import MsdetError, UnknownNameError
-from msdet.models.heads import HeadSizes
-from msdet.tasks.truth import Labelled, Truth
+from msdet.models.heads import TASKS
+from msdet.tasks.labels import BatchLabels, LabeledLoss
 
 MAIN = ("separation", "doa")
 """Tasks that every model has."""
@@ -38,11 +35,11 @@ MAIN = ("separation", "doa")
 class TaskLike(Protocol):
     """What every task offers."""
 
-    def loss(self, prediction: Any, truth: Truth) -> Labelled:
+    def loss(self, prediction: Any, truth: BatchLabels) -> LabeledLoss:
         """Loss of each example or slot."""
         ...
 
-    def scores(self, prediction: Any, truth: Truth) -> dict[str, Tensor]:
+    def scores(self, prediction: Any, truth: BatchLabels) -> dict[str, Tensor]:
         """What validation shows."""
         ...
 
@@ -55,7 +52,7 @@ class AuxiliaryTask(TaskLike, Protocol):
 
 def auxiliary_names() -> list[str]:
     """Names of the auxiliary tasks that msdet ships."""
-    return [name for name in component_names(__name__) if name not in (*MAIN, "truth")]
+    return TASKS.names()
 
 
 def find_task(name: str) -> type[AuxiliaryTask]:
@@ -64,20 +61,5 @@ def find_task(name: str) -> type[AuxiliaryTask]:
     Raises:
         UnknownNameError: no such task; the nearest name is offered.
     """
-    if ":" not in name and name not in auxiliary_names():
-        raise UnknownNameError("task", name, auxiliary_names())
-    task: type[AuxiliaryTask] = find_component(__name__, name, "Task", "task")
+    task: type[AuxiliaryTask] = TASKS.find(name)
     return task
-
-
-def build_task_head(name: str, options: dict[str, Any], sizes: HeadSizes) -> nn.Module:
-    """The head of an auxiliary task.
-
-    Raises:
-        MsdetError: an unknown name or option; the nearest is offered.
-    """
-    factory: Any = getattr(find_task(name), "Head", None)
-    if not (inspect.isclass(factory) and issubclass(factory, nn.Module)):  # not anything else is called
-        raise MsdetError(f"task '{name}' has no Head that is a torch.nn.Module")
-    head: nn.Module = build(factory, options, f"task '{name}'", sizes=sizes)
-    return head

@@ -6,17 +6,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from msdet.models.frontend import Observation
-from msdet.models.heads import HeadSizes
-from msdet.running import Memory
-from msdet.tasks._pooling import Pool, classifier, hidden_width
-from msdet.tasks.truth import Labelled, Truth
+from msdet.dsp.streaming_state import State
+from msdet.models.frontends import FrontEndOutput
+from msdet.models.heads import TASKS, HeadSizes
+from msdet.tasks.labels import BatchLabels, LabeledLoss
+from msdet.tasks.pooling import Pool, classifier, hidden_width
 
 THRESHOLD_DB = 40.0
 """A frame is speech if it is no further below the loudest one, as STOI counts frames (Taal et al. 2011)."""
 
 
-class Head(nn.Module):
+class ActivityHead(nn.Module):
     """One logit a slot and frame, from features pooled over frequency.
 
     Args:
@@ -30,40 +30,41 @@ class Head(nn.Module):
         self.pool = Pool(sizes, sizes.talkers, width)
         self.classify = classifier(self.pool.features_out, width, 1)
 
-    def forward(self, features: Tensor, observation: Observation) -> Tensor:
+    def forward(self, features: Tensor, observation: FrontEndOutput) -> Tensor:
         """Logits ``(batch, slot, frame)`` on the frames of the model's STFT."""
         logits: Tensor = self.classify(self.pool.of_frames(features))
         return logits[..., 0]
 
-    def stream(self, features: Tensor, observation: Observation, memory: Memory) -> tuple[Tensor, Memory]:
+    def stream(self, features: Tensor, observation: FrontEndOutput, memory: State) -> tuple[Tensor, State]:
         """The next frames, each for itself."""
         return self(features, observation), None
 
 
-class Task:
+@TASKS.register("activity")
+class ActivityTask:
     """Binary cross-entropy of every slot and frame, where the references are known.
 
     Args:
         threshold_db: of `speech_activity`.
     """
 
-    Head = Head
+    Head = ActivityHead
     NEEDS = "references"
 
     def __init__(self, threshold_db: float = THRESHOLD_DB) -> None:
         self.threshold_db = threshold_db
 
-    def loss(self, prediction: Tensor, truth: Truth) -> Labelled:
+    def loss(self, prediction: Tensor, truth: BatchLabels) -> LabeledLoss:
         """Loss ``(batch, slot, frame)`` of logits of the same shape."""
         target = self.target(truth).float()
         value = binary_cross_entropy_with_logits(prediction.float(), target, reduction="none")
-        return Labelled(value, truth.referenced[:, None, None].expand_as(value))
+        return LabeledLoss(value, truth.referenced[:, None, None].expand_as(value))
 
-    def target(self, truth: Truth) -> Tensor:
+    def target(self, truth: BatchLabels) -> Tensor:
         """Whether the slot's talker speaks, bool ``(batch, slot, frame)``; nobody is silent."""
         return speech_activity(truth.references.spectrum, self.threshold_db) & truth.active[..., None]
 
-    def scores(self, prediction: Tensor, truth: Truth) -> dict[str, Tensor]:
+    def scores(self, prediction: Tensor, truth: BatchLabels) -> dict[str, Tensor]:
         """F1 of speech over the frames of each talker, and the share of frames that are right in a slot."""
         found, wanted = prediction > 0.0, self.target(truth)
         both = (found & wanted).sum(-1)

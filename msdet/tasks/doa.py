@@ -10,11 +10,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from msdet.objectives.doa import DoaLoss, decode_azimuth
-from msdet.tasks.truth import Labelled, Truth
+from msdet.losses.doa import DoaLoss, decode_azimuth
+from msdet.models.heads import slot_occupancy
+from msdet.tasks.labels import BatchLabels, LabeledLoss
 
 
-class Task:
+class DoaTask:
     """DoA classification.
 
     Args:
@@ -26,22 +27,22 @@ class Task:
         self.criterion = criterion
         self.classes = classes
 
-    def loss(self, prediction: Tensor, truth: Truth) -> Labelled:
+    def loss(self, prediction: Tensor, truth: BatchLabels) -> LabeledLoss:
         """Loss ``(batch, slot)`` of logits ``(batch, slot, outputs)``."""
         return self.between(prediction, truth.azimuth_deg, truth.active)
 
-    def between(self, prediction: Tensor, azimuth_deg: Tensor, active: Tensor) -> Labelled:
+    def between(self, prediction: Tensor, azimuth_deg: Tensor, active: Tensor) -> LabeledLoss:
         """Loss of logits ``(..., outputs)`` for azimuths and activity ``(...)``."""
         logits = prediction[..., : self.classes].float()
         known = azimuth_deg.isfinite() & active
         value = self.criterion(logits, azimuth_deg.nan_to_num(0.0))
         if prediction.shape[-1] == self.classes:
-            return Labelled(value, known)
+            return LabeledLoss(value, known)
         somebody = torch.logsumexp(logits, -1) - prediction[..., self.classes].float()
         presence = torch.nn.functional.softplus(torch.where(active, -somebody, somebody))
-        return Labelled(presence + torch.where(known, value, 0.0), known | ~active)
+        return LabeledLoss(presence + torch.where(known, value, 0.0), known | ~active)
 
-    def scores(self, prediction: Tensor, truth: Truth) -> dict[str, Tensor]:
+    def scores(self, prediction: Tensor, truth: BatchLabels) -> dict[str, Tensor]:
         """Azimuth error of talkers that are there, and whether empty slots are known to be empty."""
         azimuth = decode_azimuth(prediction[..., : self.classes])[0]
         error = (azimuth - truth.azimuth_deg + 180.0).remainder(360.0) - 180.0
@@ -51,13 +52,6 @@ class Task:
             within = (error <= limit).float()
             found[f"accuracy_{limit}deg"] = within.masked_fill(error.isnan(), torch.nan)
         if prediction.shape[-1] > self.classes:
-            occupied = occupancy(prediction, self.classes) > 0.5
+            occupied = slot_occupancy(prediction, self.classes) > 0.5
             found["vacancy_accuracy"] = (occupied == truth.active).float()
         return found
-
-
-def occupancy(prediction: Tensor, classes: int) -> Tensor:
-    """Probability ``(...)`` that somebody is there, from logits ``(..., outputs)``; 1 with azimuths alone."""
-    if prediction.shape[-1] == classes:
-        return torch.ones_like(prediction[..., 0], dtype=torch.float32)
-    return 1.0 - prediction.float().softmax(-1)[..., classes]

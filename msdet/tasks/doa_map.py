@@ -17,11 +17,11 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from msdet.models.frontend import Observation
-from msdet.models.heads import HeadSizes
-from msdet.spatial import phase_normalise, pooled_response, weighted_covariance, wrap_azimuth
-from msdet.tasks._pooling import Pool, classifier, hidden_width
-from msdet.tasks.truth import Labelled, Truth
+from msdet.dsp.spatial import phase_normalize, srp_from_covariance, weighted_covariance, wrap_azimuth
+from msdet.models.frontends import FrontEndOutput
+from msdet.models.heads import TASKS, HeadSizes
+from msdet.tasks.labels import BatchLabels, LabeledLoss
+from msdet.tasks.pooling import Pool, classifier, hidden_width
 
 MATCHED_DEG = 10.0
 """A peak has found a talker if it is no further away."""
@@ -30,7 +30,7 @@ _RARE = -2.0
 """Logit that an untrained map starts from: most directions are empty."""
 
 
-class Head(nn.Module):
+class DoaMapHead(nn.Module):
     """Steered response of the bins that a mask trusts, sharpened, and a classifier on pooled features.
 
     Args:
@@ -54,13 +54,13 @@ class Head(nn.Module):
         self.classify = classifier(sizes.talkers * self.pool.features_out, width, sizes.classes)
         nn.init.constant_(self.classify[-1].bias, _RARE)  # type: ignore[arg-type]
 
-    def forward(self, features: Tensor, observation: Observation) -> Tensor:
+    def forward(self, features: Tensor, observation: FrontEndOutput) -> Tensor:
         """Logits ``(batch, class)`` that somebody is in the direction of each azimuth class."""
         spectrum = observation.spectrum
         level = torch.log1p(spectrum[:, self.geometry.reference].abs())
         weights = (self.mask(features)[..., 0].sigmoid() * level)[:, None]
-        covariance = weighted_covariance(phase_normalise(spectrum), weights)
-        response = pooled_response(covariance, self.geometry.steering)
+        covariance = weighted_covariance(phase_normalize(spectrum), weights)
+        response = srp_from_covariance(covariance, self.geometry.steering)
         spread = response.std(-1, keepdim=True).clamp_min(1e-6)
         z = (response - response.mean(-1, keepdim=True)) / spread
         seen = self.classify(self.pool(features).flatten(1))
@@ -68,7 +68,8 @@ class Head(nn.Module):
         return logits
 
 
-class Task:
+@TASKS.register("doa_map")
+class DoaMapTask:
     """Binary cross-entropy of every direction, in scenes where all talkers' azimuths are known.
 
     Args:
@@ -76,20 +77,20 @@ class Task:
         threshold: probability from which on a peak is a talker, in the scores.
     """
 
-    Head = Head
+    Head = DoaMapHead
     NEEDS = "directions"
 
     def __init__(self, width_deg: float = 8.0, threshold: float = 0.5) -> None:
         self.width_deg = width_deg
         self.threshold = threshold
 
-    def loss(self, prediction: Tensor, truth: Truth) -> Labelled:
+    def loss(self, prediction: Tensor, truth: BatchLabels) -> LabeledLoss:
         """Loss ``(batch,)`` of logits ``(batch, class)``: the mean over directions."""
         target = self.target(truth, prediction.shape[-1])
         value = binary_cross_entropy_with_logits(prediction.float(), target, reduction="none").mean(-1)
-        return Labelled(value, located(truth))
+        return LabeledLoss(value, located(truth))
 
-    def target(self, truth: Truth, classes: int) -> Tensor:
+    def target(self, truth: BatchLabels, classes: int) -> Tensor:
         """Bumps ``(batch, class)`` around the talkers, 1 at each; the higher one where two meet."""
         grid = torch.arange(classes, device=truth.azimuth_deg.device) * (360.0 / classes)
         distance = (grid - truth.azimuth_deg[..., None] + 180.0).remainder(360.0) - 180.0
@@ -97,7 +98,7 @@ class Task:
         there = truth.active & truth.azimuth_deg.isfinite()
         return torch.where(there[..., None], bumps, 0.0).amax(1)
 
-    def scores(self, prediction: Tensor, truth: Truth) -> dict[str, Tensor]:
+    def scores(self, prediction: Tensor, truth: BatchLabels) -> dict[str, Tensor]:
         """F1 of the peaks of each scene, matched within 10 degrees, and whether their number is right.
 
         F1 is not defined where nobody is, nor found.
@@ -119,7 +120,7 @@ class Task:
         }
 
 
-def located(truth: Truth) -> Tensor:
+def located(truth: BatchLabels) -> Tensor:
     """Whether the azimuth of everybody who is there is known, ``(batch,)``."""
     return (truth.azimuth_deg.isfinite() | ~truth.active).all(-1)
 

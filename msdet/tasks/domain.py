@@ -11,13 +11,13 @@ import math
 import torch
 from torch import Tensor, nn
 
-from msdet.models.frontend import Observation
-from msdet.models.heads import HeadSizes
-from msdet.tasks._pooling import Pool, classifier, hidden_width
-from msdet.tasks.truth import Labelled, Truth
+from msdet.models.frontends import FrontEndOutput
+from msdet.models.heads import TASKS, HeadSizes
+from msdet.tasks.labels import BatchLabels, LabeledLoss
+from msdet.tasks.pooling import Pool, classifier, hidden_width
 
 
-class Head(nn.Module):
+class DomainHead(nn.Module):
     """A classifier on pooled features whose gradient is reversed.
 
     Args:
@@ -43,31 +43,32 @@ class Head(nn.Module):
         self.pool = Pool(sizes, 1, width)
         self.classify = classifier(self.pool.features_out, width, domains)
 
-    def forward(self, features: Tensor, observation: Observation) -> Tensor:
+    def forward(self, features: Tensor, observation: FrontEndOutput) -> Tensor:
         """Logits ``(batch, domain)``."""
         logits: Tensor = self.classify(self.pool(reverse_gradient(features, self.strength)))
         return logits[:, 0]
 
 
-class Task:
+@TASKS.register("domain")
+class DomainTask:
     """Cross-entropy of the domain, where it is known.
 
     A shared encoder has succeeded where the accuracy is that of guessing. Rooms that training never saw say
     little: look at the accuracy on known ones.
     """
 
-    Head = Head
+    Head = DomainHead
 
-    def loss(self, prediction: Tensor, truth: Truth) -> Labelled:
+    def loss(self, prediction: Tensor, truth: BatchLabels) -> LabeledLoss:
         """Loss ``(batch,)`` of logits ``(batch, domain)``."""
         value = -prediction.float().log_softmax(-1).gather(-1, self.target(prediction, truth)[:, None])[:, 0]
-        return Labelled(value, truth.domain >= 0)
+        return LabeledLoss(value, truth.domain >= 0)
 
-    def target(self, prediction: Tensor, truth: Truth) -> Tensor:
+    def target(self, prediction: Tensor, truth: BatchLabels) -> Tensor:
         """Class ``(batch,)`` of each scene; any class where the domain is not known."""
         return truth.domain.clamp_min(0) % prediction.shape[-1]
 
-    def scores(self, prediction: Tensor, truth: Truth) -> dict[str, Tensor]:
+    def scores(self, prediction: Tensor, truth: BatchLabels) -> dict[str, Tensor]:
         """Share of scenes whose domain is told."""
         right = (prediction.argmax(-1) == self.target(prediction, truth)).float()
         return {"domain_accuracy": right.masked_fill(truth.domain < 0, torch.nan)}

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from msdet.errors import MsdetError
-from msdet.models.frontend import Observation
-from msdet.models.heads import HeadSizes
-from msdet.tasks._pooling import Pool, classifier, hidden_width
-from msdet.tasks.truth import Labelled, Truth
+from msdet.models.frontends import FrontEndOutput
+from msdet.models.heads import TASKS, HeadSizes
+from msdet.tasks.labels import BatchLabels, LabeledLoss
+from msdet.tasks.pooling import Pool, classifier, hidden_width
 
 
-class Head(nn.Module):
-    """A classifier on pooled features. The first class is centred on -90 degrees, the last on 90.
+class ElevationHead(nn.Module):
+    """A classifier on pooled features. The first class is centered on -90 degrees, the last on 90.
 
     Args:
         sizes: what its sizes follow from.
@@ -39,32 +39,33 @@ class Head(nn.Module):
         self.pool = Pool(sizes, sizes.talkers, width)
         self.classify = classifier(self.pool.features_out, width, steps + 1)
 
-    def forward(self, features: Tensor, observation: Observation) -> Tensor:
+    def forward(self, features: Tensor, observation: FrontEndOutput) -> Tensor:
         """Logits ``(batch, slot, class)``."""
         logits: Tensor = self.classify(self.pool(features))
         return logits
 
 
-class Task:
+@TASKS.register("elevation")
+class ElevationTask:
     """Cross-entropy of the nearest class, of talkers whose elevation is known."""
 
-    Head = Head
+    Head = ElevationHead
     NEEDS = "directions"
 
-    def loss(self, prediction: Tensor, truth: Truth) -> Labelled:
+    def loss(self, prediction: Tensor, truth: BatchLabels) -> LabeledLoss:
         """Loss ``(batch, slot)`` of logits ``(batch, slot, class)``."""
         target = elevation_to_class(truth.elevation_deg.nan_to_num(0.0), prediction.shape[-1])
         value = -prediction.float().log_softmax(-1).gather(-1, target[..., None])[..., 0]
-        return Labelled(value, truth.elevation_deg.isfinite() & truth.active)
+        return LabeledLoss(value, truth.elevation_deg.isfinite() & truth.active)
 
-    def scores(self, prediction: Tensor, truth: Truth) -> dict[str, Tensor]:
+    def scores(self, prediction: Tensor, truth: BatchLabels) -> dict[str, Tensor]:
         """Absolute error of each talker."""
         error = (decode_elevation(prediction)[0] - truth.elevation_deg).abs()
         return {"elevation_mae_deg": error.masked_fill(~truth.active, torch.nan)}
 
 
 def elevation_to_class(elevation_deg: Tensor, classes: int) -> Tensor:
-    """The class whose centre is nearest; half-way, the upper one.
+    """The class whose center is nearest; half-way, the upper one.
 
     >>> elevation_to_class(torch.tensor([-90.0, -85.1, -85.0, 0.0, 84.9, 90.0]), 19).tolist()
     [0, 0, 1, 9, 17, 18]
@@ -76,7 +77,7 @@ def elevation_to_class(elevation_deg: Tensor, classes: int) -> Tensor:
 def decode_elevation(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Elevation in degrees and confidence, each ``(...)``, of logits ``(..., class)``.
 
-    The elevation is the mean of the posterior over the peak class and its neighbours, which resolves
+    The elevation is the mean of the posterior over the peak class and its neighbors, which resolves
     directions between classes; the confidence is the probability of those classes.
     """
     posterior = logits.float().softmax(-1)

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-from msdet.objectives.separation import SeparationLoss, Signals
-from msdet.objectives.separation.si_sdr import si_sdr_db
-from msdet.tasks.truth import Labelled, Truth
+from msdet.dsp.stft import SeparationPasses
+from msdet.losses.separation import SeparationLoss, si_sdr_db
+from msdet.tasks.labels import BatchLabels, LabeledLoss
 
 
-class Separated(NamedTuple):
-    """Estimates ``(batch, slot)`` of each pass at unit mixture level, the last one final."""
-
-    passes: tuple[Signals, ...]
-
-
-class Task:
+class SeparationTask:
     """Separation, by the mean loss of all passes.
 
     Args:
@@ -32,19 +24,19 @@ class Task:
         self.criterion = criterion
         self.consistency = consistency
 
-    def loss(self, prediction: Separated, truth: Truth) -> Labelled:
+    def loss(self, prediction: SeparationPasses, truth: BatchLabels) -> LabeledLoss:
         """Loss ``(batch, slot)``."""
         value = torch.stack([self.criterion(p, truth.references) for p in prediction.passes]).mean(0)
         if self.consistency:
             together = self.criterion(prediction.passes[-1].sum(1), truth.references.sum(1))
             value = value + self.consistency * together[:, None]
-        return Labelled(value, truth.referenced[:, None].expand_as(value))
+        return LabeledLoss(value, truth.referenced[:, None].expand_as(value))
 
-    def pairs(self, prediction: Separated, truth: Truth) -> Tensor:
+    def pairs(self, prediction: SeparationPasses, truth: BatchLabels) -> Tensor:
         """Loss ``(batch, slot, talker)`` of the final estimates against each reference."""
         return self.criterion(prediction.passes[-1][:, :, None], truth.references[:, None])
 
-    def scores(self, prediction: Separated, truth: Truth) -> dict[str, Tensor]:
+    def scores(self, prediction: SeparationPasses, truth: BatchLabels) -> dict[str, Tensor]:
         """SI-SDR improvement over the mixture, of talkers that are there."""
         references = truth.references.waveform
         gain = si_sdr_db(prediction.passes[-1].waveform, references)

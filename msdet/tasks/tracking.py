@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from msdet.models.frontend import Observation, levelled_so_far
-from msdet.models.heads import HeadSizes
-from msdet.objectives.doa import decode_azimuth
-from msdet.running import Memory, with_past
-from msdet.simulation.geometry import TRACK_STEP_S
-from msdet.spatial import frame_response, full_precision, phase_normalise, wrap_azimuth
-from msdet.tasks._pooling import Pool, hidden_width
+from msdet.dsp.spatial import frame_response, full_precision, phase_normalize, wrap_azimuth
+from msdet.dsp.streaming_state import State, with_past
+from msdet.losses.doa import decode_azimuth
+from msdet.models.frontends import FrontEndOutput, running_rms_normalize
+from msdet.models.heads import TASKS, HeadSizes
+from msdet.scenes.room_geometry import TRACK_STEP_S
 from msdet.tasks.activity import speech_activity
-from msdet.tasks.truth import Labelled, Truth
+from msdet.tasks.labels import BatchLabels, LabeledLoss
+from msdet.tasks.pooling import Pool, hidden_width
 
 MEMORIES = (1.0, 4.0, 12.0)
 """Time constants, in frames, that the averages of the steered response start from."""
@@ -22,7 +22,7 @@ REACH = 32
 """Frames after which an average forgets altogether."""
 
 
-class Head(nn.Module):
+class TrackingHead(nn.Module):
     """Steered responses of each slot's bins, averaged over short times, and a network that follows the peak.
 
     Each slot's mask weighs the bins of a frame. Their steered response is averaged with several learned time
@@ -57,25 +57,25 @@ class Head(nn.Module):
         self.recur = nn.GRU(self.pool.features_out, width, batch_first=True, bidirectional=not causal)
         self.classify = nn.Linear(width * (1 if causal else 2), sizes.classes)
 
-    def forward(self, features: Tensor, observation: Observation) -> Tensor:
+    def forward(self, features: Tensor, observation: FrontEndOutput) -> Tensor:
         """Logits ``(batch, slot, frame, class)`` on the frames of the model's STFT."""
         if self.causal:
             return self.stream(features, observation, None)[0]
         response = self._response(features, observation.spectrum, observation.spectrum)
         averaged = running_averages(response.flatten(0, 1), self.log_memory.exp(), causal=False)
-        z = _standardised(averaged)
+        z = _standardized(averaged)
         x = torch.relu(self._convolve(0, nn.functional.pad(z, (0, 0, 1, 1))))
         sharpened = self._convolve(1, nn.functional.pad(x, (0, 0, 1, 1)))
         known = self.recur(self.pool.of_frames(features).flatten(0, 1))[0]
         return self._logits(z, sharpened, known).view_as(response)
 
-    def stream(self, features: Tensor, observation: Observation, memory: Memory) -> tuple[Tensor, Memory]:
+    def stream(self, features: Tensor, observation: FrontEndOutput, memory: State) -> tuple[Tensor, State]:
         """Logits ``(batch, slot, frame, class)`` of the next frames, of a causal head."""
         levels, responses, first, second, hidden = memory or (None,) * 5
-        seen, _, levels = levelled_so_far(observation.spectrum, self.geometry.reference, before=levels)
+        seen, _, levels = running_rms_normalize(observation.spectrum, self.geometry.reference, before=levels)
         response = self._response(features, observation.spectrum, seen)
         joined, responses = with_past(response.flatten(0, 1), REACH, 1, responses)
-        z = _standardised(running_averages(joined, self.log_memory.exp(), causal=True)[:, :, REACH:])
+        z = _standardized(running_averages(joined, self.log_memory.exp(), causal=True)[:, :, REACH:])
         joined, first = with_past(z, 2, 2, first)
         joined, second = with_past(torch.relu(self._convolve(0, joined)), 2, 2, second)
         sharpened = self._convolve(1, joined)
@@ -89,11 +89,11 @@ class Head(nn.Module):
         level = torch.log1p(seen[:, self.geometry.reference, None].abs())
         frequency = nn.functional.softplus(self.frequency)[:, None]
         weights = slots.softmax(1) * reliable.sigmoid() * level * frequency
-        coarse = frame_response(phase_normalise(spectrum), weights, self.geometry.steering[::2])
-        return between_neighbours(coarse, self.classify.out_features)
+        coarse = frame_response(phase_normalize(spectrum), weights, self.geometry.steering[::2])
+        return between_neighbors(coarse, self.classify.out_features)
 
     def _logits(self, z: Tensor, sharpened: Tensor, known: Tensor) -> Tensor:
-        """``(batch and slot, frame, class)`` from standardised responses, these sharpened, and features."""
+        """``(batch and slot, frame, class)`` from standardized responses, these sharpened, and features."""
         there = (self.trust[:, None, None] * z).mean(1) + sharpened[:, 0]
         logits: Tensor = there + self.classify(known)
         return logits
@@ -104,19 +104,19 @@ class Head(nn.Module):
         return convolved
 
 
-def _standardised(response: Tensor) -> Tensor:
+def _standardized(response: Tensor) -> Tensor:
     spread = response.std(-1, keepdim=True).clamp_min(1e-6)
     return (response - response.mean(-1, keepdim=True)) / spread
 
 
-def between_neighbours(coarse: Tensor, classes: int) -> Tensor:
+def between_neighbors(coarse: Tensor, classes: int) -> Tensor:
     """All classes ``(..., class)`` of a circle from every second one.
 
-    The others are means of their neighbours.
+    The others are means of their neighbors.
 
-    >>> between_neighbours(torch.tensor([1.0, 2.0, 5.0]), 6).tolist()
+    >>> between_neighbors(torch.tensor([1.0, 2.0, 5.0]), 6).tolist()
     [1.0, 1.5, 2.0, 3.5, 5.0, 3.0]
-    >>> between_neighbours(torch.tensor([1.0, 2.0, 5.0]), 5).tolist()
+    >>> between_neighbors(torch.tensor([1.0, 2.0, 5.0]), 5).tolist()
     [1.0, 1.5, 2.0, 3.5, 5.0]
     """
     means = (coarse + coarse.roll(-1, -1)) / 2
@@ -141,17 +141,18 @@ def running_averages(response: Tensor, memory: Tensor, causal: bool) -> Tensor:
     return averaged.view(batch, directions, len(memory), frames).permute(0, 2, 3, 1)
 
 
-class Task:
+@TASKS.register("tracking")
+class TrackingTask:
     """Cross-entropy of the azimuth in every frame in which the talker is there and, where known, speaks.
 
     The target shares its weight between the two classes next to the azimuth, so that the posterior of a
     talker who walks moves evenly.
     """
 
-    Head = Head
+    Head = TrackingHead
     NEEDS = "directions"
 
-    def loss(self, prediction: Tensor, truth: Truth) -> Labelled:
+    def loss(self, prediction: Tensor, truth: BatchLabels) -> LabeledLoss:
         """Loss ``(batch, slot, frame)`` of logits ``(batch, slot, frame, class)``."""
         track_deg = frame_track_deg(truth, prediction.shape[2])
         classes = prediction.shape[-1]
@@ -162,14 +163,14 @@ class Task:
         below, above = (
             log_posterior.gather(-1, ((lower.long() + k) % classes)[..., None])[..., 0] for k in (0, 1)
         )
-        return Labelled(-(1.0 - share) * below - share * above, self.known(track_deg, truth))
+        return LabeledLoss(-(1.0 - share) * below - share * above, self.known(track_deg, truth))
 
-    def known(self, track_deg: Tensor, truth: Truth) -> Tensor:
+    def known(self, track_deg: Tensor, truth: BatchLabels) -> Tensor:
         """Frames ``(batch, slot, frame)`` that count."""
         speaks = speech_activity(truth.references.spectrum) | ~truth.referenced[:, None, None]
         return track_deg.isfinite() & truth.active[..., None] & speaks
 
-    def scores(self, prediction: Tensor, truth: Truth) -> dict[str, Tensor]:
+    def scores(self, prediction: Tensor, truth: BatchLabels) -> dict[str, Tensor]:
         """Azimuth error in each frame that counts, and whether it is within 10 degrees."""
         track_deg = frame_track_deg(truth, prediction.shape[2])
         error = (decode_azimuth(prediction)[0] - track_deg + 180.0).remainder(360.0) - 180.0
@@ -178,8 +179,8 @@ class Task:
         return {"track_mae_deg": error, "track_accuracy_10deg": within}
 
 
-def frame_track_deg(truth: Truth, frames: int) -> Tensor:
-    """Azimuths ``(batch, slot, frame)`` at the centre of each STFT frame, [0, 360); NaN where not known.
+def frame_track_deg(truth: BatchLabels, frames: int) -> Tensor:
+    """Azimuths ``(batch, slot, frame)`` at the center of each STFT frame, [0, 360); NaN where not known.
 
     Labels are joined around the shorter way of the circle; after the last one it stays.
     """

@@ -1,1 +1,3 @@
 """Training joint models with Lightning, and their checkpoints."""
+
+from __future__ import annotations

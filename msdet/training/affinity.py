@@ -31,23 +31,23 @@ from torch import Tensor, nn
 from msdet.conventions import Array
 from msdet.data.example import Example
 from msdet.errors import MsdetError, UnknownNameError
-from msdet.files import atomic_path, read_json
+from msdet.io.files import atomic_path, read_json
+from msdet.io.jobs import begin_run_dir, finish_run_dir
+from msdet.losses.gradients import task_gradients
+from msdet.losses.separation import is_signed
 from msdet.models.joint import JointModel
-from msdet.objectives.balancing._gradients import task_gradients
-from msdet.objectives.separation import is_signed
 from msdet.tasks import MAIN, auxiliary_names
-from msdet.training.checks import check, comparable
+from msdet.training.checks import check, comparable, on_one_device
 from msdet.training.config import TrainConfig
-from msdet.training.devices import on_one_device
 from msdet.training.grouping import Grouping, best_grouping
-from msdet.training.loading import loaders
-from msdet.training.single import build
-from msdet.training.system import JointSystem
+from msdet.training.loaders import loaders
+from msdet.training.module import JointModule
+from msdet.training.single_stage import build
 from msdet.training.trainer import fit, make_trainer, restored_determinism
 from msdet.training.transfer import weights_hash
-from msdet.work import claim_folder, finish_folder
 
 FINISHED = "affinity.json"
+
 TABLE = "affinity.csv"
 
 SHARED = ("sharing.", "front_end.")
@@ -61,7 +61,7 @@ class AffinityConfig:
     Attributes:
         tasks: at least two, of ``separation``, ``doa`` and auxiliary ones; the main two are trained anyway.
         every: steps of the training between measurements.
-        step_size: learning rate of the step that is looked ahead; that of the optimiser if not given. The
+        step_size: learning rate of the step that is looked ahead; that of the optimizer if not given. The
             gradient is clipped as in training.
         groups: the most groups that the tasks are parted into.
     """
@@ -103,7 +103,7 @@ def measure_affinities(
 
     Args:
         out: folder for them.
-        config: of the training; its data must be labelled for every task.
+        config: of the training; its data must be labeled for every task.
         settings: what is measured.
         progress: called with steps done and in all.
 
@@ -123,16 +123,16 @@ def measure_affinities(
         asked = {"affinity": asked, "training": comparable(config), "data": built.data.identity}
         if config.init:
             asked["init"] = weights_hash(config.init)
-        if claim_folder(out, asked, FINISHED):
-            lookahead = Lookahead(settings, config.optimiser.learning_rate, progress)
+        if begin_run_dir(out, asked, FINISHED):
+            lookahead = Lookahead(settings, config.optimizer.learning_rate, progress)
             limits: dict[str, Any] = {"limit_val_batches": 0, "num_sanity_val_steps": 0}
-            trainer = make_trainer(out, config.optimiser, [lookahead], **limits)
+            trainer = make_trainer(out, config.optimizer, [lookahead], **limits)
             fit(trainer, built.system, loaders(built.data, config))
             found = _found(settings, np.stack(lookahead.measured))
         else:
             found = _read(out / FINISHED, settings)
     _write_table(out / TABLE, found)
-    finish_folder(out, asked, FINISHED, _to_dict(found))
+    finish_run_dir(out, asked, FINISHED, _to_dict(found))
     return found
 
 
@@ -160,7 +160,7 @@ class Lookahead(Callback):
         progress: called with steps done and in all after each step.
 
     Attributes:
-        measured: ``(task, task)`` for each measurement; NaN where a task is not labelled.
+        measured: ``(task, task)`` for each measurement; NaN where a task is not labeled.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class Lookahead(Callback):
         step = trainer.global_step
         if step % self.settings.every == 0 and step != self._step:  # once, of batches that are accumulated
             self._step = step
-            assert isinstance(pl_module, JointSystem)
+            assert isinstance(pl_module, JointModule)
             self.measured.append(affinities(pl_module, batch, self.settings.tasks, self.rate))
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
@@ -187,7 +187,7 @@ class Lookahead(Callback):
         self.progress(trainer.global_step, int(trainer.max_steps))
 
 
-def affinities(system: JointSystem, batch: Example, tasks: Sequence[str], rate: float) -> Array:
+def affinities(system: JointModule, batch: Example, tasks: Sequence[str], rate: float) -> Array:
     """Affinities ``(task, task)`` at the present weights, on one batch; the system is left as it is.
 
     Args:
@@ -212,11 +212,11 @@ def affinities(system: JointSystem, batch: Example, tasks: Sequence[str], rate: 
         for i, row in enumerate(rows):
             reached = [(p, g) for p, g in zip(shared, row, strict=True) if g is not None]
             if not start[i] > 0:
-                continue  # nothing is labelled
+                continue  # nothing is labeled
             with (
                 torch.no_grad(),
                 _same_noise(system.device),
-                _moved(reached, rate, system.settings.gradient_norm),
+                _moved(reached, rate, system.settings.gradient_clip_norm),
             ):
                 after = _values(system.terms(batch)[0].losses, tasks)
             found[i] = np.where(start > 0, 1.0 - after / np.where(start > 0, start, 1.0), np.nan)
@@ -238,7 +238,7 @@ def shared_parameters(model: nn.Module) -> list[nn.Parameter]:
 
 
 @contextmanager
-def unchanged(system: JointSystem, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+def unchanged(system: JointModule, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
     """Restore parameters and all buffers, such as running means, when the block ends."""
     tensors: list[Tensor] = [*parameters, *system.buffers()]
     kept = [tensor.detach().clone() for tensor in tensors]
@@ -288,10 +288,10 @@ def _check(config: TrainConfig, settings: AffinityConfig) -> None:
         raise MsdetError(f"tasks are {', '.join(tasks) or 'none'}, expected at least two, each once")
     if settings.every < 1:
         raise MsdetError(f"every is {settings.every}, expected at least 1")
-    if settings.every > config.optimiser.total_steps:
+    if settings.every > config.optimizer.total_steps:
         raise MsdetError(
-            f"every is {settings.every}, expected at most the {config.optimiser.total_steps} steps "
-            "of optimiser.steps"
+            f"every is {settings.every}, expected at most the {config.optimizer.total_steps} steps "
+            "of optimizer.steps"
         )
     if settings.step_size is not None and not 0.0 < settings.step_size < np.inf:
         raise MsdetError(f"step_size is {settings.step_size}, expected more than 0")

@@ -11,25 +11,27 @@ from typing import Any
 from torch.compiler import list_backends
 
 from msdet.errors import MsdetError, UnknownNameError, did_you_mean
-from msdet.files import plain_name
+from msdet.io.files import plain_name
 from msdet.training.config import DataConfig, OptimiserConfig, StageConfig, TrainConfig
 from msdet.training.loggers import LOGGERS, require_package
-from msdet.training.optimisers import OPTIMISERS
-from msdet.training.schedules import build_schedule
+from msdet.training.optimization import OPTIMIZERS, build_schedule
 
-_POSITIVE = ("steps", "batch", "accumulate", "validate_every", "learning_rate", "gradient_norm",
+_POSITIVE = ("steps", "batch", "accumulate", "validate_every", "learning_rate", "gradient_clip_norm",
              "stop_patience", "bad_steps", "nodes")  # fmt: skip
+
 _RANGES = {  # both ends included
     "warm_up": (0, math.inf),
     "decay_from": (0.0, 1.0),
     "threads": (0, 1024),
     "seed": (0, 2**32 - 1),
 }
+
 _CHOICES = {
     "accelerator": ("auto", "cpu", "gpu"),
     "precision": ("32-true", "bf16-mixed"),
-    "name": tuple(OPTIMISERS),
+    "name": tuple(OPTIMIZERS),
 }
+
 _WITHOUT_EFFECT = {
     "data": (
         "workers",
@@ -39,7 +41,7 @@ _WITHOUT_EFFECT = {
         "train",
         "also",
     ),  # what they hold is in the identity of the data
-    "optimiser": ("accelerator", "devices", "nodes", "threads", "loggers", "bad_steps"),
+    "optimizer": ("accelerator", "devices", "nodes", "threads", "loggers", "bad_steps"),
 }
 
 
@@ -59,10 +61,10 @@ def check(config: TrainConfig) -> None:
         raise MsdetError("data: give either train (a rendered set), or bank and speech (mixed on the fly)")
     if data.t60_s is not None and not data.t60_s[0] <= data.t60_s[1]:
         raise MsdetError(f"data.t60_s is {list(data.t60_s)}, expected [low, high] with low <= high")
-    if data.batch_s is not None and not 0.0 < data.batch_s < math.inf:
-        raise MsdetError(f"data.batch_s is {data.batch_s}, expected more than 0")
+    if data.batch_seconds is not None and not 0.0 < data.batch_seconds < math.inf:
+        raise MsdetError(f"data.batch_seconds is {data.batch_seconds}, expected more than 0")
     _check_labels(data)
-    check_optimiser(config.optimiser)
+    check_optimizer(config.optimizer)
     check_stages(config.stages)
 
 
@@ -82,15 +84,15 @@ def _check_labels(data: DataConfig) -> None:
     if data.set_weights and data.train is None:
         raise MsdetError("data.set_weights goes with data.train: what is mixed on the fly is no set")
     by_label = data.batch_references is not None or data.batch_directions is not None
-    if sum([by_label, bool(data.set_weights), data.batch_s is not None]) > 1:
+    if sum([by_label, bool(data.set_weights), data.batch_seconds is not None]) > 1:
         raise MsdetError(
             "data: batches are made by label (batch_references, batch_directions), by set (set_weights) or "
-            "by length (batch_s), one of them"
+            "by length (batch_seconds), one of them"
         )
 
 
-def check_optimiser(o: OptimiserConfig) -> None:
-    """Refuse settings of the optimiser that cannot work.
+def check_optimizer(o: OptimiserConfig) -> None:
+    """Refuse settings of the optimizer that cannot work.
 
     Raises:
         MsdetError: names the field.
@@ -98,15 +100,15 @@ def check_optimiser(o: OptimiserConfig) -> None:
     for name in _POSITIVE:
         value = getattr(o, name)
         if not (math.isfinite(value) and value > 0):
-            raise MsdetError(f"optimiser.{name} is {value}, expected more than 0")
+            raise MsdetError(f"optimizer.{name} is {value}, expected more than 0")
     for name, (low, high) in _RANGES.items():
         if not low <= (value := getattr(o, name)) <= high:
             expected = f"{low} to {high}" if high < math.inf else f"{low} or more"
-            raise MsdetError(f"optimiser.{name} is {value}, expected {expected}")
+            raise MsdetError(f"optimizer.{name} is {value}, expected {expected}")
     for name, choices in _CHOICES.items():
         if getattr(o, name) not in choices:
             value = getattr(o, name)
-            raise MsdetError(f"optimiser.{name} is '{value}'{did_you_mean(value, choices)}")
+            raise MsdetError(f"optimizer.{name} is '{value}'{did_you_mean(value, choices)}")
     if o.compile is not None and o.compile not in (known := list_backends(exclude_tags=())):
         raise UnknownNameError("backend of torch.compile:", o.compile, known)
     for name in o.loggers:
@@ -114,14 +116,14 @@ def check_optimiser(o: OptimiserConfig) -> None:
             raise UnknownNameError("logger", name, LOGGERS)
         require_package(name)
     if o.devices != "auto" and not (o.devices.isdigit() and int(o.devices)):
-        raise MsdetError(f"optimiser.devices is '{o.devices}', expected auto or a number")
+        raise MsdetError(f"optimizer.devices is '{o.devices}', expected auto or a number")
     if o.weight_decay is not None and not 0.0 <= o.weight_decay < math.inf:
-        raise MsdetError(f"optimiser.weight_decay is {o.weight_decay}, expected 0 or more")
+        raise MsdetError(f"optimizer.weight_decay is {o.weight_decay}, expected 0 or more")
     if not 0.0 <= o.ema < 1.0:
-        raise MsdetError(f"optimiser.ema is {o.ema}, expected 0 to 1, 1 left out")
+        raise MsdetError(f"optimizer.ema is {o.ema}, expected 0 to 1, 1 left out")
     if o.swa_from is not None and (o.ema or not 0.0 <= o.swa_from < 1.0):
         raise MsdetError(
-            f"optimiser.swa_from is {o.swa_from} and ema {o.ema}, expected 0 to 1, 1 left out, and no ema"
+            f"optimizer.swa_from is {o.swa_from} and ema {o.ema}, expected 0 to 1, 1 left out, and no ema"
         )
     build_schedule(o)
 
@@ -149,3 +151,22 @@ def comparable(config: TrainConfig) -> dict[str, Any]:
     settings.pop("init")  # its weights are
     settings.pop("stages")
     return settings
+
+
+# --- Trainings that take one device, whatever there is.
+
+
+def on_one_device(config: TrainConfig, what: str) -> TrainConfig:
+    """The settings, for one process on one device.
+
+    Args:
+        config: settings of a training.
+        what: that has one device, and what else to do, in the error.
+
+    Raises:
+        MsdetError: they ask for several devices.
+    """
+    o = config.optimizer
+    if o.devices not in ("auto", "1") or o.nodes != 1:
+        raise MsdetError(f"optimizer.devices is {o.devices}, nodes {o.nodes}: {what}")
+    return dataclasses.replace(config, optimizer=dataclasses.replace(o, devices="1"))

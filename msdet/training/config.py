@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from msdet.models.config import ModelConfig
-from msdet.objectives.joint import ObjectiveConfig
-from msdet.simulation.distribution import Interval, SceneDistribution
+from msdet.scenes.distribution import Interval, SceneDistribution
+from msdet.training.objective import ObjectiveConfig
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class DataConfig:
         also: more rendered sets to train on, together with `train`; they may lack references or directions.
         scenes: what is drawn when mixing; rooms and distances are the bank's.
         t60_s: train only in rooms of the bank, or on scenes of `train`, whose T60 is in this interval.
-        batch_s: seconds of audio a batch; as many examples as fit, instead of `optimiser.batch`. Rendered
+        batch_seconds: seconds of audio a batch; as many examples as fit, instead of `optimizer.batch`. Rendered
             scenes may then differ in length: those of about one length go together, zeros at the end.
         references: share of the training examples whose references are used; the others are withheld, to
             learn what labels are worth.
@@ -45,7 +45,7 @@ class DataConfig:
     also: list[Path] = field(default_factory=list)
     scenes: SceneDistribution = field(default_factory=SceneDistribution)
     t60_s: Interval | None = None
-    batch_s: float | None = None
+    batch_seconds: float | None = None
     references: float = 1.0
     directions: float = 1.0
     batch_references: float | None = None
@@ -59,21 +59,21 @@ class OptimiserConfig:
     """How long, how fast and on what to learn.
 
     Attributes:
-        steps: optimiser steps in all, rounded down to whole validation intervals.
+        steps: optimizer steps in all, rounded down to whole validation intervals.
         batch: mixtures a batch, over all devices.
         accumulate: batches a step.
         validate_every: steps between validations, about; each writes a checkpoint.
-        name: ``adam``, ``adamw``, or another of `msdet.training.optimisers`.
+        name: ``adam``, ``adamw``, or another of `msdet.training.optimization`.
         options: what it takes besides, such as ``{"betas": [0.9, 0.98]}``.
         learning_rate: the largest, after warm-up.
-        weight_decay: of the model's weights; null for the optimiser's own.
-        gradient_norm: gradients are clipped to this norm.
+        weight_decay: of the model's weights; null for the optimizer's own.
+        gradient_clip_norm: gradients are clipped to this norm.
         warm_up: steps of linear warm-up.
         schedule: of the learning rate after warm-up: ``linear``, ``cosine`` or ``exponential`` fall,
             ``constant``, ``step``, ``cyclic`` or ``plateau``.
-        schedule_options: what the schedule takes (`msdet.training.schedules`).
+        schedule_options: what the schedule takes (`msdet.training.optimization`).
         decay_from: share of the steps after which the rate falls: linear, cosine, exponential.
-        final_share: the rate at the end, relative to `learning_rate`: linear, cosine, exponential.
+        final_lr_ratio: the rate at the end, relative to `learning_rate`: linear, cosine, exponential.
         ema: validate and keep an exponential moving average of the weights, with this decay a step; 0 for
             the weights themselves.
         swa_from: validate and keep the plain average of the weights after this share of the steps.
@@ -101,12 +101,12 @@ class OptimiserConfig:
     options: dict[str, Any] = field(default_factory=dict)
     learning_rate: float = 2e-3
     weight_decay: float | None = None
-    gradient_norm: float = 5.0
+    gradient_clip_norm: float = 5.0
     warm_up: int = 50
     schedule: str = "linear"
     schedule_options: dict[str, Any] = field(default_factory=dict)
     decay_from: float = 0.6
-    final_share: float = 0.05
+    final_lr_ratio: float = 0.05
     ema: float = 0.0
     swa_from: float | None = None
     keep: str = "dev/loss"
@@ -139,10 +139,10 @@ class StageConfig:
     """One stage of a training: what differs from the rest of the settings.
 
     Attributes:
-        name: of its folder (`msdet.files.plain_name`).
+        name: of its folder (`msdet.io.files.plain_name`).
         objective: settings of the objective, such as ``{"doa_weight": 0.0}``.
         data: settings of the data, such as ``{"scenes": {"minimum_gap_deg": 30}}``: a curriculum.
-        optimiser: settings of the optimiser, such as ``{"steps": 5000, "learning_rate": 0.001}``.
+        optimizer: settings of the optimizer, such as ``{"steps": 5000, "learning_rate": 0.001}``.
         freeze: parameters that do not learn, by patterns of names such as ``sharing.*``.
         train: the only parameters that learn, by patterns of names; all if empty.
         init: where weights come from: ``previous`` stage, ``none``, or a checkpoint directory.
@@ -152,7 +152,7 @@ class StageConfig:
     name: str
     objective: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
-    optimiser: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
     freeze: list[str] = field(default_factory=list)
     train: list[str] = field(default_factory=list)
     init: str = "previous"
@@ -165,8 +165,8 @@ class TrainConfig:
     Attributes:
         data: what to train and validate on.
         model: the model.
-        objective: what to minimise.
-        optimiser: how to learn.
+        objective: what to minimize.
+        optimizer: how to learn.
         init: checkpoint directory to take weights from where name and shape agree.
         freeze: parameters that do not learn, by patterns of names such as ``sharing.*``.
         train: the only parameters that learn, by patterns of names; all if empty.
@@ -176,7 +176,7 @@ class TrainConfig:
     data: DataConfig
     model: ModelConfig = field(default_factory=ModelConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    optimizer: OptimiserConfig = field(default_factory=OptimiserConfig)
     init: Path | None = None
     freeze: list[str] = field(default_factory=list)
     train: list[str] = field(default_factory=list)

@@ -14,11 +14,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from msdet.training.averaging import averaging
 from msdet.training.config import TrainConfig
-from msdet.training.loading import loaders
-from msdet.training.single import build
+from msdet.training.loaders import loaders
+from msdet.training.single_stage import build
 from msdet.training.trainer import fit, make_trainer, restored_determinism
+from msdet.training.weight_averaging import averaging
 
 _STEPS = 2  # the first one is slower than all later ones
 
@@ -54,7 +54,7 @@ def dry_run(config: TrainConfig, report: Callable[[str], None]) -> None:
     Raises:
         MsdetError: bad settings or data.
     """
-    o, clock = config.optimiser, Clock()
+    o, clock = config.optimizer, Clock()
     with restored_determinism():
         built = build(config, report)
         limits: dict[str, Any] = {

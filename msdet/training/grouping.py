@@ -16,7 +16,7 @@ import numpy.typing as npt
 from msdet.conventions import Array
 from msdet.errors import MsdetError
 
-MOST_TASKS = 10
+MAX_TASKS = 10
 """Tasks whose partitions can all be tried: 115 975 of them."""
 
 
@@ -50,8 +50,8 @@ def best_grouping(tasks: Sequence[str], affinity: npt.ArrayLike, most: int) -> G
     >>> best_grouping(["a", "b", "c"], [[0, 2, -1], [2, 0, -1], [-1, -1, 0]], 2).groups
     [['a', 'b'], ['c']]
     """
-    if len(tasks) > MOST_TASKS:
-        raise MsdetError(f"{len(tasks)} tasks, expected at most {MOST_TASKS} to try all groupings of")
+    if len(tasks) > MAX_TASKS:
+        raise MsdetError(f"{len(tasks)} tasks, expected at most {MAX_TASKS} to try all groupings of")
     if most < 1:
         raise MsdetError(f"groups is {most}, expected at least 1")
     matrix = np.array(affinity, dtype=np.float64)

@@ -9,7 +9,7 @@ from msdet.errors import MsdetError
 from msdet.training.checks import check
 from msdet.training.config import TrainConfig
 from msdet.training.dry_run import dry_run
-from msdet.training.single import train_one
+from msdet.training.single_stage import train_one
 from msdet.training.stages import planned, train_stages
 from msdet.training.trainer import is_first_process
 
@@ -25,7 +25,7 @@ def train(
     """Train a model into a folder, or go on from the last checkpoint that a killed run left there.
 
     Args:
-        out: the run's folder, which becomes a checkpoint directory (the best model by ``optimiser.keep``, of
+        out: the run's folder, which becomes a checkpoint directory (the best model by ``optimizer.keep``, of
             the last stage).
         config: everything that decides the run.
         report: called with one line after each validation.
@@ -56,7 +56,7 @@ def train(
     return train_one(out, config, say, count)
 
 
-def try_out(config: TrainConfig, report: Callable[[str], None] = print) -> None:
+def dry_run_all(config: TrainConfig, report: Callable[[str], None] = print) -> None:
     """Take two steps and validate on one batch, of each stage; say how long all would take. Writes nothing.
 
     Raises:

@@ -3,8 +3,8 @@
 .. code-block:: yaml
 
     search:
-      optimiser.learning_rate: {low: 1e-4, high: 3e-3, log: true}  # with sampler grid also points: 4
-      optimiser.accumulate: {low: 1, high: 4}                      # whole numbers
+      optimizer.learning_rate: {low: 1e-4, high: 3e-3, log: true}  # with sampler grid also points: 4
+      optimizer.accumulate: {low: 1, high: 4}                      # whole numbers
       objective.doa_weight: [0.1, 0.25, 0.5]                       # one of these
       model.encoder_options.hidden: [48, 96]                       # a part of an option
       model: [{encoder: ft_gru}, {encoder: spatialnet}]            # several options that go together
@@ -29,11 +29,12 @@ from msdet.training.stages import overridden
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-GROUPS = ("data", "model", "objective", "optimiser")
+GROUPS = ("data", "model", "objective", "optimizer")
 """Of a training's settings: what can be searched."""
 
 _RANGE_KEYS = ("low", "high", "log", "step", "points")
-_MOST_POINTS = 100  # of a range of whole numbers on a grid
+
+_MAX_POINTS = 100  # of a range of whole numbers on a grid
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class Range:
         if self.points is not None:
             spaced = np.geomspace if self.log else np.linspace
             found = spaced(self.low, self.high, self.points).tolist()
-        elif step is not None and (count := math.floor((self.high - self.low) / step + 1e-9)) < _MOST_POINTS:
+        elif step is not None and (count := math.floor((self.high - self.low) / step + 1e-9)) < _MAX_POINTS:
             found = [self.low + k * step for k in range(count + 1)]
         else:
             raise MsdetError(f"search, {self.name}: sampler 'grid' needs points, how many values it has")
@@ -134,7 +135,7 @@ def parse_space(search: Mapping[str, Any], base: TrainConfig) -> list[Option]:
         MsdetError: nothing to search, an unknown option (with the nearest), or what is no list and no range.
     """
     if not search:
-        raise MsdetError("search is empty: name at least one option, such as optimiser.learning_rate")
+        raise MsdetError("search is empty: name at least one option, such as optimizer.learning_rate")
     hints = dict(option_hints(TrainConfig))
     for name in search:
         _check_name(name, hints, base)

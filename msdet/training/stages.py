@@ -1,4 +1,4 @@
-"""A training in stages: each with its objective, data, optimiser and what learns, one after the other.
+"""A training in stages: each with its objective, data, optimizer and what learns, one after the other.
 
 Each stage is a run of its own in ``stages/01-name`` of the run's folder, with all that a run has; the last
 one's model is the run's. A stage draws other mixtures than those before it, unless it sets its own seed.
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from msdet.errors import MsdetError, did_you_mean
-from msdet.files import (
+from msdet.io.files import (
     FolderKind,
     atomic_path,
     check_own_folder,
@@ -25,13 +25,13 @@ from msdet.files import (
     remove_folder,
     write_json,
 )
+from msdet.io.jobs import IN_PROGRESS, begin_run_dir, finish_run_dir
 from msdet.training.callbacks import TRAINER_STATE
 from msdet.training.checks import check, comparable
 from msdet.training.config import DataConfig, StageConfig, TrainConfig
-from msdet.training.loading import TrainingData, load_data
-from msdet.training.single import FINISHED, rehearse, train_one
+from msdet.training.loaders import TrainingData, load_data
+from msdet.training.single_stage import FINISHED, rehearse, train_one
 from msdet.training.trainer import is_first_process
-from msdet.work import IN_PROGRESS, claim_folder, finish_folder
 
 T = TypeVar("T")
 
@@ -64,13 +64,13 @@ def planned(config: TrainConfig) -> list[tuple[str, TrainConfig]]:
     plans = []
     for number, stage in enumerate(config.stages, start=1):
         where = f"stages, {number} ({stage.name})"
-        seed = {"seed": config.optimiser.seed + number - 1}
+        seed = {"seed": config.optimizer.seed + number - 1}
         init = config.init if number == 1 else None
         plan = dataclasses.replace(
             config,
             data=overridden(config.data, stage.data, f"{where}: data"),
             objective=overridden(config.objective, stage.objective, f"{where}: objective"),
-            optimiser=overridden(config.optimiser, seed | stage.optimiser, f"{where}: optimiser"),
+            optimizer=overridden(config.optimizer, seed | stage.optimizer, f"{where}: optimizer"),
             init=init if stage.init == "previous" else None if stage.init == "none" else Path(stage.init),
             freeze=[*config.freeze, *stage.freeze],
             train=stage.train or config.train,
@@ -146,7 +146,7 @@ def _try_all(out: Path, plans: Sequence[tuple[str, TrainConfig]]) -> None:
         try:
             data = next((known for settings, known in opened if settings == plan.data), None)
             if data is None:
-                data = load_data(plan.data, plan.model, plan.optimiser.seed)
+                data = load_data(plan.data, plan.model, plan.optimizer.seed)
                 opened.append((plan.data, data))
             rehearse(plan, data)
         except MsdetError as error:
@@ -157,7 +157,7 @@ def overridden(config: T, changes: Mapping[str, Any], where: str) -> T:
     """A dataclass with some fields changed, groups within it field by field, values of the right type.
 
     >>> from msdet.training.config import OptimiserConfig
-    >>> overridden(OptimiserConfig(), {"steps": 7}, "optimiser").steps
+    >>> overridden(OptimiserConfig(), {"steps": 7}, "optimizer").steps
     7
 
     Raises:
@@ -197,7 +197,7 @@ def _claimed(out: Path, settings: dict[str, Any], first: int | None, report: Cal
         if first is not None:
             _forget(out, settings, first)
         try:
-            todo = claim_folder(out, settings, FINISHED)
+            todo = begin_run_dir(out, settings, FINISHED)
         except MsdetError as error:
             number = _first_changed(out, settings)
             if number is None:
@@ -268,4 +268,4 @@ def _finish(out: Path, settings: dict[str, Any], last: Path, folders: list[str])
     ends = {folder: read_json(out / "stages" / folder / FINISHED) for folder in folders}
     counts = {folder: {"steps": end["steps"], "skipped": end["skipped"]} for folder, end in ends.items()}
     total = {name: sum(count[name] for count in counts.values()) for name in ("steps", "skipped")}
-    finish_folder(out, settings, FINISHED, {**total, "stages": counts})
+    finish_run_dir(out, settings, FINISHED, {**total, "stages": counts})

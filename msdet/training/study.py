@@ -19,8 +19,8 @@ import numpy as np
 
 from msdet.components import build
 from msdet.errors import MsdetError, UnknownNameError
+from msdet.training.callbacks import higher_is_better
 from msdet.training.search_space import Option
-from msdet.training.watching import higher_is_better
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -31,7 +31,7 @@ DATABASE = "study.db"
 
 DEFAULT_TRIALS = 20
 
-Direction = Literal["minimise", "maximise"]
+Direction = Literal["minimize", "maximize"]
 
 State = Literal["done", "pruned", "failed", "running"]
 
@@ -49,7 +49,7 @@ class StudyConfig:
     Attributes:
         search: values or range of each option by its dotted name (`msdet.training.search_space`).
         metric: of validation, such as ``dev/si_sdr_improvement_db``; a trial's value is its best one.
-        direction: ``minimise`` or ``maximise``; by the metric's name if not given.
+        direction: ``minimize`` or ``maximize``; by the metric's name if not given.
         trials: in all, failed ones counted; 20, or the whole grid, if not given.
         sampler: ``tpe``, ``random`` or ``grid``.
         sampler_options: of Optuna's sampler, such as ``{"n_startup_trials": 5}``.
@@ -69,9 +69,9 @@ class StudyConfig:
     seed: int = 0
 
     @property
-    def maximises(self) -> bool:
+    def maximizes(self) -> bool:
         """Whether larger values of the metric are better."""
-        return higher_is_better(self.metric) if self.direction is None else self.direction == "maximise"
+        return higher_is_better(self.metric) if self.direction is None else self.direction == "maximize"
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Study:
             self._optuna = optuna.create_study(
                 storage=storage,
                 study_name="msdet",
-                direction="maximize" if self.config.maximises else "minimize",
+                direction="maximize" if self.config.maximizes else "minimize",
                 pruner=self.pruner,
                 load_if_exists=True,
             )

@@ -2,9 +2,9 @@
 
 With several devices each process takes its share of every batch and gradients are averaged (DDP), so a run
 learns the same from the same batches however many share them, up to rounding, as long as all examples are
-labelled for all tasks. Lightning starts the processes of one machine by itself; ``torchrun`` and Slurm may
-instead: ``torchrun --nproc-per-node 4 --no-python msdet train RUN ... --optimiser.devices 4``, or in a Slurm
-job of 2 nodes and 4 tasks each ``srun msdet train RUN ... --optimiser.devices 4 --optimiser.nodes 2``. The
+labeled for all tasks. Lightning starts the processes of one machine by itself; ``torchrun`` and Slurm may
+instead: ``torchrun --nproc-per-node 4 --no-python msdet train RUN ... --optimizer.devices 4``, or in a Slurm
+job of 2 nodes and 4 tasks each ``srun msdet train RUN ... --optimizer.devices 4 --optimizer.nodes 2``. The
 first process alone writes.
 """
 
@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 from msdet.data.example import Example
 from msdet.errors import MsdetError
 from msdet.training.config import OptimiserConfig
-from msdet.training.system import JointSystem
+from msdet.training.module import JointModule
 
 
 def make_trainer(
@@ -73,13 +73,13 @@ def make_trainer(
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         line = " ".join(str(error).split())
         raise MsdetError(
-            f"optimiser.accelerator {o.accelerator}, devices {o.devices}, precision {o.precision}: {line}"
+            f"optimizer.accelerator {o.accelerator}, devices {o.devices}, precision {o.precision}: {line}"
         ) from error
 
 
 def fit(
     trainer: pl.Trainer,
-    system: JointSystem,
+    system: JointModule,
     batches: tuple[DataLoader[Example], DataLoader[Example]],
     state: Path | None = None,
 ) -> None:
@@ -103,7 +103,7 @@ def fit(
         if "deterministic implementation" not in str(error):
             raise
         line = " ".join(str(error).split())[:160]
-        raise MsdetError(f"optimiser.deterministic is true: {line}") from error
+        raise MsdetError(f"optimizer.deterministic is true: {line}") from error
 
 
 @contextmanager

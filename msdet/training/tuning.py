@@ -23,19 +23,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from msdet.errors import MsdetError
-from msdet.files import write_json
+from msdet.io.files import write_json
+from msdet.io.jobs import IN_PROGRESS, begin_run_dir, finish_run_dir
 from msdet.models.joint import JointModel
-from msdet.objectives.joint import Objective
-from msdet.training.checks import check, comparable
+from msdet.training.checks import check, comparable, on_one_device
 from msdet.training.config import TrainConfig
-from msdet.training.devices import on_one_device
+from msdet.training.module import JointModule
+from msdet.training.objective import Objective
 from msdet.training.run import train
 from msdet.training.search_space import Option, applied, parse_space
-from msdet.training.single import Built, build
+from msdet.training.single_stage import Built, build
 from msdet.training.study import Record, Study, StudyConfig
-from msdet.training.system import JointSystem
 from msdet.training.transfer import weights_hash
-from msdet.work import IN_PROGRESS, claim_folder, finish_folder
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -50,10 +49,10 @@ _WEIGHTED = ("doa_weight", "task_weights", "consistency", "separation_loss", "se
              "doa_options")  # fmt: skip
 """Of the objective: what ``dev/loss`` is made of, so that its values cannot be compared."""
 
-Report = Callable[[str], None]
+TrialCallback = Callable[[str], None]
 
 
-class Pruned(Exception):
+class TrialPruned(Exception):
     """Ends a run that its pruner gives up."""
 
 
@@ -76,7 +75,7 @@ class Outcome:
     running: int
 
 
-def tune(out: Path, base: TrainConfig, config: StudyConfig, report: Report = print) -> Outcome:
+def tune(out: Path, base: TrainConfig, config: StudyConfig, report: TrialCallback = print) -> Outcome:
     """Run the trials of a study that are not finished yet, in a new study or an older one.
 
     A trial whose training fails, for one because the GPU's memory is too small for it, is noted with its
@@ -103,7 +102,7 @@ def tune(out: Path, base: TrainConfig, config: StudyConfig, report: Report = pri
     settings = {"study": settings, "training": comparable(base), "data": identity}
     if base.init:
         settings["init"] = weights_hash(base.init)
-    todo = claim_folder(out, settings, FINISHED)
+    todo = begin_run_dir(out, settings, FINISHED)
     with study.opened():
         if not todo and study.unfinished():
             write_json(out / IN_PROGRESS, {"settings": settings})
@@ -114,7 +113,7 @@ def tune(out: Path, base: TrainConfig, config: StudyConfig, report: Report = pri
     if outcome.running == 0:
         states = [record.state for record in outcome.records]
         counts = {state: states.count(state) for state in sorted(set(states))}
-        finish_folder(
+        finish_run_dir(
             out, settings, FINISHED, {"trials": counts, "best": outcome.best and outcome.best.number}
         )
     if outcome.best is None and outcome.running == 0:
@@ -123,7 +122,7 @@ def tune(out: Path, base: TrainConfig, config: StudyConfig, report: Report = pri
     return outcome
 
 
-def _next(study: Study, base: TrainConfig, report: Report) -> bool:
+def _next(study: Study, base: TrainConfig, report: TrialCallback) -> bool:
     """Take a trial and run it; False if none is left."""
     with study.next_trial() as taken:
         if taken is None:
@@ -135,18 +134,18 @@ def _next(study: Study, base: TrainConfig, report: Report) -> bool:
     return True
 
 
-def _run(study: Study, trial: Trial, config: TrainConfig, report: Report) -> None:
+def _run(study: Study, trial: Trial, config: TrainConfig, report: TrialCallback) -> None:
     """Train a trial to its end, or until it is pruned or fails."""
     number, metric = trial.number, study.config.metric
     folder = study.folder(number)
-    watch = _Watch(study, trial, folder, _validations(config), report)
+    watch = _TrialMonitor(study, trial, folder, _validations(config), report)
     (folder / PRUNED).unlink(missing_ok=True)  # of a process that was killed before it said so
     try:
         train(folder, config, watch)
-        value = best_of(validations(folder, metric), study.config.maximises)
+        value = best_of(validations(folder, metric), study.config.maximizes)
         if value is None:
             raise MsdetError(f"no validation had a finite {metric}")
-    except Pruned:
+    except TrialPruned:
         step, value = len(watch.seen), watch.seen[len(watch.seen)]
         write_json(folder / PRUNED, {"trial": number, "validations": step, "metric": metric, "value": value})
         study.finish(trial, "pruned")
@@ -160,7 +159,7 @@ def _run(study: Study, trial: Trial, config: TrainConfig, report: Report) -> Non
         report(f"trial {number}: done, {metric} {value:.4g}")
 
 
-class _Watch:
+class _TrialMonitor:
     """Passes on what a trial's training says, and after each validation asks the pruner.
 
     Args:
@@ -171,7 +170,7 @@ class _Watch:
         report: called with each line.
     """
 
-    def __init__(self, study: Study, trial: Trial, folder: Path, total: int, report: Report) -> None:
+    def __init__(self, study: Study, trial: Trial, folder: Path, total: int, report: TrialCallback) -> None:
         self.study = study
         self.trial = trial
         self.folder = folder
@@ -192,7 +191,7 @@ class _Watch:
             self.seen[number] = found[number - 1]
             self.trial.report(found[number - 1], number)
         if new and len(found) < self.total and self.trial.should_prune():
-            raise Pruned
+            raise TrialPruned
 
 
 def validations(folder: Path, metric: str) -> list[float]:
@@ -209,14 +208,14 @@ def validations(folder: Path, metric: str) -> list[float]:
     return [values[step] for step in sorted(values)]
 
 
-def best_of(values: list[float], maximises: bool) -> float | None:
+def best_of(values: list[float], maximizes: bool) -> float | None:
     """The best of values that are finite, if any.
 
     >>> best_of([3.0, 1.0, math.nan], False), best_of([math.nan], True)
     (1.0, None)
     """
     finite = [value for value in values if math.isfinite(value)]
-    return (max if maximises else min)(finite, default=None)
+    return (max if maximizes else min)(finite, default=None)
 
 
 def _outcome(study: Study, base: TrainConfig) -> Outcome:
@@ -225,7 +224,7 @@ def _outcome(study: Study, base: TrainConfig) -> Outcome:
     done = [
         (record.value, record) for record in records if record.state == "done" and record.value is not None
     ]
-    sign = -1.0 if study.config.maximises else 1.0
+    sign = -1.0 if study.config.maximizes else 1.0
     best = min(done, key=lambda pair: sign * pair[0])[1] if done else None
     return Outcome(
         records,
@@ -238,7 +237,7 @@ def _outcome(study: Study, base: TrainConfig) -> Outcome:
 
 def _validations(config: TrainConfig) -> int:
     """Validations of a run in all."""
-    return config.optimiser.total_steps // config.optimiser.interval
+    return config.optimizer.total_steps // config.optimizer.interval
 
 
 def _check_options(base: TrainConfig, config: StudyConfig, space: list[Option]) -> dict[str, str]:
@@ -254,7 +253,7 @@ def _check_options(base: TrainConfig, config: StudyConfig, space: list[Option]) 
             f"metric dev/loss cannot compare trials that differ in {decides[0]}; choose a score, such as "
             "dev/si_sdr_improvement_db"
         )
-    watching = dataclasses.replace(base, optimiser=dataclasses.replace(base.optimiser, keep=config.metric))
+    watching = dataclasses.replace(base, optimizer=dataclasses.replace(base.optimizer, keep=config.metric))
     built = build(watching, lambda line: None)
     for option in space:
         for value in option.corners():
@@ -268,14 +267,14 @@ def _check_options(base: TrainConfig, config: StudyConfig, space: list[Option]) 
 def _try(config: TrainConfig, base: TrainConfig, built: Built) -> None:
     """Build what a trial trains, with the data at hand if they are its own."""
     check(config)
-    slots = [(c.model.talkers, c.model.vacancy) for c in (config, base)]
+    slots = [(c.model.talkers, c.model.variable_num_speakers) for c in (config, base)]
     if config.data != base.data or slots[0] != slots[1]:
         build(config, lambda line: None)
         return
     model = built.system.model
     if config.model != base.model:
         model = JointModel(config.model, built.data.array, built.data.sample_rate)
-    system = JointSystem(model, Objective(config.objective, config.model), config.optimiser)
+    system = JointModule(model, Objective(config.objective, config.model), config.optimizer)
     system.configure_optimizers()
 
 

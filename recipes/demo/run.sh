@@ -51,5 +51,5 @@ run_pipeline "$speech/corpus.json"
 
 if [ "$stop_stage" -ge 4 ]; then
   echo
-  python recipes/utils/summarise.py "$exp"
+  python recipes/utils/summarize.py "$exp"
 fi

@@ -45,8 +45,8 @@ HELP
   training_help
   cat <<'HELP'
 
-Rows: tenth (a tenth of the scenes, fully labelled), partial (all scenes with directions, a tenth with references),
-all (all scenes, fully labelled), transfer (as all, but the DoA alone for the first half of the steps).
+Rows: tenth (a tenth of the scenes, fully labeled), partial (all scenes with directions, a tenth with references),
+all (all scenes, fully labeled), transfer (as all, but the DoA alone for the first half of the steps).
 HELP
 }
 
@@ -73,11 +73,11 @@ train_row() {
   local options=()
   if [ "$1" = transfer ]; then
     local half=$((steps / 2))
-    options=(--stages "[{name: doa, objective: {doa_weight: 1.0}, optimiser: {steps: $half}},
-      {name: both, optimiser: {steps: $((steps - half))}}]")
+    options=(--stages "[{name: doa, objective: {doa_weight: 1.0}, optimizer: {steps: $half}},
+      {name: both, optimizer: {steps: $((steps - half))}}]")
   fi
   $train_cmd msdet train ${config:+--config "$config"} --config "recipes/multitask/conf/$1.yaml" --out "$exp/$1" \
-    --data.train "$exp/train" --data.dev "$exp/dev" --optimiser.steps "$steps" --optimiser.seed "$seed" \
+    --data.train "$exp/train" --data.dev "$exp/dev" --optimizer.steps "$steps" --optimizer.seed "$seed" \
     "${options[@]}" "${training_options[@]}"
 }
 

@@ -18,7 +18,7 @@ condition_scenes=150
 conditions=recipes/pretrained/conf/conditions
 config=  # each rate's own if empty
 steps=  # of training; the configurations' if empty
-licence="CC BY 4.0"
+license="CC BY 4.0"
 data_notes=recipes/pretrained/data.md
 packages=  # folder of the packages; $exp/packages if empty
 results=  # folder of the learning curves; $exp/results if empty
@@ -45,7 +45,7 @@ Usage: recipes/pretrained/run.sh --speech DIR [options]
                    size of each other test set (150)
   --config NAME    training settings of both models: a YAML file, or a name in conf or msdet/configs (the small
                    default model at either rate)
-  --licence TEXT   of the weights, which follows from that of the speech (CC BY 4.0)
+  --license TEXT   of the weights, which follows from that of the speech (CC BY 4.0)
   --data-notes FILE
                    what the model card says of the speech (recipes/pretrained/data.md: excerpts of LibriSpeech)
   --packages DIR   where the packages go (EXP/packages); those that msdet ships are in msdet/pretrained
@@ -59,7 +59,7 @@ HELP
 . recipes/utils/stages.sh
 . recipes/utils/pipeline.sh
 path_options="exp speech noise packages results conditions data_notes"
-text_options+=" licence"
+text_options+=" license"
 parse_options "$@"
 . recipes/utils/path.sh
 . recipes/utils/cmd.sh
@@ -113,7 +113,7 @@ package_models() {
       sets+=("$exp/sets/$condition-${rate[$model]}")
     done
     remove_package "$exp/new/$model" || return
-    msdet package "$exp/$model/model" --out "$exp/new/$model" --licence "$licence" --data_notes "$data_notes" \
+    msdet package "$exp/$model/model" --out "$exp/new/$model" --license "$license" --data_notes "$data_notes" \
       --evaluation "$(as_list "${evaluations[@]}")" --data "$(as_list "${sets[@]}")" || return
     remove_package "$packages/$model" && mv "$exp/new/$model" "$packages/$model" || return
     cp "$exp/$model/figures/learning_curves.png" "$results/$model.png" || return
@@ -153,4 +153,4 @@ output=${sets[-1]} run_stage 3 "simulate other conditions" "${files[@]}" "$exp/s
   simulate_conditions "$condition_scenes" "$noise"
 output=${summaries[-1]} run_stage 4 "evaluate in them" "${weights[@]}" "${sets[@]}" -- evaluate_conditions
 output=$packages/circular6_16k run_stage 5 "package" "${weights[@]}" "${summaries[@]}" "$data_notes" -- \
-  package_models "$packages" "$results" "$licence"
+  package_models "$packages" "$results" "$license"

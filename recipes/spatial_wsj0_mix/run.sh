@@ -32,7 +32,7 @@ Usage: recipes/spatial_wsj0_mix/run.sh --wsj0 DIR [--lists DIR] [options]
   --wsj0 DIR       WSJ0 (LDC93S6A), shorten undone, or converted to WAV or FLAC: si_tr_s, si_dt_05, si_et_05
   --lists DIR      mix_2_spk_tr.txt, mix_2_spk_cv.txt and mix_2_spk_tt.txt of wsj0-2mix, or those of 3 talkers;
                    without them, mixtures are drawn, for training on the fly
-  --tree DIR       the spatialised corpus itself: 2speakers_reverb, 2speakers_anechoic; separation only, as its
+  --tree DIR       the spatialized corpus itself: 2speakers_reverb, 2speakers_anechoic; separation only, as its
                    directions are not known
   --talkers N      2 or 3 (2)
   --stage N        first stage to run (0)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from msdet.files import read_json, write_text
+from msdet.io.files import read_json, write_text
 
 DISJOINT = "Talkers and rooms of training, dev and test are disjoint."
 
@@ -42,11 +42,11 @@ def results(exp: Path, command: str, splits: str = DISJOINT) -> str:
 def _trained(training: dict[str, Any], notes: dict[str, Any]) -> str:
     """How long was trained, in stages or not, and which model was kept."""
     settings = notes["training"]
-    batch_s = (
-        settings["data"].get("batch_s") if "train" in settings["data_identity"] else None
+    batch_seconds = (
+        settings["data"].get("batch_seconds") if "train" in settings["data_identity"] else None
     )  # else it is mixed
-    batch = f"{batch_s:g} s" if batch_s else f"{settings['optimiser']['batch']} mixtures"
-    kept = f"best model by {settings['optimiser']['keep']} at step {notes['step']}"
+    batch = f"{batch_seconds:g} s" if batch_seconds else f"{settings['optimizer']['batch']} mixtures"
+    kept = f"best model by {settings['optimizer']['keep']} at step {notes['step']}"
     if settings["objective"]["doa_weight"] == 0.0:
         kept += ", trained on separation alone: its directions are those of an untrained head"
     stages = training.get("stages", {})

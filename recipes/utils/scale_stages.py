@@ -14,15 +14,15 @@ import yaml
 def scaled(config: dict[str, Any], steps: int) -> list[dict[str, Any]]:
     """The stages of a configuration with `steps` in all, at least one each.
 
-    >>> rows = [{"name": "a", "optimiser": {"steps": 300}}, {"name": "b", "optimiser": {"steps": 100}}]
-    >>> [row["optimiser"]["steps"] for row in scaled({"stages": rows}, 8)]
+    >>> rows = [{"name": "a", "optimizer": {"steps": 300}}, {"name": "b", "optimizer": {"steps": 100}}]
+    >>> [row["optimizer"]["steps"] for row in scaled({"stages": rows}, 8)]
     [6, 2]
     """
-    shared = config.get("optimiser", {}).get("steps")
-    asked = [row.get("optimiser", {}).get("steps", shared) for row in config["stages"]]
+    shared = config.get("optimizer", {}).get("steps")
+    asked = [row.get("optimizer", {}).get("steps", shared) for row in config["stages"]]
     counts = [_default_steps() if count is None else count for count in asked]
     return [
-        row | {"optimiser": row.get("optimiser", {}) | {"steps": max(1, round(steps * count / sum(counts)))}}
+        row | {"optimizer": row.get("optimizer", {}) | {"steps": max(1, round(steps * count / sum(counts)))}}
         for row, count in zip(config["stages"], counts, strict=True)
     ]
 

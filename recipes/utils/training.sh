@@ -17,15 +17,15 @@ HELP
 set_training_options() {
   # sets the array `training_options` to those of `msdet train` that follow from the recipe's options
   training_options=(
-    ${devices:+--optimiser.devices "$devices"} ${nodes:+--optimiser.nodes "$nodes"}
-    ${precision:+--optimiser.precision "$precision"} ${compile:+--optimiser.compile "$compile"}
+    ${devices:+--optimizer.devices "$devices"} ${nodes:+--optimizer.nodes "$nodes"}
+    ${precision:+--optimizer.precision "$precision"} ${compile:+--optimizer.compile "$compile"}
     ${workers:+--data.workers "$workers"}
   )
 }
 
 set_step_options() {
   # sets the array `step_options`: $steps in all, in the proportions of the configuration's stages if it has any
-  step_options=(${steps:+--optimiser.steps "$steps"})
+  step_options=(${steps:+--optimizer.steps "$steps"})
   if [ -n "$steps" ] && grep -q '^stages:' "$config"; then
     step_options=(--stages "$(python recipes/utils/scale_stages.py --config "$config" --steps "$steps")") || exit
   fi

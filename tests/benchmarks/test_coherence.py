@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msdet import audio
+from msdet.io import audio
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "coherence.py"
 

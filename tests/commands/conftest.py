@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from msdet.arrays import load_array
+from msdet.models.checkpoint import save_model
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
-from msdet.training.checkpoint import save_model
 
 CAUSAL = {"causal": True}
 

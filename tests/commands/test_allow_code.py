@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 import msdet
-from msdet import audio, cli
+from msdet import cli
 from msdet.cli import main
-from msdet.data.manifest import SceneSet
+from msdet.data.scene_set import SceneSet
 from msdet.errors import CodeNotAllowedError, MsdetError
-from msdet.training.checkpoint import load_model
+from msdet.io import audio
+from msdet.models.checkpoint import load_model
 
 MODULE = """
 from pathlib import Path
@@ -25,7 +26,7 @@ from msdet.models.encoders.ft_gru import Encoder
 """
 """Leaves a file where it is imported."""
 
-PACKAGE = "--model model --out voices.tar --licence CC0 --data_notes notes.txt"
+PACKAGE = "--model model --out voices.tar --license CC0 --data_notes notes.txt"
 
 COMMANDS = {
     "separate": "separate x.wav --model model --out out",

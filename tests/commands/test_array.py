@@ -8,7 +8,7 @@ import pytest
 
 from msdet.arrays import MicrophoneArray, array_names, load_array
 from msdet.cli import main
-from msdet.evaluation.report.array_sheet import array_sheet
+from msdet.plots.array import array_sheet
 
 
 def test_without_an_array_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -18,7 +18,7 @@ def test_without_an_array_all_are_listed(capsys: pytest.CaptureFixture[str]) -> 
     assert "6 microphones" in next(line for line in lines if "sms_wsj" in line)
 
 
-def test_neighbours_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_neighbors_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["array", "show", "linear4_5cm"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  channel")]
     assert lines[0].endswith("nearest: 1, 5.0 cm")

@@ -13,12 +13,12 @@ import pytest
 from msdet.cli import main
 from msdet.conventions import Array
 from msdet.data.description import Quantity, describe_bank, describe_set
-from msdet.data.manifest import SceneSet
-from msdet.data.writing import simulate
-from msdet.evaluation.report.histograms import bin_edges, histograms
-from msdet.evaluation.report.theme import DARK, LIGHT
-from msdet.simulation.bank import RirBank
-from msdet.simulation.distribution import SceneDistribution
+from msdet.data.scene_set import SceneSet
+from msdet.data.simulate import simulate
+from msdet.plots.histograms import bin_edges, histograms
+from msdet.plots.theme import DARK, LIGHT
+from msdet.scenes.distribution import SceneDistribution
+from msdet.scenes.rir.bank import RirBank
 
 
 class Links(HTMLParser):
@@ -83,7 +83,7 @@ def test_the_numbers_are_those_of_the_scenes(dev_set: SceneSet, capsys: pytest.C
     assert found["Azimuth (°)"] == ["talkers", "6", f"{min(azimuths):.1f}", "–", f"{max(azimuths):.1f}"]
     gaps = sorted(scene.azimuth_gap_deg for scene in dev_set.scenes)
     assert found["Azimuth gap, smallest (°)"] == ["scenes", "3", *(f"{gap:.1f}" for gap in gaps)]
-    ratios = sorted(s.t60_measured_s / s.t60_asked_s for s in dev_set.scenes)  # type: ignore[operator]
+    ratios = sorted(s.t60_measured_s / s.t60_target_s for s in dev_set.scenes)  # type: ignore[operator]
     assert found["T60 measured / asked for"] == ["scenes", "3", *(f"{ratio:.2f}" for ratio in ratios)]
     assert found["Talkers a scene"] == ["scenes", "3", "2", "2", "2"]
     assert found["Scenes a speaker"] == ["speakers", "2", "3", "3", "3"]
@@ -128,7 +128,7 @@ def test_a_set_of_which_little_is_known_is_described(dev_set: SceneSet) -> None:
         dataclasses.replace(
             scene,
             room_m=None,
-            t60_asked_s=None,
+            t60_target_s=None,
             t60_measured_s=None,
             noises=(),
             sources=tuple(dataclasses.replace(source, speaker="", path="") for source in scene.sources),
@@ -153,7 +153,7 @@ def test_a_bank_is_described(bank: RirBank, capsys: pytest.CaptureFixture[str], 
     assert found["Distance (m)"][2::2] == [f"{distances[0]:.2f}", f"{distances[-1]:.2f}"]
     assert found["T60 measured (s)"][:2] == ["rooms", "4"]
     assert (tmp_path / "bank.html").is_file()
-    measured = dataclasses.replace(bank.table[0], room_m=None, t60_asked_s=None)
+    measured = dataclasses.replace(bank.table[0], room_m=None, t60_target_s=None)
     unknown = describe_bank(dataclasses.replace(bank, table=(measured,)))
     assert not {q.name for q in unknown.quantities} & {"Volume (m³)", "T60 measured / asked for"}
 

@@ -13,19 +13,19 @@ import torch
 
 from msdet.arrays import load_array
 from msdet.cli import main
-from msdet.data.manifest import SceneSet
-from msdet.files import read_json, write_json
-from msdet.inference.export import formats
+from msdet.data.scene_set import SceneSet
+from msdet.export import formats
+from msdet.io.files import read_json, write_json
+from msdet.models.checkpoint import save_model
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
-from msdet.training.checkpoint import save_model
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a small model that has an output for nobody, and two more tasks."""
     config = ModelConfig(
-        vacancy=True,
+        variable_num_speakers=True,
         front_end="real_imaginary",
         doa_head="pooled",
         separation_head="reference_mask",
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("model")
-    save_model(path, JointModel(config, load_array("circular4_5cm"), 8000), {"licence": "CC0-1.0"})
+    save_model(path, JointModel(config, load_array("circular4_5cm"), 8000), {"license": "CC0-1.0"})
     return path
 
 

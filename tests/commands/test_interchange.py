@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msdet import audio
 from msdet.cli import main
-from msdet.data.manifest import SceneSet
-from msdet.simulation.scene import mixture_path
+from msdet.data.scene_set import SceneSet
+from msdet.io import audio
+from msdet.scenes.scene import mixture_path
 
 TOOLS = Path(__file__).parent.parent.parent / "tools"
 

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from msdet import audio
 from msdet.cli import main
 from msdet.commands._live_display import Shown, lines
 from msdet.inference.streaming_sources import FileInput
+from msdet.io import audio
 
 RATE = 8000
 SECONDS = 1.3

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msdet import audio
 from msdet.cli import main
 from msdet.inference.streaming_sources import Microphone
+from msdet.io import audio
 
 
 @pytest.fixture

@@ -11,22 +11,22 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from msdet import audio
 from msdet.cli import main
 from msdet.commands.evaluate import split_methods
-from msdet.data.manifest import SceneSet
+from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
-from msdet.evaluation.baselines import baseline_separator, ready_baselines
-from msdet.evaluation.estimates import write_estimates
-from msdet.files import read_json, read_jsonl
-from msdet.inference.offline import Separation
+from msdet.inference.estimates import write_estimates
+from msdet.io import audio
+from msdet.io.files import read_json, read_jsonl
+from msdet.methods import build_method, methods_without_options
+from msdet.methods.base import Separation
 
 RATE = 8000
 DOA_METHODS = ("cssm", "frida", "music", "norm_music", "srp_phat", "tops", "waves")
 BEAMS = ("delay_and_sum", "lcmv", "mvdr", "superdirective")
 OWN_SYSTEM = """
 import numpy as np
-from msdet.inference.offline import Separation
+from msdet.inference.separators import Separation
 
 def halved(array, sample_rate, talkers, gain: float):
     return lambda mixture: Separation(np.repeat(gain * mixture[array.reference][None], talkers, axis=0))
@@ -64,7 +64,7 @@ def test_every_baseline_in_one_table_and_oracles_gain(
     )
     assert code == 0, printed
     summary = json.loads((tmp_path / "summary.json").read_text())
-    names = {*ready_baselines(), *extra}
+    names = {*methods_without_options(), *extra}
     assert set(summary["systems"]) == names
     assert all(name in printed for name in names)
     for name in ("oracle_irm", "oracle_mvdr"):
@@ -150,7 +150,7 @@ def test_a_scene_that_cannot_be_separated_does_not_stop_the_others(
 
 def test_a_folder_of_estimates_is_a_method(dev_set: SceneSet, tmp_path: Path, run: Run) -> None:
     mine = tmp_path / "mine" / "estimates"
-    write_estimates(dev_set, {2: baseline_separator("unprocessed", dev_set.array, RATE, 2)}, mine)
+    write_estimates(dev_set, {2: build_method("unprocessed", dev_set.array, RATE, 2)}, mine)
     arguments = ("evaluate", dev_set.root, "--out", tmp_path / "out", "--jobs", "1", "--methods")
     code, _ = run(*arguments, mine)
     assert code == 0

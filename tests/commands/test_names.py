@@ -14,10 +14,10 @@ import pytest
 
 from msdet.cli import main
 from msdet.corpora import Corpus, Utterance
-from msdet.data.manifest import SceneSet
+from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
-from msdet.files import read_json, read_jsonl, write_json
-from msdet.simulation.noise import read_noise_folder
+from msdet.io.files import read_json, read_jsonl, write_json
+from msdet.scenes.noise import read_noise_folder
 
 Files = Callable[[Path], dict[str, bytes]]
 Row = dict[str, Any]
@@ -172,7 +172,7 @@ def test_an_array_and_a_package_are_called_by_plain_names(place: Place) -> None:
         member.size = 2
         archive.addfile(member, io.BytesIO(b"{}"))
     assert r"name of a member is 'a\x1b[2J', expected" in place.refusal("info", place.root / "x.tar")
-    line = place.refusal("package", "{data}", "--out", place.root / f"{'y' * 201}.tar", "--licence", "x",
+    line = place.refusal("package", "{data}", "--out", place.root / f"{'y' * 201}.tar", "--license", "x",
                          "--data_notes", "{canary}/a")  # fmt: skip
     assert "name of the package is 'yyy" in line
 

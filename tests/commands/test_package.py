@@ -15,16 +15,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import msdet
-from msdet import audio
 from msdet.cli import main
-from msdet.data.manifest import SceneSet
+from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
-from msdet.evaluation.model_card import scores_table
-from msdet.files import read_json, write_json
+from msdet.hub.model_card import scores_table
+from msdet.io import audio
+from msdet.io.files import read_json, write_json
+from msdet.models import packages
+from msdet.models.checkpoint import save_model
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
-from msdet.training import packages
-from msdet.training.checkpoint import save_model
 
 RATE = 8000
 
@@ -38,8 +38,8 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, dev_set: SceneSet) ->
     save_model(root, model, {"step": 5, "scores": {"dev/loss": 1.0}, "training": {"init": "/home/me/other"}})
     (root / "last.ckpt").write_bytes(b"pickle")
     scenes = {"duration_s": 2.0, "talkers": 2, "t60_s": [0.2, 0.5], "distance_m": [1, 2], "snr_db": [20, 30]}
-    optimiser = {"steps": 10, "batch": 3, "name": "adam", "learning_rate": 0.002, "precision": "32-true"}
-    settings = {"data": {"scenes": scenes, "noise": "/data/noise"}, "optimiser": {**optimiser, "seed": 0}}
+    optimizer = {"steps": 10, "batch": 3, "name": "adam", "learning_rate": 0.002, "precision": "32-true"}
+    settings = {"data": {"scenes": scenes, "noise": "/data/noise"}, "optimizer": {**optimizer, "seed": 0}}
     write_json(root / "training.json", {"steps": 10, "settings": settings})
     return root
 
@@ -61,7 +61,7 @@ def notes(tmp_path: Path) -> Path:
 
 def arguments(model: Path, out: Path, notes: Path, *more: str) -> list[str]:
     return [
-        "package", str(model), "--out", str(out), "--licence", "CC BY 4.0", "--data_notes", str(notes), *more
+        "package", str(model), "--out", str(out), "--license", "CC BY 4.0", "--data_notes", str(notes), *more
     ]  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def test_the_package_holds_weights_description_scores_and_card(
     package: Path, model_folder: Path, evaluation: Path, dev_set: SceneSet
 ) -> None:
     files = content(package)
-    assert sorted(files) == [f"tiny/{name}" for name in sorted(packages.LARGEST_BYTES)]
+    assert sorted(files) == [f"tiny/{name}" for name in sorted(packages.MAX_BYTES)]
     assert files["tiny/model.safetensors"] == (model_folder / "model.safetensors").read_bytes()
     scores = json.loads(files["tiny/scores.json"])
     assert list(scores["evaluations"]) == ["unseen rooms", "again"]
@@ -140,7 +140,7 @@ def test_what_takes_a_model_takes_the_package(
     assert np.array_equal(found["folder voices"], found["tar voices"])
     assert main(["info", str(package)]) == 0
     text = capsys.readouterr().out
-    for part in ("licence: CC BY 4.0", "data: Voices of *nobody*, CC0.", "unseen rooms", "8000 Hz"):
+    for part in ("license: CC BY 4.0", "data: Voices of *nobody*, CC0.", "unseen rooms", "8000 Hz"):
         assert part in text
 
 
@@ -156,7 +156,7 @@ def test_an_evaluation_by_the_package_scores_the_model(
 def test_a_folder_may_be_a_package(model_folder: Path, notes: Path, tmp_path: Path) -> None:
     out = tmp_path / "tiny_8k"
     assert main(arguments(model_folder, out, notes)) == 0
-    assert {p.name for p in out.iterdir()} == packages.LARGEST_BYTES.keys()
+    assert {p.name for p in out.iterdir()} == packages.MAX_BYTES.keys()
     assert msdet.load(out).sample_rate == RATE
     assert "Not measured." in (out / "README.md").read_text()
     assert "--model tiny_8k " in (out / "README.md").read_text()
@@ -218,7 +218,7 @@ def test_bad_input_is_refused_and_nothing_is_written(
         (arguments(model_folder, out, tmp_path / "no.md"), "no.md: cannot be read"),
         (arguments(model_folder, out, empty), "empty.md: is empty, expected what data"),
         (arguments(model_folder, notes, notes), "data.md: exists; choose another name"),
-        (arguments(model_folder, out, notes, "--licence", " "), "licence is empty"),
+        (arguments(model_folder, out, notes, "--license", " "), "license is empty"),
         (arguments(model_folder, out, notes, "--evaluation", str(tmp_path / "no")), "no: no such folder"),
         (arguments(model_folder, out, notes, "--evaluation", str(lonely)), "has no scores of a model"),
         (

@@ -16,15 +16,15 @@ import pytest
 import soundfile
 import torch
 
-from msdet import audio
 from msdet.arrays import load_array
 from msdet.cli import main
 from msdet.conventions import angular_distance_deg
-from msdet.data.manifest import SceneSet
-from msdet.inference.offline import model_separator
+from msdet.data.scene_set import SceneSet
+from msdet.inference.separators import model_separator
+from msdet.io import audio
+from msdet.models.checkpoint import save_model
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
-from msdet.training.checkpoint import save_model
 
 ARRAY = "circular4_5cm"
 RATE = 8000

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msdet import audio, cli
-from msdet.data.manifest import SceneSet
-from msdet.files import read_json, read_jsonl, write_jsonl
+from msdet import cli
+from msdet.data.scene_set import SceneSet
+from msdet.io import audio
+from msdet.io.files import read_json, read_jsonl, write_jsonl
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -65,7 +66,7 @@ def test_everything_scored_is_exit_code_0(
         "ESTOI",
         "Talker's distance",
         "Talkers' genders by T60",
-        "randomisation test",
+        "randomization test",
     ):
         assert expected in text
     assert max(map(len, text.splitlines())) <= 110

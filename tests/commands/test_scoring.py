@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from msdet.cli import main
-from msdet.data.manifest import SceneSet
-from msdet.evaluation.baselines import baseline_separator
-from msdet.evaluation.estimates import write_estimates
-from msdet.files import read_json, write_json
+from msdet.data.scene_set import SceneSet
+from msdet.inference.estimates import write_estimates
+from msdet.io.files import read_json, write_json
+from msdet.methods import build_method
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -36,7 +36,7 @@ def theirs(dev_set: SceneSet, tmp_path: Path) -> Path:
     """Somebody's folder of estimates, outside any evaluation."""
     folder = tmp_path / "somewhere" / "theirs"
     array, rate = dev_set.array, dev_set.sample_rate
-    write_estimates(dev_set, {2: baseline_separator("delay_and_sum", array, rate, 2)}, folder)
+    write_estimates(dev_set, {2: build_method("delay_and_sum", array, rate, 2)}, folder)
     return folder
 
 
@@ -99,9 +99,9 @@ def test_word_errors_of_files_that_are_not_there(tmp_path: Path, run: Run) -> No
     heard.write_text("u one\n", encoding="utf-8")
     for missing, message in (
         ("wer-lists", "lists: holds no text, expected the folder that msdet wer-lists wrote"),
-        ("recogniser", "heard: no such file, expected lines of an utterance and its words"),
+        ("recognizer", "heard: no such file, expected lines of an utterance and its words"),
     ):
-        if missing == "recogniser":
+        if missing == "recognizer":
             lists.mkdir()
             (lists / "text").write_text("u one\n", encoding="utf-8")
             heard.unlink()

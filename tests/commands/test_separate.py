@@ -10,18 +10,18 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from msdet import audio
 from msdet.arrays import load_array
 from msdet.cli import main
-from msdet.data.manifest import SceneSet
-from msdet.evaluation.baselines import baseline_separator
-from msdet.evaluation.estimates import write_estimates
-from msdet.evaluation.separation import si_sdr
-from msdet.files import read_jsonl
-from msdet.inference.offline import model_separator
+from msdet.data.scene_set import SceneSet
+from msdet.inference.estimates import write_estimates
+from msdet.inference.separators import model_separator
+from msdet.io import audio
+from msdet.io.files import read_jsonl
+from msdet.methods import build_method
+from msdet.models.checkpoint import save_model
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
-from msdet.training.checkpoint import save_model
+from msdet.scoring.separation_metrics import si_sdr
 
 ARRAY = "circular4_5cm"
 RATE = 8000
@@ -72,10 +72,10 @@ def test_a_model_writes_a_voice_a_talker_and_directions(
 
 def test_the_untrained_model_and_srp_beam_give_the_same(model_folder: Path, dev_set: SceneSet) -> None:
     """At step 0 the default model equals the classical baseline, scene by scene."""
-    from msdet.training.checkpoint import load_model
+    from msdet.models.checkpoint import load_model
 
     model = model_separator(load_model(model_folder))
-    baseline = baseline_separator("srp_beam", dev_set.array, RATE, 2)
+    baseline = build_method("srp_beam", dev_set.array, RATE, 2)
     for scene in dev_set.scenes:
         a, b = model(dev_set.mixture(scene)), baseline(dev_set.mixture(scene))
         np.testing.assert_allclose(a.azimuth_deg, b.azimuth_deg, atol=0.01)
@@ -199,7 +199,7 @@ def test_estimates_of_another_data_set_are_refused(
     dev_set: SceneSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     estimates = tmp_path / "estimates"
-    write_estimates(dev_set, {2: baseline_separator("srp_beam", dev_set.array, RATE, 2)}, estimates)
+    write_estimates(dev_set, {2: build_method("srp_beam", dev_set.array, RATE, 2)}, estimates)
     arguments = ["--data", str(dev_set.root), "--estimates", str(estimates)]
     assert scored(arguments, tmp_path) == 0
     (estimates / "data.json").write_text('{"hash": "another"}')
@@ -211,7 +211,7 @@ def test_a_silent_estimate_changes_the_exit_code(
     dev_set: SceneSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     estimates = tmp_path / "estimates"
-    write_estimates(dev_set, {2: baseline_separator("srp_beam", dev_set.array, RATE, 2)}, estimates)
+    write_estimates(dev_set, {2: build_method("srp_beam", dev_set.array, RATE, 2)}, estimates)
     first = dev_set.scenes[0]
     audio.write(estimates / first.id / "talker1.wav", np.zeros(first.samples, dtype=np.float32), RATE)
     assert scored(["--data", str(dev_set.root), "--estimates", str(estimates)], tmp_path) == 1

@@ -15,15 +15,15 @@ from matplotlib.image import imread
 from msdet.cli import main
 from msdet.commands.show_scene import find_responses
 from msdet.conventions import Array, wrap_deg
-from msdet.data.manifest import SceneSet
-from msdet.data.writing import simulate
+from msdet.data.scene_set import SceneSet
+from msdet.data.simulate import simulate
 from msdet.errors import MsdetError
-from msdet.evaluation.report.scene_sheet import measure_decay, scene_sheet
-from msdet.evaluation.report.theme import to_png
-from msdet.simulation.bank import RirBank
-from msdet.simulation.distribution import SceneDistribution
-from msdet.simulation.reverberation import measured_t60_s
-from msdet.simulation.scene import Scene
+from msdet.plots.scene_sheet import measure_decay, scene_sheet
+from msdet.plots.theme import to_png
+from msdet.scenes.distribution import SceneDistribution
+from msdet.scenes.rir.bank import RirBank
+from msdet.scenes.rir.reverberation import measured_t60_s
+from msdet.scenes.scene import Scene
 
 RATE = 8000
 
@@ -70,7 +70,7 @@ def test_the_picture_and_the_facts_are_written(
     text = capsys.readouterr().out
     scene = dev_set.scenes[0]
     assert text.startswith("dev-000000\n  sound 1.5 s at 8 kHz, references direct\n")
-    assert f"T60 asked for {scene.t60_asked_s:.3f} s, measured {scene.t60_measured_s:.3f} s" in text
+    assert f"T60 asked for {scene.t60_target_s:.3f} s, measured {scene.t60_measured_s:.3f} s" in text
     rows = [line.split() for line in text.splitlines() if line.split()[0] in ("1", "2")]
     assert [row[1] for row in rows] == [source.speaker for source in scene.sources]
     assert [row[2] for row in rows] == [f"{source.azimuth_deg:.1f}°" for source in scene.sources]
@@ -93,7 +93,7 @@ def test_rays_lead_to_the_talkers_and_keep_their_azimuths(dev_set: SceneSet) -> 
     plan = panel(sheet(dev_set, scene)[0], "From above")
     for k, source in enumerate(scene.sources):
         ray = np.array(plan.lines[2 * k].get_xydata())
-        np.testing.assert_allclose(ray[0], scene.array_centre_m[:2])
+        np.testing.assert_allclose(ray[0], scene.array_center_m[:2])
         np.testing.assert_allclose(ray[1], source.position_m[:2])
         step = ray[1] - ray[0]
         azimuth_deg = np.rad2deg(np.arctan2(step[1], step[0])) - scene.array_rotation_deg[0]
@@ -178,7 +178,7 @@ def test_a_scene_from_a_bank_is_drawn_with_and_without_it(
 
 def test_a_scene_in_an_unknown_room_is_drawn(dev_set: SceneSet) -> None:
     unknown = dataclasses.replace(
-        dev_set.scenes[0], room_m=None, t60_asked_s=None, t60_measured_s=None, noises=()
+        dev_set.scenes[0], room_m=None, t60_target_s=None, t60_measured_s=None, noises=()
     )
     figure, responses = sheet(dev_set, unknown)
     assert responses is None

@@ -14,17 +14,17 @@ import pytest
 import yaml
 
 from msdet.cli import load_command, main, parse_options
-from msdet.data.manifest import SceneSet
+from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
-from msdet.evaluation.report.importance_figure import importance_figure
-from msdet.simulation.bank import RirBank
-from msdet.simulation.distribution import SceneDistribution
-from msdet.training.checkpoint import read_description
+from msdet.models.checkpoint import read_description
+from msdet.plots.histograms import importance_figure
+from msdet.scenes.distribution import SceneDistribution
+from msdet.scenes.rir.bank import RirBank
 from msdet.training.config import TrainConfig
 from msdet.training.study import StudyConfig
 from msdet.training.tuning import Outcome, tune, validations
 
-RATE = "optimiser.learning_rate"
+RATE = "optimizer.learning_rate"
 
 
 class Killed(BaseException):
@@ -41,7 +41,7 @@ def settings(bank: RirBank, speech: Path, dev_set: SceneSet, small_room: SceneDi
             "workers": 0,
         },
         "model": {"encoder_options": {"hidden": 8, "group": 8}},
-        "optimiser": {
+        "optimizer": {
             "steps": 4, "batch": 1, "validate_every": 2, "warm_up": 1, "accelerator": "cpu", "threads": 1,
         },
     }  # fmt: skip
@@ -52,7 +52,7 @@ def base(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> 
     file = tmp_path_factory.mktemp("base") / "base.yaml"
     file.write_text(yaml.safe_dump(settings))
     o = parse_options(load_command("train"), ["run", "--config", str(file)], "msdet train")
-    return TrainConfig(o["data"], o["model"], o["objective"], o["optimiser"])
+    return TrainConfig(o["data"], o["model"], o["objective"], o["optimizer"])
 
 
 GRID = StudyConfig(
@@ -99,7 +99,7 @@ def test_the_best_trial_is_the_one_with_the_least_loss(finished: Finished) -> No
             read_description(folder)["notes"]["scores"]["dev/loss"], abs=1e-4
         )
     assert finished.outcome.config is not None
-    assert finished.outcome.config.optimiser.learning_rate == best.options[RATE]
+    assert finished.outcome.config.optimizer.learning_rate == best.options[RATE]
     header = json.loads((finished.out / "study.json").read_text())
     assert header["best"] == best.number
     assert sum(header["trials"].values()) == 3
@@ -117,7 +117,7 @@ def test_a_study_that_was_killed_goes_on_with_the_trial_that_was_running(
     assert not (tmp_path / "study" / "study.json").exists()
     lines: list[str] = []
     outcome = tune(tmp_path / "study", base, GRID, lines.append)
-    assert lines[0].startswith("trial 2: optimiser.learning_rate")  # not a new one
+    assert lines[0].startswith("trial 2: optimizer.learning_rate")  # not a new one
     assert "going on from the last checkpoint" in lines[1]
     assert outcome.records == finished.outcome.records
     again: list[str] = []
@@ -161,7 +161,7 @@ def test_the_command_writes_what_train_takes(
         "search": {
             RATE: {"low": 1e-4, "high": 1e-2, "log": True},
             "model.encoder_options.hidden": [4, 8],
-            "optimiser.accumulate": {"low": 1, "high": 2},
+            "optimizer.accumulate": {"low": 1, "high": 2},
             "objective.balance": ["fixed", "uncertainty"],
         },
         "trials": 3,
@@ -185,12 +185,12 @@ def test_the_command_writes_what_train_takes(
     best = max(done, key=lambda row: float(row["dev/si_sdr_improvement_db"]))
     file_name = str(tmp_path / "study" / "best.yaml")
     options = parse_options(load_command("train"), ["run", "--config", file_name], "msdet train")
-    assert options["optimiser"].learning_rate == pytest.approx(float(best[RATE]), rel=1e-5)
+    assert options["optimizer"].learning_rate == pytest.approx(float(best[RATE]), rel=1e-5)
     assert options["model"].encoder_options == {
         "hidden": int(best["model.encoder_options.hidden"]), "group": 8,
     }  # fmt: skip
-    assert options["optimiser"].accumulate == int(best["optimiser.accumulate"])
-    assert options["optimiser"].devices == "auto"
+    assert options["optimizer"].accumulate == int(best["optimizer.accumulate"])
+    assert options["optimizer"].devices == "auto"
     assert options["objective"].balance == best["objective.balance"]
     trained = read_description(tmp_path / "study" / "trials" / f"{int(best['trial']):04d}")
     assert trained["model"]["encoder_options"] == options["model"].encoder_options
@@ -199,12 +199,12 @@ def test_the_command_writes_what_train_takes(
 
 
 def test_the_plot_names_its_axes_and_options() -> None:
-    axes = importance_figure({"optimiser.learning_rate": 0.8, "model.encoder": 0.2}, "dev/loss", 12).axes[0]
+    axes = importance_figure({"optimizer.learning_rate": 0.8, "model.encoder": 0.2}, "dev/loss", 12).axes[0]
     assert axes.get_xlabel() == "Importance for dev/loss (%), 12 trials"
     assert axes.get_ylabel() == "Option"
     assert [label.get_text() for label in axes.get_yticklabels()] == [
         "model.encoder",
-        "optimiser.learning_rate",
+        "optimizer.learning_rate",
     ]
     assert [bar.get_width() for bar in axes.patches] == [20.0, 80.0]  # type: ignore[attr-defined]
 
@@ -214,21 +214,21 @@ def test_the_plot_names_its_axes_and_options() -> None:
     [
         ({"search": {}}, "search is empty"),
         (
-            {"search": {"optimiser.learning_rat": [1e-3]}},
-            "unknown option in search 'optimiser.learning_rat'; did you mean 'optimiser.learning_rate'?",
+            {"search": {"optimizer.learning_rat": [1e-3]}},
+            "unknown option in search 'optimizer.learning_rat'; did you mean 'optimizer.learning_rate'?",
         ),
-        ({"search": {RATE: {"low": 1e-3}}}, "search, optimiser.learning_rate: key 'high' is missing"),
+        ({"search": {RATE: {"low": 1e-3}}}, "search, optimizer.learning_rate: key 'high' is missing"),
         (
             {"search": {RATE: {"low": 1e-3, "hihg": 1e-2}}},
-            "search, optimiser.learning_rate: unknown key 'hihg'; did you mean 'high'?",
+            "search, optimizer.learning_rate: unknown key 'hihg'; did you mean 'high'?",
         ),
         ({"search": {RATE: {"low": 2.0, "high": 1.0}}}, "low is 2.0, high is 1.0, expected low <= high"),
         ({"search": {RATE: {"low": 0.0, "high": 1.0, "log": True}}}, "log needs low above 0"),
-        ({"search": {RATE: 3.0}}, "search, optimiser.learning_rate is 3.0, expected a list of values or"),
-        ({"search": {"optimiser.batch": {"low": 1.5, "high": 3}}}, "search: optimiser: "),
+        ({"search": {RATE: 3.0}}, "search, optimizer.learning_rate is 3.0, expected a list of values or"),
+        ({"search": {"optimizer.batch": {"low": 1.5, "high": 3}}}, "search: optimizer: "),
         (
-            {"search": {"optimiser.name": ["adam", "adan"]}},
-            "= adan: optimiser.name is 'adan'; did you mean 'adam",
+            {"search": {"optimizer.name": ["adam", "adan"]}},
+            "= adan: optimizer.name is 'adan'; did you mean 'adam",
         ),
         (
             {"search": {"model.encoder": ["ft_gru", "ft_gro"]}},
@@ -247,7 +247,7 @@ def test_the_plot_names_its_axes_and_options() -> None:
         ({"sampler": "tp"}, "unknown sampler 'tp'; did you mean 'tpe'?"),
         ({"sampler_options": {"n_startup_trial": 3}}, "did you mean 'n_startup_trials'?"),
         ({"pruner": "medial"}, "unknown pruner 'medial'; did you mean 'median'?"),
-        ({"sampler": "grid"}, "search, optimiser.learning_rate: sampler 'grid' needs points"),
+        ({"sampler": "grid"}, "search, optimizer.learning_rate: sampler 'grid' needs points"),
         ({"trials": 0}, "trials is 0, expected at least 1"),
         ({"seed": -1}, "seed is -1, expected 0 to 4294967295"),
     ],
@@ -266,7 +266,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
 def test_several_devices_and_a_missing_optuna_are_told(
     base: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    two = dataclasses.replace(base, optimiser=dataclasses.replace(base.optimiser, devices="2"))
+    two = dataclasses.replace(base, optimizer=dataclasses.replace(base.optimizer, devices="2"))
     with pytest.raises(MsdetError, match="devices is 2, nodes 1: a trial has one; run"):
         tune(tmp_path / "study", two, GRID)
     monkeypatch.setitem(sys.modules, "optuna", None)
@@ -294,5 +294,5 @@ def test_ranges_give_grids() -> None:
 
     assert grid({"low": 1e-4, "high": 1e-2, "log": True, "points": 3}) == pytest.approx([1e-4, 1e-3, 1e-2])
     assert grid({"low": 0.0, "high": 1.0, "step": 0.5}) == [0.0, 0.5, 1.0]
-    assert grid({"low": 2, "high": 5}, "optimiser.batch") == [2, 3, 4, 5]
-    assert grid({"low": 1, "high": 100, "log": True, "points": 3}, "optimiser.batch") == [1, 10, 100]
+    assert grid({"low": 2, "high": 5}, "optimizer.batch") == [2, 3, 4, 5]
+    assert grid({"low": 1, "high": 100, "log": True, "points": 3}, "optimizer.batch") == [1, 10, 100]

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msdet import audio
 from msdet.conventions import Array
 from msdet.corpora import SPLITS, espeak, load_corpus
 from msdet.errors import MsdetError
+from msdet.io import audio
 
 pytest.importorskip("espeakng_loader")
 
@@ -138,7 +138,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(corpus_root: Path, t
     with pytest.raises(Stop):
         espeak.synthesize(root, SPEAKERS, UTTERANCES, SAMPLE_RATE, SEED, progress=stop)
     with pytest.raises(MsdetError, match=r"corpus\.json is missing"):
-        espeak.read(root)
+        espeak.read_espeak(root)
     with pytest.raises(MsdetError, match="seed is 3, asked for 4"):
         synthesize(root, seed=SEED + 1)
     (root / "espeak0002" / ".part-half.flac").write_bytes(b"half a file")

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from msdet.corpora import SPLITS, Corpus, load_corpus
-from msdet.corpora.folder import read
+from msdet.corpora.folder import read_folder
 from msdet.errors import MsdetError
 
 
@@ -47,12 +47,12 @@ def test_ignores_hidden_files_and_files_that_are_not_audio(tmp_path: Path) -> No
     (tmp_path / "talker0" / "notes.txt").write_text("not speech")
     (tmp_path / "README.md").write_text("not a speaker")
     write_tone(tmp_path / ".trash" / "a.wav")
-    assert len(read(tmp_path).utterances) == 12
+    assert len(read_folder(tmp_path).utterances) == 12
 
 
 @pytest.mark.parametrize("speakers", [6, 7, 40])
 def test_without_a_table_each_split_gets_at_least_two_talkers(tmp_path: Path, speakers: int) -> None:
-    corpus = read(make_tree(tmp_path, speakers))
+    corpus = read_folder(make_tree(tmp_path, speakers))
     counts = {split: len(corpus.by_speaker(split)) for split in SPLITS}
     assert sum(counts.values()) == speakers
     assert min(counts.values()) >= 2
@@ -60,17 +60,17 @@ def test_without_a_table_each_split_gets_at_least_two_talkers(tmp_path: Path, sp
 
 
 def test_the_hashed_split_follows_the_name_not_the_other_talkers(tmp_path: Path) -> None:
-    before = split_of(read(make_tree(tmp_path, 40)))
-    assert split_of(read(tmp_path)) == before
+    before = split_of(read_folder(make_tree(tmp_path, 40)))
+    assert split_of(read_folder(tmp_path)) == before
     write_tone(tmp_path / "zoe" / "a.wav")
-    after = split_of(read(tmp_path))
+    after = split_of(read_folder(tmp_path))
     assert sum(after[speaker] != split for speaker, split in before.items()) == 0
 
 
 def test_five_talkers_cannot_be_split_without_a_table(tmp_path: Path) -> None:
     make_tree(tmp_path, 5)
     with pytest.raises(MsdetError, match=r"has 5 speaker\(s\), expected at least 6"):
-        read(tmp_path)
+        read_folder(tmp_path)
 
 
 def test_the_table_decides_and_leaves_out_talkers_it_does_not_list(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_the_table_decides_and_leaves_out_talkers_it_does_not_list(tmp_path: Pat
     (tmp_path / "speakers.tsv").write_text(
         "gender\tspeaker\tsplit\nF\ttalker2\ttest\nM\ttalker0\ttrain\nM\tabsent\tdev\n\nF\ttalker2\ttest\n"
     )
-    assert split_of(read(tmp_path)) == {"talker2": "test", "talker0": "train"}
+    assert split_of(read_folder(tmp_path)) == {"talker2": "test", "talker0": "train"}
 
 
 def test_the_table_may_tell_genders(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_the_table_may_tell_genders(tmp_path: Path) -> None:
     assert {u.gender for u in load_corpus("folder", make_tree(tmp_path / "plain", 6)).utterances} == {""}
     rows = ["talker0\ttrain\tF", "talker1\ttrain\tmale", "talker2\tdev\t?", "talker3\ttest\t"]
     (tmp_path / "speakers.tsv").write_text("\n".join(["speaker\tsplit\tgender", *rows]))
-    genders = {u.speaker: u.gender for u in read(tmp_path).utterances}
+    genders = {u.speaker: u.gender for u in read_folder(tmp_path).utterances}
     assert genders == {"talker0": "f", "talker1": "m", "talker2": "", "talker3": ""}
 
 
@@ -108,13 +108,13 @@ def test_a_faulty_table_is_named_with_its_line(tmp_path: Path, table: str, messa
     make_tree(tmp_path, 6)
     (tmp_path / "speakers.tsv").write_text(table)
     with pytest.raises(MsdetError, match=message):
-        read(tmp_path)
+        read_folder(tmp_path)
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "talker0").mkdir()
     with pytest.raises(MsdetError, match="no audio found"):
-        read(tmp_path)
+        read_folder(tmp_path)
 
 
 def test_unusable_files_are_named(tmp_path: Path) -> None:
@@ -123,10 +123,10 @@ def test_unusable_files_are_named(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "noise", tmp_path / "empty")
     (tmp_path / "noise" / "talker3" / "bad.wav").write_bytes(b"this is not audio")
     with pytest.raises(MsdetError, match=r"talker3/bad\.wav: not readable as audio"):
-        read(tmp_path / "noise")
+        read_folder(tmp_path / "noise")
     write_tone(tmp_path / "stereo" / "talker3" / "bad.wav", channels=2)
     with pytest.raises(MsdetError, match=r"talker3/bad\.wav: has 2 channels, expected 1"):
-        read(tmp_path / "stereo")
+        read_folder(tmp_path / "stereo")
     write_tone(tmp_path / "empty" / "talker3" / "bad.wav", frames=0)
     with pytest.raises(MsdetError, match=r"talker3/bad\.wav: has no samples"):
-        read(tmp_path / "empty")
+        read_folder(tmp_path / "empty")

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msdet import audio
 from msdet.corpora import SPLITS, load_corpus
-from msdet.corpora._reading import seconds_of
-from msdet.corpora.librispeech import read
+from msdet.corpora.librispeech import read_librispeech
+from msdet.corpora.reading import seconds_of
 from msdet.errors import MsdetError
-from msdet.simulation.distribution import SceneDistribution
-from msdet.simulation.sampling import Material, sample_scene
+from msdet.io import audio
+from msdet.scenes.distribution import SceneDistribution
+from msdet.scenes.sampling import Material, sample_scene
 
 RATE = 16000
 SUBSET_OF = {
@@ -68,14 +68,17 @@ def test_reads_all_subsets_with_splits_durations_and_genders(tmp_path: Path) -> 
 def test_the_folder_above_reads_too(tmp_path: Path) -> None:
     make_tree(tmp_path / "LibriSpeech")
     (tmp_path / "thesis").mkdir()
-    above, below = read(tmp_path).utterances, read(tmp_path / "LibriSpeech").utterances
+    above, below = (
+        read_librispeech(tmp_path).utterances,
+        read_librispeech(tmp_path / "LibriSpeech").utterances,
+    )
     assert [u.path for u in above] == [f"LibriSpeech/{u.path}" for u in below]
     assert all((tmp_path / u.path).is_file() for u in above)
 
 
 def test_subsets_may_be_missing_and_so_may_genders(tmp_path: Path) -> None:
     write_noise(tmp_path / "dev-clean" / "84" / "1" / "84-1-0000.wav")
-    (utterance,) = read(tmp_path).utterances
+    (utterance,) = read_librispeech(tmp_path).utterances
     assert (utterance.speaker, utterance.split, utterance.gender) == ("84", "dev", "")
 
 
@@ -84,7 +87,7 @@ def test_a_converted_copy_beside_a_file_and_hidden_files_are_not_read_twice(tmp_
     chapter = tmp_path / "dev-clean" / "84" / "198"
     write_noise(chapter / "84-198-0000.wav")
     (chapter / "._84-198-0000.flac").write_bytes(b"left by another system")
-    paths = [u.path for u in read(tmp_path).utterances]
+    paths = [u.path for u in read_librispeech(tmp_path).utterances]
     assert len(paths) == 12
     assert "dev-clean/84/198/84-198-0000.flac" in paths
 
@@ -93,7 +96,7 @@ def test_a_talker_in_two_splits_is_refused(tmp_path: Path) -> None:
     make_tree(tmp_path)
     write_noise(tmp_path / "test-clean" / "19" / "2" / "19-2-0000.flac")
     with pytest.raises(MsdetError, match="talker '19' is in the splits 'test' and 'train'"):
-        read(tmp_path)
+        read_librispeech(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -103,33 +106,33 @@ def test_a_talker_in_two_splits_is_refused(tmp_path: Path) -> None:
 def test_unusable_files_are_named(tmp_path: Path, seconds: float, channels: int, message: str) -> None:
     write_noise(make_tree(tmp_path) / "dev-clean" / "84" / "198" / "bad.wav", seconds, channels)
     with pytest.raises(MsdetError, match=rf"dev-clean/84/198/bad\.wav: {message}"):
-        read(tmp_path)
+        read_librispeech(tmp_path)
 
 
 def test_files_that_are_not_audio_are_named(tmp_path: Path) -> None:
     (make_tree(tmp_path) / "dev-clean" / "84" / "198" / "bad.flac").write_bytes(b"half a download")
     with pytest.raises(MsdetError, match=r"198/bad\.flac: not readable as audio"):
-        read(tmp_path)
+        read_librispeech(tmp_path)
 
 
 def test_an_empty_root_says_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(MsdetError, match=r"expected subsets train-\*.*0000\.flac; found an empty folder$"):
-        read(tmp_path)
+        read_librispeech(tmp_path)
     with pytest.raises(MsdetError, match="nowhere: cannot be listed"):
-        read(tmp_path / "nowhere")
+        read_librispeech(tmp_path / "nowhere")
 
 
 def test_a_root_of_other_things_says_what_was_found(tmp_path: Path) -> None:
     for name in "abcdefg":
         (tmp_path / name).mkdir()
     with pytest.raises(MsdetError, match=r"'librispeech': .*; found a, b, c, d, e and 2 more$"):
-        read(tmp_path)
+        read_librispeech(tmp_path)
 
 
 def test_a_subset_as_root_leads_to_the_folder_above(tmp_path: Path) -> None:
     make_tree(tmp_path / "LibriSpeech")
     with pytest.raises(MsdetError, match=r"; found 84; did you mean the folder above, .*/LibriSpeech\?$"):
-        read(tmp_path / "LibriSpeech" / "dev-clean")
+        read_librispeech(tmp_path / "LibriSpeech" / "dev-clean")
 
 
 @pytest.mark.parametrize(
@@ -145,20 +148,20 @@ def test_a_subset_as_root_leads_to_the_folder_above(tmp_path: Path) -> None:
 def test_another_kind_of_corpus_is_offered(tmp_path: Path, file: str, kind: str) -> None:
     write_noise(tmp_path / file)
     with pytest.raises(MsdetError, match=f"it looks like a corpus of kind '{kind}'$"):
-        read(tmp_path)
+        read_librispeech(tmp_path)
 
 
 def test_subsets_without_audio_are_refused(tmp_path: Path) -> None:
     (tmp_path / "train-clean-100" / "19" / "198").mkdir(parents=True)
     with pytest.raises(MsdetError, match="no audio in its subsets, expected files like 19/198/19-198-0000"):
-        read(tmp_path)
+        read_librispeech(tmp_path)
 
 
 def test_two_corpora_in_one_folder_are_told_apart(tmp_path: Path) -> None:
     make_tree(tmp_path / "LibriSpeech")
     make_tree(tmp_path / "LibriTTS")
     with pytest.raises(MsdetError, match=r"several corpora of kind 'librispeech' \(LibriSpeech, LibriTTS\)"):
-        read(tmp_path)
+        read_librispeech(tmp_path)
 
 
 def test_many_headers_are_read_in_order_and_the_first_bad_one_is_named(tmp_path: Path) -> None:
@@ -172,7 +175,7 @@ def test_many_headers_are_read_in_order_and_the_first_bad_one_is_named(tmp_path:
 
 
 def test_scenes_are_drawn_from_it(tmp_path: Path) -> None:
-    corpus = read(make_tree(tmp_path))
+    corpus = read_librispeech(make_tree(tmp_path))
     material = Material(speech=corpus.by_speaker("test"), microphones=6)
     scene = sample_scene("test-000000", SceneDistribution(), material, set_seed=1)
     assert {source.speaker for source in scene.sources} == {"61", "367"}

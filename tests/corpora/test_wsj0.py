@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from msdet import audio
 from msdet.corpora import SPLITS, Corpus, load_corpus
-from msdet.corpora.wsj0 import read
+from msdet.corpora.wsj0 import read_wsj0
 from msdet.errors import MsdetError
-from msdet.simulation.distribution import SceneDistribution
-from msdet.simulation.sampling import Material, sample_scene
+from msdet.io import audio
+from msdet.scenes.distribution import SceneDistribution
+from msdet.scenes.sampling import Material, sample_scene
 
 RATE = 16000
 SETS = {"si_tr_s": ("011", "01t"), "si_dt_05": ("050", "22g"), "si_et_05": ("440", "441")}
@@ -87,7 +87,7 @@ def test_reads_discs_and_leaves_out_the_second_microphone(tmp_path: Path) -> Non
     write_speech(tmp_path / "13-1.1" / "wsj1" / "si_tr_s" / "460" / "460c0201.wv1")
     write_speech(tmp_path / "11-1.1" / "wsj0" / "si_tr_s" / "011" / "011c0203.wv2")
     write_speech(tmp_path / "11-1.1" / "wsj0" / "si_tr_s" / "011" / "011c0204.wv2.wav")
-    corpus = read(tmp_path)
+    corpus = read_wsj0(tmp_path)
     assert sorted(rows_of(corpus)) == sorted(EXPECTED)
     assert {u.path.split("/")[0] for u in corpus.utterances} == {"11-1.1", "11-6.1"}
 
@@ -97,7 +97,7 @@ def test_reads_upper_case_names(tmp_path: Path) -> None:
         write_speech(tmp_path / "WSJ0" / "SI_TR_S" / talker / f"{talker}C0201.WV1")
     (tmp_path / "WSJ0" / "DOC").mkdir()
     (tmp_path / "WSJ0" / "DOC" / "SPKRINFO.TXT").write_text("01A  F\n01B  M\n")
-    assert [(u.speaker, u.path, u.gender) for u in read(tmp_path).utterances] == [
+    assert [(u.speaker, u.path, u.gender) for u in read_wsj0(tmp_path).utterances] == [
         ("01a", "WSJ0/SI_TR_S/01A/01AC0201.WV1", "f"),
         ("01b", "WSJ0/SI_TR_S/01B/01BC0201.WV1", "m"),
     ]
@@ -108,7 +108,7 @@ def test_genders_come_from_every_table_of_speakers(tmp_path: Path) -> None:
     (tmp_path / "11-13.1" / "wsj0" / "doc").mkdir(parents=True)
     (tmp_path / "11-13.1" / "wsj0" / "doc" / "spkrinfo.txt").write_text("050   F  ?\n22g   M  ?\n")
     (tmp_path / "wsj0-train-spkrinfo.txt").write_text(SPEAKER_TABLE)
-    genders = {u.speaker: u.gender for u in read(tmp_path).utterances}
+    genders = {u.speaker: u.gender for u in read_wsj0(tmp_path).utterances}
     assert genders == {"011": "m", "01t": "f", "050": "f", "22g": "m", "440": "m", "441": ""}
 
 
@@ -116,7 +116,7 @@ def test_files_converted_in_place_are_preferred(tmp_path: Path) -> None:
     make_tree(tmp_path, ".wav")
     for path in list(tmp_path.glob("*/*/*.wav")):
         path.with_suffix(".wv1").write_bytes(SHORTEN_HEADER.encode().ljust(1024) + b"ajkg\x02")
-    corpus = read(tmp_path)
+    corpus = read_wsj0(tmp_path)
     assert sorted(rows_of(corpus)) == sorted(EXPECTED)
     assert {u.path[-4:] for u in corpus.utterances} == {".wav"}
 
@@ -126,7 +126,7 @@ def test_shorten_is_named_with_what_to_do(tmp_path: Path, name: str) -> None:
     bad = make_tree(tmp_path, name[-4:]) / "si_tr_s" / "01t" / name
     bad.write_bytes(SHORTEN_HEADER.encode().ljust(1024) + b"ajkg\x02" + bytes(100))
     with pytest.raises(MsdetError) as caught:
-        read(tmp_path)
+        read_wsj0(tmp_path)
     assert str(caught.value) == (
         f"{bad}: is compressed with shorten (NIST SPHERE), which cannot be read; convert such files to "
         "WAV, for example with 'sph2pipe -f wav in.wv1 out.wav' or ffmpeg, keeping folders and names"
@@ -139,48 +139,48 @@ def test_unusable_files_are_named(tmp_path: Path) -> None:
     bad = make_tree(tmp_path) / "si_tr_s" / "01t" / "01tc0203.wv1"
     bad.write_bytes(b"NIST_1A\n   1024\nend_head\n".ljust(1024))
     with pytest.raises(MsdetError, match=r"01t/01tc0203\.wv1: not readable as audio"):
-        read(tmp_path)
+        read_wsj0(tmp_path)
     write_speech(bad, channels=2)
     with pytest.raises(MsdetError, match=r"01t/01tc0203\.wv1: has 2 channels, expected 1"):
-        read(tmp_path)
+        read_wsj0(tmp_path)
     write_speech(bad, seconds=0.0)
     with pytest.raises(MsdetError, match=r"01t/01tc0203\.wv1: has no samples"):
-        read(tmp_path)
+        read_wsj0(tmp_path)
 
 
 def test_a_talker_in_two_sets_is_refused(tmp_path: Path) -> None:
     write_speech(make_tree(tmp_path) / "si_et_05" / "011" / "011c0203.wv1")
     with pytest.raises(MsdetError, match="talker '011' is in the splits 'train' and 'test'"):
-        read(tmp_path)
+        read_wsj0(tmp_path)
 
 
 def test_an_empty_root_says_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(
         MsdetError, match=r"'wsj0': expected folders si_tr_s, si_dt_05.*; found an empty fold"
     ):
-        read(tmp_path)
+        read_wsj0(tmp_path)
 
 
 def test_a_set_as_root_leads_to_the_folder_above(tmp_path: Path) -> None:
     make_tree(tmp_path / "wsj0")
     with pytest.raises(MsdetError, match=r"found 011, 01t; did you mean the folder above, .*/wsj0\?$"):
-        read(tmp_path / "wsj0" / "si_tr_s")
+        read_wsj0(tmp_path / "wsj0" / "si_tr_s")
 
 
 def test_another_kind_of_corpus_is_offered(tmp_path: Path) -> None:
     write_speech(tmp_path / "wav48" / "p225" / "p225_001.wav")
     with pytest.raises(MsdetError, match=r"found wav48; it looks like a corpus of kind 'vctk'$"):
-        read(tmp_path)
+        read_wsj0(tmp_path)
 
 
 def test_sets_without_speech_are_refused(tmp_path: Path) -> None:
     write_speech(tmp_path / "si_tr_s" / "011" / "011c0201.wv2")
     with pytest.raises(MsdetError, match=r"si_tr_s: no speech, expected files like 011/011a0101\.wv1"):
-        read(tmp_path)
+        read_wsj0(tmp_path)
 
 
 def test_scenes_are_drawn_from_it(tmp_path: Path) -> None:
-    corpus = read(make_tree(tmp_path))
+    corpus = read_wsj0(make_tree(tmp_path))
     material = Material(speech=corpus.by_speaker("dev"), microphones=6)
     scene = sample_scene("dev-000000", SceneDistribution(), material, set_seed=1)
     assert {source.speaker for source in scene.sources} == {"050", "22g"}

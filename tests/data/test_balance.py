@@ -10,18 +10,18 @@ import pytest
 import torch
 
 from msdet.corpora import load_corpus
-from msdet.data.balance import BalancedSampler, balance_labels, balance_sets
-from msdet.data.dataset import MixingDataset, RenderedDataset
-from msdet.data.joining import JoinedSets
-from msdet.data.manifest import SceneSet
-from msdet.data.partial import KINDS, Labelling, WithheldLabels
+from msdet.data.concat import ConcatSceneDataset
+from msdet.data.dataset import DynamicMixingDataset, RenderedDataset
+from msdet.data.partial_labels import KINDS, LabelAvailability, LabelSubset
+from msdet.data.samplers import BalancedSampler, balance_labels, balance_sets
+from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
-from msdet.simulation.bank import RirBank
-from msdet.simulation.distribution import SceneDistribution
+from msdet.scenes.distribution import SceneDistribution
+from msdet.scenes.rir.bank import RirBank
 
 
 class Labels:
-    """Data of which only the labelling is known; so many examples of each of `KINDS`, in turn."""
+    """Data of which only the labeling is known; so many examples of each of `KINDS`, in turn."""
 
     def __init__(self, *counts: int) -> None:
         self.kinds = [kind for kind, count in zip(KINDS, counts, strict=True) for _ in range(count)]
@@ -30,13 +30,13 @@ class Labels:
     def __getitem__(self, index: int) -> Any:
         raise AssertionError("is not read")
 
-    def labelling(self, index: int) -> Labelling:
+    def labeling(self, index: int) -> LabelAvailability:
         return self.kinds[index]
 
 
 @pytest.fixture(scope="module")
-def mixing(bank: RirBank, speech: Path, small_room: SceneDistribution) -> MixingDataset:
-    return MixingDataset(bank, load_corpus("folder", speech), "train", small_room, seed=3)
+def mixing(bank: RirBank, speech: Path, small_room: SceneDistribution) -> DynamicMixingDataset:
+    return DynamicMixingDataset(bank, load_corpus("folder", speech), "train", small_room, seed=3)
 
 
 def drawn(sampler: BalancedSampler, epochs: int) -> list[list[int]]:
@@ -57,12 +57,12 @@ def test_every_batch_has_its_share_of_each_task() -> None:
     assert len(batches) == 13 * 5
     seen: Counter[int] = Counter()
     for batch in batches:
-        kinds = [data.labelling(n) for n in batch]
+        kinds = [data.labeling(n) for n in batch]
         assert sum(kind.referenced for kind in kinds) == 4
         assert sum(kind.located for kind in kinds) == 6
         assert KINDS[3] not in kinds, "nothing is without labels"
         seen.update(batch)
-    assert set(seen) == set(range(20)), "all that is labelled is seen"
+    assert set(seen) == set(range(20)), "all that is labeled is seen"
     assert [seen[n] for n in range(2)] == [65, 65], "two of both in a batch"
     assert {seen[n] for n in range(2, 7)} == {26} and {seen[n] for n in range(7, 20)} == {20}
 
@@ -87,18 +87,18 @@ def test_a_part_of_a_batch_is_not_drawn() -> None:
     assert len(sampler) == len(list(sampler)) == 8
 
 
-def test_stream_with_withheld_labels_has_exact_shares(mixing: MixingDataset) -> None:
-    data = WithheldLabels(mixing, references=0.1, directions=0.8, seed=5)
+def test_stream_with_withheld_labels_has_exact_shares(mixing: DynamicMixingDataset) -> None:
+    data = LabelSubset(mixing, references=0.1, directions=0.8, seed=5)
     batches = drawn(balance_labels(data, size=80, batch=4, references=0.25, directions=1.0), epochs=4)
     assert len(batches) == 80
     for batch in batches:
-        assert [data.labelling(n) for n in batch] == [KINDS[0], *[KINDS[2]] * 3]
+        assert [data.labeling(n) for n in batch] == [KINDS[0], *[KINDS[2]] * 3]
     items = [n for batch in batches for n in batch]
     assert len(set(items)) == len(items), "the stream does not repeat"
     assert sorted(items[::4]) == items[::4], "and counts up"
 
 
-def test_stream_with_all_labels_is_itself(mixing: MixingDataset) -> None:
+def test_stream_with_all_labels_is_itself(mixing: DynamicMixingDataset) -> None:
     sampler = balance_labels(mixing, size=8, batch=4, references=1.0, directions=1.0)
     assert [n for batch in drawn(sampler, 3) for n in batch] == list(range(24))
 
@@ -124,7 +124,7 @@ def test_processes_share_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_batch_has_its_share_of_each_set(dev_set: SceneSet) -> None:
-    joined = JoinedSets([dev_set, dev_set, dev_set])
+    joined = ConcatSceneDataset([dev_set, dev_set, dev_set])
     batches = drawn(balance_sets(joined, size=24, batch=4, weights=[1, 3, 0]), epochs=3)
     assert {tuple(sorted(int(joined[n]["domain"]) for n in batch)) for batch in batches} == {(0, 1, 1, 1)}
     assert {n for batch in batches for n in batch} == set(range(6))
@@ -146,7 +146,7 @@ def test_shares_that_cannot_be_are_refused(dev_set: SceneSet) -> None:
     )  # fmt: skip
     refused("have examples with references alone, no labels$", Labels(0, 5, 0, 5), 1.0, 0.25)
     refused("have examples with references and directions$", RenderedDataset(dev_set), 0.25, 1.0)
-    joined = JoinedSets([dev_set, dev_set])
+    joined = ConcatSceneDataset([dev_set, dev_set])
     with pytest.raises(MsdetError, match=r"weights of data sets are \[1\], expected 2, 0 or more"):
         balance_sets(joined, 8, 4, [1])
     with pytest.raises(MsdetError, match=r"share of .* is 1\.33333 of a batch of 4, expected a whole number"):
@@ -158,18 +158,18 @@ def test_one_share_alone_leaves_the_other_labels_as_they_come() -> None:
     data = Labels(4, 8, 8, 4)
     for option, place in (("references", 0), ("directions", 1)):
         shares = {"references": None, "directions": None, option: 0.5}
-        seen: Counter[Labelling] = Counter()
+        seen: Counter[LabelAvailability] = Counter()
         for batch in drawn(balance_labels(data, size=48, batch=4, **shares), epochs=2):
-            kinds = [data.labelling(n) for n in batch]
+            kinds = [data.labeling(n) for n in batch]
             assert sum(kind[place] for kind in kinds) == 2
             seen.update(kinds)
         assert set(seen) == set(KINDS)
 
 
-def test_one_share_of_a_stream_of_which_the_other_labels_are_withheld(mixing: MixingDataset) -> None:
-    withheld = WithheldLabels(mixing, references=0.5, directions=0.0, seed=1)
+def test_one_share_of_a_stream_of_which_the_other_labels_are_withheld(mixing: DynamicMixingDataset) -> None:
+    withheld = LabelSubset(mixing, references=0.5, directions=0.0, seed=1)
     for batch in drawn(balance_labels(withheld, 20, 4, references=0.5, directions=None), epochs=2):
-        assert sum(withheld.labelling(n).referenced for n in batch) == 2
+        assert sum(withheld.labeling(n).referenced for n in batch) == 2
     with pytest.raises(MsdetError, match="the data have no examples with directions"):
         balance_labels(withheld, 20, 4, references=None, directions=0.5)
     with pytest.raises(MsdetError, match="the data have no examples without references"):

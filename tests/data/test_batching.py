@@ -10,7 +10,7 @@ import torch
 from msdet.data.batching import LengthBatches, SharedBatches, cut, padded
 from msdet.data.dataset import RenderedDataset
 from msdet.data.example import Example
-from msdet.data.manifest import SceneSet
+from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
 
 LENGTHS_S = [1.0 + (7 * n % 30) / 10 for n in range(40)]
@@ -39,7 +39,7 @@ def test_shorter_examples_end_in_zeros_and_their_last_azimuth(dev_set: SceneSet)
 
 
 def test_batches_hold_so_many_seconds_and_every_example_once() -> None:
-    sampler = LengthBatches(LENGTHS_S, batch_s=8.0, batches=10, seed=3)
+    sampler = LengthBatches(LENGTHS_S, batch_seconds=8.0, batches=10, seed=3)
     for shuffle in range(3):
         batches = sampler.shuffled(shuffle)
         assert sorted(item for batch in batches for item in batch) == list(range(40))
@@ -53,7 +53,7 @@ def test_batches_hold_so_many_seconds_and_every_example_once() -> None:
 
 
 def test_epochs_go_on_where_the_last_one_ended() -> None:
-    sampler = LengthBatches(LENGTHS_S, batch_s=8.0, batches=7, seed=3)
+    sampler = LengthBatches(LENGTHS_S, batch_seconds=8.0, batches=7, seed=3)
     stream = [batch for shuffle in range(3) for batch in sampler.shuffled(shuffle)]
     for epoch in (3, 0, 1, 2):
         sampler.set_epoch(epoch)
@@ -62,16 +62,16 @@ def test_epochs_go_on_where_the_last_one_ended() -> None:
 
 
 def test_example_longer_than_a_batch_is_refused() -> None:
-    with pytest.raises(MsdetError, match=r"data.batch_s is 3, the longest scene has 3\.9 s"):
-        LengthBatches(LENGTHS_S, batch_s=3.0, batches=1)
+    with pytest.raises(MsdetError, match=r"data.batch_seconds is 3, the longest scene has 3\.9 s"):
+        LengthBatches(LENGTHS_S, batch_seconds=3.0, batches=1)
 
 
 def test_processes_share_each_batch_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = list(LengthBatches(LENGTHS_S, batch_s=12.0, batches=5))
+    whole = list(LengthBatches(LENGTHS_S, batch_seconds=12.0, batches=5))
     shares = []
     for rank in range(2):
-        monkeypatch.setattr("msdet.data.batching.processes_together", lambda rank=rank: (rank, 2))
-        shares.append(list(LengthBatches(LENGTHS_S, batch_s=12.0, batches=5)))
+        monkeypatch.setattr("msdet.data.batching.rank_and_world_size", lambda rank=rank: (rank, 2))
+        shares.append(list(LengthBatches(LENGTHS_S, batch_seconds=12.0, batches=5)))
     for batch, first, second in zip(whole, *shares, strict=True):
         assert len(first) == len(second) == len(batch) // 2
         assert set(first + second) <= set(batch)
@@ -83,7 +83,7 @@ def test_given_batches_are_dealt_out(
 ) -> None:
     found = []
     for rank in range(2):
-        monkeypatch.setattr("msdet.data.batching.processes_together", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr("msdet.data.batching.rank_and_world_size", lambda rank=rank: (rank, 2))
         sampler = SharedBatches([[n] for n in range(batches)])
         found.append(list(sampler))
         assert len(sampler) == len(found[-1])

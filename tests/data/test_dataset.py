@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from msdet import audio
 from msdet.conventions import angular_distance_deg
 from msdet.corpora import Corpus, Utterance, load_corpus
-from msdet.data.dataset import EpochSampler, MixingDataset, RenderedDataset
-from msdet.data.example import Example, Place, make_example
-from msdet.data.manifest import SceneSet
+from msdet.data.dataset import DynamicMixingDataset, EpochSampler, RenderedDataset
+from msdet.data.example import Example, TalkerPosition, make_example
+from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
-from msdet.simulation.bank import RirBank
-from msdet.simulation.distribution import SceneDistribution
-from msdet.simulation.sounds import Sounds
+from msdet.io import audio
+from msdet.scenes.distribution import SceneDistribution
+from msdet.scenes.dry_sounds import Sounds
+from msdet.scenes.rir.bank import RirBank
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +28,8 @@ def corpus(speech: Path) -> Corpus:
 
 
 @pytest.fixture(scope="module")
-def mixing(bank: RirBank, corpus: Corpus, small_room: SceneDistribution) -> MixingDataset:
-    return MixingDataset(bank, corpus, "train", small_room, seed=3)
+def mixing(bank: RirBank, corpus: Corpus, small_room: SceneDistribution) -> DynamicMixingDataset:
+    return DynamicMixingDataset(bank, corpus, "train", small_room, seed=3)
 
 
 def assert_same(first: Example, second: Example) -> None:
@@ -39,17 +39,17 @@ def assert_same(first: Example, second: Example) -> None:
 
 
 def test_item_depends_on_seed_and_index_only(
-    mixing: MixingDataset, bank: RirBank, corpus: Corpus, small_room: SceneDistribution
+    mixing: DynamicMixingDataset, bank: RirBank, corpus: Corpus, small_room: SceneDistribution
 ) -> None:
     third = mixing[3]
     mixing[8], mixing[0]
     assert_same(mixing[3], third)
-    assert_same(MixingDataset(bank, corpus, "train", small_room, seed=3)[3], third)
-    for other in (mixing[4], MixingDataset(bank, corpus, "train", small_room, seed=4)[3]):
+    assert_same(DynamicMixingDataset(bank, corpus, "train", small_room, seed=3)[3], third)
+    for other in (mixing[4], DynamicMixingDataset(bank, corpus, "train", small_room, seed=4)[3]):
         assert not torch.equal(other["mixture"], third["mixture"])
 
 
-def test_workers_do_not_change_batches(mixing: MixingDataset) -> None:
+def test_workers_do_not_change_batches(mixing: DynamicMixingDataset) -> None:
     def batches(workers: int) -> list[Example]:
         loader = DataLoader(
             mixing,
@@ -66,7 +66,7 @@ def test_workers_do_not_change_batches(mixing: MixingDataset) -> None:
         assert_same(one, other)
 
 
-def test_example_has_the_shapes_and_levels_it_promises(mixing: MixingDataset) -> None:
+def test_example_has_the_shapes_and_levels_it_promises(mixing: DynamicMixingDataset) -> None:
     for index in range(6):
         item = mixing[index]
         assert item["mixture"].shape == (4, 12000)
@@ -92,7 +92,7 @@ def test_example_has_the_shapes_and_levels_it_promises(mixing: MixingDataset) ->
         assert (item["references"].abs().amax(-1) > 1e-4).all()
 
 
-def test_labels_are_positions_of_one_room_of_the_bank(mixing: MixingDataset, bank: RirBank) -> None:
+def test_labels_are_positions_of_one_room_of_the_bank(mixing: DynamicMixingDataset, bank: RirBank) -> None:
     drawn = set()
     for index in range(20):
         item = mixing[index]
@@ -110,7 +110,7 @@ def test_labels_are_positions_of_one_room_of_the_bank(mixing: MixingDataset, ban
 
 
 def test_talkers_are_distinct_and_of_the_split(
-    mixing: MixingDataset, monkeypatch: pytest.MonkeyPatch
+    mixing: DynamicMixingDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for index in range(20):
         read: list[str] = []
@@ -128,7 +128,7 @@ def test_talkers_are_distinct_and_of_the_split(
 def test_smallest_gap_is_kept(bank: RirBank, corpus: Corpus, small_room: SceneDistribution) -> None:
     wide = dataclasses.replace(small_room, minimum_gap_deg=60.0)
     for index in range(10):
-        a, b = MixingDataset(bank, corpus, "train", wide, seed=0)[index]["azimuth_deg"]
+        a, b = DynamicMixingDataset(bank, corpus, "train", wide, seed=0)[index]["azimuth_deg"]
         assert angular_distance_deg(float(a), float(b)) >= 60.0 - 1e-3
 
 
@@ -137,16 +137,18 @@ def test_gap_that_no_room_of_the_bank_has_is_refused(
 ) -> None:
     apart = dataclasses.replace(small_room, minimum_gap_deg=179.999)
     with pytest.raises(MsdetError, match=r"minimum_gap_deg 179\.999"):
-        MixingDataset(bank, corpus, "train", apart, seed=0)[0]
+        DynamicMixingDataset(bank, corpus, "train", apart, seed=0)[0]
 
 
 def test_bank_of_another_rate_or_with_too_few_positions_is_refused(
     bank: RirBank, corpus: Corpus, small_room: SceneDistribution
 ) -> None:
     with pytest.raises(MsdetError, match="is at 8000 Hz, the distribution asks for 16000 Hz"):
-        MixingDataset(bank, corpus, "train", dataclasses.replace(small_room, sample_rate=16000), seed=0)
+        DynamicMixingDataset(
+            bank, corpus, "train", dataclasses.replace(small_room, sample_rate=16000), seed=0
+        )
     with pytest.raises(MsdetError, match="has 3 positions a room, 4 talkers and 0 noise sources need 4"):
-        MixingDataset(bank, corpus, "train", dataclasses.replace(small_room, talkers=4), seed=0)
+        DynamicMixingDataset(bank, corpus, "train", dataclasses.replace(small_room, talkers=4), seed=0)
 
 
 def test_silent_draw_is_replaced(bank: RirBank, small_room: SceneDistribution, tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ def test_silent_draw_is_replaced(bank: RirBank, small_room: SceneDistribution, t
     for name in ("a", "b"):
         audio.write(tmp_path / name / "0.wav", half_silent, 8000)
     utterances = tuple(Utterance(n, f"{n}/0.wav", 5.0, "train") for n in ("a", "b"))
-    mixing = MixingDataset(bank, Corpus(tmp_path, utterances), "train", small_room, seed=0)
+    mixing = DynamicMixingDataset(bank, Corpus(tmp_path, utterances), "train", small_room, seed=0)
     for index in range(10):
         assert (mixing[index]["references"].abs().amax(-1) > 1e-4).all()
 
@@ -168,7 +170,7 @@ def test_speech_that_is_always_silent_is_an_error(
         audio.write(tmp_path / name / "0.wav", np.zeros(16000), 8000)
     utterances = tuple(Utterance(n, f"{n}/0.wav", 2.0, "train") for n in ("a", "b"))
     with pytest.raises(MsdetError, match="silent"):
-        MixingDataset(bank, Corpus(tmp_path, utterances), "train", small_room, seed=0)[0]
+        DynamicMixingDataset(bank, Corpus(tmp_path, utterances), "train", small_room, seed=0)[0]
 
 
 def test_kept_speech_is_what_the_file_holds_and_stays_small(speech: Path) -> None:
@@ -246,9 +248,9 @@ def test_rooms_other_than_the_banks_are_refused_if_asked_for(
 ) -> None:
     other = dataclasses.replace(small_room, t60_s=(0.4, 0.45))
     with pytest.raises(MsdetError, match="RIR bank has t60_s"):
-        MixingDataset(bank, corpus, "train", other, 1)
+        DynamicMixingDataset(bank, corpus, "train", other, 1)
     silent_about_rooms = SceneDistribution(duration_s=small_room.duration_s)
-    assert MixingDataset(bank, corpus, "train", silent_about_rooms, 1)[0]["mixture"].isfinite().all()
+    assert DynamicMixingDataset(bank, corpus, "train", silent_about_rooms, 1)[0]["mixture"].isfinite().all()
 
 
 def test_a_talker_in_two_splits_is_refused(tmp_path: Path) -> None:
@@ -261,7 +263,7 @@ def test_examples_are_padded_with_nobody(
     bank: RirBank, corpus: Corpus, small_room: SceneDistribution, dev_set: SceneSet
 ) -> None:
     some = dataclasses.replace(small_room, talkers={1: 1.0, 2: 1.0}, minimum_gap_deg=0.0)
-    mixing = MixingDataset(bank, corpus, "train", some, seed=3, slots=3)
+    mixing = DynamicMixingDataset(bank, corpus, "train", some, seed=3, slots=3)
     items = [mixing[n] for n in range(12)]
     counts = [int(item["active"].sum()) for item in items]
     assert set(counts) == {1, 2}
@@ -277,7 +279,7 @@ def test_more_talkers_than_slots_are_refused(
     bank: RirBank, corpus: Corpus, small_room: SceneDistribution, dev_set: SceneSet
 ) -> None:
     with pytest.raises(MsdetError, match="talkers is 2, the model has 1 output slots"):
-        MixingDataset(bank, corpus, "train", small_room, seed=3, slots=1)
+        DynamicMixingDataset(bank, corpus, "train", small_room, seed=3, slots=1)
     with pytest.raises(MsdetError, match="has 2 talkers, the model has 1 output slots"):
         RenderedDataset(dev_set, slots=1)
 
@@ -285,7 +287,7 @@ def test_more_talkers_than_slots_are_refused(
 def test_track_of_a_moving_talker_is_kept(dev_set: SceneSet) -> None:
     track = np.array([10.0, 20.0, 30.0])
     item = make_example(
-        np.zeros((4, 4000)), None, [Place(10.0, 0.0, 1.0, track)], 2, 8000, None, -1, 7
+        np.zeros((4, 4000)), None, [TalkerPosition(10.0, 0.0, 1.0, track)], 2, 8000, None, -1, 7
     )  # 0.5 s: labels at 0, 0.1 ... 0.5
     assert item["track_deg"][0].tolist() == [10.0, 20.0, 30.0, 30.0, 30.0, 30.0]
     assert item["track_deg"][1].isnan().all()

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msdet import audio
 from msdet.arrays import load_array
 from msdet.conventions import angular_distance_deg, direction_vector
-from msdet.data.importing import write_foreign_set
-from msdet.data.kaldi import read_kaldi
-from msdet.data.manifest import SceneSet
+from msdet.data.formats.importing import write_external_dataset
+from msdet.data.formats.kaldi import read_kaldi
+from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
+from msdet.io import audio
 
 ARRAY = load_array("circular4_5cm")
 TABLES = ("wav.scp", "spk1.scp", "spk2.scp", "utt2spk", "utt2dur", "utt2doa", "utt2distance", "utt2rt60")
@@ -50,7 +50,7 @@ def test_tables_hold_distances(dev_set: SceneSet) -> None:
 def test_round_trip_keeps_what_the_tables_say(
     dev_set: SceneSet, folder: Path, tmp_path: Path, jobs: int
 ) -> None:
-    back = write_foreign_set(tmp_path / "back", read_kaldi(folder, ARRAY, "direct"), jobs)
+    back = write_external_dataset(tmp_path / "back", read_kaldi(folder, ARRAY, "direct"), jobs)
     assert (back.sample_rate, back.array) == (dev_set.sample_rate, dev_set.array)
     assert [scene.id for scene in back.scenes] == [scene.id for scene in dev_set.scenes]
     for before, after in zip(dev_set.scenes, back.scenes, strict=True):
@@ -76,7 +76,7 @@ def test_times_and_levels_are_those_of_the_references(folder: Path, tmp_path: Pa
     scene_id = (folder / "wav.scp").read_text().split()[0]
     for k in range(2):
         audio.write(folder / "audio" / scene_id / f"talker{k + 1}.wav", talk[k], 8000)
-    scene = write_foreign_set(tmp_path / "back", read_kaldi(folder, ARRAY, "image"), 1).scenes[0]
+    scene = write_external_dataset(tmp_path / "back", read_kaldi(folder, ARRAY, "image"), 1).scenes[0]
     assert [s.onset_s for s in scene.sources] == [0.25, 0.5]
     assert [s.duration_s for s in scene.sources] == [1.0, 1.0]
     assert [s.level_db for s in scene.sources] == pytest.approx([3.01, -3.01], abs=0.01)
@@ -104,7 +104,7 @@ def test_one_distance_may_stand_for_all(folder: Path) -> None:
     (folder / "utt2distance").unlink()
     with pytest.raises(
         MsdetError,
-        match=r"utt2distance: no such file, expected distances of a mixture's talkers, in metres; --dist",
+        match=r"utt2distance: no such file, expected distances of a mixture's talkers, in meters; --dist",
     ):
         read_kaldi(folder, ARRAY, "early")
     found = read_kaldi(folder, ARRAY, "early", distance_m=1.5)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msdet.data.lhotse import write_lhotse
-from msdet.data.manifest import SceneSet
+from msdet.data.formats.lhotse import write_lhotse
+from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
 
 lhotse = pytest.importorskip("lhotse")

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msdet import audio
-from msdet.data.manifest import SceneSet
+from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
-from msdet.files import read_jsonl, write_json, write_jsonl
-from msdet.simulation.scene import mixture_path, reference_path
+from msdet.io import audio
+from msdet.io.files import read_jsonl, write_json, write_jsonl
+from msdet.scenes.scene import mixture_path, reference_path
 
 
 @pytest.fixture
@@ -86,9 +86,9 @@ def test_bad_line_of_the_manifest_is_numbered(copy: Path) -> None:
     with pytest.raises(MsdetError, match=r"scenes\.jsonl, line 2: not JSON"):
         SceneSet.open(copy)
     row = json.loads(lines[2])
-    del row["array_centre_m"]
+    del row["array_center_m"]
     (copy / "scenes.jsonl").write_text("\n".join([*lines[:2], json.dumps(row)]))
-    with pytest.raises(MsdetError, match=r"scenes\.jsonl, line 3: key 'array_centre_m' is missing"):
+    with pytest.raises(MsdetError, match=r"scenes\.jsonl, line 3: key 'array_center_m' is missing"):
         SceneSet.open(copy)
 
 

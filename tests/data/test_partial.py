@@ -14,23 +14,23 @@ from torch.utils.data import DataLoader
 from msdet.arrays import load_array
 from msdet.cli import main
 from msdet.corpora import load_corpus
-from msdet.data.dataset import EpochSampler, MixingDataset, RenderedDataset
+from msdet.data.concat import ConcatSceneDataset
+from msdet.data.dataset import DynamicMixingDataset, EpochSampler, RenderedDataset
 from msdet.data.description import describe_set
 from msdet.data.example import Example
-from msdet.data.importing import write_foreign_set
-from msdet.data.joining import JoinedSets
-from msdet.data.kaldi import read_kaldi
-from msdet.data.manifest import SceneSet
-from msdet.data.partial import KINDS, Labelling, WithheldLabels
+from msdet.data.formats.importing import write_external_dataset
+from msdet.data.formats.kaldi import read_kaldi
+from msdet.data.partial_labels import KINDS, LabelAvailability, LabelSubset
+from msdet.data.scene_set import SceneSet
 from msdet.data.validation import validate_set
 from msdet.errors import MsdetError
-from msdet.files import read_json
+from msdet.io.files import read_json
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
-from msdet.objectives.joint import Objective, ObjectiveConfig
-from msdet.simulation.bank import RirBank
-from msdet.simulation.distribution import SceneDistribution
-from msdet.tasks.truth import truth_of
+from msdet.scenes.distribution import SceneDistribution
+from msdet.scenes.rir.bank import RirBank
+from msdet.tasks.labels import batch_labels
+from msdet.training.objective import Objective, ObjectiveConfig
 
 ARRAY = load_array("circular4_5cm")
 PLACES = ("azimuth_deg", "elevation_deg", "distance_m", "track_deg")
@@ -43,7 +43,7 @@ def imported(dev_set: SceneSet, folder: Path, out: Path, without: tuple[str, ...
     for name in ("wav.scp", "spk1.scp", "spk2.scp", "utt2doa", "utt2distance", "utt2rt60"):
         if name not in without:
             shutil.copy(dev_set.root / name, folder)
-    return write_foreign_set(out, read_kaldi(folder, ARRAY, "direct"), 1)
+    return write_external_dataset(out, read_kaldi(folder, ARRAY, "direct"), 1)
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +59,8 @@ def unlocated(dev_set: SceneSet, tmp_path_factory: pytest.TempPathFactory) -> Sc
 
 
 @pytest.fixture(scope="module")
-def mixing(bank: RirBank, speech: Path, small_room: SceneDistribution) -> MixingDataset:
-    return MixingDataset(bank, load_corpus("folder", speech), "train", small_room, seed=3)
+def mixing(bank: RirBank, speech: Path, small_room: SceneDistribution) -> DynamicMixingDataset:
+    return DynamicMixingDataset(bank, load_corpus("folder", speech), "train", small_room, seed=3)
 
 
 def test_set_without_references_keeps_its_directions(unreferenced: SceneSet, dev_set: SceneSet) -> None:
@@ -101,7 +101,7 @@ def test_scenes_of_a_set_may_differ_in_labels(dev_set: SceneSet, tmp_path: Path)
         rows = (folder / name).read_text().splitlines(keepends=True)
         del rows[line]
         (folder / name).write_text("".join(rows))
-    made = write_foreign_set(tmp_path / "part", read_kaldi(folder, ARRAY, "direct"), 2)
+    made = write_external_dataset(tmp_path / "part", read_kaldi(folder, ARRAY, "direct"), 2)
     assert [(s.referenced, s.located) for s in made.scenes] == [(False, True), (True, False), (True, True)]
     assert [np.isfinite(s.sources[0].distance_m) for s in made.scenes] == [True] * 3, "distances may be known"
     assert validate_set(made.root) == []
@@ -118,23 +118,23 @@ def test_scenes_of_a_set_may_differ_in_labels(dev_set: SceneSet, tmp_path: Path)
 def test_example_says_what_is_not_known(unreferenced: SceneSet, unlocated: SceneSet) -> None:
     without = RenderedDataset(unreferenced, slots=3)
     item = without[1]
-    assert without.labelling(1) == Labelling(False, True)
+    assert without.labeling(1) == LabelAvailability(False, True)
     assert not item["referenced"] and not item["references"].any()
     assert item["azimuth_deg"].isfinite().tolist() == item["active"].tolist() == [True, True, False]
     item = RenderedDataset(unlocated)[1]
-    assert RenderedDataset(unlocated).labelling(1) == Labelling(True, False)
+    assert RenderedDataset(unlocated).labeling(1) == LabelAvailability(True, False)
     assert item["referenced"] and (item["references"].abs().amax(-1) > 0).all() and item["active"].all()
     assert all(item[name].isnan().all() for name in PLACES)  # type: ignore[literal-required]
 
 
 def test_joined_sets_are_one_after_the_other(dev_set: SceneSet, unreferenced: SceneSet) -> None:
-    joined = JoinedSets([dev_set, unreferenced])
+    joined = ConcatSceneDataset([dev_set, unreferenced])
     assert len(joined) == joined.population == 6 and joined.starts == (0, 3, 6)
     assert joined.scenes == dev_set.scenes + unreferenced.scenes
     items = [joined[n] for n in range(6)]
     assert [int(item["domain"]) for item in items] == [0, 0, 0, 1, 1, 1]
     assert [int(item["item"]) for item in items] == list(range(6))
-    assert [joined.labelling(n).referenced for n in range(6)] == [True] * 3 + [False] * 3
+    assert [joined.labeling(n).referenced for n in range(6)] == [True] * 3 + [False] * 3
     np.testing.assert_array_equal(items[5]["mixture"], unreferenced.mixture(unreferenced.scenes[2]))
     with pytest.raises(IndexError):
         joined[6]
@@ -147,7 +147,7 @@ def test_sets_that_do_not_belong_together_are_refused(dev_set: SceneSet, unrefer
         )  # type: ignore[arg-type]
         other = dataclasses.replace(dev_set, scenes=changed, **changes)  # type: ignore[arg-type]
         with pytest.raises(MsdetError, match=message) as caught:
-            JoinedSets([unreferenced, dev_set, other])
+            ConcatSceneDataset([unreferenced, dev_set, other])
         assert "\n" not in str(caught.value)
 
     refused("is at 16000 Hz, .*set at 8000 Hz$", sample_rate=16000)
@@ -155,71 +155,71 @@ def test_sets_that_do_not_belong_together_are_refused(dev_set: SceneSet, unrefer
     refused("scenes have 16000 samples, those of .* 12000", {"duration_s": 2.0})
     with pytest.raises(MsdetError, match=r"references are early, those of .* are direct$"):
         early = tuple(dataclasses.replace(s, target="early") for s in dev_set.scenes)
-        JoinedSets([dev_set, dataclasses.replace(dev_set, scenes=early)])
+        ConcatSceneDataset([dev_set, dataclasses.replace(dev_set, scenes=early)])
     with pytest.raises(MsdetError, match="has 2 talkers, the model has 1 output slots"):
-        JoinedSets([dev_set, unreferenced], slots=1)
+        ConcatSceneDataset([dev_set, unreferenced], slots=1)
     with pytest.raises(MsdetError, match="no data sets to join"):
-        JoinedSets([])
+        ConcatSceneDataset([])
 
 
-def test_each_task_learns_from_what_is_labelled(
+def test_each_task_learns_from_what_is_labeled(
     dev_set: SceneSet, unreferenced: SceneSet, unlocated: SceneSet
 ) -> None:
     config = ModelConfig(encoder_options={"hidden": 8, "group": 8})
     torch.manual_seed(0)
     model = JointModel(config, ARRAY, 8000)
     objective = Objective(ObjectiveConfig(), config)
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
-    joined = JoinedSets([dev_set, unreferenced, unlocated])
-    for items in ([0, 3, 6], [4, 1, 7], [5, 3, 4]):  # fully labelled, without references, without directions
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    joined = ConcatSceneDataset([dev_set, unreferenced, unlocated])
+    for items in ([0, 3, 6], [4, 1, 7], [5, 3, 4]):  # fully labeled, without references, without directions
         (batch,) = DataLoader(joined, batch_size=3, sampler=items)  # type: ignore[arg-type]
         output = model(batch["mixture"])
-        truth = truth_of(batch, model.stft, 0, output.level)
+        truth = batch_labels(batch, model.stft, 0, output.level)
         terms = objective(output.predictions, truth)
         wanted = truth.in_slots(terms.assignment)
         for name, known in (
-            ("separation", [joined.labelling(n).referenced for n in items]),
-            ("doa", [joined.labelling(n).located for n in items]),
+            ("separation", [joined.labeling(n).referenced for n in items]),
+            ("doa", [joined.labeling(n).located for n in items]),
         ):
             values = objective.tasks[name].loss(output.predictions[name], wanted).value[known]
             expected = values.mean() if any(known) else torch.tensor(0.0)
             torch.testing.assert_close(terms.losses[name], expected)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         terms.total.backward()
         assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
         assert torch.isfinite(terms.total)
-        optimiser.step()
+        optimizer.step()
     assert terms.losses["separation"] == 0.0 and all(p.isfinite().all() for p in model.parameters())
 
 
-def test_shares_of_withheld_labels_are_exact_and_independent(mixing: MixingDataset) -> None:
-    withheld = WithheldLabels(mixing, references=0.1, directions=0.5, seed=1)
+def test_shares_of_withheld_labels_are_exact_and_independent(mixing: DynamicMixingDataset) -> None:
+    withheld = LabelSubset(mixing, references=0.1, directions=0.5, seed=1)
     for start in (0, 1000, 7000):
-        found = [withheld.labelling(n) for n in range(start, start + 1000)]
+        found = [withheld.labeling(n) for n in range(start, start + 1000)]
         assert sum(label.referenced for label in found) == 100
         assert sum(label.located for label in found) == 500
         assert sum(label == KINDS[0] for label in found) == 50
-    first = [withheld.labelling(n) for n in range(1000)]
-    assert first != [withheld.labelling(n) for n in range(1000, 2000)], "each block has its own"
-    assert first == [WithheldLabels(mixing, 0.1, 0.5, seed=1).labelling(n) for n in range(1000)]
-    assert first != [WithheldLabels(mixing, 0.1, 0.5, seed=2).labelling(n) for n in range(1000)]
-    assert {WithheldLabels(mixing, 1.0, 0.0, seed=1).labelling(n) for n in range(50)} == {KINDS[1]}
+    first = [withheld.labeling(n) for n in range(1000)]
+    assert first != [withheld.labeling(n) for n in range(1000, 2000)], "each block has its own"
+    assert first == [LabelSubset(mixing, 0.1, 0.5, seed=1).labeling(n) for n in range(1000)]
+    assert first != [LabelSubset(mixing, 0.1, 0.5, seed=2).labeling(n) for n in range(1000)]
+    assert {LabelSubset(mixing, 1.0, 0.0, seed=1).labeling(n) for n in range(50)} == {KINDS[1]}
 
 
 def test_shares_of_a_rendered_set_are_of_all_of_it(dev_set: SceneSet, unreferenced: SceneSet) -> None:
-    withheld = WithheldLabels(RenderedDataset(dev_set), references=1 / 3, directions=1.0, seed=0)
+    withheld = LabelSubset(RenderedDataset(dev_set), references=1 / 3, directions=1.0, seed=0)
     assert len(withheld) == 3
-    assert sorted(withheld.labelling(n) for n in range(3)) == [KINDS[2], KINDS[2], KINDS[0]]
-    already = WithheldLabels(RenderedDataset(unreferenced), references=1.0, directions=0.0, seed=0)
-    assert {already.labelling(n) for n in range(3)} == {KINDS[3]}, "what is not there cannot be kept"
+    assert sorted(withheld.labeling(n) for n in range(3)) == [KINDS[2], KINDS[2], KINDS[0]]
+    already = LabelSubset(RenderedDataset(unreferenced), references=1.0, directions=0.0, seed=0)
+    assert {already.labeling(n) for n in range(3)} == {KINDS[3]}, "what is not there cannot be kept"
 
 
-def test_withheld_labels_are_gone_and_the_rest_is_the_same(mixing: MixingDataset) -> None:
-    withheld = WithheldLabels(mixing, references=0.5, directions=0.5, seed=1, block=4)
-    assert {withheld.labelling(n) for n in range(4)} == set(KINDS)
+def test_withheld_labels_are_gone_and_the_rest_is_the_same(mixing: DynamicMixingDataset) -> None:
+    withheld = LabelSubset(mixing, references=0.5, directions=0.5, seed=1, block=4)
+    assert {withheld.labeling(n) for n in range(4)} == set(KINDS)
     for n in range(4):
         known, found = mixing[n], withheld[n]
-        label = withheld.labelling(n)
+        label = withheld.labeling(n)
         assert bool(found["referenced"]) == label.referenced == bool(found["references"].any())
         assert {bool(found[name].isfinite().all()) for name in PLACES} == {label.located}  # type: ignore[literal-required]
         kept = {"references"} if label.referenced else set()
@@ -228,11 +228,11 @@ def test_withheld_labels_are_gone_and_the_rest_is_the_same(mixing: MixingDataset
             assert torch.equal(found[name], known[name]), name  # type: ignore[literal-required]
 
 
-def test_workers_do_not_change_what_is_withheld(mixing: MixingDataset) -> None:
+def test_workers_do_not_change_what_is_withheld(mixing: DynamicMixingDataset) -> None:
     def batches(workers: int) -> list[Example]:
         return list(
             DataLoader(
-                WithheldLabels(mixing, references=0.5, directions=0.5, seed=1, block=4),
+                LabelSubset(mixing, references=0.5, directions=0.5, seed=1, block=4),
                 batch_size=2,
                 sampler=EpochSampler(8),
                 num_workers=workers,
@@ -255,11 +255,13 @@ def test_workers_do_not_change_what_is_withheld(mixing: MixingDataset) -> None:
         (1e-4, r"share of references is 0\.0001, which is no item of 1000"),
     ],
 )
-def test_share_that_cannot_be_is_refused(mixing: MixingDataset, references: float, message: str) -> None:
+def test_share_that_cannot_be_is_refused(
+    mixing: DynamicMixingDataset, references: float, message: str
+) -> None:
     with pytest.raises(MsdetError, match=message):
-        WithheldLabels(mixing, references, 1.0, seed=0)
+        LabelSubset(mixing, references, 1.0, seed=0)
     with pytest.raises(TypeError, match="without end"):
-        len(WithheldLabels(mixing, 1.0, 1.0, seed=0))
+        len(LabelSubset(mixing, 1.0, 1.0, seed=0))
 
 
 def test_commands_say_what_is_not_known(

@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msdet import audio
 from msdet.cli import main
-from msdet.data.manifest import MANIFEST, SceneSet
+from msdet.data.scene_set import MANIFEST, SceneSet
 from msdet.errors import MsdetError
-from msdet.evaluation.baselines import baseline_separator
-from msdet.evaluation.estimates import write_estimates
-from msdet.evaluation.scoring import DOA_FIELDS, SEPARATION_FIELDS, score_set, score_unprocessed
-from msdet.evaluation.summary import summarise, summary_tables
-from msdet.files import read_jsonl, write_jsonl
-from msdet.simulation.scene import NOWHERE, Scene
+from msdet.inference.estimates import write_estimates
+from msdet.io import audio
+from msdet.io.files import read_jsonl, write_jsonl
+from msdet.methods import build_method
+from msdet.scenes.scene import NOWHERE, Scene
+from msdet.scoring.doa_scores import DOA_FIELDS
+from msdet.scoring.score import SEPARATION_FIELDS, score_set, score_unprocessed
+from msdet.scoring.summary import summarize, summary_tables
 
 
 def without_references(scene: Scene) -> Scene:
@@ -66,7 +67,7 @@ def estimates(dev_set: SceneSet, tmp_path: Path) -> Path:
     return root
 
 
-def test_what_is_not_labelled_is_null_with_the_reason(
+def test_what_is_not_labeled_is_null_with_the_reason(
     partly: SceneSet, estimates: Path, tmp_path: Path
 ) -> None:
     before = score_unprocessed(partly, tmp_path / "unprocessed.jsonl")
@@ -90,12 +91,12 @@ def test_what_is_not_labelled_is_null_with_the_reason(
     assert neither["permutation"] is None
 
 
-def test_summary_counts_what_is_labelled(partly: SceneSet, estimates: Path, tmp_path: Path) -> None:
+def test_summary_counts_what_is_labeled(partly: SceneSet, estimates: Path, tmp_path: Path) -> None:
     systems = {
         "unprocessed": score_unprocessed(partly, tmp_path / "unprocessed.jsonl"),
         "given": score_set(partly, estimates, tmp_path / "scores.jsonl"),
     }
-    summary = summarise(systems, by=["all"])
+    summary = summarize(systems, by=["all"])
     assert (summary.compared["si_sdr_db"], summary.compared["doa_mae_deg"]) == (1, 1)
     assert summary.scores["given"]["si_sdr_db"].reasons == {"no references": 2}
     assert summary.scores["given"]["doa_mae_deg"].reasons == {"directions are not known": 2}
@@ -127,8 +128,8 @@ def test_nothing_to_score_by_is_one_line(
 
 
 def test_oracles_are_not_told_what_nobody_knows(partly: SceneSet, tmp_path: Path) -> None:
-    steered = {2: baseline_separator("superdirective,doa=oracle", partly.array, 8000, 2)}
-    masks = {2: baseline_separator("oracle_irm", partly.array, 8000, 2)}
+    steered = {2: build_method("superdirective,doa=oracle", partly.array, 8000, 2)}
+    masks = {2: build_method("oracle_irm", partly.array, 8000, 2)}
     one = dataclasses.replace(partly, scenes=partly.scenes[:2])
     write_estimates(one, masks, tmp_path / "masks")
     assert [p.name for p in sorted((tmp_path / "masks").iterdir()) if p.is_dir()] == [partly.scenes[1].id]

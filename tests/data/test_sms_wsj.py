@@ -15,19 +15,19 @@ import pytest
 import soundfile
 from scipy.signal import fftconvolve
 
-from msdet import audio
 from msdet.arrays import MicrophoneArray, load_array
 from msdet.conventions import Array, rotation_matrix
-from msdet.data.importing import scales, write_foreign_set
-from msdet.data.manifest import SceneSet
-from msdet.data.pose import fit_pose
-from msdet.data.sms_wsj import read_sms_wsj, write_sms_wsj
+from msdet.data.formats.importing import scales, write_external_dataset
+from msdet.data.formats.pose import fit_pose
+from msdet.data.formats.sms_wsj import read_sms_wsj, write_sms_wsj
+from msdet.data.scene_set import SceneSet
 from msdet.data.validation import validate_set
 from msdet.errors import MsdetError
-from msdet.files import read_json, write_json
-from msdet.simulation.images import image_responses
-from msdet.simulation.mismatch import Mismatch
-from msdet.simulation.scene import Waypoint, mixture_path
+from msdet.io import audio
+from msdet.io.files import read_json, write_json
+from msdet.scenes.mismatch import Mismatch
+from msdet.scenes.rir.image_method import image_responses
+from msdet.scenes.scene import Waypoint, mixture_path
 
 RATE = 8000
 ROOM = (8.1, 5.9, 3.05)
@@ -43,22 +43,22 @@ def turned(point: list[float], x: float, y: float, z: float) -> list[float]:
     return [a, b, c]
 
 
-def sensors(centre: list[float], tilt: tuple[float, float, float], decimals: int = 9) -> list[list[float]]:
+def sensors(center: list[float], tilt: tuple[float, float, float], decimals: int = 9) -> list[list[float]]:
     """Six microphones on a circle of 10 cm, the first at -30 degrees, turned and placed: rows x, y and z."""
     ring = [
         (0.1 * math.cos(p), 0.1 * math.sin(p), 0.0) for p in (math.pi / 3 * k - math.pi / 6 for k in range(6))
     ]
-    placed = [[c + m for c, m in zip(centre, turned(list(p), *tilt), strict=True)] for p in ring]
+    placed = [[c + m for c, m in zip(center, turned(list(p), *tilt), strict=True)] for p in ring]
     return [[round(p[axis], decimals) for p in placed] for axis in range(3)]
 
 
 def plain_azimuth_deg(sensor_position: list[list[float]], source: list[float]) -> float:
     """Azimuth of a source by three microphones alone: +x is halfway from 0 to 1, +y is where 2 is."""
     mics = list(zip(*sensor_position, strict=True))
-    centre = [sum(m[axis] for m in mics) / 6 for axis in range(3)]
-    along_x = [(mics[0][axis] + mics[1][axis]) / 2 - centre[axis] for axis in range(3)]
-    along_y = [mics[2][axis] - centre[axis] for axis in range(3)]
-    seen = [source[axis] - centre[axis] for axis in range(3)]
+    center = [sum(m[axis] for m in mics) / 6 for axis in range(3)]
+    along_x = [(mics[0][axis] + mics[1][axis]) / 2 - center[axis] for axis in range(3)]
+    along_y = [mics[2][axis] - center[axis] for axis in range(3)]
+    seen = [source[axis] - center[axis] for axis in range(3)]
     x = sum(s * a for s, a in zip(seen, along_x, strict=True)) / math.hypot(*along_x)
     y = sum(s * a for s, a in zip(seen, along_y, strict=True)) / math.hypot(*along_y)
     return math.degrees(math.atan2(y, x)) % 360
@@ -195,18 +195,18 @@ def test_directions_are_those_of_a_plain_calculation(database: Path) -> None:
     assert [entry.scene.id for entry in found.scenes] == list(SCENES)
     for entry in found.scenes:
         example = SCENES[entry.scene.id]
-        tolerance_deg = 1e-5 if entry.scene.id.startswith("0") else 0.4  # microphones rounded to millimetres
+        tolerance_deg = 1e-5 if entry.scene.id.startswith("0") else 0.4  # microphones rounded to millimeters
         for k, source in enumerate(entry.scene.sources):
             position = [row[k] for row in example["source_position"]]
             azimuth_deg = plain_azimuth_deg(example["sensor_position"], position)
             assert source.azimuth_deg == pytest.approx(azimuth_deg, abs=tolerance_deg)
             assert source.position_m == tuple(position)
-            assert source.distance_m == pytest.approx(math.dist(position, entry.scene.array_centre_m))
+            assert source.distance_m == pytest.approx(math.dist(position, entry.scene.array_center_m))
 
 
 def test_pose_is_that_by_which_the_microphones_were_turned(database: Path) -> None:
     scene = read_sms_wsj(database, SMS_WSJ).scenes[0].scene
-    np.testing.assert_allclose(scene.array_centre_m, [4.05, 2.95, 1.45], atol=1e-6)
+    np.testing.assert_allclose(scene.array_center_m, [4.05, 2.95, 1.45], atol=1e-6)
     # the array's z axis is tilted, by the same turns
     np.testing.assert_allclose(
         rotation_matrix(*scene.array_rotation_deg)[:, 2], turned([0, 0, 1], 0.03, 0.05, 2.1), atol=1e-4
@@ -221,10 +221,10 @@ def test_any_pose_is_found_again(name: str) -> None:
     array = load_array(name)
     rng = np.random.default_rng(0)
     for _ in range(20):
-        angles_deg, centre = rng.uniform(-180, 180, 3), rng.uniform(1, 3, 3)
-        microphones = array.positions @ rotation_matrix(*angles_deg).T + centre
-        found_centre, found_deg = fit_pose(array, microphones, "here")
-        np.testing.assert_allclose(found_centre, centre, atol=1e-9)
+        angles_deg, center = rng.uniform(-180, 180, 3), rng.uniform(1, 3, 3)
+        microphones = array.positions @ rotation_matrix(*angles_deg).T + center
+        found_center, found_deg = fit_pose(array, microphones, "here")
+        np.testing.assert_allclose(found_center, center, atol=1e-9)
         np.testing.assert_allclose(rotation_matrix(*found_deg), rotation_matrix(*angles_deg), atol=1e-7)
 
 
@@ -246,7 +246,7 @@ def test_labels_are_the_file_s(database: Path) -> None:
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_set_made_from_the_file_holds_its_signals(database: Path, tmp_path: Path, jobs: int) -> None:
-    made = write_foreign_set(tmp_path / "set", read_sms_wsj(database, SMS_WSJ), jobs)
+    made = write_external_dataset(tmp_path / "set", read_sms_wsj(database, SMS_WSJ), jobs)
     assert (made.sample_rate, made.array) == (RATE, SMS_WSJ)
     assert scales(made) == {}
     examples = read_json(database)["datasets"]["cv_dev93"]
@@ -259,7 +259,7 @@ def test_set_made_from_the_file_holds_its_signals(database: Path, tmp_path: Path
 
 
 def test_image_is_early_part_and_tail_or_a_file_of_its_own(database: Path, tmp_path: Path) -> None:
-    made = write_foreign_set(tmp_path / "set", read_sms_wsj(database, SMS_WSJ, "image"), 1)
+    made = write_external_dataset(tmp_path / "set", read_sms_wsj(database, SMS_WSJ, "image"), 1)
     scene = made.scenes[0]
     paths = read_json(database)["datasets"]["cv_dev93"][scene.id]["audio_path"]
     early, tail = (
@@ -275,7 +275,7 @@ def test_image_is_early_part_and_tail_or_a_file_of_its_own(database: Path, tmp_p
 def test_direct_path_is_that_of_the_room_without_walls_with_and_without_a_high_pass(
     made: tuple[Path, dict[str, Array]], database: Path, tmp_path: Path
 ) -> None:
-    found = write_foreign_set(tmp_path / "set", read_sms_wsj(database, SMS_WSJ, "direct"), 1)
+    found = write_external_dataset(tmp_path / "set", read_sms_wsj(database, SMS_WSJ, "direct"), 1)
     for scene in found.scenes:
         assert scene.target == "direct"
         for reference, direct in zip(found.references(scene), made[1][scene.id], strict=True):
@@ -330,7 +330,7 @@ def test_clipping_scene_is_scaled_as_a_whole(database: Path, made: tuple[Path, A
     loud, _ = audio.read(made[0] / "observation" / "cv_dev93" / "0_aaa_bbb.wav")
     factor = 1.8 / np.abs(loud).max()
     change_paths(database, observation=write(tmp_path / "loud.wav", factor * loud))
-    found = write_foreign_set(tmp_path / "set", read_sms_wsj(database, SMS_WSJ), 1)
+    found = write_external_dataset(tmp_path / "set", read_sms_wsj(database, SMS_WSJ), 1)
     assert scales(found) == {"0_aaa_bbb": pytest.approx(0.5)}
     np.testing.assert_allclose(found.mixture(found.scenes[0]), 0.5 * factor * loud, atol=2**-15)
     early, _ = audio.read(made[0] / "early" / "cv_dev93" / "0_aaa_bbb_1.wav")
@@ -340,19 +340,21 @@ def test_clipping_scene_is_scaled_as_a_whole(database: Path, made: tuple[Path, A
 def test_killed_import_is_finished_by_the_same_call(
     database: Path, tmp_path: Path, file_bytes: Callable[[Path], dict[str, bytes]]
 ) -> None:
-    whole = write_foreign_set(tmp_path / "whole", read_sms_wsj(database, SMS_WSJ), 1)
+    whole = write_external_dataset(tmp_path / "whole", read_sms_wsj(database, SMS_WSJ), 1)
     found = read_sms_wsj(database, SMS_WSJ)
     broken = dataclasses.replace(found.scenes[1], mixture=tmp_path / "gone.wav")
     with pytest.raises(MsdetError, match=r"gone\.wav: no such file"):
-        write_foreign_set(tmp_path / "set", dataclasses.replace(found, scenes=(found.scenes[0], broken)), 1)
+        write_external_dataset(
+            tmp_path / "set", dataclasses.replace(found, scenes=(found.scenes[0], broken)), 1
+        )
     assert (tmp_path / "set" / mixture_path("0_aaa_bbb")).is_file()
     assert not (tmp_path / "set" / "dataset.json").exists()
     first = (tmp_path / "set" / mixture_path("0_aaa_bbb")).stat().st_mtime_ns
-    write_foreign_set(tmp_path / "set", read_sms_wsj(database, SMS_WSJ), 1)
+    write_external_dataset(tmp_path / "set", read_sms_wsj(database, SMS_WSJ), 1)
     assert (tmp_path / "set" / mixture_path("0_aaa_bbb")).stat().st_mtime_ns == first
     assert file_bytes(tmp_path / "set") == file_bytes(whole.root)
     with pytest.raises(MsdetError, match=r"exists with other settings: target is early, asked for image"):
-        write_foreign_set(tmp_path / "set", read_sms_wsj(database, SMS_WSJ, "image"), 1)
+        write_external_dataset(tmp_path / "set", read_sms_wsj(database, SMS_WSJ, "image"), 1)
 
 
 def test_audio_that_was_moved_is_found(made: tuple[Path, Any], tmp_path: Path) -> None:
@@ -432,7 +434,7 @@ def test_microphones_on_a_line_are_refused(database: Path) -> None:
     ("values", "message"),
     [
         ({"sensor_position": None}, "key 'sensor_position' is missing"),
-        ({"sensor_position": [[1, 2], [3, 4]]}, "sensor_position is not three rows of x, y and z in metres"),
+        ({"sensor_position": [[1, 2], [3, 4]]}, "sensor_position is not three rows of x, y and z in meters"),
         ({"source_position": [[1, 2], [3, 4], [5, "six"]]}, "source_position is not three rows"),
         ({"source_position": [[1, 2], [3, 4], [5]]}, "source_position is not three rows"),
         ({"speaker_id": None}, "key 'speaker_id' is missing"),
@@ -464,7 +466,7 @@ def test_references_that_are_not_there_are_refused(database: Path) -> None:
 def test_example_without_sound_of_its_talkers_has_no_references(database: Path, tmp_path: Path) -> None:
     paths = read_json(database)["datasets"]["cv_dev93"]["0_aaa_bbb"]["audio_path"]
     change_paths(database, **dict.fromkeys(paths.keys() - {"observation"}))
-    made = write_foreign_set(tmp_path / "set", read_sms_wsj(database, SMS_WSJ), 1)
+    made = write_external_dataset(tmp_path / "set", read_sms_wsj(database, SMS_WSJ), 1)
     assert [(s.referenced, s.located, s.timed) for s in made.scenes] == [
         (False, True, True),
         (True, True, True),
@@ -474,13 +476,13 @@ def test_example_without_sound_of_its_talkers_has_no_references(database: Path, 
 
 
 def test_example_without_positions_is_not_located(database: Path, tmp_path: Path) -> None:
-    known = write_foreign_set(tmp_path / "known", read_sms_wsj(database, SMS_WSJ), 1)
+    known = write_external_dataset(tmp_path / "known", read_sms_wsj(database, SMS_WSJ), 1)
     for keys in ({"source_position": None}, {"sensor_position": None}):
         change(database, **keys)
         found = read_sms_wsj(database, SMS_WSJ)
         assert [entry.scene.located for entry in found.scenes] == [False, True]
         assert np.isnan(found.scenes[0].scene.azimuths_deg).all()
-    made = write_foreign_set(tmp_path / "set", found, 1)
+    made = write_external_dataset(tmp_path / "set", found, 1)
     np.testing.assert_array_equal(made.references(made.scenes[0]), known.references(known.scenes[0]))
     assert validate_set(made.root) == []
     write_sms_wsj(made, "cv_dev93")
@@ -501,11 +503,11 @@ def test_audio_that_does_not_fit_is_refused(database: Path, tmp_path: Path) -> N
         read_sms_wsj(database, SMS_WSJ)
     change_paths(database, observation=paths["observation"], speech_reverberation_early=paths["rir"])
     with pytest.raises(MsdetError, match=r"h_0\.wav: \d+ samples at 8000 Hz, expected 12000 at 8000 Hz"):
-        write_foreign_set(tmp_path / "set", read_sms_wsj(database, SMS_WSJ), 1)
+        write_external_dataset(tmp_path / "set", read_sms_wsj(database, SMS_WSJ), 1)
     silent = [write(tmp_path / f"silent{k}.wav", np.zeros((1, 12000))) for k in range(2)]
     change_paths(database, speech_reverberation_early=silent)
     with pytest.raises(MsdetError, match="the reference of talker 1 is silent"):
-        write_foreign_set(tmp_path / "set", read_sms_wsj(database, SMS_WSJ), 1)
+        write_external_dataset(tmp_path / "set", read_sms_wsj(database, SMS_WSJ), 1)
 
 
 @pytest.mark.parametrize(
@@ -536,11 +538,11 @@ def test_round_trip_keeps_what_the_scenes_say(dev_set: SceneSet, tmp_path: Path)
     assert path == root / "sms_wsj.json"
     assert str(tmp_path) not in path.read_text()
     moved = root.rename(tmp_path / "elsewhere") / "sms_wsj.json"
-    back = write_foreign_set(tmp_path / "back", read_sms_wsj(moved, dev_set.array, "direct"), 1)
+    back = write_external_dataset(tmp_path / "back", read_sms_wsj(moved, dev_set.array, "direct"), 1)
     assert [scene.id for scene in back.scenes] == [scene.id for scene in dev_set.scenes]
     for before, after in zip(dev_set.scenes, back.scenes, strict=True):
         assert (after.room_m, after.t60_s, after.target) == (before.room_m, before.t60_s, before.target)
-        np.testing.assert_allclose(after.array_centre_m, before.array_centre_m, atol=1e-9)
+        np.testing.assert_allclose(after.array_center_m, before.array_center_m, atol=1e-9)
         np.testing.assert_allclose(after.azimuths_deg, before.azimuths_deg, atol=1e-6)
         for one, other in zip(before.sources, after.sources, strict=True):
             assert other.elevation_deg == pytest.approx(one.elevation_deg, abs=1e-6)

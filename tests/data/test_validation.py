@@ -12,19 +12,20 @@ import numpy as np
 import pytest
 import soundfile
 
-from msdet import audio, cli
+from msdet import cli
 from msdet.conventions import Array
 from msdet.data import validation
 from msdet.data.leaks import find_leaks
-from msdet.data.manifest import SceneSet
 from msdet.data.scene_checks import Problem
+from msdet.data.scene_set import SceneSet
+from msdet.data.simulate import finish_set, record_path, simulate, write_recording
 from msdet.data.validation import read_checksums, validate_set
-from msdet.data.writing import finish_set, record_path, simulate, write_recording
 from msdet.errors import MsdetError
-from msdet.files import read_json, read_jsonl, write_json, write_jsonl
-from msdet.simulation.bank import RirBank
-from msdet.simulation.distribution import SceneDistribution
-from msdet.simulation.scene import mixture_path, reference_path
+from msdet.io import audio
+from msdet.io.files import read_json, read_jsonl, write_json, write_jsonl
+from msdet.scenes.distribution import SceneDistribution
+from msdet.scenes.rir.bank import RirBank
+from msdet.scenes.scene import mixture_path, reference_path
 
 FIRST, SECOND = "dev-000000", "dev-000001"
 
@@ -138,7 +139,7 @@ def test_a_set_made_from_a_bank_has_no_problems(
 def test_a_set_of_which_little_is_known_has_no_problems(copy: Path) -> None:
     """As imported from elsewhere: no speakers, rooms, T60 asked for, noise or seeds."""
     for scene_id in (FIRST, SECOND, "dev-000002"):
-        unknown = {"room_m": None, "t60_asked_s": None, "t60_measured_s": None, "noises": [], "seed": 0}
+        unknown = {"room_m": None, "t60_target_s": None, "t60_measured_s": None, "noises": [], "seed": 0}
         relabel(copy, lambda row: row.update(unknown), scene_id)  # noqa: B023
         relabel(copy, lambda row: [s.update(speaker="", path="") for s in row["sources"]], scene_id)
     assert validate_set(copy) == []
@@ -348,7 +349,7 @@ def test_a_wrong_field_of_a_scene_is_found(copy: Path, change: Row, kind: str, t
 
 
 def test_a_traced_t60_may_differ_more(copy: Path) -> None:
-    asked = SceneSet.open(copy).scenes[0].t60_asked_s
+    asked = SceneSet.open(copy).scenes[0].t60_target_s
     assert asked is not None
     relabel(copy, lambda row: row.update(t60_measured_s=0.72 * asked))
     assert the_problem(copy, "T60").endswith("(± 25%)")
@@ -395,9 +396,9 @@ def test_a_track_that_goes_elsewhere_than_the_sound_is_found(walk: Path) -> None
     """Track and waypoints mirrored at the array: they agree with each other, not with the sound."""
 
     def mirror(row: Row) -> None:
-        source, centre = row["sources"][1], np.array(row["array_centre_m"])
+        source, center = row["sources"][1], np.array(row["array_center_m"])
         for place in (source, *source["waypoints"]):
-            place["position_m"] = (2 * centre - place["position_m"]).tolist()
+            place["position_m"] = (2 * center - place["position_m"]).tolist()
         for label in (source, *source["track"]):
             label["azimuth_deg"] = (label["azimuth_deg"] + 180.0) % 360.0
             label["elevation_deg"] *= -1.0
@@ -532,7 +533,7 @@ def test_a_speech_file_in_two_sets_is_found(dev_set: SceneSet, train_set: SceneS
 
 
 def test_a_room_in_two_sets_is_found(dev_set: SceneSet, train_set: SceneSet) -> None:
-    fields = ("room_m", "array_centre_m", "array_rotation_deg")
+    fields = ("room_m", "array_center_m", "array_rotation_deg")
     room = {field: getattr(dev_set.scenes[0], field) for field in fields}
     (found,) = find_leaks([dev_set, with_scene(train_set, **room)])
     assert found.kind == "shared rooms"
@@ -578,7 +579,7 @@ def test_a_bank_of_the_same_rooms_is_found(
     dev_set: SceneSet, bank: RirBank, speech: Path, small_room: SceneDistribution, tmp_path: Path
 ) -> None:
     table = bank.table[2]
-    same_room = with_scene(dev_set, room_m=table.room_m, t60_asked_s=table.t60_asked_s)
+    same_room = with_scene(dev_set, room_m=table.room_m, t60_target_s=table.t60_target_s)
     (found,) = find_leaks([same_room], bank)
     assert found == Problem(
         "", "shared rooms", f"room 2 of {bank.root} is that of {FIRST}, of {dev_set.root.name}"

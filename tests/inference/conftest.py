@@ -13,14 +13,14 @@ import pytest
 
 from msdet.arrays import MicrophoneArray, load_array
 from msdet.inference.blocks import BlockOptions
-from msdet.inference.offline import Separation
-from msdet.inference.recording import Inference, System, Talkers
-from msdet.inference.sources import MemorySource, Source, scan
+from msdet.inference.recording import Inference, LocatedTalkers, RecordingSystem
+from msdet.inference.sources import MemorySource, RecordingSource, scan
+from msdet.methods.base import Separation
 
 RATE = 8000
 AZIMUTHS_DEG = (40.0, 200.0)
 Array = npt.NDArray[Any]
-Outcome = tuple[Array, Talkers]
+Outcome = tuple[Array, LocatedTalkers]
 
 
 def syllables(seed: int, seconds: float) -> Array:
@@ -103,10 +103,10 @@ def knowing() -> Knowing:
 def run(array: MicrophoneArray) -> Callable[..., Outcome]:
     """Runs a system over a mixture or source; gives voices in the talkers' order, and the talkers."""
 
-    def call(separator: Any, given: Array | Source, slots: int = 2, **options: Any) -> Outcome:
+    def call(separator: Any, given: Array | RecordingSource, slots: int = 2, **options: Any) -> Outcome:
         source = MemorySource(given, RATE) if isinstance(given, np.ndarray) else given
         found = scan(source, array, RATE)
-        system = System(separator, array, RATE, slots, "test")
+        system = RecordingSystem(separator, array, RATE, slots, "test")
         inference = Inference(system, source, found, BlockOptions(**options))
         voices = [piece.voices for piece in inference.pieces() if piece.voices is not None]
         talkers = inference.talkers()

@@ -11,19 +11,19 @@ import pytest
 import torch
 
 import msdet
-from msdet import audio
 from msdet.arrays import MicrophoneArray, load_array
-from msdet.data.manifest import SceneSet
+from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
-from msdet.evaluation.separation import si_sdr
-from msdet.inference.beamforming import mvdr_separator
 from msdet.inference.blocks import BlockOptions
-from msdet.inference.offline import Separation, model_separator
+from msdet.inference.separators import model_separator, mvdr_separator
+from msdet.io import audio
+from msdet.losses.doa import decode_azimuth
+from msdet.methods.base import Separation
+from msdet.models.checkpoint import save_model
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
-from msdet.objectives.doa import decode_azimuth
+from msdet.scoring.separation_metrics import si_sdr
 from msdet.tasks.tracking import decode_track
-from msdet.training.checkpoint import save_model
 
 RATE = 8000
 Array = npt.NDArray[Any]

@@ -13,17 +13,17 @@ import pytest
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import angular_distance_deg
 from msdet.errors import MsdetError
-from msdet.evaluation.baselines import baseline_separator
-from msdet.evaluation.separation import si_sdr
 from msdet.inference.blocks import BlockOptions, Grid, cut, fade_in
-from msdet.inference.offline import Separation
-from msdet.inference.recording import Talkers
-from msdet.simulation.acoustics import room_response
-from msdet.simulation.rendering import hear, mix
+from msdet.inference.recording import LocatedTalkers
+from msdet.methods import build_method
+from msdet.methods.base import Separation
+from msdet.scenes.rendering import mix, reverberate_sources
+from msdet.scenes.rir.room_response import room_response
+from msdet.scoring.separation_metrics import si_sdr
 
 RATE = 8000
 Array = npt.NDArray[Any]
-Run = Callable[..., tuple[Array, Talkers]]
+Run = Callable[..., tuple[Array, LocatedTalkers]]
 Say = Callable[..., Array]
 MixtureOf = Callable[[Array], Array]
 
@@ -93,7 +93,7 @@ def test_a_fixed_beam_gives_nearly_the_same_in_blocks(
     run: Run, array: MicrophoneArray, say: Say, mixture_of: MixtureOf
 ) -> None:
     mixture = mixture_of(say([(0, 0.0, 20.0), (1, 0.0, 20.0)], 20.0))
-    beam = baseline_separator("delay_and_sum,doa=[40,200]", array, RATE, 2)
+    beam = build_method("delay_and_sum,doa=[40,200]", array, RATE, 2)
     whole, joined = (run(beam, mixture, block_s=b, gate=False)[0] for b in (30.0, 4.0))
     assert si_sdr(whole, joined).min() > 40
 
@@ -118,12 +118,12 @@ def test_memory_does_not_grow_with_the_length(run: Run, endless: Any) -> None:
         return stationary(mixture)
 
     def peak(seconds: float) -> int:
-        from msdet.inference.recording import Inference, System
+        from msdet.inference.recording import Inference, RecordingSystem
         from msdet.inference.sources import scan
 
         source, array = endless(seconds), load()
         tracemalloc.start()
-        system = System(watching, array, RATE, 2, "test")
+        system = RecordingSystem(watching, array, RATE, 2, "test")
         inference = Inference(system, source, scan(source, array, RATE), BlockOptions(4.0, 1.0))
         total = sum(piece.voices.shape[1] for piece in inference.pieces() if piece.voices is not None)
         found = tracemalloc.get_traced_memory()[1]
@@ -309,12 +309,12 @@ def conversation() -> tuple[Array, Array]:
         start, end = round(start_s * RATE), round(end_s * RATE)
         noise = rng.standard_normal(end - start) * np.clip(np.sin(np.arange(end - start) / 400), 0.02, 1)
         dry[talker, start:end] = np.convolve(noise, [1.0, 0.9, 0.5 - talker], "same")
-    centre = np.array([2.0, 1.8, 1.4])
+    center = np.array([2.0, 1.8, 1.4])
     azimuths = np.array([75.0, 210.0])
-    places = centre + np.stack([np.cos(np.deg2rad(azimuths)), np.sin(np.deg2rad(azimuths)), 0 * azimuths], -1)
-    response = room_response((4.2, 3.9, 2.7), 0.2, array.positions + centre, places, RATE)
+    places = center + np.stack([np.cos(np.deg2rad(azimuths)), np.sin(np.deg2rad(azimuths)), 0 * azimuths], -1)
+    response = room_response((4.2, 3.9, 2.7), 0.2, array.positions + center, places, RATE)
     paths = [(np.array([t]), np.zeros(1)) for t in range(2)]
-    heard = hear(list(dry), [12.0, 12.0], response, paths, "direct", 0, RATE, None)
+    heard = reverberate_sources(list(dry), [12.0, 12.0], response, paths, "direct", 0, RATE, None)
     sensor = rng.standard_normal((4, 32 * RATE), dtype=np.float32)
     return mix(heard, np.zeros(2), [(sensor, 25.0)], 0, RATE).mixture, azimuths
 
@@ -323,7 +323,7 @@ def test_a_recording_cut_in_two_has_the_same_talkers_in_the_same_slots(
     conversation: tuple[Array, Array], array: MicrophoneArray, run: Run
 ) -> None:
     mixture, azimuths = conversation
-    system = baseline_separator("srp_beam", array, RATE, 2)
+    system = build_method("srp_beam", array, RATE, 2)
     half = mixture.shape[1] // 2
     options = {"block_s": 4.0, "overlap_s": 1.0}
     whole, found = run(system, mixture, **options)

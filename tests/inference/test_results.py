@@ -12,20 +12,20 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from msdet import audio
 from msdet.arrays import MicrophoneArray
 from msdet.errors import MsdetError
-from msdet.evaluation.directions import Directions
 from msdet.inference.listing import opened, recordings
-from msdet.inference.recording import Talkers
+from msdet.inference.recording import LocatedTalkers
 from msdet.inference.results import description, rttm, scratch, write_description, write_voices
+from msdet.io import audio
+from msdet.scoring.doa_file import DoaEstimates
 
 RATE = 8000
 Array = npt.NDArray[Any]
 
 
 @pytest.fixture
-def found(run: Callable[..., Any], say: Any, mixture_of: Any, knowing: Any) -> tuple[Array, Talkers]:
+def found(run: Callable[..., Any], say: Any, mixture_of: Any, knowing: Any) -> tuple[Array, LocatedTalkers]:
     """Voices and talkers of a short conversation with a long pause."""
     talkers = say([(0, 0.0, 8.0), (1, 2.0, 6.0), (1, 24.0, 30.0), (0, 26.0, 27.0)], 30.0)
     return run(knowing, mixture_of(talkers), block_s=4.0, overlap_s=1.0)
@@ -81,14 +81,14 @@ def test_nothing_is_written_where_a_voice_is_not_finite(tmp_path: Path) -> None:
 
 
 def test_doa_json_is_what_scoring_reads(
-    found: tuple[Array, Talkers], array: MicrophoneArray, tmp_path: Path
+    found: tuple[Array, LocatedTalkers], array: MicrophoneArray, tmp_path: Path
 ) -> None:
     write_description(tmp_path / "doa.json", description(found[1], array, {"a": 1}, ["x.wav", "y.wav"]))
     value = json.loads((tmp_path / "doa.json").read_text())
     assert value["array"] == array.to_dict() and value["a"] == 1
     assert [t["file"] for t in value["talkers"]] == ["x.wav", "y.wav"]
     row = {k: [t[k] for t in value["talkers"]] for k in ("azimuth_deg", "confidence")}
-    read = Directions.from_row({**row, "track": value["track"]})
+    read = DoaEstimates.from_row({**row, "track": value["track"]})
     np.testing.assert_allclose(read.azimuth_deg, [40.0, 200.0], atol=3.0)
     np.testing.assert_allclose(read.confidence, 0.9, atol=1e-3)
     assert read.track is not None
@@ -97,7 +97,7 @@ def test_doa_json_is_what_scoring_reads(
     assert len(value["activity"]) == 2 and len(value["activity"][0]) == len(value["track"]["time_s"]) == 300
 
 
-def test_rttm_read_back_says_who_speaks_when(found: tuple[Array, Talkers]) -> None:
+def test_rttm_read_back_says_who_speaks_when(found: tuple[Array, LocatedTalkers]) -> None:
     lines = [line.split() for line in rttm(found[1], "my recording").splitlines()]
     assert all(len(fields) == 10 and fields[:3] == ["SPEAKER", "my_recording", "1"] for fields in lines)
     assert [float(fields[3]) for fields in lines] == sorted(float(fields[3]) for fields in lines)

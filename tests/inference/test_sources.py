@@ -11,10 +11,10 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from msdet import audio
 from msdet.arrays import MicrophoneArray
 from msdet.errors import MsdetError
 from msdet.inference.sources import FileSource, MemorySource, prepared, scan
+from msdet.io import audio
 
 RATE = 8000
 Array = npt.NDArray[Any]

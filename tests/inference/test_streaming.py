@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import itertools
 import re
 from pathlib import Path
@@ -19,17 +18,17 @@ from torch.utils.data import DataLoader
 from msdet.arrays import load_array
 from msdet.cli import parse_options
 from msdet.commands.train import train
-from msdet.components import component_names, find_component
 from msdet.data.dataset import RenderedDataset
 from msdet.data.example import Example
-from msdet.data.manifest import SceneSet
+from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
 from msdet.inference.streaming import Streamer, StreamResult, why_not
+from msdet.losses.doa import decode_azimuth
 from msdet.models.config import ModelConfig
+from msdet.models.encoders import ENCODERS
 from msdet.models.joint import JointModel
-from msdet.objectives.doa import decode_azimuth
-from msdet.objectives.joint import Objective, ObjectiveConfig
-from msdet.tasks.truth import truth_of
+from msdet.tasks.labels import batch_labels
+from msdet.training.objective import Objective, ObjectiveConfig
 
 RATE = 8000
 CAUSAL = {"causal": True}
@@ -41,7 +40,7 @@ SEPARATION: dict[str, dict[str, Any]] = {
     "masked_mvdr": {"causal": True, "frames": 2},
     "steered_beam": {"causal": True, "frames": 3, "every": 3},
 }
-FRONT_ENDS: dict[str, dict[str, Any]] = {
+FRONT_END_OPTIONS: dict[str, dict[str, Any]] = {
     "real_imaginary": CAUSAL,
     "tac": {"causal": True, "hidden": 8, "blocks": 1, "directions": 4, "features": 8},
     "steered": {"causal": True, "peaks": 1, "every": 4},
@@ -119,35 +118,35 @@ def same_as_offline(config: ModelConfig, samples: int = 1200, chunkings: int = 1
 
 @pytest.mark.parametrize(
     ("front_end", "doa_head", "separation_head"),
-    list(itertools.product(FRONT_ENDS, ("pooled", "steered"), SEPARATION)),
+    list(itertools.product(FRONT_END_OPTIONS, ("pooled", "steered"), SEPARATION)),
 )
 def test_any_chunking_gives_what_the_model_gives_of_the_whole(
     front_end: str, doa_head: str, separation_head: str
 ) -> None:
-    vacancy = doa_head == "steered"
+    variable_num_speakers = doa_head == "steered"
     same_as_offline(
         configured(
             front_end=front_end,
-            front_end_options=FRONT_ENDS[front_end],
+            front_end_options=FRONT_END_OPTIONS[front_end],
             doa_head=doa_head,
-            vacancy=vacancy,
+            variable_num_speakers=variable_num_speakers,
             separation_head=separation_head,
             separation_options=SEPARATION[separation_head],
         )
     )
 
 
-@pytest.mark.parametrize("front_end", FRONT_ENDS)
+@pytest.mark.parametrize("front_end", FRONT_END_OPTIONS)
 @pytest.mark.parametrize("doa_head", ["pooled", "steered"])
 def test_any_chunking_of_a_model_that_forgets(front_end: str, doa_head: str) -> None:
     config = configured(
         front_end=front_end,
-        front_end_options={**FRONT_ENDS[front_end], "memory_s": 0.1},
+        front_end_options={**FRONT_END_OPTIONS[front_end], "time_constant_s": 0.1},
         doa_head=doa_head,
-        doa_options={**CAUSAL, "memory_s": 0.05, **({"every": 5} if doa_head == "steered" else {})},
-        vacancy=True,
+        doa_options={**CAUSAL, "time_constant_s": 0.05, **({"every": 5} if doa_head == "steered" else {})},
+        variable_num_speakers=True,
         separation_head="masked_mvdr",
-        separation_options={**CAUSAL, "memory_s": 0.2},
+        separation_options={**CAUSAL, "time_constant_s": 0.2},
     )
     same_as_offline(config, samples=6000)  # more frames than are worked on at once, or forgotten together
 
@@ -160,10 +159,7 @@ def shipped() -> ModelConfig:
 
 
 def streaming_encoders() -> list[str]:
-    package = "msdet.models.encoders"
-    return [
-        n for n in component_names(package) if hasattr(find_component(package, n, "Encoder", ""), "stream")
-    ]
+    return [name for name in ENCODERS.names() if hasattr(ENCODERS.find(name), "stream")]
 
 
 @pytest.mark.parametrize("sharing", ["hard", "none", "soft", "cross_stitch"])
@@ -171,7 +167,7 @@ def streaming_encoders() -> list[str]:
 def test_any_chunking_for_every_encoder_and_sharing_scheme(encoder: str, sharing: str) -> None:
     if sharing == "cross_stitch" and encoder in ("conv_tasnet", "dense_unet"):
         return  # they show no blocks
-    tiny = getattr(importlib.import_module(f"msdet.models.encoders.{encoder}"), "TINY", {})
+    tiny = ENCODERS.fact(encoder, "tiny", {})
     options: dict[str, Any] = {**tiny, **CAUSAL}
     if encoder == "dense_unet":
         options["channels"] = 12  # norms over a few channels magnify rounding errors
@@ -282,7 +278,7 @@ def tensors(memory: Any) -> int:
 
 @pytest.mark.parametrize("encoder", streaming_encoders())
 def test_the_memory_of_a_stream_does_not_grow(encoder: str) -> None:
-    tiny = getattr(importlib.import_module(f"msdet.models.encoders.{encoder}"), "TINY", {})
+    tiny = ENCODERS.fact(encoder, "tiny", {})
     config = configured(
         encoder=encoder,
         encoder_options={**tiny, **CAUSAL},
@@ -414,15 +410,15 @@ def test_the_shipped_configuration_learns_and_streams(dev_set: SceneSet) -> None
     torch.manual_seed(0)
     model = JointModel(config, dev_set.array, dev_set.sample_rate)
     objective = Objective(ObjectiveConfig(), config)
-    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     batch: Example = next(iter(DataLoader(RenderedDataset(dev_set), batch_size=1)))
     losses = []
     for _ in range(4):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         output = model(batch["mixture"])
-        total = objective(output.predictions, truth_of(batch, model.stft, 0, output.level)).total
+        total = objective(output.predictions, batch_labels(batch, model.stft, 0, output.level)).total
         total.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(total.item())
     assert losses[-1] < 0.95 * losses[0]
     with torch.no_grad():

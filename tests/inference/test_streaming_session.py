@@ -13,7 +13,7 @@ import torch
 
 from msdet.arrays import load_array
 from msdet.errors import MsdetError
-from msdet.inference.frame_log import FrameLog
+from msdet.inference.recording import FrameLog
 from msdet.inference.results import scratch
 from msdet.inference.streaming import Streamer
 from msdet.inference.streaming_session import Session
@@ -21,7 +21,7 @@ from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
 
 RATE = 8000
-CAUSAL = {"causal": True, "memory_s": 5.0}
+CAUSAL = {"causal": True, "time_constant_s": 5.0}
 Array = npt.NDArray[Any]
 
 

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from msdet.errors import MsdetError
-from msdet.models.encoders import build_encoder, conv_tasnet, dprnn
-from msdet.models.encoders._asteroid import GlobalNorm
+from msdet.models.encoders import asteroid_maskers, build_encoder
+from msdet.models.encoders.asteroid_maskers import GlobalNorm
 
-TINY = {"conv_tasnet": conv_tasnet.TINY, "dprnn": dprnn.TINY}
+TINY = {"conv_tasnet": asteroid_maskers.CONV_TASNET_TINY, "dprnn": asteroid_maskers.DPRNN_TINY}
 
 
 def build(name: str, **options: Any) -> Any:
@@ -24,7 +24,7 @@ def build(name: str, **options: Any) -> Any:
 
 
 def test_asteroid_is_imported_only_when_an_encoder_is_built() -> None:
-    code = "import sys, msdet.models.encoders.conv_tasnet, msdet.models.encoders.dprnn as d; "
+    code = "import sys, msdet.models.encoders.asteroid_maskers, msdet.models.encoders.asteroid_maskers as d; "
     code += "assert 'asteroid' not in sys.modules; d.Encoder(2, 3); assert 'asteroid' in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -72,11 +72,11 @@ def test_the_one_dead_path_of_asteroid_is_frozen() -> None:
 
 
 def test_sizes_are_the_papers() -> None:
-    encoder = conv_tasnet.Encoder(3, 5)
+    encoder = asteroid_maskers.ConvTasNet(3, 5)
     masker: Any = encoder.masker
     assert (masker.bn_chan, masker.hid_chan, masker.skip_chan) == (128, 512, 128)
     assert (masker.conv_kernel_size, masker.n_blocks, masker.n_repeats) == (3, 8, 3)
-    assert sum(isinstance(m, nn.LSTM) for m in dprnn.Encoder(3, 5).modules()) == 2 * 6
+    assert sum(isinstance(m, nn.LSTM) for m in asteroid_maskers.DualPathRNN(3, 5).modules()) == 2 * 6
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import torch
 
 from msdet.errors import MsdetError
 from msdet.models.encoders import build_encoder
-from msdet.models.encoders.dense_unet import TINY, Encoder, _Double, _FrequencyMap, _Halve
+from msdet.models.encoders.dense_unet import TINY, DenseUNet, _Double, _FrequencyMap, _Halve
 
 
-def tiny(freqs: int, **options: Any) -> Encoder:
+def tiny(freqs: int, **options: Any) -> DenseUNet:
     torch.manual_seed(0)
-    return cast(Encoder, build_encoder("dense_unet", {**TINY, **options}, 3, freqs)).eval()
+    return cast(DenseUNet, build_encoder("dense_unet", {**TINY, **options}, 3, freqs)).eval()
 
 
 @pytest.mark.parametrize("freqs", range(1, 20))
@@ -33,7 +33,7 @@ def test_scales_halve_and_double_frequency_and_keep_time(causal: bool) -> None:
 
 
 def test_dense_blocks_at_the_wide_scales_and_a_frequency_map_in_each() -> None:
-    encoder = Encoder(3, 257)
+    encoder = DenseUNet(3, 257)
     maps = [module for module in encoder.modules() if isinstance(module, _FrequencyMap)]
     assert [m.map.in_features for m in maps] == 2 * [257, 128, 64, 32, 16, 8]
     assert encoder.features_out == 32

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from msdet.errors import UnknownNameError
-from msdet.models.encoders._layers import AxesNorm, Conv, LayerNorm, PRelu, preset, recur, run_block
+from msdet.models.encoders.layers import AxesNorm, Conv, LayerNorm, PRelu, preset, run_block, run_rnn
 
 
 def bins(*shape: int) -> Tensor:
@@ -61,7 +61,7 @@ def test_recurrence_runs_along_one_axis_only(axis: int) -> None:
     one_by_one = torch.stack(
         [torch.stack([lstm(line)[0] for line in item.unbind(2 - axis)], 2 - axis) for item in x]
     )
-    torch.testing.assert_close(recur(lstm, x, axis)[0], one_by_one, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(run_rnn(lstm, x, axis)[0], one_by_one, atol=1e-6, rtol=1e-5)
 
 
 def test_checkpoint_is_left_out_where_nothing_is_learned() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from pathlib import Path
 from typing import Any, cast
@@ -12,19 +11,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from msdet.components import component_names, find_component
 from msdet.errors import MsdetError, UnknownNameError
-from msdet.models.encoders import BLOCK_MEMBERS, build_encoder
+from msdet.models.encoders import BLOCK_MEMBERS, ENCODERS, build_encoder
 
 PACKAGE = "msdet.models.encoders"
-NAMES = component_names(PACKAGE)
+NAMES = ENCODERS.names()
 FEATURES = 5
 FREQS = 9
 METHODS = [member for member in BLOCK_MEMBERS if member != "depth"]  # which an encoder has once it is built
 
 
 def factory(name: str) -> Any:
-    return find_component(PACKAGE, name, "Encoder", "encoder")
+    return ENCODERS.find(name)
 
 
 def takes(name: str, option: str) -> bool:
@@ -33,7 +31,7 @@ def takes(name: str, option: str) -> bool:
 
 def options_of(name: str) -> list[dict[str, Any]]:
     """A small one, and its causal variant where there is one."""
-    tiny = getattr(importlib.import_module(f"{PACKAGE}.{name}"), "TINY", {})
+    tiny = ENCODERS.fact(name, "tiny", {})
     return [tiny, {**tiny, "causal": True}] if takes(name, "causal") else [tiny]
 
 
@@ -278,7 +276,7 @@ def test_unknown_option_offers_the_nearest(option: str, nearest: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["no_such_module:Encoder", "msdet.files:Encoder", "msdet.files:", ":Encoder"]
+    "path", ["no_such_module:Encoder", "msdet.io.files:Encoder", "msdet.io.files:", ":Encoder"]
 )
 def test_import_path_that_leads_nowhere_is_named(path: str) -> None:
     with pytest.raises(MsdetError, match=f"encoder '{path}'"):

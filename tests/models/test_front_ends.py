@@ -10,18 +10,25 @@ import torch
 from torch import Tensor, nn
 
 from msdet.arrays import MicrophoneArray, load_array
-from msdet.components import component_names
+from msdet.dsp.spatial import highest_peaks, pick_peaks
+from msdet.dsp.streaming_state import running_mean
 from msdet.errors import MsdetError
 from msdet.models.config import ModelConfig
-from msdet.models.front_ends import FrontEndSizes, build_front_end
-from msdet.models.frontend import ArrayGeometry, Observation, level_so_far, levelled_so_far, reference_level
+from msdet.models.frontends import (
+    FRONT_ENDS,
+    ArrayGeometry,
+    FrontEndOutput,
+    FrontEndSizes,
+    build_front_end,
+    reference_level,
+    running_rms,
+    running_rms_normalize,
+)
 from msdet.models.joint import JointModel
-from msdet.running import mean_so_far
-from msdet.spatial import highest_peaks, pick_peaks
 
 RATE = 8000
 FREQS = 17
-NAMES = component_names("msdet.models.front_ends")
+NAMES = FRONT_ENDS.names()
 OPTIONS: dict[str, list[dict[str, Any]]] = {"steered": [{"peaks": 2}, {"peaks": 1, "causal": True}]}
 CASES = [
     pytest.param(name, options, id="-".join([name, *options]))
@@ -53,7 +60,7 @@ def spectrum(*shape: int) -> Tensor:
 def test_shapes_for_any_number_of_frames(name: str, options: dict[str, Any], frames: int) -> None:
     front_end = build(name, options, talkers=3)
     x = spectrum(2, 4, FREQS, frames)
-    seen: Observation = front_end(x)
+    seen: FrontEndOutput = front_end(x)
     assert seen.features.shape == (2, FREQS, frames, front_end.features_out)
     assert torch.isfinite(seen.features).all()
     assert seen.spectrum is x
@@ -227,19 +234,19 @@ def test_highest_peaks_come_first_and_picked_peaks_ascend() -> None:
 
 def test_running_level_is_that_of_the_frames_so_far() -> None:
     x = spectrum(2, 3, FREQS, 5)
-    level, _ = level_so_far(x[:, 1])
+    level, _ = running_rms(x[:, 1])
     for frame in range(5):
         expected = x[:, 1, :, : frame + 1].abs().square().mean((1, 2)).sqrt()
         torch.testing.assert_close(level[:, 0, frame], expected)
     torch.testing.assert_close(reference_level(x[:, 1])[:, 0, 0], level[:, 0, -1])
-    scaled = levelled_so_far(x, 1)[0]
+    scaled = running_rms_normalize(x, 1)[0]
     torch.testing.assert_close(scaled[:, 1, :, 0].abs().square().mean(-1), torch.full((2,), FREQS - 1.0))
-    torch.testing.assert_close(mean_so_far(x.abs(), 2)[0][:, :, -1], x.abs().mean(2))
+    torch.testing.assert_close(running_mean(x.abs(), 2)[0][:, :, -1], x.abs().mean(2))
 
 
 OWN = """
 from torch import nn
-from msdet.models.frontend import Observation
+from msdet.models.frontends import Observation
 
 
 class Levels(nn.Module):

@@ -9,28 +9,28 @@ import torch
 
 from msdet.errors import MsdetError
 from msdet.models.encoders import build_encoder
-from msdet.models.encoders.ft_gru import SIZES, Encoder
+from msdet.models.encoders.ft_gru import FTGRU, SIZES
 
 
-def tiny(**options: Any) -> Encoder:
+def tiny(**options: Any) -> FTGRU:
     torch.manual_seed(0)
-    return cast(Encoder, build_encoder("ft_gru", {"hidden": 6, **options}, 3)).eval()
+    return cast(FTGRU, build_encoder("ft_gru", {"hidden": 6, **options}, 3)).eval()
 
 
 @pytest.mark.parametrize(
     ("size", "parameters"), [("tiny", 59e3), ("small", 209e3), ("medium", 1.37e6), ("large", 7.42e6)]
 )
 def test_number_of_parameters_is_as_documented(size: str, parameters: float) -> None:
-    encoder = Encoder(45, size=size)
+    encoder = FTGRU(45, size=size)
     assert sum(p.numel() for p in encoder.parameters()) == pytest.approx(parameters, rel=0.01)
     assert encoder.features_out == SIZES[size]["hidden"]
 
 
 def test_default_is_small_and_a_number_given_goes_before_the_size() -> None:
-    shapes = [[p.shape for p in encoder.parameters()] for encoder in (Encoder(5), Encoder(5, size="small"))]
+    shapes = [[p.shape for p in encoder.parameters()] for encoder in (FTGRU(5), FTGRU(5, size="small"))]
     assert shapes[0] == shapes[1]
-    assert (Encoder(5).features_out, Encoder(5).depth, Encoder(5).group) == (64, 1, 4)
-    mixed = Encoder(5, size="tiny", blocks=3)
+    assert (FTGRU(5).features_out, FTGRU(5).depth, FTGRU(5).group) == (64, 1, 4)
+    mixed = FTGRU(5, size="tiny", blocks=3)
     assert (mixed.features_out, mixed.depth, mixed.group) == (32, 3, 4)
 
 

@@ -8,19 +8,19 @@ import torch
 from torch import nn
 
 from msdet.models.encoders import build_encoder
-from msdet.models.encoders.ft_jnf import Encoder
+from msdet.models.encoders.ft_jnf import FTJNF
 
 
 def test_sizes_are_the_papers() -> None:
-    encoder = Encoder(6)
+    encoder = FTJNF(6)
     assert (encoder.across_freq.hidden_size, encoder.across_time.hidden_size) == (256, 128)
     assert encoder.features_out == 256
-    assert Encoder(6, causal=True).features_out == 128
+    assert FTJNF(6, causal=True).features_out == 128
 
 
 def test_each_frame_then_each_frequency_is_a_sequence() -> None:
     torch.manual_seed(0)
-    encoder = cast(Encoder, build_encoder("ft_jnf", {"hidden_freq": 4, "hidden_time": 3}, 2)).eval()
+    encoder = cast(FTJNF, build_encoder("ft_jnf", {"hidden_freq": 4, "hidden_time": 3}, 2)).eval()
     x = torch.randn(1, 5, 6, 2)
     wide = torch.stack([encoder.across_freq(x[0, :, frame])[0] for frame in range(6)], 1)
     narrow = torch.stack([encoder.across_time(wide[freq])[0] for freq in range(5)])

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from msdet.arrays import load_array
-from msdet.components import component_names
-from msdet.data.manifest import SceneSet
+from msdet.data.scene_set import SceneSet
+from msdet.dsp.beamforming import masked_mvdr, power_masks
+from msdet.dsp.stft import Stft
 from msdet.errors import MsdetError
+from msdet.losses.separation import si_sdr_db
 from msdet.models.config import ModelConfig
-from msdet.models.frontend import ArrayGeometry, Observation, Stft
-from msdet.models.heads import HeadSizes, build_head
+from msdet.models.frontends import ArrayGeometry, FrontEndOutput
+from msdet.models.heads import DOA_HEADS, SEPARATION_HEADS, HeadSizes, build_head
 from msdet.models.joint import JointModel
-from msdet.objectives.separation.si_sdr import si_sdr_db
-from msdet.spatial import masked_mvdr, power_masks
 
 RATE = 8000
 FREQS, WIDTH, CLASSES = 17, 6, 24
@@ -40,7 +40,7 @@ def cases(task: str, options: dict[str, list[dict[str, Any]]]) -> list[Any]:
         pytest.param(
             name, given, id="-".join([name, *(f"{k}={v}" for k, v in given.items() if k not in TINY)])
         )
-        for name in component_names(f"msdet.models.heads.{task}")
+        for name in {"doa": DOA_HEADS, "separation": SEPARATION_HEADS}[task].names()
         for given in [{}, *options.get(name, [])]
     ]
 
@@ -50,9 +50,9 @@ every_doa_head = pytest.mark.parametrize(("name", "options"), cases("doa", {}))
 slots = pytest.mark.parametrize("per_slot", [False, True], ids=["together", "per_slot"])
 
 
-def sizes(talkers: int = 2, per_slot: bool = False, vacancy: bool = False) -> HeadSizes:
+def sizes(talkers: int = 2, per_slot: bool = False, variable_num_speakers: bool = False) -> HeadSizes:
     geometry = ArrayGeometry(load_array("circular4_5cm"), FREQS, RATE, CLASSES)
-    return HeadSizes(geometry, WIDTH, talkers, vacancy, per_slot)
+    return HeadSizes(geometry, WIDTH, talkers, variable_num_speakers, per_slot)
 
 
 def build(task: str, name: str, options: dict[str, Any], of: HeadSizes, jitter: float = 0.1) -> nn.Module:
@@ -64,20 +64,22 @@ def build(task: str, name: str, options: dict[str, Any], of: HeadSizes, jitter: 
     return head
 
 
-def seen(of: HeadSizes, batch: int, frames: int) -> tuple[Tensor, Observation, Tensor]:
+def seen(of: HeadSizes, batch: int, frames: int) -> tuple[Tensor, FrontEndOutput, Tensor]:
     """Features, observation and azimuth logits as a model would give them."""
     g = torch.Generator().manual_seed(3)
     spectrum = torch.randn(batch, 4, FREQS, frames, dtype=torch.complex64, generator=g)
     shape = (batch, of.talkers) if of.per_slot else (batch,)
     features = torch.randn(*shape, FREQS, frames, WIDTH, generator=g)
     seed, logits = (torch.randn(batch, of.talkers, CLASSES, generator=g) for _ in range(2))
-    return features, Observation(spectrum, features, seed), 3.0 * logits
+    return features, FrontEndOutput(spectrum, features, seed), 3.0 * logits
 
 
-def items(given: tuple[Tensor, Observation, Tensor], which: slice) -> tuple[Tensor, Observation, Tensor]:
+def items(
+    given: tuple[Tensor, FrontEndOutput, Tensor], which: slice
+) -> tuple[Tensor, FrontEndOutput, Tensor]:
     features, observation, logits = given
     assert observation.seed_logits is not None
-    part = Observation(observation.spectrum[which], features[which], observation.seed_logits[which])
+    part = FrontEndOutput(observation.spectrum[which], features[which], observation.seed_logits[which])
     return features[which], part, logits[which]
 
 
@@ -144,7 +146,7 @@ def test_declared_causality_is_true(name: str, options: dict[str, Any]) -> None:
     later[:, :, 6:] += 1.0
     spectrum[..., 6:] *= -3.0
     before = head(features, observation._replace(level=level), logits)[-1]
-    after = head(later, Observation(spectrum, later, observation.seed_logits, level), logits)[-1]
+    after = head(later, FrontEndOutput(spectrum, later, observation.seed_logits, level), logits)[-1]
     difference = (before - after).abs().amax((0, 1, 2))
     assert (difference[6:] > 0.1).all()
     if getattr(head, "causal", False):
@@ -179,14 +181,16 @@ def test_a_whole_model_is_as_loud_as_its_input(name: str, options: dict[str, Any
 
 
 @every_doa_head
-@pytest.mark.parametrize("vacancy", [False, True], ids=["full", "vacant"])
+@pytest.mark.parametrize("variable_num_speakers", [False, True], ids=["full", "vacant"])
 @pytest.mark.parametrize("frames", [1, 9])
-def test_doa_shapes_and_gradients(name: str, options: dict[str, Any], vacancy: bool, frames: int) -> None:
-    of = sizes(3, vacancy=vacancy)
+def test_doa_shapes_and_gradients(
+    name: str, options: dict[str, Any], variable_num_speakers: bool, frames: int
+) -> None:
+    of = sizes(3, variable_num_speakers=variable_num_speakers)
     head = build("doa", name, options, of)
     features, observation, _ = seen(of, 2, frames)
     logits = head(features, observation)
-    assert logits.shape == (2, 3, CLASSES + vacancy)
+    assert logits.shape == (2, 3, CLASSES + variable_num_speakers)
     logits.square().sum().backward()
     for parameter_name, parameter in head.named_parameters():
         assert parameter.grad is not None and parameter.grad.any(), parameter_name
@@ -200,7 +204,7 @@ def test_doa_of_a_batch_is_that_of_its_items_and_of_silence_finite(
     head, given = build("doa", name, options, of), seen(of, 2, 6)
     alone = torch.cat([head(*items(given, slice(n, n + 1))[:2]) for n in range(2)])
     torch.testing.assert_close(head(*given[:2]), alone, atol=1e-3, rtol=1e-3)
-    silence = Observation(torch.zeros_like(given[1].spectrum), given[0], None)
+    silence = FrontEndOutput(torch.zeros_like(given[1].spectrum), given[0], None)
     assert torch.isfinite(head(given[0], silence)).all()
 
 
@@ -256,7 +260,7 @@ def test_mvdr_by_oracle_masks_beats_the_mixture(dev_set: SceneSet, causal: bool)
             noise = 1.0 - masks.sum(1, keepdim=True)
             features = (masks / noise).clamp_min(1e-8).log().permute(0, 2, 3, 1)
             torch.testing.assert_close(head.masks(features), masks, atol=1e-4, rtol=1e-3)
-            (estimate,) = head(features, Observation(spectrum, features, None), torch.zeros(1, 2, 72))
+            (estimate,) = head(features, FrontEndOutput(spectrum, features, None), torch.zeros(1, 2, 72))
             voices = stft.inverse(estimate, mixture.shape[-1])
             before = si_sdr_db(mixture[:, :1].expand_as(references), references)
             assert (si_sdr_db(voices, references) - before).min() > (1.0 if causal else 2.5)

@@ -1,4 +1,4 @@
-"""Hierarchical sharing: localisation from the lower blocks, its posterior conditions those above, by slot."""
+"""Hierarchical sharing: localization from the lower blocks, its posterior conditions those above, by slot."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_slots_follow_their_posteriors(encoder: str) -> None:
     torch.testing.assert_close(same[:, 0], same[:, 2], atol=1e-6, rtol=1e-5)
 
 
-def test_localisation_sees_the_lower_blocks_only() -> None:
+def test_localization_sees_the_lower_blocks_only() -> None:
     sharing = build("spatialnet", {"blocks": 5}, after=2, jitter=0.05)
     x = features(1, FREQS, 4)
     state = sharing.encoder.start(x)
@@ -93,7 +93,7 @@ def test_localisation_sees_the_lower_blocks_only() -> None:
 
 
 @pytest.mark.parametrize("detach", [False, True])
-def test_separation_trains_localisation_unless_detached(detach: bool) -> None:
+def test_separation_trains_localization_unless_detached(detach: bool) -> None:
     sharing = build("ft_jnf", jitter=0.1, detach=detach)
     head = Locate(sharing.features_doa)
     sharing(features(2, FREQS, 4), head).separation.square().sum().backward()

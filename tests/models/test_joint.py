@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +12,29 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from msdet.arrays import MicrophoneArray, load_array
-from msdet.components import component_names
 from msdet.conventions import angular_distance_deg, azimuth_to_class
 from msdet.data.dataset import RenderedDataset
 from msdet.data.example import Example
-from msdet.data.manifest import SceneSet
-from msdet.errors import MsdetError
-from msdet.models.config import ModelConfig
-from msdet.models.frontend import ArrayGeometry, Stft
-from msdet.models.joint import JointModel, JointOutput
-from msdet.objectives.doa import decode_azimuth
-from msdet.objectives.joint import Objective, ObjectiveConfig, ObjectiveTerms
-from msdet.spatial import (
-    apply_beam,
-    past_frames,
-    phase_normalise,
+from msdet.data.scene_set import SceneSet
+from msdet.dsp.beamforming import apply_beam, past_frames, steered_beam_weights, wiener_filter
+from msdet.dsp.spatial import (
+    phase_normalize,
     pick_peaks,
-    pooled_response,
-    seeded_logits,
+    srp_from_covariance,
     srp_phat,
-    steered_beam_weights,
     steered_response,
+    von_mises_logits,
     weighted_covariance,
-    wiener_filter,
 )
-from msdet.tasks.truth import truth_of
+from msdet.dsp.stft import Stft
+from msdet.errors import MsdetError
+from msdet.losses.doa import decode_azimuth
+from msdet.models.config import ModelConfig
+from msdet.models.encoders import ENCODERS
+from msdet.models.frontends import ArrayGeometry
+from msdet.models.joint import JointModel, JointOutput
+from msdet.tasks.labels import batch_labels
+from msdet.training.objective import Objective, ObjectiveConfig, ObjectiveTerms
 
 RATE = 8000
 SMALL: dict[str, Any] = {"encoder_options": {"hidden": 8, "group": 8}}
@@ -52,9 +49,13 @@ WIRINGS = {
     ),
     "deep": ModelConfig(separation_options={"frames": 3}, **SMALL),
     "unseeded": ModelConfig(front_end="real_imaginary", **SMALL),
-    "vacant": ModelConfig(vacancy=True, talkers=3, **SMALL),
+    "vacant": ModelConfig(variable_num_speakers=True, talkers=3, **SMALL),
     "vacant_sibling": ModelConfig(
-        vacancy=True, front_end="real_imaginary", doa_head="pooled", separation_head="reference_mask", **SMALL
+        variable_num_speakers=True,
+        front_end="real_imaginary",
+        doa_head="pooled",
+        separation_head="reference_mask",
+        **SMALL,
     ),
     "apart": ModelConfig(sharing="none", **SMALL),
     "coarse": ModelConfig(doa_classes=36, window_s=0.016, **SMALL),
@@ -76,7 +77,7 @@ def batch(dev_set: SceneSet, config: ModelConfig) -> Example:
 
 def judge(model: JointModel, output: JointOutput, batch: Example) -> ObjectiveTerms:
     terms: ObjectiveTerms = Objective(ObjectiveConfig(), model.config)(
-        output.predictions, truth_of(batch, model.stft, model.array.reference, output.level)
+        output.predictions, batch_labels(batch, model.stft, model.array.reference, output.level)
     )
     return terms
 
@@ -108,7 +109,7 @@ def test_shapes_and_gradients(
     assert all(s.shape == (2, config.talkers, freqs, frames) and s.is_complex() for s in output.spectra)
     assert output.doa_logits.shape == (2, config.talkers, config.doa_classes)
     assert output.occupancy.shape == (2, config.talkers)
-    assert (output.occupancy < 1.0).all() == config.vacancy
+    assert (output.occupancy < 1.0).all() == config.variable_num_speakers
     assert output.features.shape[:3] == (2, freqs, frames)
     assert output.level.shape == (2, 1, 1)
     judge(model, output, batch).total.backward()
@@ -142,7 +143,7 @@ def test_untrained_default_model_is_the_classical_chain(
     stft = Stft(round(config.window_s * RATE))
     geometry = ArrayGeometry(dev_set.array, stft.freqs, RATE, config.doa_classes)
     spectrum = stft(mixture)
-    seed = seeded_logits(pick_peaks(srp_phat(spectrum, geometry.steering), 2), config.doa_classes)
+    seed = von_mises_logits(pick_peaks(srp_phat(spectrum, geometry.steering), 2), config.doa_classes)
     weights = steered_beam_weights(seed.softmax(-1), geometry.steering, geometry.coherence)
     waveforms = stft.inverse(apply_beam(weights, spectrum), mixture.shape[-1])
     assert relative_error(output.waveforms, waveforms) <= 1e-4
@@ -299,10 +300,10 @@ def test_wrong_name_or_option_offers_the_nearest(changes: dict[str, Any], messag
 def test_pooled_response_is_the_weighted_mean_of_the_map(dev_set: SceneSet, mixture: Tensor) -> None:
     stft = Stft(128)
     geometry = ArrayGeometry(dev_set.array, stft.freqs, RATE, 36)
-    phases = phase_normalise(stft(mixture[..., :2000]))
+    phases = phase_normalize(stft(mixture[..., :2000]))
     weights = torch.rand(2, 3, *phases.shape[2:], generator=torch.Generator().manual_seed(0))
     whole = torch.einsum("bdft,bsft->bsd", steered_response(phases, geometry.steering), weights)
-    pooled = pooled_response(weighted_covariance(phases, weights), geometry.steering)
+    pooled = srp_from_covariance(weighted_covariance(phases, weights), geometry.steering)
     torch.testing.assert_close(pooled, whole, rtol=1e-4, atol=1e-3)
     response = steered_response(phases, geometry.steering)
     assert response.min() >= 0.0
@@ -352,7 +353,7 @@ def test_peaks_are_azimuths_below_360() -> None:
 
 
 def test_seed_is_sure_of_its_azimuth_and_leaves_a_floor() -> None:
-    posterior = seeded_logits(torch.tensor([[357.5, 90.0]]), 72).softmax(-1)[0]
+    posterior = von_mises_logits(torch.tensor([[357.5, 90.0]]), 72).softmax(-1)[0]
     assert azimuth_to_class(90.0) == posterior[1].argmax()
     assert posterior[1, 17:20].sum() > 0.9
     assert posterior[0, 71] == pytest.approx(float(posterior[0, 0]), rel=1e-4)
@@ -386,9 +387,9 @@ def test_linear_array_is_refused() -> None:
         JointModel(ModelConfig(**SMALL), MicrophoneArray("line", points), RATE)
 
 
-@pytest.mark.parametrize("encoder", component_names("msdet.models.encoders"))
+@pytest.mark.parametrize("encoder", ENCODERS.names())
 def test_every_encoder_serves_both_heads(encoder: str) -> None:
-    tiny = getattr(importlib.import_module(f"msdet.models.encoders.{encoder}"), "TINY", {})
+    tiny = ENCODERS.fact(encoder, "tiny", {})
     config = ModelConfig(encoder=encoder, encoder_options=tiny)
     model = JointModel(config, load_array("circular4_5cm"), 8000)
     output = model(torch.randn(1, 4, 4000, generator=torch.Generator().manual_seed(0)))

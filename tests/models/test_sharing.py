@@ -12,12 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from msdet.components import component_names
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.models.encoders import build_encoder, ft_gru, ft_jnf, spatialnet
-from msdet.models.sharing import Shared, SharingSizes, build_sharing
+from msdet.models.sharing import SHARING_SCHEMES, Shared, SharingSizes, build_sharing
 
-SCHEMES = component_names("msdet.models.sharing")
+SCHEMES = SHARING_SCHEMES.names()
 BETWEEN_BLOCKS = ["cross_stitch", "hierarchical"]
 TINY: dict[str, dict[str, Any]] = {
     "ft_gru": {**ft_gru.TINY, "blocks": 2},
@@ -195,7 +194,7 @@ def test_soft_encoders_start_equal_and_are_held_together(encoder: str) -> None:
 def test_soft_penalty_is_the_squared_distance_of_the_named_groups() -> None:
     patterns = ["blocks.0.*", "leave.weight"]
     options: dict[str, Any] = {"weight": 0.3, "parameters": patterns, "start_equal": False}
-    plain = build("soft", make("ft_gru"), normalise=False, **options)
+    plain = build("soft", make("ft_gru"), normalize=False, **options)
     relative = build("soft", make("ft_gru"), **options)
     pairs = [
         (a.detach(), b.detach(), name)
@@ -228,12 +227,12 @@ def test_relative_distance_does_not_depend_on_the_scale_of_the_weights() -> None
 
 def test_soft_penalty_alone_brings_the_encoders_together() -> None:
     sharing = build("soft", make("ft_jnf"), weight=1.0, start_equal=False)
-    optimiser = torch.optim.Adam(sharing.parameters(), lr=0.02)
+    optimizer = torch.optim.Adam(sharing.parameters(), lr=0.02)
     first = sharing.penalty().item()
     for _ in range(50):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         sharing.penalty().backward()
-        optimiser.step()
+        optimizer.step()
     assert sharing.penalty().item() < 0.05 * first
 
 
@@ -350,7 +349,7 @@ class Branches(torch.nn.Module):
         self.features_doa = self.features_separation = self.encoder.features_out
         self.causal = self.encoder.causal
 
-    def forward(self, features, localise):
+    def forward(self, features, localize):
         state = self.encoder.start(features)
         for index in range(self.common):
             state = self.encoder.block(index, state)
@@ -358,7 +357,7 @@ class Branches(torch.nn.Module):
         for index in range(self.common, self.encoder.depth):
             doa, separation = self.branch.block(index, doa), self.encoder.block(index, separation)
         doa = self.branch.finish(doa, features)
-        return Shared(doa, localise(doa), self.encoder.finish(separation, features))
+        return Shared(doa, localize(doa), self.encoder.finish(separation, features))
 
     def penalty(self):
         return None

@@ -8,21 +8,21 @@ from torch import nn
 
 from msdet.errors import MsdetError
 from msdet.models.encoders import build_encoder
-from msdet.models.encoders._layers import past_mask
-from msdet.models.encoders.spatialnet import Encoder, _CrossBand, _FullBand, _NarrowBand
+from msdet.models.encoders.layers import past_mask
+from msdet.models.encoders.spatialnet import SpatialNet, _CrossBand, _FullBand, _NarrowBand
 
 
 @pytest.mark.parametrize(("size", "millions"), [("small", 1.2), ("large", 6.5)])
 def test_number_of_parameters_is_the_papers(size: str, millions: float) -> None:
     """At 8 kHz: 129 frequencies, 6 microphones, 2 talkers, with the output layer."""
-    encoder = Encoder(2 * 6, 129, size=size)
+    encoder = SpatialNet(2 * 6, 129, size=size)
     output = nn.Linear(encoder.features_out, 2 * 2)
     parameters = sum(p.numel() for module in (encoder, output) for p in module.parameters())
     assert parameters == pytest.approx(millions * 1e6, rel=0.05)
 
 
 def test_full_band_layer_is_shared_by_all_blocks() -> None:
-    one, three = (Encoder(4, 40, blocks=blocks, hidden=16, ffn=16, squeeze=2) for blocks in (1, 3))
+    one, three = (SpatialNet(4, 40, blocks=blocks, hidden=16, ffn=16, squeeze=2) for blocks in (1, 3))
     assert sum(p.numel() == 2 * 40 * 40 for p in one.parameters()) == 1
     assert sum(p.numel() == 2 * 40 * 40 for p in three.parameters()) == 1
 
@@ -72,7 +72,7 @@ def test_narrow_band_block_keeps_frequencies_apart_and_cross_band_block_frames()
 def test_causal_memory_is_bounded() -> None:
     """Convolutions reach 4 + 6 frames back, attention `context` - 1 more."""
     torch.manual_seed(0)
-    encoder = Encoder(4, 5, blocks=1, hidden=16, ffn=16, squeeze=2, causal=True, context=3).eval()
+    encoder = SpatialNet(4, 5, blocks=1, hidden=16, ffn=16, squeeze=2, causal=True, context=3).eval()
     x = torch.randn(1, 5, 20, 4)
     changed = x.clone()
     changed[:, :, 0] += 1.0

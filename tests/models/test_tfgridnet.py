@@ -10,7 +10,7 @@ from torch import nn
 
 from msdet.errors import MsdetError
 from msdet.models.encoders import build_encoder
-from msdet.models.encoders.tfgridnet import Encoder, _Recurrence
+from msdet.models.encoders.tfgridnet import TFGridNet, _Recurrence
 
 WINDOWS = [(1, 1), (4, 1), (4, 2), (4, 4), (5, 3)]
 
@@ -18,7 +18,7 @@ WINDOWS = [(1, 1), (4, 1), (4, 2), (4, 4), (5, 3)]
 @pytest.mark.parametrize(("size", "millions"), [("small", 8.2), ("large", 14.4)])
 def test_number_of_parameters_is_the_published_one(size: str, millions: float) -> None:
     """One microphone, 2 talkers, with the output layer, a 3 x 3 transposed convolution."""
-    encoder = Encoder(2, 129, size=size)
+    encoder = TFGridNet(2, 129, size=size)
     output = nn.ConvTranspose2d(encoder.features_out, 2 * 2, 3, padding=1)
     parameters = sum(p.numel() for module in (encoder, output) for p in module.parameters())
     assert parameters == pytest.approx(millions * 1e6, rel=0.05)

@@ -14,26 +14,21 @@ from torch.nn.functional import one_hot
 
 from msdet.arrays import MicrophoneArray, load_array
 from msdet.conventions import SPEED_OF_SOUND, azimuth_to_class, direction_vector
-from msdet.data.manifest import SceneSet
+from msdet.data.scene_set import SceneSet
+from msdet.dsp.beamforming import apply_beam, steered_beam_weights
+from msdet.dsp.spatial import pick_peaks, srp_phat, steering_vectors, von_mises_logits
+from msdet.dsp.stft import Stft
 from msdet.errors import MsdetError
-from msdet.models.frontend import ArrayGeometry, Stft
-from msdet.simulation.acoustics import room_response
-from msdet.simulation.geometry import RoomGeometry
-from msdet.simulation.rendering import render, scene_response
-from msdet.simulation.reverberation import absorption_for_t60
-from msdet.simulation.sounds import Sounds
-from msdet.spatial import (
-    apply_beam,
-    pick_peaks,
-    seeded_logits,
-    srp_phat,
-    steered_beam_weights,
-    steering_vectors,
-)
+from msdet.models.frontends import ArrayGeometry
+from msdet.scenes.dry_sounds import Sounds
+from msdet.scenes.rendering import render, scene_response
+from msdet.scenes.rir.reverberation import absorption_for_t60
+from msdet.scenes.rir.room_response import room_response
+from msdet.scenes.room_geometry import RoomGeometry
 
 RATE = 8000
 HALL_M = (20.0, 20.0, 5.0)
-CENTRE_M = (10.0, 10.0, 2.5)
+CENTER_M = (10.0, 10.0, 2.5)
 ARRAY = load_array("circular6_10cm")
 AZIMUTHS_DEG = (0.0, 37.0, 90.0, 181.5, 270.0, 359.0)
 
@@ -42,8 +37,8 @@ def anechoic_images(
     array: MicrophoneArray, rotation_deg: float, room_azimuths_deg: list[float]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """White noise from far sources, each heard alone ``(source, mic, time)``, and their labels in degrees."""
-    sources = np.asarray(CENTRE_M) + 6.0 * direction_vector(room_azimuths_deg)
-    geometry = RoomGeometry(HALL_M, 0.0, CENTRE_M, (rotation_deg, 0.0, 0.0), tuple(map(tuple, sources)))
+    sources = np.asarray(CENTER_M) + 6.0 * direction_vector(room_azimuths_deg)
+    geometry = RoomGeometry(HALL_M, 0.0, CENTER_M, (rotation_deg, 0.0, 0.0), tuple(map(tuple, sources)))
     response = room_response(HALL_M, 0.0, geometry.microphones_m(array.positions), sources, RATE)
     noise = np.random.default_rng(3).standard_normal((len(sources), RATE))
     return fftconvolve(noise[:, None], response.rirs, axes=-1)[..., :RATE], geometry.azimuths_deg
@@ -179,7 +174,7 @@ def test_beam_passes_its_talker_and_nulls_the_other(pair_deg: tuple[float, float
 def test_null_is_soft_but_deeper_than_the_beam_without_it() -> None:
     images, labels_deg = anechoic_images(ARRAY, 0.0, [30.0, 150.0])
     geometry = geometry_of(ARRAY)
-    posterior = seeded_logits(torch.tensor(labels_deg)[None], 72).softmax(-1).float()
+    posterior = von_mises_logits(torch.tensor(labels_deg)[None], 72).softmax(-1).float()
     with_null = steered_beam_weights(posterior, geometry.steering, geometry.coherence)
     without = steered_beam_weights(posterior[:, :1], geometry.steering, geometry.coherence)
     other = spectrum(images[1:])
@@ -189,7 +184,7 @@ def test_null_is_soft_but_deeper_than_the_beam_without_it() -> None:
 
 def test_beams_of_talkers_in_one_direction_do_not_null_themselves() -> None:
     geometry = geometry_of(ARRAY)
-    posterior = seeded_logits(torch.tensor([[40.0, 40.0]]), 72).softmax(-1)
+    posterior = von_mises_logits(torch.tensor([[40.0, 40.0]]), 72).softmax(-1)
     alone = steered_beam_weights(posterior[:, :1], geometry.steering, geometry.coherence)
     together = steered_beam_weights(posterior, geometry.steering, geometry.coherence)
     torch.testing.assert_close(together, alone.expand_as(together), atol=1e-3, rtol=1e-3)
@@ -201,9 +196,9 @@ def test_beams_of_talkers_in_one_direction_do_not_null_themselves() -> None:
     ids=["medium", "small", "flat"],
 )
 def test_measured_t60_is_the_one_asked_for(room_m: tuple[float, float, float], t60_s: float) -> None:
-    centre = np.asarray(room_m) / 2
-    sources = centre + 1.5 * direction_vector([10.0, 100.0, 215.0])
-    response = room_response(room_m, t60_s, ARRAY.positions[:2] + centre, sources, RATE)
+    center = np.asarray(room_m) / 2
+    sources = center + 1.5 * direction_vector([10.0, 100.0, 215.0])
+    response = room_response(room_m, t60_s, ARRAY.positions[:2] + center, sources, RATE)
     assert response.t60_measured_s == pytest.approx(t60_s, rel=0.15)
 
 

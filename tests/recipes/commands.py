@@ -52,8 +52,8 @@ def _import_what_commands_need() -> None:
     import pyroomacoustics  # noqa: F401
     import tensorboard.summary.writer.event_file_writer  # noqa: F401
 
-    import msdet.evaluation.report.page
     import msdet.models.encoders.ft_gru
+    import msdet.report.page
     import msdet.training.run
     import msdet.training.trainer  # noqa: F401
     from msdet.cli import load_command

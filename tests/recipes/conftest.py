@@ -19,8 +19,8 @@ from scipy.signal import fftconvolve
 
 from msdet.arrays import load_array
 from msdet.conventions import Array, rotation_matrix
-from msdet.files import write_json
-from msdet.simulation.images import image_responses
+from msdet.io.files import write_json
+from msdet.scenes.rir.image_method import image_responses
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,7 +30,7 @@ WriteText = Callable[..., str]
 TINY = """\
 model:
   encoder_options: {size: tiny}
-optimiser: {batch: 2}
+optimizer: {batch: 2}
 data: {workers: 0}
 """
 SCENES = """\
@@ -38,7 +38,7 @@ duration_s: 0.8
 room_x_m: [4.3, 4.5]
 room_y_m: [3.8, 4.0]
 room_z_m: [2.6, 2.8]
-centre_offset_m: [-0.1, 0.1]
+center_offset_m: [-0.1, 0.1]
 t60_s: [0.2, 0.25]
 distance_m: [0.8, 1.5]
 """
@@ -191,7 +191,7 @@ def talkers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def speech_like(rng: np.random.Generator, samples: int, rate: int) -> Array:
-    """Noise of some colour in syllables ``(samples,)``, nowhere silent for long; peak 0.5."""
+    """Noise of some color in syllables ``(samples,)``, nowhere silent for long; peak 0.5."""
     seconds = np.arange(samples) / rate
     noise = np.convolve(rng.standard_normal(samples), rng.uniform(-1.0, 1.0, 6))[:samples]
     noise *= 0.05 + np.abs(np.sin(2 * np.pi * (3.0 * seconds + rng.uniform()))) ** 3
@@ -264,9 +264,9 @@ def mixing_lists(folder: Path, talkers: int) -> Path:
 
 
 @pytest.fixture(scope="session")
-def spatialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tree of spatialised WSJ0-2mix: eight channels, mixtures of several lengths."""
-    root = tmp_path_factory.mktemp("spatialised")
+def spatialized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tree of spatialized WSJ0-2mix: eight channels, mixtures of several lengths."""
+    root = tmp_path_factory.mktemp("spatialized")
     rng = np.random.default_rng(3)
     for name, count in {"tr": 4, "cv": 2, "tt": 2}.items():
         for number in range(count):
@@ -303,10 +303,10 @@ def _sms_wsj_example(root: Path, name: str, scene_id: str, rng: np.random.Genera
     rate, room = 8000, (8.0, 6.0, 3.0)
     lengths = [int(n) for n in rng.integers(5000, 8000, 2)]
     samples = max(lengths)
-    centre = np.array([4.0, 3.0, 1.5]) + rng.uniform(-0.2, 0.2, 3)
-    mics = load_array("sms_wsj").positions @ rotation_matrix(rng.uniform(0, 360), 2.0, 1.0).T + centre
+    center = np.array([4.0, 3.0, 1.5]) + rng.uniform(-0.2, 0.2, 3)
+    mics = load_array("sms_wsj").positions @ rotation_matrix(rng.uniform(0, 360), 2.0, 1.0).T + center
     angles = rng.uniform(0, 2 * np.pi) + np.array([0.0, rng.uniform(0.7, 3.0)])
-    sources = centre + 1.5 * np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=-1)
+    sources = center + 1.5 * np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=-1)
     responses = image_responses(room, 0.35, 25.0, mics, sources, rate)
     offsets = [int(rng.integers(0, samples - length + 1)) for length in lengths]
     paths: dict[str, Any] = {key: [] for key in ("original_source", "rir")}

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from msdet.files import read_jsonl
+from msdet.io.files import read_jsonl
 
 ROOT = Path(__file__).resolve().parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 SIZES = ["--speakers", "6", "--utterances", "2", "--rooms", "2", "--dev-scenes", "1", "--test-scenes", "2"]
 CONFIG = """\
 model: {encoder_options: {size: tiny}}
-optimiser: {batch: 2}
+optimizer: {batch: 2}
 data: {workers: 0}
 """
 KEYS = (
@@ -81,7 +81,7 @@ def test_figures_that_too_few_scenes_do_not_tell_are_null(demo: tuple[Path, str]
             row | {"azimuth_gap_deg": gap} for row, gap in zip(read_jsonl(scores), (5.0, 9.0), strict=True)
         ]
         scores.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    script = ROOT / "recipes" / "utils" / "summarise.py"
+    script = ROOT / "recipes" / "utils" / "summarize.py"
     done = subprocess.run([sys.executable, script, exp], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout.splitlines()[-1])

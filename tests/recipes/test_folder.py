@@ -8,8 +8,8 @@ from pathlib import Path
 
 import soundfile
 
-from msdet.data.manifest import SceneSet
-from msdet.files import read_json
+from msdet.data.scene_set import SceneSet
+from msdet.io.files import read_json
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -38,7 +38,7 @@ def test_a_stage_that_fails_ends_the_recipe_and_a_scene_without_a_score_does_not
     sizes: list[str],
     tmp_path: Path,
 ) -> None:
-    files = ["--speech", str(talkers), "--config", tiny("optimiser: {stepz: 2}\n"), "--scenes", small_rooms()]
+    files = ["--speech", str(talkers), "--config", tiny("optimizer: {stepz: 2}\n"), "--scenes", small_rooms()]
     options = ["--exp", str(tmp_path / "exp"), *files, *sizes, *quick]
     made = run("folder", *options, "--stop-stage", "1", fresh=True)
     assert made.returncode == 0, made.stdout + made.stderr

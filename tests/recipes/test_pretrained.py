@@ -6,8 +6,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from msdet.files import read_json
-from msdet.training.checkpoint import load_model
+from msdet.io.files import read_json
+from msdet.models.checkpoint import load_model
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -31,7 +31,7 @@ def test_packages_hold_the_models_and_their_scores_in_every_condition(
     sizes = ["--rooms", "1", "--dev-scenes", "1", "--test-scenes", "2", "--condition-scenes", "2"]
     files = ["--speech", str(talkers), "--config", tiny(), "--conditions", str(tmp_path / "conditions")]
     (tmp_path / "notes.md").write_text("Voices that a computer spoke.\n", encoding="utf-8")
-    files += ["--data-notes", str(tmp_path / "notes.md"), "--licence", "CC0 1.0"]
+    files += ["--data-notes", str(tmp_path / "notes.md"), "--license", "CC0 1.0"]
     done = run("pretrained", "--exp", str(tmp_path / "exp"), *files, *sizes, *quick)
     assert done.returncode == 0, done.stdout + done.stderr
     for name, rate in {"circular6_8k": 8000, "circular6_16k": 16000}.items():

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from msdet.data.manifest import SceneSet
+from msdet.data.scene_set import SceneSet
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

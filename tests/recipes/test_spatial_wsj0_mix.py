@@ -1,4 +1,4 @@
-"""The recipe of spatialised WSJ0-mix: mixtures drawn, those of the lists, and the corpus itself, made up."""
+"""The recipe of spatialized WSJ0-mix: mixtures drawn, those of the lists, and the corpus itself, made up."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from msdet.data.manifest import SceneSet
-from msdet.files import read_json
+from msdet.data.scene_set import SceneSet
+from msdet.io.files import read_json
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 WriteText = Callable[..., str]
@@ -39,7 +39,7 @@ def test_spatial_wsj0_mix_renders_the_mixtures_of_the_lists(
     quick: list[str],
     tmp_path: Path,
 ) -> None:
-    lengths = "model:\n  encoder_options: {size: tiny}\ndata: {batch_s: 6.0, workers: 0}\n"
+    lengths = "model:\n  encoder_options: {size: tiny}\ndata: {batch_seconds: 6.0, workers: 0}\n"
     files = [
         "--wsj0",
         str(wsj0),
@@ -77,12 +77,12 @@ def test_list_that_does_not_fit_is_refused(
     assert not (tmp_path / "exp" / "train").exists()
 
 
-def test_spatialised_tree_is_trained_on_separation_alone(
-    run_to_table: Callable[..., str], spatialised: Path, shipped: WriteText, quick: list[str], tmp_path: Path
+def test_spatialized_tree_is_trained_on_separation_alone(
+    run_to_table: Callable[..., str], spatialized: Path, shipped: WriteText, quick: list[str], tmp_path: Path
 ) -> None:
     options = [
         "--tree",
-        str(spatialised),
+        str(spatialized),
         "--config",
         shipped(RECIPE, "separation"),
         "--workers",
@@ -92,4 +92,4 @@ def test_spatialised_tree_is_trained_on_separation_alone(
     assert "separation alone" in run_to_table(RECIPE, *options)
     test = SceneSet.open(tmp_path / "exp" / "test")
     assert test.array.microphones == 8
-    assert test.unlabelled() == {"directions": 2}
+    assert test.unlabeled() == {"directions": 2}

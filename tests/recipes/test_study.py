@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from msdet.errors import MsdetError
-from msdet.evaluation.comparison import Difference
-from msdet.files import read_jsonl
+from msdet.io.files import read_jsonl
+from msdet.scoring.comparison import Difference
 
 Run = Callable[..., CompletedProcess[str]]
 LOCAL = Path(__file__).resolve().parents[2] / "recipes" / "study" / "local"

@@ -1,4 +1,4 @@
-"""A small model with every auxiliary task, a batch of two labelled scenes, and labels written by hand."""
+"""A small model with every auxiliary task, a batch of two labeled scenes, and labels written by hand."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from msdet.arrays import MicrophoneArray
-from msdet.data.example import Example, Place, make_example
+from msdet.data.example import Example, TalkerPosition, make_example
+from msdet.dsp.stft import Signals
 from msdet.models.config import ModelConfig
-from msdet.models.frontend import ArrayGeometry
+from msdet.models.frontends import ArrayGeometry
 from msdet.models.heads import HeadSizes
-from msdet.objectives.separation import Signals
 from msdet.tasks import auxiliary_names
-from msdet.tasks.truth import Truth
+from msdet.tasks.labels import BatchLabels
 
 RATE, SAMPLES, FREQS = 8000, 4000, 129
 
@@ -61,8 +61,8 @@ def batch() -> Example:
     heard = rng.standard_normal((2, 4, 2)).astype(np.float32)  # gains are enough for shapes and gradients
     walk = np.array([340.0, 350.0, 0.0, 10.0, 20.0, 30.0])
     places = [
-        [Place(340.0, 20.0, 1.5, walk), Place(100.0, -30.0, 2.5)],
-        [Place(200.0, 5.0, 0.8)],
+        [TalkerPosition(340.0, 20.0, 1.5, walk), TalkerPosition(100.0, -30.0, 2.5)],
+        [TalkerPosition(200.0, 5.0, 0.8)],
     ]
     scenes = []
     for n, talkers in enumerate(places):
@@ -74,12 +74,12 @@ def batch() -> Example:
 
 
 @pytest.fixture(scope="session")
-def truth_with() -> Callable[..., Truth]:
+def truth_with() -> Callable[..., BatchLabels]:
     """Labels of one scene of two slots and ten frames; what is not given is not known."""
 
-    def make(**labels: Any) -> Truth:
+    def make(**labels: Any) -> BatchLabels:
         spectrum = torch.zeros(1, 2, 5, 10, dtype=torch.complex64)
-        truth = Truth(
+        truth = BatchLabels(
             references=Signals(spectrum, torch.real),
             mixture=torch.zeros(1, 36),
             referenced=torch.tensor([False]),

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from msdet.models.frontend import Observation
+from msdet.models.frontends import FrontEndOutput
 from msdet.models.heads import HeadSizes
-from msdet.tasks.doa_map import Head, Task, decode_map
-from msdet.tasks.truth import Truth
+from msdet.tasks.doa_map import DoaMapHead, DoaMapTask, decode_map
+from msdet.tasks.labels import BatchLabels
 
-MakeTruth = Callable[..., Truth]
+MakeTruth = Callable[..., BatchLabels]
 NAN = float("nan")
 
 
@@ -30,7 +30,7 @@ def bumps(*azimuths_deg: float, classes: int = 72, height: float = 6.0) -> Tenso
 
 def test_target_by_hand(truth_with: MakeTruth) -> None:
     truth = truth_with(azimuth_deg=[[355.0, 8.0]])
-    target = Task(width_deg=8.0).target(truth, 72)[0]
+    target = DoaMapTask(width_deg=8.0).target(truth, 72)[0]
     at = {0: math.exp(-((5 / 8) ** 2)), 71: 1.0, 70: math.exp(-((5 / 8) ** 2))}  # around 355, over the seam
     at |= {1: math.exp(-((3 / 8) ** 2)), 2: math.exp(-((2 / 8) ** 2))}  # nearer to 8
     for index, value in at.items():
@@ -40,21 +40,21 @@ def test_target_by_hand(truth_with: MakeTruth) -> None:
 
 def test_target_is_of_those_who_are_there(truth_with: MakeTruth) -> None:
     one = truth_with(azimuth_deg=[[90.0, 200.0]], active=[[True, False]])
-    target = Task().target(one, 72)[0]
+    target = DoaMapTask().target(one, 72)[0]
     assert float(target[18]) == 1.0
     assert float(target[40]) < 1e-6
-    assert not Task().target(truth_with(active=[[False, False]]), 72).any()
+    assert not DoaMapTask().target(truth_with(active=[[False, False]]), 72).any()
 
 
 def test_loss_is_lowest_at_the_target(truth_with: MakeTruth) -> None:
     truth = truth_with(azimuth_deg=[[40.0, 300.0]])
-    target = Task().target(truth, 72).clamp(1e-6, 1 - 1e-6)
-    best = Task().loss(target.logit(), truth)
+    target = DoaMapTask().target(truth, 72).clamp(1e-6, 1 - 1e-6)
+    best = DoaMapTask().loss(target.logit(), truth)
     assert best.value.shape == (1,)
     worse = [bumps(40.0, 310.0), bumps(40.0), bumps(40.0, 180.0, 300.0), torch.zeros(1, 72)]
-    assert all(float(Task().loss(w, truth).mean()) > float(best.mean()) for w in worse)
+    assert all(float(DoaMapTask().loss(w, truth).mean()) > float(best.mean()) for w in worse)
     torch.testing.assert_close(
-        Task().loss(torch.zeros(1, 72), truth).value, torch.tensor([math.log(2.0)])
+        DoaMapTask().loss(torch.zeros(1, 72), truth).value, torch.tensor([math.log(2.0)])
     )  # whatever the target is
 
 
@@ -71,10 +71,10 @@ def test_scene_counts_if_everybody_is_located(
     truth_with: MakeTruth, azimuth_deg: list[float], active: list[bool], known: bool
 ) -> None:
     truth = truth_with(azimuth_deg=[azimuth_deg], active=[active])
-    found = Task().loss(torch.zeros(1, 72), truth)
+    found = DoaMapTask().loss(torch.zeros(1, 72), truth)
     assert found.known.tolist() == [known]
     assert found.value.isfinite().all()
-    assert Task().scores(torch.zeros(1, 72), truth)["map_count_accuracy"].isfinite().tolist() == [known]
+    assert DoaMapTask().scores(torch.zeros(1, 72), truth)["map_count_accuracy"].isfinite().tolist() == [known]
 
 
 def test_peaks_by_hand() -> None:
@@ -134,7 +134,7 @@ def test_talkers_far_apart_are_found_whatever_the_rotation(places: list[int], tu
 )
 def test_scores_by_hand(truth_with: MakeTruth, found_deg: list[float], f1: float, right: float) -> None:
     truth = truth_with(azimuth_deg=[[40.0, 300.0]])
-    scores = Task().scores(bumps(*found_deg), truth)
+    scores = DoaMapTask().scores(bumps(*found_deg), truth)
     assert scores["map_f1"].tolist() == pytest.approx([f1])
     assert scores["map_count_accuracy"].tolist() == [right]
 
@@ -142,11 +142,11 @@ def test_scores_by_hand(truth_with: MakeTruth, found_deg: list[float], f1: float
 def test_one_peak_finds_one_talker(truth_with: MakeTruth) -> None:
     """Of two talkers near one peak only one is found; of two peaks near one talker only one is right."""
     near = truth_with(azimuth_deg=[[40.0, 52.0]])
-    assert Task().scores(bumps(46.0), near)["map_f1"].tolist() == pytest.approx([2 / 3])
+    assert DoaMapTask().scores(bumps(46.0), near)["map_f1"].tolist() == pytest.approx([2 / 3])
     alone = truth_with(azimuth_deg=[[0.0, NAN]], active=[[True, False]])
     logits = torch.full((1, 72), -9.0)
     logits[0, [1, 71]] = 4.0
-    assert Task().scores(logits, alone)["map_f1"].tolist() == pytest.approx([2 / 3])
+    assert DoaMapTask().scores(logits, alone)["map_f1"].tolist() == pytest.approx([2 / 3])
 
 
 def test_both_talkers_are_matched_if_they_can_be(truth_with: MakeTruth) -> None:
@@ -154,27 +154,27 @@ def test_both_talkers_are_matched_if_they_can_be(truth_with: MakeTruth) -> None:
     truth = truth_with(azimuth_deg=[[10.0, 20.0]])
     logits = torch.full((1, 72), -9.0)
     logits[0, [1, 3]] = 4.0  # 5 and 15 degrees
-    assert Task().scores(logits, truth)["map_f1"].tolist() == pytest.approx([1.0])
+    assert DoaMapTask().scores(logits, truth)["map_f1"].tolist() == pytest.approx([1.0])
 
 
 def test_empty_scene_has_no_f1(truth_with: MakeTruth) -> None:
     truth = truth_with(active=[[False, False]])
-    scores = Task().scores(bumps(), truth)
+    scores = DoaMapTask().scores(bumps(), truth)
     assert scores["map_f1"].isnan().all()
     assert scores["map_count_accuracy"].tolist() == [1.0]
-    assert Task().scores(bumps(70.0), truth)["map_f1"].tolist() == [0.0]
+    assert DoaMapTask().scores(bumps(70.0), truth)["map_f1"].tolist() == [0.0]
 
 
 def test_untrained_map_hears_where_the_talkers_are(
     sizes: HeadSizes, plane_wave: Callable[[list[int]], Tensor]
 ) -> None:
     torch.manual_seed(0)
-    head = Head(sizes)
+    head = DoaMapHead(sizes)
     for part in (head.classify, head.sharpen):
         for parameter in part.parameters():
             parameter.data.zero_()
     spectrum = plane_wave([5] * 8 + [15] * 8)  # of 24 classes: 75 and 225 degrees
     features = torch.randn(1, 129, 16, 8)
     with torch.no_grad():
-        found = decode_map(head(features, Observation(spectrum, features, None)), 0.7).azimuth_deg
+        found = decode_map(head(features, FrontEndOutput(spectrum, features, None)), 0.7).azimuth_deg
     assert sorted(found[0].tolist()) == pytest.approx([75.0, 225.0], abs=7.5)  # half a class

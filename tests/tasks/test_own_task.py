@@ -14,8 +14,8 @@ from msdet.data.example import Example
 from msdet.errors import MsdetError
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
-from msdet.objectives.joint import Objective, ObjectiveConfig
-from msdet.tasks.truth import truth_of
+from msdet.tasks.labels import batch_labels
+from msdet.training.objective import Objective, ObjectiveConfig
 
 NAME = "loudness:Task"
 
@@ -25,7 +25,7 @@ OWN_TASK = '''"""How loud each talker is, in decibels relative to the mixture.""
 import torch
 from torch import nn
 
-from msdet.tasks.truth import Labelled
+from msdet.tasks.labels import Labeled
 
 
 class Head(nn.Module):
@@ -46,7 +46,7 @@ class Task:
 
     def loss(self, prediction, truth):
         level_db, known = levels(truth)
-        return Labelled((prediction.float() - level_db).abs(), known)
+        return Labeled((prediction.float() - level_db).abs(), known)
 
     def scores(self, prediction, truth):
         level_db, known = levels(truth)
@@ -77,15 +77,15 @@ def test_own_task_is_trained_and_scored(
     config = make_config(tasks={"t60": {}, NAME: {"hidden": 8}})
     model = JointModel(config, tetrahedron, 8000)
     objective = Objective(ObjectiveConfig(task_weights={NAME: 1.0}), config)
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     losses = []
     for _ in range(8):
         output = model(batch["mixture"])
-        truth = truth_of(batch, model.stft, model.array.reference, output.level)
+        truth = batch_labels(batch, model.stft, model.array.reference, output.level)
         terms = objective(output.predictions, truth)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         terms.total.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(float(terms.losses[NAME].detach()))
     assert losses[-1] < 0.9 * losses[0]
     error = objective.tasks[NAME].scores(output.predictions[NAME], truth)["loudness_error_db"]

@@ -10,22 +10,22 @@ import torch
 from torch import Tensor
 
 from msdet.data.example import Example
-from msdet.models.frontend import Observation, Stft
+from msdet.dsp.stft import Signals, Stft
+from msdet.models.frontends import FrontEndOutput
 from msdet.models.heads import HeadSizes
-from msdet.objectives.separation import Signals
-from msdet.tasks.activity import Task as Activity
+from msdet.tasks.activity import ActivityTask as Activity
 from msdet.tasks.activity import speech_activity
-from msdet.tasks.count import Task as Count
-from msdet.tasks.distance import Task as Distance
-from msdet.tasks.domain import Head as DomainHead
-from msdet.tasks.domain import Task as Domain
-from msdet.tasks.elevation import Head as ElevationHead
-from msdet.tasks.elevation import Task as Elevation
+from msdet.tasks.count import CountTask as Count
+from msdet.tasks.domain import DomainHead as DomainHead
+from msdet.tasks.domain import DomainTask as Domain
+from msdet.tasks.elevation import ElevationHead as ElevationHead
+from msdet.tasks.elevation import ElevationTask as Elevation
 from msdet.tasks.elevation import decode_elevation
-from msdet.tasks.t60 import Task as T60
-from msdet.tasks.truth import Truth, truth_of
+from msdet.tasks.labels import BatchLabels, batch_labels
+from msdet.tasks.regression import DistanceTask as Distance
+from msdet.tasks.regression import T60Task as T60
 
-MakeTruth = Callable[..., Truth]
+MakeTruth = Callable[..., BatchLabels]
 
 
 def spoken(*energies: list[float]) -> Signals:
@@ -35,11 +35,11 @@ def spoken(*energies: list[float]) -> Signals:
 
 def test_activity_of_a_talker_who_is_silent_for_half_of_the_time(batch: Example) -> None:
     stft = Stft(256)
-    truth = truth_of(batch, stft, 0, torch.ones(2, 1, 1))
+    truth = batch_labels(batch, stft, 0, torch.ones(2, 1, 1))
     target = Activity().target(truth)
     assert target.shape == (2, 2, 33)
     assert target[0, 0].all()
-    # 2000 samples in hops of 128: frame 16 is centred on 2048 and starts at 1920, frame 17 starts at 2048
+    # 2000 samples in hops of 128: frame 16 is centered on 2048 and starts at 1920, frame 17 starts at 2048
     assert target[0, 1].tolist() == [True] * 17 + [False] * 16
     assert target[1, 0].all()
     assert not target[1, 1].any()
@@ -148,7 +148,7 @@ def test_elevation_score_by_hand(truth_with: MakeTruth) -> None:
 def test_width_of_elevation_classes(sizes: HeadSizes, width_deg: float, classes: int) -> None:
     head = ElevationHead(sizes, width_deg)
     features = torch.randn(1, 129, 3, 8)
-    assert head(features, Observation(features, features, None)).shape == (1, 2, classes)
+    assert head(features, FrontEndOutput(features, features, None)).shape == (1, 2, classes)
 
 
 def test_count_by_hand(truth_with: MakeTruth) -> None:
@@ -181,12 +181,12 @@ def test_gradient_of_the_domain_is_reversed_at_the_features_alone(
         torch.manual_seed(0)
         heads[strength] = DomainHead(sizes, strength=strength)
     by_hand = heads[1.0].classify(heads[1.0].pool(features))[:, 0]  # the same layers, nothing reversed
-    assert torch.equal(heads[1.0](features, Observation(features, features, None)), by_hand)
+    assert torch.equal(heads[1.0](features, FrontEndOutput(features, features, None)), by_hand)
     inside = dict(heads[1.0].named_parameters())
     straight = torch.autograd.grad(Domain().loss(by_hand, truth).mean(), [features, *inside.values()])
     assert straight[0].any()
     for strength, head in heads.items():
-        loss = Domain().loss(head(features, Observation(features, features, None)), truth).mean()
+        loss = Domain().loss(head(features, FrontEndOutput(features, features, None)), truth).mean()
         found = torch.autograd.grad(loss, [features, *head.parameters()])
         torch.testing.assert_close(found[0], -strength * straight[0])
         for name, one, other in zip(inside, found[1:], straight[1:], strict=True):
@@ -202,14 +202,14 @@ def test_features_learn_to_hide_the_domain(sizes: HeadSizes) -> None:
     noise = torch.randn(2, 129, 4, 8)
     target = torch.tensor([0, 1])
 
-    def step(optimiser: torch.optim.Optimizer) -> float:
+    def step(optimizer: torch.optim.Optimizer) -> float:
         features = noise + telling * sign
         loss = torch.nn.functional.cross_entropy(
-            head(features, Observation(features, features, None)), target
+            head(features, FrontEndOutput(features, features, None)), target
         )
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         return float(loss.detach())
 
     learn = torch.optim.Adam(head.parameters(), lr=1e-2)

@@ -10,26 +10,20 @@ import torch
 from torch import Tensor
 
 from msdet.data.example import Example
-from msdet.models.frontend import Observation, Stft
+from msdet.dsp.spatial import frame_response, phase_normalize, srp_from_covariance, weighted_covariance
+from msdet.dsp.stft import Signals, Stft
+from msdet.models.frontends import FrontEndOutput
 from msdet.models.heads import HeadSizes
-from msdet.objectives.separation import Signals
-from msdet.spatial import frame_response, phase_normalise, pooled_response, weighted_covariance
-from msdet.tasks.tracking import (
-    Head,
-    Task,
-    decode_track,
-    frame_track_deg,
-    running_averages,
-)
-from msdet.tasks.truth import Truth, truth_of
+from msdet.tasks.labels import BatchLabels, batch_labels
+from msdet.tasks.tracking import TrackingHead, TrackingTask, decode_track, frame_track_deg, running_averages
 
-MakeTruth = Callable[..., Truth]
+MakeTruth = Callable[..., BatchLabels]
 NAN = float("nan")
 
 
 def test_labels_are_joined_at_the_frames_own_times(batch: Example) -> None:
     """Hops of 16 ms, labels every 100 ms: from 340 degrees on at 100 degrees a second, over the seam."""
-    truth = truth_of(batch, Stft(256), 0, torch.ones(2, 1, 1), 8000)
+    truth = batch_labels(batch, Stft(256), 0, torch.ones(2, 1, 1), 8000)
     found = frame_track_deg(truth, 33)
     expected = (340.0 + 100.0 * 0.016 * torch.arange(33)) % 360.0
     expected[32:] = 30.0  # the last label is at 0.5 s, frame 32 at 0.512 s
@@ -46,12 +40,12 @@ def test_sample_rate_says_where_the_labels_are(batch: Example) -> None:
     for signal in ("mixture", "references"):
         longer[signal] = torch.nn.functional.pad(batch[signal], (0, 400))
     known, unknown = (
-        frame_track_deg(truth_of(longer, Stft(256), 0, torch.ones(2, 1, 1), rate), 36)[0, 0, 16]
+        frame_track_deg(batch_labels(longer, Stft(256), 0, torch.ones(2, 1, 1), rate), 36)[0, 0, 16]
         for rate in (8000, None)
     )
     assert float(known) == pytest.approx(340.0 + 25.6 - 360.0, abs=1e-3)
     assert float(unknown) == pytest.approx(340.0 + 25.6 / 1.1 - 360.0, abs=1e-3)
-    short = truth_of(batch, Stft(256), 0, torch.ones(2, 1, 1))  # of half a second exactly: the same
+    short = batch_labels(batch, Stft(256), 0, torch.ones(2, 1, 1))  # of half a second exactly: the same
     exact = frame_track_deg(short._replace(sample_rate=8000), 33)
     torch.testing.assert_close(frame_track_deg(short, 33), exact, equal_nan=True, rtol=0, atol=1e-3)
 
@@ -74,7 +68,7 @@ def test_loss_by_hand(truth_with: MakeTruth) -> None:
     logits = torch.zeros(1, 2, 10, 4)
     logits[..., 0] = math.log(3.0)  # class 0 of four: probability 1/2, others 1/6
     track = [[[0.0] * 4, [292.5] * 4]]  # between the classes at 270 and 0, a quarter of the way
-    found = Task().loss(logits, truth_with(track_deg=track))
+    found = TrackingTask().loss(logits, truth_with(track_deg=track))
     torch.testing.assert_close(found.value[0, 0], torch.full((10,), math.log(2.0)))
     torch.testing.assert_close(
         found.value[0, 1], torch.full((10,), 0.75 * math.log(6.0) + 0.25 * math.log(2.0))
@@ -85,9 +79,9 @@ def test_loss_by_hand(truth_with: MakeTruth) -> None:
 def test_loss_is_lowest_on_the_path(truth_with: MakeTruth) -> None:
     truth = truth_with(track_deg=[[[350.0, 355.0, 0.0, 5.0], [100.0, 105.0, 110.0, 115.0]]])
     path = frame_track_deg(truth, 10)
-    best = float(Task().loss(sure_of(path), truth).mean())
+    best = float(TrackingTask().loss(sure_of(path), truth).mean())
     for other in (path.flip(1), path + 15.0, path - 15.0, path.flip(2), path[:, :, :1].expand(-1, -1, 10)):
-        assert float(Task().loss(sure_of(other), truth).mean()) > best
+        assert float(TrackingTask().loss(sure_of(other), truth).mean()) > best
 
 
 def test_frames_without_speech_count_only_where_it_is_not_known(truth_with: MakeTruth) -> None:
@@ -95,13 +89,13 @@ def test_frames_without_speech_count_only_where_it_is_not_known(truth_with: Make
     spectrum[0, 0, :, 3:6] = 1.0
     spectrum[0, 1] = 1.0
     labels = {"track_deg": [[[0.0] * 4] * 2], "references": Signals(spectrum, torch.real)}
-    known = Task().loss(torch.zeros(1, 2, 10, 24), truth_with(**labels, referenced=[True])).known
+    known = TrackingTask().loss(torch.zeros(1, 2, 10, 24), truth_with(**labels, referenced=[True])).known
     assert known.sum(-1).tolist() == [[3, 10]]
     assert known[0, 0, 3:6].all()
-    unreferenced = Task().loss(torch.zeros(1, 2, 10, 24), truth_with(**labels))
+    unreferenced = TrackingTask().loss(torch.zeros(1, 2, 10, 24), truth_with(**labels))
     assert unreferenced.known.all()
     empty = truth_with(**labels, referenced=[True], active=[[True, False]])
-    assert Task().loss(torch.zeros(1, 2, 10, 24), empty).known.sum(-1).tolist() == [[3, 0]]
+    assert TrackingTask().loss(torch.zeros(1, 2, 10, 24), empty).known.sum(-1).tolist() == [[3, 0]]
 
 
 def test_scores_by_hand(truth_with: MakeTruth) -> None:
@@ -109,7 +103,7 @@ def test_scores_by_hand(truth_with: MakeTruth) -> None:
     path = frame_track_deg(truth, 10)
     found = path.nan_to_num(0.0).clone()
     found[..., 8:] += 20.0
-    scores = Task().scores(sure_of(found, 360), truth)  # to the nearest degree
+    scores = TrackingTask().scores(sure_of(found, 360), truth)  # to the nearest degree
     error = scores["track_mae_deg"]
     assert error.shape == (1, 2, 10)
     assert error[0, 0, :8].max() < 0.7
@@ -120,11 +114,11 @@ def test_scores_by_hand(truth_with: MakeTruth) -> None:
 
 def test_frame_response_is_that_of_the_covariance(sizes: HeadSizes) -> None:
     torch.manual_seed(0)
-    phases = phase_normalise(torch.randn(2, 4, 129, 6, dtype=torch.complex64))
+    phases = phase_normalize(torch.randn(2, 4, 129, 6, dtype=torch.complex64))
     weights, steering = torch.rand(2, 3, 129, 6), sizes.geometry.steering
     found = frame_response(phases, weights, steering)
     assert found.shape == (2, 3, 6, 24)
-    expected = pooled_response(weighted_covariance(phases, weights), steering)
+    expected = srp_from_covariance(weighted_covariance(phases, weights), steering)
     torch.testing.assert_close(found.sum(2), expected, rtol=1e-3, atol=1e-2)
 
 
@@ -148,14 +142,14 @@ def test_untrained_head_follows_a_walking_talker(
 ) -> None:
     """One step of 15 degrees every four frames, across the seam; nothing has been learned yet."""
     torch.manual_seed(0)
-    head = Head(sizes, causal=causal)
+    head = TrackingHead(sizes, causal=causal)
     for part in (head.classify, head.sharpen):
         for parameter in part.parameters():
             parameter.data.zero_()
     walk = [k % 24 for k in range(18, 30) for _ in range(4)]
     features = torch.randn(1, 129, len(walk), 8)
     with torch.no_grad():
-        logits = head(features, Observation(plane_wave(walk), features, None))
+        logits = head(features, FrontEndOutput(plane_wave(walk), features, None))
     assert logits.shape == (1, 2, 48, 24)
     error = (decode_track(logits)[0] - 15.0 * torch.tensor(walk) + 180.0).remainder(360.0) - 180.0
     assert error.abs().max() < 15.0 + causal * 7.5  # the past lags behind
@@ -164,12 +158,12 @@ def test_untrained_head_follows_a_walking_talker(
 
 def test_causal_head_does_not_look_ahead(sizes: HeadSizes) -> None:
     torch.manual_seed(0)
-    head = Head(sizes, causal=True)
+    head = TrackingHead(sizes, causal=True)
     spectrum, features = torch.randn(1, 4, 129, 12, dtype=torch.complex64), torch.randn(1, 129, 12, 8)
-    before = head(features, Observation(spectrum, features, None))
+    before = head(features, FrontEndOutput(spectrum, features, None))
     spectrum[..., 8:] *= 5.0
     features[:, :, 8:] += 1.0
-    after = head(features, Observation(spectrum, features, None))
+    after = head(features, FrontEndOutput(spectrum, features, None))
     torch.testing.assert_close(after[:, :, :8], before[:, :, :8])
     assert not torch.allclose(after[:, :, 8:], before[:, :, 8:])
 
@@ -199,7 +193,7 @@ def test_decoding_bridges_pauses_over_the_seam() -> None:
 
 
 def test_labels_follow_the_order_of_slots(batch: Example) -> None:
-    truth = truth_of(batch, Stft(256), 0, torch.ones(2, 1, 1), 8000)
+    truth = batch_labels(batch, Stft(256), 0, torch.ones(2, 1, 1), 8000)
     swapped = truth.in_slots(torch.tensor([[1, 0], [0, 1]]))
     assert swapped.sample_rate == 8000
     assert torch.equal(frame_track_deg(swapped, 33)[0], frame_track_deg(truth, 33)[0].flip(0))

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from msdet.data.manifest import SceneSet
+from msdet.data.scene_set import SceneSet
 from msdet.models.config import ModelConfig
-from msdet.simulation.bank import RirBank
-from msdet.simulation.distribution import SceneDistribution
+from msdet.scenes.distribution import SceneDistribution
+from msdet.scenes.rir.bank import RirBank
 from msdet.training.config import DataConfig, OptimiserConfig, TrainConfig
 
 SMALL = ModelConfig(encoder_options={"hidden": 8, "group": 8})
@@ -23,7 +23,7 @@ def make_config(
 ) -> Callable[..., TrainConfig]:
     """Makes settings: six steps of two mixtures, validated every three, mixed through the bank."""
 
-    def make(model: ModelConfig = SMALL, data: dict[str, Any] | None = None, **optimiser: Any) -> TrainConfig:
+    def make(model: ModelConfig = SMALL, data: dict[str, Any] | None = None, **optimizer: Any) -> TrainConfig:
         source = {
             "dev": dev_set.root,
             "bank": bank.root,
@@ -35,7 +35,7 @@ def make_config(
         return TrainConfig(
             data=DataConfig(**(source | (data or {}))),
             model=model,
-            optimiser=OptimiserConfig(**(quick | optimiser)),
+            optimizer=OptimiserConfig(**(quick | optimizer)),
         )
 
     return make

@@ -17,15 +17,15 @@ from msdet.cli import main
 from msdet.commands.tune import as_yaml
 from msdet.data.dataset import RenderedDataset
 from msdet.data.example import Example
-from msdet.data.manifest import SceneSet
+from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
-from msdet.objectives.joint import Objective, ObjectiveConfig
 from msdet.training.affinity import AffinityConfig, affinities, measure_affinities, shared_parameters
 from msdet.training.config import OptimiserConfig, TrainConfig
 from msdet.training.grouping import best_grouping, partitions
-from msdet.training.system import JointSystem
+from msdet.training.module import JointModule
+from msdet.training.objective import Objective, ObjectiveConfig
 
 TASKS = ["separation", "doa", "activity", "distance"]
 HEADS: dict[str, dict[str, Any]] = {"activity": {"hidden": 8}, "distance": {"hidden": 8}}
@@ -33,14 +33,14 @@ SMALL = ModelConfig(encoder_options={"hidden": 8, "group": 8}, tasks=HEADS)
 
 
 @pytest.fixture
-def system(dev_set: SceneSet) -> JointSystem:
+def system(dev_set: SceneSet) -> JointModule:
     torch.manual_seed(0)
     model = JointModel(SMALL, dev_set.array, 8000)
     with torch.no_grad():  # some layers start at zero, and no gradient comes through
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape))
-    objective = Objective(ObjectiveConfig(normalise="running_mean"), SMALL)
-    return JointSystem(model, objective, OptimiserConfig(gradient_norm=1e9))
+    objective = Objective(ObjectiveConfig(normalize="running_mean"), SMALL)
+    return JointModule(model, objective, OptimiserConfig(gradient_clip_norm=1e9))
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def batch(dev_set: SceneSet) -> Example:
 
 
 def test_affinity_of_a_small_step_is_the_inner_product_of_gradients(
-    system: JointSystem, batch: Example
+    system: JointModule, batch: Example
 ) -> None:
     """To first order 1 - L_j(after) / L_j(before) is rate * g_i . g_j / L_j."""
     rate = 1e-3
@@ -68,7 +68,7 @@ def test_affinity_of_a_small_step_is_the_inner_product_of_gradients(
     assert (found.diagonal() > 0).all()
 
 
-def test_measuring_changes_nothing(system: JointSystem, batch: Example) -> None:
+def test_measuring_changes_nothing(system: JointModule, batch: Example) -> None:
     before = {name: value.clone() for name, value in system.state_dict().items()}
     noise = torch.get_rng_state()
     assert affinities(system, batch, TASKS, 1e-2).shape == (4, 4)
@@ -78,14 +78,14 @@ def test_measuring_changes_nothing(system: JointSystem, batch: Example) -> None:
     assert all(parameter.grad is None for parameter in system.parameters())
 
 
-def test_a_task_without_labels_has_no_affinity(system: JointSystem, batch: Example) -> None:
+def test_a_task_without_labels_has_no_affinity(system: JointModule, batch: Example) -> None:
     batch["distance_m"] = torch.full_like(batch["distance_m"], torch.nan)
     found = affinities(system, batch, TASKS, 1e-3)
     assert np.isnan(found[3]).all() and np.isnan(found[:, 3]).all()
     assert np.isfinite(found[:3, :3]).all()
 
 
-def test_nothing_shared_is_told(system: JointSystem) -> None:
+def test_nothing_shared_is_told(system: JointModule) -> None:
     for parameter in system.model.parameters():
         parameter.requires_grad_(False)
     with pytest.raises(MsdetError, match=r"no parameter of model\.sharing and the front end learns"):

@@ -13,14 +13,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from msdet import audio
 from msdet.arrays import load_array
 from msdet.cli import main
 from msdet.components import allowing
 from msdet.errors import CodeNotAllowedError, MsdetError
+from msdet.io import audio
+from msdet.models.checkpoint import load_model, read_description, save_model
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
-from msdet.training.checkpoint import load_model, read_description, save_model
 from msdet.training.config import TrainConfig
 from msdet.training.run import train
 from msdet.training.transfer import transfer
@@ -180,7 +180,7 @@ def test_model_that_cannot_be_written_leaves_the_old_one(
     def no_space(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("msdet.training.checkpoint.save_file", no_space)
+    monkeypatch.setattr("msdet.models.checkpoint.save_file", no_space)
     with pytest.raises(MsdetError, match=r"model\.safetensors: cannot be written \(No space left"):
         save_model(folder, make(CONFIGS["sibling"]), {"step": 9})
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before

@@ -11,10 +11,10 @@ import torch
 from msdet.arrays import load_array
 from msdet.cli import main
 from msdet.errors import MsdetError
+from msdet.models.checkpoint import load_model, read_description, save_model
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
-from msdet.training.checkpoint import load_model, read_description, save_model
-from msdet.training.checkpoint_average import average_checkpoints, common, weighted_mean
+from msdet.training.weight_averaging import average_checkpoints, common, weighted_mean
 
 SMALL: dict[str, Any] = {"encoder_options": {"hidden": 8, "group": 8}}
 
@@ -31,7 +31,7 @@ def write(
 def trained(axis_deg: float, seed: int = 0) -> dict[str, Any]:
     """Notes of a training."""
     objective = {"assignment": "folded", "assignment_options": {"axis_deg": axis_deg}}
-    return {"step": 1, "training": {"objective": objective, "optimiser": {"seed": seed, "steps": 9}}}
+    return {"step": 1, "training": {"objective": objective, "optimizer": {"seed": seed, "steps": 9}}}
 
 
 def test_mean_by_hand() -> None:
@@ -77,7 +77,7 @@ def test_what_the_trainings_have_in_common_is_kept(tmp_path: Path) -> None:
     average_checkpoints(folders, tmp_path / "mean")
     training = read_description(tmp_path / "mean")["notes"]["training"]
     assert training["objective"] == trained(90.0)["training"]["objective"]
-    assert training["optimiser"] == {"steps": 9}
+    assert training["optimizer"] == {"steps": 9}
     assert common({"a": None, "b": 1}, {"a": None, "b": 2}) == {"a": None}
 
 

@@ -1,4 +1,4 @@
-"""Balanced gradients in training, with automatic optimisation: every balancing, every way of sharing."""
+"""Balanced gradients in training, with automatic optimization: every balancing, every way of sharing."""
 
 from __future__ import annotations
 
@@ -14,24 +14,22 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from msdet.components import component_names
 from msdet.data.dataset import RenderedDataset
 from msdet.data.example import Example
-from msdet.data.manifest import SceneSet
+from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
+from msdet.losses.gradients import SharedGradients
+from msdet.losses.weighting import BALANCERS
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
-from msdet.objectives import balancing
-from msdet.objectives.balancing._gradients import SharedGradients
-from msdet.objectives.joint import Objective, ObjectiveConfig
 from msdet.training.callbacks import TRAINER_STATE
 from msdet.training.config import OptimiserConfig, TrainConfig
-from msdet.training.gradients import Balanced, balanced_backward, task_cosines
+from msdet.training.module import Balanced, JointModule, balanced_backward, task_cosines
+from msdet.training.objective import Objective, ObjectiveConfig
 from msdet.training.run import train
-from msdet.training.system import JointSystem
 
 SMALL = ModelConfig(encoder_options={"hidden": 8, "group": 8})
-NAMES = component_names(balancing.__name__)
+NAMES = BALANCERS.names()
 
 
 class Plain(SharedGradients):
@@ -41,10 +39,10 @@ class Plain(SharedGradients):
         return self.own_weights().to(gramian)[live]
 
 
-def make_system(dev_set: SceneSet, model: ModelConfig = SMALL, **objective: Any) -> JointSystem:
+def make_system(dev_set: SceneSet, model: ModelConfig = SMALL, **objective: Any) -> JointModule:
     torch.manual_seed(0)
     settings = OptimiserConfig(steps=20, warm_up=1, learning_rate=3e-3)
-    return JointSystem(
+    return JointModule(
         JointModel(model, dev_set.array, 8000), Objective(ObjectiveConfig(**objective), model), settings
     )
 
@@ -58,7 +56,7 @@ def batch(dev_set: SceneSet) -> Example:
     return loaded
 
 
-def fit(system: JointSystem, batches: Sequence[Example], folder: Path, **options: Any) -> pl.Trainer:
+def fit(system: JointModule, batches: Sequence[Example], folder: Path, **options: Any) -> pl.Trainer:
     trainer = pl.Trainer(
         max_epochs=3, accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=folder,
         enable_progress_bar=False, enable_model_summary=False, **options,
@@ -96,7 +94,7 @@ SHARED = [
     SMALL,
     dataclasses.replace(SMALL, separation_head="reference_mask", doa_head="pooled"),
     dataclasses.replace(SMALL, sharing="none"),  # the beams are steered by the DoA: its encoder is shared
-    dataclasses.replace(SMALL, tasks={"t60": {}}, vacancy=True),
+    dataclasses.replace(SMALL, tasks={"t60": {}}, variable_num_speakers=True),
 ]
 
 
@@ -104,7 +102,7 @@ SHARED = [
 def test_task_gradients_with_fixed_weights_are_one_backward_pass(
     model: ModelConfig, dev_set: SceneSet, batch: Example
 ) -> None:
-    options: dict[str, Any] = {"regularisation": {"doa_head.*": {"l2": 1e-2}}}
+    options: dict[str, Any] = {"regularization": {"doa_head.*": {"l2": 1e-2}}}
     systems = [make_system(dev_set, model, **options) for _ in range(2)]
     systems[1].objective.balancer = Plain(systems[1].objective.weights)
     for system in systems:
@@ -195,7 +193,7 @@ def test_killed_run_with_state_in_the_balancing_ends_with_the_same_weights(
 ) -> None:
     config = dataclasses.replace(
         make_config(steps=3, validate_every=1),
-        objective=ObjectiveConfig(balance=name, normalise="running_mean"),
+        objective=ObjectiveConfig(balance=name, normalize="running_mean"),
     )
 
     def kill(line: str) -> None:

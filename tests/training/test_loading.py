@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msdet import audio
-from msdet.data.joining import JoinedSets
-from msdet.data.manifest import SceneSet
+from msdet.data.concat import ConcatSceneDataset
+from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
-from msdet.files import read_json
+from msdet.io import audio
+from msdet.io.files import read_json
 from msdet.models.config import ModelConfig
-from msdet.objectives.joint import ObjectiveConfig
-from msdet.simulation.bank import RirBank
-from msdet.simulation.distribution import SceneDistribution
+from msdet.scenes.distribution import SceneDistribution
+from msdet.scenes.rir.bank import RirBank
 from msdet.training.config import TrainConfig
-from msdet.training.loading import check_labels, load_data, loaders
+from msdet.training.loaders import check_labels, load_data, loaders
+from msdet.training.objective import ObjectiveConfig
 from msdet.training.run import train
 
 MakeConfig = Callable[..., TrainConfig]
@@ -87,9 +87,9 @@ def test_scenes_of_different_lengths_train_by_seconds(
     make_config: MakeConfig, mixed_set: Path, tmp_path: Path
 ) -> None:
     source = {"train": mixed_set, "dev": mixed_set, "bank": None, "speech": None}
-    with pytest.raises(MsdetError, match=r"scenes differ in length; data\.batch_s trains on them"):
+    with pytest.raises(MsdetError, match=r"scenes differ in length; data\.batch_seconds trains on them"):
         train(tmp_path / "run", make_config(data=source), silent)
-    config = make_config(data={**source, "batch_s": 2.2}, steps=3, validate_every=3)
+    config = make_config(data={**source, "batch_seconds": 2.2}, steps=3, validate_every=3)
     batches, dev = loaders(load_data(config.data, config.model, 0), config)
     assert sorted(tuple(batch["mixture"].shape[::2]) for batch in batches) == [
         (1, 8000),
@@ -97,19 +97,19 @@ def test_scenes_of_different_lengths_train_by_seconds(
         (1, 12000),
     ]
     assert [tuple(batch["mixture"].shape[::2]) for batch in dev] == [(1, 8000), (1, 12000), (1, 12000)]
-    config = make_config(data={**source, "batch_s": 4.5}, steps=2, validate_every=1)
+    config = make_config(data={**source, "batch_seconds": 4.5}, steps=2, validate_every=1)
     train(tmp_path / "run", config, silent)
     assert read_json(tmp_path / "run" / "training.json")["steps"] == 2
-    with pytest.raises(MsdetError, match=r"data\.batch_s is 1\.2, the longest scene has 1\.5 s"):
-        train(tmp_path / "other", make_config(data={**source, "batch_s": 1.2}), silent)
+    with pytest.raises(MsdetError, match=r"data\.batch_seconds is 1\.2, the longest scene has 1\.5 s"):
+        train(tmp_path / "other", make_config(data={**source, "batch_seconds": 1.2}), silent)
 
 
 def test_mixtures_fill_the_seconds_of_a_batch(make_config: MakeConfig) -> None:
-    config = make_config(data={"batch_s": 5.0})
+    config = make_config(data={"batch_seconds": 5.0})
     batches, _ = loaders(load_data(config.data, config.model, 0), config)
     assert {batch["mixture"].shape[0] for batch in batches} == {3}
-    with pytest.raises(MsdetError, match=r"data\.batch_s is 1, a mixture has 1\.5 s"):
-        config = make_config(data={"batch_s": 1.0})
+    with pytest.raises(MsdetError, match=r"data\.batch_seconds is 1, a mixture has 1\.5 s"):
+        config = make_config(data={"batch_seconds": 1.0})
         loaders(load_data(config.data, config.model, 0), config)
 
 
@@ -117,7 +117,7 @@ def test_processes_share_a_batch(make_config: MakeConfig) -> None:
     config = make_config(batch=6)
     data = load_data(config.data, config.model, 0)
     assert loaders(data, config, processes=3)[0].batch_size == 2
-    with pytest.raises(MsdetError, match=r"optimiser\.batch is 6: 4 devices cannot share it evenly"):
+    with pytest.raises(MsdetError, match=r"optimizer\.batch is 6: 4 devices cannot share it evenly"):
         loaders(data, config, processes=4)
 
 
@@ -138,7 +138,7 @@ def test_task_without_a_single_label_is_refused(
     attribute = {"references": "referenced", "directions": "located"}[field]
     nothing = [dataclasses.replace(scene, **{attribute: False}) for scene in dev_set.scenes]
     for scenes, refused in ((nothing, True), ([*nothing[1:], dev_set.scenes[0]], False)):
-        few = JoinedSets([dataclasses.replace(dev_set, scenes=tuple(scenes))])
+        few = ConcatSceneDataset([dataclasses.replace(dev_set, scenes=tuple(scenes))])
         changed = dataclasses.replace(data, rendered=few, train=few)
         check_labels(changed, ObjectiveConfig(doa_weight=weight))
         if refused:

@@ -13,11 +13,11 @@ import torch
 
 from msdet.arrays import load_array
 from msdet.errors import MsdetError
+from msdet.models import packages
+from msdet.models.checkpoint import load_model, read_description, save_model
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
-from msdet.training import packages
-from msdet.training.checkpoint import load_model, read_description, save_model
-from msdet.training.packages import (
+from msdet.models.packages import (
     MODEL_FILE,
     WEIGHTS_FILE,
     Shipped,
@@ -121,7 +121,7 @@ def test_a_file_that_is_too_large_is_not_read(
     files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_package(tmp_path / "m.tar", files)
-    monkeypatch.setitem(packages.LARGEST_BYTES, WEIGHTS_FILE, 1000)
+    monkeypatch.setitem(packages.MAX_BYTES, WEIGHTS_FILE, 1000)
     with pytest.raises(MsdetError, match=r"model.safetensors has \d+ bytes, expected at most 1000"):
         load_model(tmp_path / "m.tar")
 

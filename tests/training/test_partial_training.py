@@ -1,4 +1,4 @@
-"""Training on what is partly labelled: withheld labels, several sets, batches made by label or by set."""
+"""Training on what is partly labeled: withheld labels, several sets, batches made by label or by set."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from msdet.data.manifest import SceneSet
+from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
 from msdet.training.config import TrainConfig
-from msdet.training.loading import check_labels, load_data, loaders
+from msdet.training.loaders import check_labels, load_data, loaders
 from msdet.training.run import train
 
 MakeConfig = Callable[..., TrainConfig]
@@ -38,7 +38,7 @@ def recordings(dev_set: SceneSet, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def batches(config: TrainConfig) -> list[Any]:
-    data = load_data(config.data, config.model, config.optimiser.seed)
+    data = load_data(config.data, config.model, config.optimizer.seed)
     return list(loaders(data, config)[0])
 
 
@@ -54,7 +54,7 @@ def test_each_batch_has_its_share_of_labels(make_config: MakeConfig) -> None:
         assert torch.equal(one["mixture"], other["mixture"])
 
 
-def test_only_what_is_labelled_can_be_asked_for(make_config: MakeConfig, dev_set: SceneSet) -> None:
+def test_only_what_is_labeled_can_be_asked_for(make_config: MakeConfig, dev_set: SceneSet) -> None:
     """As if the scenes without references were not there."""
     shares = {"references": 1 / 3, "batch_references": 1.0, **RENDERED, "train": dev_set.root}
     found = batches(make_config(data=shares, batch=1, steps=4, validate_every=4))
@@ -92,7 +92,7 @@ def test_recordings_alone_cannot_teach_separation(make_config: MakeConfig, recor
         ({"also": [Path("x")]}, r"data\.also goes with data\.train"),
         ({"set_weights": [1.0, 2.0]}, r"data\.set_weights has 2 numbers, expected 1"),
         ({"set_weights": [1.0]}, r"data\.set_weights goes with data\.train"),
-        ({"batch_references": 0.5, "batch_s": 4.0}, "one of them"),
+        ({"batch_references": 0.5, "batch_seconds": 4.0}, "one of them"),
         ({"references": 0.5, "batch_references": 0.3}, "expected a whole number of examples"),
     ],
 )

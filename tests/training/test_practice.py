@@ -14,16 +14,15 @@ import torch
 from safetensors.torch import load_file
 
 from msdet.errors import MsdetError
-from msdet.files import read_json
-from msdet.training.averaging import Averaging, averaging
-from msdet.training.bad_steps import BadSteps
-from msdet.training.callbacks import TRAINER_STATE, StopEarly, TellUnlabelled
+from msdet.io.files import read_json
+from msdet.training.callbacks import TRAINER_STATE, NonFiniteGuard, StopEarly, TellUnlabeled
 from msdet.training.config import OptimiserConfig, TrainConfig
-from msdet.training.loading import loaders
-from msdet.training.run import train, try_out
-from msdet.training.single import Built, build
-from msdet.training.system import JointSystem
+from msdet.training.loaders import loaders
+from msdet.training.module import JointModule
+from msdet.training.run import dry_run_all, train
+from msdet.training.single_stage import Built, build
 from msdet.training.trainer import fit, make_trainer, restored_determinism
+from msdet.training.weight_averaging import WeightAveraging, averaging
 
 MakeConfig = Callable[..., TrainConfig]
 Weights = dict[str, torch.Tensor]
@@ -57,11 +56,11 @@ class Watch(pl.Callback):
         self.steps: list[Weights] = []
         self.validated: list[Weights] = []
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: JointSystem, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, module: JointModule, *_: Any) -> None:
         self.steps.append({n: p.detach().clone() for n, p in module.model.named_parameters()})
 
     def on_validation_batch_start(
-        self, trainer: pl.Trainer, module: JointSystem, batch: Any, number: int, *_: Any
+        self, trainer: pl.Trainer, module: JointModule, batch: Any, number: int, *_: Any
     ) -> None:
         if number == 0 and not trainer.sanity_checking:
             self.validated.append({n: p.detach().clone() for n, p in module.model.named_parameters()})
@@ -69,7 +68,7 @@ class Watch(pl.Callback):
 
 def run(config: TrainConfig, out: Path, *callbacks: pl.Callback) -> Built:
     built = build(config, silent)
-    trainer = make_trainer(out, config.optimiser, callbacks)
+    trainer = make_trainer(out, config.optimizer, callbacks)
     fit(trainer, built.system, loaders(built.data, config))
     return built
 
@@ -77,7 +76,7 @@ def run(config: TrainConfig, out: Path, *callbacks: pl.Callback) -> Built:
 def test_moving_average_is_what_validation_sees(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config(ema=0.75, learning_rate=0.01, warm_up=0)
     watch = Watch()
-    run(config, tmp_path, *averaging(config.optimiser), watch)
+    run(config, tmp_path, *averaging(config.optimizer), watch)
     assert len(watch.validated) == 2
     for name, first in watch.steps[0].items():
         average = first
@@ -90,8 +89,8 @@ def test_moving_average_is_what_validation_sees(make_config: MakeConfig, tmp_pat
 
 def test_tail_average_starts_late_and_is_plain(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config(swa_from=0.5, learning_rate=0.01, warm_up=0)
-    (callback,) = averaging(config.optimiser)
-    assert isinstance(callback, Averaging) and callback.first_step == 3
+    (callback,) = averaging(config.optimizer)
+    assert isinstance(callback, WeightAveraging) and callback.first_step == 3
     watch = Watch()
     run(config, tmp_path, callback, watch)
     for name in watch.steps[0]:
@@ -220,7 +219,7 @@ def test_bad_steps_name_their_scenes_and_end_the_run_in_a_row(
 
     monkeypatch.setattr(built.system, "terms", terms)
     with pytest.raises(MsdetError) as error:
-        trainer = make_trainer(tmp_path, config.optimiser, [])
+        trainer = make_trainer(tmp_path, config.optimizer, [])
         fit(trainer, built.system, loaders(built.data, config))
     named = "step {}: the loss is not finite with mixture {}, mixture {}"
     assert lines == [f"{named.format(s, 2 * s, 2 * s + 1)}; skipped" for s in (1, 2, 4, 5)]
@@ -230,7 +229,7 @@ def test_bad_steps_name_their_scenes_and_end_the_run_in_a_row(
 
 def test_bad_gradients_name_all_scenes_of_their_step() -> None:
     lines: list[str] = []
-    bad = BadSteps(2, lambda item: f"scene{item}", lines.append)
+    bad = NonFiniteGuard(2, lambda item: f"scene{item}", lines.append)
     for items in ([3, 4], [5, 6]):
         bad.seen(torch.tensor(items))
     assert not bad.may_step(7, torch.tensor(False))
@@ -238,7 +237,7 @@ def test_bad_gradients_name_all_scenes_of_their_step() -> None:
     bad.seen(torch.tensor([1]))
     assert bad.may_step(8, torch.tensor(True))
     assert (bad.total, bad.in_a_row) == (1, 0)
-    again = BadSteps(2, str, silent)
+    again = NonFiniteGuard(2, str, silent)
     again.load_state_dict(json.loads(json.dumps(bad.state_dict())))
     assert (again.total, again.in_a_row) == (1, 0)
 
@@ -256,9 +255,9 @@ def test_task_without_labels_in_the_dev_set_is_told_once(make_config: MakeConfig
         for s in scenes
     ]
     built.data.dev.scenes = tuple(unknown)
-    trainer = make_trainer(tmp_path, config.optimiser, [TellUnlabelled(lines.append)])
+    trainer = make_trainer(tmp_path, config.optimizer, [TellUnlabeled(lines.append)])
     fit(trainer, built.system, (train_batches, dev))
-    assert lines == ["validation: no scene of the dev set is labelled for the task 'doa'"]
+    assert lines == ["validation: no scene of the dev set is labeled for the task 'doa'"]
 
 
 def test_deterministic_mode_is_of_the_run_alone(make_config: MakeConfig, tmp_path: Path) -> None:
@@ -283,7 +282,7 @@ def test_dry_run_tells_and_writes_nothing(
     monkeypatch.chdir(tmp_path)
     lines: list[str] = []
     config = dataclasses.replace(make_config(ema=0.9), freeze=["doa_head.*"])
-    try_out(config, lines.append)
+    dry_run_all(config, lines.append)
     assert not list(tmp_path.iterdir())
     assert [line.split(":")[0] for line in lines] == ["model", "step", "validation", "total", "memory"]
     parameters = build(config, silent).system.model.parameters()
@@ -296,26 +295,26 @@ def test_dry_run_tells_and_writes_nothing(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"ema": 1.0}, r"optimiser\.ema is 1\.0"),
+        ({"ema": 1.0}, r"optimizer\.ema is 1\.0"),
         ({"ema": 0.9, "swa_from": 0.5}, "swa_from is 0.5 and ema 0.9"),
-        ({"swa_from": 1.0}, r"optimiser\.swa_from is 1\.0"),
-        ({"accumulate": 0}, r"optimiser\.accumulate is 0"),
-        ({"bad_steps": 0}, r"optimiser\.bad_steps is 0"),
-        ({"warm_up": -5}, r"optimiser\.warm_up is -5, expected 0 or more"),
-        ({"decay_from": 2.0}, r"optimiser\.decay_from is 2\.0, expected 0\.0 to 1\.0"),
-        ({"threads": -1}, r"optimiser\.threads is -1, expected 0 to 1024"),
-        ({"threads": 1_000_000}, r"optimiser\.threads is 1000000"),
-        ({"seed": -1}, r"optimiser\.seed is -1, expected 0 to 4294967295"),
-        ({"seed": 2**32}, r"optimiser\.seed is 4294967296"),
+        ({"swa_from": 1.0}, r"optimizer\.swa_from is 1\.0"),
+        ({"accumulate": 0}, r"optimizer\.accumulate is 0"),
+        ({"bad_steps": 0}, r"optimizer\.bad_steps is 0"),
+        ({"warm_up": -5}, r"optimizer\.warm_up is -5, expected 0 or more"),
+        ({"decay_from": 2.0}, r"optimizer\.decay_from is 2\.0, expected 0\.0 to 1\.0"),
+        ({"threads": -1}, r"optimizer\.threads is -1, expected 0 to 1024"),
+        ({"threads": 1_000_000}, r"optimizer\.threads is 1000000"),
+        ({"seed": -1}, r"optimizer\.seed is -1, expected 0 to 4294967295"),
+        ({"seed": 2**32}, r"optimizer\.seed is 4294967296"),
         ({"options": {"amsgrad": "no"}}, "option 'amsgrad' is 'no', expected true or false"),
         ({"options": {"capturable": True}}, "capturable is not for training here"),
-        ({"options": {"maximize": True}}, "maximize is not for training here: losses are minimised"),
-        ({"weight_decay": -0.1}, r"optimiser\.weight_decay is -0\.1"),
-        ({"devices": "two"}, r"optimiser\.devices is 'two'"),
-        ({"name": "adamm"}, r"optimiser\.name is 'adamm'; did you mean 'adam"),
+        ({"options": {"maximize": True}}, "maximize is not for training here: losses are minimized"),
+        ({"weight_decay": -0.1}, r"optimizer\.weight_decay is -0\.1"),
+        ({"devices": "two"}, r"optimizer\.devices is 'two'"),
+        ({"name": "adamm"}, r"optimizer\.name is 'adamm'; did you mean 'adam"),
         ({"schedule": "plato"}, "unknown schedule 'plato'"),
         ({"loggers": ["wandbb"]}, "unknown logger 'wandbb'; did you mean 'wandb'"),
-        ({"accelerator": "gpu"}, "optimiser.accelerator gpu, devices auto"),
+        ({"accelerator": "gpu"}, "optimizer.accelerator gpu, devices auto"),
     ],
 )
 def test_impossible_practice_is_refused_by_name(

@@ -15,15 +15,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from msdet.data.manifest import SceneSet
+from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
+from msdet.models.checkpoint import load_model, read_description
 from msdet.models.config import ModelConfig
-from msdet.objectives.joint import ObjectiveConfig
 from msdet.training.callbacks import TRAINER_STATE
-from msdet.training.checkpoint import load_model, read_description
 from msdet.training.config import DataConfig, OptimiserConfig, TrainConfig
+from msdet.training.module import JointModule
+from msdet.training.objective import ObjectiveConfig
 from msdet.training.run import train
-from msdet.training.system import JointSystem
 
 MakeConfig = Callable[..., TrainConfig]
 
@@ -103,7 +103,7 @@ def test_checkpoint_is_the_best_validated_model(run: Run, dev_set: SceneSet) -> 
     assert description["notes"]["scores"]["dev/loss"] == min(scored)
     assert description["notes"]["step"] == scored[min(scored)] + 1  # logged under the step's index
     assert description["array"] == dev_set.array.to_dict()
-    assert description["notes"]["training"]["optimiser"]["steps"] == 6
+    assert description["notes"]["training"]["optimizer"]["steps"] == 6
     model = load_model(run.out)
     assert not model.training
     mixture = torch.from_numpy(dev_set.mixture(dev_set.scenes[0]))[None]
@@ -116,13 +116,13 @@ def test_checkpoint_is_the_best_validated_model(run: Run, dev_set: SceneSet) -> 
 
 def test_training_changes_the_weights(run: Run, dev_set: SceneSet) -> None:
     with torch.random.fork_rng():
-        torch.manual_seed(run.config.optimiser.seed)
+        torch.manual_seed(run.config.optimizer.seed)
         start = load_model(run.out).state_dict()
     state = torch.load(run.out / TRAINER_STATE, weights_only=True)
     assert state["global_step"] == 6
-    optimiser = state["optimizer_states"][0]["state"]
-    assert len(optimiser) == len([name for name in start if name])
-    assert all(torch.isfinite(moments["exp_avg"]).all() for moments in optimiser.values())
+    optimizer = state["optimizer_states"][0]["state"]
+    assert len(optimizer) == len([name for name in start if name])
+    assert all(torch.isfinite(moments["exp_avg"]).all() for moments in optimizer.values())
     assert state["lr_schedulers"][0]["last_epoch"] == 6
 
 
@@ -156,11 +156,11 @@ def test_every_validation_is_in_the_metrics_after_a_kill(run: Run, tmp_path: Pat
 def test_run_killed_before_its_first_checkpoint_starts_again(
     run: Run, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(system: JointSystem, batch: object, batch_idx: int) -> None:
+    def die(system: JointModule, batch: object, batch_idx: int) -> None:
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(JointSystem, "training_step", die)
+        patched.setattr(JointModule, "training_step", die)
         with pytest.raises(Killed):
             train(tmp_path / "run", run.config, print)
     (tmp_path / "run" / ".part-left.ckpt").write_bytes(b"half")
@@ -262,7 +262,7 @@ def test_run_on_a_rendered_set_smaller_than_a_batch(
         ("batch", 0),
         ("validate_every", -1),
         ("learning_rate", 0.0),
-        ("gradient_norm", -1.0),
+        ("gradient_clip_norm", -1.0),
         ("precision", "16-mixed"),
         ("learning_rate", float("nan")),
     ],
@@ -270,13 +270,13 @@ def test_run_on_a_rendered_set_smaller_than_a_batch(
 def test_impossible_setting_is_refused_by_name(
     make_config: MakeConfig, tmp_path: Path, name: str, value: object
 ) -> None:
-    with pytest.raises(MsdetError, match=rf"optimiser\.{name} is"):
+    with pytest.raises(MsdetError, match=rf"optimizer\.{name} is"):
         train(tmp_path / "run", make_config(**{name: value}))
     assert not (tmp_path / "run").exists()
 
 
 def test_data_must_be_rendered_or_mixed(dev_set: SceneSet, tmp_path: Path) -> None:
-    config = TrainConfig(DataConfig(dev=dev_set.root), optimiser=OptimiserConfig(steps=1))
+    config = TrainConfig(DataConfig(dev=dev_set.root), optimizer=OptimiserConfig(steps=1))
     with pytest.raises(MsdetError, match=r"give either train .* or bank and speech"):
         train(tmp_path / "run", config)
     assert not (tmp_path / "run").exists()

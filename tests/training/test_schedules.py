@@ -1,4 +1,4 @@
-"""Learning rates and optimisers by name: numbers by hand, and wrong names refused with the nearest."""
+"""Learning rates and optimizers by name: numbers by hand, and wrong names refused with the nearest."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ import torch
 from torch import nn
 
 from msdet.errors import MsdetError
+from msdet.training.callbacks import BestMetric
 from msdet.training.config import OptimiserConfig
-from msdet.training.optimisers import OPTIMISERS, build_optimiser
-from msdet.training.schedules import SCHEDULES, build_schedule, plateau_options, relative_rate
-from msdet.training.watching import Watch
+from msdet.training.optimization import (
+    OPTIMIZERS,
+    SCHEDULES,
+    build_optimizer,
+    build_schedule,
+    plateau_options,
+    relative_rate,
+)
 
 
 def rates(steps: list[int], plateaus: int = 0, **settings: Any) -> list[float]:
     """Relative rates of a run of 100 steps."""
-    quick = {"steps": 100, "validate_every": 10, "warm_up": 0, "decay_from": 0.5, "final_share": 0.25}
+    quick = {"steps": 100, "validate_every": 10, "warm_up": 0, "decay_from": 0.5, "final_lr_ratio": 0.25}
     o = OptimiserConfig(**(quick | settings))
     return [relative_rate(build_schedule(o), o, step, plateaus) for step in steps]
 
@@ -48,7 +54,7 @@ def test_linear_is_the_formula_bit_for_bit() -> None:
         return min(1.0, (step + 1) / 50) * (1.0 - min(through, 1.0) * (1.0 - 0.05))
 
     steps = list(range(130))
-    assert rates(steps, warm_up=50, decay_from=0.6, final_share=0.05) == [formula(step) for step in steps]
+    assert rates(steps, warm_up=50, decay_from=0.6, final_lr_ratio=0.05) == [formula(step) for step in steps]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -94,52 +100,52 @@ class Balance(nn.Module):
         self.weight = nn.Parameter(torch.ones(()))
 
 
-@pytest.mark.parametrize("name", OPTIMISERS)
-def test_every_optimiser_takes_a_step(name: str) -> None:
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_takes_a_step(name: str) -> None:
     model = nn.Linear(2, 1)
     before = model.weight.detach().clone()
-    optimiser = build_optimiser(OptimiserConfig(name=name, learning_rate=0.1), model, nn.Module())
+    optimizer = build_optimizer(OptimiserConfig(name=name, learning_rate=0.1), model, nn.Module())
     model(torch.ones(1, 2)).sum().backward()
-    optimiser.step()
+    optimizer.step()
     assert torch.isfinite(model.weight).all()
     assert not torch.equal(model.weight, before)
 
 
 def test_weights_decay_and_those_of_the_objective_do_not() -> None:
     settings = OptimiserConfig(name="adamw", weight_decay=0.1, options={"betas": [0.8, 0.9]})
-    optimiser = build_optimiser(settings, nn.Linear(2, 1), Balance())
-    assert [g["weight_decay"] for g in optimiser.param_groups] == [0.1, 0.0]
-    assert [g["betas"] for g in optimiser.param_groups] == [(0.8, 0.9)] * 2
-    assert [len(g["params"]) for g in optimiser.param_groups] == [2, 1]
-    torchs_own = build_optimiser(OptimiserConfig(name="adamw"), nn.Linear(2, 1), nn.Module())
+    optimizer = build_optimizer(settings, nn.Linear(2, 1), Balance())
+    assert [g["weight_decay"] for g in optimizer.param_groups] == [0.1, 0.0]
+    assert [g["betas"] for g in optimizer.param_groups] == [(0.8, 0.9)] * 2
+    assert [len(g["params"]) for g in optimizer.param_groups] == [2, 1]
+    torchs_own = build_optimizer(OptimiserConfig(name="adamw"), nn.Linear(2, 1), nn.Module())
     assert torchs_own.param_groups[0]["weight_decay"] == 0.01
 
 
-def test_frozen_parameters_are_not_the_optimisers() -> None:
+def test_frozen_parameters_are_not_the_optimizers() -> None:
     model = nn.Linear(2, 1)
     model.bias.requires_grad_(False)
-    (group,) = build_optimiser(OptimiserConfig(), model, nn.Module()).param_groups
+    (group,) = build_optimizer(OptimiserConfig(), model, nn.Module()).param_groups
     assert group["params"] == [model.weight]
     model.weight.requires_grad_(False)
     with pytest.raises(MsdetError, match="nothing learns"):
-        build_optimiser(OptimiserConfig(), model, nn.Module())
+        build_optimizer(OptimiserConfig(), model, nn.Module())
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "adamv"}, "unknown optimiser 'adamv'; did you mean 'adam"),
-        ({"options": {"beta": [0.9, 0.99]}}, "optimiser 'adam' has no option 'beta'; did you mean 'betas'"),
-        ({"options": {"lr": 0.1}}, "set lr by optimiser.learning_rate"),
-        ({"options": {"betas": [0.9, 1.5]}}, r"optimiser 'adam' cannot be built with betas=\(0.9, 1.5\)"),
+        ({"name": "adamv"}, "unknown optimizer 'adamv'; did you mean 'adam"),
+        ({"options": {"beta": [0.9, 0.99]}}, "optimizer 'adam' has no option 'beta'; did you mean 'betas'"),
+        ({"options": {"lr": 0.1}}, "set lr by optimizer.learning_rate"),
+        ({"options": {"betas": [0.9, 1.5]}}, r"optimizer 'adam' cannot be built with betas=\(0.9, 1.5\)"),
     ],
 )
-def test_wrong_optimiser_is_refused(settings: dict[str, Any], message: str) -> None:
+def test_wrong_optimizer_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(MsdetError, match=message):
-        build_optimiser(OptimiserConfig(**settings), nn.Linear(2, 1), nn.Module())
+        build_optimizer(OptimiserConfig(**settings), nn.Linear(2, 1), nn.Module())
 
 
 def test_metric_that_does_not_exist_is_named_with_the_nearest() -> None:
-    watch = Watch("dev/los")
+    watch = BestMetric("dev/los")
     with pytest.raises(MsdetError, match="unknown metric 'dev/los'; did you mean 'dev/loss'"):
         watch.update({"dev/loss": 1.0, "train/loss": 2.0})

@@ -14,15 +14,15 @@ from safetensors.torch import load_file
 
 from msdet.cli import main, parse_options
 from msdet.commands.train import train as train_command
-from msdet.data.manifest import SceneSet
+from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
-from msdet.files import read_json, write_json
+from msdet.io.files import read_json, write_json
+from msdet.models.checkpoint import load_model
 from msdet.models.joint import JointModel
-from msdet.training.checkpoint import load_model
 from msdet.training.config import StageConfig, TrainConfig
-from msdet.training.freezing import freeze
-from msdet.training.run import train, try_out
+from msdet.training.run import dry_run_all, train
 from msdet.training.stages import parse_stage, planned
+from msdet.training.transfer import freeze
 
 MakeConfig = Callable[..., TrainConfig]
 
@@ -32,7 +32,7 @@ ROWS: list[dict[str, Any]] = [
         "name": "doa",
         "objective": {"doa_weight": 1.0},
         "train": ["doa_head.*"],
-        "optimiser": {"learning_rate": 0.01},
+        "optimizer": {"learning_rate": 0.01},
     },
 ]
 STAGES = [parse_stage(row, number) for number, row in enumerate(ROWS, start=1)]
@@ -88,7 +88,7 @@ def test_only_what_a_stage_trains_changes(run: tuple[Path, list[str]], config: T
     out, _ = run
     array = load_model(out).array
     with torch.random.fork_rng():
-        torch.manual_seed(config.optimiser.seed)
+        torch.manual_seed(config.optimizer.seed)
         start = JointModel(config.model, array, 8000).state_dict()
     first, second = (
         load_file(out / "stages" / name / "model.safetensors") for name in ("01-separation", "02-doa")
@@ -101,8 +101,8 @@ def test_only_what_a_stage_trains_changes(run: tuple[Path, list[str]], config: T
 def test_stages_have_settings_and_mixtures_of_their_own(config: TrainConfig) -> None:
     (_, first), (_, second) = planned(config)
     assert (first.objective.doa_weight, second.objective.doa_weight) == (0.0, 1.0)
-    assert (first.optimiser.learning_rate, second.optimiser.learning_rate) == (2e-3, 0.01)
-    assert (first.optimiser.seed, second.optimiser.seed) == (0, 1)
+    assert (first.optimizer.learning_rate, second.optimizer.learning_rate) == (2e-3, 0.01)
+    assert (first.optimizer.seed, second.optimizer.seed) == (0, 1)
     assert (first.freeze, second.train) == (["doa_head.*"], ["doa_head.*"])
     curriculum = StageConfig(
         "far", data={"t60_s": [0.1, 0.3], "scenes": {"minimum_gap_deg": 40, "talkers": {2: 1}}}
@@ -146,10 +146,10 @@ def test_stages_are_chosen_by_number(
     train(tmp_path, config, lines.append)
     assert_same(tmp_path, run[0])
 
-    faster = dataclasses.replace(STAGES[1], optimiser={"learning_rate": 0.02})
+    faster = dataclasses.replace(STAGES[1], optimizer={"learning_rate": 0.02})
     other = dataclasses.replace(config, stages=[STAGES[0], faster])
     with pytest.raises(
-        MsdetError, match=r"other settings: stages\.02-doa\.optimiser\.learning_rate is 0\.01"
+        MsdetError, match=r"other settings: stages\.02-doa\.optimizer\.learning_rate is 0\.01"
     ):
         train(tmp_path, other, silent)
     stamp = (tmp_path / "stages" / "01-separation" / "last.ckpt").stat().st_mtime_ns
@@ -223,26 +223,26 @@ def test_single_run_starts_from_a_checkpoint_wherever_it_lies(
             {"name": "a", "objective": {"doa_wait": 1}},
             "objective: unknown key 'doa_wait'; did you mean 'doa_weight'",
         ),
-        ({"name": "a", "optimiser": {"stepz": 1}}, "optimiser: unknown key 'stepz'; did you mean 'steps'"),
+        ({"name": "a", "optimizer": {"stepz": 1}}, "optimizer: unknown key 'stepz'; did you mean 'steps'"),
         (
             {"name": "a", "data": {"scenes": {"t60": 1}}},
             "data.scenes: unknown key 't60'; did you mean 't60_s'",
         ),
         (
-            {"name": "a", "optimiser": {"steps": "many"}},
-            'optimiser: Parser key "steps": Expected a <class .int',
+            {"name": "a", "optimizer": {"steps": "many"}},
+            'optimizer: Parser key "steps": Expected a <class .int',
         ),
         ({"name": "a", "freeze": "all"}, 'stages, 2: Parser key "freeze"'),
         (
-            {"name": "a", "optimiser": {"schedule": "cosin"}},
+            {"name": "a", "optimizer": {"schedule": "cosin"}},
             r"stages, 2 \(a\): unknown schedule 'cosin'; did you",
         ),
         ({"name": "a", "objective": {"assignment": "azimut"}}, "did you mean 'azimuth'"),
         ({"name": "a/b"}, "stages, 2: name is 'a/b', expected a plain name"),
         ({"name": "a", "freeze": ["encodr.*"]}, r"freeze: no parameter is named 'encodr\.\*'"),
         ({"name": "a", "init": "nowhere"}, "stage 02-a: nowhere: no such checkpoint directory"),
-        ({"name": "a", "optimiser": {"keep": "dev/los"}}, "02-a: unknown metric 'dev/los'; did you mean"),
-        ({"name": "a", "objective": {"regularisation": {"x*": {"l1": 1}}}}, r"02-a: .* 'x\*' matches no"),
+        ({"name": "a", "optimizer": {"keep": "dev/los"}}, "02-a: unknown metric 'dev/los'; did you mean"),
+        ({"name": "a", "objective": {"regularization": {"x*": {"l1": 1}}}}, r"02-a: .* 'x\*' matches no"),
         ({"name": "a", "data": {"batch_references": 0.3}}, "stage 02-a: share of references is 0.6"),
         ({"name": "a", "data": {"directions": 0.0}}, "stage 02-a: .*no scene has azimuths"),
         (
@@ -293,7 +293,7 @@ def test_change_of_a_later_stage_says_where_to_start(
 ) -> None:
     def changed(number: int) -> TrainConfig:
         stages = list(config.stages)
-        stages[number] = dataclasses.replace(stages[number], optimiser={"learning_rate": 0.5})
+        stages[number] = dataclasses.replace(stages[number], optimizer={"learning_rate": 0.5})
         return dataclasses.replace(config, stages=stages)
 
     with pytest.raises(MsdetError, match=r"exists with other settings.*; --stage 2 trains again from there"):
@@ -332,7 +332,7 @@ def test_shipped_stages_fit_their_model(dev_set: SceneSet) -> None:
     options = parse_options(train_command, argv, "msdet train")
     stages = [parse_stage(row, number) for number, row in enumerate(options["stages"], start=1)]
     config = TrainConfig(
-        options["data"], options["model"], options["objective"], options["optimiser"], stages=stages
+        options["data"], options["model"], options["objective"], options["optimizer"], stages=stages
     )
     plans = [plan for _, plan in planned(config)]
     assert [plan.objective.doa_weight for plan in plans] == [0.0, 1.0, 0.25]
@@ -351,7 +351,7 @@ def test_shipped_stages_fit_their_model(dev_set: SceneSet) -> None:
 
 def test_dry_run_tries_every_stage(config: TrainConfig) -> None:
     lines: list[str] = []
-    try_out(config, lines.append)
+    dry_run_all(config, lines.append)
     assert [line for line in lines if line.startswith("stage")] == ["stage 01-separation:", "stage 02-doa:"]
     counts = [line.split(", ")[1] for line in lines if line.startswith("model:")]
     assert counts[0] != counts[1]

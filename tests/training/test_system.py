@@ -17,24 +17,24 @@ from torch.utils.data import DataLoader, default_collate
 from msdet.conventions import angular_distance_deg
 from msdet.data.dataset import RenderedDataset
 from msdet.data.example import Example
-from msdet.data.manifest import SceneSet
+from msdet.data.scene_set import SceneSet
+from msdet.dsp.stft import SeparationPasses
+from msdet.losses.doa import decode_azimuth
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
-from msdet.objectives.doa import decode_azimuth
-from msdet.objectives.joint import Objective, ObjectiveConfig
-from msdet.tasks.separation import Separated
 from msdet.training.config import OptimiserConfig, TrainConfig
-from msdet.training.system import JointSystem, best_permutation, closeness
+from msdet.training.module import JointModule, best_permutation, pairwise_scores
+from msdet.training.objective import Objective, ObjectiveConfig
 from msdet.training.trainer import make_trainer
 
 SMALL = ModelConfig(encoder_options={"hidden": 8, "group": 8})
 
 
 @pytest.fixture
-def system(dev_set: SceneSet) -> JointSystem:
+def system(dev_set: SceneSet) -> JointModule:
     torch.manual_seed(0)
     settings = OptimiserConfig(steps=20, warm_up=1, learning_rate=3e-3)
-    return JointSystem(JointModel(SMALL, dev_set.array, 8000), Objective(ObjectiveConfig()), settings)
+    return JointModule(JointModel(SMALL, dev_set.array, 8000), Objective(ObjectiveConfig()), settings)
 
 
 @pytest.fixture
@@ -43,14 +43,14 @@ def batch(dev_set: SceneSet) -> Example:
     return loaded
 
 
-def test_a_few_steps_lower_the_loss_of_a_batch(system: JointSystem, batch: Example) -> None:
-    optimiser = system.configure_optimizers()["optimizer"]
+def test_a_few_steps_lower_the_loss_of_a_batch(system: JointModule, batch: Example) -> None:
+    optimizer = system.configure_optimizers()["optimizer"]
     losses = []
     for _ in range(15):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         terms = system.terms(batch)[0]
         terms.total.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append((terms.losses["separation"].item(), terms.losses["doa"].item()))
     assert losses[-1][0] < 0.98 * losses[0][0]
     assert losses[-1][1] < 0.9 * losses[0][1]
@@ -59,47 +59,47 @@ def test_a_few_steps_lower_the_loss_of_a_batch(system: JointSystem, batch: Examp
 @pytest.mark.parametrize("field", ["mixture", "references"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_batch_that_is_not_finite_is_skipped_and_counted(
-    system: JointSystem, batch: Example, field: str, value: float
+    system: JointModule, batch: Example, field: str, value: float
 ) -> None:
     batch[field][0, 0, 100] = value  # type: ignore[literal-required]
     assert system.training_step(batch, 0) is None
     assert system.skipped_steps == 1
 
 
-def test_gradient_that_is_not_finite_is_dropped_and_counted(system: JointSystem, batch: Example) -> None:
+def test_gradient_that_is_not_finite_is_dropped_and_counted(system: JointModule, batch: Example) -> None:
     before = {name: p.detach().clone() for name, p in system.model.named_parameters()}
-    optimiser = system.configure_optimizers()["optimizer"]
+    optimizer = system.configure_optimizers()["optimizer"]
     system.terms(batch)[0].total.backward()
     next(system.model.parameters()).grad.flatten()[0] = float("nan")  # type: ignore[union-attr]
-    system.configure_gradient_clipping(optimiser)
-    optimiser.step()
+    system.configure_gradient_clipping(optimizer)
+    optimizer.step()
     assert system.skipped_steps == 1
     for name, parameter in system.model.named_parameters():
         assert torch.equal(parameter, before[name]), name
 
 
-def test_gradients_are_clipped_together(system: JointSystem) -> None:
+def test_gradients_are_clipped_together(system: JointModule) -> None:
     for parameter in system.model.parameters():
         parameter.grad = torch.full_like(parameter, 10.0)
     system.configure_gradient_clipping(None)
     norm = torch.stack([p.grad.norm() for p in system.model.parameters()]).norm()  # type: ignore[union-attr]
-    assert float(norm) == pytest.approx(system.settings.gradient_norm, rel=1e-4)
+    assert float(norm) == pytest.approx(system.settings.gradient_clip_norm, rel=1e-4)
     assert system.skipped_steps == 0
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_bad_batch_within_a_run_changes_nothing_and_the_run_goes_on(
-    system: JointSystem, batch: Example, make_config: Callable[..., TrainConfig], tmp_path: Path
+    system: JointModule, batch: Example, make_config: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
     bad = Example(**{k: v.clone() for k, v in batch.items()})  # type: ignore[attr-defined, typeddict-item]
     bad["mixture"][:] = float("nan")
     seen: list[dict[str, torch.Tensor]] = []
 
     class Watch(pl.Callback):
-        def on_train_batch_end(self, trainer: pl.Trainer, module: JointSystem, *rest: object) -> None:
+        def on_train_batch_end(self, trainer: pl.Trainer, module: JointModule, *rest: object) -> None:
             seen.append({name: p.detach().clone() for name, p in module.model.named_parameters()})
 
-    trainer = make_trainer(tmp_path, make_config(steps=3).optimiser, [Watch()])
+    trainer = make_trainer(tmp_path, make_config(steps=3).optimizer, [Watch()])
     loader = DataLoader([batch, bad, batch], batch_size=None)
     trainer.fit(system, loader, DataLoader([batch], batch_size=None))
     assert system.skipped_steps == 1
@@ -111,9 +111,9 @@ def test_bad_batch_within_a_run_changes_nothing_and_the_run_goes_on(
     assert all(torch.isfinite(tensor).all() for tensor in seen[2].values())
 
 
-def test_rate_warms_up_stays_and_falls(system: JointSystem) -> None:
+def test_rate_warms_up_stays_and_falls(system: JointModule) -> None:
     system.settings = OptimiserConfig(
-        steps=100, warm_up=10, decay_from=0.5, final_share=0.1, validate_every=10
+        steps=100, warm_up=10, decay_from=0.5, final_lr_ratio=0.1, validate_every=10
     )
     rates = [system.rate(step) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
@@ -126,14 +126,14 @@ def test_rate_warms_up_stays_and_falls(system: JointSystem) -> None:
 
 
 def test_perfect_estimates_score_perfectly(
-    system: JointSystem, batch: Example, monkeypatch: pytest.MonkeyPatch
+    system: JointModule, batch: Example, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Validation pairs slots with talkers by SI-SDR, and scores the DoA under the same pairing."""
     terms, output, truth = system.terms(batch)
     azimuths = batch["azimuth_deg"].flip(1)
     grid = torch.arange(72) * 5.0
     logits = 300.0 * (torch.deg2rad(grid - azimuths[..., None]).cos() - 1.0)
-    swapped = Separated((truth.references[:, [1, 0]],))
+    swapped = SeparationPasses((truth.references[:, [1, 0]],))
     perfect = output._replace(predictions={"separation": swapped, "doa": logits}, doa_logits=logits)
     monkeypatch.setattr(system, "terms", lambda _: (terms, perfect, truth))
     found = validate(system, batch, monkeypatch)
@@ -142,7 +142,7 @@ def test_perfect_estimates_score_perfectly(
     assert found["dev/accuracy_5deg"] == 1.0
 
 
-def validate(system: JointSystem, batch: Example, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+def validate(system: JointModule, batch: Example, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     logged: dict[str, float] = {}
     monkeypatch.setattr(system, "log_dict", lambda values, **_: logged.update(values))
     with torch.no_grad():
@@ -155,15 +155,15 @@ def validate(system: JointSystem, batch: Example, monkeypatch: pytest.MonkeyPatc
 def test_nobody_is_left_out_of_the_scores(dev_set: SceneSet, monkeypatch: pytest.MonkeyPatch) -> None:
     """Empty slots count neither for SI-SDR nor for azimuth errors; that they are known to be empty does."""
     torch.manual_seed(0)
-    config = dataclasses.replace(SMALL, talkers=3, vacancy=True)
-    system = JointSystem(
+    config = dataclasses.replace(SMALL, talkers=3, variable_num_speakers=True)
+    system = JointModule(
         JointModel(config, dev_set.array, 8000), Objective(ObjectiveConfig(), config), OptimiserConfig()
     )
     batch = next(iter(DataLoader(RenderedDataset(dev_set, slots=3), batch_size=3)))
     found = validate(system, batch, monkeypatch)
     assert all(math.isfinite(value) for value in found.values()), found
     _, output, truth = system.terms(batch)
-    wanted = truth.in_slots(best_permutation(closeness(output, truth)))
+    wanted = truth.in_slots(best_permutation(pairwise_scores(output, truth)))
     assert wanted.active.sum().item() == 6
     occupied = output.occupancy > 0.5
     assert float(found["dev/vacancy_accuracy"]) == pytest.approx(
@@ -177,7 +177,7 @@ def test_nobody_is_left_out_of_the_scores(dev_set: SceneSet, monkeypatch: pytest
 
 
 def test_scene_without_references_is_paired_by_azimuth(
-    system: JointSystem, batch: Example, monkeypatch: pytest.MonkeyPatch
+    system: JointModule, batch: Example, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch["referenced"][:] = False
     found = validate(system, batch, monkeypatch)
@@ -189,8 +189,8 @@ def test_scene_without_references_is_paired_by_azimuth(
     assert float(found["dev/doa_mae_deg"]) == pytest.approx(best.mean(), abs=1e-3)
 
 
-def test_validation_does_not_depend_on_how_partly_labelled_scenes_are_batched(
-    system: JointSystem, dev_set: SceneSet, monkeypatch: pytest.MonkeyPatch
+def test_validation_does_not_depend_on_how_partly_labeled_scenes_are_batched(
+    system: JointModule, dev_set: SceneSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Regression: batches without a label counted as batches of loss zero."""
     items = [RenderedDataset(dev_set)[n] for n in range(3)]

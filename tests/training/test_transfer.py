@@ -11,14 +11,13 @@ from torch import nn
 
 from msdet.arrays import load_array
 from msdet.errors import MsdetError
+from msdet.models.checkpoint import save_model
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
-from msdet.objectives.joint import Objective, ObjectiveConfig
-from msdet.training.checkpoint import save_model
 from msdet.training.config import OptimiserConfig
-from msdet.training.freezing import freeze, frozen_modules
-from msdet.training.system import JointSystem
-from msdet.training.transfer import transfer
+from msdet.training.module import JointModule
+from msdet.training.objective import Objective, ObjectiveConfig
+from msdet.training.transfer import freeze, frozen_modules, transfer
 
 POOLED = ModelConfig(front_end="real_imaginary", encoder_options={"hidden": 8, "group": 8}, doa_head="pooled")
 
@@ -107,7 +106,7 @@ def test_frozen_parts_stay_in_evaluation_mode() -> None:
     model = make()
     model.add_module("extra", parts["still"])
     freeze(model, ["extra.*"], [])
-    system = JointSystem(model, Objective(ObjectiveConfig()), OptimiserConfig())
+    system = JointModule(model, Objective(ObjectiveConfig()), OptimiserConfig())
     assert system.training and model.training and model.doa_head.training
     assert not still[1].training and not still[2].training  # type: ignore[index]
     system.eval()

@@ -15,7 +15,7 @@ An encoder made of blocks may show them (`BlockEncoder`), for the sharing scheme
 
 An encoder that is causal, or has an option ``causal``, may work on a stream: ``stream(features, memory) ->
 (encoded, memory)`` takes the next frames, at least one, and what it returned as memory before, None at first.
-Pieces in turn give what ``forward`` gives of them joined. A memory (`msdet.running`) is never changed in
+Pieces in turn give what ``forward`` gives of them joined. A memory (`msdet.dsp.streaming_state`) is never changed in
 place. One that shows its blocks has ``stream_start(features, memory)`` and ``stream_block(index, state,
 memory)`` besides, which return a memory likewise; its ``finish`` works frame by frame.
 
@@ -30,9 +30,11 @@ from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 
-from msdet.components import build, find_network
+from msdet.components import Registry, build
+from msdet.dsp.streaming_state import State
 from msdet.errors import MsdetError
-from msdet.running import Memory
+
+ENCODERS = Registry("encoder", __name__, network=True)
 
 
 class EncoderLike(Protocol):
@@ -91,7 +93,7 @@ class BlockEncoder(EncoderLike, Protocol):
 class StreamingEncoder(EncoderLike, Protocol):
     """An encoder that works on a stream."""
 
-    def stream(self, features: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def stream(self, features: Tensor, memory: State) -> tuple[Tensor, State]:
         """Encode the next frames ``(batch, freq, frame, feature)``."""
         ...
 
@@ -99,11 +101,11 @@ class StreamingEncoder(EncoderLike, Protocol):
 class StreamingBlockEncoder(BlockEncoder, StreamingEncoder, Protocol):
     """An encoder that shows the blocks by which it works on a stream."""
 
-    def stream_start(self, features: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def stream_start(self, features: Tensor, memory: State) -> tuple[Tensor, State]:
         """`start` of the next frames."""
         ...
 
-    def stream_block(self, index: int, state: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def stream_block(self, index: int, state: Tensor, memory: State) -> tuple[Tensor, State]:
         """`block` of the next frames."""
         ...
 
@@ -132,7 +134,7 @@ def build_encoder(
         MsdetError: an unknown name or option, of which the nearest is offered; or an encoder that needs
             `freqs` where it is not given.
     """
-    factory = find_network(__name__, name, "Encoder", "encoder")
+    factory = ENCODERS.find(name)
     derived = {"features_in": features_in}
     parameter = inspect.signature(factory).parameters.get("freqs")
     if parameter is not None and freqs is not None:

@@ -20,14 +20,16 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from msdet.dsp.streaming_state import State, with_past
 from msdet.errors import UnknownNameError
-from msdet.models.encoders._layers import AxesNorm, run_block
-from msdet.running import Memory, with_past
+from msdet.models.encoders import ENCODERS
+from msdet.models.encoders.layers import AxesNorm, run_block
 
 TINY = {"channels": 4, "layers": 3, "middle_width": 8, "middle_layers": 1}
 
 
-class Encoder(nn.Module):
+@ENCODERS.register("dense_unet", tiny=TINY)
+class DenseUNet(nn.Module):
     """Encoder and decoder over frequency with skip connections, around a recurrent middle.
 
     Args:
@@ -87,7 +89,7 @@ class Encoder(nn.Module):
 
         return self._through(features, apply)
 
-    def stream(self, features: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def stream(self, features: Tensor, memory: State) -> tuple[Tensor, State]:
         """Encode the next frames ``(batch, freq, frame, feature)``, of a causal encoder."""
         before = iter(memory or [])
         after = []
@@ -153,7 +155,7 @@ class _Conv(nn.Module):
         y: Tensor = self.finish(self.conv(nn.functional.pad(x, (self.past, 2 - self.past))))
         return y
 
-    def stream(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def stream(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
         """The next frames, of a causal convolution."""
         joined, kept = with_past(x, self.past, 3, memory)
         return self.finish(self.conv(joined)), kept
@@ -169,7 +171,7 @@ class _Halve(_Conv):
         """``(batch, channel, freq, frame)`` to half as many frequencies."""
         return super().forward(self._odd(x))
 
-    def stream(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def stream(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
         """The next frames, of a causal convolution."""
         return super().stream(self._odd(x), memory)
 
@@ -192,7 +194,7 @@ class _Double(nn.Module):
         y: Tensor = self.finish(self.conv(x)[..., self.first : self.first + x.shape[3]])
         return y
 
-    def stream(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def stream(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
         """The next frames, of a causal convolution."""
         joined, kept = with_past(x, 2, 3, memory)
         return self.finish(self.conv(joined)[..., 2 : 2 + x.shape[3]]), kept
@@ -221,7 +223,7 @@ class _DenseBlock(nn.Module):
             outputs.append(layer(torch.cat(outputs, dim=1)))
         return outputs[-1]
 
-    def stream(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def stream(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
         """The next frames, of causal layers."""
         outputs, after = [x], []
         for layer, before in zip(self.layers, memory or [None] * len(self.layers), strict=True):
@@ -246,7 +248,7 @@ class _FrequencyMap(nn.Module):
         mapped: Tensor = self.after(self.map(squeezed.transpose(2, 3)).transpose(2, 3))
         return mapped
 
-    def stream(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def stream(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
         """The next frames, each for itself."""
         return self(x), None
 
@@ -265,7 +267,7 @@ class _Lstm(nn.Module):
         """``(batch, width, frame)`` to the same."""
         return self.stream(x, None)[0]
 
-    def stream(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def stream(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
         """The same of the next frames, if it is causal."""
         encoded, memory = self.lstm(x.permute(2, 0, 1), memory)
         return encoded.permute(1, 2, 0), memory
@@ -291,7 +293,7 @@ class _Tcn(nn.Module):
             x = x + conv(nn.functional.pad(nn.functional.elu(norm(x)), sides))
         return x
 
-    def stream(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def stream(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
         """The next frames, of causal convolutions."""
         after = []
         layers = zip(self.norms, self.convs, memory or [None] * len(self.convs), strict=True)

@@ -1,6 +1,6 @@
 """Recurrence across frequency, then across time: the fast default.
 
-The order follows FT-JNF (Tesch and Gerkmann, IEEE/ACM TASLP 2023). Neighbouring bins share one step of the
+The order follows FT-JNF (Tesch and Gerkmann, IEEE/ACM TASLP 2023). Neighboring bins share one step of the
 recurrences, which divides their cost; a linear path keeps the resolution of single bins.
 
 For 45 features of a bin and 257 frequencies at 8 kHz, the sizes have 59 k, 209 k, 1.4 M and 7.4 M parameters
@@ -14,10 +14,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from msdet.models.encoders import Exit
-from msdet.models.encoders._blocks import StreamingBlocks
-from msdet.models.encoders._layers import preset, run_block
-from msdet.running import Memory
+from msdet.dsp.streaming_state import State
+from msdet.models.encoders import ENCODERS, Exit
+from msdet.models.encoders.layers import StreamingBlocks, preset, run_block
 
 SIZES = {
     "tiny": {"hidden": 32, "blocks": 1, "group": 4},
@@ -25,10 +24,12 @@ SIZES = {
     "medium": {"hidden": 128, "blocks": 2, "group": 4},
     "large": {"hidden": 256, "blocks": 3, "group": 2},
 }
+
 TINY = {"hidden": 8, "blocks": 2, "group": 8}
 
 
-class Encoder(StreamingBlocks):
+@ENCODERS.register("ft_gru", tiny=TINY)
+class FTGRU(StreamingBlocks):
     """Blocks of two residual GRUs, across frequency (both ways) and across time.
 
     Args:
@@ -36,7 +37,7 @@ class Encoder(StreamingBlocks):
         size: ``tiny``, ``small``, ``medium`` or ``large``: what the next three are unless given.
         hidden: units of each GRU, in each direction; features of a bin that come out.
         blocks: number of blocks.
-        group: neighbouring bins in one step.
+        group: neighboring bins in one step.
         causal: run across time forwards only.
         checkpoint: compute activations again in the backward pass, for memory.
     """
@@ -77,7 +78,7 @@ class Encoder(StreamingBlocks):
         """Two recurrences."""
         return run_block(self.blocks[index], state, checkpoint=self.checkpoint)
 
-    def stream_block(self, index: int, state: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def stream_block(self, index: int, state: Tensor, memory: State) -> tuple[Tensor, State]:
         """The next frames, of a causal encoder."""
         block = cast(_Block, self.blocks[index])
         return block.stream(state, memory)
@@ -130,7 +131,7 @@ class _Block(nn.Module):
         """``(batch, freq, frame, width)`` to the same."""
         return self.stream(x, None)[0]
 
-    def stream(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def stream(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
         """The same of the next frames, if it is causal."""
         batch, freqs, frames, width = x.shape
         by_freq = self.norm_freq(x).transpose(0, 1).reshape(freqs, batch * frames, width)

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from msdet.models.encoders._blocks import StreamingBlocks
-from msdet.models.encoders._layers import recur
-from msdet.running import Memory
+from msdet.dsp.streaming_state import State
+from msdet.models.encoders import ENCODERS
+from msdet.models.encoders.layers import StreamingBlocks, run_rnn
 
 TINY = {"hidden_freq": 6, "hidden_time": 5}
 
 
-class Encoder(StreamingBlocks):
+@ENCODERS.register("ft_jnf", tiny=TINY)
+class FTJNF(StreamingBlocks):
     """Two blocks: a wide-band recurrence within each frame, a narrow-band one within each frequency.
 
     Args:
@@ -47,14 +48,14 @@ class Encoder(StreamingBlocks):
     def block(self, index: int, state: Tensor) -> Tensor:
         """The first runs across frequency, the second across time."""
         layer, axis = (self.across_freq, 1) if index == 0 else (self.across_time, 2)
-        encoded: Tensor = self.dropout(recur(layer, state, axis)[0])
+        encoded: Tensor = self.dropout(run_rnn(layer, state, axis)[0])
         return encoded
 
-    def stream_block(self, index: int, state: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def stream_block(self, index: int, state: Tensor, memory: State) -> tuple[Tensor, State]:
         """The next frames, of a causal encoder."""
         if index == 0:
             return self.block(index, state), None
-        encoded, memory = recur(self.across_time, state, 2, memory)
+        encoded, memory = run_rnn(self.across_time, state, 2, memory)
         return self.dropout(encoded), memory
 
     def width(self, index: int) -> int:

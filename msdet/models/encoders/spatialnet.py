@@ -19,20 +19,33 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from msdet.models.encoders._blocks import StreamingBlocks
-from msdet.models.encoders._layers import AxesNorm, Conv, LayerNorm, PRelu, past_mask, preset, run_block
-from msdet.running import Memory
+from msdet.dsp.streaming_state import State
+from msdet.models.encoders import ENCODERS
+from msdet.models.encoders.layers import (
+    AxesNorm,
+    Conv,
+    LayerNorm,
+    PRelu,
+    StreamingBlocks,
+    past_mask,
+    preset,
+    run_block,
+)
 
 SIZES = {
     "small": {"blocks": 8, "hidden": 96, "ffn": 192, "squeeze": 8},
     "large": {"blocks": 12, "hidden": 192, "ffn": 384, "squeeze": 16},
 }
+
 GROUPS = 8  # of all grouped convolutions
+
 _Layer = Callable[[Tensor], Tensor]
+
 TINY = {"blocks": 2, "hidden": 16, "ffn": 16, "squeeze": 2, "context": 4}
 
 
-class Encoder(StreamingBlocks):
+@ENCODERS.register("spatialnet", tiny=TINY)
+class SpatialNet(StreamingBlocks):
     """Interleaved cross-band and narrow-band blocks; a pair counts as one block.
 
     Args:
@@ -95,11 +108,11 @@ class Encoder(StreamingBlocks):
         state = run_block(self.cross_band[index], state, self.full_band, checkpoint=self.checkpoint)
         return run_block(self.narrow_band[index], state, mask, checkpoint=self.checkpoint)
 
-    def stream_start(self, features: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def stream_start(self, features: Tensor, memory: State) -> tuple[Tensor, State]:
         """The next frames, of a causal encoder."""
         return self.enter.stream(features, memory)
 
-    def stream_block(self, index: int, state: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def stream_block(self, index: int, state: Tensor, memory: State) -> tuple[Tensor, State]:
         """The next frames, of a causal encoder."""
         narrow = cast(_NarrowBand, self.narrow_band[index])
         return narrow.stream(self.cross_band[index](state, self.full_band), self.context, memory)
@@ -140,7 +153,7 @@ class _CrossBand(nn.Module):
 
 
 class _FrequencyConv(nn.Module):
-    """Grouped convolution over 5 neighbouring frequencies."""
+    """Grouped convolution over 5 neighboring frequencies."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -180,7 +193,7 @@ class _NarrowBand(nn.Module):
         added: Tensor = x + self.dropout(self._feed_forward(self.norm_ffn(x), first, second, third))
         return added
 
-    def stream(self, x: Tensor, context: int, memory: Memory) -> tuple[Tensor, Memory]:
+    def stream(self, x: Tensor, context: int, memory: State) -> tuple[Tensor, State]:
         """The same of the next frames, if it is causal; attention sees `context` frames."""
         attended, *convolved = memory or [None] * 4
         query, key, value = self._attention_parts(self.norm_attention(x))
@@ -189,7 +202,7 @@ class _NarrowBand(nn.Module):
         mask = past_mask(x.shape[2], context, x.device, key.shape[2] - x.shape[2])
         x = x + self._attend(query, key, value, mask).view_as(x)
         kept = max(0, key.shape[2] - context + 1)
-        after: list[Memory] = [(key[:, :, kept:].clone(), value[:, :, kept:].clone())]
+        after: list[State] = [(key[:, :, kept:].clone(), value[:, :, kept:].clone())]
 
         def convolve(index: int) -> Callable[[Tensor], Tensor]:
             def layer(y: Tensor) -> Tensor:

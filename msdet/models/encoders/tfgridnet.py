@@ -17,18 +17,29 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from msdet.models.encoders._blocks import StreamingBlocks
-from msdet.models.encoders._layers import AxesNorm, Conv, LayerNorm, PRelu, past_mask, preset, run_block
-from msdet.running import Memory, with_past
+from msdet.dsp.streaming_state import State, with_past
+from msdet.models.encoders import ENCODERS
+from msdet.models.encoders.layers import (
+    AxesNorm,
+    Conv,
+    LayerNorm,
+    PRelu,
+    StreamingBlocks,
+    past_mask,
+    preset,
+    run_block,
+)
 
 SIZES = {
     "small": {"blocks": 6, "width": 48, "hidden": 192},
     "large": {"blocks": 6, "width": 64, "hidden": 256},
 }
+
 TINY = {"blocks": 1, "width": 8, "hidden": 6, "heads": 2, "window": 3, "similarity": 20, "context": 4}
 
 
-class Encoder(StreamingBlocks):
+@ENCODERS.register("tfgridnet", tiny=TINY)
+class TFGridNet(StreamingBlocks):
     """Blocks of three residual modules: full-band BLSTM, sub-band BLSTM, self-attention across frames.
 
     Args:
@@ -38,7 +49,7 @@ class Encoder(StreamingBlocks):
         blocks: number of blocks (B).
         width: features of a bin throughout (D), a multiple of `heads`.
         hidden: units of each LSTM in each direction (H).
-        window: neighbouring bins in one step of the LSTMs (I).
+        window: neighboring bins in one step of the LSTMs (I).
         stride: bins from one step to the next (J), at most `window`; more is faster.
         heads: of the attention (L).
         similarity: features of a frame that queries and keys have, about (E times frequencies).
@@ -95,12 +106,12 @@ class Encoder(StreamingBlocks):
         mask = past_mask(state.shape[2], self.context, state.device) if self.causal else None
         return run_block(self.blocks[index], state, mask, checkpoint=self.checkpoint)
 
-    def stream_start(self, features: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def stream_start(self, features: Tensor, memory: State) -> tuple[Tensor, State]:
         """The next frames, of a causal encoder."""
         entered, memory = self.enter.stream(features, memory)
         return self.norm(entered), memory
 
-    def stream_block(self, index: int, state: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def stream_block(self, index: int, state: Tensor, memory: State) -> tuple[Tensor, State]:
         """The next frames, of a causal encoder."""
         return cast(_Block, self.blocks[index]).stream(state, self.context, memory)
 
@@ -128,7 +139,7 @@ class _Block(nn.Module):
         added: Tensor = x + self.dropout(self.attention(x, mask))
         return added
 
-    def stream(self, x: Tensor, context: int, memory: Memory) -> tuple[Tensor, Memory]:
+    def stream(self, x: Tensor, context: int, memory: State) -> tuple[Tensor, State]:
         """The same of the next frames, if it is causal; attention sees `context` frames."""
         recurred, attended = memory or (None, None)
         x = x + self.across_freq(x)
@@ -139,7 +150,7 @@ class _Block(nn.Module):
 
 
 class _Recurrence(nn.Module):
-    """An LSTM along one axis whose steps are windows of neighbouring bins; overlap-add brings bins back."""
+    """An LSTM along one axis whose steps are windows of neighboring bins; overlap-add brings bins back."""
 
     def __init__(self, axis: int, width: int, hidden: int, window: int, stride: int, forwards: bool) -> None:
         super().__init__()
@@ -161,7 +172,7 @@ class _Recurrence(nn.Module):
         added: Tensor = bins[..., first : first + length].unflatten(0, sequence.shape[:2])
         return added.movedim(-1, self.axis)
 
-    def stream(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def stream(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
         """The next frames ``(batch, freq, frame, width)``, of one that runs forwards across time.
 
         A step is due every `stride` frames; what it gives to frames to come is kept.
@@ -208,7 +219,7 @@ class _FrameAttention(nn.Module):
         """``(batch, freq, frame, width)`` to the same."""
         return self._attend(x, *self._parts(x), mask)
 
-    def stream(self, x: Tensor, context: int, memory: Memory) -> tuple[Tensor, Memory]:
+    def stream(self, x: Tensor, context: int, memory: State) -> tuple[Tensor, State]:
         """The same of the next frames, which see `context` frames each."""
         query, key, value = self._parts(x)
         if memory is not None:

@@ -12,7 +12,7 @@ separation head that needs it says ``needs_causal_doa = True``.
 
 A causal head may work on a stream: ``stream(..., memory)`` takes what ``forward`` takes of the next frames,
 at least one, and what it returned as memory before, None at first; it returns what ``forward`` returns of
-them, and a memory. Pieces in turn give what ``forward`` gives of them joined. A memory (`msdet.running`) is
+them, and a memory. Pieces in turn give what ``forward`` gives of them joined. A memory (`msdet.dsp.streaming_state`) is
 never changed in place.
 
 Features are ``(batch, freq, frame, feature)``; where `HeadSizes.per_slot` says so, a separation head is given
@@ -21,13 +21,20 @@ features of each slot, ``(batch, talker, freq, frame, feature)``.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from msdet.components import build, find_network
-from msdet.models.frontend import ArrayGeometry
+from msdet.components import Registry, build
+from msdet.errors import MsdetError
+from msdet.models.frontends import ArrayGeometry
+
+DOA_HEADS = Registry("DoA head", __name__, network=True)
+SEPARATION_HEADS = Registry("separation head", __name__, network=True)
+TASKS = Registry("task", "msdet.tasks")
+"""Auxiliary tasks register with the models whose heads they are; `msdet.tasks` says what a task is."""
 
 
 class HeadSizes(NamedTuple):
@@ -37,14 +44,14 @@ class HeadSizes(NamedTuple):
         geometry: of the array; ``geometry.steering`` is ``(class, freq, mic)``.
         features: width of a bin's features.
         talkers: number of output slots.
-        vacancy: whether a slot may be empty; a DoA head then has one more output, nobody, after its classes.
+        variable_num_speakers: whether a slot may be empty; a DoA head then has one more output, nobody, after its classes.
         per_slot: whether a separation head is given features of each slot.
     """
 
     geometry: ArrayGeometry
     features: int
     talkers: int
-    vacancy: bool = False
+    variable_num_speakers: bool = False
     per_slot: bool = False
 
     @property
@@ -65,8 +72,8 @@ def build_head(task: str, name: str, options: dict[str, Any], sizes: HeadSizes) 
     Raises:
         MsdetError: an unknown name or option; the nearest is offered.
     """
-    kind = {"doa": "DoA head", "separation": "separation head"}[task]
-    factory = find_network(f"{__name__}.{task}", name, "Head", kind)
+    heads = {"doa": DOA_HEADS, "separation": SEPARATION_HEADS}[task]
+    factory, kind = heads.find(name), heads.kind
     head: nn.Module = build(factory, options, f"{kind} '{name}'", sizes=sizes)
     return head
 
@@ -103,3 +110,23 @@ def as_complex(features: Tensor) -> Tensor:
     """``(..., freq, frame, 2 n)`` to complex ``(..., n, freq, frame)``; real parts come first."""
     real, imaginary = features.float().movedim(-1, -3).chunk(2, dim=-3)
     return torch.complex(real.contiguous(), imaginary.contiguous())
+
+
+def slot_occupancy(prediction: Tensor, classes: int) -> Tensor:
+    """Probability ``(...)`` that somebody is there, from logits ``(..., outputs)``; 1 with azimuths alone."""
+    if prediction.shape[-1] == classes:
+        return torch.ones_like(prediction[..., 0], dtype=torch.float32)
+    return 1.0 - prediction.float().softmax(-1)[..., classes]
+
+
+def build_task_head(name: str, options: dict[str, Any], sizes: HeadSizes) -> nn.Module:
+    """The head of an auxiliary task.
+
+    Raises:
+        MsdetError: an unknown name or option; the nearest is offered.
+    """
+    factory: Any = getattr(TASKS.find(name), "Head", None)
+    if not (inspect.isclass(factory) and issubclass(factory, nn.Module)):  # not anything else is called
+        raise MsdetError(f"task '{name}' has no Head that is a torch.nn.Module")
+    head: nn.Module = build(factory, options, f"task '{name}'", sizes=sizes)
+    return head

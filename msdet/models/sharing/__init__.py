@@ -1,4 +1,4 @@
-"""Sharing schemes: how much of the encoder localisation and separation have in common; one file each.
+"""Sharing schemes: how much of the encoder localization and separation have in common; one file each.
 
 A module defines ``Sharing``, a `torch.nn.Module` built as ``Sharing(make_encoder, sizes, **options)``:
 ``make_encoder()`` gives a new encoder, `SharingSizes` what else sizes follow from. It has the attributes
@@ -7,11 +7,11 @@ A module defines ``Sharing``, a `torch.nn.Module` built as ``Sharing(make_encode
 - ``per_slot``: whether the separation head is given features of each slot;
 - ``causal``: whether no frame of the features depends on a later one.
 
-``forward(features, localise) -> Shared``: ``localise`` is the DoA head, from features to logits, so that a
-scheme may let separation depend on what localisation found. ``penalty() -> Tensor | None`` is a scalar added
+``forward(features, localize) -> Shared``: ``localize`` is the DoA head, from features to logits, so that a
+scheme may let separation depend on what localization found. ``penalty() -> Tensor | None`` is a scalar added
 to the loss.
 
-A causal scheme may work on a stream: ``stream(features, localise, memory) -> (Shared, memory)`` takes the
+A causal scheme may work on a stream: ``stream(features, localize, memory) -> (Shared, memory)`` takes the
 next frames; the memories are those of its encoders (`msdet.models.encoders`).
 
 A scheme that works between the blocks of an encoder says ``needs_blocks = True`` and gets them by
@@ -25,11 +25,14 @@ from typing import Any, NamedTuple, Protocol, cast
 
 from torch import Tensor, nn
 
-from msdet.components import build, component_names, find_network
+from msdet.components import Registry, build
 from msdet.errors import MsdetError
 from msdet.models.encoders import BLOCK_MEMBERS, BlockEncoder, EncoderLike
 
 MakeEncoder = Callable[[], EncoderLike]
+
+
+SHARING_SCHEMES = Registry("sharing scheme", __name__, network=True)
 
 
 class SharingSizes(NamedTuple):
@@ -68,7 +71,7 @@ class SharingLike(Protocol):
     per_slot: bool
     causal: bool
 
-    def __call__(self, features: Tensor, localise: Callable[[Tensor], Tensor]) -> Shared:
+    def __call__(self, features: Tensor, localize: Callable[[Tensor], Tensor]) -> Shared:
         """Features for either head, and what the DoA head said of them."""
         ...
 
@@ -108,7 +111,7 @@ def as_blocks(encoder: EncoderLike, scheme: str, at_least: int = 1) -> BlockEnco
     name = module if package == "msdet.models.encoders" else f"{kind.__module__}:{kind.__qualname__}"
     missing = [member for member in BLOCK_MEMBERS if not hasattr(encoder, member)]
     if missing:
-        others = [s for s in component_names(__name__) if not getattr(_scheme(s), "needs_blocks", False)]
+        others = [s for s in SHARING_SCHEMES.names() if not getattr(_scheme(s), "needs_blocks", False)]
         raise MsdetError(
             f"sharing scheme '{scheme}' works between blocks, which encoder '{name}' does not show: it has no"
             f" {', '.join(missing)}; it can do: {', '.join(others)}"
@@ -122,7 +125,7 @@ def as_blocks(encoder: EncoderLike, scheme: str, at_least: int = 1) -> BlockEnco
 
 
 def _scheme(name: str) -> Any:
-    return find_network(__name__, name, "Sharing", "sharing scheme")
+    return SHARING_SCHEMES.find(name)
 
 
 def build_sharing(

@@ -13,12 +13,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from msdet.dsp.streaming_state import State
 from msdet.models.encoders import BlockEncoder, StreamingBlockEncoder
-from msdet.models.sharing import MakeEncoder, Shared, SharingSizes, as_blocks
-from msdet.running import Memory
+from msdet.models.sharing import SHARING_SCHEMES, MakeEncoder, Shared, SharingSizes, as_blocks
 
 
-class Sharing(nn.Module):
+@SHARING_SCHEMES.register("cross_stitch")
+class CrossStitchSharing(nn.Module):
     """Two encoders, one for each head, stitched together after each block.
 
     Args:
@@ -50,7 +51,7 @@ class Sharing(nn.Module):
             _Stitch(self.encoder_doa.width(index), own, other) for index in range(self.encoder_doa.depth)
         )
 
-    def forward(self, features: Tensor, localise: Callable[[Tensor], Tensor]) -> Shared:
+    def forward(self, features: Tensor, localize: Callable[[Tensor], Tensor]) -> Shared:
         """Features of either encoder."""
         doa, separation = self.encoder_doa.start(features), self.encoder_separation.start(features)
         for index, stitch in enumerate(self.stitches):
@@ -58,11 +59,11 @@ class Sharing(nn.Module):
                 self.encoder_doa.block(index, doa), self.encoder_separation.block(index, separation)
             )
         encoded = self.encoder_doa.finish(doa, features)
-        return Shared(encoded, localise(encoded), self.encoder_separation.finish(separation, features))
+        return Shared(encoded, localize(encoded), self.encoder_separation.finish(separation, features))
 
     def stream(
-        self, features: Tensor, localise: Callable[[Tensor], Tensor], memory: Memory
-    ) -> tuple[Shared, Memory]:
+        self, features: Tensor, localize: Callable[[Tensor], Tensor], memory: State
+    ) -> tuple[Shared, State]:
         """The next frames, of causal encoders."""
         encoders = [cast(StreamingBlockEncoder, e) for e in (self.encoder_doa, self.encoder_separation)]
         before = memory or [(None, None)] * (len(self.stitches) + 1)
@@ -77,7 +78,7 @@ class Sharing(nn.Module):
             doa, separation = stitch(doa, separation)
             kept.append((of_doa, of_separation))
         encoded = encoders[0].finish(doa, features)
-        return Shared(encoded, localise(encoded), encoders[1].finish(separation, features)), kept
+        return Shared(encoded, localize(encoded), encoders[1].finish(separation, features)), kept
 
     def penalty(self) -> Tensor | None:
         """None."""

@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from msdet.dsp.streaming_state import State
 from msdet.models.encoders import streaming
-from msdet.models.sharing import MakeEncoder, Shared, SharingSizes, as_module
-from msdet.running import Memory
+from msdet.models.sharing import SHARING_SCHEMES, MakeEncoder, Shared, SharingSizes, as_module
 
 
-class Sharing(nn.Module):
+@SHARING_SCHEMES.register("hard")
+class HardSharing(nn.Module):
     """One encoder."""
 
     per_slot = False
@@ -23,17 +24,17 @@ class Sharing(nn.Module):
         self.features_doa = self.features_separation = encoder.features_out
         self.causal = encoder.causal
 
-    def forward(self, features: Tensor, localise: Callable[[Tensor], Tensor]) -> Shared:
+    def forward(self, features: Tensor, localize: Callable[[Tensor], Tensor]) -> Shared:
         """The same features for both."""
         encoded = self.encoder(features)
-        return Shared(encoded, localise(encoded), encoded)
+        return Shared(encoded, localize(encoded), encoded)
 
     def stream(
-        self, features: Tensor, localise: Callable[[Tensor], Tensor], memory: Memory
-    ) -> tuple[Shared, Memory]:
+        self, features: Tensor, localize: Callable[[Tensor], Tensor], memory: State
+    ) -> tuple[Shared, State]:
         """The next frames, of a causal encoder."""
         encoded, memory = streaming(self.encoder).stream(features, memory)
-        return Shared(encoded, localise(encoded), encoded), memory
+        return Shared(encoded, localize(encoded), encoded), memory
 
     def penalty(self) -> Tensor | None:
         """None."""

@@ -1,4 +1,4 @@
-"""Hierarchical sharing: localise from the lower blocks, then separate each slot knowing where its talker is.
+"""Hierarchical sharing: localize from the lower blocks, then separate each slot knowing where its talker is.
 
 A task of a lower level is supervised at lower layers (A. Søgaard and Y. Goldberg, "Deep multi-task learning
 with low level tasks supervised at lower layers", ACL 2016), and what it found is given to those above
@@ -17,14 +17,15 @@ from typing import cast
 from torch import Tensor, nn
 
 from msdet.models.encoders import BlockEncoder
-from msdet.models.frontend import last_word
-from msdet.models.sharing import MakeEncoder, Shared, SharingSizes, as_blocks
+from msdet.models.frontends import final_frame_logits
+from msdet.models.sharing import SHARING_SCHEMES, MakeEncoder, Shared, SharingSizes, as_blocks
 
 
-class Sharing(nn.Module):
+@SHARING_SCHEMES.register("hierarchical")
+class HierarchicalSharing(nn.Module):
     """One encoder: its lower blocks serve both heads, its upper ones run once for each slot.
 
-    What localisation sees leaves the encoder by a way out of its own (`BlockEncoder.exit_after`).
+    What localization sees leaves the encoder by a way out of its own (`BlockEncoder.exit_after`).
 
     Args:
         make_encoder: gives a new encoder, which shows its blocks.
@@ -32,7 +33,7 @@ class Sharing(nn.Module):
         after: number of lower blocks, at least 1 and not all; None for half of them.
         temperature: divides the logits: above 1 the posterior that conditions is flatter than the one that
             the DoA loss sees.
-        detach: keep the separation loss from training localisation through the posterior.
+        detach: keep the separation loss from training localization through the posterior.
 
     Raises:
         MsdetError: the encoder does not show its blocks, or has only one.
@@ -68,13 +69,13 @@ class Sharing(nn.Module):
         self.features_separation = self.encoder.features_out
         self.condition = _Condition(sizes.doa_outputs, self.encoder.width(self.after - 1))
 
-    def forward(self, features: Tensor, localise: Callable[[Tensor], Tensor]) -> Shared:
-        """Features for localisation, and features of each slot."""
+    def forward(self, features: Tensor, localize: Callable[[Tensor], Tensor]) -> Shared:
+        """Features for localization, and features of each slot."""
         state = self.encoder.start(features)
         for index in range(self.after):
             state = self.encoder.block(index, state)
         encoded = self.exit_doa(state, features)
-        logits = last_word(localise(encoded))
+        logits = final_frame_logits(localize(encoded))
         posterior = (logits / self.temperature).softmax(-1)
         by_slot = self.condition(state, posterior.detach() if self.detach else posterior)
         slots = by_slot.shape[:2]

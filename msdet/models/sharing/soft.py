@@ -14,13 +14,14 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
+from msdet.dsp.streaming_state import State
 from msdet.errors import MsdetError
 from msdet.models.encoders import streaming
-from msdet.models.sharing import MakeEncoder, Shared, SharingSizes, as_module
-from msdet.running import Memory
+from msdet.models.sharing import SHARING_SCHEMES, MakeEncoder, Shared, SharingSizes, as_module
 
 
-class Sharing(nn.Module):
+@SHARING_SCHEMES.register("soft")
+class SoftSharing(nn.Module):
     """Two encoders, one for each head, and a penalty on how far apart they are.
 
     Args:
@@ -29,7 +30,7 @@ class Sharing(nn.Module):
         weight: of the penalty.
         parameters: which parameters are held together: one or more patterns of their names within the
             encoder, such as ``blocks.0.*``. Each names a group; the distances of groups are added.
-        normalise: take a group's distance relative to the mean of its two squared norms, so that a weight
+        normalize: take a group's distance relative to the mean of its two squared norms, so that a weight
             means the same for any size of encoder: 2 for weights that have nothing in common. The norms are
             not trained by it.
         start_equal: start the second encoder from the weights of the first.
@@ -46,7 +47,7 @@ class Sharing(nn.Module):
         sizes: SharingSizes,
         weight: float = 0.1,
         parameters: str | Sequence[str] = "*",
-        normalise: bool = True,
+        normalize: bool = True,
         start_equal: bool = True,
     ) -> None:
         super().__init__()
@@ -56,7 +57,7 @@ class Sharing(nn.Module):
         if not patterns:
             raise ValueError("parameters is empty: name at least one pattern")
         self.weight = weight
-        self.normalise = normalise
+        self.normalize = normalize
         encoder = make_encoder()
         self.encoder_doa, self.encoder_separation = as_module(encoder), as_module(make_encoder())
         self.features_doa = self.features_separation = encoder.features_out
@@ -65,19 +66,19 @@ class Sharing(nn.Module):
         if start_equal:
             self.encoder_separation.load_state_dict(self.encoder_doa.state_dict())
 
-    def forward(self, features: Tensor, localise: Callable[[Tensor], Tensor]) -> Shared:
+    def forward(self, features: Tensor, localize: Callable[[Tensor], Tensor]) -> Shared:
         """Features of either encoder."""
         encoded = self.encoder_doa(features)
-        return Shared(encoded, localise(encoded), self.encoder_separation(features))
+        return Shared(encoded, localize(encoded), self.encoder_separation(features))
 
     def stream(
-        self, features: Tensor, localise: Callable[[Tensor], Tensor], memory: Memory
-    ) -> tuple[Shared, Memory]:
+        self, features: Tensor, localize: Callable[[Tensor], Tensor], memory: State
+    ) -> tuple[Shared, State]:
         """The next frames, of causal encoders."""
         of_doa, of_separation = memory or (None, None)
         doa, of_doa = streaming(self.encoder_doa).stream(features, of_doa)
         separation, of_separation = streaming(self.encoder_separation).stream(features, of_separation)
-        return Shared(doa, localise(doa), separation), (of_doa, of_separation)
+        return Shared(doa, localize(doa), separation), (of_doa, of_separation)
 
     def penalty(self) -> Tensor:
         """Weighted sum of the groups' squared distances."""
@@ -88,7 +89,7 @@ class Sharing(nn.Module):
 
     def _distance(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
         distance = torch.stack([(a - b).square().sum() for a, b in pairs]).sum()
-        if not self.normalise:
+        if not self.normalize:
             return distance
         with torch.no_grad():
             norm = torch.stack([(a.square() + b.square()).sum() / 2 for a, b in pairs]).sum()

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from msdet.commands.compare import read_scores
-from msdet.evaluation.comparison import compare, comparison_tables
-from msdet.evaluation.tables import Table, aligned, markdown, number
-from msdet.files import read_json, write_text
+from msdet.io.files import read_json, write_text
+from msdet.scoring.comparison import compare, comparison_tables
+from msdet.scoring.tables import Table, aligned, markdown, number
 
 ROWS = {
-    "tenth": "a tenth of the scenes, fully labelled",
+    "tenth": "a tenth of the scenes, fully labeled",
     "partial": "all scenes with directions, a tenth of them with references",
-    "all": "all scenes, fully labelled: joint training",
+    "all": "all scenes, fully labeled: joint training",
     "transfer": "as `all`, but the DoA alone for the first half of the steps",
 }
 QUESTIONS = (
@@ -51,7 +51,7 @@ def results(exp: Path, command: str) -> str:
 
 
 def _steps(run: Path) -> int:
-    """Optimiser steps of a run, of all its stages."""
+    """Optimizer steps of a run, of all its stages."""
     done = [run / "training.json"] if not (run / "stages").is_dir() else run.glob("stages/*/training.json")
     return sum(int(read_json(path)["steps"]) for path in done)
 

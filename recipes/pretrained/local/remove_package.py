@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 from msdet.cli import run_command
-from msdet.files import FolderKind, remove_folder
-from msdet.training.packages import LARGEST_BYTES, MODEL_FILE, SCORES_FILE
+from msdet.io.files import FolderKind, remove_folder
+from msdet.models.packages import MAX_BYTES, MODEL_FILE, SCORES_FILE
 
-PACKAGE = FolderKind("package", (MODEL_FILE, SCORES_FILE), "schema", "|".join(map(re.escape, LARGEST_BYTES)))
+PACKAGE = FolderKind("package", (MODEL_FILE, SCORES_FILE), "schema", "|".join(map(re.escape, MAX_BYTES)))
 """Of a killed run, the model's description is not there yet."""
 
 

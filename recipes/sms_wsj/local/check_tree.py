@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from msdet.cli import run_command
-from msdet.data.foreign import AudioFinder
-from msdet.data.sms_wsj import REFERENCE_KEYS, TAIL_KEY
+from msdet.data.formats.external import AudioFinder
+from msdet.data.formats.sms_wsj import REFERENCE_KEYS, TAIL_KEY
 from msdet.errors import MsdetError, UnknownNameError
-from msdet.files import read_json
-from msdet.simulation.scene import Target
+from msdet.io.files import read_json
+from msdet.scenes.scene import Target
 
 NEEDED = {
     "direct": ("observation", REFERENCE_KEYS["early"], "rir", "original_source"),

@@ -1,4 +1,4 @@
-"""Make Kaldi directories of an existing tree of spatialised WSJ0-mix, for ``msdet import-set``.
+"""Make Kaldi directories of an existing tree of spatialized WSJ0-mix, for ``msdet import-set``.
 
 The tree is that of the corpus' own scripts (Wang, Le Roux and Hershey, ICASSP 2018):
 ``2speakers_reverb/wav8k/min/{tr,cv,tt}/{mix,s1,s2}`` and the same below ``2speakers_anechoic``, where the
@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from msdet import audio
 from msdet.arrays import load_array
 from msdet.cli import run_command
 from msdet.errors import MsdetError
-from msdet.files import write_text
+from msdet.io import audio
+from msdet.io.files import write_text
 
 NAME_OF = {"train": "tr", "dev": "cv", "test": "tt"}
 
@@ -64,7 +64,7 @@ def list_tree(
 
 def _files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
-        raise MsdetError(f"{folder}: no such folder, expected the tree of spatialised WSJ0-mix")
+        raise MsdetError(f"{folder}: no such folder, expected the tree of spatialized WSJ0-mix")
     found = {path.stem: path for path in sorted(folder.glob("*.wav"))}
     if not found:
         raise MsdetError(f"{folder}: holds no .wav files")
@@ -79,7 +79,7 @@ def _array(channels: int) -> str:
         f"  [{x:.6f}, {y:.6f}, {z:.6f}],\n" for x, y, z in load_array(f"circular{channels}_10cm").positions_m
     )
     return (
-        'name = "spatialised_wsj0_mix"\n'
+        'name = "spatialized_wsj0_mix"\n'
         'description = "In place of microphones that stand elsewhere in each mixture; not where they were"\n'
         f"positions_m = [\n{rows}]\n"
     )

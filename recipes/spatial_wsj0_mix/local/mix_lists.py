@@ -3,7 +3,7 @@
 A line names each talker's file and level in dB, as in ``wsj0/si_tr_s/01t/01to030v.wav 0.4539
 wsj0/si_tr_s/02p/02po0316.wav -0.4539`` (Hershey, Chen, Le Roux and Watanabe, ICASSP 2016). All utterances of
 a mixture begin with it, and it ends with the shortest ("min"). Levels are those of the reverberant images at
-the reference microphone, where spatialised WSJ0-mix (Wang, Le Roux and Hershey, ICASSP 2018) sets those of
+the reference microphone, where spatialized WSJ0-mix (Wang, Le Roux and Hershey, ICASSP 2018) sets those of
 direct paths.
 """
 
@@ -18,19 +18,18 @@ from typing import Any
 
 from msdet.arrays import MicrophoneArray, load_array
 from msdet.cli import run_command
-from msdet.commands._progress import progress_bar
-from msdet.commands._workers import workers
+from msdet.commands._progress import progress_bar, workers
 from msdet.corpora import SPLITS, Corpus, Utterance, load_corpus
-from msdet.data.manifest import HEADER
-from msdet.data.writing import finish_set, record_path, write_scene
+from msdet.data.scene_set import HEADER
+from msdet.data.simulate import finish_set, record_path, write_scene
 from msdet.errors import MsdetError
-from msdet.files import plain_name, settings_hash
-from msdet.simulation.distribution import SceneDistribution
-from msdet.simulation.rendering import render
-from msdet.simulation.sampling import Material, sample_scene
-from msdet.simulation.scene import Scene, scene_seed
-from msdet.simulation.sounds import Sounds
-from msdet.work import Job, claim_folder, run_jobs
+from msdet.io.files import plain_name, settings_hash
+from msdet.io.jobs import Job, begin_run_dir, run_jobs
+from msdet.scenes.distribution import SceneDistribution
+from msdet.scenes.dry_sounds import Sounds
+from msdet.scenes.rendering import render
+from msdet.scenes.sampling import Material, sample_scene
+from msdet.scenes.scene import Scene, scene_seed
 
 NAME_OF = {"train": "tr", "dev": "cv", "test": "tt"}
 
@@ -165,7 +164,7 @@ def _render_list(
     }
     settings = json.loads(json.dumps(settings))
     drawn = [draw(entry, scenes, array, scene_seed(seed, split)) for entry in entries]
-    if claim_folder(out, settings, HEADER):
+    if begin_run_dir(out, settings, HEADER):
         todo = [
             Job(_write, (out, scene, array, wsj0))
             for scene in drawn

@@ -24,7 +24,7 @@ MAIN = (
           "azimuth_joint", "azimuth_separation", (GAIN,)),
     Claim("And with the best permutation?", "pit_joint", "pit_separation", (GAIN,)),
     Claim("Does separation help the DoA?", "azimuth_joint", "azimuth_doa", (WITHIN,)),
-    Claim("Does it help to localise first, and to separate knowing where?",
+    Claim("Does it help to localize first, and to separate knowing where?",
           "hierarchical", "azimuth_joint", (GAIN, WITHIN)),
 )  # fmt: skip
 """Of rows with three seeds."""

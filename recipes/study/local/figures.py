@@ -10,10 +10,10 @@ from list_runs import Run
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from msdet.evaluation.metrics import METRICS
-from msdet.evaluation.report.learning import Curves
-from msdet.evaluation.report.theme import LIGHT, MUTED, WIDTH_IN, drawing, to_png
-from msdet.files import atomic_path
+from msdet.io.files import atomic_path
+from msdet.plots.learning import Curves
+from msdet.plots.theme import LIGHT, MUTED, WIDTH_IN, drawing, to_png
+from msdet.scoring.metrics import METRICS
 
 if TYPE_CHECKING:
     from results import Answer
@@ -35,8 +35,8 @@ def claims(main: list[Answer], around: list[Answer], out: Path) -> bool:
         figure = Figure((WIDTH_IN, 1.0 + _LINE_IN * len(rows)), layout="constrained")
         panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
         for axes, metric in zip(panels, metrics, strict=True):
-            for answers, colour in ((main, LIGHT["vermillion"]), (around, LIGHT["blue"])):
-                _draw_claims(axes, [a for a in answers if a.metric == metric], rows, colour)
+            for answers, color in ((main, LIGHT["vermillion"]), (around, LIGHT["blue"])):
+                _draw_claims(axes, [a for a in answers if a.metric == metric], rows, color)
             axes.axvline(0.0, color=MUTED, linewidth=0.8)
             axes.set_xlabel(f"difference in {METRICS[metric].label}")
         panels[0].set_yticks(range(len(rows)), [f"{first} − {second}" for first, second in rows], fontsize=7)
@@ -50,19 +50,19 @@ def _write(out: Path, figure: Figure) -> None:
         temporary.write_bytes(to_png(figure))
 
 
-def _draw_claims(axes: Axes, answers: list[Answer], rows: list[tuple[str, str]], colour: str) -> None:
+def _draw_claims(axes: Axes, answers: list[Answer], rows: list[tuple[str, str]], color: str) -> None:
     for answer in answers:
         d, scale = answer.difference, METRICS[answer.metric].scale
         y = rows.index((answer.claim.first, answer.claim.second))
         if d.low is not None and d.high is not None:
-            axes.plot([scale * d.low, scale * d.high], [y, y], color=colour, linewidth=1.6)
-        axes.plot([scale * d.value], [y], "o", color=colour, markersize=4.5)
+            axes.plot([scale * d.low, scale * d.high], [y, y], color=color, linewidth=1.6)
+        axes.plot([scale * d.value], [y], "o", color=color, markersize=4.5)
         if len(answer.of_seeds) > 1:
             axes.plot(
                 [scale * x for x in answer.of_seeds],
                 [y] * len(answer.of_seeds),
                 "|",
-                color=colour,
+                color=color,
                 markersize=9,
             )
 

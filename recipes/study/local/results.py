@@ -15,15 +15,15 @@ from list_runs import SEEDS, Run, all_runs, choose
 
 from msdet.commands.compare import read_scores
 from msdet.errors import MsdetError
-from msdet.evaluation.bootstrap import Interval
-from msdet.evaluation.comparison import Difference, differences
-from msdet.evaluation.metrics import FIELDS_OF_KIND, METRICS, Metric
-from msdet.evaluation.report.learning import read_curves
-from msdet.evaluation.summary import summarise
-from msdet.evaluation.tables import Table, aligned, markdown, number
-from msdet.evaluation.values import Row, aligned_rows
-from msdet.files import plain_name, read_json, write_text
-from msdet.training.checkpoint import load_model
+from msdet.io.files import plain_name, read_json, write_text
+from msdet.models.checkpoint import load_model
+from msdet.plots.learning import read_curves
+from msdet.scoring.comparison import Difference, differences
+from msdet.scoring.metrics import FIELDS_OF_KIND, METRICS, Metric
+from msdet.scoring.statistics import ConfidenceInterval
+from msdet.scoring.summary import summarize
+from msdet.scoring.tables import Table, aligned, markdown, number
+from msdet.scoring.values import Row, aligned_rows
 
 COLUMNS = (GAIN, "sdr_db", "estoi", "own_doa_mae_deg", "own_accuracy_5deg", "own_accuracy_10deg")
 BREAKDOWNS = ("azimuth_gap", "straddling")
@@ -139,7 +139,7 @@ def claims_table(title: str, found: list[Answer], with_verdict: bool) -> Table:
 
 def scores_table(title: str, systems: dict[str, list[Row]], seeds: dict[str, list[str]]) -> Table:
     """Mean scores of rows on the same scenes, those that all of them score."""
-    summary = summarise(systems, by=())
+    summary = summarize(systems, by=())
     columns = [list(systems), [str(len(seeds[name])) if name in seeds else "-" for name in systems]]
     for key in COLUMNS:
         parts = [_numbers(summary.scores[name][key].interval, METRICS[key]) for name in systems]
@@ -230,7 +230,7 @@ def _references(exp: Path, talkers: int) -> dict[str, list[Row]]:
 def _breakdowns(systems: dict[str, list[Row]]) -> list[Table]:
     """Gain and share within 5 degrees by azimuth gap and seam, of those that have any."""
     tables = []
-    for title, cells in summarise(systems, by=BREAKDOWNS).breakdowns.items():
+    for title, cells in summarize(systems, by=BREAKDOWNS).breakdowns.items():
         for key in (GAIN, WITHIN):
             metric = METRICS[key]
             names = [name for name in systems if any(key in cell.get(name, {}) for cell in cells.values())]
@@ -243,7 +243,7 @@ def _breakdowns(systems: dict[str, list[Row]]) -> list[Table]:
     return tables
 
 
-def _numbers(interval: Interval | None, metric: Metric) -> list[str]:
+def _numbers(interval: ConfidenceInterval | None, metric: Metric) -> list[str]:
     """Value and bounds as texts; none without bounds."""
     if interval is None or interval.low is None:
         return []

@@ -1,0 +1,196 @@
+"""What corpus readers share: finding a corpus, reading headers, and saying what is wrong with a tree."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from msdet.corpora import CORPORA, SPLITS, Corpus, Utterance
+from msdet.errors import MsdetError
+from msdet.io import audio
+
+_THREADS, _BLOCK = 8, 64
+
+_NAMES_SHOWN = 5
+
+
+def tabulate(root: Path, files: Sequence[tuple[str, str, Path]], gender_of: Mapping[str, str]) -> Corpus:
+    """A corpus of the given files, whose headers tell their durations.
+
+    Args:
+        root: the corpus' folder.
+        files: talker, split and path of each.
+        gender_of: gender of the talkers of whom it is known.
+
+    Raises:
+        MsdetError: a file that is unreadable, empty or multichannel; a talker in two splits.
+    """
+    seconds = seconds_of([path for _, _, path in files])
+    return Corpus(
+        root,
+        tuple(
+            Utterance(speaker, path.relative_to(root).as_posix(), duration, split, gender_of.get(speaker, ""))
+            for (speaker, split, path), duration in zip(files, seconds, strict=True)
+        ),
+    )
+
+
+def seconds_of(paths: Sequence[Path]) -> list[float]:
+    """Duration of each file of clean speech, from its header.
+
+    Threads hide the latency of cold or remote disks; where files are cached, one thread would do.
+
+    Raises:
+        MsdetError: a file that is unreadable, empty or multichannel; the first such file is named.
+    """
+    blocks = [paths[start : start + _BLOCK] for start in range(0, len(paths), _BLOCK)]
+    if len(blocks) <= 1:
+        return [_seconds(path) for path in paths]
+    with ThreadPoolExecutor(_THREADS) as pool:  # map() drops blocks not begun once one has failed
+        return [
+            s for block in pool.map(lambda block: [_seconds(path) for path in block], blocks) for s in block
+        ]
+
+
+def _seconds(path: Path) -> float:
+    header = audio.info(path)
+    if header.channels != 1:
+        raise MsdetError(f"{path}: has {header.channels} channels, expected 1 (clean speech)")
+    if header.frames == 0:
+        raise MsdetError(f"{path}: has no samples")
+    return header.seconds
+
+
+def folders(folder: Path) -> list[Path]:
+    """Folders in `folder`, sorted; hidden ones are left out, and one that cannot be listed has none."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError:
+        return []
+
+
+def is_audio(path: Path) -> bool:
+    """Whether the name is that of a WAV or FLAC file, and not hidden."""
+    return path.suffix.lower() in audio.AUDIO_SUFFIXES and not path.name.startswith(".")
+
+
+def lines_of(path: Path) -> list[str]:
+    """Lines of a corpus' text file, whatever its encoding: only its ASCII part is of use.
+
+    Raises:
+        MsdetError: the file cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    except OSError as error:
+        raise MsdetError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def parse_gender(text: str) -> str:
+    """A gender as `msdet.corpora.Utterance` holds it.
+
+    >>> [parse_gender(text) for text in ("F", "male ", "unknown")]
+    ['f', 'm', '']
+    """
+    return {"f": "f", "female": "f", "m": "m", "male": "m"}.get(text.strip().lower(), "")
+
+
+def find_home(root: Path, is_home: Callable[[Path], bool], kind: str, layout: str) -> Path:
+    """The corpus' own folder: `root`, or the one folder in it that `is_home` accepts.
+
+    Args:
+        root: what the user gave.
+        is_home: whether a folder is laid out as the corpus is.
+        kind: the reader's name.
+        layout: what it expects, for the error.
+
+    Raises:
+        MsdetError: no such folder, or several.
+    """
+    homes = homes_in(root, is_home)
+    if not homes:
+        raise layout_error(root, kind, layout, is_part=is_home(root.absolute().parent))
+    if len(homes) > 1:
+        names = ", ".join(home.name for home in homes)
+        raise MsdetError(
+            f"{root}: holds several corpora of kind '{kind}' ({names}), give one of these folders"
+        )
+    return homes[0]
+
+
+def homes_in(root: Path, is_home: Callable[[Path], bool]) -> list[Path]:
+    """`root`, or else the folders in it, that `is_home` accepts."""
+    return [root] if is_home(root) else [folder for folder in folders(root) if is_home(folder)]
+
+
+def layout_error(root: Path, kind: str, layout: str, is_part: bool) -> MsdetError:
+    """Says what a reader expected in `root`, what is there, and which folder or kind would fit.
+
+    Args:
+        root: what the user gave.
+        kind: the reader's name.
+        layout: what it expects.
+        is_part: whether `root` is a part of such a corpus, which lies in the folder above.
+    """
+    try:
+        names = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        return MsdetError(f"{root}: cannot be listed ({error.strerror})")
+    found = ", ".join(names[:_NAMES_SHOWN]) or "an empty folder"
+    if len(names) > _NAMES_SHOWN:
+        found += f" and {len(names) - _NAMES_SHOWN} more"
+    hint = ""
+    if is_part:
+        hint = f"; did you mean the folder above, {root.absolute().parent}?"
+    elif fitting := [name for name in CORPORA.names() if _recognizes(name, root)]:
+        hint = "; it looks like a corpus of kind " + " or ".join(f"'{name}'" for name in fitting)
+    return MsdetError(f"{root}: not laid out as corpus kind '{kind}': expected {layout}; found {found}{hint}")
+
+
+def _recognizes(kind: str, root: Path) -> bool:
+    """Whether the reader `kind` says that it can read `root`; one that cannot tell says no."""
+    recognizes = CORPORA.fact(kind, "recognizes")
+    return recognizes is not None and bool(recognizes(root))
+
+
+# --- Splits for corpora that bring none: the hash of a talker's name decides.
+
+MINIMUM_SPEAKERS = 6
+"""Fewest talkers that can be split, two in each split."""
+
+
+def split_by_name(root: Path, speakers: Collection[str], remedy: str = "") -> dict[str, str]:
+    """The split of each talker, about 80/10/10 and at least two talkers each.
+
+    A talker's place depends on its own name alone, unless a split would get too few or too many.
+
+    Args:
+        root: the corpus' folder, named in the error.
+        speakers: names of the talkers.
+        remedy: end of the error message, on what else can be done.
+
+    Raises:
+        MsdetError: fewer than six talkers.
+    """
+    if len(speakers) < MINIMUM_SPEAKERS:
+        raise MsdetError(
+            f"{root}: has {len(speakers)} speaker(s), expected at least {MINIMUM_SPEAKERS} to split them "
+            f"into {', '.join(SPLITS)}{remedy}"
+        )
+    position = {name: _hash_fraction(name) for name in speakers}
+    order = sorted(speakers, key=lambda name: (position[name], name))
+    most = len(speakers) // 3
+    tenth, fifth = (sum(p < edge for p in position.values()) for edge in (0.1, 0.2))
+    test = min(max(tenth, 2), most)
+    dev = min(max(fifth - tenth, 2), most)
+    return {
+        name: "test" if rank < test else "dev" if rank < test + dev else "train"
+        for rank, name in enumerate(order)
+    }
+
+
+def _hash_fraction(name: str) -> float:
+    """A number in [0, 1) that depends on `name` only."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64

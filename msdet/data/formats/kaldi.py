@@ -1,0 +1,282 @@
+"""A data set as a Kaldi directory, written and read."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from msdet.arrays import MicrophoneArray
+from msdet.conventions import direction_vector, wrap_deg
+from msdet.data.formats.external import (
+    AudioFinder,
+    ExternalDataset,
+    ExternalScene,
+    ReferenceFiles,
+    check_recording,
+    check_scene_id,
+)
+from msdet.errors import MsdetError
+from msdet.io.files import write_text
+from msdet.scenes.scene import Scene, Source, Target, mixture_path, reference_path
+
+DURATION_TOLERANCE_S = 0.02
+"""``utt2dur`` and the audio may differ by this much."""
+
+
+def write_kaldi(root: Path, scenes: tuple[Scene, ...]) -> None:
+    """Write ``wav.scp``, ``spk1.scp`` … and ``utt2*`` tables into a set, with paths relative to it.
+
+    ``utt2spk`` maps a mixture to itself, as Kaldi wants of recordings of several talkers. ``utt2doa`` lists
+    azimuths in degrees and ``utt2distance`` distances in meters, in the order of ``spk1.scp`` …; of a moving
+    talker, where it starts. ``utt2dur`` and ``utt2rt60`` are in seconds. A table has no line where
+    that is not known of a scene; ``spk1.scp`` …, ``utt2doa`` and ``utt2distance`` are left out where it is
+    not known of any.
+    """
+    ordered = sorted(scenes, key=lambda scene: scene.id)
+    tables = {
+        "wav.scp": {s.id: mixture_path(s.id) for s in ordered},
+        "utt2spk": {s.id: s.id for s in ordered},
+        "utt2dur": {s.id: f"{s.duration_s:.3f}" for s in ordered},
+        "utt2rt60": {s.id: f"{s.t60_s:.3f}" for s in ordered if s.t60_s is not None},
+    }
+    distances_m = {s.id: [source.distance_m for source in s.sources] for s in ordered}
+    places = {
+        "utt2doa": {s.id: " ".join(f"{a:.2f}" for a in s.azimuths_deg) for s in ordered if s.located},
+        "utt2distance": {
+            i: " ".join(f"{d:.3f}" for d in row)
+            for i, row in distances_m.items()
+            if all(map(math.isfinite, row))
+        },
+    }
+    tables |= {name: table for name, table in places.items() if table}
+    referenced = [s for s in ordered if s.referenced]
+    for talker in range(max((len(s.sources) for s in referenced), default=0)):
+        tables[f"spk{talker + 1}.scp"] = {
+            s.id: reference_path(s.id, talker) for s in referenced if talker < len(s.sources)
+        }
+    for name, table in tables.items():
+        write_text(root / name, "".join(f"{key} {value}\n" for key, value in table.items()))
+
+
+Numbers = dict[str, list[float]]
+"""The numbers that a table gives of each mixture."""
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """The tables of a Kaldi directory; `references` are ``spk1.scp`` …, in order, and may be none."""
+
+    folder: Path
+    mixtures: dict[str, str]
+    references: list[dict[str, str]]
+    azimuths_deg: Numbers
+    distances_m: Numbers
+    durations_s: Numbers
+    t60s_s: Numbers
+
+
+def read_kaldi(
+    folder: Path,
+    array: MicrophoneArray,
+    target: Target,
+    distance_m: float | None = None,
+    audio_root: str = "",
+) -> ExternalDataset:
+    """Read a Kaldi directory as `write_kaldi` makes it; ``utt2dur`` and ``utt2rt60`` may be missing.
+
+    A mixture that is in none of ``spk1.scp`` … has no references, one that is not in ``utt2doa`` is not
+    located; either tells how many talkers there are.
+
+    The tables know neither room nor elevations nor speakers: talkers are taken to be level with the array,
+    which is placed at the origin. When they talk, and how loud, the references tell once they are read;
+    without any, talkers are taken to talk all the time.
+
+    Args:
+        folder: holds ``wav.scp``, one recording of the whole array a line, and the other tables.
+        array: that the mixtures were recorded with.
+        target: what ``spk1.scp`` … hold.
+        distance_m: of all talkers, where there is no ``utt2distance``.
+        audio_root: where audio is now that was moved (`msdet.data.formats.external.AudioFinder`).
+
+    Raises:
+        MsdetError: a table that is missing or malformed, a path that is a command or leads nowhere, or audio
+            that does not fit the tables or the array.
+    """
+    tables, finder = _read_tables(folder, distance_m), AudioFinder(folder, audio_root)
+    entries = [_read_scene(tables, finder, i, array, target, distance_m) for i in tables.mixtures]
+    return ExternalDataset(array, tuple(entries), {"format": "kaldi", "target": target})
+
+
+def _read_tables(folder: Path, distance_m: float | None) -> _Tables:
+    mixtures = _read_table(folder / "wav.scp", "one recording of the array a line")
+    paths = itertools.takewhile(Path.is_file, (folder / f"spk{n}.scp" for n in itertools.count(1)))
+    references = [_read_table(path, "references of a talker") for path in paths]
+    azimuths = _read_if_there(folder / "utt2doa", "azimuths of a mixture's talkers, in degrees")
+    if not references and not azimuths:
+        raise MsdetError(f"{folder}: has neither spk1.scp nor utt2doa, expected references, azimuths or both")
+    distances = folder / "utt2distance"
+    if distance_m is not None and distances.is_file():
+        raise MsdetError(f"{distances}: tells the distances, so --distance_m has no use")
+    hint = "distances of a mixture's talkers, in meters; --distance_m gives one for all"
+    if azimuths and distance_m is None and not distances.is_file():
+        raise MsdetError(f"{distances}: no such file, expected {hint}")
+    return _Tables(
+        folder,
+        mixtures,
+        references,
+        azimuths,
+        _read_if_there(distances, hint),
+        _read_if_there(folder / "utt2dur"),
+        _read_if_there(folder / "utt2rt60"),
+    )
+
+
+def _read_scene(
+    tables: _Tables,
+    finder: AudioFinder,
+    scene_id: str,
+    array: MicrophoneArray,
+    target: Target,
+    distance_m: float | None,
+) -> ExternalScene:
+    folder = tables.folder
+    check_scene_id(scene_id, str(folder / "wav.scp"))
+    mixture = _find(finder, tables.mixtures[scene_id], folder / "wav.scp", scene_id)
+    header = check_recording(mixture, array)
+    if scene_id in tables.durations_s:
+        (duration_s,) = _row(tables.durations_s, folder / "utt2dur", scene_id, 1)
+        if abs(duration_s - header.seconds) > DURATION_TOLERANCE_S:
+            raise MsdetError(
+                f"{folder / 'utt2dur'}, {scene_id}: is {duration_s:.3f} s, but {mixture} lasts "
+                f"{header.seconds:.3f} s"
+            )
+    references = _references(tables, finder, scene_id)
+    located = scene_id in tables.azimuths_deg
+    if not references and not located:
+        raise MsdetError(f"{folder}: neither spk1.scp nor utt2doa has a line for {scene_id}")
+    talkers = len(references) or len(tables.azimuths_deg[scene_id])
+    azimuths = distances = [math.nan] * talkers
+    if located:
+        azimuths = _row(tables.azimuths_deg, folder / "utt2doa", scene_id, talkers)
+    if distance_m is not None:
+        distances = [distance_m] * talkers
+    elif located or scene_id in tables.distances_m:
+        distances = _row(tables.distances_m, folder / "utt2distance", scene_id, talkers)
+    if min(distances) <= 0:
+        raise MsdetError(
+            f"{folder}, {scene_id}: a talker's distance is {min(distances):g} m, expected more than 0"
+        )
+    t60s = _row(tables.t60s_s, folder / "utt2rt60", scene_id, 1) if scene_id in tables.t60s_s else [None]
+    scene = Scene(
+        id=scene_id,
+        seed=0,
+        sample_rate=header.sample_rate,
+        duration_s=header.seconds,
+        room_m=None,
+        t60_target_s=None,
+        array=array.name,
+        array_center_m=(0.0, 0.0, 0.0),
+        array_rotation_deg=(0.0, 0.0, 0.0),
+        sources=tuple(_source(a, d, header.seconds) for a, d in zip(azimuths, distances, strict=True)),
+        noises=(),
+        target=target,
+        t60_measured_s=t60s[0],
+        referenced=bool(references),
+        located=located,
+    )
+    return ExternalScene(scene, mixture, references, timed=False)
+
+
+def _source(azimuth_deg: float, distance_m: float, duration_s: float) -> Source:
+    """A talker level with an array at the origin, if its azimuth is not NaN; nothing else is known."""
+    source = Source(
+        speaker="",
+        path="",
+        offset_s=0.0,
+        onset_s=0.0,
+        duration_s=duration_s,
+        level_db=0.0,
+        distance_m=distance_m,
+    )
+    if math.isnan(azimuth_deg):
+        return source
+    x, y, z = (float(c) for c in distance_m * direction_vector(azimuth_deg))
+    azimuth_deg = float(wrap_deg(azimuth_deg))
+    return dataclasses.replace(source, position_m=(x, y, z), azimuth_deg=azimuth_deg, elevation_deg=0.0)
+
+
+def _references(tables: _Tables, finder: AudioFinder, scene_id: str) -> tuple[ReferenceFiles, ...]:
+    talkers = max((n for n, table in enumerate(tables.references, start=1) if scene_id in table), default=0)
+    found = []
+    for number, table in enumerate(tables.references[:talkers], start=1):
+        path = tables.folder / f"spk{number}.scp"
+        if scene_id not in table:
+            raise MsdetError(f"{path}: has no line for {scene_id}")
+        found.append(ReferenceFiles((_find(finder, table[scene_id], path, scene_id),)))
+    return tuple(found)
+
+
+def _find(finder: AudioFinder, name: str, table: Path, scene_id: str) -> Path:
+    """The file of an ``scp`` line; refuses commands, and positions in Kaldi's archives."""
+    if name.endswith("|") or name.startswith("|"):
+        raise MsdetError(
+            f"{table}, {scene_id}: is a command ('{name}'), expected a file; run the commands first, for "
+            "example with wav-copy, and list the files that they make"
+        )
+    if re.search(r"\.ark:\d+$", name):
+        raise MsdetError(
+            f"{table}, {scene_id}: is in an archive ({name}), expected a file; extract it first, for example "
+            "with wav-copy"
+        )
+    return finder.find(name, f"{table}, {scene_id}")
+
+
+def _row(numbers: Numbers, path: Path, scene_id: str, talkers: int) -> list[float]:
+    """The numbers that a table has of a mixture, one a talker."""
+    if scene_id not in numbers:
+        raise MsdetError(f"{path}: has no line for {scene_id}")
+    row = numbers[scene_id]
+    if len(row) != talkers:
+        raise MsdetError(f"{path}, {scene_id}: has {len(row)} numbers, expected {talkers}")
+    return row
+
+
+def _read_if_there(path: Path, content: str = "") -> Numbers:
+    """The numbers of a table; none where there is no such file."""
+    if not path.is_file():
+        return {}
+    numbers = {}
+    for key, text in _read_table(path, content).items():
+        try:
+            numbers[key] = [float(word) for word in text.split()]
+        except ValueError as error:
+            raise MsdetError(f"{path}, {key}: is '{text}', expected numbers") from error
+        if not all(math.isfinite(number) for number in numbers[key]):
+            raise MsdetError(f"{path}, {key}: is '{text}', expected finite numbers")
+    return numbers
+
+
+def _read_table(path: Path, content: str = "") -> dict[str, str]:
+    """The lines of a table, by their first word; `content` says what a missing one should hold."""
+    expected = f", expected {content}" if content else ""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise MsdetError(f"{path}: no such file{expected}") from error
+    except (OSError, ValueError) as error:
+        raise MsdetError(f"{path}: cannot be read ({error})") from error
+    table: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        key, value = [*line.split(maxsplit=1), "", ""][:2]
+        if not value:
+            raise MsdetError(f"{path}, line {number}: is '{line}', expected an id and a value")
+        if key in table:
+            raise MsdetError(f"{path}, line {number}: '{key}' comes a second time")
+        table[key] = value.strip()
+    if content and not table:
+        raise MsdetError(f"{path}: is empty{expected}")
+    return table

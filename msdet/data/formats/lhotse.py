@@ -1,0 +1,116 @@
+"""A data set as lhotse manifests."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msdet.data.scene_set import SceneSet
+from msdet.errors import MsdetError
+from msdet.io.files import atomic_path
+from msdet.scenes.scene import Scene, Source, mixture_path, reference_path
+
+if TYPE_CHECKING:
+    from lhotse import MultiCut, Recording, SupervisionSegment
+
+RECORDINGS, CUTS = "recordings.jsonl.gz", "cuts.jsonl.gz"
+
+
+def write_lhotse(scene_set: SceneSet) -> tuple[Path, Path]:
+    """Write ``recordings.jsonl.gz`` and ``cuts.jsonl.gz`` into a set: one ``MultiCut`` a mixture.
+
+    A cut has a supervision for each talker, with its speaker, gender and times and, as custom fields,
+    ``azimuth_deg``, ``elevation_deg``, ``distance_m`` and ``target_recording``, whose samples
+    ``load_target_recording()`` gives from where the talker starts to where it ends; a moving talker also has
+    a ``track`` of times, azimuths, elevations and distances. What is not known has no field. Custom fields
+    of the cut are ``array``, ``target`` and, where they are known, ``room_m``, ``t60_s`` and ``snr_db``.
+
+    Paths are relative to the set. lhotse takes them from the working directory, so load the cuts there; from
+    elsewhere, ``with_recording_path_prefix(root)`` of the cuts mends those of the mixtures, but not those of
+    ``target_recording``, which have ``with_path_prefix(root)`` themselves.
+
+    Raises:
+        MsdetError: lhotse is not installed.
+    """
+    try:
+        import lhotse  # noqa: F401
+    except ImportError as error:
+        raise MsdetError("lhotse manifests need lhotse: pip install msdet[lhotse]") from error
+    cuts = [_cut(scene, scene_set.array.microphones) for scene in scene_set.scenes]
+    recordings, manifest = scene_set.root / RECORDINGS, scene_set.root / CUTS
+    _write(recordings, [cut.recording.to_dict() for cut in cuts])
+    _write(manifest, [cut.to_dict() for cut in cuts])
+    return recordings, manifest
+
+
+def _cut(scene: Scene, microphones: int) -> MultiCut:
+    from lhotse import MultiCut
+
+    custom = {"array": scene.array, "target": scene.target}
+    known = {"room_m": scene.room_m, "t60_s": scene.t60_s, "snr_db": scene.snr_db if scene.noises else None}
+    channels = list(range(microphones))
+    return MultiCut(
+        id=scene.id,
+        start=0.0,
+        duration=scene.samples / scene.sample_rate,
+        channel=channels,
+        supervisions=[_supervision(scene, k, channels) for k in range(len(scene.sources))],
+        recording=_recording(scene, scene.id, mixture_path(scene.id), channels),
+        custom=custom | {name: value for name, value in known.items() if value is not None},
+    )
+
+
+def _supervision(scene: Scene, talker: int, channels: list[int]) -> SupervisionSegment:
+    from lhotse import SupervisionSegment
+
+    source = scene.sources[talker]
+    rate = scene.sample_rate
+    start, name = round(source.onset_s * rate), f"{scene.id}-{talker + 1}"
+    length = min(round(source.duration_s * rate), scene.samples - start)
+    custom = _directions(source)
+    if scene.referenced:
+        custom["target_recording"] = _recording(scene, name, reference_path(scene.id, talker), [0])
+    return SupervisionSegment(
+        id=name,
+        recording_id=scene.id,
+        start=start / rate,
+        duration=length / rate,
+        channel=channels,
+        speaker=source.speaker or None,
+        gender=source.gender or None,
+        custom=custom,
+    )
+
+
+def _directions(source: Source) -> dict[str, Any]:
+    places = {
+        "azimuth_deg": source.azimuth_deg,
+        "elevation_deg": source.elevation_deg,
+        "distance_m": source.distance_m,
+    }
+    directions: dict[str, Any] = {name: value for name, value in places.items() if not math.isnan(value)}
+    if source.track:
+        directions["track"] = [[d.time_s, d.azimuth_deg, d.elevation_deg, d.distance_m] for d in source.track]
+    return directions
+
+
+def _recording(scene: Scene, name: str, path: str, channels: list[int]) -> Recording:
+    from lhotse import AudioSource, Recording
+
+    return Recording(
+        id=name,
+        sources=[AudioSource("file", channels, path)],
+        sampling_rate=scene.sample_rate,
+        num_samples=scene.samples,
+        duration=scene.samples / scene.sample_rate,
+    )
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write one JSON object a line, compressed; the same rows give the same bytes."""
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(gzip.compress(text.encode("utf-8"), mtime=0))

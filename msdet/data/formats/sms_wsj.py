@@ -1,0 +1,393 @@
+"""``sms_wsj.json``, the manifest of SMS-WSJ, read and written.
+
+Drude, Heitkaemper, Boeddeker and Haeb-Umbach, "SMS-WSJ: Database, performance measures, and baseline recipe
+for multi-channel source separation and recognition", arXiv:1910.13934; layout after github.com/fgnt/sms_wsj:
+``datasets -> name -> example id -> example``, positions as three rows of x, y and z in meters in the room.
+It stores where the microphones are, not how the array is turned: that follows from a rigid fit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msdet.arrays import MicrophoneArray
+from msdet.conventions import Array, azimuth_elevation_deg, to_array_frame
+from msdet.corpora.reading import parse_gender
+from msdet.data.formats.direct_path import DirectPath, direct_and_first_reflection_s
+from msdet.data.formats.external import (
+    AudioFinder,
+    ExternalDataset,
+    ExternalScene,
+    Reference,
+    ReferenceFiles,
+    check_recording,
+    check_scene_id,
+)
+from msdet.data.formats.pose import fit_pose
+from msdet.data.scene_set import SceneSet
+from msdet.errors import MsdetError, UnknownNameError
+from msdet.io import audio
+from msdet.io.files import plain_name, read_json, relative_path, write_json
+from msdet.scenes.scene import Noise, Point, Rotation, Scene, Source, Target, mixture_path, reference_path
+
+MANIFEST = "sms_wsj.json"
+
+REFERENCE_KEYS: dict[Target, str] = {
+    "direct": "speech_direct",
+    "early": "speech_reverberation_early",
+    "image": "speech_image",
+}
+"""Keys of ``audio_path`` for what a reference may hold; SMS-WSJ itself has only the early part as files."""
+
+TAIL_KEY = "speech_reverberation_tail"
+"""The rest after the early part: together they are the image."""
+
+_SOUND_OF_TALKERS = (*REFERENCE_KEYS.values(), TAIL_KEY, "rir", "original_source", "speech_source")
+"""An example without any of these has no references; with some of them, all that are needed must be there."""
+
+_GENDERS = {"f": "female", "m": "male"}
+
+
+def read_sms_wsj(
+    path: Path, array: MicrophoneArray, target: Target = "early", dataset: str = "", audio_root: str = ""
+) -> ExternalDataset:
+    """Read one data set of an ``sms_wsj.json`` whose signals were written to files.
+
+    An example that names no sound of its talkers has no references; one without ``source_position`` is not
+    located, and then needs no ``sensor_position``. What SMS-WSJ does not tell is left open: the paths of
+    utterances are their ids, the room's T60 is the one asked for. Its SNR and levels are of all channels
+    together, which differ little from those at one.
+
+    Args:
+        path: the file.
+        array: that it was recorded with, in the order of its channels.
+        target: the references: ``early`` as the set has it; ``image``, which is early part and tail; or
+            ``direct``, which is made from responses and dry speech (`msdet.data.formats.direct_path`).
+        dataset: such as ``test_eval92``; may be left out if there is one.
+        audio_root: where audio is now that was moved (`msdet.data.formats.external.AudioFinder`).
+
+    Raises:
+        MsdetError: the file is not of that form, the microphones are not the array's, or audio is missing or
+            does not fit.
+    """
+    content = read_json(path)
+    datasets = content.get("datasets") if isinstance(content, dict) else None
+    if not isinstance(datasets, dict) or not datasets:
+        raise MsdetError(f"{path}: has no key 'datasets', expected an sms_wsj.json")
+    if not dataset and len(datasets) > 1:
+        raise MsdetError(f"{path}: has several data sets, choose one by --dataset: {', '.join(datasets)}")
+    name = dataset or next(iter(datasets))
+    if name not in datasets:
+        raise UnknownNameError("data set", name, datasets)
+    examples = datasets[name]
+    if not isinstance(examples, dict) or not examples:
+        raise MsdetError(f"{path}, {name}: has no examples")
+    finder = AudioFinder(path.parent, audio_root)
+    entries = []
+    for scene_id, values in examples.items():
+        check_scene_id(scene_id, f"{path}, {name}")
+        example = _Table.of(values, f"{path}, {name}, {scene_id}")
+        entries.append(_read_example(scene_id, example, array, target, finder))
+    return ExternalDataset(array, tuple(entries), {"format": "sms_wsj", "dataset": name, "target": target})
+
+
+@dataclass(frozen=True)
+class _Table:
+    """An object of the file, whose values are checked as they are asked for; `place` names it in errors."""
+
+    values: dict[str, Any]
+    place: str
+
+    @classmethod
+    def of(cls, value: Any, place: str) -> _Table:
+        if not isinstance(value, dict):
+            raise MsdetError(f"{place}: is {type(value).__name__}, expected an object")
+        return cls(value, place)
+
+    def table(self, key: str) -> _Table:
+        """An object in this one; empty if it is missing."""
+        return _Table.of(self.values.get(key, {}), f"{self.place}, {key}")
+
+    def number(self, key: str) -> float | None:
+        """A number, or None if it is missing."""
+        value = self.values.get(key)
+        if value is None:
+            return None
+        if not _is_number(value):
+            raise MsdetError(f"{self.place}: {key} is {value!r}, expected a number")
+        return float(value)
+
+    def numbers(self, key: str, count: int) -> list[float] | None:
+        """A list of so many numbers, or None if it is missing."""
+        values = self._list(key, count)
+        if values is None or all(_is_number(value) for value in values):
+            return values
+        raise MsdetError(f"{self.place}: {key} is {values!r}, expected numbers")
+
+    def texts(self, key: str, count: int) -> list[str] | None:
+        """A list of so many strings, or None if it is missing."""
+        values = self._list(key, count)
+        if values is None or all(isinstance(value, str) for value in values):
+            return values
+        raise MsdetError(f"{self.place}: {key} is {values!r}, expected strings")
+
+    def points(self, key: str) -> Array:
+        """Points ``(point, 3)`` in meters, which the file holds as rows of x, y and z."""
+        if key not in self.values:
+            raise MsdetError(f"{self.place}: key '{key}' is missing")
+        try:
+            rows = np.array(self.values[key], dtype=np.float64)
+        except (TypeError, ValueError):
+            rows = np.zeros(0)
+        if rows.ndim != 2 or len(rows) != 3 or not rows.size or not np.isfinite(rows).all():
+            raise MsdetError(f"{self.place}: {key} is not three rows of x, y and z in meters, equally long")
+        return rows.T
+
+    def _list(self, key: str, count: int) -> list[Any] | None:
+        values = self.values.get(key)
+        if values is None:
+            return None
+        if not isinstance(values, list) or len(values) != count:
+            raise MsdetError(f"{self.place}: {key} is {values!r}, expected a list of {count}, one a talker")
+        return values
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _read_example(
+    scene_id: str, example: _Table, array: MicrophoneArray, target: Target, finder: AudioFinder
+) -> ExternalScene:
+    pose: tuple[Point, Rotation] = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+    sensors_m, sources_m = array.positions, None
+    if "source_position" in example.values:
+        sensors_m, sources_m = example.points("sensor_position"), example.points("source_position")
+        pose = fit_pose(array, sensors_m, example.place)
+    mixture = _observation(example, finder)
+    header = check_recording(mixture, array)
+    samples = example.table("num_samples").number("observation")
+    if samples is not None and samples != header.frames:
+        raise MsdetError(f"{mixture}: has {header.frames} samples, but {example.place} says {samples:.0f}")
+    snr_db = example.number("snr")
+    sources, timed = _sources(example, header, sources_m, pose)
+    scene = Scene(
+        id=scene_id,
+        seed=0,
+        sample_rate=header.sample_rate,
+        duration_s=header.seconds,
+        room_m=_point(example.points("room_dimensions")[0]) if "room_dimensions" in example.values else None,
+        t60_target_s=example.number("sound_decay_time"),
+        array=array.name,
+        array_center_m=pose[0],
+        array_rotation_deg=pose[1],
+        sources=sources,
+        noises=() if snr_db is None else (Noise("sensor", snr_db),),
+        target=target,
+        referenced=any(key in example.table("audio_path").values for key in _SOUND_OF_TALKERS),
+        located=sources_m is not None,
+    )
+    references = _references(example, scene, header, sensors_m[array.reference], finder)
+    return ExternalScene(scene, mixture, references, timed)
+
+
+def _sources(
+    example: _Table, header: audio.AudioInfo, positions_m: Array | None, pose: tuple[Point, Rotation]
+) -> tuple[tuple[Source, ...], bool]:
+    """The talkers, seen from an array at a pose, and whether it is known when and how loud they talk."""
+    named, rate = example.values.get("speaker_id"), header.sample_rate
+    if named is None:
+        raise MsdetError(f"{example.place}: key 'speaker_id' is missing")
+    talkers = len(positions_m) if positions_m is not None else len(named) if isinstance(named, list) else 1
+    speakers = example.texts("speaker_id", talkers) or []
+    utterances = example.texts("source_id", talkers) or [""] * talkers
+    genders = example.texts("gender", talkers) or [""] * talkers
+    for speaker in filter(None, speakers):
+        plain_name(speaker, "speaker_id", example.place)
+    for utterance in utterances:
+        relative_path(utterance, "source_id", example.place)
+    offsets, levels_db = example.numbers("offset", talkers), example.numbers("log_weights", talkers)
+    lengths = example.table("num_samples").numbers(_source_key(example.table("num_samples")), talkers)
+    timed = offsets is not None and lengths is not None and levels_db is not None
+    places = [{}] * talkers if positions_m is None else _places(positions_m, pose)
+    sources = []
+    for k in range(talkers):
+        onset = offsets[k] if offsets else 0
+        length = min(lengths[k] if lengths else header.frames, header.frames - onset)
+        sources.append(
+            Source(
+                speaker=speakers[k],
+                path=utterances[k],
+                offset_s=0.0,
+                onset_s=onset / rate,
+                duration_s=length / rate,
+                level_db=levels_db[k] if levels_db else 0.0,
+                gender=parse_gender(genders[k]),
+                **places[k],
+            )
+        )
+    return tuple(sources), timed
+
+
+def _places(positions_m: Array, pose: tuple[Point, Rotation]) -> list[dict[str, Any]]:
+    """Where talkers at positions ``(talker, 3)`` are: fields of a `Source`."""
+    seen_m = to_array_frame(positions_m, *pose)
+    azimuths, elevations = azimuth_elevation_deg(seen_m)
+    return [
+        {
+            "position_m": _point(position_m),
+            "azimuth_deg": float(azimuth),
+            "elevation_deg": float(elevation),
+            "distance_m": float(np.linalg.norm(seen)),
+        }
+        for position_m, azimuth, elevation, seen in zip(
+            positions_m, azimuths, elevations, seen_m, strict=True
+        )
+    ]
+
+
+def _observation(example: _Table, finder: AudioFinder) -> Path:
+    paths = example.table("audio_path")
+    name = paths.values.get("observation")
+    if not isinstance(name, str):
+        raise MsdetError(
+            f"{paths.place}: has no path 'observation'; write the database's signals to files first "
+            "(sms_wsj.database.write_files)"
+        )
+    return finder.find(name, paths.place)
+
+
+def _references(
+    example: _Table, scene: Scene, header: audio.AudioInfo, microphone_m: Array, finder: AudioFinder
+) -> tuple[Reference, ...]:
+    """What the references of a scene are made of."""
+    paths, talkers = example.table("audio_path"), len(scene.sources)
+    if not scene.referenced:
+        return ()
+
+    def find(key: str) -> list[Path]:
+        return [finder.find(name, f"{paths.place}, {key}") for name in paths.texts(key, talkers) or ()]
+
+    keys = [REFERENCE_KEYS[scene.target]]
+    if keys[0] not in paths.values and scene.target == "image":
+        keys = [REFERENCE_KEYS["early"], TAIL_KEY]
+    if all(key in paths.values for key in keys):
+        return tuple(ReferenceFiles(files) for files in zip(*(find(key) for key in keys), strict=True))
+    if scene.target == "direct":
+        keys = [REFERENCE_KEYS["early"], "rir", _source_key(paths)]
+        if all(key in paths.values for key in keys):
+            early, rirs, speech = (find(key) for key in keys)
+            return _direct_paths(example, scene, header, microphone_m, early, rirs, speech)
+    missing = next(key for key in keys if key not in paths.values)
+    raise MsdetError(
+        f"{paths.place}: has no '{missing}', from which the references of target {scene.target} are taken"
+    )
+
+
+def _direct_paths(
+    example: _Table,
+    scene: Scene,
+    header: audio.AudioInfo,
+    microphone_m: Array,
+    early: list[Path],
+    rirs: list[Path],
+    speech: list[Path],
+) -> tuple[Reference, ...]:
+    if scene.room_m is None:
+        raise MsdetError(f"{example.place}: key 'room_dimensions' is missing, which target direct needs")
+    if not scene.located:
+        raise MsdetError(f"{example.place}: key 'source_position' is missing, which target direct needs")
+    offsets = example.numbers("offset", len(scene.sources))
+    references = []
+    for k, source in enumerate(scene.sources):
+        offset = 0
+        if audio.info(speech[k]).frames != header.frames:  # else it is as long as the mixture, offset and all
+            if offsets is None:
+                raise MsdetError(f"{example.place}: key 'offset' is missing, which target direct needs")
+            offset = int(offsets[k])
+        arrival_s, reflection_s = direct_and_first_reflection_s(scene.room_m, source.position_m, microphone_m)
+        place = f"{example.place}, talker {k + 1}"
+        references.append(DirectPath(speech[k], offset, rirs[k], early[k], arrival_s, reflection_s, place))
+    return tuple(references)
+
+
+def _source_key(table: _Table) -> str:
+    """Key of the dry speech, which older files call differently."""
+    return "original_source" if "original_source" in table.values else "speech_source"
+
+
+def _point(values: Array) -> Point:
+    x, y, z = (float(value) for value in values)
+    return x, y, z
+
+
+def write_sms_wsj(scene_set: SceneSet, dataset: str = "") -> Path:
+    """Write ``sms_wsj.json`` into a set, with paths relative to it.
+
+    SMS-WSJ's own reader takes relative paths from the working directory. The references stand under
+    `REFERENCE_KEYS`, one channel each; there are neither dry speech nor responses nor transcripts.
+    Microphones are where the array's description has them. What is not known of a scene, references or
+    positions, has no key.
+
+    Args:
+        scene_set: the set.
+        dataset: name of the data set in the file; the folder's name by default.
+
+    Raises:
+        MsdetError: a talker moves, for which the format has no place.
+    """
+    name = dataset or scene_set.root.resolve().name
+    examples = {scene.id: _example(scene, scene_set.array) for scene in scene_set.scenes}
+    write_json(scene_set.root / MANIFEST, {"datasets": {name: examples}})
+    return scene_set.root / MANIFEST
+
+
+def _example(scene: Scene, array: MicrophoneArray) -> dict[str, Any]:
+    for number, source in enumerate(scene.sources, start=1):
+        if source.waypoints:
+            raise MsdetError(
+                f"scene {scene.id}: talker {number} moves; sms_wsj.json has one position of each talker"
+            )
+    rate, sources = scene.sample_rate, scene.sources
+    example: dict[str, Any] = {
+        "example_id": scene.id,
+        **_positions(scene, array),
+        "num_speakers": len(sources),
+        "speaker_id": [s.speaker for s in sources],
+        "source_id": [Path(s.path).stem for s in sources],
+        "gender": [_GENDERS.get(s.gender, "") for s in sources],
+        "log_weights": [s.level_db for s in sources],
+        "num_samples": {
+            "original_source": [round(s.duration_s * rate) for s in sources],
+            "observation": scene.samples,
+        },
+        "offset": [round(s.onset_s * rate) for s in sources],
+        "audio_path": {"observation": mixture_path(scene.id)},
+    }
+    if scene.referenced:
+        paths = [reference_path(scene.id, k) for k in range(len(sources))]
+        example["audio_path"][REFERENCE_KEYS[scene.target]] = paths
+    if scene.room_m is not None:
+        example["room_dimensions"] = [[length] for length in scene.room_m]
+    if scene.t60_s is not None:
+        example["sound_decay_time"] = scene.t60_s
+    if scene.noises:
+        example["snr"] = scene.snr_db
+    return example
+
+
+def _positions(scene: Scene, array: MicrophoneArray) -> dict[str, Any]:
+    """Positions of talkers and microphones, if it is known where the talkers are seen from these."""
+    if not scene.located:
+        return {}
+    microphones_m = dataclasses.replace(scene, mismatch=None).microphones_m(array.positions)
+    return {
+        "source_position": np.array([s.position_m for s in scene.sources]).T.tolist(),
+        "sensor_position": microphones_m.T.tolist(),
+    }

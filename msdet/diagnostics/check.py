@@ -1,0 +1,213 @@
+"""The check of an array as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from msdet.arrays import MicrophoneArray
+from msdet.conventions import Array, angular_distance_deg, azimuth_elevation_deg
+from msdet.diagnostics.findings import (
+    Finding,
+    copy_finding,
+    deaf_finding,
+    unexplained_finding,
+    wiring_findings,
+)
+from msdet.diagnostics.fit import Fit
+from msdet.diagnostics.levels import Totals, level_findings
+from msdet.diagnostics.moments import Moments, moments
+from msdet.diagnostics.search import Hidden, find_wiring, hidden_faults
+from msdet.errors import MsdetError
+from msdet.inference.sources import RecordingSource, check_channels
+
+MIN_MOMENTS = 6
+"""Three seconds of sound."""
+
+UNEXPLAINED = 0.6
+"""Below this share of the fit without geometry, delays are not those of the array."""
+
+DEAF = 0.25
+"""A channel that correlates less with the others, against the median channel, hears something else."""
+
+COHERENT = 0.08
+"""Fit without geometry from which on channels have something in common; noise of their own gives half."""
+
+_COPY_COHERENCE = 0.995
+
+_APART_DEG = 20.0
+
+
+@dataclass(frozen=True)
+class ArrayReport:
+    """What was found.
+
+    Attributes:
+        array: that was checked.
+        seconds: length of the recordings.
+        moments: number of moments that were looked at.
+        azimuths_deg: that sound came from at those, ascending, 20 degrees apart at least.
+        fit: how well one direction explains the delays at each moment, against no geometry at all; at most 1.
+        findings: the faults.
+        hidden: faults that the recordings would not show; None if they do not tell anything of delays.
+        symmetric: whether the whole order of channels could be rotated or mirrored without a sign of it.
+    """
+
+    array: MicrophoneArray
+    seconds: float
+    moments: int
+    azimuths_deg: tuple[float, ...]
+    fit: float | None
+    findings: tuple[Finding, ...]
+    hidden: Hidden | None
+    symmetric: bool
+
+    @property
+    def enough(self) -> bool:
+        """Whether any inverted channel would have shown: the least that speech must tell."""
+        return self.hidden is not None and not self.hidden.inverted
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What the recordings cannot tell, in a sentence each."""
+        if self.hidden is None:
+            return ("anything of delays: there is not enough sound on two channels",)
+        if not self.enough:
+            channels = _listed(self.hidden.inverted)
+            return (f"anything sure of channels {channels}: not enough speech from one direction at a time",)
+        found = []
+        if self.hidden.swapped:
+            pairs = _listed(f"{a} and {b}" for a, b in self.hidden.swapped)
+            found.append(
+                f"whether channels {pairs} are swapped: with sound from these directions that makes too "
+                "little difference, or is a mirror image; talk from elsewhere"
+            )
+        if self.hidden.delayed:
+            found.append(f"whether channels {_listed(self.hidden.delayed)} are late by 0.1 ms")
+        if self.symmetric:
+            found.append(
+                "whether the order of all channels is rotated or mirrored, which its shape hides; talk from "
+                "+x, and see if msdet localize says 0°"
+            )
+        return tuple(found)
+
+
+def check_array(sources: Sequence[RecordingSource], array: MicrophoneArray) -> ArrayReport:
+    """Look for dead, clipped, offset, weak, copied, inverted, delayed and swapped channels.
+
+    Speech from several directions is needed to tell all; sound of any kind to tell most.
+
+    Args:
+        sources: recordings of the array, read twice and in pieces.
+        array: as it is thought to be.
+
+    Raises:
+        MsdetError: no recording, or one that is not of the array or cannot be read.
+    """
+    if not sources:
+        raise MsdetError("give at least one recording")
+    for source in sources:
+        check_channels(source, array)
+    totals = Totals.of(sources)
+    seconds = sum(n / source.sample_rate for n, source in zip(totals.samples, sources, strict=True))
+    findings = level_findings(totals.sums)
+    heard = moments(sources, totals.samples)
+    copies = _together(pair for pair in totals.correlated() if _alike(heard, pair))
+    findings += [copy_finding(channels) for channels in copies]
+    left_out = {*totals.sums.dead, *(channel for _, *others in copies for channel in others)}
+    channels = [c for c in range(array.microphones) if c not in left_out]
+    fit, channels, deaf = _fitted(heard, array, channels)
+    findings += [deaf_finding(channel) for channel in deaf]
+    hidden, share = None, None
+    azimuths_deg: tuple[float, ...] = ()
+    if fit is not None:
+        wiring = find_wiring(fit)
+        findings += wiring_findings(fit, wiring, channels)
+        unconstrained = float(fit.unconstrained(wiring).mean())
+        share = float(fit.quality(wiring).mean()) / unconstrained
+        if share < UNEXPLAINED and unconstrained > COHERENT:
+            findings.append(unexplained_finding(array.name, share))
+        hidden = hidden_faults(fit, wiring).named(channels)
+        azimuths_deg = _apart(fit.directions[fit.places(wiring)])
+    return ArrayReport(
+        array,
+        seconds,
+        len(heard.coherence),
+        azimuths_deg,
+        share,
+        tuple(sorted(findings, key=lambda finding: finding.channels or (array.microphones,))),
+        hidden,
+        is_symmetric(array.positions),
+    )
+
+
+def is_symmetric(positions: Array) -> bool:
+    """Whether rotating or reversing the order of channels gives an array of the same shape.
+
+    >>> is_symmetric(np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]]))
+    True
+    >>> is_symmetric(np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [-2.0, 0.0, 0.0], [0.0, -3.0, 0.0]]))
+    False
+    """
+    channels = np.arange(len(positions))
+    distances = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
+    turned = [np.roll(order, k) for order in (channels, channels[::-1]) for k in channels]
+    same = (np.abs(distances[order][:, order] - distances).max() < 0.01 * distances.max() for order in turned)
+    return sum(map(bool, same)) > 1
+
+
+def _fitted(
+    heard: Moments, array: MicrophoneArray, channels: list[int]
+) -> tuple[Fit | None, list[int], list[int]]:
+    """A fit, the channels in it, and those left out since they hear nothing of what the others hear."""
+    deaf: list[int] = []
+    while len(channels) >= 2 and len(heard.coherence) >= MIN_MOMENTS:
+        fit = Fit(heard.of(channels), array.positions[channels])
+        wiring = find_wiring(fit)
+        peaks = np.array([np.abs(fit.residual(wiring, k)[1]).max() for k in range(fit.channels)])
+        worst = int(peaks.argmin())
+        if fit.channels == 2 or peaks[worst] > DEAF * np.median(peaks):
+            return fit, channels, deaf
+        deaf.append(channels[worst])
+        channels = [c for c in channels if c != channels[worst]]
+    return None, channels, deaf
+
+
+def _together(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
+    """Groups of what is paired, ascending.
+
+    >>> _together([(0, 1), (0, 2), (1, 2), (3, 5)])
+    [[0, 1, 2], [3, 5]]
+    """
+    groups: list[list[int]] = []
+    for pair in pairs:
+        group = next((g for g in groups if not {*g}.isdisjoint(pair)), None)
+        if group is None:
+            groups.append(list(pair))
+        else:
+            group[:] = sorted({*group, *pair})
+    return groups
+
+
+def _alike(heard: Moments, pair: tuple[int, int]) -> bool:
+    """Whether two channels are coherent at all frequencies, as a copy is and no neighbor."""
+    size = np.abs(heard.coherence[:, :, pair[0], pair[1]])
+    return not size.size or float(size.mean()) > _COPY_COHERENCE
+
+
+def _listed(items: Iterable[object], most: int = 6) -> str:
+    """Items with commas between, the first few of many."""
+    names = [str(item) for item in items]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _apart(directions: Array) -> tuple[float, ...]:
+    """Azimuths of unit vectors ``(direction, 3)``, ascending, of those near each other only the first."""
+    found: list[float] = []
+    for azimuth_deg in azimuth_elevation_deg(directions)[0].tolist():
+        if not found or angular_distance_deg(azimuth_deg, found).min() >= _APART_DEG:
+            found.append(azimuth_deg)
+    return tuple(sorted(found))

@@ -1,0 +1,1 @@
+"""Signals: STFT, spatial kernels, beamforming, and what causal computations carry along."""

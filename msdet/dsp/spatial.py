@@ -1,0 +1,200 @@
+"""Array kernels that models, baselines and inference share: steering, SRP-PHAT, covariances, beamformers.
+
+A far-field source in direction u reaches a microphone at p earlier by p·u/c, so its spectrum there is
+exp(+j 2π f p·u / c) times that at the array's origin. Steering vectors are relative to the reference
+microphone. Spectra are complex ``(batch, mic, freq, frame)``.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from msdet.conventions import SPEED_OF_SOUND, direction_vector
+
+CONCENTRATION = 300.0
+"""Von Mises concentration of a posterior around one known azimuth: about 3.3 degrees wide."""
+
+LOGIT_FLOOR = -8.0
+"""Log probability, relative to the peak's, of every direction far from a seeded one."""
+
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+
+def full_precision(kernel: Kernel) -> Kernel:
+    """Runs a kernel in 32 bits under autocast: half precision moves SRP peaks and breaks small solves."""
+
+    @functools.wraps(kernel)
+    def wrapped(*tensors: Any, **options: Any) -> Any:
+        wide = [t.float() if isinstance(t, Tensor) and t.dtype in _HALVES else t for t in tensors]
+        with torch.autocast(tensors[0].device.type, enabled=False):
+            return kernel(*wide, **options)
+
+    return cast(Kernel, wrapped)
+
+
+_HALVES = (torch.bfloat16, torch.float16)
+
+
+def steering_vectors(
+    positions: Tensor,
+    azimuth_deg: Tensor,
+    frequency_hz: Tensor,
+    reference: int,
+    speed_of_sound: float = SPEED_OF_SOUND,
+) -> Tensor:
+    """Far-field steering vectors ``(direction, freq, mic)``, complex64, 1 at the reference microphone.
+
+    Args:
+        positions: ``(mic, 3)`` in meters, array frame.
+        azimuth_deg: ``(direction,)``, elevation 0.
+        frequency_hz: ``(freq,)``.
+        reference: index of the reference microphone.
+        speed_of_sound: meters per second.
+    """
+    directions = torch.from_numpy(direction_vector(azimuth_deg.numpy())).to(positions.device)
+    lead_s = directions @ (positions.double() - positions[reference].double()).T / speed_of_sound
+    phase = 2 * math.pi * frequency_hz.double()[None, :, None] * lead_s[:, None, :]
+    return torch.polar(torch.ones_like(phase), phase).to(torch.complex64)
+
+
+def diffuse_coherence(
+    positions: Tensor, frequency_hz: Tensor, speed_of_sound: float = SPEED_OF_SOUND
+) -> Tensor:
+    """Coherence ``(freq, mic, mic)`` of a spherically diffuse field: sin(x)/x, x = 2π f d / c."""
+    distance = torch.cdist(positions.double(), positions.double())
+    return torch.sinc(2 * frequency_hz.double()[:, None, None] * distance / speed_of_sound).float()
+
+
+def phase_normalize(spectrum: Tensor) -> Tensor:
+    """Spectrum with unit magnitude in every bin (the phase transform)."""
+    return spectrum / spectrum.abs().clamp_min(1e-8)
+
+
+@full_precision
+def steered_response(phases: Tensor, steering: Tensor) -> Tensor:
+    """Steered response power ``(batch, direction, freq, frame)`` of every bin, in [0, 1].
+
+    Args:
+        phases: phase-normalized spectrum ``(batch, mic, freq, frame)``.
+        steering: ``(direction, freq, mic)``.
+    """
+    batch, mics, freqs, frames = phases.shape
+    by_freq = phases.permute(2, 1, 0, 3).reshape(freqs, mics, batch * frames)
+    steered = steering.permute(1, 0, 2).conj() @ by_freq / mics
+    power = steered.real.square() + steered.imag.square()
+    return power.reshape(freqs, -1, batch, frames).permute(2, 1, 0, 3)
+
+
+@full_precision
+def weighted_covariance(spectrum: Tensor, weights: Tensor) -> Tensor:
+    """Sum over frames of weight · x x^H: ``(batch, talker, freq, mic, mic)``.
+
+    Args:
+        spectrum: ``(batch, mic, freq, frame)``.
+        weights: ``(batch, talker, freq, frame)``, real, not negative.
+    """
+    x = spectrum.permute(0, 2, 1, 3)[:, None]
+    return (x * weights[:, :, :, None]) @ x.mH
+
+
+@full_precision
+def srp_from_covariance(covariance: Tensor, steering: Tensor) -> Tensor:
+    """Steered response ``(batch, talker, direction)`` summed over frequency, from covariances.
+
+    Equal to the weighted sum of `steered_response` over bins when the covariance is that of phase-normalized
+    spectra, but never forms the map of all bins and directions.
+
+    Args:
+        covariance: ``(batch, talker, freq, mic, mic)``.
+        steering: ``(direction, freq, mic)``.
+    """
+    directions, freqs, mics = steering.shape
+    outer = steering[..., :, None].conj() * steering[..., None, :]
+    flat = outer.reshape(directions, -1)
+    c = covariance.reshape(*covariance.shape[:2], freqs * mics * mics)
+    # the sum over microphone pairs of a Hermitian form is real
+    power = c.real @ flat.real.T - c.imag @ flat.imag.T
+    return power / mics**2
+
+
+@full_precision
+def frame_response(phases: Tensor, weights: Tensor, steering: Tensor) -> Tensor:
+    """Steered response ``(batch, slot, frame, direction)`` of every frame, summed over frequency.
+
+    Args:
+        phases: phase-normalized spectrum ``(batch, mic, freq, frame)``.
+        weights: of each slot's bins, ``(batch, slot, freq, frame)``.
+        steering: ``(direction, freq, mic)``.
+    """
+    power = steered_response(phases, steering)
+    return (power.permute(0, 3, 1, 2) @ weights.permute(0, 3, 2, 1)).permute(0, 3, 1, 2)
+
+
+def srp_phat(spectrum: Tensor, steering: Tensor) -> Tensor:
+    """SRP-PHAT map ``(batch, direction)``: mean over all bins of the steered response (DiBiase 2000)."""
+    phases = phase_normalize(spectrum)
+    uniform = torch.ones_like(spectrum[:, :1].real)
+    covariance = weighted_covariance(phases, uniform)
+    return srp_from_covariance(covariance, steering)[:, 0] / uniform[0, 0].numel()
+
+
+def wrap_azimuth(azimuth_deg: Tensor) -> Tensor:
+    """Azimuth in [0, 360) degrees; `remainder` alone rounds tiny negatives up to 360."""
+    wrapped = azimuth_deg.remainder(360.0)
+    return torch.where(wrapped >= 360.0, 0.0, wrapped)
+
+
+def pick_peaks(response: Tensor, count: int, minimum_gap_deg: float = 15.0) -> Tensor:
+    """The `count` highest peaks of maps over a full circle, ascending: azimuth ``(batch, count)`` in degrees.
+
+    Takes what `highest_peaks` takes.
+    """
+    return highest_peaks(response, count, minimum_gap_deg).sort(dim=-1).values
+
+
+def highest_peaks(response: Tensor, count: int, minimum_gap_deg: float = 15.0) -> Tensor:
+    """The `count` highest peaks of maps over a full circle, the highest first: azimuth ``(batch, count)``.
+
+    Local maxima come first, then any direction far enough from those taken; each peak is moved to the top of
+    the parabola through its neighbors.
+
+    Args:
+        response: ``(batch, direction)``, directions evenly over [0, 360).
+        count: number of peaks.
+        minimum_gap_deg: no two peaks are closer.
+    """
+    batch, directions = response.shape
+    step = 360.0 / directions
+    before, after = response.roll(1, -1), response.roll(-1, -1)
+    is_peak = (response >= before) & (response > after)
+    spread = (response.amax(-1, keepdim=True) - response.amin(-1, keepdim=True)).clamp_min(1e-12)
+    score = (response - response.amin(-1, keepdim=True)) / spread + is_peak  # any peak before any slope
+    azimuth = torch.arange(directions, device=response.device) * step
+    rows = torch.arange(batch, device=response.device)
+    found = []
+    for _ in range(count):
+        best = score.argmax(-1)
+        distance = (azimuth[None] - azimuth[best][:, None] + 180.0).remainder(360.0) - 180.0
+        score = score.masked_fill(distance.abs() < minimum_gap_deg, -1.0)
+        left, top, right = before[rows, best], response[rows, best], after[rows, best]
+        curvature = left - 2 * top + right
+        shift = torch.where(curvature < 0, 0.5 * (left - right) / curvature.clamp_max(-1e-12), 0.0)
+        found.append((best + shift.clamp(-0.5, 0.5)) * step)
+    return wrap_azimuth(torch.stack(found, dim=-1))
+
+
+def von_mises_logits(azimuth_deg: Tensor, directions: int) -> Tensor:
+    """Log of a posterior ``(..., direction)`` that is sure of one azimuth each, up to a constant.
+
+    A von Mises bump with a floor, so that evidence can still move it.
+    """
+    grid = torch.arange(directions, device=azimuth_deg.device) * (360.0 / directions)
+    delta_rad = torch.deg2rad(grid - azimuth_deg[..., None])
+    bump = CONCENTRATION * (delta_rad.cos() - 1.0)
+    return torch.logaddexp(bump, torch.full_like(bump, LOGIT_FLOOR))

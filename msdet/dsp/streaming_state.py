@@ -1,0 +1,138 @@
+"""What causal computations remember from one piece of a signal to the next: sums, means, past frames.
+
+A memory is None before anything has come, and a tensor or tuple after. None is changed in place: whoever
+keeps one can go on from there again. Sums are in double precision, so that those of hours do not drift, and
+are the same whether a signal comes whole or in pieces.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+State = Any
+"""None, or nested tuples, lists and dictionaries of tensors and numbers."""
+
+_BLOCK = 64  # frames that forget together
+
+
+def decay_over(time_constant_s: float | None, frame_s: float) -> float:
+    """What is left after a frame of what came before it.
+
+    Args:
+        time_constant_s: time constant; None forgets nothing.
+        frame_s: length of a frame.
+
+    Raises:
+        ValueError: the time constant is not above 0.
+
+    >>> decay_over(None, 0.01), round(decay_over(1.0, 0.01), 4)
+    (1.0, 0.99)
+    """
+    if time_constant_s is None:
+        return 1.0
+    if not 0.0 < time_constant_s < float("inf"):
+        raise ValueError(f"time_constant_s is {time_constant_s}, expected above 0, or null to forget nothing")
+    return math.exp(-frame_s / time_constant_s)
+
+
+def running_sum(
+    values: Tensor, axis: int, decay: float = 1.0, before: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Sum of each entry along an axis and all before it, older ones weighted by powers of `decay`.
+
+    Args:
+        values: the next of a signal, real or complex.
+        axis: of time.
+        decay: weight of what is one entry older.
+        before: what an earlier call returned last.
+
+    Returns:
+        the sums, of the shape of `values` in double precision; and the last of them, for the next call.
+
+    >>> sum_so_far(torch.tensor([4.0, 2.0, 0.0]), 0)[0].tolist()
+    [4.0, 6.0, 6.0]
+    >>> sum_so_far(torch.tensor([4.0, 2.0, 0.0]), 0, decay=0.5)[0].tolist()
+    [4.0, 4.0, 2.0]
+    """
+    wide = values.movedim(axis, -1).to(torch.complex128 if values.is_complex() else torch.float64)
+    if decay == 1.0:
+        sums = wide.cumsum(-1)
+        if before is not None:
+            sums = sums + before[..., None]
+        return sums.movedim(-1, axis), sums[..., -1].clone()
+    parts = []
+    for block in wide.split(_BLOCK, dim=-1):
+        age = torch.arange(block.shape[-1], device=wide.device)
+        kernel = torch.where(age[:, None] >= age, decay ** (age[:, None] - age).double(), 0.0)
+        part = block @ kernel.mT.to(wide.dtype)
+        if before is not None:
+            part = part + before[..., None] * decay ** (age + 1).double()
+        before = part[..., -1]
+        parts.append(part)
+    return torch.cat(parts, dim=-1).movedim(-1, axis), parts[-1][..., -1].clone()
+
+
+def running_mean(values: Tensor, axis: int, decay: float = 1.0, before: State = None) -> tuple[Tensor, State]:
+    """Mean of each entry along an axis and all before it, of the values' own precision.
+
+    Takes what `running_sum` takes.
+
+    >>> mean_so_far(torch.tensor([4.0, 2.0, 0.0]), 0)[0].tolist()
+    [4.0, 3.0, 2.0]
+    """
+    total, weight = before or (None, None)
+    sums, total = running_sum(values, axis, decay, total)
+    ones = torch.ones(values.shape[axis], device=values.device)
+    weights, weight = running_sum(ones, 0, decay, weight)
+    means = sums.movedim(axis, -1) / weights
+    return means.movedim(-1, axis).to(values.dtype), (total, weight)
+
+
+def with_past(signal: Tensor, frames: int, axis: int, past: Tensor | None) -> tuple[Tensor, Tensor]:
+    """A signal after the last frames before it, zeros at the start; and the frames to keep for the next.
+
+    >>> with_past(torch.tensor([1, 2, 3]), 2, 0, None)
+    (tensor([0, 0, 1, 2, 3]), tensor([2, 3]))
+    """
+    if frames == 0:
+        return signal, signal.narrow(axis, 0, 0)
+    if past is None:
+        shape = list(signal.shape)
+        shape[axis] = frames
+        past = signal.new_zeros(shape)
+    joined = torch.cat([past, signal], dim=axis)
+    length = joined.shape[axis]
+    return joined, joined.narrow(axis, length - frames, frames).clone()
+
+
+def sample_and_hold(
+    make: Callable[[list[int]], tuple[Tensor, ...]], frames: int, every: int, before: State
+) -> tuple[tuple[Tensor, ...], State]:
+    """Tensors that are made anew every so many frames and hold in between.
+
+    Args:
+        make: tensors ``(batch, update, ...)`` for some of the frames, given by their numbers.
+        frames: how many come.
+        every: frames from one update to the next, counted from the very first.
+        before: what an earlier call returned last.
+
+    Returns:
+        the tensors ``(batch, frame, ...)``, and the memory for the next call.
+    """
+    seen, last = before or (0, None)
+    new = [frame for frame in range(frames) if (seen + frame) % every == 0]
+    made = make(new) if new else ()
+    known = made if last is None else last if not new else tuple(map(_after, last, made))
+    up_to_date = torch.arange(seen, seen + frames) // every
+    index = up_to_date - up_to_date[0] + int(last is not None and seen % every == 0)
+    values = tuple(value[:, index.to(value.device)] for value in known)
+    return values, (seen + frames, tuple(value[:, -1:].clone() for value in values))
+
+
+def _after(before: Tensor, value: Tensor) -> Tensor:
+    return torch.cat([before, value], dim=1)

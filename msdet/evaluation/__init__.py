@@ -1,1 +1,0 @@
-"""Scoring estimates against a rendered set, and summarising the scores; needs no model."""

@@ -1,1 +1,0 @@
-"""The report of an evaluation: what it shows, how it is drawn, and the HTML around it."""

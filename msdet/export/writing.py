@@ -1,0 +1,184 @@
+"""Writing a model as a file that other programs run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from msdet import __version__
+from msdet.conventions import class_azimuths_deg
+from msdet.errors import MsdetError
+from msdet.export import Format, Precision, StftPlace
+from msdet.export.formats import (
+    Runner,
+    check_installed,
+    onnx_bytes,
+    onnx_model,
+    onnx_runner,
+    torch_bytes,
+    torch_runner,
+)
+from msdet.export.model import ExportedModel
+from msdet.export.parity import LIMIT, Deviation, deviation
+from msdet.export.precision import lowered
+from msdet.export.program import in_real_arithmetic, trace
+from msdet.io.files import atomic_path
+from msdet.models.joint import JointModel
+
+SCHEMA = 1
+"""Of what a file says of itself."""
+
+_TRACED_FRAMES = 23
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """A file that was written, and what it was compared with.
+
+    Attributes:
+        path: of the file.
+        size: bytes.
+        runner: runs it.
+        parity: of the arithmetic, in 32 bits, with the model.
+        lowered: of the file with the model, where its weights are not in 32 bits; None where they are.
+        full: runs the same in 32 bits.
+        full_size: bytes of that.
+    """
+
+    path: Path
+    size: int
+    runner: Runner
+    parity: Deviation
+    lowered: Deviation | None
+    full: Runner
+    full_size: int
+
+
+def export_model(
+    model: JointModel,
+    out: Path,
+    form: Format = "onnx",
+    precision: Precision = "float32",
+    stft: StftPlace = "outside",
+    notes: dict[str, Any] | None = None,
+) -> ExportedFile:
+    """Write a model as a file that other programs run, after comparing it with the model.
+
+    Args:
+        model: the model, on the CPU.
+        out: the file.
+        form: of the file.
+        precision: of the weights; a program of `torch.export` has them in 32 bits.
+        stft: where the STFT is: the file takes and gives waveforms (``inside``) or spectra (``outside``).
+        notes: what the checkpoint says of itself, for `describe`.
+
+    Raises:
+        MsdetError: a package is not installed; a part of the model cannot be exported; or the voices are not
+            the model's. Then no file is written.
+    """
+    check_installed(form)
+    if form == "torch" and precision != "float32":
+        raise MsdetError(f"precision is '{precision}', but a file of format torch has weights in float32")
+    if form == "torch":
+        content = full = torch_content(model, stft, notes)
+        runner = full_runner = torch_runner(content)
+    else:
+        contents = onnx_contents(model, ("float32", precision), stft, notes)
+        content, full = contents[precision], contents["float32"]
+        runner, full_runner = onnx_runner(content), onnx_runner(full)
+    parity = deviation(model, full_runner, stft)
+    if not parity.voices <= LIMIT:
+        raise MsdetError(
+            f"{out}: not written: its voices differ from the model's by {parity.voices:.1e} of their peak, "
+            f"allowed is {LIMIT:g}"
+        )
+    loss = None if precision == "float32" else deviation(model, runner, stft)
+    with atomic_path(out) as temporary:
+        temporary.write_bytes(content)
+    return ExportedFile(out, len(content), runner, parity, loss, full_runner, len(full))
+
+
+def onnx_contents(
+    model: JointModel, precisions: Collection[Precision], stft: StftPlace, notes: dict[str, Any] | None = None
+) -> dict[Precision, bytes]:
+    """ONNX files of a model with weights in several precisions, not compared with it; see `export_model`."""
+    wrapper, example, lengths = _to_trace(model, stft)
+    program = in_real_arithmetic(trace(wrapper, example, lengths), example, lengths, onnx=True)
+    proto = onnx_model(program, example, wrapper.outputs, lengths)
+    buffers = {name for name, _ in program.named_buffers()}
+    return {
+        p: onnx_bytes(lowered(proto, p, buffers), describe(model, stft, wrapper.outputs, p, notes or {}))
+        for p in precisions
+    }
+
+
+def torch_content(model: JointModel, stft: StftPlace, notes: dict[str, Any] | None = None) -> bytes:
+    """A program of `torch.export` of a model, not compared with it; see `export_model`."""
+    wrapper, example, lengths = _to_trace(model, stft)
+    program = in_real_arithmetic(trace(wrapper, example, lengths), example, lengths, onnx=False)
+    return torch_bytes(program, describe(model, stft, wrapper.outputs, "float32", notes or {}))
+
+
+def describe(
+    model: JointModel, stft: StftPlace, outputs: list[str], precision: Precision, notes: dict[str, Any]
+) -> dict[str, Any]:
+    """What a file says of itself: all that is needed to use it.
+
+    Args:
+        model: the model.
+        stft: where the STFT is.
+        outputs: names of the outputs.
+        precision: of the weights.
+        notes: what the checkpoint or package says of itself; its assignment rule and license are passed on.
+    """
+    spectral = stft == "outside"
+    axes = ["freq", "frame", "2 (real, imaginary)"] if spectral else ["sample"]
+    known = {
+        "voices": ["batch", "talker", *axes],
+        "doa": ["batch", "talker", "class"],
+        "occupancy": ["batch", "talker"],
+        "activity": ["batch", "talker", "frame"],
+    }
+    training, package = (_dict(notes.get(key)) for key in ("training", "package"))
+    return {
+        "schema": SCHEMA,
+        "msdet": __version__,
+        "input": {"mixture": ["batch", "mic", *axes]},
+        "outputs": {name: known[name] for name in outputs},
+        "sample_rate": model.sample_rate,
+        "stft": {
+            "place": stft,
+            "window": "square root of a periodic Hann window",
+            "window_samples": model.stft.length,
+            "hop_samples": model.stft.hop,
+            "padding": "half a window of zeros before; zeros after until every sample is in two frames",
+        },
+        "array": model.array.to_dict(),
+        "azimuth_deg": [float(a) for a in class_azimuths_deg(model.config.doa_classes)],
+        "azimuth": "0 is the array's +x axis, counter-clockwise seen from +z",
+        "talkers": model.config.talkers,
+        "assignment": _dict(training.get("objective")).get("assignment"),
+        "precision": precision,
+        "license": package.get("license", notes.get("license")),
+    }
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    """What should be an object in a description; an empty one if it is none."""
+    return value if isinstance(value, dict) else {}
+
+
+def _to_trace(model: JointModel, stft: StftPlace) -> tuple[ExportedModel, torch.Tensor, dict[int, str]]:
+    """What is traced, with what input, and the axes of that which may have any length."""
+    microphones = model.array.microphones
+    generator = torch.Generator().manual_seed(0)
+    shape: tuple[int, ...] = (2, microphones, model.stft.freqs, _TRACED_FRAMES, 2)
+    lengths = {0: "batch", 3: "frame"}
+    if stft == "inside":
+        shape = (2, microphones, (_TRACED_FRAMES - 1) * model.stft.hop - 3)  # no whole number of hops
+        lengths = {0: "batch", 2: "sample"}
+    return ExportedModel(model, stft), torch.randn(shape, generator=generator), lengths

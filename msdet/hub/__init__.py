@@ -1,0 +1,1 @@
+"""Models as packages: measured scores and the model card."""

@@ -1,0 +1,250 @@
+"""The card of a model: what it is, how it was trained, how well it does where, what it is not for."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from msdet import __version__
+from msdet.arrays import MicrophoneArray
+from msdet.components import import_paths
+from msdet.errors import MsdetError
+from msdet.hub.scores import MODEL
+from msdet.models.config import ModelConfig
+from msdet.models.cost import Cost
+from msdet.scoring.metrics import METRICS
+from msdet.scoring.tables import Table, aligned, markdown, number
+
+SHOWN = ("si_sdr_improvement_db", "si_sdr_db", "stoi", "pesq", "doa_mae_deg", "accuracy_10deg")
+"""Metrics of the card's table, as far as they were measured; all others are in ``scores.json``."""
+
+_TITLES = {"unprocessed": "unprocessed mixture", MODEL: "this model"}
+
+_PASSES = 3
+"""A training step costs about as much as so many forward passes, the gradient twice one."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a card is made of.
+
+    Attributes:
+        name: of the package.
+        file: what it is loaded by.
+        config: of the model.
+        array: that it was trained for.
+        any_array: whether it serves others.
+        sample_rate: hertz.
+        cost: of the model.
+        description: what ``model.json`` says.
+        training: what ``training.json`` says; empty without one.
+        scores: of `msdet.hub.scores.collect_scores`.
+        license: of the weights.
+        data_notes: of the data that it was trained on, in Markdown.
+        command: that made the package.
+    """
+
+    name: str
+    file: str
+    config: ModelConfig
+    array: MicrophoneArray
+    any_array: bool
+    sample_rate: int
+    cost: Cost
+    description: Mapping[str, Any]
+    training: Mapping[str, Any]
+    scores: Mapping[str, Any]
+    license: str
+    data_notes: str
+    command: str
+
+    def text(self) -> str:
+        """The card as Markdown."""
+        sections = {
+            "": self._summary(),
+            "Use": self._use(),
+            "Scores": self._scores(),
+            "Training": self._training(),
+            "Data": self.data_notes.strip(),
+            "Limits": self._limits(),
+            "License": f"{self.license.strip()}",
+            "Made by": f"msdet {__version__}:\n\n```sh\n{self.command}\n```",
+        }
+        parts = [f"## {title}\n\n{body}" if title else body for title, body in sections.items()]
+        return f"# {self.name}\n\n" + "\n\n".join(parts) + "\n"
+
+    def _summary(self) -> str:
+        c, array = self.config, self.array
+        serves = "other arrays too, by `--array`" if self.any_array else "no other array"
+        tasks = f", and {', '.join(c.tasks)}" if c.tasks else ""
+        return (
+            f"Separates {_talkers(c)} talking at once in a recording of a microphone array, and tells the "
+            f"direction of each{tasks}.\n\n"
+            "| | |\n|---|---|\n"
+            f"| array | {array.name}: {array.microphones} microphones, aperture {100 * array.aperture_m:.1f} "
+            f"cm; serves {serves} |\n"
+            f"| sample rate | {self.sample_rate} Hz; other recordings are resampled |\n"
+            f"| talkers | {_talkers(c)} |\n"
+            f"| directions | {c.doa_classes} classes of {360 / c.doa_classes:g}° over the circle, refined "
+            "between them |\n"
+            f"| architecture | {c.front_end} -> {c.encoder} -> {c.separation_head} + {c.doa_head} DoA, "
+            f"{c.sharing} sharing, frames of {1000 * c.window_s:g} ms |\n"
+            f"| size | {self.cost.parameters:,} parameters, {self.cost.macs_per_s / 1e9:.2f} G "
+            "multiply-accumulates per second of audio |"
+        )
+
+    def _use(self) -> str:
+        paths = import_paths(dataclasses.asdict(self.config))
+        modules = sorted({path.partition(":")[0] for path in paths})
+        allowed = f" --allow-code {' '.join(modules)}" if modules else ""
+        argument = f", allow_code={modules}" if modules else ""
+        needed = f"It needs code that is not msdet's: {', '.join(paths)}.\n\n" if modules else ""
+        return (
+            f"{needed}```sh\nmsdet separate recording.wav --model {self.file} --out voices/{allowed}\n```\n\n"
+            f'or `msdet.load("{self.file}"{argument})` from Python. '
+            "The channels must be in the array's order: "
+            f"`msdet array show {self.array.name}` draws it, `msdet array check` looks at a recording. "
+            "Azimuth is in degrees, 0° on the array's +x axis, counter-clockwise seen from above."
+        )
+
+    def _scores(self) -> str:
+        if not self.scores["evaluations"]:
+            return "Not measured."
+        table, notes = scores_table(self.scores, "scores")
+        body = markdown([table], notes).removeprefix("### \n\n")
+        return f"{body}\nAll metrics that were measured are in `scores.json`."
+
+    def _training(self) -> str:
+        settings = self.training.get("settings") or self.description.get("notes", {}).get("training") or {}
+        stages: Mapping[str, Any] = settings.get("stages") or {"": settings}
+        counts = self.training.get("stages", {})
+        lines = []
+        for folder, stage in stages.items():
+            steps = counts.get(folder, {}).get("steps") if folder else self.training.get("steps")
+            if stage.get("optimizer") and stage.get("data"):
+                lines.append(self._stage(folder, stage, steps))
+        if "step" in (notes := self.description.get("notes", {})):
+            dev = ", ".join(f"{key} {value:g}" for key, value in notes.get("scores", {}).items())
+            lines.append(f"- The weights are those of step {notes['step']}{f': {dev}' if dev else ''}.")
+        if names := self.description.get("notes", {}).get("sources"):
+            lines.append(f"- The weights are the average of {len(names)} checkpoints.")
+        return "\n".join(lines) or "Not known."
+
+    def _stage(self, folder: str, stage: Mapping[str, Any], steps: int | None) -> str:
+        """What was trained on what for how long."""
+        o, data, scenes = stage["optimizer"], stage["data"], stage["data"].get("scenes", {})
+        steps = o["steps"] if steps is None else steps
+        each_s = data.get("batch_seconds") or o["batch"] * scenes.get("duration_s", 0.0)
+        heard_s = steps * o.get("accumulate", 1) * each_s
+        macs = _PASSES * heard_s * self.cost.macs_per_s
+        drawn = [
+            f"{scenes.get('duration_s', 0):g} s mixtures of {scenes.get('talkers')} talkers",
+            f"T60 {_interval(scenes.get('t60_s'))} s",
+            f"distance {_interval(scenes.get('distance_m'))} m",
+            f"sensor noise at {_interval(scenes.get('snr_db'))} dB",
+        ]
+        if scenes.get("diffuse", "none") != "none":
+            drawn.append(f"{scenes['diffuse']} diffuse noise at {_interval(scenes.get('diffuse_snr_db'))} dB")
+        name = f"Stage {folder}: " if folder else ""
+        hashes = ", ".join(f"{k} {v}" for k, v in stage.get("data_identity", {}).items())
+        lines = [
+            f"- {name}{steps} steps of {o['batch']} mixtures: {heard_s / 3600:.1f} h of audio, about "
+            f"{macs:.1e} multiply-accumulates (a step as {_PASSES} forward passes).",
+            f"- Mixed from: {'; '.join(drawn)}.",
+            f"- {o['name']}, learning rate {o['learning_rate']:g}, {o['precision']}, seed {o['seed']}"
+            + (f"; data {hashes}." if hashes else "."),
+        ]
+        return "\n".join(lines)
+
+    def _limits(self) -> str:
+        c, domain = self.config, self.array.resolvable_domain.words
+        lines = [
+            f"- The array tells apart {domain}; it has no distance.",
+            f"- {_talkers(c).capitalize()}"
+            + (
+                ": slots that nobody fills stay empty."
+                if c.variable_num_speakers
+                else ": it finds as many, however many talk."
+            ),
+            "- It was measured on the test sets above alone. Where reverberation, noise, distance or the "
+            "array's accuracy are beyond those, expect less; the sets beside each other show how much less.",
+            "- Directions are relative to the array, not to the room.",
+        ]
+        return "\n".join(lines)
+
+
+def scores_table(scores: Any, origin: str, shown: Sequence[str] = SHOWN) -> tuple[Table, list[str]]:
+    """The scores of a package: a table, without columns if nothing was measured, and notes below it.
+
+    Args:
+        scores: of `msdet.hub.scores.collect_scores`.
+        origin: what they are called in messages.
+        shown: metrics, as far as they were measured.
+
+    Raises:
+        MsdetError: they are malformed.
+    """
+    try:
+        return _scores_table(scores["evaluations"], shown)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise MsdetError(
+            f"{origin}: not the scores of a package ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _scores_table(evaluations: Mapping[str, Any], shown: Sequence[str]) -> tuple[Table, list[str]]:
+    lines = [
+        (name, system, entry["systems"][system])
+        for name, entry in evaluations.items()
+        for system in entry["systems"]
+    ]
+    if not lines:
+        return Table("", [], [], 0), []
+    names = [name if n == 0 or lines[n - 1][0] != name else "" for n, (name, _, _) in enumerate(lines)]
+    header, columns = ["test set", "system"], [names, [_TITLES.get(s, s) for _, s, _ in lines]]
+    for key in shown:
+        found = [scores.get(key) for _, _, scores in lines]
+        if any(found):
+            header.append(METRICS[key].label)
+            columns.append(_cells(found, key))
+    confidence = {f"{entry['confidence']:.0%}" for entry in evaluations.values()}
+    notes = [f"In brackets: {' or '.join(sorted(confidence))} bootstrap intervals over scenes."]
+    for name, entry in evaluations.items():
+        described = entry["set"]["description"] or f"{entry['set']['scenes']} scenes, not described"
+        notes.append(f"{name}: {described} (hash {entry['set']['hash'] or 'not known'}).")
+    return Table("", header, columns, 2), notes
+
+
+def without_places(value: Any) -> Any:
+    """JSON in which texts that are places on a machine are their last name alone.
+
+    >>> without_places({"init": "/home/somebody/exp/x", "steps": [1, "../y/z"], "name": "a/b"})
+    {'init': 'x', 'steps': [1, 'z'], 'name': 'a/b'}
+    """
+    if isinstance(value, dict):
+        return {key: without_places(of) for key, of in value.items()}
+    if isinstance(value, list):
+        return [without_places(of) for of in value]
+    if isinstance(value, str) and re.match(r"(/|~|\.\.?[/\\]|[A-Za-z]:[/\\])\S*$", value):
+        return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
+    return value
+
+
+def _talkers(config: ModelConfig) -> str:
+    return f"1 to {config.talkers} people" if config.variable_num_speakers else f"{config.talkers} people"
+
+
+def _interval(value: Any) -> str:
+    return " to ".join(f"{v:g}" for v in value) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _cells(found: list[Mapping[str, Any] | None], key: str) -> list[str]:
+    metric = METRICS[key]
+    texts = [
+        [number(of[part], metric.decimals, metric.scale) for part in ("value", "low", "high")] if of else []
+        for of in found
+    ]
+    return aligned(texts, "{} [{}, {}]")

@@ -1,0 +1,258 @@
+"""Writing files so that a kill at any moment leaves either the old content or the new, never half."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from msdet.errors import MsdetError
+
+_PART = ".part-"
+
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+_PART_NAME = re.compile(rf"{re.escape(_PART)}(?P<host>[0-9a-f]{{8}})-(?P<process>\d+)-")
+
+_FOREIGN_LEFTOVER_S = 86400
+
+MAX_NAME_BYTES = 200
+
+_OUTSIDE = re.compile(r"/|(.*/)?\.\.(/|\Z)|.*[\x00-\x1f\x7f-\x9f\ud800-\udfff]", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class FolderKind:
+    """A kind of folder that msdet writes as a whole and may therefore delete.
+
+    Attributes:
+        name: stands as ``kind`` in the marker.
+        markers: JSON files, one of which is in every such folder.
+        key: of a marker that was written before kinds were, and lacks ``kind``.
+        content: pattern of all paths that msdet writes in it, those of folders with a ``/`` at the end.
+    """
+
+    name: str
+    markers: tuple[str, ...]
+    key: str
+    content: str
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path in the same folder that replaces `path` when the block ends well.
+
+    The temporary name keeps the suffix, so that writers that look at it see the right format.
+
+    Raises:
+        MsdetError: the folder cannot be written or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f"{_PART}{_HOST}-{os.getpid()}-", suffix=path.suffix
+        )
+        os.close(handle)
+    except OSError as error:
+        raise MsdetError(f"{path}: cannot be written ({error.strerror})") from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise MsdetError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, indented, with a newline at the end."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
+    """Write one JSON value a line, atomically."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        MsdetError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise MsdetError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise MsdetError(f"{path}: not readable as JSON ({error})") from error
+
+
+def read_jsonl(path: Path) -> list[Any]:
+    """Read one JSON value a line.
+
+    Raises:
+        MsdetError: the file is missing, or a line is not JSON; names the line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise MsdetError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise MsdetError(f"{path}: cannot be read ({error})") from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise MsdetError(f"{path}, line {number}: not JSON ({error})") from error
+    return rows
+
+
+def settings_hash(settings: Any) -> str:
+    """A short hash of settings that JSON can express: equal settings, equal hash.
+
+    >>> settings_hash({"a": 1, "b": 2}) == settings_hash({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(settings, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def plain_name(name: Any, field: str, origin: object) -> str:
+    """A name from outside that becomes part of a path, or of many: as it is, if it names but itself.
+
+    >>> plain_name("s1, take 2", "id", "scenes.jsonl")
+    's1, take 2'
+
+    Args:
+        name: what was found.
+        field: what it is called there.
+        origin: file, and line.
+
+    Raises:
+        MsdetError: no text of 1 to 200 bytes, or not printable, with a separator, or with a dot in front.
+    """
+    plain = isinstance(name, str) and name.isprintable() and not re.search(r"^\.|[/\\]", name)
+    if not plain or not 0 < len(name.encode()) <= MAX_NAME_BYTES:
+        raise MsdetError(
+            f"{origin}: {field} is {_escaped(name)}, expected a plain name: 1 to {MAX_NAME_BYTES} bytes, "
+            "printable, no slash, no dot in front"
+        )
+    return str(name)
+
+
+def relative_path(path: str, field: str, origin: object) -> str:
+    """A path from outside, of a file below a folder that the user gives: as it is, if it stays below.
+
+    Links in that folder are the user's own and may lead anywhere.
+
+    Raises:
+        MsdetError: it is absolute, climbs, or holds control characters or what UTF-8 cannot write.
+    """
+    if _OUTSIDE.match(path):
+        raise MsdetError(f"{origin}: {field} is {_escaped(path)}, expected a path that stays in its folder")
+    return path
+
+
+def _escaped(value: Any) -> str:
+    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def resolve_inside(root: Path, relative: str) -> Path:
+    """The path of a file that a manifest names, which must stay inside the manifest's folder.
+
+    Raises:
+        MsdetError: the path is absolute or leaves the folder.
+    """
+    path = (root / relative).resolve()
+    if Path(relative).is_absolute() or not path.is_relative_to(root.resolve()):
+        raise MsdetError(f"{root}: path '{relative}' leaves the data set's folder")
+    return path
+
+
+def check_own_folder(folder: Path, kind: FolderKind) -> None:
+    """Refuse to delete a folder unless it is missing, empty, or msdet's and of this kind.
+
+    Raises:
+        MsdetError: it is a link or a file, has no marker of this kind, or holds what msdet does not write
+            there; names that.
+    """
+    if not (folder.is_symlink() or folder.exists()):
+        return
+    if folder.is_symlink() or not folder.is_dir():
+        raise MsdetError(f"{folder}: is a link or a file, expected a folder of {kind.name}; not replaced")
+    if next(folder.iterdir(), None) is None:
+        return
+    if not any(_marks(folder / marker, kind) for marker in kind.markers):
+        raise MsdetError(
+            f"{folder}: has no {' or '.join(kind.markers)} of msdet's {kind.name}, so it is not replaced; "
+            "move it away or choose another folder"
+        )
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(parent, name)
+            place = path.relative_to(folder).as_posix()
+            own = re.fullmatch(kind.content, f"{place}/" if name in folders else place)
+            if path.is_symlink() or not (own or name.startswith(_PART)):
+                raise MsdetError(
+                    f"{folder}: holds {_escaped(place)}, which is not of msdet's {kind.name}, so it is not "
+                    "replaced; move that away or choose another folder"
+                )
+
+
+def _marks(marker: Path, kind: FolderKind) -> bool:
+    if marker.is_symlink() or not marker.is_file():
+        return False
+    content = read_json(marker)
+    return isinstance(content, dict) and content.get("kind", kind.name) == kind.name and kind.key in content
+
+
+def remove_folder(folder: Path, kind: FolderKind) -> None:
+    """Delete a folder that msdet wrote, as a whole; nothing else in msdet deletes folders.
+
+    Raises:
+        MsdetError: as `check_own_folder`, or it cannot be deleted.
+    """
+    check_own_folder(folder, kind)
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)  # follows no links
+    except OSError as error:
+        raise MsdetError(f"{folder}: cannot be deleted ({error.strerror})") from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete temporary files that killed runs left in `folder` or below it, but none of a run at work.
+
+    A file's name holds host and process; what another host left is deleted once it is a day old.
+    """
+    for path in folder.rglob(f"{_PART}*"):
+        found = _PART_NAME.match(path.name)
+        if found is None:
+            leftover = True
+        elif found["host"] == _HOST and Path("/proc").is_dir():
+            leftover = not Path(f"/proc/{found['process']}").exists()
+        else:
+            leftover = time.time() - path.stat().st_mtime > _FOREIGN_LEFTOVER_S
+        if leftover:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,198 @@
+"""Losses of DoA, one file each, and what reads azimuths from logits.
+
+A module defines ``loss(logits: Tensor, azimuth_deg: Tensor, **options) -> Tensor``: logits ``(..., class)``
+over the full circle and azimuths ``(...)`` to a loss ``(...)``. Class k is at k · 360° / classes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from msdet.components import Registry, with_options
+from msdet.dsp.spatial import wrap_azimuth
+from msdet.errors import MsdetError, UnknownNameError
+
+DOA_LOSSES = Registry("DoA loss", __name__)
+
+
+class DoaLoss(Protocol):
+    """What a loss of DoA is."""
+
+    def __call__(self, logits: Tensor, azimuth_deg: Tensor) -> Tensor:
+        """Loss ``(...)`` of logits ``(..., class)``."""
+        ...
+
+
+def doa_loss(name: str, options: dict[str, Any] | None = None) -> DoaLoss:
+    """A loss by name or import path ``module:function``, with its options.
+
+    Raises:
+        UnknownNameError: no such loss; the nearest name is offered.
+        MsdetError: an option that the loss does not have, or a value that it cannot work with.
+    """
+    loss = DOA_LOSSES.find(name)
+    chosen: DoaLoss = with_options(loss, options or {}, f"DoA loss '{name}'", 2, _try)
+    return chosen
+
+
+def _try(loss: DoaLoss) -> None:
+    """Take a loss of something."""
+    loss(torch.linspace(-1.0, 1.0, 144).reshape(1, 2, 72), torch.tensor([[10.0, 200.0]]))
+
+
+def decode_azimuth(logits: Tensor, half_width: int = 2) -> tuple[Tensor, Tensor]:
+    """Azimuth in degrees and confidence, each ``(...)``, of logits ``(..., class)``.
+
+    The azimuth is the circular mean of the posterior over the peak class and `half_width` classes on either
+    side, which resolves directions between classes; the confidence is the probability of those classes.
+    """
+    posterior = logits.float().softmax(-1)
+    classes = logits.shape[-1]
+    offset = torch.arange(-half_width, half_width + 1, device=logits.device)
+    nearby = (posterior.argmax(-1, keepdim=True) + offset) % classes
+    weight = posterior.gather(-1, nearby)
+    angle_rad = nearby * (2 * torch.pi / classes)
+    mean_rad = torch.atan2((weight * angle_rad.sin()).sum(-1), (weight * angle_rad.cos()).sum(-1))
+    return wrap_azimuth(torch.rad2deg(mean_rad)), weight.sum(-1)
+
+
+# --- Target distributions over azimuth classes.
+
+SHAPES = ("von_mises", "gaussian")
+
+
+def nearest_class(azimuth_deg: Tensor, classes: int) -> Tensor:
+    """Class ``(...)`` nearest to each azimuth."""
+    return (azimuth_deg * (classes / 360.0)).round().long() % classes
+
+
+def soft_target(
+    azimuth_deg: Tensor, classes: int, width_deg: float, shape: Literal["von_mises", "gaussian"] = "von_mises"
+) -> Tensor:
+    """A distribution ``(..., class)`` around each azimuth, which may lie between classes.
+
+    Args:
+        azimuth_deg: ``(...)``.
+        classes: over the full circle.
+        width_deg: standard deviation of the Gaussian; the von Mises has concentration 1 / width².
+        shape: ``von_mises``, or ``gaussian`` of the angle around the circle.
+
+    Raises:
+        MsdetError: a width that is not above zero, or an unknown shape.
+    """
+    if not 0.0 < width_deg < math.inf:
+        raise MsdetError(f"objective.doa_options.width_deg is {width_deg}, expected more than 0")
+    if shape not in SHAPES:
+        raise UnknownNameError("objective.doa_options.shape", shape, SHAPES)
+    grid_deg = torch.arange(classes, device=azimuth_deg.device) * (360.0 / classes)
+    offset = torch.deg2rad((grid_deg - azimuth_deg[..., None] + 180.0).remainder(360.0) - 180.0)
+    width = math.radians(width_deg)
+    # 1 - cos as a square, which keeps the precision of small angles
+    exponent = -2.0 * (offset / 2).sin().square() if shape == "von_mises" else -offset.square() / 2
+    return (exponent / width**2).softmax(-1)
+
+
+# --- Cross-entropy against the class nearest to the azimuth.
+
+
+@DOA_LOSSES.register("cross_entropy")
+def cross_entropy_loss(logits: Tensor, azimuth_deg: Tensor) -> Tensor:
+    """Cross-entropy ``(...)`` of logits ``(..., class)`` against azimuths ``(...)``."""
+    target = nearest_class(azimuth_deg, logits.shape[-1])
+    return -logits.float().log_softmax(-1).gather(-1, target[..., None])[..., 0]
+
+
+# --- Cross-entropy with label smoothing (Szegedy et al., "Rethinking the Inception architecture", CVPR 2016).
+
+
+@DOA_LOSSES.register("smoothed")
+def smoothed_cross_entropy_loss(logits: Tensor, azimuth_deg: Tensor, smoothing: float = 0.1) -> Tensor:
+    """Loss ``(...)`` of logits ``(..., class)`` against azimuths ``(...)``.
+
+    Args:
+        logits: of azimuth classes.
+        azimuth_deg: where the talker is.
+        smoothing: probability that the target spreads over all classes alike; the rest is the nearest's.
+
+    Raises:
+        MsdetError: a smoothing outside [0, 1).
+    """
+    if not 0.0 <= smoothing < 1.0:
+        raise MsdetError(f"objective.doa_options.smoothing is {smoothing}, expected 0 or more and below 1")
+    logarithm = logits.float().log_softmax(-1)
+    nearest = logarithm.gather(-1, nearest_class(azimuth_deg, logits.shape[-1])[..., None])[..., 0]
+    return -(1.0 - smoothing) * nearest - smoothing * logarithm.mean(-1)
+
+
+# --- Cross-entropy against a circular distribution around the azimuth.
+# Classes near the true one are less wrong than others (He, Motlicek and Odobez, "Deep neural networks for
+# multiple speaker detection and localization", ICRA 2018, use a Gaussian), and an azimuth between two classes
+# keeps its place. The least possible value is the target's entropy.
+
+
+@DOA_LOSSES.register("soft")
+def soft_cross_entropy_loss(
+    logits: Tensor,
+    azimuth_deg: Tensor,
+    width_deg: float = 5.0,
+    shape: Literal["von_mises", "gaussian"] = "von_mises",
+) -> Tensor:
+    """Loss ``(...)`` of logits ``(..., class)`` against azimuths ``(...)``.
+
+    Args:
+        logits: of azimuth classes.
+        azimuth_deg: where the talker is.
+        width_deg: standard deviation of the target.
+        shape: of the target, ``von_mises`` or ``gaussian``.
+
+    Raises:
+        MsdetError: a width that is not above zero, or an unknown shape.
+    """
+    target = soft_target(azimuth_deg, logits.shape[-1], width_deg, shape)
+    return -(target * logits.float().log_softmax(-1)).sum(-1)
+
+
+# --- Circular earth mover's distance between the posterior and the target, in radians.
+# How far probability has to travel around the circle, so that a near miss costs less than a far one. On a
+# circle the cost is that of the line, the sum of |differences of the cumulative distributions|, least over the
+# point where the circle is cut: their median is taken off (Werman, Peleg and Rosenfeld, 1985; Rabin, Delon and
+# Gousseau, "Transportation distances on the circle", 2011).
+
+
+@DOA_LOSSES.register("earth_mover")
+def earth_mover_loss(
+    logits: Tensor, azimuth_deg: Tensor, width_deg: float = 0.0, squared: bool = False
+) -> Tensor:
+    """Loss ``(...)`` of logits ``(..., class)`` against azimuths ``(...)``; a class is 2π / classes wide.
+
+    Args:
+        logits: of azimuth classes.
+        azimuth_deg: where the talker is.
+        width_deg: of a von Mises target; 0 for the nearest class alone.
+        squared: sum the squares instead, with the mean taken off (after Hou, Yu and Samaras, "Squared earth
+            mover's distance-based loss", 2016), which is smooth.
+
+    Raises:
+        MsdetError: a width below zero.
+    """
+    classes = logits.shape[-1]
+    if width_deg:
+        target = soft_target(azimuth_deg, classes, width_deg)
+    else:
+        target = torch.nn.functional.one_hot(nearest_class(azimuth_deg, classes), classes).float()
+    return circular_distance(logits.float().softmax(-1), target, squared)
+
+
+def circular_distance(first: Tensor, second: Tensor, squared: bool = False) -> Tensor:
+    """Earth mover's distance ``(...)`` in radians of distributions ``(..., class)`` on a circle."""
+    surplus = (first - second).cumsum(-1)
+    step = 2.0 * math.pi / first.shape[-1]
+    if squared:
+        return step * (surplus - surplus.mean(-1, keepdim=True)).square().sum(-1)
+    with torch.no_grad():  # half lie above and half below, so the cut has no gradient of its own
+        cut = surplus.quantile(0.5, dim=-1, keepdim=True)
+    return step * (surplus - cut).abs().sum(-1)

@@ -1,0 +1,192 @@
+"""Balancing by gradients: of each task, and their inner products on the parameters that tasks share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from msdet.errors import MsdetError
+from msdet.losses.weighting import BALANCERS, Observed, require_positive, sum_over_processes, weighted_sum
+
+
+def task_gradients(losses: Sequence[Tensor], parameters: Sequence[Tensor]) -> list[list[Tensor | None]]:
+    """Gradients of each loss: one row a loss, one entry a parameter, None where the loss does not reach it.
+
+    The graph is kept.
+    """
+    rows: list[list[Tensor | None]] = []
+    for loss in losses:
+        if loss.requires_grad:
+            rows.append(
+                list(torch.autograd.grad(loss, list(parameters), retain_graph=True, allow_unused=True))
+            )
+        else:  # of a task that the batch does not label, or whose parts are frozen
+            rows.append([None] * len(parameters))
+    return rows
+
+
+def inner_products(rows: Sequence[Sequence[Tensor | None]], columns: Sequence[int]) -> Tensor:
+    """Gramian ``(row, row)`` of gradients over some of the parameters, in double precision."""
+    size = len(rows)
+    device = next((g.device for row in rows for g in row if g is not None), torch.device("cpu"))
+    found = torch.zeros(size, size, dtype=torch.double, device=device)
+    for i in range(size):
+        for j in range(i, size):
+            pairs = [(rows[i][k], rows[j][k]) for k in columns]
+            dots = [(a * b).sum(dtype=torch.double) for a, b in pairs if a is not None and b is not None]
+            if dots:
+                found[i, j] = found[j, i] = torch.stack(dots).sum()
+    return found
+
+
+def shared_parameters(rows: Sequence[Sequence[Tensor | None]]) -> list[int]:
+    """Numbers of the parameters that more than one task reaches.
+
+    A parameter of one head counts if another task's loss goes through that head, as separation does through
+    the DoA that its beams are steered by.
+    """
+    return [k for k in range(len(rows[0])) if sum(row[k] is not None for row in rows) > 1]
+
+
+class SharedGradients(nn.Module, ABC):
+    """Weighs the tasks' gradients on shared parameters by their inner products.
+
+    A parameter that one task alone reaches follows that task with its own weight. Tasks without a gradient
+    on shared parameters, for one because nothing in the batch is labeled, take no part. Costs one backward
+    pass a task. Where several processes train together, gradients are averaged first, so the result is that
+    of one process with all their batches.
+
+    Args:
+        weights: of the tasks by name.
+    """
+
+    def __init__(self, weights: dict[str, float]) -> None:
+        super().__init__()
+        self.weights = weights
+
+    def forward(self, losses: dict[str, Tensor]) -> Tensor:
+        """The weighted sum, for the log."""
+        return weighted_sum(dict(zip(self.weights, self.own_weights().tolist(), strict=True)), losses)
+
+    def own_weights(self) -> Tensor:
+        """Weights ``(task,)`` on parameters that one task alone reaches."""
+        return torch.tensor(list(self.weights.values()), dtype=torch.double)
+
+    @abstractmethod
+    def shares(self, gramian: Tensor, live: list[int], losses: Tensor) -> Tensor:
+        """Weights ``(task,)`` on shared parameters.
+
+        Args:
+            gramian: inner products ``(task, task)`` of the gradients of the unweighted losses of the tasks
+                that are live, in double precision; finite.
+            live: their numbers.
+            losses: of these tasks, ``(task,)``.
+        """
+
+    def gradients(self, losses: dict[str, Tensor], parameters: Sequence[Tensor]) -> list[Tensor | None]:
+        """Gradient of each parameter, None where no task reaches it (`GradientBalancer`)."""
+        rows = task_gradients([losses[name] for name in self.weights], parameters)
+        shared = shared_parameters(rows)
+        if not shared:
+            raise MsdetError(
+                "objective.balance works on gradients of shared parameters, and no parameter that learns is "
+                "reached by two tasks: model.sharing shares nothing or that part is frozen; use 'fixed'"
+            )
+        average_over_processes(rows, shared)
+        gramian = inner_products(rows, shared)
+        own = self.own_weights().to(gramian)
+        together = own.clone()
+        if gramian.isfinite().all():  # otherwise the step is dropped, whatever it is
+            weighted = gramian.diagonal() * own.square()
+            live = [i for i, x in enumerate(weighted.tolist()) if x > 0]
+            if live:
+                values = torch.stack([losses[name].detach().double() for name in self.weights])[live]
+                together[live] = self.shares(gramian[live][:, live], live, values)
+        return _combined(rows, set(shared), together.tolist(), own.tolist())
+
+
+def average_over_processes(rows: list[list[Tensor | None]], columns: Sequence[int]) -> None:
+    """Replace gradients by their means over all processes that train together."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return
+    processes = torch.distributed.get_world_size()
+    for row in rows:
+        reached = [k for k in columns if row[k] is not None]
+        gradients = [g for k in reached if (g := row[k]) is not None]
+        if not gradients:
+            continue
+        flat = sum_over_processes(torch.cat([g.flatten() for g in gradients])) / processes
+        parts = flat.split([g.numel() for g in gradients])
+        for k, gradient, part in zip(reached, gradients, parts, strict=True):
+            row[k] = part.view_as(gradient)
+
+
+def _combined(
+    rows: list[list[Tensor | None]], shared: set[int], together: list[float], own: list[float]
+) -> list[Tensor | None]:
+    """The weighted sums of each parameter's gradients."""
+    combined: list[Tensor | None] = []
+    for k in range(len(rows[0])):
+        weights = together if k in shared else own
+        terms = [w * g for w, row in zip(weights, rows, strict=True) if (g := row[k]) is not None]
+        combined.append(sum(terms[1:], terms[0]) if terms else None)
+    return combined
+
+
+# --- GradNorm: weights that make the tasks' gradients equally long, longer for tasks that lag behind.
+# Chen et al., "GradNorm: gradient normalization for adaptive loss balancing in deep multitask networks", ICML
+# 2018, algorithm 1. Norms are over all shared parameters. L_grad (eq. 2) is descended in the logarithms of the
+# weights and relative to the mean norm, so weights stay positive and one rate fits losses of any scale.
+
+
+@BALANCERS.register("gradnorm")
+class GradNorm(SharedGradients):
+    """Σ weight · loss with weights that move towards |weight · ∇loss| = mean · r^alpha.
+
+    r is how much of its first loss a task still has, relative to the mean task. The weights keep their sum.
+
+    Args:
+        weights: to start with, by task; a task of weight zero stays out.
+        alpha: strength of the pull towards tasks that lag; 0 makes all norms equal.
+        rate: step of the logarithms of the weights.
+    """
+
+    POSITIVE = True
+    present: Tensor
+    first: Tensor
+
+    def __init__(self, weights: dict[str, float], alpha: float = 1.5, rate: float = 0.025) -> None:
+        super().__init__(weights)
+        if not 0.0 <= alpha < float("inf") or not 0.0 < rate < float("inf"):
+            raise ValueError("expected alpha of 0 or more and a rate of more than 0")
+        self.alpha = alpha
+        self.rate = rate
+        self.register_buffer("present", torch.tensor(list(weights.values()), dtype=torch.double))
+        self.register_buffer("first", torch.full((len(weights),), torch.nan, dtype=torch.double))
+
+    def own_weights(self) -> Tensor:
+        """The present weights ``(task,)``."""
+        return self.present.clone()
+
+    def task_weights(self) -> Tensor:
+        """What each loss is multiplied with, ``(task,)``."""
+        return self.present
+
+    def shares(self, gramian: Tensor, live: list[int], losses: Tensor) -> Tensor:
+        """The weights of this step, ``(task,)``; those of the next move on."""
+        names = [list(self.weights)[i] for i in live]
+        require_positive(dict(zip(names, losses, strict=True)), "balance 'gradnorm'")
+        labeled = losses.where(losses > 0, torch.nan)  # another process may have labels where this has none
+        seen = Observed(dict(zip(names, labeled, strict=True)), names, gramian.device)
+        known = self.first[live]
+        self.first[live] = first = known.where(known.isfinite(), seen.values)
+        now = self.present[live]
+        norms = now * gramian.diagonal().sqrt()
+        progress = seen.values / first.clamp_min(1e-12)
+        lag = (progress / progress.mean().clamp_min(1e-12)) ** self.alpha
+        moved = now * torch.exp(-self.rate * (norms - norms.mean() * lag).sign() * norms / norms.mean())
+        self.present[live] = moved * (now.sum() / moved.sum())
+        return now

@@ -1,0 +1,230 @@
+"""Balancing: how the losses of tasks become one, or their gradients one direction; one file each.
+
+A module defines ``Balancer``, a `torch.nn.Module` built as ``Balancer(weights, **options)`` from the tasks'
+weights by name. Called with the losses of the tasks that a batch labels, all scalars and maybe none, it gives
+one scalar. That is what is minimized, unless the balancer also has ``gradients(losses, parameters)``
+(`GradientBalancer`): then those are the gradients of the step, and the scalar is only logged.
+
+Its parameters, if any, learn with the model's; its state is in buffers, which the trainer's state holds. A
+step whose loss is not finite leaves them as they are. Besides, a balancer may have
+
+- ``start_epoch(epoch)``, called at the start of each epoch of training, which is the steps between two
+  validations; twice for an epoch that a resumed run starts again;
+- ``task_weights()``: the present weight of each task, ``(task,)``, which is logged;
+- ``POSITIVE = True``, a class attribute: losses below zero make no sense to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from msdet.components import Registry, build
+from msdet.errors import MsdetError, UnknownNameError
+
+BALANCERS = Registry("balancing", "msdet.losses")
+
+
+class Balancer(Protocol):
+    """What every balancer offers."""
+
+    def __call__(self, losses: dict[str, Tensor]) -> Tensor:
+        """One scalar from the losses of the labeled tasks, all scalars."""
+        ...
+
+
+@runtime_checkable
+class GradientBalancer(Protocol):
+    """What a balancer offers that sets gradients instead."""
+
+    def gradients(self, losses: dict[str, Tensor], parameters: Sequence[Tensor]) -> list[Tensor | None]:
+        """Gradient of each parameter, None where no task reaches it.
+
+        Args:
+            losses: of all tasks; zero, with zero gradients, where the batch has no label.
+            parameters: that learn.
+
+        Raises:
+            MsdetError: no parameter is reached by two tasks.
+        """
+        ...
+
+
+def build_balancer(name: str, options: dict[str, Any], weights: dict[str, float]) -> Balancer:
+    """A balancer by name or import path ``module:Class``.
+
+    Args:
+        name: of a file in this package, or an import path.
+        options: what its constructor takes besides the weights.
+        weights: of the tasks by name, which sum to whatever the user gave.
+
+    Raises:
+        MsdetError: an unknown name or option; the nearest is offered.
+    """
+    factory = BALANCERS.find(name)
+    balancer: Balancer = build(factory, options, f"balancing '{name}'", weights=weights)
+    return balancer
+
+
+def weighted_sum(weights: Mapping[str, float | Tensor], losses: Mapping[str, Tensor]) -> Tensor:
+    """Σ weight · loss over the losses that there are; zero without any."""
+    terms = [weights[name] * loss for name, loss in losses.items()]
+    return torch.stack(terms).sum() if terms else torch.zeros(())
+
+
+def sum_over_processes(values: Tensor) -> Tensor:
+    """`values` added over all processes that train together; itself where there is one."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        values = values.clone()
+        torch.distributed.all_reduce(values)
+    return values
+
+
+class Observed:
+    """Losses of a step as vectors in the order of all tasks, over all processes that train together.
+
+    Attributes:
+        values: mean loss ``(task,)`` in double precision; zero where no process has a finite one.
+        known: bool ``(task,)``, whether one has.
+    """
+
+    def __init__(self, losses: dict[str, Tensor], names: Sequence[str], device: torch.device) -> None:
+        absent = torch.full((), torch.nan, device=device)
+        found = torch.stack([losses.get(name, absent).detach().double() for name in names])
+        finite = found.isfinite()
+        both = torch.stack([found.where(finite, torch.zeros_like(found)), finite.double()])
+        total, count = sum_over_processes(both)
+        self.values = total / count.clamp_min(1)
+        self.known = count > 0
+
+
+def require_positive(losses: Mapping[str, Tensor], method: str) -> None:
+    """Refuse a loss below zero.
+
+    Raises:
+        MsdetError: names the task.
+    """
+    for name, loss in losses.items():
+        if (value := float(loss.detach())) < 0:
+            raise MsdetError(f"objective.{method} needs losses of 0 or more: that of {name} is {value:.3g}")
+
+
+# --- Fixed weights: the weighted sum of the losses.
+
+
+@BALANCERS.register("fixed")
+class FixedWeights(nn.Module):
+    """Σ weight · loss."""
+
+    def __init__(self, weights: dict[str, float]) -> None:
+        super().__init__()
+        self.weights = weights
+
+    def forward(self, losses: dict[str, Tensor]) -> Tensor:
+        """The weighted sum."""
+        return weighted_sum(self.weights, losses)
+
+
+# --- Dynamic weight averaging: a task whose loss falls slower than the others' weighs more.
+# Liu, Johns and Davison, "End-to-end multi-task learning with attention", CVPR 2019, eq. 7. An epoch is the
+# steps between two validations.
+
+
+@BALANCERS.register("dynamic_weight_average")
+class DynamicWeightAverage(nn.Module):
+    """Σ weight · λ · loss with λ = tasks · softmax(r / temperature).
+
+    r is a task's mean loss of the last epoch over that of the epoch before; 1 until there are two.
+
+    Args:
+        weights: of the tasks by name.
+        temperature: of the softmax; a large one makes λ equal.
+    """
+
+    POSITIVE = True
+    epoch: Tensor
+    sums: Tensor
+    means: Tensor
+
+    def __init__(self, weights: dict[str, float], temperature: float = 2.0) -> None:
+        super().__init__()
+        if not 0.0 < temperature < float("inf"):
+            raise ValueError("temperature: expected more than 0")
+        self.weights = weights
+        self.temperature = temperature
+        tasks = len(weights)
+        self.register_buffer("epoch", torch.tensor(-1))
+        self.register_buffer("sums", torch.zeros(2, tasks, dtype=torch.double))  # of losses, and their number
+        self.register_buffer("means", torch.full((2, tasks), torch.nan, dtype=torch.double))  # older first
+
+    def forward(self, losses: dict[str, Tensor]) -> Tensor:
+        """The weighted sum."""
+        if self.training and torch.is_grad_enabled():
+            require_positive(losses, "balance 'dynamic_weight_average'")
+            seen = Observed(losses, list(self.weights), self.sums.device)
+            self.sums += torch.stack([seen.values, seen.known.double()])
+        return weighted_sum(dict(zip(self.weights, self.task_weights().tolist(), strict=True)), losses)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Close the last epoch."""
+        if epoch == int(self.epoch):  # a resumed run starts it again
+            return
+        self.epoch.fill_(epoch)
+        total, count = self.sums
+        if count.any():
+            self.means.copy_(torch.stack([self.means[1], (total / count).where(count > 0, self.means[1])]))
+        self.sums.zero_()
+
+    def task_weights(self) -> Tensor:
+        """What each loss is multiplied with, ``(task,)``."""
+        ratio = self.means[1] / self.means[0]
+        rates = ratio.where(ratio.isfinite(), torch.ones_like(ratio))
+        own = torch.tensor(list(self.weights.values()), dtype=torch.double, device=rates.device)
+        return own * len(rates) * (rates / self.temperature).softmax(0)
+
+
+# --- Uncertainty weighting: each task's noise is learned with the model, and noisy tasks weigh less.
+# Kendall, Gal and Cipolla, "Multi-task learning using uncertainty to weigh losses", CVPR 2018, eqs. 7 and 10,
+# with s = log σ² as what is learned:
+#
+# - regression: ½ exp(-s) · loss + ½ s, least at σ² = loss;
+# - classification: exp(-s) · loss + ½ s, least at σ² = 2 · loss.
+
+
+@BALANCERS.register("uncertainty")
+class UncertaintyWeighting(nn.Module):
+    """Σ weight · (factor · exp(-s) · loss + ½ s), over the tasks that are labeled.
+
+    Args:
+        weights: of the tasks by name.
+        classification: tasks whose factor is 1; it is ½ for the others.
+    """
+
+    POSITIVE = True
+
+    def __init__(self, weights: dict[str, float], classification: Sequence[str] = ("doa",)) -> None:
+        super().__init__()
+        for name in classification:
+            if name not in weights:
+                raise UnknownNameError("task in balance_options.classification:", name, weights)
+        self.weights = weights
+        self.factors = {name: 1.0 if name in classification else 0.5 for name in weights}
+        self.log_variance = nn.Parameter(torch.zeros(len(weights)))
+
+    def forward(self, losses: dict[str, Tensor]) -> Tensor:
+        """The weighted sum with its price."""
+        require_positive(losses, "balance 'uncertainty'")
+        log_variance = dict(zip(self.weights, self.log_variance, strict=True))
+        costs = {
+            name: self.factors[name] * (-log_variance[name]).exp() * loss + log_variance[name] / 2
+            for name, loss in losses.items()
+        }
+        return weighted_sum(self.weights, costs)
+
+    def task_weights(self) -> Tensor:
+        """What each loss is multiplied with, ``(task,)``."""
+        fixed = [self.weights[name] * factor for name, factor in self.factors.items()]
+        return torch.tensor(fixed, device=self.log_variance.device) * (-self.log_variance.detach()).exp()

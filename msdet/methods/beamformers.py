@@ -1,0 +1,276 @@
+"""What the steered beamformers share: where to steer, and the weights of distortionless beams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msdet.arrays import MicrophoneArray
+from msdet.conventions import Array, wrap_deg
+from msdet.dsp.beamforming import DIAGONAL_LOADING, apply_beam
+from msdet.dsp.spatial import diffuse_coherence, steering_vectors
+from msdet.dsp.stft import Stft, window_samples
+from msdet.errors import MsdetError
+from msdet.methods import initial_method
+from msdet.methods.base import (
+    AZIMUTHS,
+    METHODS,
+    ORACLE,
+    Oracle,
+    OracleInput,
+    Separation,
+    Separator,
+    check_talkers,
+)
+
+DOA = "norm_music"
+
+WINDOW_S = 0.032
+
+Weights = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Weights ``(talker, freq, mic)`` from steering vectors of the same shape, the coherence of diffuse noise and
+the mixture's covariance, both ``(freq, mic, mic)``; complex128."""
+
+
+def beam_separator(
+    weights: Weights,
+    array: MicrophoneArray,
+    sample_rate: int,
+    talkers: int,
+    doa: str | list[float],
+    window_s: float,
+) -> Separator | Oracle:
+    """A separator that steers a beam at each talker.
+
+    Args:
+        weights: the beamformer.
+        array: geometry of the microphones.
+        sample_rate: hertz.
+        talkers: number of beams.
+        doa: where the talkers are: found by the baseline of this name, in degrees, or ``oracle``.
+        window_s: length of an STFT frame.
+
+    Raises:
+        MsdetError: a `doa` that is no baseline that finds azimuths, or has another number of them.
+    """
+    stft = Stft(window_samples(window_s, sample_rate))
+    positions = torch.tensor(array.positions)
+    frequency_hz = torch.linspace(0.0, sample_rate / 2, stft.freqs, dtype=torch.float64)
+    coherence = diffuse_coherence(positions, frequency_hz).to(torch.complex128)
+
+    def steer(mixture: Array, azimuth_deg: Array) -> Array:
+        with torch.inference_mode():
+            spectrum = stft(torch.from_numpy(mixture)[None])
+            x = spectrum[0].permute(1, 0, 2).to(torch.complex128)
+            steering = steering_vectors(
+                positions, torch.from_numpy(azimuth_deg), frequency_hz, array.reference
+            )
+            beams = weights(steering.to(torch.complex128), coherence, x @ x.mH)
+            voices = apply_beam(beams.to(spectrum.dtype)[None], spectrum)
+            waveforms: Array = stft.inverse(voices, mixture.shape[-1])[0].numpy()
+        return waveforms
+
+    def told(mixture: Array, truth: OracleInput) -> Separation:
+        if not np.isfinite(truth.azimuth_deg).all():
+            raise MsdetError("directions are not known")
+        return Separation(steer(mixture, truth.azimuth_deg))
+
+    if doa == ORACLE:
+        return Oracle(told)
+    locate = _fixed(doa, talkers) if isinstance(doa, list) else _found_by(doa, array, sample_rate, talkers)
+
+    def separate(mixture: Array) -> Separation:
+        azimuth_deg = locate(mixture)
+        return Separation(steer(mixture, azimuth_deg), azimuth_deg)
+
+    return separate
+
+
+def distortionless_separator(
+    disturbance: Callable[[Tensor, Tensor], Tensor],
+    array: MicrophoneArray,
+    sample_rate: int,
+    talkers: int,
+    doa: str | list[float] = DOA,
+    loading: float = DIAGONAL_LOADING,
+    window_s: float = WINDOW_S,
+) -> Separator | Oracle:
+    """A separator whose beams leave their talkers unchanged and let through the least disturbance.
+
+    Args:
+        disturbance: its covariance, from the coherence of diffuse noise and the mixture's covariance, all
+            ``(freq, mic, mic)``.
+        array: geometry of the microphones.
+        sample_rate: hertz.
+        talkers: number of beams.
+        doa: as of `beam_separator`.
+        loading: power of sensor noise relative to the disturbance.
+        window_s: length of an STFT frame.
+
+    Raises:
+        MsdetError: as `beam_separator`, or a `loading` that is not positive.
+    """
+    check_loading(loading)
+
+    def weights(steering: Tensor, coherence: Tensor, covariance: Tensor) -> Tensor:
+        return distortionless(loaded(disturbance(coherence, covariance), loading), steering)
+
+    return beam_separator(weights, array, sample_rate, talkers, doa, window_s)
+
+
+def distortionless(disturbance: Tensor, steering: Tensor) -> Tensor:
+    """MVDR weights C⁻¹d / (dᴴC⁻¹d): the least of the disturbance, and the look direction unchanged.
+
+    Args:
+        disturbance: covariance C, ``(freq, mic, mic)``.
+        steering: look directions d, ``(talker, freq, mic)``.
+    """
+    numerator = torch.linalg.solve(disturbance, steering[..., None])[..., 0]
+    weights: Tensor = numerator / (steering.conj() * numerator).sum(-1, keepdim=True)
+    return weights
+
+
+def loaded(covariance: Tensor, loading: float) -> Tensor:
+    """A covariance ``(freq, mic, mic)`` of unit mean power, with `loading` added to the diagonal."""
+    power = covariance.diagonal(dim1=-2, dim2=-1).real.mean(-1)[:, None, None]
+    eye = torch.eye(covariance.shape[-1], dtype=covariance.dtype)
+    return covariance / power.clamp_min(1e-12) + loading * eye
+
+
+def check_loading(loading: float) -> None:
+    """Refuse a loading that leaves matrices singular.
+
+    Raises:
+        MsdetError: not positive.
+    """
+    if not 0 < loading < float("inf"):
+        raise MsdetError(f"loading is {loading}, expected above 0")
+
+
+def _fixed(azimuth_deg: list[float], talkers: int) -> Callable[[Array], Array]:
+    azimuths = np.sort(wrap_deg(azimuth_deg))
+    if azimuths.shape != (talkers,) or not np.isfinite(azimuths).all():
+        raise MsdetError(f"doa is {azimuth_deg}, expected azimuths of {talkers} talkers in degrees")
+    return lambda mixture: azimuths
+
+
+def _found_by(doa: str, array: MicrophoneArray, sample_rate: int, talkers: int) -> Callable[[Array], Array]:
+    example = f"[{','.join(str(10 + 360 * n // talkers) for n in range(talkers))}] (degrees)"
+    separator = initial_method("doa", doa, AZIMUTHS, array, sample_rate, talkers, [example])
+
+    def locate(mixture: Array) -> Array:
+        found = separator(mixture).azimuth_deg
+        if found is None:
+            raise MsdetError(f"doa '{doa}' gives no azimuths")
+        return found
+
+    return locate
+
+
+# --- Delay and sum: the microphones are aligned towards each talker and averaged.
+
+
+@METHODS.register("delay_and_sum")
+def delay_and_sum(
+    array: MicrophoneArray,
+    sample_rate: int,
+    talkers: int,
+    doa: str | list[float] = DOA,
+    window_s: float = WINDOW_S,
+) -> Separator | Oracle:
+    """Separate by beams; arguments and errors as `beam_separator`."""
+
+    def weights(steering: Tensor, coherence: Tensor, covariance: Tensor) -> Tensor:
+        return steering / array.microphones
+
+    return beam_separator(weights, array, sample_rate, talkers, doa, window_s)
+
+
+# --- Superdirective beams (Bitzer and Simmer, in Microphone Arrays, Springer, 2001): the least diffuse noise.
+
+
+def diffuse_noise(coherence: Tensor, covariance: Tensor) -> Tensor:
+    """The coherence of diffuse noise ``(freq, mic, mic)``."""
+    return coherence
+
+
+superdirective = METHODS.register("superdirective")(partial(distortionless_separator, diffuse_noise))
+
+
+# --- MVDR beams (Capon, Proc. IEEE 57(8), 1969): the least power of the whole mixture, each talker's unchanged.
+# The covariance holds the talker too, who is partly canceled where the direction is not exact or the room
+# reflects; the loading keeps that small.
+
+MVDR_LOADING = 0.1
+"""Relative to the mixture's power."""
+
+MVDR_WINDOW_S = 0.016
+"""Length of an STFT frame: longer ones cancel more of the talker, frames of 32 ms cost 0.4 dB."""
+
+
+def mixture(coherence: Tensor, covariance: Tensor) -> Tensor:
+    """The mixture's covariance ``(freq, mic, mic)``."""
+    return covariance
+
+
+mvdr = METHODS.register("mvdr")(
+    partial(distortionless_separator, mixture, loading=MVDR_LOADING, window_s=MVDR_WINDOW_S)
+)
+
+
+# --- LCMV beams (Frost, Proc. IEEE 60(8), 1972): a null on each other talker, then the least diffuse noise.
+
+SOFTNESS = 0.03
+"""How far the constraints yield where talkers look alike, at low frequencies; nulls of 28 dB are left."""
+
+
+@METHODS.register("lcmv")
+def lcmv(
+    array: MicrophoneArray,
+    sample_rate: int,
+    talkers: int,
+    doa: str | list[float] = DOA,
+    loading: float = DIAGONAL_LOADING,
+    softness: float = SOFTNESS,
+    window_s: float = WINDOW_S,
+) -> Separator | Oracle:
+    """Separate by beams; arguments and errors as `beam_separator`, and more talkers than microphones.
+
+    With D the talkers' steering vectors and C the covariance of diffuse and sensor noise, talker s has
+    the weights C⁻¹D (DᴴC⁻¹D + δI)⁻¹ e_s.
+    """
+    check_talkers("LCMV", talkers, array.microphones)
+    check_loading(loading)
+
+    def weights(steering: Tensor, coherence: Tensor, covariance: Tensor) -> Tensor:
+        directions = steering.permute(1, 2, 0)
+        filtered = torch.linalg.solve(loaded(coherence, loading), directions)
+        gram = directions.mH @ filtered
+        power = gram.diagonal(dim1=-2, dim2=-1).real.mean(-1)[:, None, None]
+        eye = torch.eye(gram.shape[-1], dtype=gram.dtype)
+        beams: Tensor = filtered @ torch.linalg.inv(gram + softness * power * eye)
+        return beams.permute(2, 0, 1)
+
+    return beam_separator(weights, array, sample_rate, talkers, doa, window_s)
+
+
+# --- The mixture at the reference microphone, for every talker: what all others are measured against.
+
+
+@METHODS.register("unprocessed", finds=())
+def unprocessed(array: MicrophoneArray, sample_rate: int, talkers: int) -> Separator:
+    """Leave a mixture as it is.
+
+    Raises:
+        MsdetError: less than one talker, or more than 8.
+    """
+    check_talkers("unprocessed", talkers, 8)
+
+    def separate(mixture: Array) -> Separation:
+        return Separation(np.repeat(mixture[array.reference][None], talkers, axis=0))
+
+    return separate

@@ -1,0 +1,204 @@
+"""NumPy's global generator, which pyroomacoustics draws from."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from msdet.arrays import MicrophoneArray
+from msdet.conventions import Array
+from msdet.dsp.stft import Stft, window_samples
+from msdet.errors import MsdetError
+from msdet.methods.base import METHODS, Separation, Separator, check_at_least_one, check_talkers
+
+
+@contextmanager
+def fixed_global_seed(seed: int) -> Iterator[None]:
+    """Seed the generator, and restore it after."""
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
+# --- What the blind methods of pyroomacoustics share: fewer channels, a floor, and the way back to a microphone.
+# They want as many channels as talkers. The mixture is reduced to its principal components at each frequency
+# (Asano et al., IEEE Trans. SAP 11(3), 2003), and what they find is brought back to the reference microphone.
+# On 40 mixtures of validation talkers by the rules of SMS-WSJ that gained 3.7 dB with AuxIVA, two opposite
+# microphones 2.5 dB. Frames of 128 ms did 0.5 to 1 dB better than of 256 ms with all three methods, and as well
+# as or better than of 64 ms.
+
+WINDOW_S = 0.128
+
+FLOOR = 1e-4
+"""White noise added to the mixture of level 1: without any noise, two components may be one."""
+
+Images = Callable[[Array], Array]
+"""From components ``(frame, freq, component)`` to each talker's, ``(component, frame, freq, talker)``."""
+
+
+def blind_separator(
+    name: str,
+    images: Images,
+    array: MicrophoneArray,
+    sample_rate: int,
+    talkers: int,
+    iterations: int,
+    window_s: float,
+    seed: int,
+) -> Separator:
+    """A separator that gives voices alone, in no particular order.
+
+    Args:
+        name: of the method, in errors.
+        images: the method.
+        array: geometry of the microphones.
+        sample_rate: hertz.
+        talkers: number of voices.
+        iterations: of the method, at least 1.
+        window_s: length of an STFT frame.
+        seed: of what the method draws.
+
+    Raises:
+        MsdetError: more talkers than microphones, or no iterations.
+    """
+    check_talkers(name, talkers, array.microphones)
+    check_at_least_one("iterations", iterations)
+    stft = Stft(window_samples(window_s, sample_rate))
+
+    def separate(mixture: Array) -> Separation:
+        with fixed_global_seed(seed), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            spectrum = stft(torch.from_numpy(mixture)[None])[0].numpy().astype(np.complex128)
+            level = np.sqrt(np.mean(np.square(np.abs(spectrum)))) + 1e-12
+            leveled = _with_floor(spectrum.transpose(2, 1, 0) / level)
+            components, basis = principal_components(leveled, talkers)
+            try:
+                found = images(components)
+            except np.linalg.LinAlgError as error:
+                raise MsdetError(f"{name} fails on this recording ({error})") from error
+        voices = level * np.einsum("fc,ctfs->sft", basis[:, array.reference], found)
+        if not np.isfinite(voices).all():
+            raise MsdetError(f"{name} fails on this recording (its result is not finite)")
+        voices = torch.from_numpy(voices.astype(np.complex64))[None]
+        return Separation(stft.inverse(voices, mixture.shape[-1])[0].numpy())
+
+    return separate
+
+
+def principal_components(spectrum: Array, count: int) -> tuple[Array, Array]:
+    """The components with most power at each frequency, strongest first.
+
+    Args:
+        spectrum: ``(frame, freq, mic)``.
+        count: number of components.
+
+    Returns:
+        Components ``(frame, freq, component)``, and the basis ``(freq, mic, component)`` that undoes it.
+    """
+    covariance = np.einsum("tfm,tfn->fmn", spectrum, spectrum.conj())
+    basis: Array = np.linalg.eigh(covariance)[1][..., : -count - 1 : -1]
+    return np.einsum("fmc,tfm->tfc", basis.conj(), spectrum), basis
+
+
+def projected(components: Array, voices: Array) -> Array:
+    """Images ``(component, frame, freq, talker)`` of voices ``(frame, freq, talker)`` of unknown scale.
+
+    Each is scaled to come nearest to the component (projection back: Murata et al., Neurocomputing 41, 2001).
+    """
+    from pyroomacoustics.bss import projection_back
+
+    scales = [projection_back(voices, components[..., c]).conj() for c in range(components.shape[-1])]
+    return np.stack(scales)[:, None] * voices
+
+
+def _with_floor(spectrum: Array) -> Array:
+    noise = np.random.standard_normal((2, *spectrum.shape))
+    floored: Array = spectrum + FLOOR * (noise[0] + 1j * noise[1])
+    return floored
+
+
+# --- AuxIVA (Ono, WASPAA 2011), independent vector analysis by auxiliary functions; pyroomacoustics.
+
+
+@METHODS.register("auxiva")
+def auxiva(
+    array: MicrophoneArray,
+    sample_rate: int,
+    talkers: int,
+    iterations: int = 50,
+    window_s: float = WINDOW_S,
+    seed: int = 0,
+) -> Separator:
+    """Separate blindly; arguments and errors as `blind_separator`."""
+
+    def images(components: Array) -> Array:
+        from pyroomacoustics.bss import auxiva
+
+        return projected(components, auxiva(components, n_iter=iterations, proj_back=False))
+
+    return blind_separator("AuxIVA", images, array, sample_rate, talkers, iterations, window_s, seed)
+
+
+# --- ILRMA, independent low-rank matrix analysis (Kitamura et al., TASLP 24(9), 2016); pyroomacoustics.
+
+
+@METHODS.register("ilrma")
+def ilrma(
+    array: MicrophoneArray,
+    sample_rate: int,
+    talkers: int,
+    iterations: int = 50,
+    bases: int = 2,
+    window_s: float = WINDOW_S,
+    seed: int = 0,
+) -> Separator:
+    """Separate blindly; arguments and errors as `blind_separator`, `bases` are the spectra a talker has."""
+    check_at_least_one("bases", bases)
+
+    def images(components: Array) -> Array:
+        from pyroomacoustics.bss import ilrma
+
+        voices = ilrma(components, n_iter=iterations, proj_back=False, n_components=bases)
+        return projected(components, voices)
+
+    return blind_separator("ILRMA", images, array, sample_rate, talkers, iterations, window_s, seed)
+
+
+# --- FastMNMF, multichannel non-negative matrix factorization (Sekiguchi et al., EUSIPCO 2019); pyroomacoustics.
+# It starts from AuxIVA's filters: on 40 mixtures of validation talkers by the rules of SMS-WSJ that gained
+# 4.0 dB, from none 1.9 dB.
+
+FIRST_ITERATIONS = 30
+"""Of AuxIVA, before."""
+
+
+@METHODS.register("fastmnmf")
+def fastmnmf(
+    array: MicrophoneArray,
+    sample_rate: int,
+    talkers: int,
+    iterations: int = 30,
+    bases: int = 8,
+    window_s: float = WINDOW_S,
+    seed: int = 0,
+) -> Separator:
+    """Separate blindly; arguments and errors as `blind_separator`, `bases` are the spectra a talker has."""
+    check_at_least_one("bases", bases)
+
+    def images(components: Array) -> Array:
+        from pyroomacoustics.bss import auxiva, fastmnmf
+
+        filters = auxiva(components, n_iter=FIRST_ITERATIONS, proj_back=False, return_filters=True)[1]
+        found: Array = fastmnmf(
+            components, n_iter=iterations, n_components=bases, mic_index="all", W0=filters
+        )
+        return found
+
+    return blind_separator("FastMNMF", images, array, sample_rate, talkers, iterations, window_s, seed)

@@ -1,0 +1,252 @@
+"""What the DoA methods of pyroomacoustics share: a grid of 1 degree, peaks between its points, errors."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from msdet.arrays import MicrophoneArray
+from msdet.conventions import SPEED_OF_SOUND, Array, wrap_deg
+from msdet.dsp.spatial import pick_peaks
+from msdet.dsp.stft import Stft, window_samples
+from msdet.errors import MsdetError
+from msdet.methods.base import AZIMUTHS, METHODS, Separation, Separator, check_talkers
+from msdet.methods.blind import fixed_global_seed
+
+WINDOW_S = 0.032
+
+BAND_HZ = (500.0, 4000.0)
+"""Where directions are looked for, the default of pyroomacoustics."""
+
+GRID_OFFSET_DEG = 0.137
+"""Keeps the grid off the axes of symmetry of usual arrays, on which CSSM and WAVES meet singular matrices."""
+
+Bins = Callable[[Any, Array], Array]
+"""Chooses frequencies for a method of pyroomacoustics and a spectrum ``(mic, freq, frame)``."""
+
+
+def band(method: Any, spectrum: Array) -> Array:
+    """Frequencies within `BAND_HZ`."""
+    low, high = (round(f * method.nfft / method.fs) for f in BAND_HZ)
+    return np.arange(low, min(high, method.max_bin - 1))
+
+
+def band_with_peaks(method: Any, spectrum: Array) -> Array:
+    """Frequencies within `BAND_HZ` whose delay-and-sum beam has a peak for every talker.
+
+    CSSM and WAVES leave the others out by themselves, but then pair frequencies with the wrong covariances.
+    """
+    kept = []
+    for k in band(method, spectrum):
+        beams = method.mode_vec[k, :, :].conj().T @ spectrum[:, k]
+        method.grid.set_values(np.square(np.abs(beams)).sum(-1))
+        if len(method.grid.find_peaks(k=method.num_src)) == method.num_src:
+            kept.append(k)
+    return np.array(kept, dtype=np.int64)
+
+
+def any_number(microphones: int) -> int:
+    """The highest number of talkers for a method that any array serves."""
+    return 8
+
+
+def fewer_than_microphones(microphones: int) -> int:
+    """The highest number of talkers that leaves a noise subspace."""
+    return microphones - 1
+
+
+def search(
+    algorithm: str,
+    most_talkers: Callable[[int], int],
+    bins: Bins,
+    array: MicrophoneArray,
+    sample_rate: int,
+    talkers: int,
+    window_s: float = WINDOW_S,
+) -> Separator:
+    """A separator that gives azimuths alone: the highest peaks of a method's spatial spectrum.
+
+    Peaks are at least 15 degrees apart and moved to the top of the parabola through their neighbors.
+
+    Args:
+        algorithm: its name in ``pyroomacoustics.doa.algorithms``.
+        most_talkers: how many it finds with a number of microphones.
+        bins: chooses the frequencies.
+        array: geometry of the microphones.
+        sample_rate: hertz.
+        talkers: number of peaks.
+        window_s: length of an STFT frame.
+
+    Raises:
+        MsdetError: too many talkers, or an array that cannot tell directions over the full circle.
+    """
+    check_array(algorithm, array)
+    check_talkers(algorithm, talkers, most_talkers(array.microphones))
+    stft = Stft(window_samples(window_s, sample_rate))
+    azimuth_rad = np.deg2rad(np.arange(360) + GRID_OFFSET_DEG)
+
+    def separate(mixture: Array) -> Separation:
+        spectrum = stft(torch.from_numpy(mixture)[None])[0].numpy().astype(np.complex128)
+        method = located(algorithm, spectrum, bins, array, sample_rate, num_src=talkers, azimuth=azimuth_rad)
+        response = np.nan_to_num(method.grid.values, nan=0.0, posinf=1e12)  # a noiseless plane wave
+        peaks = pick_peaks(torch.from_numpy(response)[None], talkers)[0].double().numpy()
+        return Separation(azimuth_deg=np.sort(wrap_deg(peaks + GRID_OFFSET_DEG)))
+
+    return separate
+
+
+def located(
+    algorithm: str, spectrum: Array, bins: Bins, array: MicrophoneArray, sample_rate: int, **options: Any
+) -> Any:
+    """The method of pyroomacoustics after it looked at a spectrum ``(mic, freq, frame)``.
+
+    Raises:
+        MsdetError: it fails on this spectrum.
+    """
+    import pyroomacoustics as pra
+
+    window = 2 * (spectrum.shape[1] - 1)
+    positions = (array.positions - array.centroid_m).T
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # of ill-conditioned matrices on the way
+        try:
+            method = pra.doa.algorithms[algorithm](
+                positions, sample_rate, window, c=SPEED_OF_SOUND, **options
+            )
+            method.locate_sources(spectrum, freq_bins=bins(method, spectrum))
+        except (np.linalg.LinAlgError, ValueError, IndexError, UnboundLocalError) as error:
+            raise MsdetError(f"{algorithm} finds no directions in this recording") from error
+    return method
+
+
+def check_array(algorithm: str, array: MicrophoneArray) -> None:
+    """Refuse an array that cannot tell a talker from its mirror image.
+
+    Raises:
+        MsdetError: says what the array resolves.
+    """
+    domain = array.resolvable_domain
+    if domain.azimuth_span_deg < 360:
+        raise MsdetError(
+            f"array '{array.name}' is {array.geometry}: {algorithm} looks for azimuths over the full circle, "
+            f"the array resolves {domain.words}"
+        )
+
+
+# --- SRP-PHAT (DiBiase 2000): azimuths where the phase-normalized microphones add up best; pyroomacoustics.
+
+
+srp_phat = METHODS.register("srp_phat", finds=(AZIMUTHS,))(partial(search, "SRP", any_number, band))
+
+
+# --- MUSIC (Schmidt, IEEE Trans. AP 34(3), 1986), its spectra summed over frequency; pyroomacoustics.
+
+
+music = METHODS.register("music", finds=(AZIMUTHS,))(partial(search, "MUSIC", fewer_than_microphones, band))
+
+
+# --- NormMUSIC (Salvati et al., IEEE Sig. Proc. Letters 21(5), 2014): MUSIC, each frequency's peak set to 1.
+# Of the DoA methods of pyroomacoustics the most exact in simulated rooms, but as often far off as
+# SRP-PHAT.
+
+
+norm_music = METHODS.register("norm_music", finds=(AZIMUTHS,))(
+    partial(search, "NormMUSIC", fewer_than_microphones, band)
+)
+
+
+# --- CSSM, coherent signal subspaces (Wang and Kaveh, IEEE Trans. ASSP 33(4), 1985); pyroomacoustics.
+# Its focusing starts from the beams of each frequency, which in rooms misleads it: a weak baseline there.
+
+
+cssm = METHODS.register("cssm", finds=(AZIMUTHS,))(
+    partial(search, "CSSM", fewer_than_microphones, band_with_peaks)
+)
+
+
+# --- WAVES, averaged signal subspaces (di Claudio and Parisi, IEEE Trans. SP 49(10), 2001); pyroomacoustics.
+# Its focusing starts from the beams of each frequency, which in rooms misleads it: a weak baseline there.
+
+
+waves = METHODS.register("waves", finds=(AZIMUTHS,))(
+    partial(search, "WAVES", fewer_than_microphones, band_with_peaks)
+)
+
+
+# --- TOPS, orthogonality of projected subspaces (Yoon et al., IEEE Trans. SP 54(6), 2006); pyroomacoustics.
+
+
+def from_zero(method: Any, spectrum: Array) -> Array:
+    """Frequencies from 0 on: pyroomacoustics takes them by place, which is right for no other beginning."""
+    return np.arange(min(round(BAND_HZ[1] * method.nfft / method.fs), method.max_bin - 1))
+
+
+tops = METHODS.register("tops", finds=(AZIMUTHS,))(partial(search, "TOPS", fewer_than_microphones, from_zero))
+
+
+# --- FRIDA (Pan et al., ICASSP 2017): azimuths off any grid, by finite rate of innovation; pyroomacoustics.
+
+
+BANDS = 20
+"""Frequencies that are used, the loudest ones."""
+
+HARMONICS = 4
+"""Order of the Fourier series over azimuth; more for more talkers, less where the array allows no more."""
+
+
+@METHODS.register("frida", finds=(AZIMUTHS,))
+def frida(
+    array: MicrophoneArray, sample_rate: int, talkers: int, window_s: float = WINDOW_S, seed: int = 0
+) -> Separator:
+    """Find azimuths alone.
+
+    Args:
+        array: geometry of the microphones.
+        sample_rate: hertz.
+        talkers: number of azimuths.
+        window_s: length of an STFT frame.
+        seed: of the random beginnings.
+
+    Raises:
+        MsdetError: too many talkers for the pairs of microphones, or an array that cannot tell directions
+            over the full circle.
+    """
+    check_array("FRIDA", array)
+    most_harmonics = (_distinct_pairs(array) - 1) // 2
+    check_talkers("FRIDA", talkers, min(any_number(array.microphones), most_harmonics))
+    harmonics = min(max(HARMONICS, talkers + 1), most_harmonics)
+    stft = Stft(window_samples(window_s, sample_rate))
+
+    def separate(mixture: Array) -> Separation:
+        spectrum = stft(torch.from_numpy(mixture)[None])[0].numpy().astype(np.complex128)
+        for order in range(harmonics, talkers - 1, -1):
+            options = {"num_src": talkers, "max_four": order}
+            try:
+                with fixed_global_seed(seed):
+                    method = located("FRIDA", spectrum, loudest, array, sample_rate, **options)
+                break
+            except MsdetError:
+                if order == talkers:
+                    raise
+        return Separation(azimuth_deg=np.sort(wrap_deg(np.rad2deg(method.azimuth_recon))))
+
+    return separate
+
+
+def _distinct_pairs(array: MicrophoneArray) -> int:
+    """Number of ordered pairs of microphones, parallel ones of the same length counted once."""
+    first, second = np.nonzero(~np.eye(array.microphones, dtype=bool))
+    offsets = (array.positions[first] - array.positions[second])[:, :2] / array.aperture_m
+    return len(np.unique(offsets.round(3) + 0.0, axis=0))
+
+
+def loudest(method: Any, spectrum: Array) -> Array:
+    """The `BANDS` frequencies of the band with most power."""
+    frequencies = band(method, spectrum)
+    power = np.square(np.abs(spectrum[:, frequencies])).sum((0, 2))
+    return np.sort(frequencies[np.argsort(power)[-BANDS:]])

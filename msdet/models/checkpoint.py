@@ -1,0 +1,206 @@
+"""Checkpoint directories: ``model.safetensors`` beside ``model.json``; nothing is ever unpickled.
+
+What loads one also loads a package or a shipped model (`msdet.models.packages`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save_file
+from torch import Tensor
+
+from msdet import __version__
+from msdet.arrays import MicrophoneArray
+from msdet.components import described_by
+from msdet.errors import MsdetError, did_you_mean
+from msdet.io.files import atomic_path
+from msdet.models.config import ModelConfig
+from msdet.models.joint import JointModel
+from msdet.models.packages import MODEL_FILE, WEIGHTS_FILE, ModelFiles, find_model
+
+SCHEMA_VERSION = 1
+
+FACTS = "msdet"
+"""Key of the metadata of the weights; one alone, because safetensors writes several in any order."""
+
+
+def save_model(folder: Path, model: JointModel, notes: dict[str, Any]) -> None:
+    """Write a model's weights and everything needed to build it again.
+
+    Args:
+        folder: the checkpoint directory.
+        model: the model.
+        notes: anything JSON can express that a reader should know (training settings, data, scores).
+    """
+    description = {
+        "schema": SCHEMA_VERSION,
+        "msdet": __version__,
+        "torch": torch.__version__,
+        "sample_rate": model.sample_rate,
+        "array": model.array.to_dict(),
+        "model": dataclasses.asdict(model.config),
+        "notes": notes,
+    }
+    tensors = {name: t.contiguous() for name, t in model.state_dict().items()}
+    # both are complete before either takes its place
+    with atomic_path(folder / "model.json") as text, atomic_path(folder / "model.safetensors") as weights:
+        text.write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        try:
+            save_file(tensors, weights, {FACTS: json.dumps(_facts(model))})
+        except SafetensorError as error:  # a full disk
+            raise OSError(str(error)) from error
+
+
+def load_model(folder: Path | str, array: MicrophoneArray | None = None) -> JointModel:
+    """Build the model of a checkpoint directory, in evaluation mode.
+
+    Args:
+        folder: the checkpoint directory, package (directory or ``.tar``) or name of a shipped model.
+        array: another array than it was trained on, if no part of the model is bound to that one.
+
+    Raises:
+        CodeNotAllowedError: a part is not msdet's, and `msdet.components.allowing` does not list its module.
+        MsdetError: not a checkpoint directory, a configuration that describes no model, weights that do not
+            fit it, or a model that cannot serve `array`.
+    """
+    files = find_model(folder)
+    description = _described(files)
+    origin = files.shown(MODEL_FILE)
+    settings = description["model"]
+    known = [f.name for f in dataclasses.fields(ModelConfig)]
+    for key in settings:
+        if key not in known:
+            raise MsdetError(f"{origin}, model: unknown key '{key}'{did_you_mean(key, known)}")
+    own_array = MicrophoneArray.from_dict(description["array"], f"{origin}, array")
+    model = _build(ModelConfig(**settings), own_array, description["sample_rate"], origin)
+    tensors = _read_weights(files, model)
+    if array is not None and (array.positions_m, array.reference) != (
+        own_array.positions_m,
+        own_array.reference,
+    ):
+        bound = bound_parts(model)
+        if bound:
+            raise MsdetError(
+                f"{folder}: is for the array '{own_array.name}' alone, not for '{array.name}': "
+                f"{' and '.join(bound)} cannot serve another"
+            )
+        model = _build(model.config, array, model.sample_rate, origin)
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def _build(config: ModelConfig, array: MicrophoneArray, sample_rate: int, origin: str) -> JointModel:
+    """The model of a description, which anybody may have written.
+
+    Raises:
+        MsdetError: it describes none that can be built.
+    """
+    try:
+        with described_by(origin):
+            return JointModel(config, array, sample_rate)
+    except (TypeError, ValueError, RuntimeError, MemoryError, ArithmeticError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise MsdetError(f"{origin}: describes no model that can be built ({reason})") from error
+
+
+def bound_parts(model: JointModel) -> list[str]:
+    """The parts of a model whose weights belong to its array."""
+    c = model.config
+    heads = {
+        f"DoA head '{c.doa_head}'": model.doa_head,
+        f"separation head '{c.separation_head}'": model.separation_head,
+        **{f"the head of task '{n}'": h for n, h in zip(c.tasks, model.task_heads.values(), strict=True)},
+    }
+    bound = [f"front end '{c.front_end}'"] if model.front_end.array_bound else []
+    return bound + [name for name, head in heads.items() if getattr(head, "array_bound", False)]
+
+
+def _facts(model: JointModel) -> dict[str, str]:
+    """What the weights were made for, written beside them: they may be put beside another description."""
+    return {
+        "sample_rate": str(model.sample_rate),
+        "talkers": str(model.config.talkers),
+        "doa_classes": str(model.config.doa_classes),
+        "array": model.array.name,
+        "microphones": str(model.array.microphones),
+    }
+
+
+def _written_facts(metadata: dict[str, str]) -> dict[str, str]:
+    """Those of `_facts` that a file of weights holds; nothing of another program's."""
+    try:
+        facts = json.loads(metadata.get(FACTS, "{}"))
+    except ValueError:
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def read_tensors(files: ModelFiles) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a model, and the metadata written beside them.
+
+    Raises:
+        MsdetError: they cannot be read.
+    """
+    content = files.read(WEIGHTS_FILE)
+    try:
+        tensors: dict[str, Tensor] = load_tensors(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    except (SafetensorError, ValueError) as error:
+        raise MsdetError(f"{files.shown(WEIGHTS_FILE)}: not readable as safetensors ({error})") from error
+    return tensors, header.get("__metadata__") or {}
+
+
+def _read_weights(files: ModelFiles, model: JointModel) -> dict[str, Tensor]:
+    """The weights of a checkpoint, which fit `model`.
+
+    Raises:
+        MsdetError: they cannot be read, or do not fit; names what differs and both values.
+    """
+    weights = files.shown(WEIGHTS_FILE)
+    tensors, metadata = read_tensors(files)
+    written = _written_facts(metadata)
+    for name, described in _facts(model).items():
+        if written.get(name, described) != described:
+            raise MsdetError(
+                f"{weights}: is of a model with {name} {written[name]}, model.json beside it says {described}"
+            )
+    expected = model.state_dict()
+    for name in sorted(expected.keys() | tensors.keys()):
+        found_shape = tuple(tensors[name].shape) if name in tensors else "missing"
+        expected_shape = tuple(expected[name].shape) if name in expected else "absent"
+        if found_shape != expected_shape:
+            raise MsdetError(
+                f"{weights}: {name} is {found_shape}, the configuration expects {expected_shape}"
+            )
+    return tensors
+
+
+def read_description(folder: Path | str) -> dict[str, Any]:
+    """The content of the ``model.json`` of a checkpoint directory, a package or a shipped model.
+
+    Raises:
+        MsdetError: no such file, or one of another schema.
+    """
+    return _described(find_model(folder))
+
+
+def _described(files: ModelFiles) -> dict[str, Any]:
+    description = files.read_json(MODEL_FILE)
+    origin = files.shown(MODEL_FILE)
+    if not isinstance(description, dict) or description.get("schema") != SCHEMA_VERSION:
+        raise MsdetError(f"{origin}: not a description of an msdet model")
+    for key, kind in (("sample_rate", int), ("array", dict), ("model", dict)):
+        if key not in description:
+            raise MsdetError(f"{origin}: key '{key}' is missing")
+        if not isinstance(description[key], kind):
+            raise MsdetError(f"{origin}: {key} is {description[key]!r}, expected {kind.__name__}")
+    if not isinstance(description.get("notes", {}), dict):
+        raise MsdetError(f"{origin}: notes is {description['notes']!r}, expected dict")
+    return description

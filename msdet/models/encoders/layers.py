@@ -1,0 +1,254 @@
+"""Layers that several encoders share: norms, convolutions, recurrence, attention masks, checkpoints.
+
+All of them take and give ``(batch, freq, frame, feature)`` unless they say otherwise.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recompute
+
+from msdet.dsp.streaming_state import State, with_past
+from msdet.errors import UnknownNameError
+from msdet.models.encoders import Exit
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer normalization over the last axis, in float32 whatever the precision around it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize ``(..., feature)``."""
+        wide = nn.functional.layer_norm(
+            x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps
+        )
+        return wide.to(x.dtype)
+
+
+class AxesNorm(nn.Module):
+    """Zero mean and unit variance over chosen axes, then a learned scale and offset; in float32.
+
+    Args:
+        axes: those that mean and variance are taken over.
+        shape: of scale and offset, broadcast against the last axes of the input.
+    """
+
+    def __init__(self, axes: tuple[int, ...], *shape: int) -> None:
+        super().__init__()
+        self.axes = axes
+        self.scale = nn.Parameter(torch.ones(shape))
+        self.offset = nn.Parameter(torch.zeros(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize a tensor of any shape."""
+        wide = x.float()
+        centered = wide - wide.mean(self.axes, keepdim=True)
+        variance = centered.square().mean(self.axes, keepdim=True)  # faster than `var` on the CPU
+        scale = (variance + 1e-5).rsqrt() * self.scale.float()
+        return (centered * scale + self.offset.float()).to(x.dtype)
+
+
+class PRelu(nn.Module):
+    """ReLU whose slope below zero is learned, one slope for each entry of an axis.
+
+    Args:
+        entries: length of that axis.
+        axis: which one, of the input.
+    """
+
+    def __init__(self, entries: int, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+        self.slope = nn.Parameter(torch.full((entries,), 0.25))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A tensor of any shape to the same."""
+        return nn.functional.prelu(x.movedim(self.axis, 1), self.slope).movedim(1, self.axis)
+
+
+class Conv(nn.Module):
+    """Convolution across frequency and time; zeros pad the edges, so that both lengths stay.
+
+    Args:
+        features_in: features of a bin.
+        features_out: of a bin of the output.
+        kernel: width in bins and in frames, odd.
+        groups: groups of features that do not mix.
+        causal: no frame sees a later one.
+    """
+
+    def __init__(
+        self,
+        features_in: int,
+        features_out: int,
+        kernel: tuple[int, int] = (1, 1),
+        groups: int = 1,
+        causal: bool = False,
+    ) -> None:
+        super().__init__()
+        self.past = kernel[1] - 1 if causal else 0
+        sides = (kernel[0] // 2, 0 if causal else kernel[1] // 2)
+        self.conv = nn.Conv2d(features_in, features_out, kernel, padding=sides, groups=groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, freq, frame, features_in)`` to ``(batch, freq, frame, features_out)``."""
+        if self.past:
+            x = nn.functional.pad(x, (0, 0, self.past, 0))
+        return self._convolved(x)
+
+    def stream(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
+        """The next frames, of a causal convolution."""
+        joined, kept = with_past(x, self.past, 2, memory)
+        return self._convolved(joined), kept
+
+    def _convolved(self, x: Tensor) -> Tensor:
+        convolved: Tensor = self.conv(x.permute(0, 3, 1, 2))  # no copy: this is PyTorch's channels-last order
+        return convolved.permute(0, 2, 3, 1)
+
+
+def run_rnn(layer: nn.LSTM, x: Tensor, axis: int, memory: State = None) -> tuple[Tensor, State]:
+    """Run a recurrent layer along one axis of ``(batch, freq, frame, feature)``.
+
+    Args:
+        layer: with sequences along its first axis.
+        x: input.
+        axis: 1 for frequency, 2 for time.
+        memory: of an earlier call, to go on from.
+    """
+    sequence = x.movedim(axis, 0)
+    output, memory = layer(sequence.flatten(1, 2), memory)
+    return output.reshape(*sequence.shape[:3], output.shape[-1]).movedim(0, axis), memory
+
+
+def past_mask(frames: int, context: int, device: torch.device, before: int = 0) -> Tensor:
+    """Which frames a causal attention sees: itself and those before it, `context` in all.
+
+    Args:
+        frames: that ask.
+        context: how many each sees.
+        device: to be on.
+        before: frames before those that ask.
+
+    Returns:
+        bool ``(frame, before + frame)``, row by query.
+
+    >>> past_mask(4, 2, torch.device("cpu")).int()
+    tensor([[1, 0, 0, 0],
+            [1, 1, 0, 0],
+            [0, 1, 1, 0],
+            [0, 0, 1, 1]], dtype=torch.int32)
+    >>> past_mask(1, 2, torch.device("cpu"), before=2).int()
+    tensor([[0, 1, 1]], dtype=torch.int32)
+    """
+    position = torch.arange(before + frames, device=device)
+    age = position[before:, None] - position
+    return (age >= 0) & (age < context)
+
+
+def run_block(block: nn.Module, x: Tensor, *shared: Any, checkpoint: bool) -> Tensor:
+    """Apply a block; with `checkpoint`, its activations are computed again in the backward pass, not kept."""
+    y: Tensor
+    if checkpoint and torch.is_grad_enabled():
+        y = recompute(block, x, *shared, use_reentrant=False)
+    else:
+        y = block(x, *shared)
+    return y
+
+
+def preset(sizes: dict[str, dict[str, int]], size: str, **given: int | None) -> dict[str, int]:
+    """Numbers of a named size, each replaced by the one that is given.
+
+    Raises:
+        UnknownNameError: no such size; the nearest is offered.
+        ValueError: a number below 1.
+
+    >>> preset({"small": {"blocks": 4, "hidden": 8}}, "small", blocks=None, hidden=3)
+    {'blocks': 4, 'hidden': 3}
+    """
+    if size not in sizes:
+        raise UnknownNameError("size", size, sizes)
+    for name, number in given.items():
+        if number is not None and number < 1:
+            raise ValueError(f"{name} {number} is less than 1")
+    return {**sizes[size], **{name: number for name, number in given.items() if number is not None}}
+
+
+# --- The part that encoders made of blocks have in common (`msdet.models.encoders.BlockEncoder`).
+
+
+class Blocks(nn.Module, ABC):
+    """`start`, each `block` in turn, `finish`; as it stands, states are features of bins all the way.
+
+    Attributes:
+        depth: number of blocks.
+        features_out: width of the encoded features.
+        causal: whether no output frame depends on a later input frame.
+    """
+
+    depth: int
+    features_out: int
+    causal: bool
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Encode ``(batch, freq, frame, feature)``; keeps the first three axes."""
+        state = self.start(features)
+        for index in range(self.depth):
+            state = self.block(index, state)
+        return self.finish(state, features)
+
+    def start(self, features: Tensor) -> Tensor:
+        """The features themselves."""
+        return features
+
+    @abstractmethod
+    def block(self, index: int, state: Tensor) -> Tensor:
+        """State after block `index`, from the state before."""
+
+    def finish(self, state: Tensor, features: Tensor) -> Tensor:
+        """The last state itself."""
+        return state
+
+    def width(self, index: int) -> int:
+        """Width of the state after block `index`."""
+        return self.features_out
+
+    def exit_after(self, index: int) -> Exit:
+        """The state after block `index` itself."""
+        return _Straight(self.width(index))
+
+
+class StreamingBlocks(Blocks):
+    """Blocks whose causal variant also takes a signal in pieces."""
+
+    def stream(self, features: Tensor, memory: State) -> tuple[Tensor, State]:
+        """Encode the next frames ``(batch, freq, frame, feature)``."""
+        first, *others = memory or [None] * (self.depth + 1)
+        state, first = self.stream_start(features, first)
+        kept = [first]
+        for index, before in enumerate(others):
+            state, after = self.stream_block(index, state, before)
+            kept.append(after)
+        return self.finish(state, features), kept
+
+    def stream_start(self, features: Tensor, memory: State) -> tuple[Tensor, State]:
+        """`start` of the next frames; as it stands, it needs no frames before."""
+        return self.start(features), None
+
+    @abstractmethod
+    def stream_block(self, index: int, state: Tensor, memory: State) -> tuple[Tensor, State]:
+        """`block` of the next frames."""
+
+
+class _Straight(nn.Module):
+    """A state that needs no way out."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.features_out = width
+
+    def forward(self, state: Tensor, features: Tensor) -> Tensor:
+        """The state."""
+        return state

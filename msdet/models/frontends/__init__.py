@@ -1,0 +1,191 @@
+"""Front ends, one file each: what the encoder sees of the spectrum.
+
+A module defines ``FrontEnd``, a `torch.nn.Module` built as ``FrontEnd(sizes, **options)`` with
+`FrontEndSizes`. It maps a spectrum ``(batch, mic, freq, frame)`` to an `FrontEndOutput` and has the attributes
+
+- ``features_out`` (int): features of a bin;
+- ``causal`` (bool): no frame of the features depends on a later frame, nor on the level of the whole
+  recording. ``seed_logits`` are the last word on the whole recording either way;
+- ``array_bound`` (bool): the weights belong to one array. If false, a checkpoint serves any array: the
+  features' width and meaning do not depend on it, nor on the order of the other microphones.
+
+A causal front end may work on a stream: ``stream(spectrum, memory) -> (Observation, memory)`` takes the next
+frames, at least one, at any level, and what it returned as memory before, None at first. Pieces in turn give
+what ``forward`` gives of them joined. A memory (`msdet.dsp.streaming_state`) is never changed in place. One with a
+localizer gives ``seeds_so_far``, too.
+
+Separation by a causal front end, encoder and separation head is causal but for the STFT's window: the model
+scales the mixture by its level, and such a front end looks past that scale.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from msdet.arrays import MicrophoneArray
+from msdet.components import Registry, build
+from msdet.conventions import class_azimuths_deg
+from msdet.dsp.spatial import diffuse_coherence, steering_vectors
+from msdet.dsp.streaming_state import State, running_mean
+from msdet.errors import MsdetError
+
+FRONT_ENDS = Registry("front end", __name__, network=True)
+
+
+class FrontEndSizes(NamedTuple):
+    """What a front end's sizes follow from.
+
+    Attributes:
+        geometry: of the array; ``geometry.steering`` is ``(class, freq, mic)``.
+        talkers: number of output slots.
+    """
+
+    geometry: ArrayGeometry
+    talkers: int
+
+
+class FrontEndLike(Protocol):
+    """What every front end offers."""
+
+    features_out: int
+    causal: bool
+    array_bound: bool
+
+    def __call__(self, spectrum: Tensor) -> FrontEndOutput:
+        """Observe a spectrum ``(batch, mic, freq, frame)`` of unit level at the reference microphone."""
+        ...
+
+
+def build_front_end(name: str, options: dict[str, Any], sizes: FrontEndSizes) -> FrontEndLike:
+    """A front end by name or import path ``module:Class``.
+
+    Args:
+        name: of a file in this package, or an import path.
+        options: what the front end's constructor takes besides sizes.
+        sizes: what its sizes follow from.
+
+    Raises:
+        MsdetError: an unknown name or option, of which the nearest is offered; or what is named is no module,
+            or lacks an attribute that every front end has.
+    """
+    factory = FRONT_ENDS.find(name)
+    front_end: FrontEndLike = build(factory, options, f"front end '{name}'", sizes=sizes)
+    for attribute in ("features_out", "causal", "array_bound"):
+        if not hasattr(front_end, attribute):
+            raise MsdetError(f"front end '{name}' has no attribute '{attribute}'")
+    return front_end
+
+
+# --- From a mixture to what front ends work on: the STFT, the array's geometry, and what a front end gives.
+
+
+class ArrayGeometry(nn.Module):
+    """Steering vectors and diffuse coherence of an array at the STFT's frequencies; no parameters.
+
+    Refuses a linear array (`MsdetError`), whose resolvable domain is half the circle.
+
+    Attributes:
+        steering: ``(class, freq, mic)`` towards each DoA class, relative to the reference microphone.
+        coherence: ``(freq, mic, mic)`` of a spherically diffuse field.
+        positions: ``(mic, 3)`` in meters, seen from the reference microphone.
+        reference: index of the reference microphone.
+        frame_s: seconds from one STFT frame to the next.
+        domain: what directions the array can tell apart.
+    """
+
+    steering: Tensor
+    coherence: Tensor
+    positions: Tensor
+
+    def __init__(self, array: MicrophoneArray, freqs: int, sample_rate: int, classes: int) -> None:
+        super().__init__()
+        domain = array.resolvable_domain
+        if domain.azimuth_span_deg < 360:
+            raise MsdetError(
+                f"array '{array.name}' is {array.geometry}: it cannot tell a talker from the mirror image; "
+                f"azimuth over the full circle is needed, and it resolves {domain.words}"
+            )
+        self.reference = array.reference
+        self.frame_s = (freqs - 1) / sample_rate
+        self.domain = domain
+        positions = torch.tensor(array.positions)
+        frequency_hz = torch.linspace(0.0, sample_rate / 2, freqs, dtype=torch.float64)
+        azimuth_deg = torch.tensor(class_azimuths_deg(classes))
+        steering = steering_vectors(positions, azimuth_deg, frequency_hz, array.reference)
+        self.register_buffer("steering", steering, persistent=False)
+        self.register_buffer("coherence", diffuse_coherence(positions, frequency_hz), persistent=False)
+        self.register_buffer("positions", (positions - positions[array.reference]).float(), persistent=False)
+
+    @property
+    def microphones(self) -> int:
+        """Number of microphones."""
+        return len(self.positions)
+
+
+class FrontEndOutput(NamedTuple):
+    """What the front end saw.
+
+    Attributes:
+        spectrum: of the mixture, complex ``(batch, mic, freq, frame)``, unit level at the reference.
+        features: for the encoder, ``(batch, freq, frame, feature)``.
+        seed_logits: DoA logits ``(batch, talker, class)`` of a classical localizer, if the front end has one.
+        level: that the features are relative to, `reference_level`; None stands for the whole recording's.
+        seeds_so_far: of a causal front end with a localizer, its logits in each frame from what came so far,
+            ``(batch, talker, frame, class)``.
+    """
+
+    spectrum: Tensor
+    features: Tensor
+    seed_logits: Tensor | None
+    level: Tensor | None = None
+    seeds_so_far: Tensor | None = None
+
+
+def reference_level(reference: Tensor) -> Tensor:
+    """RMS ``(batch, 1, 1)`` of the bins of a spectrum ``(batch, freq, frame)``; of silence, very little."""
+    return reference.abs().square().mean(1, keepdim=True).mean(-1, keepdim=True).clamp_min(1e-16).sqrt()
+
+
+def running_rms(reference: Tensor, decay: float = 1.0, before: State = None) -> tuple[Tensor, State]:
+    """RMS ``(batch, 1, frame)`` of the bins of each frame and those before it, and the memory of it.
+
+    Args:
+        reference: the next frames of a spectrum at the reference microphone, ``(batch, freq, frame)``.
+        decay: weight of what is one frame older.
+        before: memory of the frames before.
+    """
+    power = reference.abs().square().mean(1, keepdim=True)
+    mean, memory = running_mean(power, -1, decay, before)
+    return mean.clamp_min(1e-16).sqrt(), memory
+
+
+def running_rms_normalize(
+    spectrum: Tensor, reference: int, decay: float = 1.0, before: State = None
+) -> tuple[Tensor, Tensor, State]:
+    """A spectrum, each frame scaled as if the recording so far had unit RMS; the level of that; its memory.
+
+    The model has scaled the recording to unit RMS. A causal part must not know that scale, and a stream has
+    none. Unit RMS is an RMS of the bins of ``sqrt(freqs - 1)``. Takes what `running_rms` takes.
+    """
+    level, memory = running_rms(spectrum[:, reference], decay, before)
+    return spectrum * ((spectrum.shape[2] - 1) ** 0.5 / level[:, None]), level, memory
+
+
+def final_frame_logits(logits: Tensor) -> Tensor:
+    """DoA logits ``(batch, talker, outputs)`` on the whole recording, of it all or of its last frame."""
+    return logits if logits.dim() == 3 else logits[:, :, -1]
+
+
+def beam_features(beams: Tensor, reference: Tensor) -> list[Tensor]:
+    """Beams ``(batch, talker, freq, frame)`` seen from the reference microphone: level, real, imaginary.
+
+    Each is ``(batch, talker, freq, frame)``; the ratio to the reference ``(batch, freq, frame)`` is squashed
+    to stay below 1, the level is that of the beam itself.
+    """
+    level = reference.abs()[:, None].clamp_min(1e-8)
+    relative = beams * (reference.conj()[:, None] / level.square())
+    squashed = relative / (1.0 + relative.abs())
+    return [torch.log1p(beams.abs()), squashed.real, squashed.imag]

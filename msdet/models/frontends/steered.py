@@ -1,0 +1,121 @@
+"""Steered responses, and beams at the SRP-PHAT peaks: features that come from the array's coordinates."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from msdet.dsp.beamforming import apply_beam, apply_beam_per_frame, steered_beam_weights
+from msdet.dsp.spatial import highest_peaks, phase_normalize, srp_phat, steered_response, von_mises_logits
+from msdet.dsp.streaming_state import State, decay_over, running_mean, sample_and_hold
+from msdet.models.frontends import (
+    FRONT_ENDS,
+    FrontEndOutput,
+    FrontEndSizes,
+    beam_features,
+    reference_level,
+    running_rms_normalize,
+)
+
+
+@FRONT_ENDS.register("steered")
+class SteeredFrontEnd(nn.Module):
+    """A bin's features are steered responses, a level, and what beams towards the loudest directions give.
+
+    These are the steered response at every second class, the level at the reference, and for each peak the
+    response there and the beam towards it relative to the reference. Peaks ascend in azimuth, and the beams
+    null each other's directions softly. The peaks of as many talkers as there are slots are the seed of the
+    DoA logits; further peaks come after them, ascending too, their beams with nulls on all others.
+
+    Unless `causal`, the peaks are those of the whole recording.
+
+    Args:
+        sizes: what its sizes follow from.
+        peaks: SRP-PHAT peaks that are offered as beams besides one for each talker.
+        causal: peaks and levels are those of the recording so far.
+        time_constant_s: time constant in seconds with which a causal front end forgets; null for never.
+        every: frames after which a causal front end looks for peaks again; more is faster.
+    """
+
+    array_bound = False
+
+    def __init__(
+        self,
+        sizes: FrontEndSizes,
+        peaks: int = 0,
+        causal: bool = False,
+        time_constant_s: float | None = None,
+        every: int = 1,
+    ) -> None:
+        super().__init__()
+        if peaks < 0:
+            raise ValueError(f"peaks is {peaks}, expected 0 or more")
+        if every < 1:
+            raise ValueError(f"every is {every}, expected at least 1")
+        self.geometry = sizes.geometry
+        self.talkers = sizes.talkers
+        self.peaks = peaks
+        self.causal = causal
+        self.decay = decay_over(time_constant_s, sizes.geometry.frame_s)
+        self.every = every
+        classes = len(sizes.geometry.steering)
+        self.features_out = len(range(0, classes, 2)) + 1 + 4 * (sizes.talkers + peaks)
+
+    @torch.no_grad()
+    def forward(self, spectrum: Tensor) -> FrontEndOutput:
+        """Features of a spectrum ``(batch, mic, freq, frame)``."""
+        if self.causal:
+            return self.stream(spectrum, None)[0]
+        steering = self.geometry.steering
+        response = steered_response(phase_normalize(spectrum), steering[::2])
+        logits = self._seeds(srp_phat(spectrum, steering)[:, None])[:, 0]
+        posterior = logits.softmax(-1)
+        there = torch.einsum("bsk,bkft->bsft", posterior[..., ::2] * 2.0, response)
+        beams = apply_beam(self._weights(posterior), spectrum)
+        level = reference_level(spectrum[:, self.geometry.reference])
+        features = self._features(response, there, beams, spectrum)
+        return FrontEndOutput(spectrum, features, logits[:, : self.talkers], level)
+
+    @torch.no_grad()
+    def stream(self, spectrum: Tensor, memory: State) -> tuple[FrontEndOutput, State]:
+        """The next frames, of a causal front end."""
+        levels, maps, before = memory or (None, None, None)
+        seen, level, levels = running_rms_normalize(spectrum, self.geometry.reference, self.decay, levels)
+        response = steered_response(phase_normalize(spectrum), self.geometry.steering)
+        srp_map, maps = running_mean(response.mean(2).transpose(1, 2), 1, self.decay, maps)
+
+        def found(frames: list[int]) -> tuple[Tensor, Tensor]:
+            logits = self._seeds(srp_map[:, frames])
+            weights = self._weights(logits.softmax(-1).flatten(0, 1))
+            return logits, weights.unflatten(0, logits.shape[:2])
+
+        (logits, weights), before = sample_and_hold(found, spectrum.shape[-1], self.every, before)
+        response = response[:, ::2]
+        there = torch.einsum("btsk,bkft->bsft", logits.softmax(-1)[..., ::2] * 2.0, response)
+        features = self._features(response, there, apply_beam_per_frame(weights, seen), seen)
+        seeds = logits[:, :, : self.talkers].transpose(1, 2)
+        return FrontEndOutput(spectrum, features, seeds[:, :, -1], level, seeds), (levels, maps, before)
+
+    def _seeds(self, srp_map: Tensor) -> Tensor:
+        """Logits ``(batch, time, peak, class)`` of all peaks of maps ``(batch, time, class)``."""
+        highest = highest_peaks(srp_map.flatten(0, 1), self.talkers + self.peaks)
+        parts = highest.split([self.talkers, self.peaks], dim=-1)
+        azimuth_deg = torch.cat([part.sort(dim=-1).values for part in parts], dim=-1)
+        logits: Tensor = von_mises_logits(azimuth_deg, srp_map.shape[-1]).unflatten(0, srp_map.shape[:2])
+        return logits
+
+    def _weights(self, posterior: Tensor) -> Tensor:
+        """Of a beam for each peak, ``(batch, peak, freq, mic)``, from posteriors ``(batch, peak, class)``."""
+        steering, coherence = self.geometry.steering, self.geometry.coherence
+        weights = steered_beam_weights(posterior[:, : self.talkers], steering, coherence)
+        if not self.peaks:
+            return weights
+        among_all = steered_beam_weights(posterior, steering, coherence)
+        return torch.cat([weights, among_all[:, self.talkers :]], dim=1)
+
+    def _features(self, response: Tensor, there: Tensor, beams: Tensor, seen: Tensor) -> Tensor:
+        """``(batch, freq, frame, feature)`` of what was found in a leveled spectrum."""
+        reference = seen[:, self.geometry.reference]
+        level = torch.log1p(reference.abs())[:, None]
+        features = [response, level, there, *beam_features(beams, reference)]
+        return torch.cat(features, 1).permute(0, 2, 3, 1)

@@ -1,0 +1,114 @@
+"""Transform, average, concatenate: any number of microphones anywhere (Luo et al., ICASSP 2020).
+
+"End-to-end Microphone Permutation and Number Invariant Multi-channel Speech Separation". There a channel is a
+waveform; here it is a bin's phase and level relative to the reference, and where its microphone is.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from msdet.dsp.streaming_state import State, decay_over
+from msdet.models.frontends import (
+    FRONT_ENDS,
+    FrontEndOutput,
+    FrontEndSizes,
+    reference_level,
+    running_rms_normalize,
+)
+from msdet.models.frontends.real_imaginary import relative_parts
+
+DECIMETERS = 10.0
+"""Coordinates of small arrays are about 1 in this unit, a meter being 10."""
+
+
+@FRONT_ENDS.register("tac")
+class TACFrontEnd(nn.Module):
+    """One network for all channels, which hear of each other by their mean alone.
+
+    A channel enters as real and imaginary part relative to the reference; as the same with the phase taken
+    out that a wave from each of some directions would have there, so that their mean over channels is a beam;
+    and as its microphone's coordinates relative to the reference's. Coordinates alone, without those beams,
+    teach nothing within hundreds of steps. The features of a bin are the mean over channels and the level at
+    the reference. Bins do not mix, and every array gives the same number of features.
+
+    Args:
+        sizes: what its sizes follow from.
+        hidden: width of a channel within.
+        blocks: number of transform-average-concatenate blocks.
+        directions: azimuths, evenly over the circle, that phases are compared with.
+        features: of a bin, besides the level.
+        causal: levels are relative to the recording so far.
+        time_constant_s: time constant in seconds with which a causal front end forgets levels; null for never.
+    """
+
+    array_bound = False
+    steering: Tensor
+
+    def __init__(
+        self,
+        sizes: FrontEndSizes,
+        hidden: int = 32,
+        blocks: int = 2,
+        directions: int = 12,
+        features: int = 48,
+        causal: bool = False,
+        time_constant_s: float | None = None,
+    ) -> None:
+        super().__init__()
+        classes = len(sizes.geometry.steering)
+        if not 1 <= directions <= classes:
+            raise ValueError(f"directions is {directions}, expected 1 to {classes} (DoA classes)")
+        self.geometry = sizes.geometry
+        self.causal = causal
+        self.decay = decay_over(time_constant_s, sizes.geometry.frame_s)
+        self.features_out = features + 1
+        chosen = torch.arange(directions) * classes // directions
+        steering = sizes.geometry.steering[chosen].permute(0, 2, 1).conj().resolve_conj()
+        self.register_buffer("steering", steering, persistent=False)
+        self.enter = nn.Linear(2 + 2 * directions, hidden)
+        self.place = nn.Linear(3, hidden, bias=False)
+        self.blocks = nn.ModuleList(_Tac(hidden) for _ in range(blocks))
+        self.leave = nn.Linear(hidden, features)
+
+    def forward(self, spectrum: Tensor) -> FrontEndOutput:
+        """Features of a spectrum ``(batch, mic, freq, frame)``."""
+        if self.causal:
+            return self.stream(spectrum, None)[0]
+        level = reference_level(spectrum[:, self.geometry.reference])
+        return FrontEndOutput(spectrum, self._features(spectrum), None, level)
+
+    def stream(self, spectrum: Tensor, memory: State) -> tuple[FrontEndOutput, State]:
+        """The next frames, of a causal front end."""
+        seen, level, memory = running_rms_normalize(spectrum, self.geometry.reference, self.decay, memory)
+        return FrontEndOutput(spectrum, self._features(seen), None, level), memory
+
+    def _features(self, seen: Tensor) -> Tensor:
+        real, imaginary, log_level = relative_parts(seen, self.geometry.reference)
+        phase = torch.complex(real, imaginary)
+        turned = phase[:, None] * self.steering[..., None]
+        parts = torch.cat([real[:, None], imaginary[:, None], turned.real, turned.imag], dim=1)
+        place = self.place(DECIMETERS * self.geometry.positions)[:, None, None]
+        x = self.enter(parts.permute(0, 2, 3, 4, 1)) + place
+        for block in self.blocks:
+            x = block(x)
+        features = torch.relu(self.leave(x.mean(1)))
+        return torch.cat([features, log_level.permute(0, 2, 3, 1)], dim=-1)
+
+
+class _Tac(nn.Module):
+    """A channel is transformed, meets the transformed mean of all, and both are added to it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.transform, self.average = nn.Linear(width, width), nn.Linear(width, width)
+        self.concatenate = nn.Linear(2 * width, width)
+        self.slopes = nn.ModuleList(nn.PReLU() for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, mic, freq, frame, width)`` to the same."""
+        own = self.slopes[0](self.transform(x))
+        mean = self.slopes[1](self.average(own.mean(1, keepdim=True))).expand_as(own)
+        both: Tensor = self.slopes[2](self.concatenate(torch.cat([own, mean], dim=-1)))
+        return x + both

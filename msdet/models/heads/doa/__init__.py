@@ -1,1 +1,0 @@
-"""DoA heads, one file each: class ``Head`` (`msdet.models.heads`)."""

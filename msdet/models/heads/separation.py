@@ -1,0 +1,259 @@
+"""Separation heads, one file each: class ``Head`` (`msdet.models.heads`)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from msdet.dsp.beamforming import causal_masked_mvdr, masked_mvdr, past_frames
+from msdet.dsp.spatial import phase_normalize
+from msdet.dsp.streaming_state import State, decay_over, with_past
+from msdet.errors import UnknownNameError
+from msdet.models.frontends import FrontEndOutput, reference_level
+from msdet.models.heads import SEPARATION_HEADS, HeadSizes, SlotLinear, as_complex
+
+
+class BeamMasks(nn.Module):
+    """Adds signals, filtered over a few frames, to each talker's beam; the filters start at zero.
+
+    A filter over frames (deep filtering, Mack and Habets 2020) also removes reverberation, which a mask can
+    only make quieter.
+
+    Args:
+        sizes: of the head.
+        signals: number of signals besides the beam.
+        frames: that the filters see, this one and the ones before; 1 makes them masks.
+    """
+
+    def __init__(self, sizes: HeadSizes, signals: int, frames: int) -> None:
+        super().__init__()
+        self.frames = at_least_one(frames, "frames")
+        self.per_slot = sizes.per_slot
+        self.filter = SlotLinear(sizes, 2 * signals * frames)
+        self.filter.start_at_zero()
+
+    def forward(self, features: Tensor, beams: Tensor, signals: list[Tensor]) -> Tensor:
+        """Refined beams ``(batch, talker, freq, frame)``.
+
+        Args:
+            features: of the head.
+            beams: ``(batch, talker, freq, frame)``.
+            signals: to filter and add, each of every talker, or ``(batch, 1, freq, frame)``.
+        """
+        return self.stream(features, beams, signals, None)[0]
+
+    def stream(
+        self, features: Tensor, beams: Tensor, signals: list[Tensor], memory: State
+    ) -> tuple[Tensor, State]:
+        """The same of the next frames."""
+        filters = as_complex(self.filter(features))
+        joined, kept = [], []
+        for signal, before in zip(signals, memory or [None] * len(signals), strict=True):
+            past, after = with_past(signal, self.frames - 1, 3, before)
+            joined.append(past)
+            kept.append(after)
+        if self.per_slot:  # one layer serves all slots: each finds its own signals first
+            seen = torch.stack([self._filtered(own) for own in own_first(joined, beams)], dim=1)
+        else:
+            seen = self._filtered(joined)[:, None]
+        refined: Tensor = beams + (filters * seen).sum(2)
+        return refined, kept
+
+    def _filtered(self, signals: list[Tensor]) -> Tensor:
+        """What the filters see, ``(batch, frames * signal, freq, frame)``."""
+        return past_frames(torch.cat(signals, dim=1), self.frames)[..., self.frames - 1 :]
+
+
+def own_first(signals: list[Tensor], beams: Tensor) -> list[list[Tensor]]:
+    """Of each slot, the signals with that talker's before the others'."""
+    return [[signal.roll(-slot, 1) for signal in signals] for slot in range(beams.shape[1])]
+
+
+def at_least_one(value: int, name: str) -> int:
+    """The value of an option.
+
+    Raises:
+        ValueError: it is below 1.
+    """
+    if value < 1:
+        raise ValueError(f"{name} is {value}, expected at least 1")
+    return value
+
+
+# --- A complex ratio mask for each talker on the reference microphone (Williamson et al., 2016).
+
+
+@SEPARATION_HEADS.register("reference_mask")
+class ReferenceMaskHead(nn.Module):
+    """The mask is not bounded."""
+
+    causal = True
+
+    def __init__(self, sizes: HeadSizes) -> None:
+        super().__init__()
+        self.reference = sizes.geometry.reference
+        self.mask = SlotLinear(sizes, 2)
+
+    def forward(
+        self, features: Tensor, observation: FrontEndOutput, doa_logits: Tensor
+    ) -> tuple[Tensor, ...]:
+        """One estimate ``(batch, talker, freq, frame)``."""
+        mask = as_complex(self.mask(features))[:, :, 0]
+        return (mask * observation.spectrum[:, self.reference, None],)
+
+    def stream(
+        self, features: Tensor, observation: FrontEndOutput, doa_logits: Tensor, memory: State
+    ) -> tuple[tuple[Tensor, ...], State]:
+        """The next frames."""
+        return self(features, observation, doa_logits), None
+
+
+# --- Complex spectral mapping: each talker's spectrum itself, not a mask (Wang, Wang and Wang, TASLP 2021).
+# "Multi-microphone Complex Spectral Mapping for Utterance-wise and Continuous Speech Separation".
+
+
+@SEPARATION_HEADS.register("complex_mapping")
+class ComplexMappingHead(nn.Module):
+    """The map is scaled by the level of the recording at the reference, and turned by each bin's phase there.
+
+    Front ends show phases relative to the reference's; a phase of its own could not be mapped to.
+    """
+
+    causal = True
+
+    def __init__(self, sizes: HeadSizes) -> None:
+        super().__init__()
+        self.reference = sizes.geometry.reference
+        self.map = SlotLinear(sizes, 2)
+
+    def forward(
+        self, features: Tensor, observation: FrontEndOutput, doa_logits: Tensor
+    ) -> tuple[Tensor, ...]:
+        """One estimate ``(batch, talker, freq, frame)``."""
+        reference = observation.spectrum[:, self.reference]
+        level = reference_level(reference) if observation.level is None else observation.level
+        mapped = as_complex(self.map(features))[:, :, 0]
+        return (mapped * (level * phase_normalize(reference))[:, None],)
+
+    def stream(
+        self, features: Tensor, observation: FrontEndOutput, doa_logits: Tensor, memory: State
+    ) -> tuple[tuple[Tensor, ...], State]:
+        """The next frames; a causal front end gives their level."""
+        return self(features, observation, doa_logits), None
+
+
+# --- A learned filter over microphones and frames, one a bin and talker: sum over m, l of w_ml X_m(t-l).
+# Over frames it is deep filtering (Mack and Habets, IEEE SPL 27, 2020), over microphones filter-and-sum; over
+# both, the filter of multi-channel multi-frame networks (Z. Zhang et al., "Multi-channel multi-frame ADL-MVDR",
+# TASLP 2021), here given by the network itself.
+
+
+@SEPARATION_HEADS.register("multi_frame_filter")
+class MultiFrameFilterHead(nn.Module):
+    """The weights are not bounded. Those of all microphones belong to one array.
+
+    Args:
+        sizes: what its sizes follow from.
+        frames: that the filters see, this one and the ones before.
+        microphones: ``all``, or ``reference`` alone, which any array has.
+    """
+
+    causal = True
+
+    def __init__(self, sizes: HeadSizes, frames: int = 3, microphones: str = "all") -> None:
+        super().__init__()
+        if microphones not in ("all", "reference"):
+            raise UnknownNameError("choice of microphones", microphones, ("all", "reference"))
+        self.array_bound = microphones == "all"
+        self.reference = sizes.geometry.reference
+        self.frames = at_least_one(frames, "frames")
+        heard = sizes.geometry.microphones if self.array_bound else 1
+        self.filter = SlotLinear(sizes, 2 * heard * frames)
+
+    def forward(
+        self, features: Tensor, observation: FrontEndOutput, doa_logits: Tensor
+    ) -> tuple[Tensor, ...]:
+        """One estimate ``(batch, talker, freq, frame)``."""
+        return self.stream(features, observation, doa_logits, None)[0]
+
+    def stream(
+        self, features: Tensor, observation: FrontEndOutput, doa_logits: Tensor, memory: State
+    ) -> tuple[tuple[Tensor, ...], State]:
+        """The next frames."""
+        heard = observation.spectrum
+        if not self.array_bound:
+            heard = heard[:, self.reference : self.reference + 1]
+        weights = as_complex(self.filter(features))
+        joined, memory = with_past(heard, self.frames - 1, 3, memory)
+        past = past_frames(joined, self.frames)[..., self.frames - 1 :]
+        return ((weights * past[:, None]).sum(2),), memory
+
+
+# --- Masks, spatial covariances, MVDR, complex masks: a beamformer steered by masks, trained through.
+# Masks for covariances as in Heymann, Drude and Haeb-Umbach (ICASSP 2016), the beamformer by Souden et al.
+# (IEEE TASLP 18(2), 2010).
+
+
+@SEPARATION_HEADS.register("masked_mvdr")
+class MaskedMVDRHead(nn.Module):
+    """Each bin is shared among the talkers and noise, by masks that add up to one.
+
+    A beam is refined by complex masks on all beams and the reference, which start at zero.
+
+    Args:
+        sizes: what its sizes follow from.
+        frames: that the refining filters see, this one and the ones before; 1 makes them masks.
+        loading: of the disturbance's diagonal, relative to its trace; if not given 1e-4, and 1e-3 of a causal
+            head, whose first covariances are of few frames.
+        causal: a beam for each frame, from covariances of that frame and those before it. Takes memory for a
+            covariance of every bin.
+        time_constant_s: time constant in seconds with which a causal head forgets; null for never.
+    """
+
+    def __init__(
+        self,
+        sizes: HeadSizes,
+        frames: int = 1,
+        loading: float | None = None,
+        causal: bool = False,
+        time_constant_s: float | None = None,
+    ) -> None:
+        super().__init__()
+        loading = (1e-3 if causal else 1e-4) if loading is None else loading
+        if not 0 < loading < float("inf"):
+            raise ValueError(f"loading is {loading}, expected above 0")
+        self.reference = sizes.geometry.reference
+        self.loading = loading
+        self.causal = causal
+        self.decay = decay_over(time_constant_s, sizes.geometry.frame_s)
+        self.share = SlotLinear(sizes, 1)
+        self.refine = BeamMasks(sizes, sizes.talkers + 1, frames)
+
+    def masks(self, features: Tensor) -> Tensor:
+        """Shares ``(batch, talker, freq, frame)`` of the talkers; what is left to one is noise."""
+        talkers = self.share(features)[..., 0].float()
+        return torch.cat([talkers, torch.zeros_like(talkers[:, :1])], dim=1).softmax(1)[:, :-1]
+
+    def forward(
+        self, features: Tensor, observation: FrontEndOutput, doa_logits: Tensor
+    ) -> tuple[Tensor, ...]:
+        """One estimate ``(batch, talker, freq, frame)``."""
+        if self.causal:
+            return self.stream(features, observation, doa_logits, None)[0]
+        spectrum = observation.spectrum
+        beams = masked_mvdr(spectrum, self.masks(features), self.reference, self.loading)
+        signals = [beams, spectrum[:, self.reference : self.reference + 1]]
+        return (self.refine(features, beams, signals),)
+
+    def stream(
+        self, features: Tensor, observation: FrontEndOutput, doa_logits: Tensor, memory: State
+    ) -> tuple[tuple[Tensor, ...], State]:
+        """The next frames, of a causal head."""
+        covariances, refining = memory or (None, None)
+        spectrum = observation.spectrum
+        beams, covariances = causal_masked_mvdr(
+            spectrum, self.masks(features), self.reference, self.loading, self.decay, covariances
+        )
+        signals = [beams, spectrum[:, self.reference : self.reference + 1]]
+        refined, refining = self.refine.stream(features, beams, signals, refining)
+        return (refined,), (covariances, refining)

@@ -1,1 +1,0 @@
-"""Separation heads, one file each: class ``Head`` (`msdet.models.heads`)."""

@@ -1,0 +1,254 @@
+"""Where a model is: a checkpoint directory, a package in one ``.tar``, or a model that msdet ships.
+
+A package holds weights, description, scores and card, under fixed names. A tar is read in memory: nothing is
+unpacked, so nothing it names can be written anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from msdet.errors import MsdetError, did_you_mean
+from msdet.io.files import atomic_path, plain_name
+
+MODEL_FILE, WEIGHTS_FILE = "model.json", "model.safetensors"
+
+SCORES_FILE, CARD_FILE = "scores.json", "README.md"
+
+TAR = ".tar"
+
+MAX_BYTES = {
+    MODEL_FILE: 16 * 2**20,
+    WEIGHTS_FILE: 2 * 2**30,
+    SCORES_FILE: 16 * 2**20,
+    CARD_FILE: 4 * 2**20,
+}
+"""Files of a package, and how large each may be."""
+
+PRETRAINED = "pretrained"
+"""Folder of the shipped models in the package."""
+
+_MAX_MEMBERS = 16
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """The files of a model.
+
+    Attributes:
+        origin: what the model is called in messages.
+        folder: its directory; None of a tar.
+        content: of a tar, by name.
+    """
+
+    origin: str
+    folder: Path | None
+    content: Mapping[str, bytes]
+
+    def shown(self, name: str) -> str:
+        """What a file is called in messages."""
+        return f"{self.origin}/{name}"
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return name in self.content if self.folder is None else (self.folder / name).is_file()
+
+    def read(self, name: str) -> bytes:
+        """A file's content.
+
+        Raises:
+            MsdetError: there is none, or it cannot be read.
+        """
+        if not self.has(name):
+            raise MsdetError(f"{self.shown(name)}: no such file")
+        if self.folder is None:
+            return self.content[name]
+        try:
+            return (self.folder / name).read_bytes()
+        except OSError as error:
+            raise MsdetError(f"{self.shown(name)}: cannot be read ({error.strerror})") from error
+
+    def read_json(self, name: str) -> Any:
+        """A file's content as JSON.
+
+        Raises:
+            MsdetError: there is none, or it is not JSON.
+        """
+        try:
+            return json.loads(self.read(name).decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise MsdetError(f"{self.shown(name)}: not readable as JSON ({error})") from error
+
+
+def find_model(where: Path | str) -> ModelFiles:
+    """The files of a model.
+
+    Args:
+        where: a checkpoint directory, a package (directory or ``.tar``), or the name of a shipped model.
+
+    Raises:
+        MsdetError: none of these, or a tar that is damaged or holds anything but the files of a package.
+    """
+    path = Path(where)
+    if path.is_dir():
+        return ModelFiles(str(where), path, {})
+    if path.is_file():
+        if path.suffix != TAR:
+            raise MsdetError(f"{where}: is a file, expected a checkpoint directory or a package (.tar)")
+        return ModelFiles(str(where), None, _read_tar(path))
+    shipped = shipped_names()
+    if str(where) in shipped:
+        return ModelFiles(str(where), Path(str(_shipped_folder() / str(where))), {})
+    instead = f", and no shipped model{did_you_mean(str(where), shipped)}" if shipped else ""
+    raise MsdetError(f"{where}: no such checkpoint directory{instead}")
+
+
+def weights_hash(where: Path | str) -> str:
+    """SHA-256 of a model's file of weights, in hexadecimal.
+
+    Raises:
+        MsdetError: `find_model` finds none, or it has no weights.
+    """
+    return hashlib.sha256(find_model(where).read(WEIGHTS_FILE)).hexdigest()
+
+
+def is_model(where: Path | str) -> bool:
+    """Whether `find_model` would find something by this name, though it may be damaged."""
+    path = Path(where)
+    if path.is_dir():
+        return (path / MODEL_FILE).is_file()
+    return (path.is_file() and path.suffix == TAR) or (not path.exists() and str(where) in shipped_names())
+
+
+def write_package(out: Path, files: Mapping[str, bytes]) -> None:
+    """Write the files of a package, as a ``.tar`` or else a directory; each is complete before it is there.
+
+    The same files give the same tar, to the byte, whoever writes it and when.
+
+    Raises:
+        MsdetError: `out` cannot be written.
+    """
+    if out.suffix != TAR:
+        for name in sorted(files, key=[CARD_FILE, SCORES_FILE, WEIGHTS_FILE, MODEL_FILE].index):
+            with atomic_path(out / name) as temporary:
+                temporary.write_bytes(files[name])
+        return
+    with (
+        atomic_path(out) as temporary,
+        tarfile.open(temporary, "w:", format=tarfile.GNU_FORMAT) as archive,
+    ):
+        for name in sorted(files):
+            member = tarfile.TarInfo(f"{out.stem}/{name}")
+            member.size, member.mode = len(files[name]), 0o644  # no time, no owner
+            archive.addfile(member, io.BytesIO(files[name]))
+
+
+def _read_tar(path: Path) -> dict[str, bytes]:
+    content: dict[str, bytes] = {}
+    folders: set[str] = set()
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for count, member in enumerate(archive):
+                if count >= _MAX_MEMBERS:
+                    raise MsdetError(f"{path}: holds too many files for a package")
+                parts = PurePosixPath(member.name).parts
+                folder = "/".join(parts if member.isdir() else parts[:-1])
+                folders.add(folder)
+                if member.isdir():
+                    continue
+                name = _expected_name(path, member)
+                if len(folders) > 1 or len(parts) > 2 or ".." in parts or member.name.startswith("/"):
+                    raise MsdetError(
+                        f"{path}: holds '{member.name}', expected files at the top or in one folder"
+                    )
+                for part in parts:
+                    plain_name(part, "name of a member", path)
+                if name in content:
+                    raise MsdetError(f"{path}: holds {name} twice")
+                file = archive.extractfile(member)
+                assert file is not None  # a regular file
+                content[name] = file.read()
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        raise MsdetError(f"{path}: not readable as a package ({error})") from error
+    if MODEL_FILE not in content:
+        raise MsdetError(f"{path}: holds no {MODEL_FILE}, expected a package of msdet package")
+    return content
+
+
+def _expected_name(path: Path, member: tarfile.TarInfo) -> str:
+    """The name of a member that may be in a package."""
+    name = PurePosixPath(member.name).name
+    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+        raise MsdetError(f"{path}: holds '{member.name}', which is not a plain file")
+    if name not in MAX_BYTES:
+        raise MsdetError(f"{path}: holds '{member.name}', expected only {', '.join(sorted(MAX_BYTES))}")
+    if member.size > MAX_BYTES[name]:
+        raise MsdetError(f"{path}: {name} has {member.size} bytes, expected at most {MAX_BYTES[name]}")
+    return name
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A model that msdet ships.
+
+    Attributes:
+        name: by which it is loaded.
+        array: name of the array it was made for.
+        microphones: of that array.
+        sample_rate: hertz.
+        talkers: most that it separates.
+    """
+
+    name: str
+    array: str
+    microphones: int
+    sample_rate: int
+    talkers: int
+
+
+def shipped_names() -> list[str]:
+    """Names of the models that msdet ships."""
+    folder = _shipped_folder()
+    if not folder.is_dir():
+        return []
+    return sorted(p.name for p in folder.iterdir() if (p / MODEL_FILE).is_file())
+
+
+def shipped_models() -> list[Shipped]:
+    """The models that msdet ships."""
+    found = []
+    for name in shipped_names():
+        description = find_model(name).read_json(MODEL_FILE)
+        array = description["array"]
+        talkers = description["model"]["talkers"]
+        found.append(
+            Shipped(name, array["name"], len(array["positions_m"]), description["sample_rate"], talkers)
+        )
+    return found
+
+
+def choose_shipped(models: Sequence[Shipped], sample_rate: int, array: str | None = None) -> Shipped:
+    """The shipped model for recordings at a sample rate: the highest rate that is not above, or the lowest.
+
+    Args:
+        models: to choose from, at least one.
+        sample_rate: of the recording, hertz.
+        array: name of its array; a model made for that one is preferred.
+    """
+    made_for = [m for m in models if m.array == array] or list(models)
+    heard = [m for m in made_for if m.sample_rate <= sample_rate]
+    if heard:
+        return max(heard, key=lambda m: m.sample_rate)
+    return min(made_for, key=lambda m: m.sample_rate)
+
+
+def _shipped_folder() -> Any:
+    return resources.files("msdet") / PRETRAINED

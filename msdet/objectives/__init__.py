@@ -1,1 +1,0 @@
-"""Objectives: which reference a slot answers for, what each task costs, and how the costs are joined."""

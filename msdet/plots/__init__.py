@@ -1,0 +1,1 @@
+"""Figures of scenes, arrays, directions and scores; drawn by Matplotlib, embedded by reports."""

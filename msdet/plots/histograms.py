@@ -1,0 +1,89 @@
+"""Histograms of what a data set or an RIR bank holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from msdet.conventions import Array
+from msdet.data.description import Quantity
+from msdet.plots.theme import INK, LIGHT, SURFACE, WIDTH_IN, drawing
+
+_COLUMNS = 3
+
+_MAX_BINS = 20
+
+
+def histograms(quantities: Sequence[Quantity]) -> Figure:
+    """A histogram of each quantity, with its median where it has one.
+
+    Args:
+        quantities: at least one.
+    """
+    rows = math.ceil(len(quantities) / _COLUMNS)
+    with drawing():
+        figure = Figure((WIDTH_IN, 0.3 + 2.1 * rows), layout="constrained")
+        grid = figure.subplots(rows, _COLUMNS, squeeze=False)
+        for axes, quantity in zip(grid.flat, quantities, strict=False):
+            _histogram(axes, quantity)
+        for axes in grid.flat[len(quantities) :]:
+            axes.set_axis_off()
+    return figure
+
+
+def _histogram(axes: Axes, quantity: Quantity) -> None:
+    edges = bin_edges(quantity.values) if quantity.edges is None else quantity.edges
+    axes.hist(quantity.values, edges.tolist(), color=LIGHT["blue"], edgecolor=SURFACE, linewidth=0.5)
+    if quantity.median is not None:
+        axes.axvline(quantity.median, color=INK, linewidth=1.1, linestyle="--")
+    axes.set(xlabel=quantity.name, ylabel=quantity.of.capitalize(), xlim=(edges[0], edges[-1]))
+    if quantity.circular:
+        axes.set_xticks(range(0, 361, 90))
+    axes.grid(True, axis="y")
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+
+
+def bin_edges(values: Array) -> Array:
+    """Edges of bins of a round width that hold all of values ``(value,)``; more for more values.
+
+    >>> bin_edges(np.array([0.21, 0.28, 0.5])).round(3).tolist()
+    [0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55]
+    """
+    bins = min(_MAX_BINS, 5 + math.isqrt(values.size))
+    low, high = float(values.min()), float(values.max())
+    spread = high - low if high - low > 1e-6 else 1.0
+    power = 10.0 ** math.floor(math.log10(spread / bins))
+    width = next(w for w in (power, 2 * power, 5 * power, 10 * power) if w >= 0.75 * spread / bins)
+    first, last = math.floor(low / width), math.floor(high / width) + 1
+    return np.arange(first, last + 1) * width
+
+
+# --- The figure of how much each option of a study matters.
+
+
+def importance_figure(importances: Mapping[str, float], metric: str, trials: int) -> Figure:
+    """A bar for each option, the most important one on top.
+
+    Args:
+        importances: of options by name, adding up to one.
+        metric: that the study looked at.
+        trials: that they are measured from.
+    """
+    shown = sorted(importances.items(), key=lambda pair: pair[1])
+    with drawing():
+        figure = Figure((WIDTH_IN, 0.9 + 0.34 * len(shown)), layout="constrained")
+        axes = figure.subplots()
+        bars = axes.barh(
+            [name for name, _ in shown], [100.0 * share for _, share in shown],
+            color=LIGHT["blue"], edgecolor=SURFACE, height=0.7,
+        )  # fmt: skip
+        axes.bar_label(bars, fmt="%.0f", padding=3)
+        axes.set(xlabel=f"Importance for {metric} (%), {trials} trials", ylabel="Option", xlim=(0.0, 108.0))
+        axes.grid(True, axis="x")
+        axes.set_axisbelow(True)
+    return figure

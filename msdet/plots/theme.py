@@ -1,0 +1,203 @@
+"""Colors and type of the report, and how a figure becomes part of the page or a file.
+
+Figures are drawn once, in the light colors. In the page their colors are CSS variables, so that the same
+drawing follows the reader's light or dark scheme; in a PNG file they stay light.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+UNPROCESSED = "unprocessed"
+"""The system that hands out the mixture; it is gray."""
+
+LIGHT = {
+    "ink": "#1b1f24",
+    "muted": "#5a6472",
+    "grid": "#d8dde4",
+    "shade": "#eef1f5",
+    "surface": "#ffffff",
+    "blue": "#116ae9",
+    "vermillion": "#e0770c",
+    "green": "#256f55",
+    "purple": "#81427a",
+    "rose": "#cc2e5e",
+    "olive": "#565b0b",
+    "sky": "#00a0c8",
+    "ultramarine": "#0400ee",
+    "forest": "#0a360e",
+    "plum": "#5e0157",
+    "slate": "#76808d",
+}
+"""Light colors by role. Any two of the hues, and gray and ink, are at least 11 apart (CIEDE2000) for normal
+eyes and for those that lack the red, green or blue cones (simulated after Machado et al., IEEE TVCG 15(6),
+2009), in the light and in the dark scheme, and 3:1 against the page. A marker repeats what a color says."""
+
+DARK = {
+    "ink": "#e6e9ee",
+    "muted": "#a5afbc",
+    "grid": "#363d47",
+    "shade": "#20252c",
+    "surface": "#14171c",
+    "blue": "#0d9ffe",
+    "vermillion": "#f59b4e",
+    "green": "#38ddb2",
+    "purple": "#e5b3e4",
+    "rose": "#e1080e",
+    "olive": "#f6f348",
+    "sky": "#037fa0",
+    "ultramarine": "#0f51ff",
+    "forest": "#c6ffb3",
+    "plum": "#e75273",
+    "slate": "#8e98a5",
+}
+"""The same roles in the dark scheme."""
+
+INK, MUTED, GRID, SHADE, SURFACE = (LIGHT[role] for role in ("ink", "muted", "grid", "shade", "surface"))
+
+Dashes = str | tuple[int, tuple[float, ...]]
+"""A line style of matplotlib: a name, or an offset and lengths of dashes and gaps."""
+
+WIDTH_IN = 9.6
+"""Width of a figure in inches."""
+
+HUES = tuple(LIGHT)[5:-1]
+"""Roles of the colors that systems have, the best to tell apart first."""
+
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", "h", ">")
+
+_DASHES: tuple[Dashes, ...] = (
+    "-", "--", "-.", (0, (1, 2.5)), (0, (9, 2)), (0, (4, 1, 1, 1, 1, 1)), (0, (4, 4)), (0, (9, 2, 3, 2)),
+    (0, (2, 1)), (0, (6, 1, 1, 1, 1, 1, 1, 1)),
+)  # fmt: skip
+
+_PIXELS_PER_INCH = 130  # of images inside an SVG: sharp at the page's width, small enough to embed
+
+_PNG_PIXELS_PER_INCH = 150
+
+_SETTINGS: Any = {  # any: the type of the keys differs between versions of matplotlib
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9.0,
+    "text.color": INK,
+    "text.parse_math": False,
+    "axes.edgecolor": MUTED,
+    "axes.facecolor": "none",
+    "axes.labelcolor": INK,
+    "axes.labelsize": 9.0,
+    "axes.linewidth": 0.8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "legend.fontsize": 9.0,
+    "lines.linewidth": 1.6,
+    "xtick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "xtick.labelsize": 8.5,
+    "ytick.color": MUTED,
+    "ytick.labelcolor": INK,
+    "ytick.labelsize": 8.5,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "msdet",
+    "image.composite_image": False,
+}
+
+
+class Style(NamedTuple):
+    """How a system is drawn: its color, its marker, and the dashes of its lines."""
+
+    color: str
+    marker: str
+    dashes: Dashes = "-"
+
+
+def styles(systems: Iterable[str]) -> dict[str, Style]:
+    """The style of each system, in their order; the unprocessed mixture is gray.
+
+    >>> found = styles(["model", "unprocessed", "srp_beam"])
+    >>> found["srp_beam"] == Style(LIGHT["vermillion"], "s", "--")
+    True
+    """
+    drawn = [name for name in systems if name != UNPROCESSED]
+    hues = len(HUES)
+    found = {
+        name: Style(
+            LIGHT[HUES[n % hues]], _MARKERS[n % len(_MARKERS)], _DASHES[(n + n // hues) % len(_DASHES)]
+        )
+        for n, name in enumerate(drawn)
+    }
+    return found | {UNPROCESSED: Style(LIGHT["slate"], "x", ":")}
+
+
+def degrees(label: str) -> str:
+    """A label with the sign of degrees.
+
+    >>> degrees("DoA MAE (deg)"), degrees("within 5 deg (%)")
+    ('DoA MAE (°)', 'within 5° (%)')
+    """
+    return label.replace("(deg)", "(°)").replace(" deg", "°")
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """The report's settings of matplotlib inside the block, the caller's afterwards."""
+    with matplotlib.rc_context(_SETTINGS):
+        yield
+
+
+def css_variables(colors: dict[str, str]) -> str:
+    """Colors as CSS declarations ``--role: #rrggbb``."""
+    return " ".join(f"--{role}: {color};" for role, color in colors.items())
+
+
+def to_svg(figure: Figure, label: str, prefix: str) -> str:
+    """A figure as an ``<svg>`` element for the page.
+
+    Args:
+        figure: drawn in the colors of `LIGHT`.
+        label: what it shows, for readers who do not see it.
+        prefix: distinguishes its element ids from those of the page's other figures.
+    """
+    buffer = io.StringIO()
+    with drawing():
+        figure.savefig(buffer, format="svg", facecolor="none", dpi=_PIXELS_PER_INCH)
+    figure.set_layout_engine("none")  # as it is: laying out takes longer than drawing
+    text = buffer.getvalue()
+    body = text[text.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r'<style type="text/css">.*?</style>', "", body, flags=re.DOTALL)  # would reach the page
+    body = re.sub(r' id="image\w+"', "", body)  # a hash: equal images would share it
+    body = body.replace("'DejaVu Sans'", "system-ui")
+    for role, color in LIGHT.items():
+        body = body.replace(f": {color}", f": var(--{role})")
+    for reference in (' id="', 'href="#', "url(#"):
+        body = body.replace(reference, f"{reference}{prefix}-")
+    view = re.search(r'viewBox="[^"]*"', body)
+    assert view is not None  # matplotlib always writes one
+    head = f'<svg role="img" aria-label="{html.escape(label)}" {view[0]}>'
+    return head + body[body.index(">") + 1 :].strip()
+
+
+def to_png(figure: Figure) -> bytes:
+    """A figure as a PNG file on white."""
+    buffer = io.BytesIO()
+    with drawing():
+        FigureCanvasAgg(figure)
+        figure.savefig(buffer, format="png", facecolor=SURFACE, dpi=_PNG_PIXELS_PER_INCH)
+    figure.set_layout_engine("none")
+    return buffer.getvalue()

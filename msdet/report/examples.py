@@ -1,0 +1,130 @@
+"""Scenes to look at and listen to: the chosen system's best, median and worst, and any asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from msdet.conventions import Array
+from msdet.errors import MsdetError, UnknownNameError
+from msdet.report.content import GAIN, Evaluation, ScoredSystem
+from msdet.scenes.scene import Scene
+from msdet.scoring.doa_file import DoaEstimates
+from msdet.scoring.submission import read_estimates
+from msdet.scoring.values import Row
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a system made of a scene.
+
+    Attributes:
+        row: its scores.
+        waveforms: ``(talker, time)`` in the talkers' order, at their references' levels; None without audio.
+        directions: in the talkers' order; None without.
+    """
+
+    row: Row
+    waveforms: Array | None
+    directions: DoaEstimates | None
+
+    def of_talker(self, field: str, talker: int) -> float | None:
+        """A field of the scores for a talker; None without a value."""
+        values = self.row.get(field)
+        return None if not isinstance(values, list) or values[talker] is None else float(values[talker])
+
+
+@dataclass(frozen=True)
+class SceneExample:
+    """A scene to look at and listen to.
+
+    Attributes:
+        title: why this one.
+        scene: the scene.
+        score: by which scenes are ranked, averaged over talkers; None if it was not scored.
+        mixture: ``(time,)`` at the reference microphone.
+        references: ``(talker, time)``.
+        outputs: by system that gives anything of the scene, in the report's order.
+    """
+
+    title: str
+    scene: Scene
+    score: float | None
+    mixture: Array
+    references: Array
+    outputs: dict[str, Output]
+
+    @property
+    def heard(self) -> dict[str, Array]:
+        """By system, its estimates ``(talker, time)``."""
+        return {name: out.waveforms for name, out in self.outputs.items() if out.waveforms is not None}
+
+
+def choose_scenes(evaluation: Evaluation, asked: Iterable[str] = ()) -> dict[str, str]:
+    """Titles by scene: best, median and worst of the chosen system, then those asked for.
+
+    The former are of the scenes with references and directions, which the page shows; where no such scene is
+    scored there are none.
+
+    Raises:
+        UnknownNameError: no such scene in the data set.
+        MsdetError: nothing of the chosen system is scored.
+    """
+    field = evaluation.rank_field
+    sign = -1.0 if field == GAIN else 1.0
+    scores = {scene.id: evaluation.chosen.value(scene.id, field) for scene in evaluation.scene_set.scenes}
+    known = {scene.id for scene in evaluation.scene_set.scenes if scene.referenced and scene.located}
+    found = {scene_id: score for scene_id, score in scores.items() if score is not None and scene_id in known}
+    ranked = sorted(found, key=lambda scene_id: sign * found[scene_id])
+    titles: dict[str, str] = {}
+    if ranked:
+        titles[ranked[0]] = "Best scene"
+        titles.setdefault(ranked[-1], "Worst scene")
+        titles.setdefault(ranked[len(ranked) // 2], "Median scene")
+    ordered = {scene_id: titles[scene_id] for scene_id in sorted(titles, key=ranked.index)}
+    for scene_id in asked:
+        if scene_id not in scores:
+            raise UnknownNameError("scene", scene_id, scores)
+        ordered.setdefault(scene_id, "Scene asked for")
+    return ordered
+
+
+def read_example(evaluation: Evaluation, scene: Scene, title: str) -> SceneExample:
+    """A scene with its audio and what every system made of it.
+
+    Raises:
+        MsdetError: a scene without references or directions, or a file that is missing or malformed.
+    """
+    scene_set = evaluation.scene_set
+    if not scene.located:
+        raise MsdetError(f"{scene_set.root}: scene '{scene.id}' has no directions, which a page shows")
+    references = scene_set.references(scene)
+    outputs = {name: _output(system, scene, references) for name, system in evaluation.systems.items()}
+    given = {n: o for n, o in outputs.items() if o.waveforms is not None or o.directions is not None}
+    return SceneExample(
+        title,
+        scene,
+        evaluation.chosen.value(scene.id, evaluation.rank_field),
+        scene_set.mixture(scene)[scene_set.array.reference],
+        references,
+        given,
+    )
+
+
+def _output(system: ScoredSystem, scene: Scene, references: Array) -> Output:
+    row = system.rows.get(scene.id)
+    if row is None:
+        return Output({}, None, None)
+    waveforms = None
+    if system.estimates is not None and row.get("permutation_from") == "si_sdr":
+        signals = read_estimates(system.estimates, scene)[row["permutation"]]
+        waveforms = np.stack([_at_level(s, r) for s, r in zip(signals, references, strict=True)])
+    return Output(row, waveforms, system.directions(scene.id))
+
+
+def _at_level(signal: Array, reference: Array) -> Array:
+    """A signal at the level of its reference; as it is if either is silent."""
+    level, wanted = (float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) for x in (signal, reference))
+    return signal * (wanted / level) if level > 0.0 and wanted > 0.0 else signal

@@ -1,0 +1,3 @@
+"""Scenes: sampled purely and in microseconds, rendered apart, reproducible one by one."""
+
+from __future__ import annotations

@@ -1,0 +1,98 @@
+"""Dry sounds of scenes, read from a corpus and a noise folder."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+
+from msdet.conventions import Array
+from msdet.errors import MsdetError
+from msdet.io import audio
+from msdet.scenes.noise import MIN_SHIFT, NoiseExcerpt, babble, load_excerpt
+from msdet.scenes.rir.reverberation import highpass
+from msdet.scenes.scene import Noise, Source
+
+MAX_SILENT_DRAWS = 20
+
+BABBLE_TALKERS = 4
+"""Talkers in each stream of a babble; fewer where there is too little speech."""
+
+
+class SilentSpeechError(MsdetError):
+    """A talker says nothing where the scene uses its speech: draw another one."""
+
+
+class Sounds:
+    """Reads speech and noise at one sample rate; can keep the speech used last, as 16-bit samples.
+
+    Args:
+        corpus: folder of the speech corpus.
+        sample_rate: hertz.
+        noise: folder of noise recordings, if scenes use any.
+        cache_samples: how much speech to keep.
+    """
+
+    def __init__(
+        self, corpus: Path, sample_rate: int, noise: Path | None = None, cache_samples: int = 0
+    ) -> None:
+        self.corpus = corpus
+        self.sample_rate = sample_rate
+        self.noise_folder = noise
+        self.cache_samples = cache_samples
+        self._kept: OrderedDict[str, Array] = OrderedDict()
+        self._samples = 0
+
+    def utterance(self, path: str) -> Array:
+        """Speech ``(time,)`` float32 of a whole file, path relative to the corpus."""
+        if path in self._kept:
+            self._kept.move_to_end(path)
+            return self._kept[path].astype(np.float32) / 32767.0
+        speech = audio.read_mono(self.corpus / path, self.sample_rate)
+        quantized = np.clip(np.round(speech * 32767.0), -32768, 32767).astype(np.int16)
+        if len(quantized) <= self.cache_samples:
+            self._kept[path] = quantized
+            self._samples += len(quantized)
+            while self._samples > self.cache_samples:
+                self._samples -= len(self._kept.popitem(last=False)[1])
+        return quantized.astype(np.float32) / 32767.0
+
+    def turn(self, path: str, offset_s: float, onset_s: float, duration_s: float, samples: int) -> Array:
+        """An utterance from its offset, heard from its onset for a duration: ``(samples,)``, silent else."""
+        heard = np.zeros(samples, dtype=np.float32)
+        offset, onset, length = (round(s * self.sample_rate) for s in (offset_s, onset_s, duration_s))
+        piece = self.utterance(path)[offset : offset + min(length, samples - onset)]
+        heard[onset : onset + len(piece)] = piece
+        return heard
+
+    def source(self, source: Source, samples: int) -> Array:
+        """What a talker of a scene says ``(samples,)``.
+
+        Raises:
+            SilentSpeechError: it is silent where the scene uses it.
+            MsdetError: speech that cannot be read.
+        """
+        heard = self.turn(source.path, source.offset_s, source.onset_s, source.duration_s, samples)
+        if not heard.any():
+            raise SilentSpeechError(f"{self.corpus / source.path}: is silent from {source.offset_s:.2f} s on")
+        return heard
+
+    def noise(self, noise: Noise, streams: int, samples: int, rng: np.random.Generator) -> Array:
+        """Independent signals ``(streams, samples)`` of a noise.
+
+        Raises:
+            MsdetError: recordings that cannot be read, or no folder of them.
+        """
+        if noise.material == "babble":
+            speech = [self.utterance(excerpt.path) for excerpt in noise.excerpts]
+            uses = min(map(len, speech)) // MIN_SHIFT  # of an utterance, each at another shift
+            talkers = max(1, min(BABBLE_TALKERS, uses * len(speech) // streams))
+            return babble(speech, streams, samples, rng, talkers)
+        return np.stack([self._recording(excerpt, samples) for excerpt in noise.excerpts])
+
+    def _recording(self, excerpt: NoiseExcerpt, samples: int) -> Array:
+        if self.noise_folder is None:
+            raise MsdetError(f"scene uses the noise recording {excerpt.path}, but no noise folder was given")
+        seconds = samples / self.sample_rate
+        return highpass(load_excerpt(self.noise_folder, excerpt, seconds, self.sample_rate), self.sample_rate)

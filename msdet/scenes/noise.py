@@ -1,0 +1,401 @@
+"""Noise: diffuse fields of the right spatial coherence, excerpts of recordings, babble.
+
+What is heard comes from a folder of recordings (`read_noise_folder`, `draw_excerpts`, `load_excerpt`) or
+from other talkers' speech (`babble`); `diffuse` spreads it over the microphones. The same random generator
+gives the same excerpts and samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from scipy.fft import irfft, rfft
+from scipy.signal import welch
+from scipy.special import j0
+
+from msdet.conventions import SPEED_OF_SOUND, Array
+from msdet.corpora import SPLITS
+from msdet.corpora.reading import is_audio, split_by_name
+from msdet.errors import MsdetError, UnknownNameError
+from msdet.io import audio
+from msdet.io.files import relative_path
+
+Field = Literal["spherical", "cylindrical"]
+"""Plane waves from all directions, or from all horizontal ones."""
+
+MIN_FILTER_S = 0.032
+"""Of the filters that mix a diffuse field, which are longer for arrays wider than a meter."""
+
+MAX_EQUALIZATION_DB = 30.0
+"""A signal is amplified by no more than this at frequencies where it has less power than the others."""
+
+MIN_FILES = 30
+"""With fewer, noise files are cut in time to make splits."""
+
+SHARES = {"train": (0.0, 0.8), "dev": (0.8, 0.9), "test": (0.9, 1.0)}
+"""Part of each file that a split gets where files are cut."""
+
+MIN_RECORDING_S = 0.5
+
+MIN_SHIFT_S = 0.25
+"""Excerpts of one recording start at least this far apart."""
+
+MIN_SHIFT = 2000
+"""The same for utterances in babble, in samples."""
+
+LOOP_FADE = 512
+"""Samples over which the end of a loop turns into its start, with equal power."""
+
+
+@dataclass(frozen=True)
+class NoiseRecording:
+    """A noise file, or the part of one that a split may use.
+
+    Attributes:
+        path: file, relative to the noise folder.
+        start_s: where in the file the part starts.
+        seconds: its duration.
+        split: ``train``, ``dev`` or ``test``.
+    """
+
+    path: str
+    start_s: float
+    seconds: float
+    split: str
+
+
+@dataclass(frozen=True)
+class NoiseExcerpt:
+    """Where to start in a recording, which goes round from its end to its start.
+
+    Attributes:
+        path: file, relative to the noise folder.
+        offset_s: where in the file the excerpt starts.
+        start_s: start of the part of the file that may be used.
+        end_s: its end.
+    """
+
+    path: str
+    offset_s: float
+    start_s: float
+    end_s: float
+
+
+def theoretical_coherence(
+    microphones_m: Array, frequencies_hz: Array, field: Field, speed_of_sound: float = SPEED_OF_SOUND
+) -> Array:
+    """Spatial coherence ``(freq, mic, mic)`` of a diffuse field, which is real.
+
+    Spherically isotropic: sin(x) / x with x = 2 π f d / c; cylindrically isotropic: J₀(x) (Cook et al.,
+    JASA 1955). The waves of the cylindrical field travel horizontally, so d is then the distance in the
+    xy-plane; in the spherical field it is the distance in space.
+
+    Args:
+        microphones_m: ``(mic, 3)``, z upwards.
+        frequencies_hz: ``(freq,)``.
+        field: directions that the waves come from.
+        speed_of_sound: meters per second.
+
+    Raises:
+        UnknownNameError: no such field.
+    """
+    if field not in get_args(Field):
+        raise UnknownNameError("noise field", field, get_args(Field))
+    p = np.asarray(microphones_m, dtype=np.float64)[:, : 3 if field == "spherical" else 2]
+    distance_m = np.linalg.norm(p[:, None] - p[None], axis=-1)
+    x = 2.0 * np.asarray(frequencies_hz, dtype=np.float64)[:, None, None] * distance_m / speed_of_sound
+    coherence: Array = np.sinc(x) if field == "spherical" else j0(np.pi * x)
+    return coherence
+
+
+def diffuse(
+    signals: Array,
+    microphones_m: Array,
+    sample_rate: int,
+    field: Field,
+    speed_of_sound: float = SPEED_OF_SOUND,
+) -> Array:
+    """Mix independent signals into a diffuse field ``(mic, time)`` float32.
+
+    At each frequency a matrix C with C Cᵀ = Γ mixes the signals, Γ being `theoretical_coherence` (Habets,
+    Cohen and Gannot, JASA 2008). C is the symmetric root of Γ, which changes little from one frequency to
+    the next, times one reflection that lets every signal reach every microphone, so that what happens in one
+    signal is not heard at one microphone only (smooth and balanced mixing: Mirabilii, Schlecht and Habets,
+    JASA 2021). With two microphones the reflection only swaps the signals. C is applied as short zero-phase
+    filters; the signals are mirrored at their ends, so nothing fades there.
+
+    The mixture has the right coherence only if the signals have equal power at every frequency. They are
+    therefore scaled to their mean power, then each is filtered to the mean of their long-term spectra, which
+    is the spectrum of every microphone. A signal that lacks more than `MAX_EQUALIZATION_DB` somewhere is not
+    filled up further, and coherence deviates there.
+
+    Args:
+        signals: ``(mic, time)``, mutually independent: one for each microphone.
+        microphones_m: ``(mic, 3)``, z upwards.
+        sample_rate: hertz.
+        field: directions that the waves come from.
+        speed_of_sound: meters per second.
+
+    Raises:
+        MsdetError: another number of signals than of microphones, or a silent signal.
+        UnknownNameError: no such field.
+    """
+    microphones_m = np.asarray(microphones_m, dtype=np.float64)
+    if signals.ndim != 2 or len(signals) != len(microphones_m):
+        raise MsdetError(
+            f"diffuse noise: signals have shape {signals.shape}, expected ({len(microphones_m)}, time), "
+            "one for each microphone"
+        )
+    power = np.array([np.square(row, dtype=np.float64).sum() for row in signals])
+    if not (power > 0.0).all():
+        raise MsdetError(f"diffuse noise: signal {int(np.argmin(power)) + 1} is silent")
+    scaled = (signals * np.sqrt(power.mean() / power)[:, None]).astype(np.float32)
+    taps = _filter_taps(microphones_m, sample_rate, speed_of_sound)
+    frequencies_hz = np.fft.rfftfreq(taps, 1 / sample_rate)
+    mixing = _balanced_root(theoretical_coherence(microphones_m, frequencies_hz, field, speed_of_sound))
+    responses = mixing * _equalizing_gains(scaled, taps).T[:, None]
+    filters = np.fft.fftshift(irfft(responses, axis=0), axes=0).astype(np.float32)
+    return _mix(scaled, filters)
+
+
+def _filter_taps(microphones_m: Array, sample_rate: int, speed_of_sound: float) -> int:
+    """A power of two, at least eight times as long as sound takes across the array.
+
+    Between two bins, coherence is then still within about 0.02 of theory, and far closer in the mean.
+    """
+    aperture_m = np.linalg.norm(microphones_m[:, None] - microphones_m[None], axis=-1).max()
+    seconds = max(MIN_FILTER_S, 8 * aperture_m / speed_of_sound)
+    return int(2 ** math.ceil(math.log2(seconds * sample_rate)))
+
+
+def _balanced_root(coherence: Array) -> Array:
+    """``C (freq, mic, mic)`` with C Cᵀ the coherence: its symmetric root times a reflection.
+
+    The reflection 2/M · 11ᵀ - 1 keeps the sum over microphones: at low frequencies, where all of them hear
+    the same, every signal contributes alike. At high ones C is the reflection itself: for M = 4, ±1/2.
+    """
+    values, vectors = np.linalg.eigh(coherence)
+    root = (vectors * np.sqrt(np.maximum(values, 0.0))[:, None]) @ vectors.transpose(0, 2, 1)
+    microphones = coherence.shape[-1]
+    balanced: Array = root @ (np.full((microphones, microphones), 2 / microphones) - np.eye(microphones))
+    return balanced
+
+
+def _mix(signals: Array, filters: Array) -> Array:
+    """Filter signals ``(signal, time)`` by ``(tap, mic, signal)`` and sum to ``(mic, time)``: overlap-save.
+
+    The middle tap is time 0; the signals are mirrored at their ends.
+    """
+    taps, samples = len(filters), signals.shape[-1]
+    mirrored = np.pad(signals, ((0, 0), (taps // 2 - 1, taps // 2)), mode="symmetric")
+    block, step = 4 * taps, 3 * taps
+    responses = rfft(filters, block, axis=0)
+    mixture = np.empty((filters.shape[1], samples), dtype=np.float32)
+    for start in range(0, samples, step):
+        spectra = rfft(mirrored[:, start : start + block], block).T[..., None]
+        mixed = irfft((responses @ spectra)[..., 0].T, block)
+        mixture[:, start : start + step] = mixed[:, taps - 1 : taps - 1 + min(step, samples - start)]
+    return mixture
+
+
+def _equalizing_gains(signals: Array, taps: int) -> Array:
+    """Gains ``(mic, freq)`` that bring each signal's long-term spectrum to the mean of all."""
+    segment = max(min(taps, signals.shape[-1] // 8), 1)  # averages enough of them, in short signals too
+    power = np.stack([welch(row, nperseg=segment, nfft=taps, detrend=False)[1] for row in signals])
+    mean = np.maximum(power.mean(axis=0), np.finfo(np.float32).tiny)
+    gains: Array = np.sqrt(mean / np.maximum(power, mean * 10 ** (-MAX_EQUALIZATION_DB / 10)))
+    return gains
+
+
+def read_noise_folder(root: Path) -> tuple[NoiseRecording, ...]:
+    """The noise recordings in any tree of single-channel wav and flac files, each in a split; reads headers.
+
+    No split shares noise with another. Of at least `MIN_FILES` files each belongs to one split, by the
+    hash of its path, about 80/10/10. Of fewer, each is cut in time: the first 80 % are for training, the
+    next 10 % for development, the last for testing. What is then shorter than `MIN_RECORDING_S` is left
+    out. A file of several channels is refused: its channels are not independent of each other.
+
+    Raises:
+        MsdetError: no folder or no audio in it, an unreadable or multichannel file, or too short ones.
+    """
+    if not root.is_dir():
+        raise MsdetError(f"{root}: noise folder does not exist")
+    files = sorted(
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*")
+        if is_audio(path) and not any(part.startswith(".") for part in path.relative_to(root).parts)
+    )
+    if not files:
+        raise MsdetError(f"{root}: no audio found, expected noise recordings in .wav or .flac")
+    for name in files:
+        relative_path(name, "path of a recording", root)
+    recordings = tuple(r for r in _split(root, files) if r.seconds >= MIN_RECORDING_S)
+    for split in SPLITS:
+        if not any(r.split == split for r in recordings):
+            shortest_s = MIN_RECORDING_S * (10 if len(files) < MIN_FILES else 1)
+            raise MsdetError(
+                f"{root}: no recording is long enough for split '{split}', expected {shortest_s:g} s or more "
+                f"({len(files)} file(s); fewer than {MIN_FILES} are cut 80/10/10 in time)"
+            )
+    return recordings
+
+
+def _split(root: Path, files: list[str]) -> Iterator[NoiseRecording]:
+    seconds = {name: _mono_header(root / name).seconds for name in files}
+    if len(files) >= MIN_FILES:
+        split_of = split_by_name(root, files)
+        yield from (NoiseRecording(name, 0.0, seconds[name], split_of[name]) for name in files)
+        return
+    for name in files:
+        for split, (start, end) in SHARES.items():
+            yield NoiseRecording(name, start * seconds[name], (end - start) * seconds[name], split)
+
+
+def _mono_header(path: Path) -> audio.AudioInfo:
+    header = audio.info(path)
+    if header.channels != 1:
+        raise MsdetError(f"{path}: has {header.channels} channels, expected 1 (noise recording)")
+    return header
+
+
+def draw_excerpts(
+    recordings: Sequence[NoiseRecording], count: int, seconds: float, rng: np.random.Generator
+) -> list[NoiseExcerpt]:
+    """Draw excerpts, in random order, that are mutually incoherent: one for each microphone, for instance.
+
+    They come from as few recordings as hold them, drawn at random; a recording shorter than an excerpt is
+    drawn less often and goes round. No two overlap while there is enough material; after that, excerpts of
+    one recording start as far apart as they can. A steady tone stays coherent however far apart.
+
+    Args:
+        recordings: of one split.
+        count: number of excerpts.
+        seconds: duration of each.
+        rng: decides everything.
+
+    Raises:
+        MsdetError: no recordings, or so little material that excerpts would start within
+            `MIN_SHIFT_S` of each other.
+    """
+    if not recordings:
+        raise MsdetError("no noise recordings to draw from")
+    weights = np.array([min(r.seconds, seconds) for r in recordings])
+    order = rng.choice(len(recordings), len(recordings), replace=False, p=weights / weights.sum())
+    held = np.cumsum([max(1, int(recordings[i].seconds / seconds)) for i in order])
+    chosen = [recordings[i] for i in order[: int(np.searchsorted(held, count)) + 1]]
+    excerpts = []
+    for recording, share in zip(chosen, _shares(chosen, count, seconds), strict=True):
+        start_s, end_s = recording.start_s, recording.start_s + recording.seconds
+        for offset_s in _offsets_s(recording, share, seconds, rng) if share else ():
+            excerpts.append(NoiseExcerpt(recording.path, start_s + offset_s, start_s, end_s))
+    return [excerpts[i] for i in rng.permutation(len(excerpts))]
+
+
+def _shares(recordings: Sequence[NoiseRecording], count: int, seconds: float) -> list[int]:
+    """How many excerpts each recording gives: the next one always comes from where they lie least dense."""
+    shares = [0] * len(recordings)
+    for _ in range(count):
+        spacing = [
+            r.seconds / (share + 1) if share else max(r.seconds, seconds)
+            for r, share in zip(recordings, shares, strict=True)
+        ]
+        shares[int(np.argmax(spacing))] += 1
+    return shares
+
+
+def _offsets_s(r: NoiseRecording, count: int, seconds: float, rng: np.random.Generator) -> list[float]:
+    """Where in a recording excerpts start: anywhere without overlap, or else evenly around the loop."""
+    spare_s = r.seconds - count * seconds
+    if spare_s >= 0:
+        gaps = np.sort(rng.uniform(0.0, spare_s, count))
+        return [float(gap + n * seconds) for n, gap in enumerate(gaps)]
+    spacing_s = r.seconds / count
+    if spacing_s < MIN_SHIFT_S:
+        raise MsdetError(
+            f"{r.path}: {r.seconds:.2f} s of noise are too little for {count} different excerpts, "
+            f"expected at least {count * MIN_SHIFT_S:.2f} s"
+        )
+    return [float(spacing_s * n) for n in np.arange(count) + rng.random()]
+
+
+def load_excerpt(root: Path, excerpt: NoiseExcerpt, seconds: float, sample_rate: int) -> Array:
+    """The samples ``(time,)`` float32 of an excerpt; reads no more of the file than it needs.
+
+    Where the excerpt passes the end of its part of the file, it goes on at the part's start, across
+    `LOOP_FADE` samples of equal-power fade.
+
+    Raises:
+        MsdetError: a file that cannot be read, has several channels or is shorter than it was, or silence.
+    """
+    path = root / excerpt.path
+    header = _mono_header(path)
+    rate = header.sample_rate
+    start, end = math.ceil(excerpt.start_s * rate - 1e-3), math.floor(excerpt.end_s * rate + 1e-3)
+    offset = max(round(excerpt.offset_s * rate), start)
+    if end > header.frames:
+        raise MsdetError(f"{path}: has {header.seconds:.2f} s, expected at least {excerpt.end_s:.2f} s")
+    needed = math.ceil(seconds * rate - 1e-6)
+    if offset + needed - end in (1, 2) and end - start >= needed:
+        offset = end - needed  # rounding alone took it past the end
+    if offset + needed <= end:
+        samples = audio.read(path, offset, needed)[0][0]
+    else:
+        samples = _loop(audio.read(path, start, end - start)[0][0], offset - start, needed)
+    if not samples.any():
+        raise MsdetError(f"{path}: is silent for {seconds:.2f} s from {excerpt.offset_s:.2f} s on")
+    return audio.resample(samples, rate, sample_rate)[: round(seconds * sample_rate)]
+
+
+def _loop(samples: Array, offset: int, count: int) -> Array:
+    """``(count,)`` samples from `offset` on of ``(time,)`` samples that go round without a seam."""
+    fade = min(LOOP_FADE, len(samples) // 2)
+    rise = np.sin(np.pi / 2 * (np.arange(fade) + 0.5) / max(fade, 1)).astype(samples.dtype)
+    period = len(samples) - fade
+    loop = samples[:period].copy()
+    loop[:fade] = loop[:fade] * rise + samples[period:] * rise[::-1]
+    return loop.take(np.arange(offset, offset + count), mode="wrap")
+
+
+def babble(
+    speech: Sequence[Array], streams: int, samples: int, rng: np.random.Generator, talkers: int = 4
+) -> Array:
+    """Babble ``(streams, samples)`` float32, each stream a sum of talkers at equal level; RMS about 1.
+
+    Streams are independent: utterances go round, and one that is used several times starts at places spread
+    evenly over it. With at least `streams` x `talkers` utterances, none is used twice.
+
+    Args:
+        speech: dry utterances ``(time,)``, best one a talker.
+        streams: one for each microphone, for `diffuse`.
+        samples: length of a stream.
+        rng: decides who talks in which stream, and where an utterance starts.
+        talkers: in each stream.
+
+    Raises:
+        MsdetError: no speech, silent speech, or so little that shifts are below `MIN_SHIFT` samples.
+    """
+    if not speech:
+        raise MsdetError("babble: no speech to make it from")
+    voices = streams * talkers
+    order = rng.permutation(len(speech))
+    mixed = np.zeros((streams, samples), dtype=np.float32)
+    for place, index in enumerate(order[:voices]):
+        utterance = np.asarray(speech[index], dtype=np.float32)
+        uses = range(place, voices, len(order))
+        if len(utterance) < len(uses) * MIN_SHIFT:
+            raise MsdetError(
+                f"babble: utterance {index + 1} has {len(utterance)} samples, expected at least "
+                f"{len(uses) * MIN_SHIFT} for {len(uses)} voices"
+            )
+        level = math.sqrt(talkers * np.mean(np.square(utterance, dtype=np.float64)))
+        if not level:
+            raise MsdetError(f"babble: utterance {index + 1} is silent")
+        shifts = (np.arange(len(uses)) + rng.random()) * (len(utterance) / len(uses))
+        for voice, shift in zip(uses, shifts, strict=True):
+            mixed[voice // talkers] += _loop(utterance, int(shift), samples) / np.float32(level)
+    return mixed

@@ -1,0 +1,296 @@
+"""From a scene to sound: convolve, set levels, add noise, scale."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.signal import fftconvolve
+
+from msdet.arrays import MicrophoneArray
+from msdet.conventions import Array
+from msdet.errors import MsdetError
+from msdet.scenes.dry_sounds import Sounds
+from msdet.scenes.mismatch import Mismatch, apply_gain_phase
+from msdet.scenes.noise import diffuse
+from msdet.scenes.rir.bank import RirBank
+from msdet.scenes.rir.room_response import RoomResponse, room_response
+from msdet.scenes.room_geometry import positions_along
+from msdet.scenes.scene import Noise, Scene, Source, Target
+
+MIXTURE_RMS = 10 ** (-26 / 20)
+"""Level of a mixture at the reference microphone, of full scale; lower where a peak would pass `PEAK`."""
+
+PEAK = 0.9
+
+PATH_STEP_M = 0.05
+"""A moving talker's path is rendered from positions at most this far apart."""
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A rendered mixture; ``mixture == images.sum(0) + noise``.
+
+    Attributes:
+        mixture: ``(mic, time)``.
+        images: ``(talker, mic, time)``, each talker's reverberant sound.
+        references: ``(talker, time)``, the training target at the reference microphone.
+        noise: ``(mic, time)``.
+    """
+
+    mixture: Array
+    images: Array
+    references: Array
+    noise: Array
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """A talker alone, at any scale: ``image (mic, time)``, ``reference (time,)``, and how long it talks."""
+
+    image: Array
+    reference: Array
+    duration_s: float
+
+
+def reverberate(speech: Array, responses: Array, times_s: Array, sample_rate: int) -> Array:
+    """Speech ``(time,)`` heard through responses ``(position, channel, tap)``: ``(channel, time)``.
+
+    The talker is at position ``p`` at time ``times_s[p]``. What it says in between goes through the responses
+    before and after, cross-faded by the time of emission: sound already under way keeps its path.
+    """
+    samples = len(speech)
+    if len(responses) == 1:
+        heard: Array = fftconvolve(speech[None], responses[0], axes=-1)[:, :samples]
+        return heard
+    corners = times_s * sample_rate
+    mixed = np.zeros((responses.shape[1], samples), dtype=np.float32)
+    for p, response in enumerate(responses):
+        start = 0 if p == 0 else max(0, math.ceil(corners[p - 1]))
+        stop = samples if p == len(responses) - 1 else min(samples, math.ceil(corners[p + 1]))
+        weight = np.interp(np.arange(start, stop), corners, np.arange(len(responses)) == p)
+        piece = fftconvolve((speech[start:stop] * weight).astype(np.float32)[None], response, axes=-1)
+        end = min(samples, start + piece.shape[-1])
+        mixed[:, start:end] += piece[:, : end - start]
+    return mixed
+
+
+def mix(
+    talkers: Sequence[SourceImage],
+    levels_db: Array,
+    noises: Sequence[tuple[Array, float]],
+    reference_microphone: int,
+    sample_rate: int,
+) -> Mixture:
+    """Set the levels of talkers and noises, and sum.
+
+    Args:
+        talkers: each heard alone.
+        levels_db: ``(talker,)`` level of each image at the reference microphone while it talks.
+        noises: signals ``(mic, time)`` at any scale, and all images against each in dB there.
+        reference_microphone: index of the microphone of the references.
+        sample_rate: hertz.
+
+    Raises:
+        MsdetError: a talker or a noise is silent.
+    """
+    images, references = np.stack([t.image for t in talkers]), np.stack([t.reference for t in talkers])
+    energy = np.sum(images[:, reference_microphone] ** 2, axis=-1, dtype=np.float64)
+    rms = np.sqrt(energy / (np.array([t.duration_s for t in talkers]) * sample_rate))
+    if not (rms > 1e-8).all():
+        raise MsdetError(f"talker {int(np.argmin(rms)) + 1} is silent")
+    gains = (10 ** (levels_db / 20) / rms).astype(np.float32)
+    images *= gains[:, None, None]
+    references *= gains[:, None]
+    clean = images.sum(axis=0)
+    clean_rms = _rms(clean[reference_microphone])
+    noise = np.zeros_like(clean)
+    for signal, snr_db in noises:
+        signal_rms = _rms(signal[reference_microphone])
+        if signal_rms == 0:
+            raise MsdetError("a noise is silent")
+        noise += signal * np.float32(clean_rms * 10 ** (-snr_db / 20) / signal_rms)
+    mixture = clean + noise
+    peak = max(float(np.abs(mixture).max()), float(np.abs(references).max()))
+    scale = np.float32(min(MIXTURE_RMS / clean_rms, PEAK / peak))
+    return Mixture(mixture * scale, images * scale, references * scale, noise * scale)
+
+
+def mismatched(talker: SourceImage, reference_microphone: int, mismatch: Mismatch) -> SourceImage:
+    """A talker as an array with mismatched microphones hears it, its reference too."""
+    own = Mismatch(
+        *(values[reference_microphone : reference_microphone + 1] for values in vars(mismatch).values())
+    )
+    reference = apply_gain_phase(talker.reference[None], own)[0]
+    return SourceImage(apply_gain_phase(talker.image, mismatch), reference, talker.duration_s)
+
+
+def reverberate_sources(
+    speech: Sequence[Array],
+    durations_s: Sequence[float],
+    response: RoomResponse,
+    paths: Sequence[tuple[Array, Array]],
+    target: Target,
+    reference_microphone: int,
+    sample_rate: int,
+    mismatch: Mismatch | None,
+) -> list[SourceImage]:
+    """Each talker alone, as the array hears it.
+
+    Args:
+        speech: dry ``(time,)`` of each talker, already at its onset.
+        durations_s: how long each talks.
+        response: from all positions.
+        paths: positions that each talker takes, and the times in seconds at which it is there.
+        target: what the references hold.
+        reference_microphone: index of the microphone of the references.
+        sample_rate: hertz.
+        mismatch: how the microphones differ from the array's description.
+    """
+    targets = response.target(target, reference_microphone, sample_rate)
+    talkers = []
+    for dry, duration_s, (positions, times_s) in zip(speech, durations_s, paths, strict=True):
+        image, reference = (
+            reverberate(dry, responses, times_s, sample_rate)
+            for responses in (response.rirs[positions], targets[positions, None])
+        )
+        talker = SourceImage(image, reference[0], duration_s)
+        talkers.append(mismatched(talker, reference_microphone, mismatch) if mismatch else talker)
+    return talkers
+
+
+def noise_signals(
+    noises: Sequence[Noise],
+    sounds: Sounds,
+    microphones_m: Array,
+    samples: int,
+    speed_of_sound: float,
+    responses: Iterator[Array],
+    mismatch: Mismatch | None,
+    rng: np.random.Generator,
+) -> list[tuple[Array, float]]:
+    """Noises ``(mic, time)`` at any scale, each with its SNR in dB.
+
+    Args:
+        noises: what to render.
+        sounds: where recordings or speech for babble come from.
+        microphones_m: ``(mic, 3)``.
+        samples: length.
+        speed_of_sound: meters per second.
+        responses: ``(mic, tap)`` from each point source in turn.
+        mismatch: how the microphones differ from the array's description.
+        rng: draws what the scene does not fix: sensor noise, and who babbles when.
+    """
+    signals = []
+    for noise in noises:
+        if noise.kind == "sensor":
+            signal = rng.standard_normal((len(microphones_m), samples), dtype=np.float32)
+        elif noise.kind == "point":
+            dry = sounds.noise(noise, 1, samples, rng)
+            signal = fftconvolve(dry, next(responses), axes=-1)[:, :samples]
+        else:
+            streams = sounds.noise(noise, len(microphones_m), samples, rng)
+            signal = diffuse(streams, microphones_m, sounds.sample_rate, noise.kind, speed_of_sound)
+        if mismatch and noise.kind != "sensor":
+            signal = apply_gain_phase(signal, mismatch)
+        signals.append((signal, noise.snr_db))
+    return signals
+
+
+def render(
+    scene: Scene, array: MicrophoneArray, sounds: Sounds, bank: RirBank | None = None
+) -> tuple[Mixture, Scene]:
+    """Render a scene; also returns it with the T60 measured.
+
+    Args:
+        scene: what to render.
+        array: its array.
+        sounds: speech and noise.
+        bank: where a scene made from an RIR bank takes its responses from.
+
+    Raises:
+        MsdetError: speech that cannot be read or is silent, or an impossible room.
+    """
+    response, paths, noise_positions = scene_response(scene, array, bank)
+    talkers = reverberate_sources(
+        [sounds.source(source, scene.samples) for source in scene.sources],
+        [source.duration_s for source in scene.sources],
+        response,
+        paths,
+        scene.target,
+        array.reference,
+        scene.sample_rate,
+        scene.mismatch,
+    )
+    rng = np.random.default_rng([scene.seed, 1])  # apart from the stream that sampled the scene
+    noises = noise_signals(
+        scene.noises,
+        sounds,
+        scene.microphones_m(array.positions),
+        scene.samples,
+        scene.speed_of_sound,
+        (response.rirs[position] for position in noise_positions),
+        scene.mismatch,
+        rng,
+    )
+    levels_db = np.array([s.level_db for s in scene.sources])
+    mixture = mix(talkers, levels_db, noises, array.reference, scene.sample_rate)
+    return mixture, dataclasses.replace(scene, t60_measured_s=response.t60_measured_s)
+
+
+def scene_response(
+    scene: Scene, array: MicrophoneArray, bank: RirBank | None = None
+) -> tuple[RoomResponse, list[tuple[Array, Array]], Iterator[int]]:
+    """The room's responses, and which of its positions belong to which sound.
+
+    Returns:
+        responses from all positions; for each talker, the positions it takes and the times it is there; and
+        the positions of the point noises.
+
+    Raises:
+        MsdetError: an impossible room, or a scene made from a bank that is not given.
+    """
+    times = [_path_times(source, scene.duration_s) for source in scene.sources]
+    ends = np.cumsum([len(t) for t in times])
+    paths = [(np.arange(end - len(t), end), t) for t, end in zip(times, ends, strict=True)]
+    points = [noise for noise in scene.noises if noise.kind == "point"]
+    noise_positions = iter(range(int(ends[-1]), int(ends[-1]) + len(points)))
+    if scene.rir_room is not None:
+        if bank is None:
+            raise MsdetError(f"scene {scene.id} takes its responses from an RIR bank, but none was given")
+        chosen = [s.rir for s in scene.sources] + [n.rir for n in points]
+        return bank.room(scene.rir_room, [p for p in chosen if p is not None]), paths, noise_positions
+    if scene.room_m is None or scene.t60_target_s is None:
+        raise MsdetError(f"scene {scene.id} has no room_m and t60_target_s to render it with")
+    positions = [
+        positions_along(source.waypoints, t) if source.waypoints else np.array([source.position_m])
+        for source, t in zip(scene.sources, times, strict=True)
+    ]
+    positions += [np.array([noise.position_m]) for noise in points]
+    response = room_response(
+        scene.room_m,
+        scene.t60_target_s,
+        scene.microphones_m(array.positions),
+        np.concatenate(positions),
+        scene.sample_rate,
+        scene.speed_of_sound,
+        scene.image_order,
+        scene.seed,
+    )
+    return response, paths, noise_positions
+
+
+def _path_times(source: Source, duration_s: float) -> Array:
+    """Times ``(position,)`` at which a talker's responses are made; one if it stands."""
+    if not source.waypoints:
+        return np.zeros(1)
+    corners = np.array([w.position_m for w in source.waypoints])
+    length_m = np.linalg.norm(np.diff(corners, axis=0), axis=-1).sum()
+    return np.linspace(0.0, duration_s, math.ceil(length_m / PATH_STEP_M) + 1)
+
+
+def _rms(signal: Array) -> float:
+    return math.sqrt(np.mean(signal**2, dtype=np.float64))

@@ -1,0 +1,1 @@
+"""Room impulse responses: image method, calibrated reverberation time, banks, measured collections."""

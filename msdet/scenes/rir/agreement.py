@@ -1,0 +1,211 @@
+"""Whether measured responses and the positions noted for them agree, and which mistake explains it if not.
+
+The differences between the microphones' arrival times follow from the source's position and the array. Where
+those heard differ from those expected, each usual mistake is undone in turn: azimuths counted clockwise, or
+from another zero, or in radians, elevations from the zenith or downwards, channels in another order, an array
+of another size. What brings both together is offered as the explanation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from msdet.arrays import MicrophoneArray
+from msdet.conventions import SPEED_OF_SOUND, Array, direction_vector, wrap_deg
+
+MAX_DEVIATION_S = 0.15e-3
+"""Deviation of arrival times (RMS over microphones, median over positions) that is not measuring error."""
+
+MAX_DEVIATION = 0.15
+"""The same as a part of the time sound takes across the array, for small arrays: some 25 degrees."""
+
+MIN_DEVIATION = 0.03
+"""Below, not even a mistake that explains all of it is worth a warning: some 5 degrees."""
+
+EXPLAINED = 1 / 3
+"""An explanation leaves at most this part of the deviation."""
+
+AS_GOOD = 1.5
+"""Explanations that leave no more than this times what the best one leaves are as good."""
+
+MIN_FITTED = 3
+"""Fewer positions could always be turned, or channels reordered, to fit."""
+
+MAX_ASKED = 400
+"""Explanations are looked for with so many positions at most."""
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Positions noted, and when their direct sound arrives.
+
+    Attributes:
+        names: of each position, for people.
+        azimuths_deg: ``(position,)``, as noted.
+        elevations_deg: ``(position,)``, as noted.
+        distances_m: ``(position,)``, as noted.
+        arrivals_s: ``(position, mic)``; only differences between microphones matter.
+    """
+
+    names: Sequence[str]
+    azimuths_deg: Array
+    elevations_deg: Array
+    distances_m: Array
+    arrivals_s: Array
+
+
+def disagreements(heard: Observations, array: MicrophoneArray) -> list[str]:
+    """What is wrong with the positions of a collection, a sentence each; empty if nothing is.
+
+    Either all of them follow another convention than ours, or some stand out.
+    """
+    measured = _centered(heard.arrivals_s)
+    labels = (heard.azimuths_deg, heard.elevations_deg, heard.distances_m)
+    deviations = _deviations(measured, _expected(labels, array.positions))
+    across_s = array.aperture_m / SPEED_OF_SOUND
+    most_s = min(MAX_DEVIATION_S, MAX_DEVIATION * across_s)
+    median_s = float(np.median(deviations))
+    reasons = []
+    if median_s > MIN_DEVIATION * across_s:
+        asked = np.unique(np.linspace(0, len(measured) - 1, MAX_ASKED).round().astype(int))
+        reasons = _explanations(tuple(column[asked] for column in labels), measured[asked], array.positions)
+    count, worst = len(measured), int(np.argmax(deviations))
+    place = f"{heard.names[worst]}, {_azimuths(worst, labels, measured, array.positions)}"
+    if median_s > most_s or reasons:
+        remedy = (
+            f"explained by {' or by '.join(reasons)}"
+            if reasons
+            else "no usual mistake explains it; are rows mixed up, or is it another array?"
+        )
+        return [
+            f"sound and positions disagree: arrival times at the microphones are {_ms(median_s)} off "
+            f"(median of {count} positions; {_ms(deviations[worst])} at {place}); {remedy}"
+        ]
+    apart = deviations > max(2 * most_s, 4 * median_s)
+    if apart.any():
+        return [
+            f"sound and positions disagree in {int(apart.sum())} of {count}: arrival times at the "
+            f"microphones are {_ms(deviations[worst])} off at {place}, {_ms(median_s)} in the median; are "
+            "rows mixed up?"
+        ]
+    return []
+
+
+def expected_arrivals_s(
+    azimuths_deg: Array, elevations_deg: Array, distances_m: Array, microphones_m: Array
+) -> Array:
+    """When sound arrives ``(position, mic)`` at microphones ``(mic, 3)`` from positions in the same frame."""
+    sources_m = np.asarray(distances_m)[:, None] * direction_vector(azimuths_deg, elevations_deg)
+    arrivals: Array = np.linalg.norm(sources_m[:, None] - microphones_m, axis=-1) / SPEED_OF_SOUND
+    return arrivals
+
+
+_Labels = tuple[Array, Array, Array]
+"""Azimuths, elevations and distances."""
+
+
+def _expected(labels: _Labels, microphones_m: Array) -> Array:
+    return _centered(expected_arrivals_s(*labels, microphones_m))
+
+
+def _centered(arrivals_s: Array) -> Array:
+    centered: Array = arrivals_s - arrivals_s.mean(axis=-1, keepdims=True)
+    return centered
+
+
+def _deviations(measured: Array, expected: Array) -> Array:
+    """Deviation ``(position,)`` in seconds."""
+    deviations: Array = np.sqrt(((measured - expected) ** 2).mean(axis=-1))
+    return deviations
+
+
+def _explanations(labels: _Labels, measured: Array, microphones_m: Array) -> list[str]:
+    """The mistakes that, undone, bring both together; of those as good, the simplest first, two at most."""
+
+    def left(labels: _Labels) -> float:
+        return float(np.median(_deviations(measured, _expected(labels, microphones_m))))
+
+    noted_s = left(labels)
+    recounted = [(reason, left(corrected)) for reason, corrected in _recounted(labels)]
+    expected = _expected(labels, microphones_m)
+    others = [_resized(measured, expected)]
+    if len(measured) >= MIN_FITTED:
+        others.insert(0, _reordered(measured, expected))
+        if min(deviation for _, deviation in recounted) > EXPLAINED * noted_s:
+            recounted += _turned(labels, measured, microphones_m)
+    best_s = min(deviation for _, deviation in recounted + others)
+    good_s = min(EXPLAINED * noted_s, max(AS_GOOD * best_s, EXPLAINED**2 * noted_s))
+    groups = ([reason for reason, deviation in group if deviation <= good_s] for group in (recounted, others))
+    return [reasons[0] for reasons in groups if reasons]
+
+
+def _recounted(labels: _Labels) -> list[tuple[str, _Labels]]:
+    """Mistakes without a quantity to them, and the labels with the mistake undone."""
+    azimuths, elevations, distances = labels
+    mistakes = [
+        ("azimuths counted clockwise (negate them)", (-azimuths, elevations, distances)),
+        ("elevations counted downwards (negate them)", (azimuths, -elevations, distances)),
+        (
+            "elevations counted from the zenith (subtract them from 90)",
+            (azimuths, 90.0 - elevations, distances),
+        ),
+    ]
+    signed = np.where(azimuths > 180.0, azimuths - 360.0, azimuths)
+    if max(np.abs(signed).max(), np.abs(elevations).max()) <= 2 * np.pi:
+        radians = (np.rad2deg(signed), np.rad2deg(elevations), distances)
+        mistakes.insert(0, ("angles in radians (convert them to degrees)", radians))
+    return mistakes
+
+
+def _turned(labels: _Labels, measured: Array, microphones_m: Array) -> list[tuple[str, float]]:
+    """Azimuths from another zero, and clockwise as well, with the median deviation left."""
+    azimuths, elevations, distances = labels
+    found = []
+    for sign in (1.0, -1.0):
+        medians = [
+            np.median(
+                _deviations(measured, _expected((sign * azimuths + n, elevations, distances), microphones_m))
+            )
+            for n in range(360)
+        ]
+        best = int(np.argmin(medians))
+        if sign > 0:
+            reason = f"azimuths counted from another zero (add {best} degrees)"
+        else:
+            reason = f"azimuths counted clockwise from another zero (subtract them from {best} degrees)"
+        found.append((reason, float(medians[best])))
+    return found
+
+
+def _reordered(measured: Array, expected: Array) -> tuple[str, float]:
+    """The order of the channels that fits best, with the median deviation left."""
+    from scipy.optimize import linear_sum_assignment
+
+    cost = ((measured[:, :, None] - expected[:, None, :]) ** 2).sum(axis=0)
+    order = linear_sum_assignment(cost)[1]
+    named = ", ".join(map(str, order))
+    left_s = float(np.median(_deviations(measured, expected[:, order])))
+    return f"channels in another order (they are microphones {named} of the array)", left_s
+
+
+def _resized(measured: Array, expected: Array) -> tuple[str, float]:
+    """The size of the array that fits best, with the median deviation left."""
+    size = float((measured * expected).sum() / max((expected**2).sum(), 1e-30))
+    left_s = float(np.median(_deviations(measured, size * expected)))
+    return f"an array {size:.2f} times as large (or on a solid body)", left_s
+
+
+def _azimuths(position: int, labels: _Labels, measured: Array, microphones_m: Array) -> str:
+    """The azimuth noted for a position, and that from which it is heard, at the elevation noted."""
+    azimuth, elevation, distance = (float(column[position]) for column in labels)
+    grid = np.arange(360.0)
+    around = (grid, np.full(360, elevation), np.full(360, distance))
+    heard = int(np.argmin(_deviations(measured[position], _expected(around, microphones_m))))
+    return f"noted at azimuth {round(float(wrap_deg(azimuth))) % 360} and heard at {heard}"
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:.3f} ms"

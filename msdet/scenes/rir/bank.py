@@ -1,0 +1,324 @@
+"""A bank of room impulse responses: many rooms, several positions each, for mixing on the fly.
+
+A bank is a folder of one safetensors file a room and, written last, ``bank.json`` with a table of all rooms.
+Room ``i`` depends only on the bank's seed and ``i``, so any number of workers writes the same bytes, and a
+killed run goes on. Measured rooms make a bank too (`msdet.scenes.rir.measured`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msdet.arrays import MicrophoneArray, load_array
+from msdet.errors import MsdetError
+from msdet.io.files import atomic_path, read_json
+from msdet.io.jobs import ALL, Job, Progress, Shard, Workers, begin_run_dir, finish_run_dir, run_jobs
+from msdet.io.records import read_record
+from msdet.scenes.distribution import SceneDistribution
+from msdet.scenes.rir.room_response import RoomResponse, room_response
+from msdet.scenes.room_geometry import MAX_DRAWS, sample_geometry
+from msdet.scenes.scene import Point, scene_seed
+
+ROOM_FIELDS = (
+    "room_x_m", "room_y_m", "room_z_m", "center_offset_m", "array_height_m", "rotation_deg", "tilt_deg",
+    "t60_s", "image_order", "distance_m", "talker_height_m", "elevation_deg", "array", "sample_rate",
+)  # fmt: skip
+"""Fields of a distribution that decide the responses; the others are drawn when mixing."""
+
+HEADER = "bank.json"
+
+
+@dataclass(frozen=True)
+class BankRoom:
+    """What is known of one room of a bank: where its positions are, seen from the array.
+
+    Attributes:
+        azimuths_deg: of each position.
+        elevations_deg: of each position.
+        distances_m: of each position.
+        t60_measured_s: of its responses.
+        t60_target_s: None if the room was measured.
+        room_m: its size, if known.
+    """
+
+    azimuths_deg: tuple[float, ...]
+    elevations_deg: tuple[float, ...]
+    distances_m: tuple[float, ...]
+    t60_measured_s: float
+    t60_target_s: float | None = None
+    room_m: Point | None = None
+
+
+@dataclass(frozen=True)
+class RirBank:
+    """A finished bank on disk; every room has as many positions.
+
+    Attributes:
+        root: its folder.
+        positions: in each room.
+        sample_rate: hertz.
+        array: the microphone array.
+        identity: hash of what decides its content.
+        settings: the fields of a distribution that decided it.
+        table: what is known of each room.
+        among: numbers of the rooms that are drawn from; all if None.
+    """
+
+    root: Path
+    positions: int
+    sample_rate: int
+    array: MicrophoneArray
+    identity: str
+    settings: dict[str, Any]
+    table: tuple[BankRoom, ...]
+    among: tuple[int, ...] | None = None
+
+    @property
+    def rooms(self) -> int:
+        """Number of rooms."""
+        return len(self.table)
+
+    @classmethod
+    def open(cls, root: Path) -> RirBank:
+        """Open a finished bank.
+
+        Raises:
+            MsdetError: not a bank, an unfinished one, or a malformed one.
+        """
+        path = root / HEADER
+        if not path.is_file():
+            raise MsdetError(f"{root}: not a finished RIR bank, {HEADER} is missing")
+        header = read_json(path)
+        for key in ("settings", "hash", "rooms"):
+            if not isinstance(header, dict) or key not in header:
+                raise MsdetError(f"{path}: key '{key}' is missing")
+        settings, rows = header["settings"], header["rooms"]
+        for key in ("array", "positions", "sample_rate"):
+            if key not in settings:
+                raise MsdetError(f"{path}, settings: key '{key}' is missing")
+        return cls(
+            root,
+            int(settings["positions"]),
+            int(settings["sample_rate"]),
+            MicrophoneArray.from_dict(settings["array"], f"{path}, array"),
+            str(header["hash"]),
+            {name: settings[name] for name in ROOM_FIELDS if name in settings},
+            tuple(read_record(BankRoom, row, f"{path}, room {n}") for n, row in enumerate(rows)),
+        )
+
+    def within(self, t60_s: tuple[float, float]) -> RirBank:
+        """The same bank, drawn from in rooms alone whose measured T60 is in an interval.
+
+        Raises:
+            MsdetError: there is no such room.
+        """
+        low, high = t60_s
+        among = tuple(n for n, room in enumerate(self.table) if low <= room.t60_measured_s <= high)
+        if not among:
+            found = [room.t60_measured_s for room in self.table]
+            raise MsdetError(
+                f"{self.root}: no room has a T60 of {low} to {high} s, they have "
+                f"{min(found):.2f} to {max(found):.2f} s"
+            )
+        return dataclasses.replace(self, among=among)
+
+    def draw_positions(
+        self, distribution: SceneDistribution, talkers: int, rng: np.random.Generator
+    ) -> tuple[int, list[int]]:
+        """Draw a room and positions in it: talkers that keep gap and sector, then noise sources.
+
+        Raises:
+            MsdetError: no such positions found in many draws.
+        """
+        d = distribution
+        rooms = range(self.rooms) if self.among is None else self.among
+        for _ in range(MAX_DRAWS):
+            room = rooms[int(rng.integers(len(rooms)))]
+            positions = rng.choice(self.positions, talkers + d.point_noises, replace=False)
+            if d.allows(np.array(self.table[room].azimuths_deg)[positions[:talkers]]):
+                return room, [int(p) for p in positions]
+        raise MsdetError(
+            f"{self.root}: no positions of minimum_gap_deg {d.minimum_gap_deg}, sector_deg {d.sector_deg}"
+        )
+
+    def room(self, index: int, positions: Sequence[int]) -> RoomResponse:
+        """Read the responses from some positions of a room, in the order given.
+
+        Raises:
+            MsdetError: its file is missing or damaged, or it has no such position.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        path = room_path(self.root, index)
+        try:
+            with safe_open(path, framework="numpy") as file:
+                stored = {name: file.get_slice(name) for name in ("rirs", "direct")}
+                read = {name: np.concatenate([s[p : p + 1] for p in positions]) for name, s in stored.items()}
+        except (OSError, IndexError, SafetensorError) as error:
+            raise MsdetError(f"{path}: not readable as a room of the bank ({error})") from error
+        return RoomResponse(read["rirs"], read["direct"], self.table[index].t60_measured_s)
+
+    def check_for(self, distribution: SceneDistribution) -> None:
+        """Refuse a distribution whose scenes this bank cannot give.
+
+        Raises:
+            MsdetError: they differ in sample rate or rooms, or the bank has too few positions.
+        """
+        if self.sample_rate != distribution.sample_rate:
+            raise MsdetError(
+                f"{self.root}: RIR bank is at {self.sample_rate} Hz, the distribution asks for "
+                f"{distribution.sample_rate} Hz"
+            )
+        if self.positions < distribution.positions:
+            raise MsdetError(
+                f"{self.root}: RIR bank has {self.positions} positions a room, {distribution.most_talkers} "
+                f"talkers and {distribution.point_noises} noise sources need {distribution.positions}"
+            )
+        for name in ("moving", "position_error_m"):
+            if value := getattr(distribution, name):
+                raise MsdetError(
+                    f"{self.root}: talkers and microphones of an RIR bank are fixed, {name} is {value}"
+                )
+        asked, default = dataclasses.asdict(distribution), dataclasses.asdict(SceneDistribution())
+        for name in ROOM_FIELDS:  # what is not asked for comes with the bank
+            if name not in self.settings and asked[name] != default[name]:
+                raise MsdetError(
+                    f"{self.root}: rooms of this RIR bank were measured, {name} cannot be chosen; "
+                    f"{json.dumps(asked[name])} is asked for"
+                )
+            made = self.settings.get(name)
+            if (
+                name != "array"
+                and asked[name] != default[name]
+                and json.loads(json.dumps(asked[name])) != made
+            ):
+                raise MsdetError(
+                    f"{self.root}: RIR bank has {name} {made}, {json.dumps(asked[name])} is asked for"
+                )
+
+
+def room_path(root: Path, index: int) -> Path:
+    """File of room `index`."""
+    return root / f"room-{index:06d}.safetensors"
+
+
+def make_bank(
+    out: Path,
+    distribution: SceneDistribution,
+    rooms: int,
+    positions: int,
+    seed: int,
+    jobs: Workers,
+    progress: Progress | None = None,
+    share: Shard = ALL,
+) -> RirBank | None:
+    """Make a bank, or finish one that a killed run left.
+
+    Args:
+        out: its folder.
+        distribution: what rooms and positions are drawn from.
+        rooms: number of rooms.
+        positions: talker positions in each room.
+        seed: of the whole bank; use different ones for training and validation.
+        jobs: worker processes, or an executor.
+        progress: called with rooms done and in all.
+        share: part of the rooms to make; the bank is finished by a run for the whole.
+
+    Returns:
+        the finished bank; None after a share.
+
+    Raises:
+        MsdetError: impossible settings, a folder with other settings, or one that cannot be written.
+    """
+    distribution.check()
+    if seed < 0:
+        raise MsdetError(f"seed is {seed}, expected 0 or more")
+    if positions < distribution.positions or rooms < 1:
+        raise MsdetError(
+            f"a bank of {rooms} rooms x {positions} positions: expected at least 1 room and "
+            f"{distribution.positions} positions, one for each talker and noise source"
+        )
+    if distribution.moving or distribution.position_error_m:
+        name = "moving" if distribution.moving else "position_error_m"
+        raise MsdetError(
+            f"{name} is {getattr(distribution, name)}: an RIR bank has talkers and microphones fixed"
+        )
+    array = load_array(distribution.array)
+    settings: dict[str, Any] = {name: getattr(distribution, name) for name in ROOM_FIELDS}
+    settings |= {"array": array.to_dict(), "rooms": rooms, "positions": positions, "seed": seed}
+    settings = json.loads(json.dumps(settings))
+    # the gap between talkers is asked of those that are mixed, not of all positions in a room
+    spread = dataclasses.replace(distribution, minimum_gap_deg=0.0, point_noises=0)
+    sample_geometry(spread, positions, np.random.default_rng(seed))  # an impossible one claims no folder
+    if not begin_run_dir(out, settings, HEADER, share):
+        return RirBank.open(out)
+    out = out.resolve()  # a cluster's workers have folders of their own to start from
+    todo = [
+        Job(_make_room, (out, index, spread, array, positions, seed))
+        for index in share.of(range(rooms))
+        if not room_path(out, index).exists()
+    ]
+    run_jobs(todo, jobs, progress, done=len(share.of(range(rooms))) - len(todo))
+    return finish_bank(out, settings) if share == ALL else None
+
+
+def finish_bank(out: Path, settings: dict[str, Any]) -> RirBank:
+    """Write the header of a bank whose rooms are all there, and open it."""
+    table = [_read_description(room_path(out, index)) for index in range(settings["rooms"])]
+    finish_run_dir(out, settings, HEADER, {"rooms": table})
+    return RirBank.open(out)
+
+
+def write_room(path: Path, response: RoomResponse, room: BankRoom) -> None:
+    """Write one room of a bank: its responses, and in the file's metadata what is known of it."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    tensors = {name: np.ascontiguousarray(getattr(response, name)) for name in ("rirs", "direct")}
+    with atomic_path(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata={"room": json.dumps(dataclasses.asdict(room))})
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+
+def _read_description(path: Path) -> Any:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return json.loads(file.metadata()["room"])
+    except (OSError, KeyError, ValueError, SafetensorError) as error:
+        raise MsdetError(f"{path}: not readable as a room of the bank ({error}); delete it") from error
+
+
+def _make_room(
+    out: Path, index: int, d: SceneDistribution, array: MicrophoneArray, positions: int, seed: int
+) -> None:
+    room_seed = scene_seed(seed, f"room-{index}")
+    geometry = sample_geometry(d, positions, np.random.default_rng(room_seed), f"room {index}")
+    response = room_response(
+        geometry.room_m,
+        geometry.t60_s,
+        geometry.microphones_m(array.positions),
+        np.array(geometry.positions_m),
+        d.sample_rate,
+        image_order=d.image_order,
+        seed=room_seed,
+    )
+    room = BankRoom(
+        tuple(geometry.azimuths_deg.tolist()),
+        tuple(geometry.elevations_deg.tolist()),
+        tuple(geometry.distances_m.tolist()),
+        response.t60_measured_s,
+        geometry.t60_s,
+        geometry.room_m,
+    )
+    write_room(room_path(out, index), response, room)

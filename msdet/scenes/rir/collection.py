@@ -1,0 +1,178 @@
+"""Collections of measured responses: one audio file a position and a table of the positions.
+
+``positions.tsv`` is tab-separated with a header. Columns ``file`` (inside the folder, one channel a
+microphone) and ``room``; then ``azimuth_deg``, ``distance_m`` and, if talkers are not level with the array,
+``elevation_deg``; or else ``x_m``, ``y_m`` and ``z_m`` in the array's frame. Others are left unread.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from msdet.arrays import MicrophoneArray
+from msdet.conventions import Array, azimuth_elevation_deg, wrap_deg
+from msdet.errors import MsdetError, did_you_mean
+from msdet.io import audio
+from msdet.io.files import resolve_inside
+
+TABLE = "positions.tsv"
+
+NEAREST_M, FARTHEST_M = 0.01, 100.0
+"""Beyond these, a distance is taken to be in another unit than meters."""
+
+_SPHERICAL, _OPTIONAL, _CARTESIAN = ("azimuth_deg", "distance_m"), "elevation_deg", ("x_m", "y_m", "z_m")
+
+_TOO_SIMILAR = 0.7
+"""A column so similar to the optional one is a misspelling of it, not one to leave unread."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Responses measured from one position.
+
+    Attributes:
+        path: a WAV, FLAC or SOFA file.
+        name: the file relative to the collection, and where in it, for people.
+        room: the room's name.
+        azimuth_deg: of the source, in the array's frame, [0, 360).
+        elevation_deg: of the source, in the array's frame.
+        distance_m: of the source to the array's origin.
+        place: measurement and emitter in a SOFA file.
+    """
+
+    path: Path
+    name: str
+    room: str
+    azimuth_deg: float
+    elevation_deg: float
+    distance_m: float
+    place: tuple[int, int] | None = None
+
+
+def measurement_at(
+    source_m: Array, path: Path, name: str, room: str, place: tuple[int, int] | None = None
+) -> Measurement:
+    """A measurement of a source at ``(x, y, z)`` in the array's frame.
+
+    Raises:
+        MsdetError: the source is at the array's origin, or too far from it.
+    """
+    azimuth, elevation = azimuth_elevation_deg(source_m)
+    distance_m = float(np.linalg.norm(source_m))
+    if not NEAREST_M <= distance_m <= FARTHEST_M:
+        raise MsdetError(
+            f"{name}: source is {distance_m:.3g} m from the array, expected {NEAREST_M:g} to {FARTHEST_M:g}"
+        )
+    return Measurement(path, name, room, float(azimuth), float(elevation), distance_m, place)
+
+
+def check_format(name: str, channels: int, rate: float, array: MicrophoneArray, sample_rate: int) -> None:
+    """Refuse responses of another array or with too low a sample rate.
+
+    Raises:
+        MsdetError: which, what was found and what was expected.
+    """
+    if channels != array.microphones:
+        raise MsdetError(
+            f"{name}: has {channels} channels, expected {array.microphones}, one for each microphone of "
+            f"array '{array.name}'"
+        )
+    if rate < sample_rate:
+        raise MsdetError(
+            f"{name}: is at {rate:g} Hz, too low for a bank at {sample_rate} Hz; nothing is known above "
+            f"{rate / 2:g} Hz"
+        )
+
+
+def read_table(root: Path, array: MicrophoneArray, sample_rate: int) -> list[Measurement]:
+    """The measurements of ``positions.tsv`` in `root`, in its order; opens headers of audio files only.
+
+    Raises:
+        MsdetError: a faulty table, or a file that is missing, no audio, or does not fit array or sample rate.
+    """
+    table = root / TABLE
+    header, rows = _read_rows(table)
+    cartesian = _CARTESIAN[0] in header or _CARTESIAN[1] in header
+    _check_header(table, header, cartesian)
+    measurements: list[Measurement] = []
+    seen: dict[Path, int] = {}
+    for number, cells in rows:
+        line = f"{table}, line {number}"
+        row = dict(zip(header, cells, strict=True))
+        for column in ("file", "room"):
+            if not row[column]:
+                raise MsdetError(f"{line}: {column} is empty")
+        path = resolve_inside(root, row["file"])
+        if path in seen:
+            raise MsdetError(f"{line}: file '{row['file']}' is already in line {seen[path]}")
+        seen[path] = number
+        info = audio.info(path)
+        check_format(str(path), info.channels, info.sample_rate, array, sample_rate)
+        if cartesian:
+            source_m = np.array([_number(line, row, column) for column in _CARTESIAN])
+            measurements.append(measurement_at(source_m, path, row["file"], row["room"]))
+        else:
+            measurements.append(Measurement(path, row["file"], row["room"], *_direction(line, row)))
+    return measurements
+
+
+def _read_rows(table: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header, and each row's cells with its line number."""
+    try:
+        lines = table.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise MsdetError(f"{table}: cannot be read ({error})") from error
+    split = [[cell.strip() for cell in line.split("\t")] for line in lines]
+    rows = [(number, cells) for number, cells in enumerate(split[1:], start=2) if any(cells)]
+    if not rows:
+        raise MsdetError(f"{table}: has no positions, expected a header and a row for each audio file")
+    for number, cells in rows:
+        if len(cells) != len(split[0]):
+            raise MsdetError(f"{table}, line {number}: {len(cells)} columns, expected {len(split[0])}")
+    return split[0], rows
+
+
+def _check_header(table: Path, header: Sequence[str], cartesian: bool) -> None:
+    place = _CARTESIAN if cartesian else _SPHERICAL
+    known = {"file", "room", *place}
+    for column in ("file", "room", *place):
+        if column not in header:
+            others = [name for name in header if name not in known]
+            raise MsdetError(f"{table}: no column '{column}' in its header{did_you_mean(column, others)}")
+    both = [column for column in (*_SPHERICAL, _OPTIONAL) if cartesian and column in header]
+    if both:
+        raise MsdetError(f"{table}: columns '{place[0]}' and '{both[0]}' both place the source, expected one")
+    if not cartesian and _OPTIONAL not in header:
+        others = [name for name in header if name not in known]
+        if near := difflib.get_close_matches(_OPTIONAL, others, n=1, cutoff=_TOO_SIMILAR):
+            raise MsdetError(f"{table}: unknown column '{near[0]}'; did you mean '{_OPTIONAL}'?")
+
+
+def _direction(line: str, row: dict[str, str]) -> tuple[float, float, float]:
+    azimuth, distance = (_number(line, row, column) for column in _SPHERICAL)
+    elevation = _number(line, row, _OPTIONAL) if _OPTIONAL in row else 0.0
+    if not -90 <= elevation <= 90:
+        raise MsdetError(
+            f"{line}: {_OPTIONAL} is {elevation:g}, expected -90 to 90, up from the array's plane"
+        )
+    if not NEAREST_M <= distance <= FARTHEST_M:
+        raise MsdetError(
+            f"{line}: distance_m is {distance:g}, expected {NEAREST_M:g} to {FARTHEST_M:g} meters"
+        )
+    return float(wrap_deg(azimuth)), elevation, distance
+
+
+def _number(line: str, row: dict[str, str], column: str) -> float:
+    try:
+        value = float(row[column])
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise MsdetError(f"{line}: {column} is '{row[column]}', expected a number")
+    return value

@@ -1,0 +1,159 @@
+"""Room impulse responses: image sources, and ray tracing beyond them where asked for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from msdet.conventions import SPEED_OF_SOUND, Array
+from msdet.errors import MsdetError
+from msdet.scenes.rir.image_method import image_responses
+from msdet.scenes.rir.reverberation import (
+    absorption_for_t60,
+    audible_path_m,
+    highpass,
+    longest_t60_s,
+    measured_t60_s,
+)
+from msdet.scenes.scene import Point, Target
+
+EARLY_S = 0.05
+"""The early part of a response ends this long after the direct path (SMS-WSJ)."""
+
+DIRECT_TAIL_S = 0.03
+"""The low cut of a direct path rings this long."""
+
+TRACED_CALIBRATIONS = 2
+"""Rays lose more than images, being scattered: their absorption is corrected as often by what is measured."""
+
+_TRACING = {"num_threads": 1, "rir_hpf_enable": False}  # for the filter see `highpass`
+
+SCATTERING = 0.1
+"""Share of energy that traced rays lose in diffuse reflection at a wall."""
+
+
+@dataclass(frozen=True)
+class RoomResponse:
+    """Impulse responses of one room, after a microphone's low cut (`highpass`).
+
+    Attributes:
+        rirs: ``(source, mic, tap)`` float32, time 0 is emission.
+        direct: ``(source, mic, tap)`` float32, the direct path alone; fewer taps.
+        t60_measured_s: extrapolated from T30 (Schroeder) of the first microphone, median over sources.
+    """
+
+    rirs: Array
+    direct: Array
+    t60_measured_s: float
+
+    def target(self, kind: Target, microphone: int, sample_rate: int) -> Array:
+        """The part ``(source, tap)`` of the responses at one microphone that a reference holds."""
+        if kind == "direct":
+            return self.direct[:, microphone]
+        responses = self.rirs[:, microphone]
+        if kind == "image":
+            return responses
+        arrival = np.abs(self.direct[:, microphone]).argmax(axis=-1)
+        end = arrival + round(EARLY_S * sample_rate)
+        early: Array = np.where(np.arange(responses.shape[-1]) < end[:, None], responses, np.float32(0.0))
+        return early
+
+
+def room_response(
+    room_m: Point,
+    t60_s: float,
+    microphones_m: Array,
+    sources_m: Array,
+    sample_rate: int,
+    speed_of_sound: float = SPEED_OF_SOUND,
+    image_order: int | None = None,
+    seed: int = 0,
+) -> RoomResponse:
+    """Responses from every source to every microphone in a shoebox room.
+
+    Args:
+        room_m: size of the room.
+        t60_s: reverberation time asked for; 0 is anechoic.
+        microphones_m: ``(mic, 3)`` in the room.
+        sources_m: ``(source, 3)`` in the room.
+        sample_rate: hertz.
+        speed_of_sound: meters per second.
+        image_order: reflections beyond this order come from ray tracing; None for image sources alone.
+        seed: of the ray tracing.
+
+    Raises:
+        MsdetError: the room cannot have that T60, or a microphone is outside it.
+    """
+    for number, position in enumerate(microphones_m):
+        if not ((position > 0) & (position < np.asarray(room_m))).all():
+            size = " x ".join(f"{v:.2f}" for v in room_m)
+            raise MsdetError(
+                f"microphone {number} at {position.round(2).tolist()} is outside the room of {size} m"
+            )
+    reach_m = np.linalg.norm(sources_m[:, None] - microphones_m, axis=-1).max()
+    direct = image_responses(room_m, 1.0, reach_m, microphones_m, sources_m, sample_rate, speed_of_sound)
+    ringing = np.zeros((*direct.shape[:-1], round(DIRECT_TAIL_S * sample_rate)), dtype=np.float32)
+    direct = highpass(np.concatenate([direct, ringing], axis=-1), sample_rate)
+    if t60_s == 0:
+        return RoomResponse(direct, direct, 0.0)
+    absorption = absorption_for_t60(room_m, t60_s, speed_of_sound)
+    if image_order is None:
+        if t60_s > (longest_s := longest_t60_s(room_m, speed_of_sound)):
+            raise MsdetError(
+                f"a T60 of {t60_s} s needs too many image sources, up to {longest_s:.2f} s can be rendered; "
+                "set image_order to trace rays beyond"
+            )
+        longest_m = max(audible_path_m(room_m, absorption), reach_m)
+        rirs = image_responses(
+            room_m, absorption, longest_m, microphones_m, sources_m, sample_rate, speed_of_sound
+        )
+    else:
+        for _ in range(TRACED_CALIBRATIONS):
+            pair = (microphones_m[:1], sources_m[:1], sample_rate, speed_of_sound, seed)
+            probe = highpass(_traced_responses(room_m, absorption, image_order, *pair), sample_rate)
+            ratio = measured_t60_s(probe[:, 0], sample_rate) / t60_s
+            absorption = -math.expm1(math.log1p(-absorption) * ratio)  # T60 goes as 1 / log(1 - absorption)
+        rirs = _traced_responses(
+            room_m, absorption, image_order, microphones_m, sources_m, sample_rate, speed_of_sound, seed
+        )
+    rirs = highpass(rirs, sample_rate)
+    return RoomResponse(rirs, direct, measured_t60_s(rirs[:, 0], sample_rate))
+
+
+def _traced_responses(
+    room_m: Point,
+    absorption: float,
+    image_order: int,
+    microphones_m: Array,
+    sources_m: Array,
+    sample_rate: int,
+    speed_of_sound: float,
+    seed: int,
+) -> Array:
+    """Responses ``(source, mic, tap)`` with image sources up to an order and ray tracing beyond."""
+    import pyroomacoustics as pra
+
+    before = {name: pra.constants.get(name) for name in _TRACING}
+    for name, value in _TRACING.items():
+        pra.constants.set(name, value)
+    pra.random.seed(seed)
+    material = pra.Material(absorption, SCATTERING)
+    room = pra.ShoeBox(
+        list(room_m), fs=sample_rate, materials=material, max_order=image_order, ray_tracing=True
+    )
+    room.set_sound_speed(speed_of_sound)
+    room.add_microphone_array(np.ascontiguousarray(microphones_m.T))
+    for position in sources_m:
+        room.add_source(position)
+    try:
+        room.compute_rir()
+    finally:
+        for name, value in before.items():
+            pra.constants.set(name, value)
+    delay = pra.constants.get("frac_delay_length") // 2
+    responses = [[room.rir[m][s][delay:] for m in range(len(microphones_m))] for s in range(len(sources_m))]
+    taps = max(len(h) for row in responses for h in row)
+    padded = [[np.pad(h, (0, taps - len(h))) for h in row] for row in responses]
+    return np.array(padded, dtype=np.float32)

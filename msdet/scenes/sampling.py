@@ -1,0 +1,336 @@
+"""Drawing scenes from a distribution: pure, seeded, microseconds each."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from msdet.conventions import angular_distance_deg, direction_vector
+from msdet.corpora import Utterance
+from msdet.errors import MsdetError
+from msdet.scenes.distribution import SceneDistribution
+from msdet.scenes.mismatch import draw_mismatch
+from msdet.scenes.noise import NoiseExcerpt, NoiseRecording, draw_excerpts
+from msdet.scenes.rir.bank import RirBank
+from msdet.scenes.room_geometry import (
+    MAX_DRAWS,
+    RoomGeometry,
+    as_point,
+    sample_geometry,
+    sample_path,
+    track_along,
+)
+from msdet.scenes.scene import (
+    Direction,
+    Noise,
+    NoiseKind,
+    Point,
+    Rotation,
+    Scene,
+    Source,
+    Waypoint,
+    scene_seed,
+)
+
+MIN_BABBLE_TALKERS = 6
+"""Utterances that a babble is made of, if the corpus has as many; more for many microphones."""
+
+Speech = Mapping[str, Sequence[Utterance]]
+"""Utterances of each talker of a split."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What scenes are made of.
+
+    Attributes:
+        speech: utterances of each talker of a split.
+        recordings: noise of the split; without any, other talkers babble.
+        bank: measured or simulated rooms to take responses from, instead of new rooms.
+        microphones: number of microphones of the array.
+    """
+
+    speech: Speech
+    microphones: int
+    recordings: tuple[NoiseRecording, ...] = ()
+    bank: RirBank | None = None
+
+
+@dataclass(frozen=True)
+class SpeakerPlacement:
+    """Where a sound comes from: fields of `Source`."""
+
+    position_m: Point
+    azimuth_deg: float
+    elevation_deg: float
+    distance_m: float
+    waypoints: tuple[Waypoint, ...] = ()
+    track: tuple[Direction, ...] = ()
+    rir: int | None = None
+
+
+@dataclass(frozen=True)
+class ScenePlacement:
+    """A room with everything placed in it: fields of `Scene`."""
+
+    room_m: Point | None
+    t60_s: float | None
+    center_m: Point
+    rotation_deg: Rotation
+    talkers: tuple[SpeakerPlacement, ...]
+    noises: tuple[SpeakerPlacement, ...]
+    rir_room: int | None = None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a talker says: an utterance from `offset_s` on, heard from `onset_s` for `duration_s`."""
+
+    utterance: Utterance
+    offset_s: float
+    onset_s: float
+    duration_s: float
+
+
+def sample_count(distribution: SceneDistribution, rng: np.random.Generator) -> int:
+    """Draw the number of talkers."""
+    weights = np.array(list(distribution.weights.values()), dtype=np.float64)
+    return int(rng.choice(list(distribution.weights), p=weights / weights.sum()))
+
+
+def sample_turns(
+    speech: Speech, talkers: int, distribution: SceneDistribution, rng: np.random.Generator
+) -> list[Turn]:
+    """Draw different speakers with one utterance each; who starts first is drawn as well.
+
+    An utterance at least as long as its turn is preferred and cut at a random offset; a shorter one starts
+    at a random moment of the turn.
+
+    Raises:
+        MsdetError: fewer speakers than talkers.
+    """
+    names = sorted(speech)
+    if len(names) < talkers:
+        raise MsdetError(f"corpus split has {len(names)} speakers, expected at least {talkers}")
+    overlap = None if distribution.overlap is None else float(rng.uniform(*distribution.overlap))
+    starts, length_s = turn_taking(talkers, distribution.duration_s, overlap)
+    if overlap is not None:
+        starts = [float(start) for start in rng.permutation(starts)]
+    turns = []
+    for start_s, index in zip(starts, rng.choice(len(names), size=talkers, replace=False), strict=True):
+        utterances = speech[names[index]]
+        long_enough = [u for u in utterances if u.seconds >= length_s]
+        choices = long_enough or utterances
+        utterance = choices[int(rng.integers(len(choices)))]
+        offset_s = rng.uniform(0.0, max(utterance.seconds - length_s, 0.0))
+        onset_s = start_s + rng.uniform(0.0, max(length_s - utterance.seconds, 0.0))
+        turns.append(Turn(utterance, float(offset_s), float(onset_s), min(length_s, utterance.seconds)))
+    return turns
+
+
+def turn_taking(talkers: int, duration_s: float, overlap: float | None) -> tuple[list[float], float]:
+    """Starts of turns of equal length, evenly spaced over the scene, and that length, in seconds.
+
+    In the share `overlap` of the scene two or more have their turn; None: everybody throughout.
+
+    >>> turn_taking(2, 8.0, 0.5)
+    ([0.0, 2.0], 6.0)
+    """
+    if overlap is None or talkers == 1:
+        return [0.0] * talkers, duration_s
+    # with more overlap than this, somebody else talks from the second turn's start to the last but one's end
+    dense = (talkers - 1) / (talkers + 1)
+    shift = (1 - overlap) / 2 if overlap >= dense else (1 - overlap / (talkers - 1)) / talkers
+    shift_s = duration_s * shift
+    return [k * shift_s for k in range(talkers)], duration_s - (talkers - 1) * shift_s
+
+
+def sample_noises(
+    distribution: SceneDistribution, material: Material, speakers: Sequence[str], rng: np.random.Generator
+) -> tuple[Noise, ...]:
+    """Draw the noises of a scene in which `speakers` talk; point sources get no position yet.
+
+    Raises:
+        MsdetError: no recordings, and no other talkers to babble.
+    """
+    d = distribution
+    noises = [Noise("sensor", float(rng.uniform(*d.snr_db)))]
+    wanted: list[tuple[NoiseKind, int, tuple[float, float]]] = []
+    if d.diffuse != "none":
+        wanted.append((d.diffuse, material.microphones, d.diffuse_snr_db))
+    wanted += [("point", 1, d.point_snr_db)] * d.point_noises
+    if wanted and material.recordings:  # all at once, so that no two noises are the same sound
+        count = sum(streams for _, streams, _ in wanted)
+        drawn = iter(draw_excerpts(material.recordings, count, d.duration_s, rng))
+    for kind, streams, snr_db in wanted:
+        if material.recordings:
+            excerpts = tuple(itertools.islice(drawn, streams))
+        else:
+            excerpts = _draw_babble(material.speech, speakers, streams, rng)
+        recorded: Literal["recordings", "babble"] = "recordings" if material.recordings else "babble"
+        noises.append(Noise(kind, float(rng.uniform(*snr_db)), recorded, excerpts))
+    return tuple(noises)
+
+
+def sample_scene(
+    scene_id: str, distribution: SceneDistribution, material: Material, set_seed: int, attempt: int = 0
+) -> Scene:
+    """Draw one scene; the same arguments give the same scene on any machine and in any order.
+
+    Args:
+        scene_id: decides, with `set_seed` and `attempt`, everything random about the scene.
+        distribution: what to draw from.
+        material: speech, noise and rooms.
+        set_seed: seed of the set.
+        attempt: how often the scene was drawn before and turned out silent.
+
+    Raises:
+        MsdetError: too few speakers, or no room for so many talkers.
+    """
+    seed = scene_seed(set_seed, f"{scene_id}/{attempt}" if attempt else scene_id)
+    rng = np.random.default_rng(seed)
+    d = distribution
+    talkers = sample_count(d, rng)
+    if material.bank:
+        places = _places_in_bank(d, material.bank, talkers, rng)
+    else:
+        places = _places_in_new_room(d, talkers, rng, scene_id)
+    sources = tuple(
+        Source(
+            speaker=turn.utterance.speaker,
+            path=turn.utterance.path,
+            offset_s=turn.offset_s,
+            onset_s=turn.onset_s,
+            duration_s=turn.duration_s,
+            level_db=float(rng.uniform(*d.level_db)),
+            gender=turn.utterance.gender,
+            **vars(place),
+        )
+        for place, turn in zip(places.talkers, sample_turns(material.speech, talkers, d, rng), strict=True)
+    )
+    noises = list(sample_noises(d, material, [s.speaker for s in sources], rng))
+    points = [k for k, noise in enumerate(noises) if noise.kind == "point"]
+    for k, place in zip(points, places.noises, strict=True):
+        noises[k] = dataclasses.replace(noises[k], position_m=place.position_m, rir=place.rir)
+    errors = (d.gain_error_db, d.phase_error_deg, d.position_error_m)
+    return Scene(
+        id=scene_id,
+        seed=seed,
+        sample_rate=d.sample_rate,
+        duration_s=d.duration_s,
+        room_m=places.room_m,
+        t60_target_s=places.t60_s,
+        array=d.array,
+        array_center_m=places.center_m,
+        array_rotation_deg=places.rotation_deg,
+        sources=sources,
+        noises=tuple(noises),
+        target=d.target,
+        mismatch=draw_mismatch(material.microphones, *errors, rng) if any(errors) else None,
+        rir_room=places.rir_room,
+        image_order=d.image_order,
+    )
+
+
+def _places_in_new_room(
+    d: SceneDistribution, talkers: int, rng: np.random.Generator, name: str
+) -> ScenePlacement:
+    for _ in range(MAX_DRAWS):
+        geometry = sample_geometry(d, talkers, rng, name)
+        places = _places(geometry)
+        moves = rng.random(talkers) < d.moving
+        walking = [
+            _walk(place, d, geometry, rng) if move else place
+            for place, move in zip(places[:talkers], moves, strict=True)
+        ]
+        if _keep_gap(walking, d.minimum_gap_deg):
+            return ScenePlacement(
+                geometry.room_m,
+                geometry.t60_s,
+                geometry.center_m,
+                geometry.rotation_deg,
+                tuple(walking),
+                places[talkers:],
+            )
+    raise MsdetError(f"no paths with minimum_gap_deg {d.minimum_gap_deg} found in {MAX_DRAWS} draws")
+
+
+def _places(geometry: RoomGeometry) -> tuple[SpeakerPlacement, ...]:
+    columns = (geometry.azimuths_deg, geometry.elevations_deg, geometry.distances_m)
+    return tuple(
+        SpeakerPlacement(position, float(azimuth), float(elevation), float(distance))
+        for position, azimuth, elevation, distance in zip(geometry.positions_m, *columns, strict=True)
+    )
+
+
+def _walk(
+    place: SpeakerPlacement, d: SceneDistribution, geometry: RoomGeometry, rng: np.random.Generator
+) -> SpeakerPlacement:
+    waypoints = sample_path(d, place.position_m, geometry, rng)
+    track = track_along(waypoints, d.duration_s, geometry.center_m, geometry.rotation_deg)
+    return dataclasses.replace(place, waypoints=waypoints, track=track)
+
+
+def _keep_gap(places: Sequence[SpeakerPlacement], minimum_gap_deg: float) -> bool:
+    """Whether all pairs keep the gap at every label; those who stand keep it already."""
+    if not minimum_gap_deg or not any(p.track for p in places):
+        return True
+    frames = max(len(p.track) for p in places)
+    azimuths = np.array(
+        [[t.azimuth_deg for t in p.track] if p.track else [p.azimuth_deg] * frames for p in places]
+    )
+    gaps = angular_distance_deg(azimuths[:, None], azimuths[None])
+    return bool((gaps[np.triu_indices(len(places), 1)] >= minimum_gap_deg).all())
+
+
+def _places_in_bank(
+    d: SceneDistribution, bank: RirBank, talkers: int, rng: np.random.Generator
+) -> ScenePlacement:
+    """Positions of one room of a bank, in the array's frame: talkers first, then noises."""
+    room, positions = bank.draw_positions(d, talkers, rng)
+    table = bank.table[room]
+    places = tuple(
+        SpeakerPlacement(
+            as_point(table.distances_m[p] * direction_vector(table.azimuths_deg[p], table.elevations_deg[p])),
+            table.azimuths_deg[p],
+            table.elevations_deg[p],
+            table.distances_m[p],
+            rir=int(p),
+        )
+        for p in positions
+    )
+    return ScenePlacement(
+        None,  # where in the room the array stands is not known
+        table.t60_target_s,
+        (0.0, 0.0, 0.0),
+        (0.0, 0.0, 0.0),
+        places[:talkers],
+        places[talkers:],
+        room,
+    )
+
+
+def _draw_babble(
+    speech: Speech, speakers: Sequence[str], streams: int, rng: np.random.Generator
+) -> tuple[NoiseExcerpt, ...]:
+    """Utterances of talkers who are not `speakers`: of everybody before anybody comes twice."""
+    others = sorted(set(speech) - set(speakers))
+    if not others:
+        raise MsdetError(
+            f"the corpus split has no talkers but the {len(speakers)} of a scene to babble; give a folder of "
+            "noise recordings or fewer talkers"
+        )
+    wanted = max(MIN_BABBLE_TALKERS, streams)
+    names = [str(name) for name in rng.permutation(others)[:wanted]]
+    each = math.ceil(wanted / len(names))
+    spoken = [
+        [speech[name][k] for k in rng.permutation(len(speech[name]))[:each]] for name in names
+    ]  # one utterance of each talker first
+    turns = [u for turn in itertools.zip_longest(*spoken) for u in turn if u is not None]
+    return tuple(NoiseExcerpt(u.path, 0.0, 0.0, u.seconds) for u in turns[:wanted])

@@ -1,0 +1,285 @@
+"""Records of a simulated scene, written as one JSON line each."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from msdet.conventions import SPEED_OF_SOUND, Array, angular_distance_deg, rotation_matrix
+from msdet.errors import MsdetError
+from msdet.io.files import plain_name, relative_path
+from msdet.io.records import read_record
+from msdet.scenes.mismatch import Mismatch
+from msdet.scenes.noise import NoiseExcerpt
+
+SCHEMA_VERSION = 2
+"""Version of the layout of a rendered set."""
+
+Target = Literal["direct", "early", "image"]
+"""What a reference holds: the direct path, the first 50 ms as well, or the full reverberant image."""
+
+NoiseKind = Literal["sensor", "spherical", "cylindrical", "point"]
+"""Independent at each microphone; diffuse, from all directions or all horizontal ones; or from one place."""
+
+Point = tuple[float, float, float]
+"""``x, y, z`` in meters."""
+
+Rotation = tuple[float, float, float]
+"""Yaw, pitch and roll of an array in the room, in degrees (`msdet.conventions.rotation_matrix`)."""
+
+NOWHERE: Point = (math.nan, math.nan, math.nan)
+"""Position of a talker of whom it is not known."""
+
+
+@dataclass(frozen=True)
+class Waypoint:
+    """Where a moving talker is at a time; between two waypoints it moves on a straight line, evenly."""
+
+    time_s: float
+    position_m: Point
+
+
+@dataclass(frozen=True)
+class Direction:
+    """Where a moving talker is seen from the array at a time: the label of one frame."""
+
+    time_s: float
+    azimuth_deg: float
+    elevation_deg: float
+    distance_m: float
+
+
+@dataclass(frozen=True)
+class Source:
+    """One talker in a scene; where it is, is NaN where that is not known (`Scene.located`).
+
+    Attributes:
+        speaker: the talker's name in the corpus.
+        path: speech file, relative to the corpus' root.
+        offset_s: where in the file the speech starts.
+        onset_s: where in the scene it starts.
+        duration_s: how long it lasts in the scene.
+        level_db: level of the reverberant image at the reference microphone, relative to the other talkers'.
+        position_m: ``(x, y, z)`` in the room; of a moving talker, at the start of the scene.
+        azimuth_deg: seen from the array, in its frame, [0, 360).
+        elevation_deg: seen from the array, in its frame.
+        distance_m: to the array's center.
+        gender: ``f``, ``m``, or empty where the corpus does not say.
+        waypoints: path of a moving talker, from time 0 to the scene's end; empty for one that stands.
+        track: directions of a moving talker, one a frame.
+        rir: position in the room of the scene's RIR bank, for scenes made from one.
+    """
+
+    speaker: str
+    path: str
+    offset_s: float
+    onset_s: float
+    duration_s: float
+    level_db: float
+    position_m: Point = NOWHERE
+    azimuth_deg: float = math.nan
+    elevation_deg: float = math.nan
+    distance_m: float = math.nan
+    gender: str = ""
+    waypoints: tuple[Waypoint, ...] = ()
+    track: tuple[Direction, ...] = ()
+    rir: int | None = None
+
+
+@dataclass(frozen=True)
+class Noise:
+    """One noise of a scene.
+
+    Attributes:
+        kind: how it reaches the microphones.
+        snr_db: all talkers' images against this noise, at the reference microphone.
+        material: recordings of a noise folder, or babble of talkers of the corpus; empty for sensor noise.
+        excerpts: what is heard, paths relative to the noise folder or the corpus.
+        position_m: of a point source.
+        rir: its position in the room of the scene's RIR bank, for scenes made from one.
+    """
+
+    kind: NoiseKind
+    snr_db: float
+    material: Literal["", "recordings", "babble"] = ""
+    excerpts: tuple[NoiseExcerpt, ...] = ()
+    position_m: Point | None = None
+    rir: int | None = None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything needed to render one mixture, and its labels.
+
+    Attributes:
+        id: its name in the set.
+        seed: of everything random in its rendering.
+        sample_rate: hertz.
+        duration_s: length of the mixture.
+        room_m: size of the room; None where responses were measured and nobody noted it.
+        t60_target_s: reverberation time asked for; None where responses were measured.
+        array: name of the microphone array.
+        array_center_m: origin of the array's frame in the room.
+        array_rotation_deg: its yaw, pitch and roll in the room.
+        sources: the talkers.
+        noises: at least sensor noise, as a rule.
+        target: what the references hold.
+        speed_of_sound: meters per second.
+        t60_measured_s: of the responses (`msdet.scenes.rir.room_response.RoomResponse`), once rendered.
+        mismatch: how the microphones differ from the array's description.
+        rir_room: room of the RIR bank that the scene was made from.
+        image_order: reflections beyond this order came from ray tracing; None for image sources alone.
+        referenced: whether there are references; a recording may have none.
+        located: whether it is known where the talkers are; without it their distances alone may be known.
+    """
+
+    id: str
+    seed: int
+    sample_rate: int
+    duration_s: float
+    room_m: Point | None
+    t60_target_s: float | None
+    array: str
+    array_center_m: Point
+    array_rotation_deg: Rotation
+    sources: tuple[Source, ...]
+    noises: tuple[Noise, ...]
+    target: Target
+    speed_of_sound: float = SPEED_OF_SOUND
+    t60_measured_s: float | None = None
+    mismatch: Mismatch | None = None
+    rir_room: int | None = None
+    image_order: int | None = None
+    referenced: bool = True
+    located: bool = True
+
+    @property
+    def samples(self) -> int:
+        """Length of the mixture."""
+        return round(self.duration_s * self.sample_rate)
+
+    @property
+    def t60_s(self) -> float | None:
+        """Reverberation time as measured, or else as asked for."""
+        return self.t60_target_s if self.t60_measured_s is None else self.t60_measured_s
+
+    @property
+    def azimuths_deg(self) -> Array:
+        """Azimuth ``(talker,)`` of each talker; NaN where it is not known."""
+        return np.array([s.azimuth_deg for s in self.sources])
+
+    @property
+    def azimuth_gap_deg(self) -> float:
+        """Smallest azimuth difference between two talkers; NaN where directions are not known."""
+        if not self.located:
+            return math.nan
+        a = self.azimuths_deg
+        gaps = angular_distance_deg(a[:, None], a[None])
+        return float(gaps[np.triu_indices(len(a), 1)].min(initial=180.0))
+
+    @property
+    def snr_db(self) -> float | None:
+        """All talkers' images against all noises together, at the reference microphone; None if not known."""
+        if not self.noises:
+            return None
+        return float(-10 * np.log10(sum(10 ** (-noise.snr_db / 10) for noise in self.noises)))
+
+    @property
+    def timed(self) -> bool:
+        """Whether it is known who talks when: without references, all of the time stands for no knowledge."""
+        all_along = all(s.onset_s == 0 and s.duration_s >= self.duration_s for s in self.sources)
+        return self.referenced or not all_along
+
+    @property
+    def overlap_ratio(self) -> float:
+        """Share of the time with anybody talking in which two or more talk, by onsets and durations."""
+        edges = [(s.onset_s, 1) for s in self.sources]
+        edges += [(s.onset_s + s.duration_s, -1) for s in self.sources]
+        talking, before, someone, several = 0, 0.0, 0.0, 0.0
+        for time, change in sorted(edges):
+            someone += (time - before) * (talking >= 1)
+            several += (time - before) * (talking >= 2)
+            talking, before = talking + change, time
+        return several / someone if someone else 0.0
+
+    def microphones_m(self, positions: Array) -> Array:
+        """Room coordinates ``(mic, 3)`` of microphones given in the array's frame."""
+        if self.mismatch:
+            positions = positions + np.array(self.mismatch.offset_m)
+        turned = positions @ rotation_matrix(*self.array_rotation_deg).T
+        placed: Array = turned + np.array(self.array_center_m)
+        return placed
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form; what is at its default in a source or a noise is left out, as are true flags."""
+        row = dataclasses.asdict(self)
+        for name in ("referenced", "located"):
+            if row[name]:
+                del row[name]
+        for name, record in (("sources", Source), ("noises", Noise)):
+            row[name] = [_without_defaults(record, value) for value in row[name]]
+        return row
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any], origin: str) -> Scene:
+        """Read the JSON form back.
+
+        Raises:
+            MsdetError: a key is missing, unknown or of the wrong type, a name or path leads elsewhere, or a
+                talker has a place in a scene where that is not known; `origin` (file and line) is named.
+        """
+        scene = read_record(cls, row, origin)
+        plain_name(scene.id, "id", origin)
+        for excerpt in (excerpt for noise in scene.noises for excerpt in noise.excerpts):
+            relative_path(excerpt.path, "path of a noise", origin)
+        for number, source in enumerate(scene.sources):
+            place = f"{origin}, sources {number}"
+            if source.speaker:
+                plain_name(source.speaker, "speaker", place)
+            relative_path(source.path, "path", place)
+            for name in ("position_m", "azimuth_deg", "elevation_deg", "distance_m"):
+                unknown = _is_unknown(getattr(source, name))
+                if unknown and scene.located:
+                    raise MsdetError(f"{place}: key '{name}' is missing")
+                if not unknown and not scene.located and name != "distance_m":
+                    raise MsdetError(f"{place}: has {name}, but located is false in the scene")
+            if not scene.located and (source.waypoints or source.track):
+                raise MsdetError(f"{place}: moves on a path, but located is false in the scene")
+        return scene
+
+
+def mixture_path(scene_id: str) -> str:
+    """Path of a scene's mixture, relative to the set."""
+    return f"audio/{scene_id}/mixture.wav"
+
+
+def reference_path(scene_id: str, talker: int) -> str:
+    """Path of a scene's reference of talker `talker` (from 0), relative to the set."""
+    return f"audio/{scene_id}/talker{talker + 1}.wav"
+
+
+def scene_seed(set_seed: int, scene_id: str) -> int:
+    """The seed of one scene: a hash of the set's seed and the scene's id, so any scene renders alone."""
+    digest = hashlib.sha256(f"{set_seed}/{scene_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def _without_defaults(record: type, row: dict[str, Any]) -> dict[str, Any]:
+    defaults = {f.name: f.default for f in dataclasses.fields(record)}
+    return {
+        name: value
+        for name, value in row.items()
+        if defaults[name] != value and not (_is_unknown(value) and _is_unknown(defaults[name]))
+    }
+
+
+def _is_unknown(value: Any) -> bool:
+    """Whether a number, or any of a point, is NaN."""
+    return any(
+        isinstance(v, float) and math.isnan(v) for v in (value if isinstance(value, tuple) else (value,))
+    )

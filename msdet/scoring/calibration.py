@@ -1,0 +1,164 @@
+"""How far to trust a system's certainty: ROC, precision and recall of its posterior, and its calibration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from msdet.arrays import MicrophoneArray
+from msdet.conventions import Array, class_azimuths_deg
+from msdet.data.scene_set import SceneSet
+from msdet.errors import MsdetError
+from msdet.scoring.doa_file import DoaEstimates
+from msdet.scoring.doa_metrics import folded_distance_deg
+from msdet.scoring.doa_scores import moves
+from msdet.scoring.values import Row
+
+TOLERANCE_DEG = 10.0
+"""A direction so near to a talker's is that talker's."""
+
+CALIBRATION_BINS = 10
+
+_MAX_POINTS = 200  # of a curve
+
+
+def curves(scene_set: SceneSet, found: dict[str, dict[str, Any]], rows: list[Row]) -> dict[str, Any]:
+    """ROC and precision-recall of a system's posterior, and calibration of its confidence; null without.
+
+    Args:
+        scene_set: with the truth.
+        found: lines of ``doa.jsonl`` by scene.
+        rows: its scores.
+    """
+    return {
+        "tolerance_deg": TOLERANCE_DEG,
+        "posterior": posterior_curves(*_posterior_scores(scene_set, found)),
+        "calibration": calibration(rows),
+    }
+
+
+def posterior_curves(talkers: Array, elsewhere: Array, peaks: Array) -> dict[str, Any] | None:
+    """Receiver operating characteristic, and precision over recall, as a threshold on the posterior falls.
+
+    A talker is found where the posterior near its direction reaches the threshold. A false alarm is, for
+    the ROC, a direction away from all talkers that does; for the precision, a peak there.
+
+    Args:
+        talkers: ``(talker,)`` the highest posterior near each talker.
+        elsewhere: ``(direction,)`` the posterior at each direction away from all talkers.
+        peaks: ``(peak,)`` those of them that are local maxima.
+
+    Returns:
+        Thresholds, descending, with the rates at each; areas under both curves; None without talkers or
+        without directions elsewhere.
+    """
+    from scipy.integrate import trapezoid
+
+    if not talkers.size or not elsewhere.size:
+        return None
+    thresholds = np.unique(np.concatenate([talkers, elsewhere]))[::-1]
+    hits, alarms, false = (_at_least(values, thresholds) for values in (talkers, elsewhere, peaks))
+    recall, false_rate = hits / talkers.size, alarms / elsewhere.size
+    precision = hits / np.maximum(hits + false, 1)
+    starts = np.concatenate([[0.0], recall]), np.concatenate([[0.0], false_rate])
+    shown = np.unique(np.linspace(0, thresholds.size - 1, _MAX_POINTS).round().astype(int))
+    columns = {
+        "threshold": thresholds,
+        "true_positive_rate": recall,
+        "false_positive_rate": false_rate,
+        "precision": precision,
+    }
+    return {
+        "talkers": int(talkers.size),
+        "directions_elsewhere": int(elsewhere.size),
+        "roc_area": round(float(trapezoid(*starts)), 6),
+        "average_precision": round(float(np.sum(np.diff(starts[0]) * precision)), 6),
+        **{name: column[shown].round(6).tolist() for name, column in columns.items()},
+    }
+
+
+def calibration(rows: list[Row]) -> dict[str, Any] | None:
+    """How often an estimate is right by its confidence: a reliability diagram.
+
+    Guo et al., "On calibration of modern neural networks", ICML 2017. Right is an error up to
+    `TOLERANCE_DEG`, under the permutation of the scene.
+
+    Returns:
+        By bin of confidence its ends, mean confidence, share of right estimates and their number; the mean
+        gap between the two, weighted by number; or in ``undefined`` why there is none. None where no row
+        has a confidence.
+    """
+    pairs = [
+        (c, e)
+        for row in rows
+        for c, e in zip(row.get("doa_confidence") or (), row.get("doa_error_deg") or (), strict=False)
+        if c is not None and e is not None
+    ]
+    if not pairs:
+        return None
+    confidence, error_deg = np.array(pairs, dtype=np.float64).T
+    if confidence.min() < 0.0 or confidence.max() > 1.0:
+        span = f"{confidence.min():.4g} to {confidence.max():.4g}"
+        return {"undefined": f"confidences are {span}, expected probabilities from 0 to 1"}
+    right = error_deg <= TOLERANCE_DEG
+    place = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    bins = [
+        {
+            "low": k / CALIBRATION_BINS,
+            "high": (k + 1) / CALIBRATION_BINS,
+            "confidence": round(float(confidence[place == k].mean()), 6),
+            "accuracy": round(float(right[place == k].mean()), 6),
+            "n": int((place == k).sum()),
+        }
+        for k in np.unique(place).tolist()
+    ]
+    gap = sum(b["n"] * abs(b["confidence"] - b["accuracy"]) for b in bins) / len(pairs)
+    return {"expected_calibration_error": round(gap, 6), "n": len(pairs), "bins": bins}
+
+
+def curve_notes(name: str, found: dict[str, Any]) -> list[str]:
+    """What curves say, in a line each."""
+    notes, posterior, reliability = [], found["posterior"], found["calibration"]
+    if posterior:
+        notes.append(
+            f"{name}: posterior, within {TOLERANCE_DEG:g} deg: area under the ROC "
+            f"{posterior['roc_area']:.3f}, average precision {posterior['average_precision']:.3f}."
+        )
+    if reliability and "undefined" in reliability:
+        notes.append(f"{name}: confidence not calibrated ({reliability['undefined']}).")
+    elif reliability:
+        notes.append(
+            f"{name}: confidence and share within {TOLERANCE_DEG:g} deg differ by "
+            f"{100 * reliability['expected_calibration_error']:.1f} % on average."
+        )
+    return notes
+
+
+def _posterior_scores(scene_set: SceneSet, found: dict[str, dict[str, Any]]) -> tuple[Array, Array, Array]:
+    """What `posterior_curves` takes, of all scenes with a posterior in which nobody moves."""
+    parts: list[tuple[Array, Array, Array]] = [(np.zeros(0), np.zeros(0), np.zeros(0))]
+    for scene in scene_set.scenes:
+        try:
+            posterior = DoaEstimates.from_row(found.get(scene.id)).posterior
+            if posterior is not None and scene.located and not moves(scene):
+                parts.append(_scene_scores(posterior.max(axis=0), scene.azimuths_deg, scene_set.array))
+        except MsdetError:  # told in the scene's row
+            continue
+    talkers, elsewhere, peaks = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return talkers, elsewhere, peaks
+
+
+def _scene_scores(spectrum: Array, azimuths_deg: Array, array: MicrophoneArray) -> tuple[Array, Array, Array]:
+    classes_deg = class_azimuths_deg(len(spectrum))
+    distance = folded_distance_deg(azimuths_deg[:, None], classes_deg[None], array)
+    near = distance <= max(TOLERANCE_DEG, 180.0 / len(spectrum))  # coarse classes still hold their talkers
+    talkers = np.where(near, spectrum, -np.inf).max(axis=1)
+    away = ~near.any(axis=0)
+    peaks = (spectrum >= np.roll(spectrum, 1)) & (spectrum > np.roll(spectrum, -1))
+    return talkers, spectrum[away], spectrum[away & peaks]
+
+
+def _at_least(values: Array, thresholds: Array) -> Array:
+    """How many values reach each threshold."""
+    return np.asarray(values.size - np.searchsorted(np.sort(values), thresholds, side="left"))

@@ -1,0 +1,199 @@
+"""Direction-of-arrival metrics, in degrees, over what an array can tell apart.
+
+Errors are distances around the circle. A linear array, or a flat one that stands upright, cannot tell a
+direction from its mirror image: there an error is the distance to the nearer of the two.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from msdet.arrays import MicrophoneArray
+from msdet.conventions import Array, angular_distance_deg, azimuth_elevation_deg, direction_vector
+from msdet.errors import MsdetError, UndefinedMetricError
+from msdet.scoring.permutations import ambiguous_references, best_permutation, tied_best_permutations
+
+MATCH_DEG = 20.0
+"""Largest error of an estimate that counts as having found a talker, where their number is unknown."""
+
+_LESS_SQUARED = 1e-9
+"""Weight of squared errors in an assignment: they decide between equal sums, and nothing else."""
+
+
+class DoaAssignment(NamedTuple):
+    """Whose estimate is whose by their errors alone.
+
+    Attributes:
+        estimates: ``(N,)`` integers: estimate ``estimates[n]`` belongs to talker ``n``.
+        tied: ``(N,)`` whether another estimate would be as good, so that the order of the list decided.
+    """
+
+    estimates: Array
+    tied: Array
+
+
+class Matches(NamedTuple):
+    """Estimates of an unknown number of talkers, held against the true ones.
+
+    Attributes:
+        matched: talkers found.
+        missed: talkers not found.
+        false: estimates of nobody.
+    """
+
+    matched: int
+    missed: int
+    false: int
+
+
+def azimuth_errors_deg(
+    reference_deg: npt.ArrayLike, estimate_deg: npt.ArrayLike, array: MicrophoneArray | None = None
+) -> Array:
+    """Circular error of each talker, in [0, 180] degrees.
+
+    Args:
+        reference_deg: ``(talker,)`` true azimuths.
+        estimate_deg: ``(talker,)`` estimates in the same order; any turn of the circle.
+        array: folds what it cannot tell apart; None tells all azimuths apart.
+
+    Raises:
+        UndefinedMetricError: a NaN or infinite azimuth, or an array that tells no azimuths apart.
+        MsdetError: the shapes differ.
+
+    >>> azimuth_errors_deg([359.0, 90.0], [1.0, -90.0]).tolist()
+    [2.0, 180.0]
+    """
+    reference, estimate = _azimuths(reference_deg), _azimuths(estimate_deg)
+    if reference.shape != estimate.shape:
+        raise MsdetError(f"{estimate.size} azimuths estimated, expected {reference.size}")
+    return folded_distance_deg(reference, estimate, array)
+
+
+def folded_distance_deg(a_deg: Array, b_deg: Array, array: MicrophoneArray | None) -> Array:
+    """Distance around the circle, or to the mirror image if that is nearer; broadcasts.
+
+    Raises:
+        UndefinedMetricError: the array tells no azimuths apart.
+    """
+    distance = angular_distance_deg(a_deg, b_deg)
+    domain = None if array is None else array.resolvable_domain
+    if array is None or domain is None or domain.azimuth_span_deg == 360 or domain.axis is None:
+        return distance
+    if domain.azimuth_span_deg == 0:
+        raise UndefinedMetricError(f"the array '{array.name}' tells no azimuths apart")
+    axis_deg = float(azimuth_elevation_deg(domain.axis)[0])
+    mirror_deg = axis_deg if array.is_linear else axis_deg + 90.0  # azimuth of the line or plane itself
+    return np.minimum(distance, angular_distance_deg(a_deg, 2 * mirror_deg - np.asarray(b_deg)))
+
+
+def great_circle_errors_deg(
+    reference_deg: tuple[npt.ArrayLike, npt.ArrayLike],
+    estimate_deg: tuple[npt.ArrayLike, npt.ArrayLike],
+    array: MicrophoneArray | None = None,
+) -> Array:
+    """Angle between two directions on the sphere, in [0, 180] degrees; broadcasts.
+
+    Args:
+        reference_deg: azimuths and elevations ``(...)``.
+        estimate_deg: the same.
+        array: folds what it cannot tell apart: of a linear array, only the angles to its line are compared;
+            of a planar one, the nearer of an estimate and its mirror image counts.
+
+    >>> round(float(great_circle_errors_deg((0.0, 80.0), (180.0, 80.0))), 6)
+    20.0
+    """
+    u, v = direction_vector(*reference_deg), direction_vector(*estimate_deg)
+    axis = None if array is None else array.resolvable_domain.axis
+    if array is None or axis is None:
+        return _angle_deg(u, v)
+    line = np.array(axis)
+    if array.is_linear:
+        return np.asarray(np.abs(_angle_deg(u, line) - _angle_deg(v, line)))
+    mirrored = v - 2 * (v @ line)[..., None] * line
+    nearer: Array = np.minimum(_angle_deg(u, v), _angle_deg(u, mirrored))
+    return nearer
+
+
+def pairwise_azimuth_errors_deg(
+    reference_deg: npt.ArrayLike, estimate_deg: npt.ArrayLike, array: MicrophoneArray | None = None
+) -> Array:
+    """Error of every estimate for every talker; of moving ones, its mean over the frames.
+
+    Args:
+        reference_deg: ``(N,)`` or ``(N, frame)`` true azimuths.
+        estimate_deg: ``(M,)`` or ``(M, frame)`` estimates, NaN in frames without one.
+        array: as for `azimuth_errors_deg`.
+
+    Returns:
+        Degrees ``(N, M)``; NaN for an estimate that has no frame.
+    """
+    reference, estimate = (np.asarray(x, dtype=np.float64) for x in (reference_deg, estimate_deg))
+    reference, estimate = (x if x.ndim == 2 else x[:, None] for x in (reference, estimate))
+    return frame_mean(folded_distance_deg(reference[:, None], estimate[None], array))
+
+
+def frame_mean(values: Array) -> Array:
+    """Mean over the last axis of what is not NaN; NaN where everything is."""
+    known = ~np.isnan(values)
+    total, count = np.where(known, values, 0.0).sum(axis=-1), known.sum(axis=-1)
+    mean: Array = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return mean
+
+
+def assignment(errors_deg: Array) -> DoaAssignment:
+    """The assignment of estimates to talkers with the smallest total error.
+
+    Of equal totals, which are common (two estimates beyond both talkers on the same side), the one whose
+    squares have the smaller sum: neither the order of talkers nor rounding decides. What still is equal is
+    tied: talkers at one azimuth, estimates at one azimuth, or mirror images that the array takes for one.
+
+    Args:
+        errors_deg: ``(N, M)`` errors of M estimates of N talkers, ``M >= N``; NaN is the worst.
+
+    Raises:
+        MsdetError: fewer estimates than talkers.
+
+    >>> assignment(np.array([[20.0, 30.0], [10.0, 20.0]]))  # talkers at 0 and 10, estimates at 20 and 30
+    Assignment(estimates=array([0, 1]), tied=array([False, False]))
+    """
+    scores = -errors_deg - _LESS_SQUARED * errors_deg**2
+    estimates = best_permutation(scores)
+    return DoaAssignment(
+        estimates, ambiguous_references(estimates, tied_best_permutations(scores, estimates))
+    )
+
+
+def match(errors_deg: Array, limit_deg: float = MATCH_DEG) -> Matches:
+    """Match talkers to estimates one to one: as many as possible within a limit, then the nearest.
+
+    Args:
+        errors_deg: ``(N, M)`` errors of M estimates of N talkers; either may be none.
+        limit_deg: largest error of a match.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    talkers, estimates = errors_deg.shape
+    if not talkers or not estimates:
+        return Matches(0, talkers, estimates)
+    beyond = (limit_deg + 1.0) * min(errors_deg.shape)  # one more match outweighs all errors within
+    cost = np.where(errors_deg <= limit_deg, errors_deg, beyond)
+    matched = int((cost[linear_sum_assignment(cost)] < beyond).sum())
+    return Matches(matched, talkers - matched, estimates - matched)
+
+
+def _azimuths(value: npt.ArrayLike) -> Array:
+    azimuths = np.asarray(value, dtype=np.float64)
+    if azimuths.ndim != 1:
+        raise MsdetError(f"azimuths have shape {azimuths.shape}, expected one per talker")
+    if not np.isfinite(azimuths).all():
+        raise UndefinedMetricError("an azimuth is NaN or infinite")
+    return azimuths
+
+
+def _angle_deg(u: Array, v: Array) -> Array:
+    """Angle between unit vectors ``(..., 3)``; exact for small angles too, where the arc cosine is not."""
+    angle_rad = 2 * np.arctan2(np.linalg.norm(u - v, axis=-1), np.linalg.norm(u + v, axis=-1))
+    return np.asarray(np.rad2deg(angle_rad))

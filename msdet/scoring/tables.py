@@ -1,0 +1,149 @@
+"""Tables of text: printed, and as Markdown or LaTeX to paste."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDTH = 110
+"""Columns of a screen that tables are made for."""
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", ">=": r"$\geq$",
+    "<": "$<$", ">": "$>$", **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+}  # fmt: skip
+
+_LATEX_PATTERN = re.compile("|".join(map(re.escape, _LATEX)))
+
+
+class Table(NamedTuple):
+    """A table of text by columns; the first `left` of them are aligned to the left.
+
+    Attributes:
+        title: above it.
+        header: names of the columns; a line feed parts a name and what stands below it.
+        columns: cells, the same number in each.
+        left: number of columns of names, before those of numbers.
+    """
+
+    title: str
+    header: list[str]
+    columns: list[list[str]]
+    left: int
+
+
+def markdown(tables: Iterable[Table], notes: Sequence[str]) -> str:
+    """Tables as Markdown, aligned in plain text as well, and notes below them."""
+    parts = [f"### {table.title}\n\n{_markdown_body(table)}\n" for table in tables]
+    return "\n".join([*parts, "".join(f"- {note}\n" for note in notes)])
+
+
+def latex(tables: Iterable[Table], notes: Sequence[str]) -> str:
+    """Tables as LaTeX ``table`` environments with booktabs rules, notes as comments."""
+    parts = ["% needs \\usepackage{booktabs}"]
+    for table in tables:
+        align = "l" * table.left + "r" * (len(table.header) - table.left)
+        header = " & ".join(_latex_text(name.replace("\n", ", ")) for name in table.header)
+        columns = [
+            [_latex_text(cell) if c < table.left else _latex_number(cell) for cell in column]
+            for c, column in enumerate(table.columns)
+        ]
+        # the empty group: a row that begins with a bracket would be an argument of the one before
+        body = "".join(f"{{}}{' & '.join(row)} \\\\\n" for row in zip(*columns, strict=True))
+        parts.append(
+            f"\\begin{{table}}\n\\centering\n\\caption{{{_latex_text(table.title)}}}\n"
+            f"\\begin{{tabular}}{{{align}}}\n\\toprule\n{header} \\\\\n\\midrule\n{body}\\bottomrule\n"
+            "\\end{tabular}\n\\end{table}"
+        )
+    return "\n\n".join(parts) + "\n" + "".join(f"% {note}\n" for note in notes)
+
+
+def print_tables(tables: Iterable[Table], notes: Sequence[str], console: Console) -> None:
+    """Print tables, and notes below them; made for `WIDTH` columns."""
+    from rich import box
+    from rich.table import Table as Shown
+    from rich.text import Text
+
+    for table in tables:
+        shown = Shown(
+            title=Text(table.title),
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            show_edge=False,
+            pad_edge=False,
+            padding=(0, 1, 0, 0),
+        )
+        for c, name in enumerate(table.header):
+            if c < table.left:
+                shown.add_column(Text(name), overflow="fold", vertical="top")
+            else:
+                shown.add_column(Text(name), justify="right", no_wrap=True, vertical="top")
+        for row in zip(*table.columns, strict=True):
+            shown.add_row(*(Text(cell) for cell in row))
+        console.print(shown)
+        console.print()
+    for note in notes:
+        console.print(Text(note))
+
+
+def plain(tables: Iterable[Table], notes: Sequence[str]) -> str:
+    """Tables as they are printed, without colors."""
+    from rich.console import Console
+
+    stream = io.StringIO()
+    print_tables(tables, notes, Console(file=stream, width=WIDTH))
+    return stream.getvalue()
+
+
+def number(value: float | None, decimals: int, scale: float = 1.0, signed: bool = False) -> str:
+    """A number as text, a dash for none; a zero has no sign.
+
+    >>> number(-0.004, 2), number(0.25, 1, 100.0, signed=True), number(None, 1)
+    ('0.00', '+25.0', '-')
+    """
+    if value is None:
+        return "-"
+    text = f"{value * scale:{'+' if signed else ''}.{decimals}f}"
+    return text.lstrip("+-") if float(text) == 0.0 else text
+
+
+def aligned(parts: Sequence[Sequence[str]], pattern: str) -> list[str]:
+    """Rows of text put into a pattern such that the parts stand below each other; a dash for an empty row.
+
+    >>> aligned([("1.0", "2.0"), (), ("10.0", "-1.0")], "{} [{}]")
+    [' 1.0 [ 2.0]', '-', '10.0 [-1.0]']
+    """
+    widths = [max(map(len, column)) for column in zip(*(row for row in parts if row), strict=True)]
+    return [
+        pattern.format(*(text.rjust(w) for text, w in zip(row, widths, strict=True))) if row else "-"
+        for row in parts
+    ]
+
+
+def _markdown_body(table: Table) -> str:
+    columns = []
+    for c, (name, cells) in enumerate(zip(table.header, table.columns, strict=True)):
+        texts = [x.replace("\n", ", ").replace("|", "\\|") for x in (name, *cells)]
+        width = max(3, *map(len, texts))
+        left = c < table.left
+        rule = "-" * width if left else "-" * (width - 1) + ":"
+        head, *rest = (x.ljust(width) if left else x.rjust(width) for x in texts)
+        columns.append([head, rule, *rest])
+    return "\n".join(f"| {' | '.join(line)} |" for line in zip(*columns, strict=True))
+
+
+def _latex_text(text: str) -> str:
+    return _LATEX_PATTERN.sub(lambda found: _LATEX[found[0]], text)
+
+
+def _latex_number(cell: str) -> str:
+    """A cell of numbers, its interval small, with true minus signs and raised marks of significance."""
+    text = " ".join(_latex_text(cell).split()).replace("[ ", "[")
+    text = re.sub(r"(?<![\w.])-(?=\d)", "$-$", text)
+    text = re.sub(r"(\[[^]]*\])", r"{\\scriptsize \1}", text)
+    return re.sub(r"(\*+)", r"$^{\1}$", text)

@@ -1,1 +1,0 @@
-"""Scenes: sampled purely and in microseconds, rendered apart, reproducible one by one."""

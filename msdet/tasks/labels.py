@@ -1,0 +1,100 @@
+"""What is known about a batch, in the order of the model's output slots."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from msdet.data.example import Example
+from msdet.dsp.stft import Signals, Stft
+
+
+class BatchLabels(NamedTuple):
+    """Labels of a batch; what is not known is NaN.
+
+    Attributes:
+        references: of each slot, ``(batch, slot)`` signals at unit mixture level; zero where nobody is.
+        mixture: at the reference microphone at unit level, ``(batch, time)``.
+        referenced: bool ``(batch,)``, whether the references are known.
+        active: bool ``(batch, slot)``, whether there is a talker.
+        azimuth_deg: ``(batch, slot)``, [0, 360).
+        elevation_deg: ``(batch, slot)``.
+        distance_m: ``(batch, slot)``.
+        track_deg: azimuths ``(batch, slot, label)`` at times 0, 0.1, 0.2 s and so on.
+        t60_s: ``(batch,)``.
+        domain: number of the room or corpus, int ``(batch,)``; -1 where it is not known.
+        sample_rate: hertz, if known.
+    """
+
+    references: Signals
+    mixture: Tensor
+    referenced: Tensor
+    active: Tensor
+    azimuth_deg: Tensor
+    elevation_deg: Tensor
+    distance_m: Tensor
+    track_deg: Tensor
+    t60_s: Tensor
+    domain: Tensor
+    sample_rate: int | None = None
+
+    def in_slots(self, assignment: Tensor) -> BatchLabels:
+        """The labels in the order of slots, given the reference ``(batch, slot)`` that each answers for."""
+        rows = torch.arange(len(assignment), device=assignment.device)[:, None]
+        return self._replace(
+            references=self.references[rows, assignment],
+            **{
+                name: getattr(self, name)[rows, assignment]
+                for name in ("active", "azimuth_deg", "elevation_deg", "distance_m", "track_deg")
+            },
+        )
+
+
+def batch_labels(
+    batch: Example, stft: Stft, reference: int, level: Tensor, sample_rate: int | None = None
+) -> BatchLabels:
+    """Labels of a batch, in the talkers' own order.
+
+    Args:
+        batch: of examples.
+        stft: of the model.
+        reference: index of the reference microphone.
+        level: RMS ``(batch, 1, 1)`` of the mixtures there.
+        sample_rate: hertz; says at which frames the labels of moving talkers are.
+    """
+    references = batch["references"] / level
+    resynthesize = partial(stft.inverse, samples=references.shape[-1])
+    return BatchLabels(
+        references=Signals(stft(references), resynthesize, references),
+        mixture=batch["mixture"][:, reference] / level[:, 0],
+        referenced=batch["referenced"],
+        active=batch["active"],
+        azimuth_deg=batch["azimuth_deg"],
+        elevation_deg=batch["elevation_deg"],
+        distance_m=batch["distance_m"],
+        track_deg=batch["track_deg"],
+        t60_s=batch["t60_s"],
+        domain=batch["domain"],
+        sample_rate=sample_rate,
+    )
+
+
+class LabeledLoss(NamedTuple):
+    """A loss of examples or slots, and which of them have a label: both ``(batch, ...)``.
+
+    Where there is no label the value is finite, whatever it is.
+    """
+
+    value: Tensor
+    known: Tensor
+
+    def mean(self) -> Tensor:
+        """Mean over what is labeled; zero, with no gradient, where nothing is."""
+        return self.masked().sum() / self.known.sum().clamp_min(1)
+
+    def masked(self) -> Tensor:
+        """The loss, zero where nothing is labeled."""
+        return torch.where(self.known, self.value, 0.0)

@@ -1,0 +1,245 @@
+"""What a run learns from: data opened and checked, and loaders of batches."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, cast
+
+from torch.utils.data import DataLoader, Dataset
+
+from msdet.arrays import MicrophoneArray
+from msdet.corpora import load_corpus
+from msdet.data.batching import LengthBatches, SharedBatches, cut, padded
+from msdet.data.concat import ConcatSceneDataset
+from msdet.data.dataset import DynamicMixingDataset, EpochSampler, RenderedDataset
+from msdet.data.example import Example
+from msdet.data.partial_labels import STREAM_BLOCK, LabeledData, LabelSubset
+from msdet.data.samplers import BalancedSampler, balance_labels, balance_sets
+from msdet.data.scene_set import SceneSet
+from msdet.errors import MsdetError
+from msdet.io.files import settings_hash
+from msdet.io.jobs import end_with_parent
+from msdet.models.config import ModelConfig
+from msdet.scenes.rir.bank import RirBank
+from msdet.tasks import find_task
+from msdet.training.config import DataConfig, TrainConfig
+from msdet.training.objective import AUXILIARY_WEIGHT, ObjectiveConfig
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Training and validation examples of one geometry and sample rate.
+
+    Attributes:
+        train: examples to learn from, without end where they are mixed.
+        rendered: the same as rendered sets, nothing withheld; None where they are mixed.
+        dev: examples to validate on.
+        array: the microphone array.
+        sample_rate: hertz.
+        identity: hashes of everything read.
+    """
+
+    train: LabeledData
+    rendered: ConcatSceneDataset | None
+    dev: RenderedDataset
+    array: MicrophoneArray
+    sample_rate: int
+    identity: dict[str, str]
+
+    def name(self, item: int) -> str:
+        """What to call a training example."""
+        return self.rendered.scenes[item].id if self.rendered else f"mixture {item}"
+
+
+def load_data(config: DataConfig, model: ModelConfig, seed: int) -> TrainingData:
+    """Open everything a run reads, and check that it belongs together.
+
+    Raises:
+        MsdetError: data of different arrays, sample rates or talker counts.
+    """
+    mixed_lengths = config.batch_seconds is not None
+    dev_set = SceneSet.open(config.dev)
+    dev = RenderedDataset(dev_set, slots=model.talkers, mixed_lengths=mixed_lengths)
+    identity = {"dev": dev_set.identity}
+    train: LabeledData
+    rendered = None
+    if config.train is not None:
+        sets = [_within(SceneSet.open(root), config.t60_s) for root in (config.train, *config.also)]
+        train = rendered = ConcatSceneDataset(sets, slots=model.talkers, mixed_lengths=mixed_lengths)
+        array, rate, identity["train"] = sets[0].array, sets[0].sample_rate, sets[0].identity
+        identity |= {f"also_{n}": other.identity for n, other in enumerate(sets[1:], start=1)}
+        counts = {len(s.sources) for s in rendered.scenes + dev_set.scenes}
+    else:
+        assert config.bank is not None and config.speech is not None  # by `check`
+        bank = RirBank.open(config.bank)
+        bank = bank.within(config.t60_s) if config.t60_s else bank
+        corpus = load_corpus(config.corpus, config.speech)
+        mixing = DynamicMixingDataset(bank, corpus, "train", config.scenes, seed, config.noise, model.talkers)
+        train = mixing
+        array, rate, identity["bank"] = bank.array, bank.sample_rate, bank.identity
+        identity["speech"] = settings_hash([(u.path, u.seconds, u.split) for u in corpus.utterances])
+        identity["noise"] = settings_hash([dataclasses.astuple(r) for r in mixing.material.recordings])
+        counts = set(config.scenes.weights) | {len(s.sources) for s in dev_set.scenes}
+    _check_together(config, model, dev_set, counts, rate, array)
+    if (config.references, config.directions) != (1.0, 1.0):
+        train = LabelSubset(train, config.references, config.directions, seed)
+    return TrainingData(train, rendered, dev, array, rate, identity)
+
+
+def _within(scene_set: SceneSet, t60_s: tuple[float, float] | None) -> SceneSet:
+    """The scenes of a set whose T60 is in an interval."""
+    if t60_s is None:
+        return scene_set
+    low, high = t60_s
+    chosen = tuple(s for s in scene_set.scenes if s.t60_s is not None and low <= s.t60_s <= high)
+    if not chosen:
+        raise MsdetError(f"{scene_set.root}: no scene has a T60 of {low} to {high} s")
+    return dataclasses.replace(scene_set, scenes=chosen)
+
+
+def _check_together(
+    config: DataConfig,
+    model: ModelConfig,
+    dev_set: SceneSet,
+    counts: set[int],
+    rate: int,
+    array: MicrophoneArray,
+) -> None:
+    if counts != {model.talkers} and not model.variable_num_speakers:
+        raise MsdetError(
+            f"the model has {model.talkers} output slots, the data have {sorted(counts)} talkers; "
+            "model.variable_num_speakers lets slots stay empty"
+        )
+    targets = {scene.target for scene in dev_set.scenes}
+    if config.train is None and targets != {config.scenes.target}:
+        raise MsdetError(
+            f"data.scenes.target is '{config.scenes.target}', "
+            f"the scenes of {config.dev} have {sorted(targets)}"
+        )
+    if rate != dev_set.sample_rate:
+        raise MsdetError(f"{config.dev}: is at {dev_set.sample_rate} Hz, training data at {rate} Hz")
+    if array.positions_m != dev_set.array.positions_m or array.reference != dev_set.array.reference:
+        raise MsdetError(f"{config.dev}: array is '{dev_set.array.name}', training data have '{array.name}'")
+
+
+def check_labels(data: TrainingData, objective: ObjectiveConfig, model: ModelConfig | None = None) -> None:
+    """Refuse data without a single label of a task that they are to teach.
+
+    Args:
+        data: to learn from.
+        objective: what is learned; tasks of no weight need no labels.
+        model: whose auxiliary tasks are looked at as well.
+
+    Raises:
+        MsdetError: names the task.
+    """
+    root = "data.references, data.directions"  # which alone take labels from what is mixed
+    if data.rendered is not None:
+        root = " and ".join(str(part.scene_set.root) for part in data.rendered.sets)
+    found = [data.train.labeling(item) for item in range(data.train.population or STREAM_BLOCK)]
+    there = {
+        "references": any(labels.referenced for labels in found),
+        "directions": any(labels.located for labels in found),
+    }
+    if objective.doa_weight < 1.0 and not there["references"]:
+        raise MsdetError(f"{root}: no scene has references; objective.doa_weight 1 trains the DoA alone")
+    if objective.doa_weight > 0.0 and not there["directions"]:
+        raise MsdetError(f"{root}: no scene has azimuths; objective.doa_weight 0 trains separation alone")
+    there["distances"] = there["directions"] or (
+        data.rendered is not None
+        and any(math.isfinite(talker.distance_m) for s in data.rendered.scenes for talker in s.sources)
+    )
+    for name in model.tasks if model else ():
+        needed = getattr(find_task(name), "NEEDS", None)
+        if objective.task_weights.get(name, AUXILIARY_WEIGHT) > 0.0 and not there.get(str(needed), True):
+            raise MsdetError(
+                f"{root}: no scene has {needed}, which task '{name}' learns from; "
+                "leave it out of model.tasks, or weigh it 0 in objective.task_weights"
+            )
+
+
+def loaders(
+    data: TrainingData, config: TrainConfig, epochs_done: int = 0, processes: int = 1
+) -> tuple[DataLoader[Example], DataLoader[Example]]:
+    """Loaders of training and validation batches; an epoch is the steps between two validations.
+
+    Args:
+        data: to load.
+        config: of the run.
+        epochs_done: epochs before this one.
+        processes: that share each batch.
+
+    Raises:
+        MsdetError: a batch that cannot be shared, or seconds a batch that no scene fits into.
+    """
+    batch, batches = _batch(config, processes), config.optimizer.accumulate * config.optimizer.interval
+    if data.rendered and config.data.batch_seconds:
+        lengths_s = [s.samples / s.sample_rate for s in data.rendered.scenes]
+        by_length = LengthBatches(lengths_s, config.data.batch_seconds, batches, config.optimizer.seed)
+        by_length.set_epoch(epochs_done)
+        train = _loader(data.train, config.data.workers, batch_sampler=by_length, collate_fn=padded)
+    else:
+        sampler = _sampler(data, config, batch * processes, batches)
+        sampler.set_epoch(epochs_done)  # Lightning starts workers before it says which epoch it goes on with
+        train = _loader(data.train, config.data.workers, batch_size=batch, sampler=sampler, drop_last=True)
+    lengths_s = [s.samples / s.sample_rate for s in data.dev.scenes]
+    order = sorted(range(len(lengths_s)), key=lengths_s.__getitem__)  # as they are if all are of one length
+    batch_seconds = config.data.batch_seconds or max(lengths_s) * batch + 1e-9
+    dev = SharedBatches(cut(order, lengths_s, batch_seconds))
+    return train, DataLoader(data.dev, batch_sampler=dev, collate_fn=padded)
+
+
+def _sampler(
+    data: TrainingData, config: TrainConfig, batch: int, batches: int
+) -> EpochSampler | BalancedSampler:
+    """Which examples make an epoch: as they come, or with a share of each label or set in each batch.
+
+    Args:
+        data: to sample.
+        config: of the run.
+        batch: examples a batch, over all processes.
+        batches: an epoch.
+    """
+    c, seed = config.data, config.optimizer.seed
+    if c.set_weights and data.rendered:
+        return balance_sets(data.rendered, batch * batches, batch, c.set_weights, seed)
+    if c.batch_references is None and c.batch_directions is None:
+        return EpochSampler(batch * batches, data.train.population, seed)
+    return balance_labels(data.train, batch * batches, batch, c.batch_references, c.batch_directions, seed)
+
+
+def _loader(data: LabeledData, workers: int, **how: Any) -> DataLoader[Example]:
+    return DataLoader(
+        cast(Dataset[Example], data),
+        num_workers=workers,
+        persistent_workers=False,  # workers hold no epoch of their own
+        multiprocessing_context="forkserver" if workers else None,
+        worker_init_fn=_start_worker if workers else None,
+        **how,
+    )
+
+
+def _start_worker(number: int) -> None:
+    """Make a loader's worker end with the training process, even if that is killed."""
+    end_with_parent()
+
+
+def _batch(config: TrainConfig, processes: int) -> int:
+    """Mixtures a batch of one process."""
+    batch, batch_seconds, duration_s = (
+        config.optimizer.batch,
+        config.data.batch_seconds,
+        config.data.scenes.duration_s,
+    )
+    if batch_seconds is None:
+        if batch % processes:
+            raise MsdetError(f"optimizer.batch is {batch}: {processes} devices cannot share it evenly")
+        return batch // processes
+    fitting = int(batch_seconds / duration_s + 1e-9) // processes
+    if config.data.train is None and not fitting:
+        raise MsdetError(
+            f"data.batch_seconds is {batch_seconds:g}, a mixture has {duration_s:g} s on each of {processes} devices"
+        )
+    return max(fitting, 1)

@@ -1,0 +1,356 @@
+"""The Lightning module: one step of the joint objective, validation, and what is logged."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from msdet.data.example import Example
+from msdet.losses.doa import decode_azimuth
+from msdet.losses.gradients import average_over_processes, inner_products, task_gradients
+from msdet.losses.regularization import Regularization
+from msdet.losses.separation import si_sdr_db
+from msdet.losses.weighting import GradientBalancer
+from msdet.models.joint import JointModel, JointOutput
+from msdet.tasks.labels import BatchLabels, batch_labels
+from msdet.training.callbacks import BestMetric, NonFiniteGuard
+from msdet.training.config import OptimiserConfig
+from msdet.training.objective import Objective, ObjectiveTerms
+from msdet.training.optimization import build_optimizer, build_schedule, plateau_options, relative_rate
+from msdet.training.transfer import frozen_modules
+
+
+class JointModule(pl.LightningModule):
+    """Trains a joint model.
+
+    Logs ``train/loss`` and each task's, such as ``train/separation``; in validation the same with ``dev/``,
+    and each task's scores, such as ``dev/si_sdr_improvement_db`` and ``dev/accuracy_5deg``. ``dev/loss`` is
+    the sum with the weights of the settings, however the losses are balanced in training.
+    Besides, ``train/weight_separation`` of a balancing that moves its weights, and every
+    ``objective.log_cosine_every`` steps ``train/cosine_separation_doa``: how well the tasks' gradients agree.
+    Steps whose loss or gradient is not finite change nothing and are counted in ``train/skipped_steps``.
+    Parts of the model that are frozen stay in evaluation mode.
+
+    Args:
+        model: the model.
+        objective: what is minimized.
+        optimizer: how.
+        bad: counts steps that are not finite; says nothing if not given.
+
+    Raises:
+        MsdetError: an unknown schedule or one of its options.
+    """
+
+    def __init__(
+        self,
+        model: JointModel,
+        objective: Objective,
+        optimizer: OptimiserConfig,
+        bad: NonFiniteGuard | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+        self.settings = optimizer
+        self.bad = bad or NonFiniteGuard(optimizer.bad_steps, str, lambda line: None)
+        self.lost = False
+        self.means = MetricMeans()
+        self.regularization = Regularization(objective.regularization, model)
+        self.balanced: Balanced | None = None
+        self.scored: dict[str, tuple[str, ...]] = {}
+        self.frozen = frozen_modules(model)
+        self.schedule = build_schedule(optimizer)
+        metric, self.patience = plateau_options(optimizer) or (None, 0)
+        self.plateau = BestMetric(metric) if metric else None
+        self.plateaus = 0
+        self.train()
+
+    @property
+    def skipped_steps(self) -> int:
+        """Steps that were left out."""
+        return self.bad.total
+
+    def train(self, mode: bool = True) -> JointModule:
+        """Training or evaluation mode; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        for module in self.frozen:
+            module.training = False
+        return self
+
+    def terms(self, batch: Example) -> tuple[ObjectiveTerms, JointOutput, BatchLabels]:
+        """Objective, what the model gave, and the labels in the talkers' own order."""
+        output: JointOutput = self.model(batch["mixture"])
+        truth = batch_labels(
+            batch,
+            self.model.stft,
+            self.model.array.reference,
+            output.level,
+            self.model.sample_rate,
+        )
+        terms: ObjectiveTerms = self.objective(output.predictions, truth)
+        return terms, output, truth
+
+    def training_step(self, batch: Example, batch_idx: int) -> Tensor | None:
+        """Loss of a batch; None, which skips the step, if it is not finite."""
+        terms, _, _ = self.terms(batch)
+        added = {"penalty": self.model.penalty(), "regularization": self.regularization(self.model)}
+        extra = {name: value for name, value in added.items() if value is not None}
+        total = sum(extra.values(), terms.total)
+        finite = bool(torch.isfinite(total))
+        if not finite and not torch.distributed.is_initialized():
+            self.bad.skip(self.global_step, "loss", batch["item"].tolist())
+            return None
+        self.lost |= not finite  # other processes wait for this one's gradient
+        self.bad.seen(batch["item"])
+        self.balanced = Balanced(total, terms.scaled, list(extra.values()))
+        values = {"loss": total, **extra, **self.agreement(terms)}
+        self.log_dict(
+            {f"train/{k}": v.detach() for k, v in values.items()}, on_step=False, on_epoch=True,
+            batch_size=len(batch["mixture"]), sync_dist=True,
+        )  # fmt: skip
+        for name, loss in terms.losses.items():
+            count = terms.labeled[name]
+            if count or torch.distributed.is_initialized():  # all processes log the same names
+                self.log_dict(
+                    {f"train/{name}": loss.detach()}, on_step=False, on_epoch=True,
+                    batch_size=max(count, 1), sync_dist=True,
+                )  # fmt: skip
+        return total
+
+    def agreement(self, terms: ObjectiveTerms) -> dict[str, Tensor]:
+        """Weights that a balancer gives the tasks and, every so many steps, cosines of their gradients."""
+        values = {f"weight_{name}": weight for name, weight in self.objective.balance_weights().items()}
+        every = self.objective.log_cosine_every
+        if every and self.global_step % every == 0:
+            found = task_cosines(terms.losses, list(self.model.parameters()))
+            values |= {f"cosine_{pair}": value for pair, value in found.items()}
+        return values
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Gradients of the loss, or those that a balancer makes of the tasks' gradients."""
+        balancer, step, self.balanced = self.objective.balancer, self.balanced, None
+        if isinstance(balancer, GradientBalancer) and step is not None:
+            balanced_backward(balancer, step, loss, list(self.model.parameters()))
+        else:
+            super().backward(loss, *args, **kwargs)
+
+    def on_train_epoch_start(self) -> None:
+        """Tell a balancing that goes by epochs."""
+        self.objective.start_epoch(self.current_epoch)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm of all the model's gradients together; drop all if one is not finite."""
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip_norm)
+        balance = [p.grad.isfinite().all() for p in self.objective.parameters() if p.grad is not None]
+        finite = torch.stack([norm.isfinite(), *balance]).all()
+        lost, self.lost = self.lost, False
+        if not self.bad.may_step(self.global_step, finite, lost):
+            for parameter in self.parameters():
+                parameter.grad = None  # the optimizer leaves such parameters alone
+
+    def on_train_epoch_end(self) -> None:
+        """Log what is counted over the whole run."""
+        self.log("train/skipped_steps", float(self.skipped_steps))
+
+    def on_validation_epoch_start(self) -> None:
+        """Start to count."""
+        self.means.clear()
+
+    def validation_step(self, batch: Example, batch_idx: int) -> None:
+        """Score a batch under one permutation for all tasks: the best by SI-SDR."""
+        terms, output, truth = self.terms(batch)
+        for name, loss in terms.losses.items():
+            self.means.add_mean(name, loss, terms.labeled[name])
+        wanted = truth.in_slots(best_permutation(pairwise_scores(output, truth)))
+        for name, task in self.objective.tasks.items():
+            scores = task.scores(output.predictions[name], wanted)
+            self.scored[name] = tuple(scores)
+            for score, values in scores.items():
+                self.means.add(score, values)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means of all batches; count a plateau."""
+        means = self.means.compute(self.device)
+        labeled = [name for name in self.objective.weights if self.means.counted(name)]
+        loss = torch.stack(
+            [self.objective.weights[name] * means[name] for name in labeled] or [torch.zeros(())]
+        )
+        scores = {f"dev/{name}": value for name, value in ({"loss": loss.sum()} | means).items()}
+        self.log_dict(scores)
+        if self.plateau is None or self.trainer.sanity_checking:
+            return
+        if not self.plateau.update(scores) and self.plateau.since >= self.patience:
+            self.plateau.since = 0
+            self.plateaus += 1
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer and the schedule that the settings name."""
+        optimizer = build_optimizer(self.settings, self.model, self.objective)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def rate(self, step: int) -> float:
+        """Learning rate at a step, relative to the largest."""
+        return relative_rate(self.schedule, self.settings, step, self.plateaus)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the counts of skipped steps and plateaus, and count this epoch as completed.
+
+        The state is written at the end of an epoch, just before Lightning counts it; going on would run the
+        end once more and skip an epoch of data.
+        """
+        checkpoint["bad_steps"] = self.bad.state_dict()
+        checkpoint["plateaus"] = self.plateaus
+        checkpoint["plateau"] = self.plateau.state_dict() if self.plateau else {}
+        loops = checkpoint["loops"]["fit_loop"]
+        for progress in loops["epoch_progress"].values():
+            progress["completed"] = progress["processed"]
+        batches = loops["epoch_loop.batch_progress"]
+        batches["is_last_batch"] = False
+        batches["current"] = dict.fromkeys(batches["current"], 0)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore what was counted."""
+        self.bad.load_state_dict(checkpoint["bad_steps"])
+        self.plateaus = int(checkpoint["plateaus"])
+        if self.plateau:
+            self.plateau.load_state_dict(checkpoint["plateau"])
+
+
+class MetricMeans:
+    """Means of named values over the batches of a validation."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, float] = {}
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.sums, self.counts = {}, {}
+
+    def add(self, name: str, values: Tensor) -> None:
+        """Count values of any shape; NaN is left out."""
+        known = ~values.isnan()
+        self._add(name, torch.stack([torch.where(known, values, 0.0).sum(), known.sum()]))
+
+    def add_mean(self, name: str, mean: Tensor, count: int) -> None:
+        """Count the mean of so many values; NaN is not left out, and without any value nothing is counted."""
+        total = mean * count if count else torch.zeros_like(mean)
+        self._add(name, torch.stack([total, torch.full_like(mean, count)]))
+
+    def _add(self, name: str, found: Tensor) -> None:
+        found = found.double()
+        self.sums[name] = self.sums[name] + found if name in self.sums else found
+
+    def counted(self, name: str) -> bool:
+        """Whether the last `compute` had any value of this name."""
+        return self.counts.get(name, 0.0) > 0
+
+    def compute(self, device: torch.device) -> dict[str, Tensor]:
+        """The means, over all processes that validate together; NaN where nothing was counted."""
+        if not self.sums:
+            return {}
+        table = torch.stack(list(self.sums.values())).to(device)
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(table)
+        means = (table[:, 0] / table[:, 1]).float()
+        self.counts = dict(zip(self.sums, table[:, 1].tolist(), strict=True))
+        return dict(zip(self.sums, means, strict=True))
+
+
+def pairwise_scores(output: JointOutput, truth: BatchLabels) -> Tensor:
+    """How well each estimate fits each talker, ``(batch, slot, talker)``; nobody fits all equally.
+
+    In dB of SI-SDR, or in degrees of negative azimuth error where a scene has no references.
+    """
+    references = truth.references.waveform
+    estimates = output.predictions["separation"].passes[-1].waveform
+    pairs = si_sdr_db(estimates[:, :, None], references[:, None])
+    error = decode_azimuth(output.doa_logits)[0][:, :, None] - truth.azimuth_deg[:, None]
+    error = ((error + 180.0).remainder(360.0) - 180.0).abs().nan_to_num(0.0)
+    pairs = torch.where(truth.referenced[:, None, None], pairs, -error.to(pairs.dtype))
+    return torch.where(truth.active[:, None], pairs, 0.0)
+
+
+def best_permutation(pairs: Tensor) -> Tensor:
+    """The reference of each slot ``(batch, slot)`` with the largest sum of ``(batch, slot, talker)``."""
+    talkers = pairs.shape[-1]
+    if math.factorial(talkers) > 720:
+        raise ValueError(f"{talkers} talkers: too many permutations to try")
+    permutations = torch.tensor(list(itertools.permutations(range(talkers))), device=pairs.device)
+    totals = pairs[:, torch.arange(talkers, device=pairs.device), permutations].sum(-1)
+    return permutations[totals.argmax(-1)]
+
+
+# --- Gradients of tasks: set by a balancer instead of by one backward pass, and how well they agree.
+
+
+class Balanced(NamedTuple):
+    """A step whose gradients a balancer makes.
+
+    Attributes:
+        total: what is minimized, all in all.
+        losses: of the tasks, as they are balanced.
+        extra: the parts of the total that are no task's, say a penalty.
+    """
+
+    total: Tensor
+    losses: dict[str, Tensor]
+    extra: Sequence[Tensor] = ()
+
+
+def balanced_backward(
+    balancer: GradientBalancer, step: Balanced, loss: Tensor, parameters: Sequence[nn.Parameter]
+) -> None:
+    """Add the balanced gradients of the tasks, and those of what is no task, to ``grad`` of the parameters.
+
+    They arrive as those of a backward pass do, so that what waits for gradients, such as their averaging over
+    processes, sees them.
+
+    Args:
+        balancer: combines the tasks' gradients.
+        step: what it is asked about.
+        loss: what a backward pass would start at: the total, or that times a factor.
+        parameters: that may learn.
+    """
+    learning = [p for p in parameters if p.requires_grad]
+    (scale,) = torch.autograd.grad(loss, step.total, retain_graph=True)  # one over the accumulated batches
+    gradients = balancer.gradients(step.losses, learning)
+    for row in task_gradients(step.extra, learning):
+        for k, more in enumerate(row):
+            known = gradients[k]
+            gradients[k] = more if known is None else known if more is None else known + more
+    reached = [(p, scale * g) for p, g in zip(learning, gradients, strict=True) if g is not None]
+    torch.autograd.backward([p for p, _ in reached], [g for _, g in reached])
+
+
+def task_cosines(losses: dict[str, Tensor], parameters: Sequence[nn.Parameter]) -> dict[str, Tensor]:
+    """Cosine between the gradients of each pair of tasks, by name, such as ``separation_doa``.
+
+    Over the parameters that both reach: the encoder, and whatever else one task's loss reaches through
+    another's head. Below zero a step for one task is a step against the other: negative transfer. A pair is
+    left out where one of them has no gradient, for one because nothing is labeled, or they share nothing.
+    The graph is kept; costs one backward pass a task.
+    """
+    learning = [p for p in parameters if p.requires_grad]
+    rows = task_gradients(list(losses.values()), learning)
+    average_over_processes(rows, range(len(learning)))
+    found = {}
+    for (i, first), (j, second) in itertools.combinations(enumerate(losses), 2):
+        both = [k for k in range(len(learning)) if rows[i][k] is not None and rows[j][k] is not None]
+        gramian = inner_products([rows[i], rows[j]], both)
+        lengths = gramian.diagonal().prod().sqrt()
+        if lengths > 0:
+            found[f"{first}_{second}"] = (gramian[0, 1] / lengths).float()
+    return found

@@ -1,0 +1,217 @@
+"""The joint objective: assign references to slots, ask each task for its loss, balance the losses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from msdet.errors import MsdetError, UnknownNameError
+from msdet.losses.assignment import PairCosts, TalkerLabels, assignment_rule
+from msdet.losses.doa import decode_azimuth, doa_loss
+from msdet.losses.normalization import LossNormalization
+from msdet.losses.separation import is_signed, separation_loss
+from msdet.losses.weighting import build_balancer
+from msdet.models.config import ModelConfig
+from msdet.tasks import MAIN, TaskLike, find_task
+from msdet.tasks.doa import DoaTask
+from msdet.tasks.labels import BatchLabels
+from msdet.tasks.separation import SeparationTask
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """Settings of the objective.
+
+    Attributes:
+        assignment: which reference a slot answers for: ``azimuth``, ``distance``, ``azimuth_or_distance``,
+            ``folded``, ``pit``, ``pit_joint``, ``doa_anchored``, or your own ``module:function``.
+        assignment_options: what the rule takes besides labels and costs.
+        separation_loss: a file name in ``msdet/losses/separation``, for example
+            ``l1_real_imaginary_magnitude``, or your own ``module:function``.
+        separation_options: what the loss takes besides estimate and reference.
+        consistency: weight of the separation loss between the sums of all estimates and all references.
+        doa_loss: a file name in ``msdet/losses/doa``, or your own ``module:function``.
+        doa_options: what the loss takes besides logits and azimuth.
+        doa_weight: λ of (1 - λ) · separation + λ · DoA.
+        task_weights: weights of the model's auxiliary tasks, added to that; 0.1 for one that is not named.
+        balance: how the weighted losses are joined: ``fixed``, another file name in
+            ``msdet/losses/weighting``, or your own ``module:Class``.
+        balance_options: what the balancing takes.
+        normalize: how losses are brought to a common scale before they are weighted: ``none``,
+            ``running_mean`` or ``log``.
+        regularization: penalties on the model's parameters, by glob pattern of their names, each with ``l1``
+            (sum of magnitudes) and/or ``l2`` (sum of squares), for example ``{"doa_head.*": {"l2": 1e-4}}``.
+        log_cosine_every: steps between measurements of how well the tasks' gradients agree, each of which
+            costs about as much as a step; 0 for never.
+    """
+
+    assignment: str = "azimuth"
+    assignment_options: dict[str, Any] = field(default_factory=dict)
+    separation_loss: str = "l1_real_imaginary_magnitude"
+    separation_options: dict[str, Any] = field(default_factory=dict)
+    consistency: float = 0.0
+    doa_loss: str = "cross_entropy"
+    doa_options: dict[str, Any] = field(default_factory=dict)
+    doa_weight: float = 0.25
+    task_weights: dict[str, float] = field(default_factory=dict)
+    balance: str = "fixed"
+    balance_options: dict[str, Any] = field(default_factory=dict)
+    normalize: str = "none"
+    regularization: dict[str, dict[str, float]] = field(default_factory=dict)
+    log_cosine_every: int = 100
+
+
+AUXILIARY_WEIGHT = 0.1
+"""Weight of an auxiliary task that `ObjectiveConfig.task_weights` does not name."""
+
+
+class ObjectiveTerms(NamedTuple):
+    """What an objective found.
+
+    Attributes:
+        total: the scalar to minimize.
+        losses: of each task, over what is labeled; zero where nothing is.
+        assignment: the reference ``(batch, slot)`` that each slot answers for.
+        scaled: the losses as they are balanced, on a common scale if that is asked for; zero, with zero
+            gradients, where nothing is labeled.
+        labeled: number of losses, of examples or slots, that each task's is the mean of.
+    """
+
+    total: Tensor
+    losses: dict[str, Tensor]
+    assignment: Tensor
+    scaled: dict[str, Tensor]
+    labeled: dict[str, int]
+
+
+class Objective(nn.Module):
+    """Losses of all tasks of a model, under an assignment, balanced.
+
+    Each task's loss is the mean over what is labeled, so a scene without references or directions trains the
+    other tasks.
+
+    Raises:
+        MsdetError: an unknown name, a weight that is not one or of a task that the model does not have, or a
+            loss that the balancing or the normalization cannot work with.
+    """
+
+    def __init__(self, config: ObjectiveConfig, model: ModelConfig = ModelConfig()) -> None:  # noqa: B008
+        super().__init__()
+        self.weights = task_weights(config, model)
+        self.doa_weight = config.doa_weight
+        self.rule = assignment_rule(config.assignment, config.assignment_options)
+        criterion = separation_loss(config.separation_loss, config.separation_options)
+        self.separation = SeparationTask(criterion, config.consistency)
+        self.doa = DoaTask(doa_loss(config.doa_loss, config.doa_options), model.doa_classes)
+        self.tasks: dict[str, TaskLike] = {"separation": self.separation, "doa": self.doa}
+        self.tasks |= {name: find_task(name)() for name in model.tasks}
+        self.normalization = LossNormalization(config.normalize, list(self.weights))
+        self.balancer = cast(nn.Module, build_balancer(config.balance, config.balance_options, self.weights))
+        _check_sign(config, getattr(self.balancer, "POSITIVE", False))
+        if config.log_cosine_every < 0:
+            raise MsdetError(f"objective.log_cosine_every is {config.log_cosine_every}, expected 0 or more")
+        self.regularization = config.regularization
+        self.log_cosine_every = config.log_cosine_every
+
+    def forward(self, predictions: dict[str, Any], truth: BatchLabels) -> ObjectiveTerms:
+        """Cost of a batch.
+
+        Args:
+            predictions: of each task by name, as `JointOutput` has them.
+            truth: labels, in any order of talkers.
+        """
+        assignment = self.assign(predictions, truth)
+        wanted = truth.in_slots(assignment)
+        found = {name: task.loss(predictions[name], wanted) for name, task in self.tasks.items()}
+        losses = {name: each.mean() for name, each in found.items()}
+        counts = torch.stack([each.known.sum() for each in found.values()]).tolist()
+        labeled = dict(zip(found, counts, strict=True))
+        known = {name: loss for name, loss in losses.items() if labeled[name]}
+        scaled = self.normalization(known)
+        blank = [losses[name] for name in losses if name not in known]  # zero, but their heads are reached
+        total = sum(blank, cast(Tensor, self.balancer(scaled)))
+        return ObjectiveTerms(total, losses, assignment, losses | scaled, labeled)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Tell a balancer that wants to know that an epoch of training starts."""
+        start = getattr(self.balancer, "start_epoch", None)
+        if start is not None:
+            start(epoch)
+
+    def balance_weights(self) -> dict[str, Tensor]:
+        """What each task's loss is multiplied with at present, of a balancer that changes it."""
+        present = getattr(self.balancer, "task_weights", None)
+        return {} if present is None else dict(zip(self.weights, present(), strict=True))
+
+    @torch.no_grad()  # a choice has no gradient, and the losses of all pairs need not be kept
+    def assign(self, predictions: dict[str, Any], truth: BatchLabels) -> Tensor:
+        """The reference ``(batch, slot)`` that each slot answers for.
+
+        Where a scene has no references the separation cost of a pair is its DoA cost, and the other way
+        round.
+        """
+
+        def separation() -> Tensor:
+            pairs = self.separation.pairs(predictions["separation"], truth)
+            return pairs if truth.referenced.all() else torch.where(referenced, pairs, doa_pairs())
+
+        def doa() -> Tensor:
+            if located.all():
+                return doa_pairs()
+            pairs = self.separation.pairs(predictions["separation"], truth)
+            return torch.where(located[:, None, None], doa_pairs(), torch.where(referenced, pairs, 0.0))
+
+        def doa_pairs() -> Tensor:
+            logits = predictions["doa"][:, :, None].expand(-1, -1, truth.active.shape[1], -1)
+            return self.doa.between(
+                logits,
+                truth.azimuth_deg[:, None].expand(logits.shape[:-1]),
+                truth.active[:, None].expand(logits.shape[:-1]),
+            ).masked()
+
+        referenced = truth.referenced[:, None, None]
+        located = (truth.azimuth_deg.isfinite() | ~truth.active).all(-1)
+        azimuths = lambda: decode_azimuth(predictions["doa"][..., : self.doa.classes])[0]  # noqa: E731
+        costs = PairCosts(separation, doa, self.doa_weight, azimuths)
+        return self.rule(TalkerLabels(truth.azimuth_deg, truth.distance_m, truth.active), costs)
+
+
+def _check_sign(config: ObjectiveConfig, positive: bool) -> None:
+    """Refuse losses that can be below zero where ratios or logarithms of losses are taken.
+
+    Raises:
+        MsdetError: names both settings.
+    """
+    needs = "normalize 'log'" if config.normalize == "log" else f"balance '{config.balance}'"
+    if (positive or config.normalize == "log") and is_signed(config.separation_loss):
+        raise MsdetError(
+            f"objective.{needs} needs losses above zero; those of separation_loss '{config.separation_loss}' "
+            "can be below"
+        )
+    if positive and config.normalize == "log":
+        raise MsdetError(
+            f"objective.balance '{config.balance}' needs losses above zero; normalize 'log' can be below"
+        )
+
+
+def task_weights(config: ObjectiveConfig, model: ModelConfig) -> dict[str, float]:
+    """Weight of each task of a model.
+
+    Raises:
+        MsdetError: a weight outside its range, or of a task that the model does not have.
+    """
+    if not 0.0 <= config.doa_weight <= 1.0:
+        raise MsdetError(f"doa_weight is {config.doa_weight}, expected 0 to 1")
+    for name, weight in config.task_weights.items():
+        if name not in model.tasks:
+            expected = list(model.tasks) or ["(model.tasks names none)"]
+            raise UnknownNameError("task in task_weights:", name, expected)
+        if not 0.0 <= weight < float("inf"):
+            raise MsdetError(f"task_weights.{name} is {weight}, expected 0 or more")
+    if not 0.0 <= config.consistency < float("inf"):
+        raise MsdetError(f"consistency is {config.consistency}, expected 0 or more")
+    main = dict(zip(MAIN, (1.0 - config.doa_weight, config.doa_weight), strict=True))
+    return main | {name: config.task_weights.get(name, AUXILIARY_WEIGHT) for name in model.tasks}

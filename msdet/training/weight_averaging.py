@@ -1,0 +1,253 @@
+"""Averages of a model's weights over steps, which often score better than the last weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from msdet.errors import MsdetError
+from msdet.models.checkpoint import load_model, read_description, save_model
+from msdet.training.config import OptimiserConfig
+from msdet.training.transfer import weights_hash
+
+
+class WeightAveraging(Callback):
+    """Validates, and so keeps, an average of the weights; training goes on with the weights themselves.
+
+    Exponential moving average from the first step on, or the plain average of a run's tail (stochastic
+    weight averaging, Izmailov et al. 2018). Batch statistics are averaged as weights are. Callbacks that
+    want the average in `on_validation_end` stand before this one.
+
+    Args:
+        ema: decay a step; 0 for the plain average.
+        first_step: steps before it are not averaged; validation sees the weights themselves until then.
+    """
+
+    def __init__(self, ema: float, first_step: int) -> None:
+        self.ema = ema
+        self.first_step = first_step
+        self.step = 0
+        self.average: AveragedModel | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Start with the model's weights."""
+        multi = get_ema_multi_avg_fn(self.ema) if self.ema else None
+        self.average = AveragedModel(_model(pl_module), multi_avg_fn=multi, use_buffers=True)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Move to the model's device."""
+        self._averaged.to(pl_module.device)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Count in the weights after each step."""
+        if trainer.global_step > max(self.step, self.first_step):
+            self._averaged.update_parameters(_model(pl_module))
+            self.step = trainer.global_step
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the average in place of the weights."""
+        self._swap(pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the weights back."""
+        self._swap(pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average and the last step counted in."""
+        return {"average": self._averaged.state_dict(), "step": self.step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore both."""
+        self._averaged.load_state_dict(state_dict["average"])
+        self.step = int(state_dict["step"])
+
+    @property
+    def _averaged(self) -> AveragedModel:
+        assert self.average is not None  # by `setup`
+        return self.average
+
+    def _swap(self, pl_module: pl.LightningModule) -> None:
+        """Exchange weights and average; before there is one, nothing.
+
+        Values move, not storage: cuDNN wants the weights of a recurrent layer in one piece.
+        """
+        if self._averaged.n_averaged == 0:
+            return
+        current, average = _model(pl_module), self._averaged.module
+        for mine, other in zip(_tensors(current), _tensors(average), strict=True):
+            kept = mine.data.clone()
+            mine.data.copy_(other.data)
+            other.data.copy_(kept)
+
+
+def averaging(settings: OptimiserConfig) -> list[Callback]:
+    """The callback that the settings ask for, if any."""
+    if settings.ema:
+        return [WeightAveraging(settings.ema, 0)]
+    if settings.swa_from is not None:
+        return [WeightAveraging(0.0, round(settings.swa_from * settings.total_steps))]
+    return []
+
+
+def _model(pl_module: pl.LightningModule) -> nn.Module:
+    model = pl_module.model
+    assert isinstance(model, nn.Module)
+    return model
+
+
+def _tensors(module: nn.Module) -> list[Any]:
+    return [*module.parameters(), *module.buffers()]
+
+
+# --- The average of the weights of several checkpoints of one configuration.
+# Checkpoints of one run, or of runs that started from the same weights, often lie in one basin of the loss,
+# and their average generalizes better than each of them at no cost in inference (P. Izmailov et al.,
+# "Averaging weights leads to wider optima and better generalization", UAI 2018; M. Wortsman et al., "Model
+# soups", ICML 2022). Models that were trained from different weights have nothing in common to be averaged;
+# their outputs do (``msdet.methods.ensembles``).
+
+_SAME = ("assignment", "assignment_options")
+"""Of the objective's settings: what decides who is in which slot."""
+
+
+def average_checkpoints(folders: Sequence[Path], out: Path, weights: Sequence[float] | None = None) -> Path:
+    """Write the average of checkpoints as a checkpoint directory of its own.
+
+    Its notes name the sources, with step, weight and hash, and what their training settings have in common.
+
+    Args:
+        folders: checkpoint directories, at least two.
+        out: the new one.
+        weights: of each, on any scale; all alike if not given.
+
+    Returns:
+        `out`.
+
+    Raises:
+        MsdetError: weights that do not fit, configurations that differ (the field is named), or an `out`
+            that holds something.
+    """
+    if len(folders) < 2:
+        raise MsdetError(f"models: {len(folders)} given, expected at least two checkpoint directories")
+    shares = _shares(len(folders), weights)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise MsdetError(f"{out}: exists; choose another folder")
+    descriptions = [read_description(folder) for folder in folders]
+    for folder, description in zip(folders[1:], descriptions[1:], strict=True):
+        _check_same(folders[0], descriptions[0], folder, description)
+    models = [load_model(folder) for folder in folders]
+    averaged = models[0]
+    averaged.load_state_dict(weighted_mean([model.state_dict() for model in models], shares))
+    save_model(out, averaged, _notes(folders, descriptions, shares))
+    return out
+
+
+def weighted_mean(states: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> dict[str, Tensor]:
+    """The mean of state dictionaries, summed in double precision; integers and booleans are the first's.
+
+    Args:
+        states: of models of one configuration.
+        shares: weight of each; they add up to one.
+
+    >>> states = [{"w": torch.tensor([1.0, 2.0]), "n": torch.tensor(7)}, {"w": torch.tensor([3.0, 6.0])}]
+    >>> {name: value.tolist() for name, value in weighted_mean(states, [0.75, 0.25]).items()}
+    {'w': [1.5, 3.0], 'n': 7}
+    """
+    mean = {}
+    for name, first in states[0].items():
+        if not (first.is_floating_point() or first.is_complex()):
+            mean[name] = first.clone()
+            continue
+        wide = torch.complex128 if first.is_complex() else torch.float64
+        terms = [share * state[name].to(wide) for share, state in zip(shares, states, strict=True)]
+        mean[name] = torch.stack(terms).sum(0).to(first.dtype)
+    return mean
+
+
+def common(first: Any, second: Any) -> Any:
+    """What two settings agree in, group by group; None where they do not.
+
+    >>> common({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 1, "c": 9}, "d": 3})
+    {'a': {'b': 1}, 'd': 3}
+    """
+    if isinstance(first, dict) and isinstance(second, dict):
+        both = {key: common(first[key], second[key]) for key in first if key in second}
+        return {key: value for key, value in both.items() if value is not None or first[key] is None}
+    return first if first == second else None
+
+
+def _shares(count: int, weights: Sequence[float] | None) -> list[float]:
+    """Weights that add up to one."""
+    given = list(weights or [1.0] * count)
+    if len(given) != count:
+        raise MsdetError(f"weights: {len(given)} given for {count} models, expected one for each")
+    if not all(math.isfinite(w) and w >= 0.0 for w in given) or sum(given) == 0.0:
+        raise MsdetError(f"weights are {given}, expected 0 or more, not all of them 0")
+    return [w / sum(given) for w in given]
+
+
+def _check_same(first: Path, one: dict[str, Any], second: Path, other: dict[str, Any]) -> None:
+    """Refuse a model of another configuration than the first.
+
+    Raises:
+        MsdetError: names the field and both values.
+    """
+    before, now = dict(_leaves(_decisive(one))), dict(_leaves(_decisive(other)))
+    if not (_objective(one) and _objective(other)):  # nobody wrote it down
+        before, now = ({k: v for k, v in d.items() if not k.startswith("objective.")} for d in (before, now))
+    for field in [*before, *(name for name in now if name not in before)]:
+        if before.get(field) != now.get(field):
+            raise MsdetError(
+                f"{second}: {field} is {now.get(field)}, that of {first} is {before.get(field)}; "
+                "only models of one configuration can be averaged"
+            )
+
+
+def _decisive(description: dict[str, Any]) -> dict[str, Any]:
+    """What models that are averaged must agree in."""
+    objective = _objective(description)
+    return {
+        "model": description["model"],
+        "sample_rate": description["sample_rate"],
+        "array": {key: description["array"].get(key) for key in ("positions_m", "reference")},
+        "objective": {key: objective.get(key) for key in _SAME},
+    }
+
+
+def _objective(description: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the objective that a model was trained with, as far as its notes tell."""
+    training = (description.get("notes") or {}).get("training") or {}
+    found = training.get("objective")
+    return found if isinstance(found, dict) else {}
+
+
+def _leaves(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings as ``name.of.field`` and value."""
+    for key, value in settings.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _notes(
+    folders: Sequence[Path], descriptions: Sequence[dict[str, Any]], shares: Sequence[float]
+) -> dict[str, Any]:
+    """Where the average comes from."""
+    all_notes = [description.get("notes") or {} for description in descriptions]
+    sources = [
+        {"model": str(folder), "weight": share, "hash": weights_hash(folder), "step": notes.get("step")}
+        for folder, notes, share in zip(folders, all_notes, shares, strict=True)
+    ]
+    training = all_notes[0].get("training") or {}
+    for notes in all_notes[1:]:
+        training = common(training, notes.get("training") or {})
+    return {"averaged": sources} | ({"training": training} if training else {})
