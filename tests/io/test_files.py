@@ -11,7 +11,7 @@ import pytest
 from msdet.errors import MsdetError
 from msdet.io.files import FolderKind, check_own_folder, plain_name, relative_path, remove_folder, write_json
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 KIND = FolderKind("estimates", ("data.json",), "hash", r"data\.json|[^/]+/|[^/]+/talker\d+\.wav")
 
 
@@ -122,4 +122,4 @@ def test_folders_are_deleted_in_one_place() -> None:
     found = [
         p for p in files if re.search(r"rmtree|removedirs|\brm +-\w*[rR]", p.read_text(encoding="utf-8"))
     ]
-    assert found == [ROOT / "msdet" / "files.py"]
+    assert found == [ROOT / "msdet" / "io" / "files.py"]

@@ -14,8 +14,8 @@ from msdet.arrays import MicrophoneArray, array_names, load_array
 from msdet.conventions import Array, angular_distance_deg, azimuth_elevation_deg, direction_vector
 from msdet.errors import MsdetError
 
-ROOT = Path(__file__).resolve().parents[1]
-SHIPPED = sorted(path.stem for path in (ROOT / "msdet" / "arrays").glob("*.toml"))
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = sorted(path.stem for path in (ROOT / "msdet" / "arrays" / "presets").glob("*.toml"))
 SQUARE = [[0.04, 0.0, 0.0], [0.0, 0.04, 0.0], [-0.04, 0.0, 0.0], [0.0, -0.04, 0.0]]
 
 
