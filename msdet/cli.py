@@ -23,6 +23,7 @@ from typing import Any, get_origin, get_type_hints
 from msdet import __version__
 from msdet.components import allowing
 from msdet.errors import MsdetError, UnknownNameError, did_you_mean
+from msdet.renamed import renaming
 
 COMMANDS = {
     "simulate": "make a data set of multichannel mixtures from a speech corpus",
@@ -246,7 +247,7 @@ def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def _one_line(message: str, known: list[str]) -> str:
-    """Jsonargparse's message as one line, the nearest option added where one does not exist."""
+    """Jsonargparse's message as one line; of an option that does not exist, its new or the nearest name."""
     text = " ".join(message.split())
     found = re.search(
         r"[Uu]nrecognized arguments: --?([\w.-]+)"
@@ -256,7 +257,7 @@ def _one_line(message: str, known: list[str]) -> str:
     )
     if found:
         key = found.group(1) or found["option"] or f"{found['group']}.{found['field']}"
-        return f"unknown option '{key}'{did_you_mean(key, known)}"
+        return renaming(key) or f"unknown option '{key}'{did_you_mean(key, known)}"
     return text
 
 

@@ -1,0 +1,92 @@
+"""Options and keys that had another name in an earlier version: one table for errors and for old files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+RENAMED = {
+    "optimiser": "optimizer",
+    "data.also": "data.extra_train",
+    "data.batch_s": "data.batch_seconds",
+    "data.references": "data.reference_fraction",
+    "data.directions": "data.doa_fraction",
+    "scenes.centre_offset_m": "scenes.center_offset_m",
+    "model.vacancy": "model.variable_num_speakers",
+    "front_end_options.memory_s": "front_end_options.time_constant_s",
+    "doa_options.memory_s": "doa_options.time_constant_s",
+    "objective.normalise": "objective.normalize",
+    "objective.regularisation": "objective.regularization",
+    "optimizer.gradient_norm": "optimizer.gradient_clip_norm",
+    "optimizer.final_share": "optimizer.final_lr_ratio",
+    "optimizer.keep": "trainer.monitor",
+    "optimizer.bad_steps": "trainer.max_nonfinite_steps",
+    **{
+        f"optimizer.{name}": f"trainer.{name}"
+        for name in (
+            "validate_every", "stop_metric", "stop_patience", "deterministic", "precision", "compile",
+            "accelerator", "devices", "nodes", "threads", "loggers", "seed",
+        )
+    },
+}  # fmt: skip
+"""Old to new name: any part of a dotted name, replaced one after the other."""
+
+
+def current_name(option: str) -> str:
+    """Today's name of an option or key; the name itself if it was not renamed.
+
+    Args:
+        option: a dotted name, such as ``optimiser.keep``.
+
+    >>> current_name("optimiser.keep"), current_name("optimizer.learning_rate")
+    ('trainer.monitor', 'optimizer.learning_rate')
+    """
+    return ".".join(_current(tuple(option.split("."))))
+
+
+def renaming(option: str) -> str | None:
+    """The error for an option that was renamed; None for any other.
+
+    >>> renaming("optimiser.keep")
+    "option 'optimiser.keep' is now 'trainer.monitor'"
+    """
+    now = current_name(option)
+    return None if now == option else f"option '{option}' is now '{now}'"
+
+
+def translated(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings that an earlier version wrote, under today's names.
+
+    Args:
+        settings: groups by the names that options have, such as ``{"optimiser": {"keep": "dev/loss"}}``.
+
+    >>> translated({"optimiser": {"keep": "dev/loss", "steps": 9}})
+    {'trainer': {'monitor': 'dev/loss'}, 'optimizer': {'steps': 9}}
+    """
+    result: dict[str, Any] = {}
+    for path, value in _leaves(settings, ()):
+        group = result
+        *groups, name = _current(path)
+        for key in groups:
+            group = group.setdefault(key, {})
+        group[name] = value
+    return result
+
+
+def _leaves(settings: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, (*path, key))
+        else:
+            yield (*path, key), value
+
+
+def _current(path: tuple[str, ...]) -> tuple[str, ...]:
+    for old, new in _PATHS:
+        for start in range(len(path) - len(old) + 1):
+            if path[start : start + len(old)] == old:
+                path = path[:start] + new + path[start + len(old) :]
+    return path
+
+
+_PATHS = [(tuple(old.split(".")), tuple(new.split("."))) for old, new in RENAMED.items()]
