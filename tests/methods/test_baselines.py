@@ -106,9 +106,9 @@ def test_a_single_anechoic_talker_is_found_within_2_degrees(method: str, azimuth
 
 @pytest.mark.parametrize("method", ["music", "norm_music", "srp_phat", "tops"])
 def test_two_anechoic_talkers_are_found_in_ascending_order(
-    method: str, speech: Callable[..., Signals]
+    method: str, talker_signals: Callable[..., Signals]
 ) -> None:
-    mixture = with_noise(far([300.0, 40.0], speech(2)))
+    mixture = with_noise(far([300.0, 40.0], talker_signals(2)))
     found = ordinary(method, 2)(mixture).azimuth_deg
     np.testing.assert_allclose(found, [40.0, 300.0], atol=2.0)
 
@@ -148,9 +148,9 @@ def test_a_beam_does_not_change_its_talker(method: str) -> None:
 
 @pytest.mark.parametrize("method", BLIND_METHODS)
 def test_blind_methods_separate_at_the_reference_and_draw_the_same_each_time(
-    method: str, speech: Callable[..., Signals]
+    method: str, talker_signals: Callable[..., Signals]
 ) -> None:
-    images = far([30.0, 150.0], speech(2, 2.0))
+    images = far([30.0, 150.0], talker_signals(2, 2.0))
     mixture, references = with_noise(images), images[:, CIRCLE.reference]
     before = np.random.get_state()[1]
     found = ordinary(method, 2)(mixture)
@@ -172,8 +172,8 @@ def test_blind_methods_take_a_single_talker_without_noise(method: str) -> None:
     assert mean_si_sdr_db(image[:1], ordinary(method, 1)(image).voices) >= 15.0
 
 
-def test_masks_of_any_baseline_make_an_mvdr_beam(speech: Callable[..., Signals]) -> None:
-    images = far([30.0, 150.0], speech(2))
+def test_masks_of_any_baseline_make_an_mvdr_beam(talker_signals: Callable[..., Signals]) -> None:
+    images = far([30.0, 150.0], talker_signals(2))
     mixture, references = with_noise(images, 20.0), images[:, CIRCLE.reference]
     unprocessed = mean_si_sdr_db(references, np.broadcast_to(mixture[CIRCLE.reference], references.shape))
     found = ordinary("mask_mvdr,masks=auxiva", 2)(mixture)
