@@ -1,4 +1,4 @@
-"""Pages that follow from the code: one a command, one a room, one a recipe; see ``mkdocs.yml``."""
+"""Pages that follow from the code: one a command, one a package, one a recipe; see ``mkdocs.yml``."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from mkdocs.structure.files import File, Files
 from msdet.cli import COMMANDS, load_command
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("conventions", "arrays", "audio", "corpora", "simulation", "data", "models", "objectives", "tasks")
-ROOMS += ("training", "inference", "evaluation")
+PACKAGES = ("conventions", "arrays", "corpora", "scenes", "data", "models", "losses", "tasks", "training")
+PACKAGES += ("methods", "inference", "scoring")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Add the generated pages to the navigation."""
     recipes = ["recipes/index.md", *({p.parent.name: f"recipes/{p.parent.name}.md"} for p in recipe_pages())]
     commands = [{f"msdet {name}": command_path(name)} for name in COMMANDS]
-    rooms = [{f"msdet.{room}": f"api/{room}.md"} for room in ROOMS]
-    config.nav += [{"Recipes": recipes}, {"Commands": commands}, {"API": rooms}]
+    packages = [{f"msdet.{package}": f"api/{package}.md"} for package in PACKAGES]
+    config.nav += [{"Recipes": recipes}, {"Commands": commands}, {"API": packages}]
     return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
     pages = {command_path(name): command_page(name) for name in COMMANDS}
-    pages |= {f"api/{room}.md": room_page(room) for room in ROOMS}
+    pages |= {f"api/{package}.md": package_page(package) for package in PACKAGES}
     pages |= {f"recipes/{p.parent.name}.md": recipe_page(p) for p in recipe_pages()}
     overview = (ROOT / "recipes" / "README.md").read_text("utf-8")
     pages["recipes/index.md"] = overview.replace("/README.md)", ".md)")
@@ -69,10 +69,10 @@ def recipe_page(path: Path) -> str:
     return re.sub(r"\]\((\w+\.png)\)", rf"]({path.parent.name}/\1)", text)
 
 
-def room_page(room: str) -> str:
-    """Everything public in a room."""
-    names = [f"msdet.{room}", *_submodules(f"msdet.{room}")]
-    return f"# msdet.{room}\n\n" + "\n\n".join(f"::: {name}" for name in names) + "\n"
+def package_page(package: str) -> str:
+    """Everything public in a package."""
+    names = [f"msdet.{package}", *_submodules(f"msdet.{package}")]
+    return f"# msdet.{package}\n\n" + "\n\n".join(f"::: {name}" for name in names) + "\n"
 
 
 def _submodules(name: str) -> Iterator[str]:

@@ -52,7 +52,8 @@ class StreamResult:
         azimuth_deg: ``(talker, frame)`` in [0, 360), where each slot's talker is by what came so far; of the
             causal task ``tracking`` where a model has it, otherwise of the DoA head.
         confidence: ``(talker, frame)`` in [0, 1].
-        occupancy: probability ``(talker, frame)`` that somebody is there; 1 for a model without variable_num_speakers.
+        occupancy: probability ``(talker, frame)`` that somebody is there; 1 for a model without
+            variable_num_speakers.
         activity: probability ``(talker, frame)`` of speech; None of a model without the task ``activity``.
         doa_logits: ``(talker, frame, class)``; the last frame's, after `Streamer.finish`, are the model's of
             the whole recording.

@@ -124,8 +124,8 @@ def cheapest_permutation(pairwise: Tensor) -> Tensor:
 
 
 # --- Location-based training by azimuth (Taherian, Tan and Wang, 2022): slots ascend in [0, 360) degrees.
-# Seam: two talkers on either side of 0 degrees swap slots when one crosses it. Equal azimuths keep the order of
-# the references.
+# Seam: two talkers on either side of 0 degrees swap slots when one crosses it. Equal azimuths keep the order
+# of the references.
 
 
 @ASSIGNMENTS.register("azimuth")
@@ -145,8 +145,8 @@ def distance_assignment(labels: TalkerLabels, costs: PairCosts) -> Tensor:
 
 
 # --- By azimuth, but by distance among talkers whose azimuths are close.
-# Talkers form groups: going around the circle, neighbors closer than the threshold share one. Groups ascend in
-# azimuth, talkers within a group in distance. A group across 0 degrees is the first.
+# Talkers form groups: going around the circle, neighbors closer than the threshold share one. Groups ascend
+# in azimuth, talkers within a group in distance. A group across 0 degrees is the first.
 #
 # Seam: two talkers on either side of 0 degrees and farther apart than the threshold, a gap that crosses the
 # threshold, and equal distances within a group.
@@ -188,8 +188,8 @@ def azimuth_or_distance_assignment(
 
 # --- Folded azimuth: slots ascend in the angle to an axis, |wrap(azimuth - axis)| in [0, 180] degrees.
 # After arXiv:2609.12629: going around the circle never jumps, so there is no seam at 0 degrees. Seam: talkers
-# that mirror each other about the axis, whose angles to it are equal. Two models with axes 90 degrees apart are
-# each good where the other has its seam; that doubles the budget of training and of inference.
+# that mirror each other about the axis, whose angles to it are equal. Two models with axes 90 degrees apart
+# are each good where the other has its seam; that doubles the budget of training and of inference.
 
 
 @ASSIGNMENTS.register("folded")

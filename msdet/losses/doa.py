@@ -158,9 +158,9 @@ def soft_cross_entropy_loss(
 
 # --- Circular earth mover's distance between the posterior and the target, in radians.
 # How far probability has to travel around the circle, so that a near miss costs less than a far one. On a
-# circle the cost is that of the line, the sum of |differences of the cumulative distributions|, least over the
-# point where the circle is cut: their median is taken off (Werman, Peleg and Rosenfeld, 1985; Rabin, Delon and
-# Gousseau, "Transportation distances on the circle", 2011).
+# circle the cost is that of the line, the sum of |differences of the cumulative distributions|, least over
+# the point where the circle is cut: their median is taken off (Werman, Peleg and Rosenfeld, 1985; Rabin,
+# Delon and Gousseau, "Transportation distances on the circle", 2011).
 
 
 @DOA_LOSSES.register("earth_mover")

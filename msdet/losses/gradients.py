@@ -138,8 +138,8 @@ def _combined(
 
 # --- GradNorm: weights that make the tasks' gradients equally long, longer for tasks that lag behind.
 # Chen et al., "GradNorm: gradient normalization for adaptive loss balancing in deep multitask networks", ICML
-# 2018, algorithm 1. Norms are over all shared parameters. L_grad (eq. 2) is descended in the logarithms of the
-# weights and relative to the mean norm, so weights stay positive and one rate fits losses of any scale.
+# 2018, algorithm 1. Norms are over all shared parameters. L_grad (eq. 2) is descended in the logarithms of
+# the weights and relative to the mean norm, so weights stay positive and one rate fits losses of any scale.
 
 
 @BALANCERS.register("gradnorm")

@@ -84,8 +84,8 @@ def l1_real_imaginary_loss(estimate: Signals, reference: Signals) -> Tensor:
 
 
 # --- `l1_real_imaginary` plus the mean absolute error of magnitudes, which counters their shrinking.
-# After Wang, Wichern and Le Roux, "On the compensation between magnitude and phase in speech separation", IEEE
-# SPL 28, 2021. Defined for a silent reference.
+# After Wang, Wichern and Le Roux, "On the compensation between magnitude and phase in speech separation",
+# IEEE SPL 28, 2021. Defined for a silent reference.
 
 
 @SEPARATION_LOSSES.register("l1_real_imaginary_magnitude")
@@ -104,10 +104,10 @@ def magnitude(spectrum: Tensor) -> Tensor:
 
 
 # --- `l1_real_imaginary_magnitude` of the estimate as it sounds: resynthesized, and transformed anew.
-# An estimate need not be the spectrum of any signal; what is heard is its projection on those that are (Wisdom
-# et al., "Differentiable consistency constraints for improved deep speech enhancement", ICASSP 2019). Several
-# windows make it a multi-resolution loss (Yamamoto, Song and Kim, "Parallel WaveGAN", 2020). Defined for a
-# silent reference: the mean magnitude of what should not be there.
+# An estimate need not be the spectrum of any signal; what is heard is its projection on those that are
+# (Wisdom et al., "Differentiable consistency constraints for improved deep speech enhancement", ICASSP 2019).
+# Several windows make it a multi-resolution loss (Yamamoto, Song and Kim, "Parallel WaveGAN", 2020). Defined
+# for a silent reference: the mean magnitude of what should not be there.
 
 
 @SEPARATION_LOSSES.register("l1_resynthesized")
@@ -149,8 +149,8 @@ def _again(signals: Signals, window: int, own: int) -> Signals:
 # --- Negative thresholded SNR of the resynthesized estimate, also for references that are silent.
 # After Wisdom et al., "Unsupervised sound separation using mixture invariant training", NeurIPS 2020, eq. 2,
 # and "What's all the FUSS about free universal sound separation data?", ICASSP 2021, eqs. 1 and 2: beyond a
-# largest SNR there is nothing more to win, and a silent reference asks for silence: 10 log10 of the estimate's
-# power over the mixture's, down to the same threshold.
+# largest SNR there is nothing more to win, and a silent reference asks for silence: 10 log10 of the
+# estimate's power over the mixture's, down to the same threshold.
 
 
 SILENCE = 1e-10

@@ -70,8 +70,8 @@ class TorchJdBalancer(SharedGradients):
 
 
 # --- PCGrad: a gradient loses its component along every other one that it conflicts with.
-# Yu et al., "Gradient surgery for multi-task learning", NeurIPS 2020, algorithm 1, by TorchJD. What is left is
-# summed; without conflict it is the weighted sum.
+# Yu et al., "Gradient surgery for multi-task learning", NeurIPS 2020, algorithm 1, by TorchJD. What is left
+# is summed; without conflict it is the weighted sum.
 
 
 @BALANCERS.register("pcgrad")
@@ -83,7 +83,8 @@ class PCGrad(TorchJdBalancer):
 
 
 # --- CAGrad: near the mean gradient, the direction along which the loss that falls least falls most.
-# Liu et al., "Conflict-averse gradient descent for multi-task learning", NeurIPS 2021, algorithm 1, by TorchJD.
+# Liu et al., "Conflict-averse gradient descent for multi-task learning", NeurIPS 2021, algorithm 1, by
+# TorchJD.
 
 
 @BALANCERS.register("cagrad")

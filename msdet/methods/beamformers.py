@@ -201,9 +201,9 @@ def diffuse_noise(coherence: Tensor, covariance: Tensor) -> Tensor:
 superdirective = METHODS.register("superdirective")(partial(distortionless_separator, diffuse_noise))
 
 
-# --- MVDR beams (Capon, Proc. IEEE 57(8), 1969): the least power of the whole mixture, each talker's unchanged.
-# The covariance holds the talker too, who is partly canceled where the direction is not exact or the room
-# reflects; the loading keeps that small.
+# --- MVDR beams (Capon, Proc. IEEE 57(8), 1969): the least power of the whole mixture, each talker's
+# unchanged. The covariance holds the talker too, who is partly canceled where the direction is not exact or
+# the room reflects; the loading keeps that small.
 
 MVDR_LOADING = 0.1
 """Relative to the mixture's power."""

@@ -27,12 +27,12 @@ def fixed_global_seed(seed: int) -> Iterator[None]:
         np.random.set_state(state)
 
 
-# --- What the blind methods of pyroomacoustics share: fewer channels, a floor, and the way back to a microphone.
-# They want as many channels as talkers. The mixture is reduced to its principal components at each frequency
-# (Asano et al., IEEE Trans. SAP 11(3), 2003), and what they find is brought back to the reference microphone.
-# On 40 mixtures of validation talkers by the rules of SMS-WSJ that gained 3.7 dB with AuxIVA, two opposite
-# microphones 2.5 dB. Frames of 128 ms did 0.5 to 1 dB better than of 256 ms with all three methods, and as well
-# as or better than of 64 ms.
+# --- What the blind methods of pyroomacoustics share: fewer channels, a floor, and the way back to a
+# microphone. They want as many channels as talkers. The mixture is reduced to its principal components at
+# each frequency (Asano et al., IEEE Trans. SAP 11(3), 2003), and what they find is brought back to the
+# reference microphone. On 40 mixtures of validation talkers by the rules of SMS-WSJ that gained 3.7 dB with
+# AuxIVA, two opposite microphones 2.5 dB. Frames of 128 ms did 0.5 to 1 dB better than of 256 ms with all
+# three methods, and as well as or better than of 64 ms.
 
 WINDOW_S = 0.128
 
@@ -171,9 +171,9 @@ def ilrma(
     return blind_separator("ILRMA", images, array, sample_rate, talkers, iterations, window_s, seed)
 
 
-# --- FastMNMF, multichannel non-negative matrix factorization (Sekiguchi et al., EUSIPCO 2019); pyroomacoustics.
-# It starts from AuxIVA's filters: on 40 mixtures of validation talkers by the rules of SMS-WSJ that gained
-# 4.0 dB, from none 1.9 dB.
+# --- FastMNMF, multichannel non-negative matrix factorization (Sekiguchi et al., EUSIPCO 2019);
+# pyroomacoustics. It starts from AuxIVA's filters: on 40 mixtures of validation talkers by the rules of
+# SMS-WSJ that gained 4.0 dB, from none 1.9 dB.
 
 FIRST_ITERATIONS = 30
 """Of AuxIVA, before."""

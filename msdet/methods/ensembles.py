@@ -184,11 +184,11 @@ def _mean(values: Sequence[Array | None]) -> Array | None:
 
 
 # --- Two models trained with `folded` assignment, the better one for each mixture: ``folded,models=A:B``.
-# After arXiv:2609.12629. Azimuths folded about an axis have no seam at 0 degrees, but one where talkers mirror
-# each other about the axis. With two axes 90 degrees apart no two talkers in different directions are on both
-# seams. Both models hear the mixture, and that one's answer is taken whose axis is farther from its seam for
-# the azimuths that were estimated. The budget is doubled, in training and in inference: compare with two models
-# otherwise trained (``ensemble``), or with one trained twice as long.
+# After arXiv:2609.12629. Azimuths folded about an axis have no seam at 0 degrees, but one where talkers
+# mirror each other about the axis. With two axes 90 degrees apart no two talkers in different directions are
+# on both seams. Both models hear the mixture, and that one's answer is taken whose axis is farther from its
+# seam for the azimuths that were estimated. The budget is doubled, in training and in inference: compare with
+# two models otherwise trained (``ensemble``), or with one trained twice as long.
 
 
 @METHODS.register("folded", finds=(VOICES, AZIMUTHS))

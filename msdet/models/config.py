@@ -14,8 +14,8 @@ class ModelConfig:
 
     Attributes:
         talkers: number of output slots.
-        variable_num_speakers: slots may be empty, so one model serves 1 to `talkers` people; DoA has one more class for
-            nobody.
+        variable_num_speakers: slots may be empty, so one model serves 1 to `talkers` people; DoA has one more
+            class for nobody.
         doa_classes: azimuth classes over the full circle.
         window_s: length of an STFT frame, at most 1 s; the hop is half of it.
         front_end: ``steered`` (responses and beams from coordinates), ``real_imaginary`` (of one array),

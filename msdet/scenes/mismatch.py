@@ -87,8 +87,8 @@ def apply_gain_phase(signals: Array, mismatch: Mismatch) -> Array:
 
     Each microphone's gain g and phase φ make of its signal x, with H its Hilbert transform,
     g (cos φ x - sin φ H{x}): a tone cos(ωt) becomes g cos(ωt + φ). A positive phase thus advances, and
-    multiplies the spectrum by exp(+jφ), as being nearer to the source does in `msdet.dsp.spatial`. The turn is
-    the same at all frequencies, so it is no pure delay; it rings before and after a click, like 1 / t, and
+    multiplies the spectrum by exp(+jφ), as being nearer to the source does in `msdet.dsp.spatial`. The turn
+    is the same at all frequencies, so it is no pure delay; it rings before and after a click, like 1 / t, and
     what rings beyond the ends of the signal is cut off.
 
     A microphone of 0 dB and 0 degrees keeps its samples exactly.

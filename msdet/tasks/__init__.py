@@ -5,8 +5,8 @@ A module defines a class ``Task`` with
 - ``Head``, a class attribute: a `torch.nn.Module` built as ``Head(sizes, **options)`` from `HeadSizes` and
   the options of ``model.tasks``. Its ``forward(features, observation)`` makes the prediction, a tensor, from
   the features that the DoA head sees, ``(batch, freq, frame, feature)``;
-- ``loss(prediction, truth) -> Labeled``: the loss of each example or slot against `BatchLabels`, which is in the
-  order of slots, and which of them are labeled;
+- ``loss(prediction, truth) -> Labeled``: the loss of each example or slot against `BatchLabels`, which is in
+  the order of slots, and which of them are labeled;
 - ``scores(prediction, truth) -> dict[str, Tensor]``: what validation shows, each of any shape, NaN where it
   is not defined; names end in their unit.
 

@@ -25,8 +25,9 @@ class DataConfig:
         also: more rendered sets to train on, together with `train`; they may lack references or directions.
         scenes: what is drawn when mixing; rooms and distances are the bank's.
         t60_s: train only in rooms of the bank, or on scenes of `train`, whose T60 is in this interval.
-        batch_seconds: seconds of audio a batch; as many examples as fit, instead of `optimizer.batch`. Rendered
-            scenes may then differ in length: those of about one length go together, zeros at the end.
+        batch_seconds: seconds of audio a batch; as many examples as fit, instead of `optimizer.batch`.
+            Rendered scenes may then differ in length: those of about one length go together, zeros at the
+            end.
         references: share of the training examples whose references are used; the others are withheld, to
             learn what labels are worth.
         directions: share of the training examples whose directions are used.

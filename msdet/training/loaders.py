@@ -240,6 +240,7 @@ def _batch(config: TrainConfig, processes: int) -> int:
     fitting = int(batch_seconds / duration_s + 1e-9) // processes
     if config.data.train is None and not fitting:
         raise MsdetError(
-            f"data.batch_seconds is {batch_seconds:g}, a mixture has {duration_s:g} s on each of {processes} devices"
+            f"data.batch_seconds is {batch_seconds:g}, a mixture has {duration_s:g} s on each of {processes} "
+            "devices"
         )
     return max(fitting, 1)

@@ -64,7 +64,8 @@ def build_optimizer(settings: OptimiserConfig, model: nn.Module, objective: nn.M
 
 # --- How the learning rate goes over a run, by name; each is a share of the largest rate.
 # Warm-up multiplies every schedule. ``linear``, ``cosine`` and ``exponential`` stay until
-# ``optimizer.decay_from`` and end at ``optimizer.final_lr_ratio``; the others take ``optimizer.schedule_options``.
+# ``optimizer.decay_from`` and end at ``optimizer.final_lr_ratio``; the others take
+# ``optimizer.schedule_options``.
 
 
 class ScheduleState(NamedTuple):

@@ -1,7 +1,7 @@
 """Scenes of sets in other formats: their labels, and the files that hold their sound.
 
-The reader of a format (`msdet.data.formats.kaldi`, `msdet.data.formats.sms_wsj`) makes a `ExternalDataset`, for which it reads
-tables and headers alone; `msdet.data.formats.importing` writes it as a set of ours.
+The reader of a format (`msdet.data.formats.kaldi`, `msdet.data.formats.sms_wsj`) makes a `ExternalDataset`,
+for which it reads tables and headers alone; `msdet.data.formats.importing` writes it as a set of ours.
 """
 
 from __future__ import annotations

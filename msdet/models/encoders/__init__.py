@@ -15,9 +15,9 @@ An encoder made of blocks may show them (`BlockEncoder`), for the sharing scheme
 
 An encoder that is causal, or has an option ``causal``, may work on a stream: ``stream(features, memory) ->
 (encoded, memory)`` takes the next frames, at least one, and what it returned as memory before, None at first.
-Pieces in turn give what ``forward`` gives of them joined. A memory (`msdet.dsp.streaming_state`) is never changed in
-place. One that shows its blocks has ``stream_start(features, memory)`` and ``stream_block(index, state,
-memory)`` besides, which return a memory likewise; its ``finish`` works frame by frame.
+Pieces in turn give what ``forward`` gives of them joined. A memory (`msdet.dsp.streaming_state`) is never
+changed in place. One that shows its blocks has ``stream_start(features, memory)`` and ``stream_block(index,
+state, memory)`` besides, which return a memory likewise; its ``finish`` works frame by frame.
 
 Every encoder takes any number of frames, treats the items of a batch apart, and under bfloat16 autocast
 stays within 5 % (RMS) of its float32 output.

@@ -181,10 +181,10 @@ class ConvTasNet(FoldedMasker):
 
 # --- Dual-path RNN on the STFT: asteroid's `DPRNN`, frequencies folded into channels.
 # Y. Luo, Z. Chen and T. Yoshioka, "Dual-path RNN: efficient long sequence modeling for time-domain
-# single-channel speech separation", ICASSP 2020; the sizes are the paper's, but for the chunk, which is shorter
-# because STFT frames are fewer than samples. Deviations: the learned encoder and decoder give way to the front
-# end and the heads, see `msdet.models.encoders.asteroid_maskers.FoldedMasker`. There is no causal variant: the
-# recurrence inside a chunk runs both ways.
+# single-channel speech separation", ICASSP 2020; the sizes are the paper's, but for the chunk, which is
+# shorter because STFT frames are fewer than samples. Deviations: the learned encoder and decoder give way to
+# the front end and the heads, see `msdet.models.encoders.asteroid_maskers.FoldedMasker`. There is no causal
+# variant: the recurrence inside a chunk runs both ways.
 
 DPRNN_TINY = {"bottleneck": 6, "hidden": 5, "chunk": 4, "repeats": 1, "per_bin": 2, "features_out": 4}
 

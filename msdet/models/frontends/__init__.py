@@ -1,7 +1,7 @@
 """Front ends, one file each: what the encoder sees of the spectrum.
 
 A module defines ``FrontEnd``, a `torch.nn.Module` built as ``FrontEnd(sizes, **options)`` with
-`FrontEndSizes`. It maps a spectrum ``(batch, mic, freq, frame)`` to an `FrontEndOutput` and has the attributes
+`FrontEndSizes`. It maps a spectrum ``(batch, mic, freq, frame)`` to a `FrontEndOutput`. Its attributes:
 
 - ``features_out`` (int): features of a bin;
 - ``causal`` (bool): no frame of the features depends on a later frame, nor on the level of the whole
@@ -11,8 +11,8 @@ A module defines ``FrontEnd``, a `torch.nn.Module` built as ``FrontEnd(sizes, **
 
 A causal front end may work on a stream: ``stream(spectrum, memory) -> (Observation, memory)`` takes the next
 frames, at least one, at any level, and what it returned as memory before, None at first. Pieces in turn give
-what ``forward`` gives of them joined. A memory (`msdet.dsp.streaming_state`) is never changed in place. One with a
-localizer gives ``seeds_so_far``, too.
+what ``forward`` gives of them joined. A memory (`msdet.dsp.streaming_state`) is never changed in place. One
+with a localizer gives ``seeds_so_far``, too.
 
 Separation by a causal front end, encoder and separation head is causal but for the STFT's window: the model
 scales the mixture by its level, and such a front end looks past that scale.

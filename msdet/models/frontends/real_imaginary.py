@@ -22,7 +22,8 @@ class RealImaginaryFrontEnd(nn.Module):
     Args:
         sizes: what its sizes follow from.
         causal: levels are relative to the recording so far.
-        time_constant_s: time constant in seconds with which a causal front end forgets levels; null for never.
+        time_constant_s: time constant in seconds with which a causal front end forgets levels; null for
+            never.
     """
 
     array_bound = True

@@ -40,7 +40,8 @@ class TACFrontEnd(nn.Module):
         directions: azimuths, evenly over the circle, that phases are compared with.
         features: of a bin, besides the level.
         causal: levels are relative to the recording so far.
-        time_constant_s: time constant in seconds with which a causal front end forgets levels; null for never.
+        time_constant_s: time constant in seconds with which a causal front end forgets levels; null for
+            never.
     """
 
     array_bound = False

@@ -12,8 +12,8 @@ separation head that needs it says ``needs_causal_doa = True``.
 
 A causal head may work on a stream: ``stream(..., memory)`` takes what ``forward`` takes of the next frames,
 at least one, and what it returned as memory before, None at first; it returns what ``forward`` returns of
-them, and a memory. Pieces in turn give what ``forward`` gives of them joined. A memory (`msdet.dsp.streaming_state`) is
-never changed in place.
+them, and a memory. Pieces in turn give what ``forward`` gives of them joined. A memory
+(`msdet.dsp.streaming_state`) is never changed in place.
 
 Features are ``(batch, freq, frame, feature)``; where `HeadSizes.per_slot` says so, a separation head is given
 features of each slot, ``(batch, talker, freq, frame, feature)``.
@@ -44,7 +44,8 @@ class HeadSizes(NamedTuple):
         geometry: of the array; ``geometry.steering`` is ``(class, freq, mic)``.
         features: width of a bin's features.
         talkers: number of output slots.
-        variable_num_speakers: whether a slot may be empty; a DoA head then has one more output, nobody, after its classes.
+        variable_num_speakers: whether a slot may be empty; a DoA head then has one more output, nobody, after
+            its classes.
         per_slot: whether a separation head is given features of each slot.
     """
 

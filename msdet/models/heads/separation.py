@@ -144,8 +144,8 @@ class ComplexMappingHead(nn.Module):
 
 # --- A learned filter over microphones and frames, one a bin and talker: sum over m, l of w_ml X_m(t-l).
 # Over frames it is deep filtering (Mack and Habets, IEEE SPL 27, 2020), over microphones filter-and-sum; over
-# both, the filter of multi-channel multi-frame networks (Z. Zhang et al., "Multi-channel multi-frame ADL-MVDR",
-# TASLP 2021), here given by the network itself.
+# both, the filter of multi-channel multi-frame networks (Z. Zhang et al., "Multi-channel multi-frame
+# ADL-MVDR", TASLP 2021), here given by the network itself.
 
 
 @SEPARATION_HEADS.register("multi_frame_filter")
