@@ -53,7 +53,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
     inside = set(zipfile.ZipFile(wheel).namelist())
-    for pattern in ("*.py", "arrays/*.toml", "configs/*.yaml", "configs/scenes/*.yaml", "*.js", "py.typed"):
+    for pattern in ("*.py", "arrays/presets/*.toml", "configs/*.yaml", "configs/scenes/*.yaml", "*.js", "py.typed"):
         found = [str(p.relative_to(ROOT)) for p in (ROOT / "msdet").rglob(pattern)]
         assert found, pattern
         assert not set(found) - inside, pattern
@@ -77,7 +77,7 @@ def test_installed_wheel_finds_its_arrays_and_command_line(wheel: Path, tmp_path
     run(*pip, "--target", str(target), str(wheel), cwd=tmp_path)
     (tmp_path / "elsewhere").mkdir()
     found = run(sys.executable, "-c", PROGRAM, str(target), cwd=tmp_path / "elsewhere").split()
-    assert {p.stem for p in (ROOT / "msdet" / "arrays").glob("*.toml")} <= set(found)
+    assert {p.stem for p in (ROOT / "msdet" / "arrays" / "presets").glob("*.toml")} <= set(found)
     assert "ft_gru" in found
     program = f"import sys; sys.path.insert(0, {str(target)!r}); from msdet.cli import main; main(['--help'])"
     assert "usage: msdet <command>" in run(sys.executable, "-c", program, cwd=tmp_path / "elsewhere")
