@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from msdet.cli import main
 from msdet.renamed import RENAMED, current_name, translated
 

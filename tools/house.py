@@ -3,8 +3,9 @@
 
     python tools/house.py
 
-Packages stand in one order (`ORDER`); an import that points to a package further down it is an arrow up. The last
-line is JSON: lines and files of the package, arrows up, cycles of packages, lines of the longest file and function.
+Packages stand in one order (`ORDER`); an import that points to a package further down it is an arrow up. The
+last line is JSON: lines and files of the package, arrows up, cycles of packages, lines of the longest file and
+function.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "msdet"
 
-ORDER = (
-    "renamed conventions errors components io dsp arrays corpora scenes data models losses tasks training scoring "
-    "methods inference diagnostics plots report export hub __init__ commands cli __main__"
-).split()
+ORDER = [
+    *("renamed", "conventions", "errors", "components", "io", "dsp", "arrays", "corpora", "scenes", "data"),
+    *("models", "losses", "tasks", "training", "scoring", "methods", "inference", "diagnostics", "plots"),
+    *("report", "export", "hub", "__init__", "commands", "cli", "__main__"),
+]
 """What may be imported stands further left."""
 
 FLOWS = {
@@ -146,9 +148,8 @@ def main() -> None:
     short = [m.name for m in found if m.lines < 25 and not _is_package(m)]
     for title, rows in (("arrows up", up), ("cycles", round_trips), ("under 25 lines", short)):
         print(f"\n{title}: {len(rows)}", *rows, sep="\n  ")
-    print(
-        f"\nlongest file {longest.name}, longest function {function}\n\nfiles opened, {', '.join(BASE)} apart:"
-    )
+    print(f"\nlongest file {longest.name}, longest function {function}")
+    print(f"\nfiles opened, {', '.join(BASE)} apart:")
     for title, start in FLOWS.items():
         print(f"  {title:20} {len(flow(start, modules)):3}")
     figures = {
