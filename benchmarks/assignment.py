@@ -24,7 +24,8 @@ from msdet.dsp.stft import SeparationPasses, Signals
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
 from msdet.tasks.labels import BatchLabels, batch_labels
-from msdet.training.objective import Objective, ObjectiveConfig
+from msdet.training.config import ObjectiveConfig
+from msdet.training.objective import Objective
 
 RATE, BATCH, SECONDS = 8000, 4, 4.0
 RULES = ("azimuth", "pit", "pit_joint")

@@ -28,9 +28,9 @@ from msdet.models.encoders import ENCODERS
 from msdet.models.joint import JointModel
 from msdet.models.sharing import SHARING_SCHEMES
 from msdet.scenes.distribution import SceneDistribution
-from msdet.training.config import OptimiserConfig
+from msdet.training.config import ObjectiveConfig, OptimiserConfig
 from msdet.training.module import JointModule
-from msdet.training.objective import Objective, ObjectiveConfig
+from msdet.training.objective import Objective
 
 WIRINGS: dict[str, dict[str, Any]] = {
     "steered": {},

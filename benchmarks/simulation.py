@@ -155,9 +155,9 @@ def data_wait_share(root: Path, steps: int) -> float:
     from msdet.data.dataset import DynamicMixingDataset, EpochSampler
     from msdet.models.config import ModelConfig
     from msdet.models.joint import JointModel
-    from msdet.training.config import OptimiserConfig
+    from msdet.training.config import ObjectiveConfig, OptimiserConfig
     from msdet.training.module import JointModule
-    from msdet.training.objective import Objective, ObjectiveConfig
+    from msdet.training.objective import Objective
 
     bank = RirBank.open(root / "bank")
     data = DynamicMixingDataset(

@@ -22,7 +22,8 @@ from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
 from msdet.scenes.sampling import Material, sample_scene
 from msdet.tasks.labels import batch_labels
-from msdet.training.objective import Objective, ObjectiveConfig
+from msdet.training.config import ObjectiveConfig
+from msdet.training.objective import Objective
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

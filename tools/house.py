@@ -4,8 +4,8 @@
     python tools/house.py
 
 Packages stand in one order (`ORDER`); an import that points to a package further down it is an arrow up. The
-last line is JSON: lines and files of the package, arrows up, cycles of packages, lines of the longest file and
-of the longest function.
+last line is JSON: lines and files of the package, arrows up, cycles of packages, lines of the longest file
+and of the longest function.
 """
 
 from __future__ import annotations

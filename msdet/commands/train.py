@@ -8,8 +8,7 @@ from typing import Any
 
 from msdet.commands._progress import progress_bar
 from msdet.models.config import ModelConfig
-from msdet.training.config import DataConfig, OptimiserConfig, TrainConfig
-from msdet.training.objective import ObjectiveConfig
+from msdet.training.config import DataConfig, ObjectiveConfig, OptimiserConfig, TrainConfig
 
 
 def train(

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from msdet.models.config import ModelConfig
-from msdet.training.config import DataConfig, OptimiserConfig, TrainConfig
-from msdet.training.objective import ObjectiveConfig
+from msdet.training.config import DataConfig, ObjectiveConfig, OptimiserConfig, TrainConfig
 
 if TYPE_CHECKING:
     from msdet.training.study import Record, StudyConfig

@@ -12,8 +12,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.fft import next_fast_len
-from scipy.signal import hilbert
+import scipy
 
 from msdet.conventions import Array
 from msdet.errors import MsdetError
@@ -107,6 +106,7 @@ def apply_gain_phase(signals: Array, mismatch: Mismatch) -> Array:
     changed: Array = signals * in_phase
     if np.any(mismatch.phase_deg):
         samples = signals.shape[-1]
-        padded = next_fast_len(2 * samples)  # or the ringing of one end would wrap round to the other
-        changed -= quadrature * hilbert(signals, N=padded, axis=-1).imag[..., :samples]
+        # padded, or the ringing of one end would wrap round to the other
+        padded = scipy.fft.next_fast_len(2 * samples)
+        changed -= quadrature * scipy.signal.hilbert(signals, N=padded, axis=-1).imag[..., :samples]
     return changed

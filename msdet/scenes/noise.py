@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-from scipy.fft import irfft, rfft
-from scipy.signal import welch
-from scipy.special import j0
+import scipy
 
 from msdet.conventions import SPEED_OF_SOUND, Array
 from msdet.corpora import SPLITS
@@ -109,7 +107,7 @@ def theoretical_coherence(
     p = np.asarray(microphones_m, dtype=np.float64)[:, : 3 if field == "spherical" else 2]
     distance_m = np.linalg.norm(p[:, None] - p[None], axis=-1)
     x = 2.0 * np.asarray(frequencies_hz, dtype=np.float64)[:, None, None] * distance_m / speed_of_sound
-    coherence: Array = np.sinc(x) if field == "spherical" else j0(np.pi * x)
+    coherence: Array = np.sinc(x) if field == "spherical" else scipy.special.j0(np.pi * x)
     return coherence
 
 
@@ -159,7 +157,7 @@ def diffuse(
     frequencies_hz = np.fft.rfftfreq(taps, 1 / sample_rate)
     mixing = _balanced_root(theoretical_coherence(microphones_m, frequencies_hz, field, speed_of_sound))
     responses = mixing * _equalizing_gains(scaled, taps).T[:, None]
-    filters = np.fft.fftshift(irfft(responses, axis=0), axes=0).astype(np.float32)
+    filters = np.fft.fftshift(scipy.fft.irfft(responses, axis=0), axes=0).astype(np.float32)
     return _mix(scaled, filters)
 
 
@@ -194,11 +192,11 @@ def _mix(signals: Array, filters: Array) -> Array:
     taps, samples = len(filters), signals.shape[-1]
     mirrored = np.pad(signals, ((0, 0), (taps // 2 - 1, taps // 2)), mode="symmetric")
     block, step = 4 * taps, 3 * taps
-    responses = rfft(filters, block, axis=0)
+    responses = scipy.fft.rfft(filters, block, axis=0)
     mixture = np.empty((filters.shape[1], samples), dtype=np.float32)
     for start in range(0, samples, step):
-        spectra = rfft(mirrored[:, start : start + block], block).T[..., None]
-        mixed = irfft((responses @ spectra)[..., 0].T, block)
+        spectra = scipy.fft.rfft(mirrored[:, start : start + block], block).T[..., None]
+        mixed = scipy.fft.irfft((responses @ spectra)[..., 0].T, block)
         mixture[:, start : start + step] = mixed[:, taps - 1 : taps - 1 + min(step, samples - start)]
     return mixture
 
@@ -206,7 +204,9 @@ def _mix(signals: Array, filters: Array) -> Array:
 def _equalizing_gains(signals: Array, taps: int) -> Array:
     """Gains ``(mic, freq)`` that bring each signal's long-term spectrum to the mean of all."""
     segment = max(min(taps, signals.shape[-1] // 8), 1)  # averages enough of them, in short signals too
-    power = np.stack([welch(row, nperseg=segment, nfft=taps, detrend=False)[1] for row in signals])
+    power = np.stack(
+        [scipy.signal.welch(row, nperseg=segment, nfft=taps, detrend=False)[1] for row in signals]
+    )
     mean = np.maximum(power.mean(axis=0), np.finfo(np.float32).tiny)
     gains: Array = np.sqrt(mean / np.maximum(power, mean * 10 ** (-MAX_EQUALIZATION_DB / 10)))
     return gains

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import fftconvolve
+import scipy
 
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
@@ -64,7 +64,7 @@ def reverberate(speech: Array, responses: Array, times_s: Array, sample_rate: in
     """
     samples = len(speech)
     if len(responses) == 1:
-        heard: Array = fftconvolve(speech[None], responses[0], axes=-1)[:, :samples]
+        heard: Array = scipy.signal.fftconvolve(speech[None], responses[0], axes=-1)[:, :samples]
         return heard
     corners = times_s * sample_rate
     mixed = np.zeros((responses.shape[1], samples), dtype=np.float32)
@@ -72,7 +72,9 @@ def reverberate(speech: Array, responses: Array, times_s: Array, sample_rate: in
         start = 0 if p == 0 else max(0, math.ceil(corners[p - 1]))
         stop = samples if p == len(responses) - 1 else min(samples, math.ceil(corners[p + 1]))
         weight = np.interp(np.arange(start, stop), corners, np.arange(len(responses)) == p)
-        piece = fftconvolve((speech[start:stop] * weight).astype(np.float32)[None], response, axes=-1)
+        piece = scipy.signal.fftconvolve(
+            (speech[start:stop] * weight).astype(np.float32)[None], response, axes=-1
+        )
         end = min(samples, start + piece.shape[-1])
         mixed[:, start:end] += piece[:, : end - start]
     return mixed
@@ -190,7 +192,7 @@ def noise_signals(
             signal = rng.standard_normal((len(microphones_m), samples), dtype=np.float32)
         elif noise.kind == "point":
             dry = sounds.noise(noise, 1, samples, rng)
-            signal = fftconvolve(dry, next(responses), axes=-1)[:, :samples]
+            signal = scipy.signal.fftconvolve(dry, next(responses), axes=-1)[:, :samples]
         else:
             streams = sounds.noise(noise, len(microphones_m), samples, rng)
             signal = diffuse(streams, microphones_m, sounds.sample_rate, noise.kind, speed_of_sound)

@@ -24,8 +24,8 @@ from msdet.io.jobs import end_with_parent
 from msdet.models.config import ModelConfig
 from msdet.scenes.rir.bank import RirBank
 from msdet.tasks import find_task
-from msdet.training.config import DataConfig, TrainConfig
-from msdet.training.objective import AUXILIARY_WEIGHT, ObjectiveConfig
+from msdet.training.config import DataConfig, ObjectiveConfig, TrainConfig
+from msdet.training.objective import AUXILIARY_WEIGHT
 
 
 @dataclass(frozen=True)

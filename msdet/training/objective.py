@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -19,50 +18,7 @@ from msdet.tasks import MAIN, TaskLike, find_task
 from msdet.tasks.doa import DoaTask
 from msdet.tasks.labels import BatchLabels
 from msdet.tasks.separation import SeparationTask
-
-
-@dataclass(frozen=True)
-class ObjectiveConfig:
-    """Settings of the objective.
-
-    Attributes:
-        assignment: which reference a slot answers for: ``azimuth``, ``distance``, ``azimuth_or_distance``,
-            ``folded``, ``pit``, ``pit_joint``, ``doa_anchored``, or your own ``module:function``.
-        assignment_options: what the rule takes besides labels and costs.
-        separation_loss: a file name in ``msdet/losses/separation``, for example
-            ``l1_real_imaginary_magnitude``, or your own ``module:function``.
-        separation_options: what the loss takes besides estimate and reference.
-        consistency: weight of the separation loss between the sums of all estimates and all references.
-        doa_loss: a file name in ``msdet/losses/doa``, or your own ``module:function``.
-        doa_options: what the loss takes besides logits and azimuth.
-        doa_weight: λ of (1 - λ) · separation + λ · DoA.
-        task_weights: weights of the model's auxiliary tasks, added to that; 0.1 for one that is not named.
-        balance: how the weighted losses are joined: ``fixed``, another file name in
-            ``msdet/losses/weighting``, or your own ``module:Class``.
-        balance_options: what the balancing takes.
-        normalize: how losses are brought to a common scale before they are weighted: ``none``,
-            ``running_mean`` or ``log``.
-        regularization: penalties on the model's parameters, by glob pattern of their names, each with ``l1``
-            (sum of magnitudes) and/or ``l2`` (sum of squares), for example ``{"doa_head.*": {"l2": 1e-4}}``.
-        log_cosine_every: steps between measurements of how well the tasks' gradients agree, each of which
-            costs about as much as a step; 0 for never.
-    """
-
-    assignment: str = "azimuth"
-    assignment_options: dict[str, Any] = field(default_factory=dict)
-    separation_loss: str = "l1_real_imaginary_magnitude"
-    separation_options: dict[str, Any] = field(default_factory=dict)
-    consistency: float = 0.0
-    doa_loss: str = "cross_entropy"
-    doa_options: dict[str, Any] = field(default_factory=dict)
-    doa_weight: float = 0.25
-    task_weights: dict[str, float] = field(default_factory=dict)
-    balance: str = "fixed"
-    balance_options: dict[str, Any] = field(default_factory=dict)
-    normalize: str = "none"
-    regularization: dict[str, dict[str, float]] = field(default_factory=dict)
-    log_cosine_every: int = 100
-
+from msdet.training.config import ObjectiveConfig
 
 AUXILIARY_WEIGHT = 0.1
 """Weight of an auxiliary task that `ObjectiveConfig.task_weights` does not name."""

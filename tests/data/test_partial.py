@@ -30,7 +30,8 @@ from msdet.models.joint import JointModel
 from msdet.scenes.distribution import SceneDistribution
 from msdet.scenes.rir.bank import RirBank
 from msdet.tasks.labels import batch_labels
-from msdet.training.objective import Objective, ObjectiveConfig
+from msdet.training.config import ObjectiveConfig
+from msdet.training.objective import Objective
 
 ARRAY = load_array("circular4_5cm")
 PLACES = ("azimuth_deg", "elevation_deg", "distance_m", "track_deg")

@@ -28,7 +28,8 @@ from msdet.models.config import ModelConfig
 from msdet.models.encoders import ENCODERS
 from msdet.models.joint import JointModel
 from msdet.tasks.labels import batch_labels
-from msdet.training.objective import Objective, ObjectiveConfig
+from msdet.training.config import ObjectiveConfig
+from msdet.training.objective import Objective
 
 RATE = 8000
 CAUSAL = {"causal": True}

@@ -13,7 +13,8 @@ from msdet.errors import MsdetError
 from msdet.losses.normalization import LossNormalization
 from msdet.losses.regularization import Regularization
 from msdet.tasks.labels import LabeledLoss
-from msdet.training.objective import Objective, ObjectiveConfig
+from msdet.training.config import ObjectiveConfig
+from msdet.training.objective import Objective
 
 
 def scaled(normalization: LossNormalization, **losses: float) -> dict[str, float]:

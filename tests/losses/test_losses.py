@@ -19,8 +19,9 @@ from msdet.losses.doa import decode_azimuth
 from msdet.losses.separation import separation_loss, si_sdr_db
 from msdet.models.config import ModelConfig
 from msdet.tasks.labels import BatchLabels
+from msdet.training.config import ObjectiveConfig
 from msdet.training.module import best_permutation
-from msdet.training.objective import Objective, ObjectiveConfig, ObjectiveTerms
+from msdet.training.objective import Objective, ObjectiveTerms
 
 
 def spectrum(*bins: complex) -> Tensor:

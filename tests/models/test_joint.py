@@ -34,7 +34,8 @@ from msdet.models.encoders import ENCODERS
 from msdet.models.frontends import ArrayGeometry
 from msdet.models.joint import JointModel, JointOutput
 from msdet.tasks.labels import batch_labels
-from msdet.training.objective import Objective, ObjectiveConfig, ObjectiveTerms
+from msdet.training.config import ObjectiveConfig
+from msdet.training.objective import Objective, ObjectiveTerms
 
 RATE = 8000
 SMALL: dict[str, Any] = {"encoder_options": {"hidden": 8, "group": 8}}

@@ -22,9 +22,9 @@ from msdet.models.encoders import ENCODERS
 from msdet.models.heads import SEPARATION_HEADS
 from msdet.models.joint import JointModel
 from msdet.models.sharing import SHARING_SCHEMES
-from msdet.training.config import OptimiserConfig
+from msdet.training.config import ObjectiveConfig, OptimiserConfig
 from msdet.training.module import JointModule
-from msdet.training.objective import Objective, ObjectiveConfig
+from msdet.training.objective import Objective
 
 ENCODERS = ENCODERS.names()
 SCHEMES = SHARING_SCHEMES.names()

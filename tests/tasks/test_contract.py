@@ -19,7 +19,8 @@ from msdet.models.heads import HeadSizes
 from msdet.models.joint import JointModel
 from msdet.tasks import auxiliary_names, build_task_head, find_task
 from msdet.tasks.labels import BatchLabels, LabeledLoss, batch_labels
-from msdet.training.objective import AUXILIARY_WEIGHT, Objective, ObjectiveConfig
+from msdet.training.config import ObjectiveConfig
+from msdet.training.objective import AUXILIARY_WEIGHT, Objective
 
 every_task = pytest.mark.parametrize("name", auxiliary_names())
 SHIPPED = {"activity", "count", "distance", "doa_map", "domain", "elevation", "t60", "tracking"}

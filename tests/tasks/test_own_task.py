@@ -15,7 +15,8 @@ from msdet.errors import MsdetError
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
 from msdet.tasks.labels import batch_labels
-from msdet.training.objective import Objective, ObjectiveConfig
+from msdet.training.config import ObjectiveConfig
+from msdet.training.objective import Objective
 
 NAME = "loudness:Task"
 

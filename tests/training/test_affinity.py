@@ -22,10 +22,10 @@ from msdet.errors import MsdetError
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
 from msdet.training.affinity import AffinityConfig, affinities, measure_affinities, shared_parameters
-from msdet.training.config import OptimiserConfig, TrainConfig
+from msdet.training.config import ObjectiveConfig, OptimiserConfig, TrainConfig
 from msdet.training.grouping import best_grouping, partitions
 from msdet.training.module import JointModule
-from msdet.training.objective import Objective, ObjectiveConfig
+from msdet.training.objective import Objective
 
 TASKS = ["separation", "doa", "activity", "distance"]
 HEADS: dict[str, dict[str, Any]] = {"activity": {"hidden": 8}, "distance": {"hidden": 8}}

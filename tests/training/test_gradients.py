@@ -23,9 +23,9 @@ from msdet.losses.weighting import BALANCERS
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
 from msdet.training.callbacks import TRAINER_STATE
-from msdet.training.config import OptimiserConfig, TrainConfig
+from msdet.training.config import ObjectiveConfig, OptimiserConfig, TrainConfig
 from msdet.training.module import Balanced, JointModule, balanced_backward, task_cosines
-from msdet.training.objective import Objective, ObjectiveConfig
+from msdet.training.objective import Objective
 from msdet.training.run import train
 
 SMALL = ModelConfig(encoder_options={"hidden": 8, "group": 8})

@@ -21,9 +21,8 @@ from msdet.io.files import read_json
 from msdet.models.config import ModelConfig
 from msdet.scenes.distribution import SceneDistribution
 from msdet.scenes.rir.bank import RirBank
-from msdet.training.config import TrainConfig
+from msdet.training.config import ObjectiveConfig, TrainConfig
 from msdet.training.loaders import check_labels, load_data, loaders
-from msdet.training.objective import ObjectiveConfig
 from msdet.training.run import train
 
 MakeConfig = Callable[..., TrainConfig]

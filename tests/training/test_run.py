@@ -20,9 +20,8 @@ from msdet.errors import MsdetError
 from msdet.models.checkpoint import load_model, read_description
 from msdet.models.config import ModelConfig
 from msdet.training.callbacks import TRAINER_STATE
-from msdet.training.config import DataConfig, OptimiserConfig, TrainConfig
+from msdet.training.config import DataConfig, ObjectiveConfig, OptimiserConfig, TrainConfig
 from msdet.training.module import JointModule
-from msdet.training.objective import ObjectiveConfig
 from msdet.training.run import train
 
 MakeConfig = Callable[..., TrainConfig]

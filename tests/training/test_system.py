@@ -22,9 +22,9 @@ from msdet.dsp.stft import SeparationPasses
 from msdet.losses.doa import decode_azimuth
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
-from msdet.training.config import OptimiserConfig, TrainConfig
+from msdet.training.config import ObjectiveConfig, OptimiserConfig, TrainConfig
 from msdet.training.module import JointModule, best_permutation, pairwise_scores
-from msdet.training.objective import Objective, ObjectiveConfig
+from msdet.training.objective import Objective
 from msdet.training.trainer import make_trainer
 
 SMALL = ModelConfig(encoder_options={"hidden": 8, "group": 8})

@@ -14,9 +14,9 @@ from msdet.errors import MsdetError
 from msdet.models.checkpoint import save_model
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
-from msdet.training.config import OptimiserConfig
+from msdet.training.config import ObjectiveConfig, OptimiserConfig
 from msdet.training.module import JointModule
-from msdet.training.objective import Objective, ObjectiveConfig
+from msdet.training.objective import Objective
 from msdet.training.transfer import freeze, frozen_modules, transfer
 
 POOLED = ModelConfig(front_end="real_imaginary", encoder_options={"hidden": 8, "group": 8}, doa_head="pooled")

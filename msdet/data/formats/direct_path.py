@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.signal import fftconvolve, lfilter
+import scipy
 
 from msdet.conventions import SPEED_OF_SOUND, Array
 from msdet.data.formats.external import one_channel
@@ -112,12 +112,12 @@ class DirectPath:
         best = MAX_MISFIT_DB
         direct: Array | None = None
         for feed, back in (([1.0], [1.0]), _high_pass(rate)):
-            raw = lfilter(back, feed, response[:end])
+            raw = scipy.signal.lfilter(back, feed, response[:end])
             misfit = raw - pulse * (np.dot(raw, pulse) / np.dot(pulse, pulse))
             misfit_db = 10 * np.log10(np.sum(misfit**2) / np.sum(raw**2))
             if misfit_db < best:
                 cut = np.pad(raw, (0, len(response) - end))
-                best, direct = misfit_db, np.asarray(lfilter(feed, back, cut))
+                best, direct = misfit_db, np.asarray(scipy.signal.lfilter(feed, back, cut))
         if direct is None:
             raise MsdetError(
                 f"{self.rir}: does not start with a single pulse, so the direct path cannot be told from the "
@@ -147,7 +147,7 @@ class DirectPath:
 
     def _placed(self, speech: Array, response: Array, first: int, samples: int) -> Array:
         """Speech through a response, whose sample `first` goes to `offset` of the mixture: ``(time,)``."""
-        heard = fftconvolve(speech, response)
+        heard = scipy.signal.fftconvolve(speech, response)
         start = self.offset - first
         placed = np.zeros(samples, dtype=np.float32)
         piece = heard[max(0, -start) : samples - start]

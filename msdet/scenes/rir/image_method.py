@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.fft import irfft, next_fast_len, rfft
+import scipy
 
 from msdet.conventions import SPEED_OF_SOUND, Array
 from msdet.scenes.scene import Point
@@ -89,8 +89,8 @@ def image_responses(
     filters = _fractional_delays()
     delay = len(filters) // 2 - 1
     taps = math.ceil(latest) + delay + 2
-    size = next_fast_len(taps + len(filters), real=True)
-    spectra = rfft(filters, size, axis=0)
+    size = scipy.fft.next_fast_len(taps + len(filters), real=True)
+    spectra = scipy.fft.rfft(filters, size, axis=0)
     responses = np.empty((len(sources_m), len(microphones_m), taps), dtype=np.float32)
     for source, row in zip(sources_m, responses, strict=True):
         images = image_sources(room_m, source, center, radius_m)
@@ -98,8 +98,8 @@ def image_responses(
         for microphone, response in zip(microphones_m, row, strict=True):
             paths_m = images.paths_m(microphone)
             grid = _collect(paths_m * (STEPS * sample_rate / speed_of_sound), gains / paths_m, taps * STEPS)
-            pulses = rfft(grid.reshape(taps, STEPS), size, axis=0)
-            response[:] = irfft((pulses * spectra).sum(axis=1), size)[delay : delay + taps]
+            pulses = scipy.fft.rfft(grid.reshape(taps, STEPS), size, axis=0)
+            response[:] = scipy.fft.irfft((pulses * spectra).sum(axis=1), size)[delay : delay + taps]
     return responses
 
 

@@ -6,7 +6,7 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from scipy.signal import butter, sosfilt
+import scipy
 
 from msdet.conventions import SPEED_OF_SOUND, Array
 from msdet.errors import MsdetError
@@ -53,8 +53,8 @@ def highpass(samples: Array, sample_rate: int) -> Array:
     The image source method sums positive pulses, so its responses hold far too much energy at the lowest
     frequencies, which also decays a quarter more slowly.
     """
-    sos = butter(2, HIGHPASS_HZ, "highpass", fs=sample_rate, output="sos")
-    filtered: Array = sosfilt(sos, samples, axis=-1).astype(np.float32)
+    sos = scipy.signal.butter(2, HIGHPASS_HZ, "highpass", fs=sample_rate, output="sos")
+    filtered: Array = scipy.signal.sosfilt(sos, samples, axis=-1).astype(np.float32)
     return filtered
 
 
