@@ -8,7 +8,6 @@ Directions are seen from the origin, which should be the microphones' centroid.
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -21,6 +20,7 @@ import numpy as np
 from msdet.conventions import SPEED_OF_SOUND, Array, azimuth_elevation_deg, wrap_deg
 from msdet.errors import MsdetError, UnknownNameError, did_you_mean
 from msdet.io.files import plain_name
+from msdet.io.reading import parse_toml, read_toml
 
 Geometry = Literal["linear", "planar", "spatial"]
 """Whether the microphones span a line, a plane or space."""
@@ -323,23 +323,11 @@ def load_array(name: str) -> MicrophoneArray:
     """
     if name.endswith(".toml"):
         path = Path(name)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise MsdetError(f"{path}: cannot be read ({error.strerror})") from error
-        except UnicodeDecodeError as error:
-            raise MsdetError(f"{path}: cannot be read (is not UTF-8 text)") from error
-        return _parse(text, str(path))
+        return MicrophoneArray.from_dict(read_toml(path), str(path))
     if name not in array_names():
         raise UnknownNameError("array", name, array_names())
-    return _parse((_preset_folder() / f"{name}.toml").read_text(encoding="utf-8"), name)
-
-
-def _parse(text: str, origin: str) -> MicrophoneArray:
-    try:
-        return MicrophoneArray.from_dict(tomllib.loads(text), origin)
-    except tomllib.TOMLDecodeError as error:
-        raise MsdetError(f"{origin}: not valid TOML ({error})") from error
+    preset = (_preset_folder() / f"{name}.toml").read_text(encoding="utf-8")
+    return MicrophoneArray.from_dict(parse_toml(preset, name), name)
 
 
 def _preset_folder() -> Any:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from msdet.errors import MsdetError
+from msdet.io.reading import parse_json, read_text
 
 _PART = ".part-"
 
@@ -98,12 +99,7 @@ def read_json(path: Path) -> Any:
     Raises:
         MsdetError: the file is missing or is not JSON.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise MsdetError(f"{path}: no such file") from error
-    except (OSError, ValueError) as error:
-        raise MsdetError(f"{path}: not readable as JSON ({error})") from error
+    return parse_json(read_text(path), path)
 
 
 def read_jsonl(path: Path) -> list[Any]:
@@ -112,19 +108,9 @@ def read_jsonl(path: Path) -> list[Any]:
     Raises:
         MsdetError: the file is missing, or a line is not JSON; names the line.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise MsdetError(f"{path}: no such file") from error
-    except (OSError, ValueError) as error:
-        raise MsdetError(f"{path}: cannot be read ({error})") from error
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            raise MsdetError(f"{path}, line {number}: not JSON ({error})") from error
-    return rows
+    lines = read_text(path).split("\n")
+    rows = enumerate(lines[:-1] if not lines[-1] else lines, start=1)
+    return [parse_json(line, f"{path}, line {number}") for number, line in rows]
 
 
 def settings_hash(settings: Any) -> str:

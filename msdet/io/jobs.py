@@ -59,7 +59,7 @@ class Shard:
     def parse(cls, text: str) -> Shard:
         """Read ``k/n``.
 
-        >>> Share.parse("2/8").of(range(20))
+        >>> Shard.parse("2/8").of(range(20))
         [1, 9, 17]
 
         Raises:

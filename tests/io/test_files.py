@@ -82,7 +82,7 @@ DAMAGE = {
     "of another kind": (lambda f: write_json(f / "data.json", {"kind": "lists", "hash": "x"}), "has no data"),
     "of another program": (lambda f: write_json(f / "data.json", {"a": 1}), "has no data.json"),
     "marker is a list": (lambda f: write_json(f / "data.json", ["hash"]), "has no data.json"),
-    "marker is damaged": (lambda f: (f / "data.json").write_text("{"), "data.json: not readable as JSON"),
+    "marker is damaged": (lambda f: (f / "data.json").write_text("{"), "data.json: not JSON"),
     "a file of the user's": (lambda f: (f / "thesis.tex").touch(), "holds 'thesis.tex', which is not of"),
     "deep": (lambda f: (f / "scene 1" / "a\nb").touch(), r"holds 'scene 1/a\\nb', which is not"),
     "a folder of the user's": (lambda f: (f / "scene 1" / "a").mkdir(), "holds 'scene 1/a', which is not"),

@@ -1,0 +1,220 @@
+"""Bad inputs for every command: no traceback, hang, gigabytes, or half-written file; nothing touched outside.
+
+    python benchmarks/bad_inputs.py --seed 11 --count 3000
+
+Each case takes a command that works, makes one of its files, numbers or names bad (`_materials.py`), and
+runs it in a box that can write to the case's folder alone (`_box.py`). A case is faulty unless it ends with
+0, 1 or 2 within 30 s of a core and 3 GB, prints at most one line of error and no traceback or warning of a
+library, and leaves no unfinished file. Faulty cases are printed; their number and the seed reproduce them.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import functools
+import hashlib
+import importlib
+import io
+import os
+import pkgutil
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from _attacks import ATTACKED, Attacked, make_base
+from _box import MEMORY_BYTES, Outcome, is_possible, run_boxed
+from _common import report, run
+from _materials import NAMES, NUMBERS, Rng, pick, spoil
+
+import msdet
+from msdet.cli import main
+
+ALLOWED = {0, 1, 2}
+
+_LIBRARY = re.compile(r"^\S*(site-packages|lib/python3)\S*:\d+: |^\w*Warning: ", re.MULTILINE)
+_UNFINISHED = re.compile(r"\.part-|\.tmp$")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A case that did not end as it should."""
+
+    number: int
+    command: str
+    how: str
+    what: str
+
+
+def bad_inputs(
+    seed: int = 11,
+    count: int = 3000,
+    quick: bool = False,
+    only: str = "",
+    case: int = -1,
+    keep: Path | None = None,
+) -> None:
+    """Run commands on bad inputs and count how many end as they must not.
+
+    Args:
+        seed: decides all cases.
+        count: number of cases.
+        quick: 120 cases.
+        only: run cases of this command alone.
+        case: run this case alone, and print all that it printed.
+        keep: folder that takes the folders of faulty cases.
+    """
+    if not is_possible():
+        raise SystemExit("no Landlock on this system: bad inputs are not run where they could write anywhere")
+    _import_everything()
+    faults: list[Fault] = []
+    commands: collections.Counter[str] = collections.Counter()
+    ran = changed = 0
+    with tempfile.TemporaryDirectory(prefix="bad-inputs-") as folder:
+        root = Path(folder)
+        base, canary = root / "base", root / "canary"
+        base.mkdir()
+        make_base(base)
+        canary.mkdir()
+        (canary / "kept.txt").write_text("kept")
+        before = _state(canary, base)
+        start = time.monotonic()
+        for number in range(120 if quick else count):
+            attacked = ATTACKED[number % len(ATTACKED)]
+            if (only and attacked.command != only) or case not in (-1, number):
+                continue
+            place = root / f"case{number}"
+            outcome, how, words = _run_case(np.random.default_rng([seed, number]), attacked, base, place)
+            ran += 1
+            commands[attacked.command] += 1
+            what = _fault(outcome, place)
+            if case == number:
+                print(outcome)
+            if what:
+                faults.append(Fault(number, attacked.command, how, what))
+                print(f"case {number}: msdet {shlex.join(words)}\n  {how}\n  {what}", flush=True)
+            if keep and what:
+                shutil.copytree(place, keep / place.name, symlinks=True, dirs_exist_ok=True)
+            _forget(place)
+            if ran % 100 == 0:
+                rate = ran / (time.monotonic() - start)
+                print(f"{ran} cases, {len(faults)} faulty, {rate:.1f} a second", file=sys.stderr, flush=True)
+        changed = sum(_state(canary, base)[path] != value for path, value in before.items())
+    faulty = collections.Counter(fault.command for fault in faults)
+    rows = [{"command": name, "inputs": n, "faulty": faulty[name]} for name, n in sorted(commands.items())]
+    report(rows, inputs=ran, faulty=len(faults), outside_changed=changed, commands=len(commands))
+
+
+def _run_case(rng: Rng, attacked: Attacked, base: Path, place: Path) -> tuple[Outcome, str, list[str]]:
+    place.mkdir()
+    for name in attacked.needs:
+        source, target = base / name, place / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+    words = attacked.words.split()
+    if rng.random() < 0.7:
+        chosen = place / pick(rng, list(attacked.spoiled or attacked.needs))
+        files = sorted(p for p in chosen.rglob("*") if p.is_file()) if chosen.is_dir() else [chosen]
+        by_kind = collections.defaultdict(list)
+        for path in files:
+            by_kind[path.suffix].append(path)
+        how = spoil(rng, pick(rng, by_kind[pick(rng, sorted(by_kind))]))
+    else:
+        words, how = _bad_words(rng, words)
+    outcome = run_boxed(lambda: main(words), place)
+    return outcome, how, words
+
+
+def _bad_words(rng: Rng, words: list[str]) -> tuple[list[str], str]:
+    """Arguments with a bad number or name: in place of one, or of another option that the command has."""
+    options = _options(" ".join(words[: 2 if words[0] == "array" else 1]))
+    if rng.random() < 0.35:
+        place = int(rng.integers(1, len(words)))
+        value = pick(rng, NAMES)
+        return [
+            *words[:place],
+            value.replace("\x00", ""),
+            *words[place + 1 :],
+        ], f"argument {place} is {value!r}"
+    option, value = (
+        pick(rng, options),
+        pick(rng, NUMBERS if rng.random() < 0.8 else NAMES).replace("\x00", ""),
+    )
+    return [*words, f"--{option}", value], f"--{option} {value[:60]!r}"
+
+
+@functools.cache
+def _options(command: str) -> list[str]:
+    """All options of a command, as its help lists them."""
+    with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
+        main([*command.split(), "--help"])
+    found = set(re.findall(r"--([a-z][\w.-]*)", text.getvalue())) - {"help"}
+    return sorted(found)
+
+
+def _fault(outcome: Outcome, place: Path) -> str:
+    """What is wrong with how a case ended; nothing if all is well."""
+    text = outcome.stdout + outcome.stderr
+    if outcome.code is None:
+        return f"did not end, {outcome.seconds:.0f} s by the clock"
+    if "Traceback (most recent call last)" in text:
+        return "traceback: " + text.strip().splitlines()[-1][:300]
+    if outcome.code not in ALLOWED:
+        return f"exit code {outcome.code}: {text.strip()[-300:]}"
+    errors = [line for line in outcome.stderr.splitlines() if line.startswith("error: ")]
+    if outcome.code == 2 and len(errors) != 1:
+        return f"{len(errors)} lines of error: {outcome.stderr[-300:]!r}"
+    after = outcome.stderr.split("error: ", 1)[-1].strip().splitlines() if errors else []
+    if len(after) > 1:
+        return f"lines after the error: {after[:3]}"
+    if "Permission denied" in text or "Read-only file system" in text:
+        return f"tried to write outside: {text.strip()[-300:]}"
+    if warning := _LIBRARY.search(text):
+        return f"warning of a library: {text[warning.start() : warning.start() + 200]!r}"
+    if any(
+        (ord(c) < 32 and c not in "\n\t\r") or 0xD800 <= ord(c) < 0xE000
+        for c in outcome.stderr.replace("\x1b[", "")
+    ):
+        return f"control characters in the message: {outcome.stderr[-200:]!r}"
+    if outcome.peak_bytes > MEMORY_BYTES:
+        return f"{outcome.peak_bytes >> 20} MB"
+    left = [str(p.relative_to(place)) for p in place.rglob("*") if _UNFINISHED.search(p.name)]
+    return f"unfinished files: {left[:3]}" if left else ""
+
+
+def _state(*roots: Path) -> dict[str, str]:
+    """Content and kind of everything below some folders."""
+    state = collections.defaultdict(str)
+    for root in roots:
+        for path in sorted(root.rglob("*")):
+            kind = "link" if path.is_symlink() else "folder" if path.is_dir() else "file"
+            content = hashlib.sha256(path.read_bytes()).hexdigest() if kind == "file" else ""
+            state[str(path)] = f"{kind} {oct(path.lstat().st_mode)} {content}"
+    return state
+
+
+def _import_everything() -> None:
+    """Import all modules once, so that a forked case starts at once."""
+    for module in pkgutil.walk_packages(msdet.__path__, "msdet."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    for name in ("soundfile", "matplotlib.pyplot", "pystoi", "fast_bss_eval", "pyroomacoustics"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def _forget(place: Path) -> None:
+    shutil.rmtree(place, ignore_errors=True)
+    for suffix in (".stdout", ".stderr"):
+        place.with_name(place.name + suffix).unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(run(bad_inputs))

@@ -1,0 +1,88 @@
+"""Text and structures that others wrote: read so that nothing in them can do more than be refused.
+
+Nesting that no parser survives, integers that no float holds, halves of surrogate pairs and bytes that are
+not UTF-8 end in a `MsdetError` of one line. A byte-order mark and line ends of Windows, as editors there
+write them, are taken as what they are.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from msdet.errors import MsdetError
+
+MAX_DIGITS = 20
+"""Integers of more digits are refused: they are of no quantity that msdet knows, and overflow elsewhere."""
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, without a byte-order mark, lines ending in line feeds.
+
+    Raises:
+        MsdetError: the file is missing, unreadable, or not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise MsdetError(f"{path}: no such file") from error
+    except UnicodeDecodeError as error:
+        raise MsdetError(f"{path}: cannot be read (is not UTF-8 text)") from error
+    except OSError as error:
+        raise MsdetError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file.
+
+    Raises:
+        MsdetError: the file cannot be read, or is not TOML.
+    """
+    return parse_toml(read_text(path), path)
+
+
+def parse_toml(text: str, origin: object) -> dict[str, Any]:
+    """A TOML document; `origin` begins the message of the `MsdetError` if it is none."""
+    try:
+        value = tomllib.loads(text)
+        _check_integers(value)
+    except (ValueError, RecursionError) as error:
+        raise MsdetError(f"{origin}: not valid TOML ({_reason(error)})") from error
+    return value
+
+
+def parse_json(text: str, origin: object) -> Any:
+    """A JSON value; `origin` begins the message of the `MsdetError` if it is none."""
+    try:
+        value = json.loads(text, parse_int=_integer)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise MsdetError(f"{origin}: not JSON ({_reason(error)})") from error
+    return value
+
+
+def _integer(digits: str) -> int:
+    if len(digits.lstrip("-")) > MAX_DIGITS:
+        raise ValueError(f"an integer of {len(digits)} digits")
+    return int(digits)
+
+
+def _check_integers(value: Any) -> None:
+    """Refuse long integers anywhere in lists and tables: `tomllib` has no hook for them."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_integers(item)
+    elif type(value) is int:
+        _integer(str(value))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deep"
+    return "half a surrogate pair" if isinstance(error, UnicodeEncodeError) else str(error)

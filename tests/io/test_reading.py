@@ -1,0 +1,59 @@
+"""Text and structures of strangers: refused in one line, or read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from msdet.errors import MsdetError
+from msdet.io.files import read_json, read_jsonl
+from msdet.io.reading import read_text, read_toml
+
+DEEP = 200_000
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "reason"),
+    [
+        (read_json, "[" * DEEP, "nested too deep"),
+        (read_json, '{"a":' * DEEP, "nested too deep"),
+        (read_json, f'{{"a": {"9" * 400}}}', "an integer of 400 digits"),
+        (read_json, f'{{"a": {"9" * 5000}}}', "an integer of 5000 digits"),
+        (read_json, '"a\\ud800b"', "half a surrogate pair"),
+        (read_json, "{", "not JSON"),
+        (read_toml, "a = " + "[" * DEEP, "nested too deep"),
+        (read_toml, f"a = [1, {{ b = {'9' * 400} }}]", "an integer of 400 digits"),
+        (read_toml, "a", "not valid TOML"),
+    ],
+)
+def test_refused_in_a_line(tmp_path: Path, read: Callable[[Path], Any], text: str, reason: str) -> None:
+    path = tmp_path / "x"
+    path.write_text(text)
+    with pytest.raises(MsdetError) as error:
+        read(path)
+    assert str(error.value).startswith(f"{path}: ") and reason in str(error.value)
+    assert len(str(error.value)) < 300 + len(str(path)) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfea\x00", b"ok \xe9"])
+def test_text_of_another_encoding_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(MsdetError, match="is not UTF-8 text"):
+        read_text(tmp_path / "x")
+
+
+def test_files_of_windows_editors_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b'\xef\xbb\xbfa = 1\r\nb = "c"\r\n')
+    assert read_toml(path) == {"a": 1, "b": "c"}
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n{"seed": 18446744073709551615}\r\n')
+    assert read_jsonl(path) == [{"a": 1}, {"seed": 2**64 - 1}]
+
+
+def test_a_line_ends_at_a_line_feed_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text('{"name": "a\u2028b"}\n', encoding="utf-8")
+    assert read_jsonl(path) == [{"name": "a\u2028b"}]
