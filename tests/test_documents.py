@@ -62,7 +62,7 @@ def test_the_encoder_of_the_readme_works_from_a_configuration(
     block = next(b for b in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "my_encoder.py" in b)
     (tmp_path / "my_encoder.py").write_text(block, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    config = ModelConfig(encoder="my_encoder:Encoder", encoder_options={"width": 16})
+    config = ModelConfig(encoder="my_encoder:MyEncoder", encoder_options={"width": 16})
     output = JointModel(config, load_array("circular6_10cm"), 8000)(torch.randn(1, 6, 4000))
     assert output.waveforms.shape == (1, 2, 4000)
 
@@ -76,7 +76,7 @@ def own_module(name: str, folder: Path) -> str:
 
 def test_the_encoder_of_the_documentation_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
-    config = ModelConfig(encoder=f"{own_module('my_encoder', tmp_path)}:Encoder")
+    config = ModelConfig(encoder=f"{own_module('my_encoder', tmp_path)}:MyEncoder")
     output = JointModel(config, load_array("circular6_10cm"), 8000)(torch.randn(1, 6, 4000))
     assert output.waveforms.shape == (1, 2, 4000)
 
@@ -85,7 +85,7 @@ def test_the_task_of_the_documentation_learns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dev_set: SceneSet
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
-    name = f"{own_module('my_task', tmp_path)}:Task"
+    name = f"{own_module('my_task', tmp_path)}:SnrTask"
     torch.manual_seed(0)
     config = ModelConfig(encoder_options={"hidden": 8, "group": 8}, tasks={name: {"hidden": 8}})
     model = JointModel(config, dev_set.array, 8000)

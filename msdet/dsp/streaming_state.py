@@ -54,9 +54,9 @@ def running_sum(
     Returns:
         the sums, of the shape of `values` in double precision; and the last of them, for the next call.
 
-    >>> sum_so_far(torch.tensor([4.0, 2.0, 0.0]), 0)[0].tolist()
+    >>> running_sum(torch.tensor([4.0, 2.0, 0.0]), 0)[0].tolist()
     [4.0, 6.0, 6.0]
-    >>> sum_so_far(torch.tensor([4.0, 2.0, 0.0]), 0, decay=0.5)[0].tolist()
+    >>> running_sum(torch.tensor([4.0, 2.0, 0.0]), 0, decay=0.5)[0].tolist()
     [4.0, 4.0, 2.0]
     """
     wide = values.movedim(axis, -1).to(torch.complex128 if values.is_complex() else torch.float64)
@@ -82,7 +82,7 @@ def running_mean(values: Tensor, axis: int, decay: float = 1.0, before: State = 
 
     Takes what `running_sum` takes.
 
-    >>> mean_so_far(torch.tensor([4.0, 2.0, 0.0]), 0)[0].tolist()
+    >>> running_mean(torch.tensor([4.0, 2.0, 0.0]), 0)[0].tolist()
     [4.0, 3.0, 2.0]
     """
     total, weight = before or (None, None)

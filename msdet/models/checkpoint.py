@@ -24,6 +24,7 @@ from msdet.io.files import atomic_path
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
 from msdet.models.packages import MODEL_FILE, WEIGHTS_FILE, ModelFiles, find_model
+from msdet.models.renamed import renamed_model
 
 SCHEMA_VERSION = 1
 
@@ -185,6 +186,8 @@ def _read_weights(files: ModelFiles, model: JointModel) -> dict[str, Tensor]:
 def read_description(folder: Path | str) -> dict[str, Any]:
     """The content of the ``model.json`` of a checkpoint directory, a package or a shipped model.
 
+    Settings of the model are under today's names.
+
     Raises:
         MsdetError: no such file, or one of another schema.
     """
@@ -203,4 +206,4 @@ def _described(files: ModelFiles) -> dict[str, Any]:
             raise MsdetError(f"{origin}: {key} is {description[key]!r}, expected {kind.__name__}")
     if not isinstance(description.get("notes", {}), dict):
         raise MsdetError(f"{origin}: notes is {description['notes']!r}, expected dict")
-    return description
+    return description | {"model": renamed_model(description["model"])}

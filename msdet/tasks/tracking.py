@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from msdet.dsp.spatial import frame_response, full_precision, phase_normalize, wrap_azimuth
 from msdet.dsp.streaming_state import State, with_past
 from msdet.losses.doa import decode_azimuth
+from msdet.models.encoders.layers import run_rnn
 from msdet.models.frontends import FrontEndOutput, running_rms_normalize
 from msdet.models.heads import TASKS, HeadSizes
 from msdet.scenes.room_geometry import TRACK_STEP_S
@@ -66,7 +67,7 @@ class TrackingHead(nn.Module):
         z = _standardized(averaged)
         x = torch.relu(self._convolve(0, nn.functional.pad(z, (0, 0, 1, 1))))
         sharpened = self._convolve(1, nn.functional.pad(x, (0, 0, 1, 1)))
-        known = self.recur(self.pool.of_frames(features).flatten(0, 1))[0]
+        known = run_rnn(self.recur, self.pool.of_frames(features).flatten(0, 1))[0]
         return self._logits(z, sharpened, known).view_as(response)
 
     def stream(self, features: Tensor, observation: FrontEndOutput, memory: State) -> tuple[Tensor, State]:
@@ -79,7 +80,7 @@ class TrackingHead(nn.Module):
         joined, first = with_past(z, 2, 2, first)
         joined, second = with_past(torch.relu(self._convolve(0, joined)), 2, 2, second)
         sharpened = self._convolve(1, joined)
-        known, hidden = self.recur(self.pool.of_frames(features).flatten(0, 1), hidden)
+        known, hidden = run_rnn(self.recur, self.pool.of_frames(features).flatten(0, 1), hidden)
         logits = self._logits(z, sharpened, known).view_as(response)
         return logits, (levels, responses, first, second, hidden)
 

@@ -22,7 +22,7 @@ MODULE = """
 from pathlib import Path
 
 Path("imported").touch()
-from msdet.models.encoders.ft_gru import Encoder
+from msdet.models.encoders.ft_gru import FTGRU as Encoder
 """
 """Leaves a file where it is imported."""
 

@@ -39,12 +39,12 @@ SEPARATION: dict[str, dict[str, Any]] = {
     "complex_mapping": {},
     "multi_frame_filter": {},
     "masked_mvdr": {"causal": True, "frames": 2},
-    "steered_beam": {"causal": True, "frames": 3, "every": 3},
+    "steered_beam": {"causal": True, "frames": 3, "update_interval": 3},
 }
 FRONT_END_OPTIONS: dict[str, dict[str, Any]] = {
     "real_imaginary": CAUSAL,
     "tac": {"causal": True, "hidden": 8, "blocks": 1, "directions": 4, "features": 8},
-    "steered": {"causal": True, "peaks": 1, "every": 4},
+    "steered": {"causal": True, "peaks": 1, "update_interval": 4},
 }
 
 
@@ -144,7 +144,11 @@ def test_any_chunking_of_a_model_that_forgets(front_end: str, doa_head: str) -> 
         front_end=front_end,
         front_end_options={**FRONT_END_OPTIONS[front_end], "time_constant_s": 0.1},
         doa_head=doa_head,
-        doa_options={**CAUSAL, "time_constant_s": 0.05, **({"every": 5} if doa_head == "steered" else {})},
+        doa_options={
+            **CAUSAL,
+            "time_constant_s": 0.05,
+            **({"update_interval": 5} if doa_head == "steered" else {}),
+        },
         variable_num_speakers=True,
         separation_head="masked_mvdr",
         separation_options={**CAUSAL, "time_constant_s": 0.2},

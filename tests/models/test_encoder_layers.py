@@ -7,7 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from msdet.errors import UnknownNameError
-from msdet.models.encoders.layers import AxesNorm, Conv, LayerNorm, PRelu, preset, run_block, run_rnn
+from msdet.models.encoders.layers import (
+    AxesNorm,
+    Conv,
+    LayerNorm,
+    PRelu,
+    preset,
+    run_block,
+    run_rnn,
+    run_rnn_along,
+)
 
 
 def bins(*shape: int) -> Tensor:
@@ -61,7 +70,22 @@ def test_recurrence_runs_along_one_axis_only(axis: int) -> None:
     one_by_one = torch.stack(
         [torch.stack([lstm(line)[0] for line in item.unbind(2 - axis)], 2 - axis) for item in x]
     )
-    torch.testing.assert_close(run_rnn(lstm, x, axis)[0], one_by_one, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(run_rnn_along(lstm, x, axis)[0], one_by_one, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_recurrence_is_in_float32_under_autocast(kind: type[nn.RNNBase]) -> None:
+    layer = kind(3, 4)
+    reached: list[torch.dtype] = []
+    layer.register_forward_pre_hook(lambda _, given: reached.append(given[0].dtype))
+    x = bins(5, 2, 3)
+    exact = run_rnn(layer, x)[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough, state = run_rnn(layer, x.bfloat16())
+    assert reached == [torch.float32, torch.float32]
+    assert rough.dtype == torch.bfloat16
+    assert all(part.dtype == torch.float32 for part in (state if isinstance(state, tuple) else (state,)))
+    torch.testing.assert_close(rough.float(), exact, atol=0.02, rtol=0.02)
 
 
 def test_checkpoint_is_left_out_where_nothing_is_learned() -> None:

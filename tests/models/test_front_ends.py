@@ -246,7 +246,7 @@ def test_running_level_is_that_of_the_frames_so_far() -> None:
 
 OWN = """
 from torch import nn
-from msdet.models.frontends import Observation
+from msdet.models.frontends import FrontEndOutput
 
 
 class Levels(nn.Module):
@@ -259,7 +259,7 @@ class Levels(nn.Module):
 
     def forward(self, spectrum):
         level = spectrum[:, self.reference, ..., None].abs().log1p() + self.offset
-        return Observation(spectrum, level, None)
+        return FrontEndOutput(spectrum, level, None)
 
 
 class Unsaid(Levels):

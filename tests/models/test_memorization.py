@@ -26,7 +26,7 @@ from msdet.training.config import ObjectiveConfig, OptimiserConfig
 from msdet.training.module import JointModule
 from msdet.training.objective import Objective
 
-ENCODERS = ENCODERS.names()
+NAMES = ENCODERS.names()
 SCHEMES = SHARING_SCHEMES.names()
 HEADS = SEPARATION_HEADS.names()
 DEFAULT: dict[str, Any] = {"encoder": "ft_gru", "encoder_options": {"hidden": 8, "blocks": 2, "group": 16}}
@@ -83,7 +83,7 @@ def test_every_scheme_memorizes_a_batch(scheme: str, dev_set: SceneSet, batch: E
     memorize(system_of(dev_set, sharing=scheme, **DEFAULT), batch)
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("encoder", NAMES)
 def test_every_encoder_memorizes_a_batch(encoder: str, dev_set: SceneSet, batch: Example) -> None:
     """With one encoder for both."""
     tiny = ENCODERS.fact(encoder, "tiny", {})

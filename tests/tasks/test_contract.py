@@ -15,9 +15,9 @@ from msdet.data.example import Example
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.models.config import ModelConfig
 from msdet.models.frontends import ArrayGeometry, FrontEndOutput
-from msdet.models.heads import HeadSizes
+from msdet.models.heads import HeadSizes, build_task_head
 from msdet.models.joint import JointModel
-from msdet.tasks import auxiliary_names, build_task_head, find_task
+from msdet.tasks import auxiliary_names, find_task
 from msdet.tasks.labels import BatchLabels, LabeledLoss, batch_labels
 from msdet.training.config import ObjectiveConfig
 from msdet.training.objective import AUXILIARY_WEIGHT, Objective

@@ -26,7 +26,7 @@ OWN_TASK = '''"""How loud each talker is, in decibels relative to the mixture.""
 import torch
 from torch import nn
 
-from msdet.tasks.labels import Labeled
+from msdet.tasks.labels import LabeledLoss
 
 
 class Head(nn.Module):
@@ -47,7 +47,7 @@ class Task:
 
     def loss(self, prediction, truth):
         level_db, known = levels(truth)
-        return Labeled((prediction.float() - level_db).abs(), known)
+        return LabeledLoss((prediction.float() - level_db).abs(), known)
 
     def scores(self, prediction, truth):
         level_db, known = levels(truth)

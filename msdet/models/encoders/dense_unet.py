@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from msdet.dsp.streaming_state import State, with_past
 from msdet.errors import UnknownNameError
 from msdet.models.encoders import ENCODERS
-from msdet.models.encoders.layers import AxesNorm, run_block
+from msdet.models.encoders.layers import AxesNorm, run_block, run_rnn
 
 TINY = {"channels": 4, "layers": 3, "middle_width": 8, "middle_layers": 1}
 
@@ -269,7 +269,7 @@ class _Lstm(nn.Module):
 
     def stream(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
         """The same of the next frames, if it is causal."""
-        encoded, memory = self.lstm(x.permute(2, 0, 1), memory)
+        encoded, memory = run_rnn(self.lstm, x.permute(2, 0, 1), memory)
         return encoded.permute(1, 2, 0), memory
 
 

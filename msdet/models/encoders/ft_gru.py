@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from msdet.dsp.streaming_state import State
 from msdet.models.encoders import ENCODERS, Exit
-from msdet.models.encoders.layers import StreamingBlocks, preset, run_block
+from msdet.models.encoders.layers import StreamingBlocks, preset, run_block, run_rnn_along
 
 SIZES = {
     "tiny": {"hidden": 32, "blocks": 1, "group": 4},
@@ -133,9 +133,6 @@ class _Block(nn.Module):
 
     def stream(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
         """The same of the next frames, if it is causal."""
-        batch, freqs, frames, width = x.shape
-        by_freq = self.norm_freq(x).transpose(0, 1).reshape(freqs, batch * frames, width)
-        x = x + self.across_freq(by_freq)[0].reshape(freqs, batch, frames, width).transpose(0, 1)
-        by_time = self.norm_time(x).permute(2, 0, 1, 3).reshape(frames, batch * freqs, width)
-        over_time, memory = self.across_time(by_time, memory)
-        return x + over_time.reshape(frames, batch, freqs, width).permute(1, 2, 0, 3), memory
+        x = x + run_rnn_along(self.across_freq, self.norm_freq(x), 1)[0]
+        over_time, memory = run_rnn_along(self.across_time, self.norm_time(x), 2, memory)
+        return x + over_time, memory

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from msdet.dsp.streaming_state import State
 from msdet.models.encoders import ENCODERS
-from msdet.models.encoders.layers import StreamingBlocks, run_rnn
+from msdet.models.encoders.layers import StreamingBlocks, run_rnn_along
 
 TINY = {"hidden_freq": 6, "hidden_time": 5}
 
@@ -48,14 +48,14 @@ class FTJNF(StreamingBlocks):
     def block(self, index: int, state: Tensor) -> Tensor:
         """The first runs across frequency, the second across time."""
         layer, axis = (self.across_freq, 1) if index == 0 else (self.across_time, 2)
-        encoded: Tensor = self.dropout(run_rnn(layer, state, axis)[0])
+        encoded: Tensor = self.dropout(run_rnn_along(layer, state, axis)[0])
         return encoded
 
     def stream_block(self, index: int, state: Tensor, memory: State) -> tuple[Tensor, State]:
         """The next frames, of a causal encoder."""
         if index == 0:
             return self.block(index, state), None
-        encoded, memory = run_rnn(self.across_time, state, 2, memory)
+        encoded, memory = run_rnn_along(self.across_time, state, 2, memory)
         return self.dropout(encoded), memory
 
     def width(self, index: int) -> int:

@@ -109,18 +109,33 @@ class Conv(nn.Module):
         return convolved.permute(0, 2, 3, 1)
 
 
-def run_rnn(layer: nn.LSTM, x: Tensor, axis: int, memory: State = None) -> tuple[Tensor, State]:
-    """Run a recurrent layer along one axis of ``(batch, freq, frame, feature)``.
+def run_rnn(layer: nn.RNNBase, sequence: Tensor, state: State = None) -> tuple[Tensor, State]:
+    """Run an LSTM or GRU in float32 whatever the precision around it.
+
+    Autocast would run it in half precision throughout, sums over time included, and not every CPU can.
 
     Args:
-        layer: with sequences along its first axis.
-        x: input.
-        axis: 1 for frequency, 2 for time.
-        memory: of an earlier call, to go on from.
+        layer: that is run.
+        sequence: input, as the layer takes it.
+        state: of an earlier call, to go on from.
+
+    Returns:
+        the output, of the precision around it; and the state after it, for the next call.
     """
+    kind = sequence.device.type
+    if not torch.is_autocast_enabled(kind):
+        output, state = layer(sequence, state)
+        return output, state
+    with torch.autocast(kind, enabled=False):
+        output, state = layer(sequence.float(), state)
+    return output.to(torch.get_autocast_dtype(kind)), state
+
+
+def run_rnn_along(layer: nn.RNNBase, x: Tensor, axis: int, state: State = None) -> tuple[Tensor, State]:
+    """`run_rnn` along one axis of ``(batch, freq, frame, feature)``: 1 for frequency, 2 for time."""
     sequence = x.movedim(axis, 0)
-    output, memory = layer(sequence.flatten(1, 2), memory)
-    return output.reshape(*sequence.shape[:3], output.shape[-1]).movedim(0, axis), memory
+    output, state = run_rnn(layer, sequence.flatten(1, 2), state)
+    return output.reshape(*sequence.shape[:3], output.shape[-1]).movedim(0, axis), state
 
 
 def past_mask(frames: int, context: int, device: torch.device, before: int = 0) -> Tensor:

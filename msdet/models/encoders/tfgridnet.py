@@ -28,6 +28,7 @@ from msdet.models.encoders.layers import (
     past_mask,
     preset,
     run_block,
+    run_rnn,
 )
 
 SIZES = {
@@ -167,7 +168,7 @@ class _Recurrence(nn.Module):
         sequence = nn.functional.pad(self.norm(x).movedim(self.axis, -1), (before, after))
         windows = sequence.unfold(-1, self.window, self.stride)  # (batch, other, width, step, window)
         steps = windows.permute(3, 0, 1, 2, 4).flatten(3).flatten(1, 2)
-        bins = self.leave(self.lstm(steps)[0].permute(1, 2, 0))
+        bins = self.leave(run_rnn(self.lstm, steps)[0].permute(1, 2, 0))
         first = 0 if self.forwards else before
         added: Tensor = bins[..., first : first + length].unflatten(0, sequence.shape[:2])
         return added.movedim(-1, self.axis)
@@ -188,7 +189,7 @@ class _Recurrence(nn.Module):
         if first < length:
             windows = joined[..., first:].unfold(-1, self.window, self.stride)
             steps = windows.permute(3, 0, 1, 2, 4).flatten(3).flatten(1, 2)
-            found, hidden = self.lstm(steps, hidden)
+            found, hidden = run_rnn(self.lstm, steps, hidden)
             weight = self.leave.weight
             given = nn.functional.conv_transpose1d(found.permute(1, 2, 0), weight, stride=self.stride)
             sums[..., first : first + given.shape[-1]] += given

@@ -34,7 +34,7 @@ class SteeredFrontEnd(nn.Module):
         peaks: SRP-PHAT peaks that are offered as beams besides one for each talker.
         causal: peaks and levels are those of the recording so far.
         time_constant_s: time constant in seconds with which a causal front end forgets; null for never.
-        every: frames after which a causal front end looks for peaks again; more is faster.
+        update_interval: frames from one search for peaks of a causal front end to the next; more is faster.
     """
 
     array_bound = False
@@ -45,19 +45,19 @@ class SteeredFrontEnd(nn.Module):
         peaks: int = 0,
         causal: bool = False,
         time_constant_s: float | None = None,
-        every: int = 1,
+        update_interval: int = 1,
     ) -> None:
         super().__init__()
         if peaks < 0:
             raise ValueError(f"peaks is {peaks}, expected 0 or more")
-        if every < 1:
-            raise ValueError(f"every is {every}, expected at least 1")
+        if update_interval < 1:
+            raise ValueError(f"update_interval is {update_interval}, expected at least 1")
         self.geometry = sizes.geometry
         self.talkers = sizes.talkers
         self.peaks = peaks
         self.causal = causal
         self.decay = decay_over(time_constant_s, sizes.geometry.frame_s)
-        self.every = every
+        self.update_interval = update_interval
         classes = len(sizes.geometry.steering)
         self.features_out = len(range(0, classes, 2)) + 1 + 4 * (sizes.talkers + peaks)
 
@@ -89,7 +89,7 @@ class SteeredFrontEnd(nn.Module):
             weights = self._weights(logits.softmax(-1).flatten(0, 1))
             return logits, weights.unflatten(0, logits.shape[:2])
 
-        (logits, weights), before = sample_and_hold(found, spectrum.shape[-1], self.every, before)
+        (logits, weights), before = sample_and_hold(found, spectrum.shape[-1], self.update_interval, before)
         response = response[:, ::2]
         there = torch.einsum("btsk,bkft->bsft", logits.softmax(-1)[..., ::2] * 2.0, response)
         features = self._features(response, there, apply_beam_per_frame(weights, seen), seen)

@@ -81,16 +81,20 @@ class SteeredDoaHead(nn.Module):
         causal: give a word in each frame, on what came so far. Has the parameters of a head that is not; its
             weights of bins are relative to the level so far.
         time_constant_s: time constant in seconds with which a causal head forgets; null for never.
-        every: frames after which a causal head says something new; more is faster.
+        update_interval: frames from one estimate of a causal head to the next; more is faster.
     """
 
     def __init__(
-        self, sizes: HeadSizes, causal: bool = False, time_constant_s: float | None = None, every: int = 1
+        self,
+        sizes: HeadSizes,
+        causal: bool = False,
+        time_constant_s: float | None = None,
+        update_interval: int = 1,
     ) -> None:
         super().__init__()
-        if every < 1:
-            raise ValueError(f"every is {every}, expected at least 1")
-        self.every = every
+        if update_interval < 1:
+            raise ValueError(f"update_interval is {update_interval}, expected at least 1")
+        self.update_interval = update_interval
         self.causal = causal
         self.decay = decay_over(time_constant_s, sizes.geometry.frame_s)
         self.geometry = sizes.geometry
@@ -149,7 +153,7 @@ class SteeredDoaHead(nn.Module):
             known = None if pooled is None else pooled[:, :, frames]
             return (self._logits(response[:, :, frames], seed[:, :, frames], known).transpose(1, 2),)
 
-        (logits,), said = sample_and_hold(say, spectrum.shape[-1], self.every, said)
+        (logits,), said = sample_and_hold(say, spectrum.shape[-1], self.update_interval, said)
         return logits.transpose(1, 2), (levels, responses, sums, shares, said)
 
     def _weights(self, features: Tensor, spectrum: Tensor) -> Tensor:

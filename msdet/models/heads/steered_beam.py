@@ -44,7 +44,7 @@ class SteeredBeamHead(nn.Module):
             ``mvdr`` (masks of the estimates, covariances, `masked_mvdr`).
         causal: steer in each frame by what a causal DoA head says there. One pass alone: further ones fit
             beamformers to the whole recording.
-        every: frames after which a causal head steers anew; more is faster.
+        update_interval: frames from one steering of a causal head to the next; more is faster.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class SteeredBeamHead(nn.Module):
         passes: int | None = None,
         second: str | None = None,
         causal: bool = False,
-        every: int = 1,
+        update_interval: int = 1,
     ) -> None:
         super().__init__()
         if second is not None and second not in BEAMFORMERS:
@@ -73,7 +73,7 @@ class SteeredBeamHead(nn.Module):
         if causal and count > 1:
             raise ValueError(f"a causal head has 1 pass, not {count}: further ones need the whole recording")
         self.causal = self.needs_causal_doa = causal
-        self.every = at_least_one(every, "every")
+        self.update_interval = at_least_one(update_interval, "update_interval")
         self.refine = BeamMasks(sizes, sizes.talkers + 1, frames)
         self.further = nn.ModuleList(
             _Pass(sizes, frames, refiner, refiner_options or {}) for _ in range(count - 1)
@@ -107,7 +107,7 @@ class SteeredBeamHead(nn.Module):
             logits = doa_logits[:, :, frames].transpose(1, 2)
             return (self._weights(logits.flatten(0, 1)).unflatten(0, logits.shape[:2]),)
 
-        (weights,), steered = sample_and_hold(steer, spectrum.shape[-1], self.every, steered)
+        (weights,), steered = sample_and_hold(steer, spectrum.shape[-1], self.update_interval, steered)
         beams = apply_beam_per_frame(weights, spectrum)
         reference = spectrum[:, self.geometry.reference, None]
         refined, refining = self.refine.stream(features, beams, [beams, reference], refining)
