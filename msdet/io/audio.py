@@ -40,6 +40,8 @@ _ENDLESS_BYTES = 0x7FFF0000  # programs that write WAV to a pipe announce this l
 
 _MAX_KERNEL = 10_000_000  # entries of a resampling filter; 44.1 kHz to 8 kHz has 40 thousand
 
+_SET_ADD_PEAK_CHUNK = 0x1050  # of libsndfile
+
 _CUT_SHORT = re.compile(r": (\d+) \(should be (\d+)\)")  # in libsndfile's log: bytes announced, and there
 
 _MAX_WAV_BYTES = 4_000_000_000  # beyond, RIFF cannot say how long it is; RF64 can
@@ -148,7 +150,11 @@ def write(path: Path, samples: Array, sample_rate: int, subtype: str = "PCM_16")
         raise MsdetError(f"{path}: refused to write clipped samples (peak {np.abs(data).max():.2f})")
     encoded = io.BytesIO()  # libsndfile does not say that a disk is full
     try:
-        soundfile.write(encoded, data, sample_rate, format=path.suffix[1:].upper(), subtype=subtype)
+        with soundfile.SoundFile(
+            encoded, "w", sample_rate, data.shape[1], subtype, format=path.suffix[1:].upper()
+        ) as sound:
+            _leave_out_peaks(sound)
+            sound.write(data)
     except (RuntimeError, ValueError) as error:
         raise MsdetError(f"{path}: cannot be written ({error})") from error
     with atomic_path(path) as temporary:
@@ -194,6 +200,7 @@ def writer(
             with soundfile.SoundFile(
                 sink, "w", sample_rate, channels, subtype, format="RF64" if large else "WAV"
             ) as sound:
+                _leave_out_peaks(sound)
 
                 def append(samples: Array) -> None:
                     try:
@@ -206,6 +213,11 @@ def writer(
             sink.check()
             raise MsdetError(f"{path}: cannot be written ({error})") from error
         sink.check()
+
+
+def _leave_out_peaks(sound: soundfile.SoundFile) -> None:
+    """Write no PEAK chunk: it holds the time of writing, and the same samples shall give the same bytes."""
+    soundfile._snd.sf_command(sound._file, _SET_ADD_PEAK_CHUNK, soundfile._ffi.NULL, 0)
 
 
 class _Sink:

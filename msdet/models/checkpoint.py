@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from msdet import __version__
 from msdet.arrays import MicrophoneArray
@@ -27,6 +30,8 @@ from msdet.models.packages import MODEL_FILE, WEIGHTS_FILE, ModelFiles, find_mod
 from msdet.models.renamed import renamed_model
 
 SCHEMA_VERSION = 1
+
+_SPARE_VALUES = 1_000_000  # of a model whose description is a little off: then the message names what differs
 
 FACTS = "msdet"
 """Key of the metadata of the weights; one alone, because safetensors writes several in any order."""
@@ -80,8 +85,10 @@ def load_model(folder: Path | str, array: MicrophoneArray | None = None) -> Join
         if key not in known:
             raise MsdetError(f"{origin}, model: unknown key '{key}'{did_you_mean(key, known)}")
     own_array = MicrophoneArray.from_dict(description["array"], f"{origin}, array")
-    model = _build(ModelConfig(**settings), own_array, description["sample_rate"], origin)
-    tensors = _read_weights(files, model)
+    tensors, metadata = read_tensors(files)
+    with _no_larger_than(tensors, f"{origin}: describes a model that is larger than its weights"):
+        model = _build(ModelConfig(**settings), own_array, description["sample_rate"], origin)
+    _check_weights(files.shown(WEIGHTS_FILE), tensors, metadata, model)
     if array is not None and (array.positions_m, array.reference) != (
         own_array.positions_m,
         own_array.reference,
@@ -109,6 +116,28 @@ def _build(config: ModelConfig, array: MicrophoneArray, sample_rate: int, origin
     except (TypeError, ValueError, RuntimeError, MemoryError, ArithmeticError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise MsdetError(f"{origin}: describes no model that can be built ({reason})") from error
+
+
+@contextmanager
+def _no_larger_than(tensors: dict[str, Tensor], reason: str) -> Iterator[None]:
+    """Building a model inside the block ends once it has more parameters than there are weights for.
+
+    Raises:
+        MsdetError: it has; `reason` is the message. Sizes in a description may be anybody's.
+    """
+    left = _SPARE_VALUES + sum(tensor.numel() for tensor in tensors.values())
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal left
+        left -= 0 if parameter is None else parameter.numel()
+        if left < 0:
+            raise MsdetError(reason)
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def bound_parts(model: JointModel) -> list[str]:
@@ -158,14 +187,14 @@ def read_tensors(files: ModelFiles) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, header.get("__metadata__") or {}
 
 
-def _read_weights(files: ModelFiles, model: JointModel) -> dict[str, Tensor]:
-    """The weights of a checkpoint, which fit `model`.
+def _check_weights(
+    weights: str, tensors: dict[str, Tensor], metadata: dict[str, str], model: JointModel
+) -> None:
+    """Refuse weights that do not fit `model`.
 
     Raises:
-        MsdetError: they cannot be read, or do not fit; names what differs and both values.
+        MsdetError: names what differs and both values.
     """
-    weights = files.shown(WEIGHTS_FILE)
-    tensors, metadata = read_tensors(files)
     written = _written_facts(metadata)
     for name, described in _facts(model).items():
         if written.get(name, described) != described:
@@ -180,7 +209,6 @@ def _read_weights(files: ModelFiles, model: JointModel) -> dict[str, Tensor]:
             raise MsdetError(
                 f"{weights}: {name} is {found_shape}, the configuration expects {expected_shape}"
             )
-    return tensors
 
 
 def read_description(folder: Path | str) -> dict[str, Any]:

@@ -22,6 +22,9 @@ from msdet.models.frontends import (
 from msdet.models.heads import HeadSizes, build_head, build_task_head, slot_occupancy
 from msdet.models.sharing import SharingSizes, build_sharing
 
+LIMITS = {"doa_classes": (8, 720), "talkers": (1, 16)}
+"""Least and most of settings that sizes multiply by."""
+
 
 class JointOutput(NamedTuple):
     """What a joint model gives.
@@ -61,9 +64,9 @@ class JointModel(nn.Module):
 
     def __init__(self, config: ModelConfig, array: MicrophoneArray, sample_rate: int) -> None:
         super().__init__()
-        for name, least in (("doa_classes", 8), ("talkers", 1)):
-            if (value := getattr(config, name)) < least:
-                raise MsdetError(f"model.{name} is {value}, expected at least {least}")
+        for name, (least, most) in LIMITS.items():
+            if not least <= (value := getattr(config, name)) <= most:
+                raise MsdetError(f"model.{name} is {value}, expected {least} to {most}")
         self.config = config
         self.array = array
         self.sample_rate = sample_rate

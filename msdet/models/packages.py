@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 
 from msdet.errors import MsdetError, did_you_mean
 from msdet.io.files import atomic_path, plain_name
+from msdet.io.reading import parse_json
 
 MODEL_FILE, WEIGHTS_FILE = "model.json", "model.safetensors"
 
@@ -83,9 +83,10 @@ class ModelFiles:
             MsdetError: there is none, or it is not JSON.
         """
         try:
-            return json.loads(self.read(name).decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise MsdetError(f"{self.shown(name)}: not readable as JSON ({error})") from error
+            text = self.read(name).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise MsdetError(f"{self.shown(name)}: not JSON (is not UTF-8 text)") from error
+        return parse_json(text, self.shown(name))
 
 
 def find_model(where: Path | str) -> ModelFiles:
@@ -186,12 +187,14 @@ def _read_tar(path: Path) -> dict[str, bytes]:
 def _expected_name(path: Path, member: tarfile.TarInfo) -> str:
     """The name of a member that may be in a package."""
     name = PurePosixPath(member.name).name
-    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
         raise MsdetError(f"{path}: holds '{member.name}', which is not a plain file")
     if name not in MAX_BYTES:
         raise MsdetError(f"{path}: holds '{member.name}', expected only {', '.join(sorted(MAX_BYTES))}")
     if member.size > MAX_BYTES[name]:
         raise MsdetError(f"{path}: {name} has {member.size} bytes, expected at most {MAX_BYTES[name]}")
+    if member.size > path.stat().st_size:
+        raise MsdetError(f"{path}: not readable as a package ({name} is announced with {member.size} bytes)")
     return name
 
 

@@ -285,7 +285,7 @@ def test_encoder_that_is_no_module_is_refused(own_encoder: str, dev_set: SceneSe
         ({"separation_options": {"filter_tap": 2}}, "no option 'filter_tap'; did you mean 'filter_taps'"),
         ({"separation_options": {"talkers": 2}}, "no option 'talkers'"),
         ({"window_s": 100.0}, "window_s is 100.0, expected at most 1 s"),
-        ({"talkers": 0}, "model.talkers is 0, expected at least 1"),
+        ({"talkers": 0}, "model.talkers is 0, expected 1 to 16"),
         ({"window_s": 0.0005}, "window_s is 0.0005, which is 4 samples at 8000 Hz"),
         (
             {"separation_options": {"filter_taps": 1, "refiner": "ft_gr"}},

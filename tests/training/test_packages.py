@@ -86,6 +86,18 @@ def link(name: str, kind: bytes) -> Member:
     return member, b""
 
 
+def sparse(name: str, size: int) -> Member:
+    member, content = plain(name)
+    member.size = 514
+    member.pax_headers = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": name,
+        "GNU.sparse.realsize": str(size),
+    }
+    return member, b"1\n0\n2\n".ljust(512, b"\0") + content
+
+
 HOSTILE: dict[str, tuple[list[Member], str]] = {
     "elsewhere": ([plain("/tmp/model.json")], "holds '/tmp/model.json', expected files at the top"),
     "above": ([plain("../model.json")], "holds '../model.json', expected files at the top"),
@@ -94,12 +106,13 @@ HOSTILE: dict[str, tuple[list[Member], str]] = {
     "link": ([link("model.json", tarfile.SYMTYPE)], "holds 'model.json', which is not a plain file"),
     "hard link": ([link("model.json", tarfile.LNKTYPE)], "which is not a plain file"),
     "device": ([link("model.json", tarfile.CHRTYPE)], "which is not a plain file"),
+    "sparse": ([sparse("model.json", 900_000)], "holds 'model.json', which is not a plain file"),
     "pickle": ([plain("model.json"), plain("last.ckpt")], "holds 'last.ckpt', expected only README.md"),
     "twice": ([plain("model.json"), plain("model.json")], "holds model.json twice"),
     "many": ([plain(f"{n}/") for n in range(40)], "holds '0/', expected only"),
     "no model": ([plain("README.md")], "holds no model.json"),
-    "not JSON": ([plain("model.json", b"{")], "model.json: not readable as JSON"),
-    "deep JSON": ([plain("model.json", b"[" * 100_000)], "model.json: not readable as JSON"),
+    "not JSON": ([plain("model.json", b"{")], "model.json: not JSON"),
+    "deep JSON": ([plain("model.json", b"[" * 100_000)], "model.json: not JSON"),
     "another description": ([plain("model.json")], "model.json: not a description of an msdet model"),
 }
 
