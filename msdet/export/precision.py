@@ -90,7 +90,10 @@ def _output_axes(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def _integer_products(model: onnx.ModelProto, weights: Collection[str]) -> onnx.ModelProto:
-    """Products with weight matrices in whole numbers."""
+    """Products with weight matrices in whole numbers.
+
+    Both factors are unsigned: of mixed signs, processors with AVX2 alone saturate sums of two products.
+    """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -103,7 +106,7 @@ def _integer_products(model: onnx.ModelProto, weights: Collection[str]) -> onnx.
         path = Path(folder) / "model.onnx"
         quantize_dynamic(
             model, path, op_types_to_quantize=["MatMul"], nodes_to_quantize=chosen, per_channel=True,
-            weight_type=QuantType.QInt8, extra_options={"MatMulConstBOnly": True},
+            weight_type=QuantType.QUInt8, extra_options={"MatMulConstBOnly": True},
         )  # fmt: skip
         return onnx.load(path)
 

@@ -7,7 +7,6 @@ import re
 import runpy
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -28,8 +27,7 @@ from msdet.export.writing import ExportedFile, export_model
 from msdet.inference.separators import model_separator
 from msdet.io import audio
 from msdet.models.config import ModelConfig
-from msdet.models.encoders import asteroid_maskers as conv_tasnet
-from msdet.models.encoders import asteroid_maskers as dprnn
+from msdet.models.encoders import ENCODERS
 from msdet.models.joint import JointModel
 
 RATE = 8000
@@ -202,10 +200,10 @@ def test_a_part_that_cannot_be_exported_is_named() -> None:
         in_real_arithmetic(trace(Network().eval(), example, lengths), example, lengths, onnx=False)
 
 
-@pytest.mark.parametrize("module", [conv_tasnet, dprnn], ids=["conv_tasnet", "dprnn"])
-def test_asteroids_networks_are_traced_for_any_length(module: Any) -> None:
+@pytest.mark.parametrize("name", ["conv_tasnet", "dprnn"])
+def test_asteroids_networks_are_traced_for_any_length(name: str) -> None:
     torch.manual_seed(0)
-    encoder = module.Encoder(3, 5, **module.TINY).eval()
+    encoder = ENCODERS.find(name)(3, 5, **ENCODERS.fact(name, "tiny", {})).eval()
     traced = trace(encoder, torch.randn(2, 5, 23, 3), {0: "batch", 2: "frame"}).module()
     for frames in (9, 40):
         heard = torch.randn(1, 5, frames, 3)
