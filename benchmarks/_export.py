@@ -42,7 +42,7 @@ def export_figures(folder: Path) -> dict[str, Any]:
     times = take_turns({"torch": itself, **{precision: way(precision) for precision in PRECISIONS}}, ROUNDS)
     seconds = {name: float(np.median(taken)) for name, taken in times.items()}
     figures: dict[str, Any] = {
-        "onnx_max_relative_error": deviation(model, runners["float32"], "outside").voices,
+        "onnx_max_relative_error": deviation(model, runners["float32"], "outside").estimates,
         "onnx_rtf": seconds["float32"] / SECONDS,
         "onnx_speed_over_pytorch": seconds["torch"] / seconds["float32"],
         "onnx_int8_speed_over_pytorch": seconds["torch"] / seconds["int8"],

@@ -164,7 +164,7 @@ def wrong_share(system: RecordingSystem, made: Conversation, match: Match) -> fl
     found = scan(source, system.array, system.sample_rate)
     again = dataclasses.replace(system, separator=remembered(system.separator, made))
     joining = Inference(again, source, found, BlockOptions(match=match))
-    voices = np.concatenate([p.voices for p in joining.pieces() if p.voices is not None], axis=-1)
+    voices = np.concatenate([p.estimates for p in joining.pieces() if p.estimates is not None], axis=-1)
     return wrong_windows(voices, made.references, round(WINDOW_S * system.sample_rate))
 
 

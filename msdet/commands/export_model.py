@@ -65,8 +65,8 @@ def export_model(
 
 def _tell_parity(what: str, found: Deviation) -> None:
     print(
-        f"  {what}: off by {found.voices:.1e} of a voice's peak and {found.doa:.1e} of probability at most; "
-        f"voices agree to {found.si_sdr_db:.1f} dB"
+        f"  {what}: off by {found.estimates:.1e} of a voice's peak and {found.doa:.1e} of probability at "
+        f"most; voices agree to {found.si_sdr_db:.1f} dB"
     )
 
 
@@ -146,7 +146,7 @@ def _scores(scene_set: SceneSet, systems: Mapping[str, Separator]) -> dict[str, 
                 assert found.azimuth_deg is not None
                 directions = DoaEstimates(found.azimuth_deg)
                 row = score_scene(
-                    scene, scene_set.array, mixture, references, found.voices, directions, asked
+                    scene, scene_set.array, mixture, references, found.estimates, directions, asked
                 )
                 for values, field in zip(rows[name], fields, strict=True):
                     values += [value for value in row.get(field) or [] if value is not None]

@@ -132,7 +132,7 @@ class _Writing:
 
         samples = -(-found.samples * rate // found.sample_rate)
         with watched(inference, name, found.seconds) as pieces:
-            voices = (piece.voices for piece in pieces if piece.voices is not None)
+            voices = (piece.estimates for piece in pieces if piece.estimates is not None)
             for piece in resampled(voices, inference.system.sample_rate, rate):
                 kept.append(piece[:, : samples - kept.samples])
 

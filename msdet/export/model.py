@@ -45,7 +45,7 @@ class ExportedModel(nn.Module):
                 _compute_steering(part, self.model)
         self.freqs = transform.freqs
         self.spectral = stft == "outside"
-        self.outputs = ["voices", "doa"]
+        self.outputs = ["estimates", "doa"]
         self.outputs += ["occupancy"] if model.config.variable_num_speakers else []
         self.outputs += ["activity"] if "activity" in model.config.tasks else []
 

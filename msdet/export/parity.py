@@ -31,12 +31,12 @@ class Deviation:
     """How far a file's outputs are from the model's, over all examples.
 
     Attributes:
-        voices: largest deviation of a sample, relative to the peak of that voice.
+        estimates: largest deviation of a sample, relative to the peak of that voice.
         doa: largest deviation of a probability.
         si_sdr_db: of the file's voices, the model's being the references; the mean.
     """
 
-    voices: float
+    estimates: float
     doa: float
     si_sdr_db: float
 
@@ -82,7 +82,7 @@ def deviation(model: JointModel, runner: Runner, stft: StftPlace) -> Deviation:
             output = model(torch.from_numpy(mixture))
         wanted = output.waveforms.numpy()
         found = run_on_waveforms(model, runner, stft, mixture)
-        error = found["voices"] - wanted
+        error = found["estimates"] - wanted
         voices = max(voices, float((np.abs(error).max(-1) / np.abs(wanted).max(-1)).max()))
         doa = max(doa, float(np.abs(found["doa"] - output.doa_logits.softmax(-1).numpy()).max()))
         ratios.append(np.square(wanted).sum(-1).ravel() / np.maximum(np.square(error).sum(-1).ravel(), 1e-30))
@@ -102,8 +102,8 @@ def run_on_waveforms(model: JointModel, runner: Runner, stft: StftPlace, mixture
         return runner(mixture)
     with torch.inference_mode():
         found = runner(torch.view_as_real(model.stft(torch.from_numpy(mixture))).numpy())
-        spectra = torch.view_as_complex(torch.from_numpy(found["voices"]).contiguous())
-        return {**found, "voices": model.stft.inverse(spectra, mixture.shape[-1]).numpy()}
+        spectra = torch.view_as_complex(torch.from_numpy(found["estimates"]).contiguous())
+        return {**found, "estimates": model.stft.inverse(spectra, mixture.shape[-1]).numpy()}
 
 
 def file_separator(model: JointModel, runner: Runner, stft: StftPlace) -> Separator:
@@ -115,7 +115,7 @@ def file_separator(model: JointModel, runner: Runner, stft: StftPlace) -> Separa
         azimuth_deg, confidence = (value.double().numpy() for value in decode_azimuth(logits))
         there = found.get("occupancy", np.ones(logits.shape[:1])[None])[0]
         kept = (there > 0.5) | (there == there.max())
-        return Separation(found["voices"][0][kept], azimuth_deg[kept], confidence[kept])
+        return Separation(found["estimates"][0][kept], azimuth_deg[kept], confidence[kept])
 
     return separate
 

@@ -91,10 +91,10 @@ def export_model(
         content, full = contents[precision], contents["float32"]
         runner, full_runner = onnx_runner(content), onnx_runner(full)
     parity = deviation(model, full_runner, stft)
-    if not parity.voices <= LIMIT:
+    if not parity.estimates <= LIMIT:
         raise MsdetError(
-            f"{out}: not written: its voices differ from the model's by {parity.voices:.1e} of their peak, "
-            f"allowed is {LIMIT:g}"
+            f"{out}: not written: its voices differ from the model's by {parity.estimates:.1e} of their "
+            f"peak, allowed is {LIMIT:g}"
         )
     loss = None if precision == "float32" else deviation(model, runner, stft)
     with atomic_path(out) as temporary:
@@ -138,7 +138,7 @@ def describe(
     spectral = stft == "outside"
     axes = ["freq", "frame", "2 (real, imaginary)"] if spectral else ["sample"]
     known = {
-        "voices": ["batch", "talker", *axes],
+        "estimates": ["batch", "talker", *axes],
         "doa": ["batch", "talker", "class"],
         "occupancy": ["batch", "talker"],
         "activity": ["batch", "talker", "frame"],

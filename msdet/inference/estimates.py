@@ -83,7 +83,7 @@ def _separated(scene_set: SceneSet, scene: Scene, separator: Separator | Oracle)
 
 def _written(result: Separation, scene: Scene, out: Path) -> dict[str, Any]:
     """Write the voices; returns the scene's entries of ``doa.jsonl``."""
-    for talker, voice in enumerate(() if result.voices is None else result.voices, start=1):
+    for talker, voice in enumerate(() if result.estimates is None else result.estimates, start=1):
         audio.write(out / scene.id / f"talker{talker}.wav", voice, scene.sample_rate, "FLOAT")
     given = {"azimuth_deg": (result.azimuth_deg, 3), "confidence": (result.confidence, 4)}
     return {

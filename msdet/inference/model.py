@@ -6,7 +6,7 @@ Example::
 
     model = msdet.load("exp/demo/model")
     result = model(mixture, sample_rate)  # mixture: (mic, time), channels in the array's order
-    result.voices  # (talker, time), ascending in azimuth
+    result.estimates  # (talker, time), ascending in azimuth
     result.azimuth_deg, result.confidence  # (talker,)
     result.track_deg, result.activity, result.time_s  # over time
 
@@ -41,7 +41,7 @@ class Result:
     """What is in a recording, talkers ascending in azimuth.
 
     Attributes:
-        voices: ``(talker, time)`` float32 at the reference microphone, as long as the mixture, at its rate.
+        estimates: ``(talker, time)`` float32 at the reference microphone, of the mixture's length and rate.
         azimuth_deg: ``(talker,)``, [0, 360), where each is heard most, in the array's frame.
         confidence: ``(talker,)`` in [0, 1].
         elevation_deg: ``(talker,)``; None of a model that does not tell.
@@ -51,7 +51,7 @@ class Result:
         warnings: what should be known of the mixture: clipped, dead or offset channels.
     """
 
-    voices: Array
+    estimates: Array
     azimuth_deg: Array
     confidence: Array
     elevation_deg: Array | None
@@ -114,7 +114,7 @@ class Model:
             self._system, self.array, scan(source, self.array, self.sample_rate)
         )
         inference = Inference(system, source, found, self.options)
-        pieces = (piece.voices for piece in inference.pieces() if piece.voices is not None)
+        pieces = (piece.estimates for piece in inference.pieces() if piece.estimates is not None)
         voices = np.concatenate(list(resampled(pieces, self.sample_rate, source.sample_rate)), axis=-1)
         t = inference.talkers()
         unknown = np.full(len(t.slots), np.nan)

@@ -76,9 +76,11 @@ def mvdr_separator(separator: Separator, array: MicrophoneArray, sample_rate: in
 
     def separate(mixture: Array) -> Separation:
         found = separator(mixture)
-        if found.voices is None:
+        if found.estimates is None:
             raise MsdetError("beamform needs voices, and this system gives directions alone")
-        return dataclasses.replace(found, voices=_beamformed(stft, mixture, found.voices, array.reference))
+        return dataclasses.replace(
+            found, estimates=_beamformed(stft, mixture, found.estimates, array.reference)
+        )
 
     return separate
 

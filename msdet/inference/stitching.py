@@ -39,10 +39,10 @@ def merge_split_sources(found: Separation, sample_rate: int) -> Separation:
         found: in a block; as it is without voices or azimuths.
         sample_rate: hertz.
     """
-    if found.voices is None or found.azimuth_deg is None or found.count < 2:
+    if found.estimates is None or found.azimuth_deg is None or found.count < 2:
         return found
-    envelopes = _envelopes(found.voices, round(_ENVELOPE_S * sample_rate))
-    voices, azimuth_deg = found.voices, found.azimuth_deg.copy()
+    envelopes = _envelopes(found.estimates, round(_ENVELOPE_S * sample_rate))
+    voices, azimuth_deg = found.estimates, found.azimuth_deg.copy()
     activity = found.activity
     for a, b in itertools.combinations(range(found.count), 2):
         apart_deg = float(angular_distance_deg(azimuth_deg[a], azimuth_deg[b]))
@@ -57,7 +57,7 @@ def merge_split_sources(found: Separation, sample_rate: int) -> Separation:
             activity = activity.copy()
             activity[strong] = np.maximum(activity[strong], activity[weak])
             activity[weak] = 0.0
-    return dataclasses.replace(found, voices=voices, azimuth_deg=azimuth_deg, activity=activity)
+    return dataclasses.replace(found, estimates=voices, azimuth_deg=azimuth_deg, activity=activity)
 
 
 def _envelopes(voices: Array, step: int) -> Array:
@@ -98,11 +98,11 @@ class Piece:
     """The next part of a recording that is final.
 
     Attributes:
-        voices: ``(slot, time)`` float32; None of a system that gives directions alone.
+        estimates: ``(slot, time)`` float32; None of a system that gives directions alone.
         frames: of the same time.
     """
 
-    voices: Array | None
+    estimates: Array | None
     frames: Frames
 
 
@@ -154,7 +154,7 @@ class Stitcher:
         later, later_shared = (0, 0) if block.last else (self._grid.overlap, self._grid.shared)
         activity = self._activity(block, found)
         active = activity >= 0.5
-        heads = found.voices[:, :overlap] if overlap and found.voices is not None else None
+        heads = found.estimates[:, :overlap] if overlap and found.estimates is not None else None
         slots = self._tracker.assign(heads, found.azimuth_deg, active, shared)
         self.filled[slots] = True
         active_s = FRAME_S * active.sum(axis=1)
@@ -163,10 +163,10 @@ class Stitcher:
         sums = np.zeros((5, self._slots, activity.shape[1]), dtype=np.complex128)
         sums[:, slots] = _weighted(found, activity, shown)
         frames = self._joined_frames(sums, shared, later_shared)
-        if found.voices is None:
+        if found.estimates is None:
             return Piece(None, frames)
         voices = np.zeros((self._slots, block.mixture.shape[-1]), dtype=np.float32)
-        voices[slots] = found.voices * shown[:, None]
+        voices[slots] = found.estimates * shown[:, None]
         tail_s = np.zeros(self._slots)
         tail_s[slots] = FRAME_S * active[:, active.shape[1] - later_shared :].sum(axis=1)
         return Piece(self._joined_voices(voices, overlap, later, tail_s), frames)
@@ -177,7 +177,7 @@ class Stitcher:
             return _at_frames(found.activity, block.mixture.shape[-1], self._grid.frame)
         heard = block.mixture[self._reference]
         active = active_frames(
-            found.voices, heard, found.count, self._levels, self._sample_rate, self._grid.frame
+            found.estimates, heard, found.count, self._levels, self._sample_rate, self._grid.frame
         )
         return active.astype(np.float64)
 

@@ -5,7 +5,7 @@ Example::
     streamer = Streamer(load_model(Path("exp/streaming")))
     for chunk in microphone:  # (mic, time), of any length
         result = streamer.push(chunk)
-        result.voices, result.azimuth_deg  # what is final now
+        result.estimates, result.azimuth_deg  # what is final now
     result = streamer.finish()
 
 A sample of a voice is final once every STFT frame that it lies in has come, so the algorithmic latency is one
@@ -46,7 +46,7 @@ class StreamResult:
     """What is final after a chunk.
 
     Attributes:
-        voices: the next samples ``(talker, time)`` at the reference microphone, float32; slots keep the
+        estimates: the next samples ``(talker, time)`` at the reference microphone, float32; slots keep the
             order that the model gives them.
         time_s: centers ``(frame,)`` of the frames that are new, seconds from the start.
         azimuth_deg: ``(talker, frame)`` in [0, 360), where each slot's talker is by what came so far; of the
@@ -59,7 +59,7 @@ class StreamResult:
             the whole recording.
     """
 
-    voices: Array
+    estimates: Array
     time_s: Array
     azimuth_deg: Array
     confidence: Array
@@ -230,7 +230,7 @@ class Streamer:
         activity = found.get("activity")
         last, frames = self._state.frames, logits.shape[1]
         return StreamResult(
-            _array(torch.cat([step.voices for step in steps], dim=1)),
+            _array(torch.cat([step.estimates for step in steps], dim=1)),
             np.arange(last - frames, last) * (stft.hop / self.model.sample_rate),
             _array(azimuth_deg),
             _array(confidence),
@@ -249,7 +249,7 @@ class Streamer:
 class _Step(NamedTuple):
     """Voices ``(talker, time)``, DoA logits ``(1, talker, frame, outputs)`` and what tasks predicted."""
 
-    voices: Tensor
+    estimates: Tensor
     logits: Tensor
     predictions: dict[str, Tensor]
 

@@ -92,8 +92,8 @@ class Session:
         return result
 
     def _keep(self, result: StreamResult) -> None:
-        self._kept.append(result.voices)
-        self._voices = np.concatenate([self._voices, result.voices], axis=1)
+        self._kept.append(result.estimates)
+        self._voices = np.concatenate([self._voices, result.estimates], axis=1)
         activity = np.zeros_like(result.confidence) if result.activity is None else result.activity
         found = np.stack([result.azimuth_deg, result.confidence, result.occupancy, activity])
         self._found = np.concatenate([self._found, found], axis=-1)

@@ -68,15 +68,15 @@ class Separation:
     """What was found in a recording: voices, azimuths, or both; None is what a system does not give.
 
     Attributes:
-        voices: ``(talker, time)`` float32 at the reference microphone, ascending in azimuth where given.
-        azimuth_deg: ``(talker,)`` in the array's frame, in the order of `voices`.
+        estimates: ``(talker, time)`` float32 at the reference microphone, ascending in azimuth where given.
+        azimuth_deg: ``(talker,)`` in the array's frame, in the order of `estimates`.
         confidence: ``(talker,)`` in [0, 1]: of a model, the probability around each azimuth.
         elevation_deg: ``(talker,)``.
         activity: ``(talker, frame)``, probability that each speaks, in frames evenly over the recording.
         track_deg: azimuths ``(talker, frame)`` likewise.
     """
 
-    voices: Array | None = None
+    estimates: Array | None = None
     azimuth_deg: Array | None = None
     confidence: Array | None = None
     elevation_deg: Array | None = None
@@ -85,9 +85,9 @@ class Separation:
 
     def __post_init__(self) -> None:
         given = {name: len(v) for name, v in vars(self).items() if v is not None}
-        if not given.keys() & {"voices", "azimuth_deg"} or len(set(given.values())) > 1:
+        if not given.keys() & {"estimates", "azimuth_deg"} or len(set(given.values())) > 1:
             found = ", ".join(f"{count} {name}" for name, count in given.items()) or "nothing"
-            raise MsdetError(f"a separation has {found}, expected voices or azimuth_deg, one a talker")
+            raise MsdetError(f"a separation has {found}, expected estimates or azimuth_deg, one a talker")
 
     @property
     def count(self) -> int:

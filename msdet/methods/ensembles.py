@@ -59,11 +59,11 @@ def at_rate(model: JointModel, sample_rate: int) -> Separator:
 
     def separate(mixture: Array) -> Separation:
         found = separator(audio.resample(mixture, sample_rate, model.sample_rate).astype(np.float32))
-        assert found.voices is not None  # every joint model gives them
-        voices = audio.resample(found.voices, model.sample_rate, sample_rate)
+        assert found.estimates is not None  # every joint model gives them
+        voices = audio.resample(found.estimates, model.sample_rate, sample_rate)
         samples = mixture.shape[-1]
         fitted = np.pad(voices, ((0, 0), (0, max(0, samples - voices.shape[-1]))))[:, :samples]
-        return replace(found, voices=fitted.astype(np.float32))
+        return replace(found, estimates=fitted.astype(np.float32))
 
     return separate
 
@@ -124,8 +124,8 @@ def _matches(first: Separation, other: Separation) -> Array:
     """The voice of the other separation that each of the first one's is, ``(talker,)``; -1 for none."""
     from scipy.optimize import linear_sum_assignment
 
-    assert first.voices is not None and other.voices is not None  # every joint model gives them
-    likeness_db = np.nan_to_num(pairwise_si_sdr(first.voices, other.voices), nan=_UNLIKE_DB)
+    assert first.estimates is not None and other.estimates is not None  # every joint model gives them
+    likeness_db = np.nan_to_num(pairwise_si_sdr(first.estimates, other.estimates), nan=_UNLIKE_DB)
     apart_deg = angular_distance_deg(_azimuths(first)[:, None], _azimuths(other))
     likeness_db = likeness_db.clip(_UNLIKE_DB) - DB_PER_DEG * apart_deg
     mine, theirs = linear_sum_assignment(likeness_db, maximize=True)
@@ -147,7 +147,7 @@ def _of_talker(found: Sequence[Separation], places: Sequence[int]) -> dict[str, 
     towards = (np.array(confidences) * vectors).mean()
     tracks = _stacked(each("track_deg"))
     return {
-        "voices": _mean(each("voices")),
+        "estimates": _mean(each("estimates")),
         "azimuth_deg": _angle_deg(towards),
         "confidence": np.abs(towards),
         "elevation_deg": _mean(each("elevation_deg")),

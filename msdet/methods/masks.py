@@ -94,9 +94,9 @@ def mask_mvdr(
 
     def separate(mixture: Array) -> Separation:
         found = first(mixture)
-        if found.voices is None:
+        if found.estimates is None:
             raise MsdetError(f"masks '{masks}' gives no voices")
-        return Separation(beams(mixture, found.voices), found.azimuth_deg, found.confidence)
+        return Separation(beams(mixture, found.estimates), found.azimuth_deg, found.confidence)
 
     return separate
 

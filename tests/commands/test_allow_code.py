@@ -148,7 +148,7 @@ def test_python_allows_by_name(here: Callable[[str], Path]) -> None:
     assert not Path("imported").exists()
     model = msdet.load("model", allow_code=["own_layers"])
     mixture = 0.1 * np.random.default_rng(1).standard_normal((4, 16000))
-    assert model(mixture, 8000).voices.shape == (2, 16000)
+    assert model(mixture, 8000).estimates.shape == (2, 16000)
     with pytest.raises(CodeNotAllowedError):  # what one call allows, the next does not
         load_model("model")
 

@@ -57,7 +57,7 @@ def test_weights_in_eight_bits_and_what_they_cost(
         np.random.default_rng(0).standard_normal((3, 4, 3001), np.float32)
     )
     assert {name: value.shape for name, value in outputs.items()} == {
-        "voices": (3, 2, 3001),
+        "estimates": (3, 2, 3001),
         "doa": (3, 2, 72),
         "occupancy": (3, 2),
         "activity": (3, 2, 25),

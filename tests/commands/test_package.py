@@ -134,7 +134,7 @@ def test_what_takes_a_model_takes_the_package(
         capsys.readouterr()
         assert main(["localize", str(recording), "--model", str(model)]) == 0
         found[f"{name} doa"] = json.loads(capsys.readouterr().out)["talkers"]
-        found[f"{name} voices"] = msdet.load(model)(mixture, RATE).voices
+        found[f"{name} voices"] = msdet.load(model)(mixture, RATE).estimates
     assert found["folder"] == found["tar"]
     assert found["folder doa"] == found["tar doa"]
     assert np.array_equal(found["folder voices"], found["tar voices"])

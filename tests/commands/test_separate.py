@@ -66,7 +66,7 @@ def test_a_model_writes_a_voice_a_talker_and_directions(
     expected = model_separator(JointModel(ModelConfig(window_s=0.032), load_array(ARRAY), RATE))(
         audio.read(recording)[0]
     )
-    assert np.abs(voices - expected.voices).max() < 1e-3
+    assert np.abs(voices - expected.estimates).max() < 1e-3
     assert [t["azimuth_deg"] for t in described["talkers"]] == pytest.approx(expected.azimuth_deg, abs=0.01)
 
 
@@ -79,7 +79,7 @@ def test_the_untrained_model_and_srp_beam_give_the_same(model_folder: Path, dev_
     for scene in dev_set.scenes:
         a, b = model(dev_set.mixture(scene)), baseline(dev_set.mixture(scene))
         np.testing.assert_allclose(a.azimuth_deg, b.azimuth_deg, atol=0.01)
-        similarity = si_sdr(b.voices, a.voices)
+        similarity = si_sdr(b.estimates, a.estimates)
         assert similarity.min() > 50
 
 

@@ -79,13 +79,13 @@ def mixture(dev_set: SceneSet) -> Array:
 def test_the_beam_is_within_the_file_and_its_voices_are_the_models(
     model: JointModel, exported: ExportedFile, mixture: Array
 ) -> None:
-    assert exported.parity.voices <= 1e-4
+    assert exported.parity.estimates <= 1e-4
     batch = np.stack([mixture, mixture[:, ::-1].copy(), 0.01 * mixture])
     found = run_on_waveforms(model, exported.runner, "outside", batch)
     with torch.inference_mode():
         output = model(torch.from_numpy(batch))
     wanted = output.waveforms.numpy()
-    error = np.abs(found["voices"] - wanted).max(-1) / np.abs(wanted).max(-1)
+    error = np.abs(found["estimates"] - wanted).max(-1) / np.abs(wanted).max(-1)
     assert error.max() <= 1e-4
     np.testing.assert_allclose(found["doa"], output.doa_logits.softmax(-1), atol=1e-4)
 
@@ -110,7 +110,7 @@ def test_a_file_says_what_it_is_and_nothing_of_where_it_was_made(exported: Expor
     assert (said["talkers"], said["assignment"], said["license"]) == (2, "azimuth", "CC-BY-4.0")
     axes = [d.dim_param or d.dim_value for d in written.graph.input[0].type.tensor_type.shape.dim]
     assert axes == ["batch", 4, 129, "frame", 2]
-    assert {output.name for output in written.graph.output} == set(said["outputs"]) == {"voices", "doa"}
+    assert {output.name for output in written.graph.output} == set(said["outputs"]) == {"estimates", "doa"}
     for trace_of_place in (str(Path.cwd()), str(Path(torch.__file__).parent), "program.py"):
         assert trace_of_place.encode() not in content
 
@@ -218,5 +218,5 @@ def test_the_license_is_that_of_the_package() -> None:
         (notes, "CC BY 4.0", "pit"),
         ({"package": [1], "training": {"objective": "?"}, "license": "CC0"}, "CC0", None),
     ):
-        said = writing.describe(model, "outside", ["voices"], "float32", given)
+        said = writing.describe(model, "outside", ["estimates"], "float32", given)
         assert (said["license"], said["assignment"]) == (license, assignment)

@@ -108,7 +108,7 @@ def run(array: MicrophoneArray) -> Callable[..., Outcome]:
         found = scan(source, array, RATE)
         system = RecordingSystem(separator, array, RATE, slots, "test")
         inference = Inference(system, source, found, BlockOptions(**options))
-        voices = [piece.voices for piece in inference.pieces() if piece.voices is not None]
+        voices = [piece.estimates for piece in inference.pieces() if piece.estimates is not None]
         talkers = inference.talkers()
         joined = np.concatenate(voices, axis=-1)[talkers.slots] if voices else np.zeros((0, 0))
         return joined, talkers

@@ -49,7 +49,7 @@ def test_a_model_is_loaded_and_called(folder: Path, mixture: Array) -> None:
     assert (model.sample_rate, model.talkers, model.array.microphones) == (RATE, 2, 4)
     result = model(mixture, RATE)
     expected = model_separator(model.joint)(mixture)
-    np.testing.assert_array_equal(result.voices, expected.voices)
+    np.testing.assert_array_equal(result.estimates, expected.estimates)
     np.testing.assert_allclose(result.azimuth_deg, expected.azimuth_deg)
     np.testing.assert_allclose(result.confidence, expected.confidence)
     assert result.track_deg.shape == result.activity.shape == (2, result.time_s.size) == (2, 15)
@@ -58,18 +58,18 @@ def test_a_model_is_loaded_and_called(folder: Path, mixture: Array) -> None:
 
 def test_tensors_and_integers_are_taken_too(folder: Path, mixture: Array) -> None:
     model = msdet.load(folder)
-    expected = model(mixture, RATE).voices
-    np.testing.assert_array_equal(model(torch.from_numpy(mixture), RATE).voices, expected)
-    whole = model(np.round(mixture * 32768).astype(np.int16), RATE).voices
+    expected = model(mixture, RATE).estimates
+    np.testing.assert_array_equal(model(torch.from_numpy(mixture), RATE).estimates, expected)
+    whole = model(np.round(mixture * 32768).astype(np.int16), RATE).estimates
     assert si_sdr(expected, whole).min() > 30
 
 
 def test_voices_are_as_long_as_the_mixture_at_its_rate(folder: Path, mixture: Array) -> None:
     model = msdet.load(folder)
     fast = audio.resample(mixture, RATE, 44_100)[:, :-3]
-    voices = model(fast, 44_100).voices
+    voices = model(fast, 44_100).estimates
     assert voices.shape == (2, fast.shape[1])
-    expected = model_separator(model.joint)(audio.resample(fast, 44_100, RATE)).voices
+    expected = model_separator(model.joint)(audio.resample(fast, 44_100, RATE)).estimates
     np.testing.assert_allclose(voices, audio.resample(expected, RATE, 44_100)[:, : fast.shape[1]], atol=1e-6)
 
 
@@ -77,7 +77,7 @@ def test_a_long_recording_is_cut(folder: Path, mixture: Array) -> None:
     model = msdet.load(folder, options=BlockOptions(block_s=2.0, overlap_s=0.5))
     long = np.tile(mixture, 6)
     result = model(long, RATE)
-    assert result.voices.shape == (2, long.shape[1])
+    assert result.estimates.shape == (2, long.shape[1])
     np.testing.assert_allclose(result.azimuth_deg, model(mixture, RATE).azimuth_deg, atol=3.0)
 
 
@@ -89,12 +89,12 @@ def test_an_array_may_be_given_by_name_or_itself(folder: Path) -> None:
 def test_a_dead_channel_is_left_out(folder: Path, mixture: Array) -> None:
     """Voices are nearly those of all channels; with silence left in they are not."""
     model = msdet.load(folder)
-    whole = model(mixture, RATE).voices
+    whole = model(mixture, RATE).estimates
     mixture[2] = 0.0
     result = model(mixture, RATE)
     assert result.warnings == ("mixture: channel 2 is dead",)
-    spoiled = model_separator(model.joint)(mixture).voices
-    assert si_sdr(whole, result.voices).min() > si_sdr(whole, spoiled).max() + 3
+    spoiled = model_separator(model.joint)(mixture).estimates
+    assert si_sdr(whole, result.estimates).min() > si_sdr(whole, spoiled).max() + 3
 
 
 def test_a_model_of_one_array_alone_is_told_to_suffer_from_a_dead_channel(
@@ -155,13 +155,13 @@ def test_mvdr_separates_by_what_the_voices_say(dev_set: SceneSet) -> None:
     array: MicrophoneArray = dev_set.array
     told = Separation(references.astype(np.float32), np.sort(scene.azimuths_deg))
     found = mvdr_separator(lambda _: told, array, RATE)(mixture)
-    assert found.voices is not None
+    assert found.estimates is not None
     before = si_sdr(references, np.repeat(mixture[[array.reference]], 2, axis=0))
-    assert (si_sdr(references, found.voices) - before).min() > 3
+    assert (si_sdr(references, found.estimates) - before).min() > 3
     assert found.azimuth_deg is told.azimuth_deg
     louder = mvdr_separator(lambda _: Separation(10 * references.astype(np.float32)), array, RATE)
-    again = louder(10 * mixture).voices
-    np.testing.assert_allclose(again, 10 * found.voices, atol=1e-3 * np.abs(again).max())
+    again = louder(10 * mixture).estimates
+    np.testing.assert_allclose(again, 10 * found.estimates, atol=1e-3 * np.abs(again).max())
 
 
 def test_mvdr_needs_voices(mixture: Array) -> None:

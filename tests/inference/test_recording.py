@@ -104,7 +104,7 @@ def test_a_short_recording_is_one_piece_and_exactly_what_the_system_gives(
     mixture = mixture_of(say([(0, 0.0, 21.9)], 21.9))  # shorter than a block and a hop; one is silent
     voices, talkers = run(knowing, mixture)
     expected = knowing(mixture)
-    np.testing.assert_array_equal(voices, expected.voices)
+    np.testing.assert_array_equal(voices, expected.estimates)
     np.testing.assert_allclose(talkers.azimuth_deg, expected.azimuth_deg)
 
 
@@ -125,7 +125,7 @@ def test_memory_does_not_grow_with_the_length(run: Run, endless: Any) -> None:
         tracemalloc.start()
         system = RecordingSystem(watching, array, RATE, 2, "test")
         inference = Inference(system, source, scan(source, array, RATE), BlockOptions(4.0, 1.0))
-        total = sum(piece.voices.shape[1] for piece in inference.pieces() if piece.voices is not None)
+        total = sum(piece.estimates.shape[1] for piece in inference.pieces() if piece.estimates is not None)
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert total == seconds * RATE

@@ -99,7 +99,7 @@ def streamed(
     hop_s = streamer.model.stft.hop / streamer.model.sample_rate
     np.testing.assert_allclose(times, hop_s * np.arange(len(times)), atol=1e-9)
     assert all(r.azimuth_deg.shape == (streamer.model.config.talkers, len(r.time_s)) for r in results)
-    return np.concatenate([r.voices for r in results], axis=1), results[-1]
+    return np.concatenate([r.estimates for r in results], axis=1), results[-1]
 
 
 def same_as_offline(config: ModelConfig, samples: int = 1200, chunkings: int = 1) -> None:
@@ -219,7 +219,7 @@ def test_recordings_of_a_few_samples(samples: int) -> None:
 def test_nothing_is_nothing() -> None:
     streamer = Streamer(built(configured(tasks={"activity": {}})))
     for result in (streamer.push(np.zeros((4, 0), dtype=np.float32)), streamer.finish()):
-        assert result.voices.shape == (2, 0)
+        assert result.estimates.shape == (2, 0)
         assert result.azimuth_deg.shape == (2, 0)
         assert result.activity is not None and result.activity.shape == (2, 0)
 
@@ -250,7 +250,7 @@ def test_voices_are_given_as_soon_as_the_latency_allows() -> None:
     latency = round(streamer.latency_s * RATE)
     given = 0
     for pushed in range(1, 5 * latency):
-        given += streamer.push(noise(1)).voices.shape[1]
+        given += streamer.push(noise(1)).estimates.shape[1]
         assert given == max(0, pushed // (latency // 2) - 1) * (latency // 2)
 
 
@@ -259,10 +259,10 @@ def test_a_kept_state_goes_on_from_there() -> None:
     mixture = noise(2000)
     streamer.push(mixture[:, :777])
     kept, deep = streamer.state, copy.deepcopy(streamer.state)
-    first = [streamer.push(mixture[:, 777:]).voices, streamer.finish().voices]
+    first = [streamer.push(mixture[:, 777:]).estimates, streamer.finish().estimates]
     for state in (kept, deep):
         streamer.state = state
-        again = [streamer.push(mixture[:, 777:]).voices, streamer.finish().voices]
+        again = [streamer.push(mixture[:, 777:]).estimates, streamer.finish().estimates]
         for a, b in zip(first, again, strict=True):
             np.testing.assert_array_equal(a, b)
     streamer.push(mixture)

@@ -47,7 +47,9 @@ def noise(seconds: float, seed: int = 0) -> Array:
 
 
 def voices_of(streamer: Streamer, chunks: list[Any]) -> Array:
-    return np.concatenate([*(streamer.push(chunk).voices for chunk in chunks), streamer.finish().voices], 1)
+    return np.concatenate(
+        [*(streamer.push(chunk).estimates for chunk in chunks), streamer.finish().estimates], 1
+    )
 
 
 def from_socket(samples: Array) -> Array:
@@ -79,9 +81,9 @@ def test_a_buffer_may_be_used_again(model: JointModel) -> None:
     found = []
     for start in range(0, samples.shape[1], 400):
         buffer[:] = samples[:, start : start + 400]
-        found.append(streamer.push(buffer).voices)
+        found.append(streamer.push(buffer).estimates)
         buffer[:] = 1.0
-    joined = np.concatenate([*found, streamer.finish().voices], axis=1)
+    joined = np.concatenate([*found, streamer.finish().estimates], axis=1)
     np.testing.assert_allclose(joined, voices_of(Streamer(model), [samples]), atol=1e-6)
 
 
@@ -108,16 +110,16 @@ def test_two_streams_of_one_model_do_not_meet(model: JointModel) -> None:
     found: list[list[Array]] = [[], []]
     for start in range(0, signals[0].shape[1], 300):
         for given, streamer, signal in zip(found, streamers, signals, strict=True):
-            given.append(streamer.push(signal[:, start : start + 300]).voices)
+            given.append(streamer.push(signal[:, start : start + 300]).estimates)
     for given, streamer, wanted in zip(found, streamers, expected, strict=True):
-        joined = np.concatenate([*given, streamer.finish().voices], axis=1)
+        joined = np.concatenate([*given, streamer.finish().estimates], axis=1)
         np.testing.assert_allclose(joined, wanted, atol=1e-6 * np.abs(wanted).max())
 
 
 def test_after_the_end_another_recording_begins(model: JointModel) -> None:
     streamer, samples = Streamer(model), noise(0.3)
     first = voices_of(streamer, [samples])
-    assert streamer.finish().voices.shape == (2, 0)
+    assert streamer.finish().estimates.shape == (2, 0)
     np.testing.assert_array_equal(voices_of(streamer, [samples]), first)
 
 

@@ -46,7 +46,7 @@ def test_asteroid_models_are_read_from_their_own_checkpoints(tiny_network: Any, 
     torch.save(tiny_network.serialize(), checkpoint)
     array = MicrophoneArray("turned", CIRCLE.positions_m, reference=2)
     mixture = white(6, 0.5).astype(np.float32)
-    voices = ordinary(f"asteroid,checkpoint={checkpoint}", 2, array)(mixture).voices
+    voices = ordinary(f"asteroid,checkpoint={checkpoint}", 2, array)(mixture).estimates
     with torch.inference_mode():
         expected = tiny_network(torch.from_numpy(mixture[[2, 0, 1, 3, 4, 5]])[None])[0].numpy()
     np.testing.assert_allclose(voices, expected, atol=1e-6)
@@ -62,7 +62,7 @@ def test_a_single_channel_asteroid_model_gets_the_reference(tmp_path: Path) -> N
     network = ConvTasNet(2, sample_rate=RATE, n_filters=16, bn_chan=8, hid_chan=8, n_blocks=1, n_repeats=1)
     torch.save(network.serialize(), tmp_path / "tasnet.pth")
     mixture = white(6, 0.5).astype(np.float32)
-    voices = ordinary(f"asteroid,checkpoint={tmp_path / 'tasnet.pth'}", 2)(mixture).voices
+    voices = ordinary(f"asteroid,checkpoint={tmp_path / 'tasnet.pth'}", 2)(mixture).estimates
     with torch.inference_mode():
         expected = network.eval()(torch.from_numpy(mixture[:1])[None])[0].numpy()
     np.testing.assert_allclose(voices, expected, atol=1e-6)

@@ -70,8 +70,8 @@ def told(method: str, mixture: Signals, references: Signals, azimuths_deg: list[
     separator = build_method(method, CIRCLE, RATE, len(references))
     assert isinstance(separator, Oracle)
     found = separator.separate(mixture, OracleInput(references, np.array(azimuths_deg)))
-    assert found.voices is not None and found.azimuth_deg is None  # knowing is not estimating
-    return found.voices
+    assert found.estimates is not None and found.azimuth_deg is None  # knowing is not estimating
+    return found.estimates
 
 
 def mean_si_sdr_db(references: Signals, estimates: Signals) -> float:
@@ -100,7 +100,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 def test_a_single_anechoic_talker_is_found_within_2_degrees(method: str, azimuth_deg: float) -> None:
     mixture = with_noise(far([azimuth_deg], white(1, 0.5)), 30.0)
     found = ordinary(method, 1)(mixture)
-    assert found.voices is None and found.azimuth_deg is not None
+    assert found.estimates is None and found.azimuth_deg is not None
     assert angular_distance_deg(found.azimuth_deg, azimuth_deg).max() <= 2.0
 
 
@@ -140,8 +140,8 @@ def test_a_null_suppresses_a_far_interferer_by_20_db(azimuths_deg: tuple[float, 
 def test_a_beam_does_not_change_its_talker(method: str) -> None:
     image = far([200.0], white(1))
     found = ordinary(method, 1)(with_noise(image, 50.0))
-    assert found.voices is not None and found.azimuth_deg is not None
-    assert mean_si_sdr_db(image[:, CIRCLE.reference], found.voices) >= 15.0
+    assert found.estimates is not None and found.azimuth_deg is not None
+    assert mean_si_sdr_db(image[:, CIRCLE.reference], found.estimates) >= 15.0
     given = ordinary(f"{method},doa=[560]", 1)(with_noise(image, 50.0))
     np.testing.assert_allclose(given.azimuth_deg, [200.0])
 
@@ -155,21 +155,21 @@ def test_blind_methods_separate_at_the_reference_and_draw_the_same_each_time(
     before = np.random.get_state()[1]
     found = ordinary(method, 2)(mixture)
     np.testing.assert_array_equal(np.random.get_state()[1], before)
-    assert found.azimuth_deg is None and found.voices is not None and found.voices.dtype == np.float32
+    assert found.azimuth_deg is None and found.estimates is not None and found.estimates.dtype == np.float32
     unprocessed = np.broadcast_to(mixture[CIRCLE.reference], references.shape)
-    assert mean_si_sdr_db(references, found.voices) >= mean_si_sdr_db(references, unprocessed) + 6.0
-    level_db = 10 * np.log10(found.voices.var(-1).sum() / references.var(-1).sum())
+    assert mean_si_sdr_db(references, found.estimates) >= mean_si_sdr_db(references, unprocessed) + 6.0
+    level_db = 10 * np.log10(found.estimates.var(-1).sum() / references.var(-1).sum())
     assert abs(level_db) <= 1.0
-    np.testing.assert_array_equal(found.voices, ordinary(method, 2)(mixture).voices)
+    np.testing.assert_array_equal(found.estimates, ordinary(method, 2)(mixture).estimates)
 
 
 @pytest.mark.parametrize("method", BLIND_METHODS)
 def test_blind_methods_take_a_single_talker_without_noise(method: str) -> None:
     """Two components of one source are singular but for the floor."""
     image = far([30.0], white(1))[0]
-    voices = ordinary(method, 2)(image).voices
+    voices = ordinary(method, 2)(image).estimates
     assert voices is not None and np.isfinite(voices).all()
-    assert mean_si_sdr_db(image[:1], ordinary(method, 1)(image).voices) >= 15.0
+    assert mean_si_sdr_db(image[:1], ordinary(method, 1)(image).estimates) >= 15.0
 
 
 def test_masks_of_any_baseline_make_an_mvdr_beam(talker_signals: Callable[..., Signals]) -> None:
@@ -178,7 +178,7 @@ def test_masks_of_any_baseline_make_an_mvdr_beam(talker_signals: Callable[..., S
     unprocessed = mean_si_sdr_db(references, np.broadcast_to(mixture[CIRCLE.reference], references.shape))
     found = ordinary("mask_mvdr,masks=auxiva", 2)(mixture)
     assert found.azimuth_deg is None
-    assert mean_si_sdr_db(references, found.voices) >= unprocessed + 3.0
+    assert mean_si_sdr_db(references, found.estimates) >= unprocessed + 3.0
     oracle = told("oracle_mvdr", mixture, references, [30.0, 150.0])
     np.testing.assert_array_equal(oracle, told("mask_mvdr,masks=oracle", mixture, references, [30.0, 150.0]))
     assert mean_si_sdr_db(references, oracle) >= unprocessed + 6.0
@@ -188,7 +188,7 @@ def test_options_keep_their_types() -> None:
     mixture = white(6).astype(np.float32)
     own = f"{__name__}:own_system"
     for options, level in (("gain=2", 2.0), ("gain=0.5,label=x=1,2", 0.5), ("label=null", 1.0)):
-        voices = ordinary(f"{own},{options}", 1)(mixture).voices
+        voices = ordinary(f"{own},{options}", 1)(mixture).estimates
         np.testing.assert_allclose(voices[0], level * mixture[0])
 
 
@@ -272,12 +272,12 @@ def test_a_linear_array_is_refused_where_it_would_guess_the_side(method: str) ->
 def test_a_linear_array_serves_what_does_not_look_for_azimuths() -> None:
     mixture = white(4).astype(np.float32)
     for method in (*BLIND_METHODS, "superdirective,doa=[40,90]", "unprocessed"):
-        voices = ordinary(method, 2, LINE)(mixture).voices
+        voices = ordinary(method, 2, LINE)(mixture).estimates
         assert voices is not None and voices.shape == (2, RATE)
 
 
 def test_a_separation_of_nothing_or_of_different_counts_is_refused() -> None:
-    with pytest.raises(MsdetError, match="has nothing, expected voices or azimuth_deg"):
+    with pytest.raises(MsdetError, match="has nothing, expected estimates or azimuth_deg"):
         Separation()
     with pytest.raises(MsdetError, match="has 2 voices, 3 azimuth_deg"):
         Separation(white(2), np.zeros(3))

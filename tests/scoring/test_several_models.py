@@ -60,7 +60,7 @@ def test_an_ensemble_of_a_model_with_itself_is_the_model(tmp_path: Path, mixture
     folder = write(tmp_path / "a", 1)
     alone = model_separator(load_model(folder))(mixture)
     together = ordinary(f"ensemble,models={folder}:{folder}:{folder}")(mixture)
-    for name in ("voices", "azimuth_deg", "confidence", "activity", "track_deg"):
+    for name in ("estimates", "azimuth_deg", "confidence", "activity", "track_deg"):
         np.testing.assert_allclose(
             getattr(together, name), getattr(alone, name), rtol=1e-5, atol=1e-6, err_msg=name
         )
@@ -74,8 +74,8 @@ def test_slots_are_aligned_before_they_are_averaged() -> None:
     first = Separation(voices + noise, np.array([10.0, 200.0]), np.array([0.9, 0.6]))
     second = Separation((voices - noise)[::-1], np.array([190.0, 350.0]), np.array([0.6, 0.3]))
     mean = combined([first, second])
-    assert mean.voices is not None and mean.azimuth_deg is not None and mean.confidence is not None
-    np.testing.assert_allclose(mean.voices, voices, atol=1e-12)
+    assert mean.estimates is not None and mean.azimuth_deg is not None and mean.confidence is not None
+    np.testing.assert_allclose(mean.estimates, voices, atol=1e-12)
     # 10 and 350 degrees: sides of 0.9 and 0.3 at +-10 degrees
     expected = np.rad2deg(np.arctan2(0.6 * np.sin(np.deg2rad(10)), 1.2 * np.cos(np.deg2rad(10))))
     assert mean.azimuth_deg == pytest.approx([expected, 195.0])
@@ -95,7 +95,7 @@ def test_a_talker_whom_one_model_does_not_find_is_the_others() -> None:
     one = Separation(voices[1:], np.array([202.0]), np.array([1.0]))
     mean = combined([both, one])
     assert mean.azimuth_deg == pytest.approx([10.0, 201.0])
-    np.testing.assert_allclose(mean.voices, voices)  # type: ignore[arg-type]
+    np.testing.assert_allclose(mean.estimates, voices)  # type: ignore[arg-type]
     assert combined([one, both]).count == 1
 
 
@@ -131,7 +131,7 @@ def test_folded_gives_what_the_better_model_gives(tmp_path: Path, mixture: Array
     found = [model_separator(load_model(folder))(mixture) for folder in folders]
     best = farther([f.azimuth_deg for f in found if f.azimuth_deg is not None], [0.0, 90.0])
     chosen = ordinary(f"folded,models={folders[0]}:{folders[1]}")(mixture)
-    np.testing.assert_array_equal(chosen.voices, found[best].voices)
+    np.testing.assert_array_equal(chosen.estimates, found[best].estimates)
     np.testing.assert_array_equal(chosen.azimuth_deg, found[best].azimuth_deg)
 
 
@@ -142,7 +142,7 @@ def test_recordings_of_another_rate_come_back_at_theirs(tmp_path: Path) -> None:
     audio.write(tmp_path / "mixture.wav", samples.T, 16000)
     method = f"ensemble,models={folders[0]}:{folders[1]}"
     found = ordinary(method, 16000)(samples.T.astype(np.float32))
-    assert found.voices is not None and found.voices.shape == (2, 12001)
+    assert found.estimates is not None and found.estimates.shape == (2, 12001)
     arguments = ["--out", str(tmp_path / "out"), "--method", method, "--array", "circular4_5cm"]
     assert main(["separate", str(tmp_path / "mixture.wav"), *arguments]) == 0
     described = read_json(tmp_path / "out" / "doa.json")
