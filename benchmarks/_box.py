@@ -28,6 +28,8 @@ _CREATE, _ADD, _RESTRICT = 444, 445, 446  # numbers of the system calls, the sam
 _WRITES = 0b111_1111_1111_0010  # write, remove, make (any kind), refer, truncate: bits 1, 4 to 14
 _OF_FILES = 0b100_0000_0000_0010  # those that a rule on a file may have
 _NO_NEW_PRIVILEGES = 38
+_NEW_MOUNTS = 0x20000
+_PRIVATE = 0x44000  # and everything mounted below
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def _child(work: Callable[[], int], folder: Path, outputs: list[Path], cpu_secon
         resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
         taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (taken + memory, taken + memory))
-        _restrict_writes(folder)
+        _restrict_writes(folder, _own_shared_memory())
         code = work()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
@@ -123,11 +125,20 @@ class _PathRule(ctypes.Structure):
     _fields_ = [("allowed_access", ctypes.c_uint64), ("parent_fd", ctypes.c_int32)]
 
 
-def _restrict_writes(folder: Path) -> None:
-    """From here on this process writes to `folder` and to ``/dev/null`` alone."""
+def _own_shared_memory() -> list[Path]:
+    """Give this process an empty ``/dev/shm`` of its own, if it may: pools of processes need one."""
+    if _LIBC.unshare(_NEW_MOUNTS) < 0:
+        return []
+    _checked(_LIBC.mount(None, b"/", None, _PRIVATE, None))
+    _checked(_LIBC.mount(b"tmpfs", b"/dev/shm", b"tmpfs", 0, b"size=64m"))
+    return [Path("/dev/shm")]
+
+
+def _restrict_writes(folder: Path, own: list[Path]) -> None:
+    """From here on this process writes to `folder`, to what is its `own`, and to ``/dev/null`` alone."""
     attributes = _Ruleset(_WRITES)
     ruleset = _checked(_LIBC.syscall(_CREATE, ctypes.byref(attributes), ctypes.sizeof(attributes), 0))
-    for path, rights in ((folder, _WRITES), (Path(os.devnull), _OF_FILES)):
+    for path, rights in [(Path(os.devnull), _OF_FILES), *((path, _WRITES) for path in (folder, *own))]:
         rule = _PathRule(rights, os.open(path, os.O_PATH))
         _checked(_LIBC.syscall(_ADD, ruleset, 1, ctypes.byref(rule), 0))
     _checked(_LIBC.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0))

@@ -59,6 +59,7 @@ def bad_inputs(
     only: str = "",
     case: int = -1,
     keep: Path | None = None,
+    base: Path | None = None,
 ) -> None:
     """Run commands on bad inputs and count how many end as they must not.
 
@@ -69,6 +70,7 @@ def bad_inputs(
         only: run cases of this command alone.
         case: run this case alone, and print all that it printed.
         keep: folder that takes the folders of faulty cases.
+        base: folder of the good material, made there once; a temporary one if not given.
     """
     if not is_possible():
         raise SystemExit("no Landlock on this system: bad inputs are not run where they could write anywhere")
@@ -78,9 +80,10 @@ def bad_inputs(
     ran = changed = 0
     with tempfile.TemporaryDirectory(prefix="bad-inputs-") as folder:
         root = Path(folder)
-        base, canary = root / "base", root / "canary"
-        base.mkdir()
-        make_base(base)
+        base, canary = base or root / "base", root / "canary"
+        if not base.exists():
+            base.mkdir()
+            make_base(base)
         canary.mkdir()
         (canary / "kept.txt").write_text("kept")
         before = _state(canary, base)
@@ -167,12 +170,8 @@ def _fault(outcome: Outcome, place: Path) -> str:
         return "traceback: " + text.strip().splitlines()[-1][:300]
     if outcome.code not in ALLOWED:
         return f"exit code {outcome.code}: {text.strip()[-300:]}"
-    errors = [line for line in outcome.stderr.splitlines() if line.startswith("error: ")]
-    if outcome.code == 2 and len(errors) != 1:
-        return f"{len(errors)} lines of error: {outcome.stderr[-300:]!r}"
-    after = outcome.stderr.split("error: ", 1)[-1].strip().splitlines() if errors else []
-    if len(after) > 1:
-        return f"lines after the error: {after[:3]}"
+    if outcome.code == 2 and (problem := _not_one_error(outcome.stderr)):
+        return problem
     if "Permission denied" in text or "Read-only file system" in text:
         return f"tried to write outside: {text.strip()[-300:]}"
     if warning := _LIBRARY.search(text):
@@ -186,6 +185,15 @@ def _fault(outcome: Outcome, place: Path) -> str:
         return f"{outcome.peak_bytes >> 20} MB"
     left = [str(p.relative_to(place)) for p in place.rglob("*") if _UNFINISHED.search(p.name)]
     return f"unfinished files: {left[:3]}" if left else ""
+
+
+def _not_one_error(stderr: str) -> str:
+    """What is wrong with the message of a command that refused its input: it is the last line, and one."""
+    errors = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    if len(errors) != 1:
+        return f"{len(errors)} lines of error: {stderr[-300:]!r}"
+    after = stderr.split("error: ", 1)[1].strip("\n").split("\n")
+    return f"lines after the error: {after[:3]}" if len(after) > 1 else ""
 
 
 def _state(*roots: Path) -> dict[str, str]:
