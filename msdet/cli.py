@@ -22,7 +22,7 @@ from typing import Any, get_origin, get_type_hints
 
 from msdet import __version__
 from msdet.components import allowing
-from msdet.errors import MsdetError, UnknownNameError, did_you_mean
+from msdet.errors import MsdetError, UnknownNameError, did_you_mean, printable
 from msdet.renamed import renaming
 
 COMMANDS = {
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_overview(arguments[0]))
         return EXIT_OK if arguments[1:] else EXIT_BAD_INPUT
     if name not in COMMANDS:
-        print(f"error: unknown command '{name}'{did_you_mean(name, COMMANDS)}", file=sys.stderr)
+        print(f"error: unknown command '{printable(name)}'{did_you_mean(name, COMMANDS)}", file=sys.stderr)
         return EXIT_BAD_INPUT
     return run_command(load_command(name), arguments[words:], f"msdet {name}")
 

@@ -10,7 +10,14 @@ from collections.abc import Iterable
 
 
 class MsdetError(Exception):
-    """Bad input: says which file or field, what was found and what was expected."""
+    """Bad input: says which file or field, what was found and what was expected, in one printable line."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
+
+
+class UndefinedMetricError(MsdetError):
+    """A metric has no value for these signals; the message is the reason, in a few words."""
 
 
 class CodeNotAllowedError(MsdetError):
@@ -30,6 +37,15 @@ class UnknownNameError(MsdetError):
         return UnknownNameError, self._arguments
 
 
+def printable(text: str) -> str:
+    r"""A text with what cannot be printed, or would end the line, escaped: names in it may be anybody's.
+
+    >>> print(printable("a\nb\x1b[31m\ud800é"))
+    a\nb\x1b[31m\ud800é
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """The end of a sentence that offers the nearest name, or all of them.
 
@@ -43,7 +59,3 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     if near:
         return f"; did you mean '{near[0]}'?"
     return f"; expected one of: {', '.join(names)}" if names else ""
-
-
-class UndefinedMetricError(MsdetError):
-    """A metric has no value for these signals; the message is the reason, in a few words."""
