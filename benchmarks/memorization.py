@@ -28,7 +28,7 @@ from msdet.models.encoders import ENCODERS
 from msdet.models.joint import JointModel
 from msdet.models.sharing import SHARING_SCHEMES
 from msdet.scenes.distribution import SceneDistribution
-from msdet.training.config import ObjectiveConfig, OptimiserConfig
+from msdet.training.config import ObjectiveConfig, OptimizerConfig
 from msdet.training.module import JointModule
 from msdet.training.objective import Objective
 
@@ -93,7 +93,7 @@ def tiny_system(encoder: str, scheme: str, wiring: str, data: SceneSet) -> Joint
         encoder=encoder, encoder_options=tiny, sharing=scheme, window_s=0.032, **WIRINGS[wiring]
     )
     model = JointModel(config, data.array, data.sample_rate)
-    return JointModule(model, Objective(ObjectiveConfig(), config), OptimiserConfig())
+    return JointModule(model, Objective(ObjectiveConfig(), config), OptimizerConfig())
 
 
 def learn(system: JointModule, batch: Example, steps: int) -> dict[str, Any]:

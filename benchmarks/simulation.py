@@ -155,7 +155,7 @@ def data_wait_share(root: Path, steps: int) -> float:
     from msdet.data.dataset import DynamicMixingDataset, EpochSampler
     from msdet.models.config import ModelConfig
     from msdet.models.joint import JointModel
-    from msdet.training.config import ObjectiveConfig, OptimiserConfig
+    from msdet.training.config import ObjectiveConfig, OptimizerConfig
     from msdet.training.module import JointModule
     from msdet.training.objective import Objective
 
@@ -163,7 +163,7 @@ def data_wait_share(root: Path, steps: int) -> float:
     data = DynamicMixingDataset(
         bank, load_corpus("folder", root / "speech"), SPLIT, SceneDistribution(), SEED
     )
-    settings = OptimiserConfig()
+    settings = OptimizerConfig()
     model = JointModel(ModelConfig(), bank.array, bank.sample_rate)
     system = JointModule(model, Objective(ObjectiveConfig()), settings)
     optimizer = torch.optim.Adam(model.parameters(), settings.learning_rate)

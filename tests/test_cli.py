@@ -297,8 +297,8 @@ def test_training_on_unreadable_speech_is_refused_in_one_line(
     line = refused(
         "train", f"--out={tmp_path / 'run'}", f"--data.dev={dev_set.root}", f"--data.bank={bank.root}",
         f"--data.speech={broken}", f"--data.workers={workers}", "--data.scenes.duration_s=1.5",
-        "--model.encoder_options={hidden: 8, group: 8}", "--optimizer.accelerator=cpu",
-        "--optimizer.steps=2", "--optimizer.batch=1", "--optimizer.validate_every=1", "--optimizer.threads=1",
+        "--model.encoder_options={hidden: 8, group: 8}", "--trainer.accelerator=cpu",
+        "--optimizer.steps=2", "--optimizer.batch=1", "--trainer.validate_every=1", "--trainer.threads=1",
     )  # fmt: skip
     assert "holds NaN or infinite samples" in line
     assert not (tmp_path / "run" / "training.json").exists()

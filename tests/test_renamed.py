@@ -12,6 +12,8 @@ from msdet.renamed import RENAMED, current_name, translated
     ("old", "new"),
     [
         ("optimiser.keep", "trainer.monitor"),
+        ("optimizer.devices", "trainer.devices"),
+        ("data.also", "data.extra_train"),
         ("optimiser.learning_rate", "optimizer.learning_rate"),
         ("data.scenes.centre_offset_m", "data.scenes.center_offset_m"),
         ("objective.normalise", "objective.normalize"),

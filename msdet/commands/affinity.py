@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from msdet.commands._progress import progress_bar
 from msdet.models.config import ModelConfig
-from msdet.training.config import DataConfig, ObjectiveConfig, OptimiserConfig, TrainConfig
+from msdet.training.config import DataConfig, ObjectiveConfig, OptimizerConfig, TrainConfig, TrainerConfig
 
 if TYPE_CHECKING:
     from msdet.training.affinity import Affinities
@@ -20,7 +20,8 @@ def affinity(
     tasks: list[str] = ["separation", "doa", "activity", "distance"],  # noqa: B006 (never changed)
     model: ModelConfig = ModelConfig(),  # noqa: B008 (frozen dataclasses)
     objective: ObjectiveConfig = ObjectiveConfig(),  # noqa: B008
-    optimizer: OptimiserConfig = OptimiserConfig(steps=200),  # noqa: B008
+    optimizer: OptimizerConfig = OptimizerConfig(steps=200),  # noqa: B008
+    trainer: TrainerConfig = TrainerConfig(),  # noqa: B008
     init: Path | None = None,
     freeze: list[str] = [],  # noqa: B006
     train_only: list[str] = [],  # noqa: B006
@@ -42,6 +43,7 @@ def affinity(
         model: the model; its auxiliary tasks are those of `tasks` and its own.
         objective: assignment, losses and their weights.
         optimizer: how long and how fast to learn.
+        trainer: when to validate and stop, and what to run on.
         init: checkpoint directory to start from.
         freeze: parameters that do not learn, by patterns of names such as ``sharing.*``.
         train_only: the only parameters that learn, by patterns of names.
@@ -53,7 +55,7 @@ def affinity(
 
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    config = TrainConfig(data, model, objective, optimizer, init, freeze, train_only)
+    config = TrainConfig(data, model, objective, optimizer, trainer, init, freeze, train_only)
     with progress_bar("affinity") as progress:
         found = measure_affinities(out, config, AffinityConfig(tasks, every, step_size, groups), progress)
     print(_shown(found), end="")

@@ -8,7 +8,7 @@ from typing import Any
 
 from msdet.commands._progress import progress_bar
 from msdet.models.config import ModelConfig
-from msdet.training.config import DataConfig, ObjectiveConfig, OptimiserConfig, TrainConfig
+from msdet.training.config import DataConfig, ObjectiveConfig, OptimizerConfig, TrainConfig, TrainerConfig
 
 
 def train(
@@ -16,7 +16,8 @@ def train(
     data: DataConfig,
     model: ModelConfig = ModelConfig(),  # noqa: B008 (frozen dataclasses)
     objective: ObjectiveConfig = ObjectiveConfig(),  # noqa: B008
-    optimizer: OptimiserConfig = OptimiserConfig(),  # noqa: B008
+    optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008
+    trainer: TrainerConfig = TrainerConfig(),  # noqa: B008
     init: Path | None = None,
     freeze: list[str] = [],  # noqa: B006 (never changed)
     train_only: list[str] = [],  # noqa: B006
@@ -33,11 +34,13 @@ def train(
         model: the model.
         objective: assignment, losses and their weights.
         optimizer: how long and how fast to learn.
+        trainer: when to validate and stop, and what to run on.
         init: checkpoint directory to start from: what fits by name and shape.
         freeze: parameters that do not learn, by patterns of names such as ``sharing.*``.
         train_only: the only parameters that learn, by patterns of names.
-        stages: one after the other, each with a name and what differs: objective, data, optimizer, freeze,
-            train, init (``previous``, ``none`` or a checkpoint directory); see ``--config msdet_stages``.
+        stages: one after the other, each with a name and what differs: objective, data, optimizer,
+            trainer, freeze, train, init (``previous``, ``none`` or a checkpoint directory); see
+            ``--config msdet_stages``.
         stage: train from this stage on (from 1), again if it was trained before.
         stop_stage: the last stage to train.
         dry_run: take two steps, say how long all would take, and write nothing.
@@ -50,11 +53,11 @@ def train(
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     listed = [parse_stage(row, number) for number, row in enumerate(stages, start=1)]
-    config = TrainConfig(data, model, objective, optimizer, init, freeze, train_only, listed)
+    config = TrainConfig(data, model, objective, optimizer, trainer, init, freeze, train_only, listed)
     if dry_run:
         dry_run_all(config)
         return
     with progress_bar("train", lines=False) as progress:
         run(out, config, lambda line: print(line, flush=True), progress, stage, stop_stage)
     if is_first_process() and (out / "model.safetensors").is_file():
-        print(f"{out}: trained; best model by {optimizer.keep} in {out}/model.safetensors")
+        print(f"{out}: trained; best model by {trainer.monitor} in {out}/model.safetensors")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from msdet.models.config import ModelConfig
-from msdet.training.config import DataConfig, ObjectiveConfig, OptimiserConfig, TrainConfig
+from msdet.training.config import DataConfig, ObjectiveConfig, OptimizerConfig, TrainConfig, TrainerConfig
 
 if TYPE_CHECKING:
     from msdet.training.study import Record, StudyConfig
@@ -26,7 +26,8 @@ def tune(
     data: DataConfig,
     model: ModelConfig = ModelConfig(),  # noqa: B008 (frozen dataclasses)
     objective: ObjectiveConfig = ObjectiveConfig(),  # noqa: B008
-    optimizer: OptimiserConfig = OptimiserConfig(),  # noqa: B008
+    optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008
+    trainer: TrainerConfig = TrainerConfig(),  # noqa: B008
     init: Path | None = None,
     freeze: list[str] = [],  # noqa: B006 (never changed)
     train_only: list[str] = [],  # noqa: B006
@@ -53,6 +54,7 @@ def tune(
         model: the model.
         objective: assignment, losses and their weights.
         optimizer: how long and how fast to learn.
+        trainer: when to validate and stop, and what to run on.
         init: checkpoint directory to start each trial from.
         freeze: parameters that do not learn, by patterns of names such as ``sharing.*``.
         train_only: the only parameters that learn, by patterns of names.
@@ -63,14 +65,14 @@ def tune(
         sampler_options: of Optuna's sampler, such as n_startup_trials.
         pruner: ends trials that are worse than others at the same validation: median, hyperband or none.
         pruner_options: of Optuna's pruner, such as n_startup_trials; its steps are validations.
-        seed: of what is drawn; those of training are the optimizer's.
+        seed: of what is drawn; those of training are the trainer's.
     """
     from msdet.training.study import StudyConfig
     from msdet.training.tuning import tune as run
 
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    base = TrainConfig(data, model, objective, optimizer, init, freeze, train_only)
+    base = TrainConfig(data, model, objective, optimizer, trainer, init, freeze, train_only)
     study = StudyConfig(
         search, metric, direction, trials, sampler, sampler_options, pruner, pruner_options, seed
     )

@@ -15,6 +15,7 @@ from msdet.errors import MsdetError
 from msdet.hub.scores import MODEL
 from msdet.models.config import ModelConfig
 from msdet.models.cost import Cost
+from msdet.renamed import translated
 from msdet.scoring.metrics import METRICS
 from msdet.scoring.tables import Table, aligned, markdown, number
 
@@ -118,13 +119,14 @@ class Card:
         return f"{body}\nAll metrics that were measured are in `scores.json`."
 
     def _training(self) -> str:
-        settings = self.training.get("settings") or self.description.get("notes", {}).get("training") or {}
+        written = self.training.get("settings") or self.description.get("notes", {}).get("training") or {}
+        settings = translated(written)
         stages: Mapping[str, Any] = settings.get("stages") or {"": settings}
         counts = self.training.get("stages", {})
         lines = []
         for folder, stage in stages.items():
             steps = counts.get(folder, {}).get("steps") if folder else self.training.get("steps")
-            if stage.get("optimizer") and stage.get("data"):
+            if {"data", "optimizer", "trainer"} <= stage.keys():
                 lines.append(self._stage(folder, stage, steps))
         if "step" in (notes := self.description.get("notes", {})):
             dev = ", ".join(f"{key} {value:g}" for key, value in notes.get("scores", {}).items())
@@ -135,7 +137,8 @@ class Card:
 
     def _stage(self, folder: str, stage: Mapping[str, Any], steps: int | None) -> str:
         """What was trained on what for how long."""
-        o, data, scenes = stage["optimizer"], stage["data"], stage["data"].get("scenes", {})
+        o, t, data = stage["optimizer"], stage["trainer"], stage["data"]
+        scenes = data.get("scenes", {})
         steps = o["steps"] if steps is None else steps
         each_s = data.get("batch_seconds") or o["batch"] * scenes.get("duration_s", 0.0)
         heard_s = steps * o.get("accumulate", 1) * each_s
@@ -154,7 +157,7 @@ class Card:
             f"- {name}{steps} steps of {o['batch']} mixtures: {heard_s / 3600:.1f} h of audio, about "
             f"{macs:.1e} multiply-accumulates (a step as {_PASSES} forward passes).",
             f"- Mixed from: {'; '.join(drawn)}.",
-            f"- {o['name']}, learning rate {o['learning_rate']:g}, {o['precision']}, seed {o['seed']}"
+            f"- {o['name']}, learning rate {o['learning_rate']:g}, {t['precision']}, seed {t['seed']}"
             + (f"; data {hashes}." if hashes else "."),
         ]
         return "\n".join(lines)

@@ -126,7 +126,7 @@ def measure_affinities(
         if begin_run_dir(out, asked, FINISHED):
             lookahead = Lookahead(settings, config.optimizer.learning_rate, progress)
             limits: dict[str, Any] = {"limit_val_batches": 0, "num_sanity_val_steps": 0}
-            trainer = make_trainer(out, config.optimizer, [lookahead], **limits)
+            trainer = make_trainer(out, config, [lookahead], **limits)
             fit(trainer, built.system, loaders(built.data, config))
             found = _found(settings, np.stack(lookahead.measured))
         else:
@@ -288,10 +288,9 @@ def _check(config: TrainConfig, settings: AffinityConfig) -> None:
         raise MsdetError(f"tasks are {', '.join(tasks) or 'none'}, expected at least two, each once")
     if settings.every < 1:
         raise MsdetError(f"every is {settings.every}, expected at least 1")
-    if settings.every > config.optimizer.total_steps:
+    if settings.every > config.total_steps:
         raise MsdetError(
-            f"every is {settings.every}, expected at most the {config.optimizer.total_steps} steps "
-            "of optimizer.steps"
+            f"every is {settings.every}, expected at most the {config.total_steps} steps of optimizer.steps"
         )
     if settings.step_size is not None and not 0.0 < settings.step_size < np.inf:
         raise MsdetError(f"step_size is {settings.step_size}, expected more than 0")

@@ -6,42 +6,39 @@ import dataclasses
 import json
 import math
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from torch.compiler import list_backends
 
 from msdet.errors import MsdetError, UnknownNameError, did_you_mean
 from msdet.io.files import plain_name
-from msdet.training.config import DataConfig, OptimiserConfig, StageConfig, TrainConfig
+from msdet.training.config import DataConfig, StageConfig, TrainConfig
 from msdet.training.loggers import LOGGERS, require_package
 from msdet.training.optimization import OPTIMIZERS, build_schedule
 
-_POSITIVE = ("steps", "batch", "accumulate", "validate_every", "learning_rate", "gradient_clip_norm",
-             "stop_patience", "bad_steps", "nodes")  # fmt: skip
+_POSITIVE = (
+    "optimizer.steps", "optimizer.batch", "optimizer.accumulate", "optimizer.learning_rate",
+    "optimizer.gradient_clip_norm", "trainer.validate_every", "trainer.stop_patience",
+    "trainer.max_nonfinite_steps", "trainer.nodes",
+)  # fmt: skip
 
 _RANGES = {  # both ends included
-    "warm_up": (0, math.inf),
-    "decay_from": (0.0, 1.0),
-    "threads": (0, 1024),
-    "seed": (0, 2**32 - 1),
+    "optimizer.warm_up": (0, math.inf),
+    "optimizer.decay_from": (0.0, 1.0),
+    "trainer.threads": (0, 1024),
+    "trainer.seed": (0, 2**32 - 1),
 }
 
 _CHOICES = {
-    "accelerator": ("auto", "cpu", "gpu"),
-    "precision": ("32-true", "bf16-mixed"),
-    "name": tuple(OPTIMIZERS),
+    "optimizer.name": tuple(OPTIMIZERS),
+    "trainer.accelerator": ("auto", "cpu", "gpu"),
+    "trainer.precision": ("32-true", "bf16-mixed"),
 }
 
 _WITHOUT_EFFECT = {
-    "data": (
-        "workers",
-        "bank",
-        "speech",
-        "dev",
-        "train",
-        "also",
-    ),  # what they hold is in the identity of the data
-    "optimizer": ("accelerator", "devices", "nodes", "threads", "loggers", "bad_steps"),
+    "data": ("workers", "bank", "speech", "dev", "train", "extra_train"),  # their content has its own hash
+    "trainer": ("accelerator", "devices", "nodes", "threads", "loggers", "max_nonfinite_steps"),
 }
 
 
@@ -64,22 +61,22 @@ def check(config: TrainConfig) -> None:
     if data.batch_seconds is not None and not 0.0 < data.batch_seconds < math.inf:
         raise MsdetError(f"data.batch_seconds is {data.batch_seconds}, expected more than 0")
     _check_labels(data)
-    check_optimizer(config.optimizer)
+    check_optimization(config)
     check_stages(config.stages)
 
 
 def _check_labels(data: DataConfig) -> None:
     """Refuse shares of labels that cannot be."""
-    for name in ("references", "directions", "batch_references", "batch_directions"):
+    for name in ("reference_fraction", "doa_fraction", "batch_references", "batch_directions"):
         share = getattr(data, name)
         if share is not None and not 0.0 <= share <= 1.0:
             raise MsdetError(f"data.{name} is {share}, expected 0 to 1")
-    if data.also and data.train is None:
-        raise MsdetError("data.also goes with data.train: sets are not joined with what is mixed on the fly")
-    if data.set_weights and len(data.set_weights) != 1 + len(data.also):
+    if data.extra_train and data.train is None:
+        raise MsdetError("data.extra_train goes with data.train: sets are not joined with mixing on the fly")
+    if data.set_weights and len(data.set_weights) != 1 + len(data.extra_train):
         raise MsdetError(
-            f"data.set_weights has {len(data.set_weights)} numbers, expected {1 + len(data.also)}: "
-            "one for data.train and each of data.also"
+            f"data.set_weights has {len(data.set_weights)} numbers, expected {1 + len(data.extra_train)}: "
+            "one for data.train and each of data.extra_train"
         )
     if data.set_weights and data.train is None:
         raise MsdetError("data.set_weights goes with data.train: what is mixed on the fly is no set")
@@ -91,32 +88,32 @@ def _check_labels(data: DataConfig) -> None:
         )
 
 
-def check_optimizer(o: OptimiserConfig) -> None:
-    """Refuse settings of the optimizer that cannot work.
+def check_optimization(config: TrainConfig) -> None:
+    """Refuse settings of the optimizer and the trainer that cannot work.
 
     Raises:
         MsdetError: names the field.
     """
     for name in _POSITIVE:
-        value = getattr(o, name)
+        value = attrgetter(name)(config)
         if not (math.isfinite(value) and value > 0):
-            raise MsdetError(f"optimizer.{name} is {value}, expected more than 0")
+            raise MsdetError(f"{name} is {value}, expected more than 0")
     for name, (low, high) in _RANGES.items():
-        if not low <= (value := getattr(o, name)) <= high:
+        if not low <= (value := attrgetter(name)(config)) <= high:
             expected = f"{low} to {high}" if high < math.inf else f"{low} or more"
-            raise MsdetError(f"optimizer.{name} is {value}, expected {expected}")
+            raise MsdetError(f"{name} is {value}, expected {expected}")
     for name, choices in _CHOICES.items():
-        if getattr(o, name) not in choices:
-            value = getattr(o, name)
-            raise MsdetError(f"optimizer.{name} is '{value}'{did_you_mean(value, choices)}")
-    if o.compile is not None and o.compile not in (known := list_backends(exclude_tags=())):
-        raise UnknownNameError("backend of torch.compile:", o.compile, known)
-    for name in o.loggers:
+        if (value := attrgetter(name)(config)) not in choices:
+            raise MsdetError(f"{name} is '{value}'{did_you_mean(value, choices)}")
+    o, t = config.optimizer, config.trainer
+    if t.compile is not None and t.compile not in (known := list_backends(exclude_tags=())):
+        raise UnknownNameError("backend of torch.compile:", t.compile, known)
+    for name in t.loggers:
         if name not in LOGGERS:
             raise UnknownNameError("logger", name, LOGGERS)
         require_package(name)
-    if o.devices != "auto" and not (o.devices.isdigit() and int(o.devices)):
-        raise MsdetError(f"optimizer.devices is '{o.devices}', expected auto or a number")
+    if t.devices != "auto" and not (t.devices.isdigit() and int(t.devices)):
+        raise MsdetError(f"trainer.devices is '{t.devices}', expected auto or a number")
     if o.weight_decay is not None and not 0.0 <= o.weight_decay < math.inf:
         raise MsdetError(f"optimizer.weight_decay is {o.weight_decay}, expected 0 or more")
     if not 0.0 <= o.ema < 1.0:
@@ -166,7 +163,7 @@ def on_one_device(config: TrainConfig, what: str) -> TrainConfig:
     Raises:
         MsdetError: they ask for several devices.
     """
-    o = config.optimizer
-    if o.devices not in ("auto", "1") or o.nodes != 1:
-        raise MsdetError(f"optimizer.devices is {o.devices}, nodes {o.nodes}: {what}")
-    return dataclasses.replace(config, optimizer=dataclasses.replace(o, devices="1"))
+    t = config.trainer
+    if t.devices not in ("auto", "1") or t.nodes != 1:
+        raise MsdetError(f"trainer.devices is {t.devices}, nodes {t.nodes}: {what}")
+    return dataclasses.replace(config, trainer=dataclasses.replace(t, devices="1"))

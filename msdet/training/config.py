@@ -1,4 +1,4 @@
-"""Settings of a training run."""
+"""Settings of a training run: data, model, objective, optimizer, trainer, stages."""
 
 from __future__ import annotations
 
@@ -64,18 +64,19 @@ class DataConfig:
         corpus: kind of that corpus, a file name in ``msdet/corpora``.
         noise: folder of noise recordings for mixing; without it, diffuse and point noises are babble.
         train: rendered data set to train on instead of mixing on the fly.
-        also: more rendered sets to train on, together with `train`; they may lack references or directions.
+        extra_train: more rendered sets to train on, together with `train`; they may lack references or
+            directions.
         scenes: what is drawn when mixing; rooms and distances are the bank's.
         t60_s: train only in rooms of the bank, or on scenes of `train`, whose T60 is in this interval.
         batch_seconds: seconds of audio a batch; as many examples as fit, instead of `optimizer.batch`.
-            Rendered scenes may then differ in length: those of about one length go together, zeros at the
-            end.
-        references: share of the training examples whose references are used; the others are withheld, to
-            learn what labels are worth.
-        directions: share of the training examples whose directions are used.
+            Rendered scenes may then differ in length: those of about one length go together, padded with
+            zeros.
+        reference_fraction: share of the training examples whose references are used; the others are withheld,
+            to learn what labels are worth.
+        doa_fraction: share of the training examples whose directions are used.
         batch_references: share of each batch that has references, exactly; whatever comes if not given.
         batch_directions: share of each batch whose directions are known, exactly.
-        set_weights: share of each batch from `train` and each of `also`, in any unit.
+        set_weights: share of each batch from `train` and each of `extra_train`, in any unit.
         workers: processes that prepare batches.
     """
 
@@ -85,12 +86,12 @@ class DataConfig:
     corpus: str = "folder"
     noise: Path | None = None
     train: Path | None = None
-    also: list[Path] = field(default_factory=list)
+    extra_train: list[Path] = field(default_factory=list)
     scenes: SceneDistribution = field(default_factory=SceneDistribution)
     t60_s: Interval | None = None
     batch_seconds: float | None = None
-    references: float = 1.0
-    directions: float = 1.0
+    reference_fraction: float = 1.0
+    doa_fraction: float = 1.0
     batch_references: float | None = None
     batch_directions: float | None = None
     set_weights: list[float] = field(default_factory=list)
@@ -98,14 +99,13 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class OptimiserConfig:
-    """How long, how fast and on what to learn.
+class OptimizerConfig:
+    """What a step is, and how many are taken.
 
     Attributes:
         steps: optimizer steps in all, rounded down to whole validation intervals.
         batch: mixtures a batch, over all devices.
         accumulate: batches a step.
-        validate_every: steps between validations, about; each writes a checkpoint.
         name: ``adam``, ``adamw``, or another of `msdet.training.optimization`.
         options: what it takes besides, such as ``{"betas": [0.9, 0.98]}``.
         learning_rate: the largest, after warm-up.
@@ -117,29 +117,14 @@ class OptimiserConfig:
         schedule_options: what the schedule takes (`msdet.training.optimization`).
         decay_from: share of the steps after which the rate falls: linear, cosine, exponential.
         final_lr_ratio: the rate at the end, relative to `learning_rate`: linear, cosine, exponential.
-        ema: validate and keep an exponential moving average of the weights, with this decay a step; 0 for
+        ema: validate and save an exponential moving average of the weights, with this decay a step; 0 for
             the weights themselves.
-        swa_from: validate and keep the plain average of the weights after this share of the steps.
-        keep: the kept model is the best by this metric of validation.
-        stop_metric: stop early once this metric has not improved in `stop_patience` validations.
-        stop_patience: see `stop_metric`.
-        bad_steps: stop once so many steps in a row had a loss or gradient that is not finite.
-        deterministic: only algorithms that give the same bits each time, on a GPU as well.
-        precision: Lightning's: ``32-true`` or ``bf16-mixed``.
-        compile: backend of torch.compile for the model, as a rule ``inductor``, which needs a C++ compiler;
-            none if not given. Recurrent layers are left as they are, so it pays for the others.
-        accelerator: ``auto``, ``cpu`` or ``gpu``.
-        devices: number of devices a machine, or ``auto``; several share each batch (DDP).
-        nodes: number of machines; start the command on each, by ``srun`` or ``torchrun``.
-        threads: CPU threads of the training process; 0 leaves it to torch.
-        loggers: besides CSV and TensorBoard: ``mlflow``, ``wandb``.
-        seed: of weights, data and order.
+        swa_from: validate and save the plain average of the weights after this share of the steps.
     """
 
     steps: int = 2000
     batch: int = 4
     accumulate: int = 1
-    validate_every: int = 200
     name: str = "adam"
     options: dict[str, Any] = field(default_factory=dict)
     learning_rate: float = 2e-3
@@ -152,10 +137,35 @@ class OptimiserConfig:
     final_lr_ratio: float = 0.05
     ema: float = 0.0
     swa_from: float | None = None
-    keep: str = "dev/loss"
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """When a run validates and stops, and what it runs on.
+
+    Attributes:
+        validate_every: steps between validations, about; each writes a checkpoint.
+        monitor: the model is saved that is the best by this metric of validation.
+        stop_metric: stop early once this metric has not improved in `stop_patience` validations.
+        stop_patience: see `stop_metric`.
+        max_nonfinite_steps: stop once so many steps in a row had a loss or gradient that is not finite.
+        deterministic: only algorithms that give the same bits each time, on a GPU as well.
+        precision: Lightning's: ``32-true`` or ``bf16-mixed``.
+        compile: backend of torch.compile for the model, as a rule ``inductor``, which needs a C++ compiler;
+            none if not given. Recurrent layers are left as they are, so it pays for the others.
+        accelerator: ``auto``, ``cpu`` or ``gpu``.
+        devices: number of devices a machine, or ``auto``; several share each batch (DDP).
+        nodes: number of machines; start the command on each, by ``srun`` or ``torchrun``.
+        threads: CPU threads of the training process; 0 leaves it to torch.
+        loggers: besides CSV and TensorBoard: ``mlflow``, ``wandb``.
+        seed: of weights, data and order.
+    """
+
+    validate_every: int = 200
+    monitor: str = "dev/loss"
     stop_metric: str | None = None
     stop_patience: int = 10
-    bad_steps: int = 20
+    max_nonfinite_steps: int = 20
     deterministic: bool = False
     precision: str = "32-true"
     compile: str | None = None
@@ -165,16 +175,6 @@ class OptimiserConfig:
     threads: int = 0
     loggers: list[str] = field(default_factory=list)
     seed: int = 0
-
-    @property
-    def interval(self) -> int:
-        """Steps between validations, so that the last step ends one."""
-        return self.steps // max(1, round(self.steps / self.validate_every))
-
-    @property
-    def total_steps(self) -> int:
-        """Steps that are taken: whole intervals."""
-        return self.steps // self.interval * self.interval
 
 
 @dataclass(frozen=True)
@@ -186,6 +186,7 @@ class StageConfig:
         objective: settings of the objective, such as ``{"doa_weight": 0.0}``.
         data: settings of the data, such as ``{"scenes": {"minimum_gap_deg": 30}}``: a curriculum.
         optimizer: settings of the optimizer, such as ``{"steps": 5000, "learning_rate": 0.001}``.
+        trainer: settings of the trainer, such as ``{"validate_every": 500}``.
         freeze: parameters that do not learn, by patterns of names such as ``sharing.*``.
         train: the only parameters that learn, by patterns of names; all if empty.
         init: where weights come from: ``previous`` stage, ``none``, or a checkpoint directory.
@@ -196,6 +197,7 @@ class StageConfig:
     objective: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
+    trainer: dict[str, Any] = field(default_factory=dict)
     freeze: list[str] = field(default_factory=list)
     train: list[str] = field(default_factory=list)
     init: str = "previous"
@@ -210,6 +212,7 @@ class TrainConfig:
         model: the model.
         objective: what to minimize.
         optimizer: how to learn.
+        trainer: when to validate and stop, and on what to run.
         init: checkpoint directory to take weights from where name and shape agree.
         freeze: parameters that do not learn, by patterns of names such as ``sharing.*``.
         train: the only parameters that learn, by patterns of names; all if empty.
@@ -219,8 +222,20 @@ class TrainConfig:
     data: DataConfig
     model: ModelConfig = field(default_factory=ModelConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    optimizer: OptimiserConfig = field(default_factory=OptimiserConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
     init: Path | None = None
     freeze: list[str] = field(default_factory=list)
     train: list[str] = field(default_factory=list)
     stages: list[StageConfig] = field(default_factory=list)
+
+    @property
+    def interval(self) -> int:
+        """Steps between validations, so that the last step ends one."""
+        steps = self.optimizer.steps
+        return steps // max(1, round(steps / self.trainer.validate_every))
+
+    @property
+    def total_steps(self) -> int:
+        """Steps that are taken: whole intervals."""
+        return self.optimizer.steps // self.interval * self.interval

@@ -63,7 +63,7 @@ def dry_run(config: TrainConfig, report: Callable[[str], None]) -> None:
             "limit_val_batches": 1,
             "num_sanity_val_steps": 0,
         }
-        trainer = make_trainer(Path(), o, [clock, *averaging(o)], **limits)
+        trainer = make_trainer(Path(), config, [clock, *averaging(config)], **limits)
         in_process = dataclasses.replace(config, data=dataclasses.replace(config.data, workers=0))
         batches = loaders(built.data, in_process, processes=trainer.world_size)
         started = _now()
@@ -82,9 +82,9 @@ def dry_run(config: TrainConfig, report: Callable[[str], None]) -> None:
     )
     validation_s = len(batches[1]) * clock.dev_s[-1]
     report(f"validation: {validation_s:.1f} s, {len(batches[1])} batches of {clock.dev_s[-1]:.2f} s")
-    validations = o.total_steps // o.interval
-    total_s = o.total_steps * step_s + validations * validation_s
-    report(f"total: {o.total_steps} steps and {validations} validations, about {_duration(total_s)}")
+    validations = config.total_steps // config.interval
+    total_s = config.total_steps * step_s + validations * validation_s
+    report(f"total: {config.total_steps} steps and {validations} validations, about {_duration(total_s)}")
     report(f"memory: {_memory_mb(built.system.device):.0f} MB at most")
 
 

@@ -66,7 +66,7 @@ def load_data(config: DataConfig, model: ModelConfig, seed: int) -> TrainingData
     train: LabeledData
     rendered = None
     if config.train is not None:
-        sets = [_within(SceneSet.open(root), config.t60_s) for root in (config.train, *config.also)]
+        sets = [_within(SceneSet.open(root), config.t60_s) for root in (config.train, *config.extra_train)]
         train = rendered = ConcatSceneDataset(sets, slots=model.talkers, mixed_lengths=mixed_lengths)
         array, rate, identity["train"] = sets[0].array, sets[0].sample_rate, sets[0].identity
         identity |= {f"also_{n}": other.identity for n, other in enumerate(sets[1:], start=1)}
@@ -83,8 +83,8 @@ def load_data(config: DataConfig, model: ModelConfig, seed: int) -> TrainingData
         identity["noise"] = settings_hash([dataclasses.astuple(r) for r in mixing.material.recordings])
         counts = set(config.scenes.weights) | {len(s.sources) for s in dev_set.scenes}
     _check_together(config, model, dev_set, counts, rate, array)
-    if (config.references, config.directions) != (1.0, 1.0):
-        train = LabelSubset(train, config.references, config.directions, seed)
+    if (config.reference_fraction, config.doa_fraction) != (1.0, 1.0):
+        train = LabelSubset(train, config.reference_fraction, config.doa_fraction, seed)
     return TrainingData(train, rendered, dev, array, rate, identity)
 
 
@@ -135,7 +135,7 @@ def check_labels(data: TrainingData, objective: ObjectiveConfig, model: ModelCon
     Raises:
         MsdetError: names the task.
     """
-    root = "data.references, data.directions"  # which alone take labels from what is mixed
+    root = "data.reference_fraction, data.doa_fraction"  # which alone take labels from what is mixed
     if data.rendered is not None:
         root = " and ".join(str(part.scene_set.root) for part in data.rendered.sets)
     found = [data.train.labeling(item) for item in range(data.train.population or STREAM_BLOCK)]
@@ -174,10 +174,10 @@ def loaders(
     Raises:
         MsdetError: a batch that cannot be shared, or seconds a batch that no scene fits into.
     """
-    batch, batches = _batch(config, processes), config.optimizer.accumulate * config.optimizer.interval
+    batch, batches = _batch(config, processes), config.optimizer.accumulate * config.interval
     if data.rendered and config.data.batch_seconds:
         lengths_s = [s.samples / s.sample_rate for s in data.rendered.scenes]
-        by_length = LengthBatches(lengths_s, config.data.batch_seconds, batches, config.optimizer.seed)
+        by_length = LengthBatches(lengths_s, config.data.batch_seconds, batches, config.trainer.seed)
         by_length.set_epoch(epochs_done)
         train = _loader(data.train, config.data.workers, batch_sampler=by_length, collate_fn=padded)
     else:
@@ -202,7 +202,7 @@ def _sampler(
         batch: examples a batch, over all processes.
         batches: an epoch.
     """
-    c, seed = config.data, config.optimizer.seed
+    c, seed = config.data, config.trainer.seed
     if c.set_weights and data.rendered:
         return balance_sets(data.rendered, batch * batches, batch, c.set_weights, seed)
     if c.batch_references is None and c.batch_directions is None:
@@ -240,7 +240,7 @@ def _batch(config: TrainConfig, processes: int) -> int:
     fitting = int(batch_seconds / duration_s + 1e-9) // processes
     if config.data.train is None and not fitting:
         raise MsdetError(
-            f"data.batch_seconds is {batch_seconds:g}, a mixture has {duration_s:g} s on each of {processes} "
-            "devices"
+            f"data.batch_seconds is {batch_seconds:g}, a mixture has {duration_s:g} s "
+            f"on each of {processes} devices"
         )
     return max(fitting, 1)

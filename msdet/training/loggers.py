@@ -35,7 +35,7 @@ def require_package(name: str) -> None:
         MsdetError: says how to install it.
     """
     if find_spec(name) is None:
-        raise MsdetError(f"optimizer.loggers: {name} needs its package: pip install msdet[{name}]")
+        raise MsdetError(f"trainer.loggers: {name} needs its package: pip install msdet[{name}]")
 
 
 def make_loggers(out: Path, names: Sequence[str]) -> list[Logger]:
@@ -55,7 +55,7 @@ def make_loggers(out: Path, names: Sequence[str]) -> list[Logger]:
             made.append(LOGGERS[name](out, logs))
         except ImportError as error:
             raise MsdetError(
-                f"optimizer.loggers: {name} needs its package: pip install msdet[{name}]"
+                f"trainer.loggers: {name} needs its package: pip install msdet[{name}]"
             ) from error
     return made
 

@@ -20,7 +20,7 @@ from msdet.losses.weighting import GradientBalancer
 from msdet.models.joint import JointModel, JointOutput
 from msdet.tasks.labels import BatchLabels, batch_labels
 from msdet.training.callbacks import BestMetric, NonFiniteGuard
-from msdet.training.config import OptimiserConfig
+from msdet.training.config import OptimizerConfig, TrainerConfig
 from msdet.training.objective import Objective, ObjectiveTerms
 from msdet.training.optimization import build_optimizer, build_schedule, plateau_options, relative_rate
 from msdet.training.transfer import frozen_modules
@@ -41,6 +41,7 @@ class JointModule(pl.LightningModule):
         model: the model.
         objective: what is minimized.
         optimizer: how.
+        total_steps: that are taken; those of the optimizer if not given.
         bad: counts steps that are not finite; says nothing if not given.
 
     Raises:
@@ -51,14 +52,16 @@ class JointModule(pl.LightningModule):
         self,
         model: JointModel,
         objective: Objective,
-        optimizer: OptimiserConfig,
+        optimizer: OptimizerConfig,
+        total_steps: int | None = None,
         bad: NonFiniteGuard | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
         self.settings = optimizer
-        self.bad = bad or NonFiniteGuard(optimizer.bad_steps, str, lambda line: None)
+        self.total_steps = total_steps or optimizer.steps
+        self.bad = bad or NonFiniteGuard(TrainerConfig.max_nonfinite_steps, str, lambda line: None)
         self.lost = False
         self.means = MetricMeans()
         self.regularization = Regularization(objective.regularization, model)
@@ -202,7 +205,7 @@ class JointModule(pl.LightningModule):
 
     def rate(self, step: int) -> float:
         """Learning rate at a step, relative to the largest."""
-        return relative_rate(self.schedule, self.settings, step, self.plateaus)
+        return relative_rate(self.schedule, self.settings, self.total_steps, step, self.plateaus)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the counts of skipped steps and plateaus, and count this epoch as completed.

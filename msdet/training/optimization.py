@@ -13,7 +13,7 @@ from torch import nn
 
 from msdet.components import build, check_options
 from msdet.errors import MsdetError, UnknownNameError
-from msdet.training.config import OptimiserConfig
+from msdet.training.config import OptimizerConfig
 
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "adagrad": torch.optim.Adagrad,
@@ -35,7 +35,7 @@ UNUSABLE = {
 """Options that they take, and why they may not be set."""
 
 
-def build_optimizer(settings: OptimiserConfig, model: nn.Module, objective: nn.Module) -> Any:
+def build_optimizer(settings: OptimizerConfig, model: nn.Module, objective: nn.Module) -> Any:
     """The optimizer that the settings name, for what learns.
 
     Parameters of the objective, such as learned weights of tasks, are not decayed.
@@ -64,8 +64,8 @@ def build_optimizer(settings: OptimiserConfig, model: nn.Module, objective: nn.M
 
 # --- How the learning rate goes over a run, by name; each is a share of the largest rate.
 # Warm-up multiplies every schedule. ``linear``, ``cosine`` and ``exponential`` stay until
-# ``optimizer.decay_from`` and end at ``optimizer.final_lr_ratio``; the others take
-# ``optimizer.schedule_options``.
+# ``optimizer.decay_from`` and end at ``optimizer.final_lr_ratio``; the
+# others take ``optimizer.schedule_options``.
 
 
 class ScheduleState(NamedTuple):
@@ -143,7 +143,7 @@ def plateau(
 SCHEDULES = {f.__name__: f for f in (constant, linear, cosine, exponential, step, cyclic, plateau)}
 
 
-def build_schedule(settings: OptimiserConfig) -> Schedule:
+def build_schedule(settings: OptimizerConfig) -> Schedule:
     """The schedule that the settings name, with their options.
 
     Raises:
@@ -166,7 +166,7 @@ def build_schedule(settings: OptimiserConfig) -> Schedule:
     return schedule
 
 
-def plateau_options(settings: OptimiserConfig) -> tuple[str, int] | None:
+def plateau_options(settings: OptimizerConfig) -> tuple[str, int] | None:
     """Metric and patience that the plateau schedule watches; None for another."""
     if settings.schedule != "plateau":
         return None
@@ -174,9 +174,10 @@ def plateau_options(settings: OptimiserConfig) -> tuple[str, int] | None:
     return str(options["metric"]), int(options["patience"])
 
 
-def relative_rate(schedule: Schedule, settings: OptimiserConfig, step: int, plateaus: int) -> float:
-    """Learning rate at a step, relative to the largest."""
-    total = settings.total_steps
+def relative_rate(
+    schedule: Schedule, settings: OptimizerConfig, total: int, step: int, plateaus: int
+) -> float:
+    """Learning rate at a step of a run of so many in all, relative to the largest."""
     warm = min(1.0, (step + 1) / max(settings.warm_up, 1))
     start = settings.decay_from * total
     decayed = max(0.0, (step - start) / max(total - start, 1.0))

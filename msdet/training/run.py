@@ -25,7 +25,7 @@ def train(
     """Train a model into a folder, or go on from the last checkpoint that a killed run left there.
 
     Args:
-        out: the run's folder, which becomes a checkpoint directory (the best model by ``optimizer.keep``, of
+        out: the run's folder, which becomes a checkpoint directory (the best model by ``trainer.monitor``, of
             the last stage).
         config: everything that decides the run.
         report: called with one line after each validation.

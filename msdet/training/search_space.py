@@ -29,7 +29,7 @@ from msdet.training.stages import overridden
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-GROUPS = ("data", "model", "objective", "optimizer")
+GROUPS = ("data", "model", "objective", "optimizer", "trainer")
 """Of a training's settings: what can be searched."""
 
 _RANGE_KEYS = ("low", "high", "log", "step", "points")

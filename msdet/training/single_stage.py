@@ -28,7 +28,7 @@ from msdet.training.callbacks import (
     find_metric,
 )
 from msdet.training.checks import comparable
-from msdet.training.config import OptimiserConfig, TrainConfig
+from msdet.training.config import TrainConfig, TrainerConfig
 from msdet.training.loaders import TrainingData, check_labels, load_data, loaders
 from msdet.training.loggers import keep_log, make_loggers
 from msdet.training.module import JointModule
@@ -82,29 +82,31 @@ def train_one(
         settings = comparable(config) | {"data_identity": built.data.identity}
         if config.init:
             settings["init"] = weights_hash(config.init)
-        o = config.optimizer
-        stop = StopEarly(o.stop_metric, o.stop_patience) if o.stop_metric else None
+        t = config.trainer
+        stop = StopEarly(t.stop_metric, t.stop_patience) if t.stop_metric else None
         callbacks: list[Callback] = [
-            KeepBest(out, settings, o.keep),
+            KeepBest(out, settings, t.monitor),
             *([stop] if stop else []),
             TellUnlabeled(report),
-            *averaging(o),
+            *averaging(config),
             SaveState(out),
-            ReportLine(o.total_steps, report, progress),
+            ReportLine(config.total_steps, report, progress),
         ]
-        trainer = make_trainer(out, o, callbacks)
+        trainer = make_trainer(out, config, callbacks)
         last = out / TRAINER_STATE
         batches = loaders(built.data, config, _epochs_done(last), trainer.world_size)
         if not _claimed(out, settings, trainer, report):
             return out
-        trainer.loggers = make_loggers(out, o.loggers)
+        trainer.loggers = make_loggers(out, t.loggers)
         if trainer.is_global_zero:
             _tell_start(out, built, last.is_file(), report)
         fit(trainer, built.system, batches, last if last.is_file() else None)
     if not trainer.is_global_zero:
         return out
     if not (out / "model.safetensors").is_file():
-        raise MsdetError(f"{out}: no validation had a finite {o.keep}; try a lower optimizer.learning_rate")
+        raise MsdetError(
+            f"{out}: no validation had a finite {t.monitor}; try a lower optimizer.learning_rate"
+        )
     content = {"steps": trainer.global_step, "skipped": built.system.skipped_steps}
     finish_run_dir(out, settings, FINISHED, content | ({"stopped": stop.reason} if stop else {}))
     if stop and stop.reason:
@@ -124,20 +126,20 @@ def build(config: TrainConfig, report: ProgressCallback, data: TrainingData | No
         MsdetError: bad settings or data.
     """
     objective = Objective(config.objective, config.model)
-    data = data or load_data(config.data, config.model, config.optimizer.seed)
+    data = data or load_data(config.data, config.model, config.trainer.seed)
     check_labels(data, config.objective, config.model)
-    if config.optimizer.threads:
-        torch.set_num_threads(config.optimizer.threads)
-    pl.seed_everything(config.optimizer.seed, workers=True, verbose=False)
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
+    pl.seed_everything(config.trainer.seed, workers=True, verbose=False)
     model = JointModel(config.model, data.array, data.sample_rate)
     transferred = transfer(model, config.init) if config.init else None
     freeze(model, config.freeze, config.train)
-    bad = NonFiniteGuard(config.optimizer.bad_steps, data.name, report)
-    system = JointModule(model, objective, config.optimizer, bad)
-    if config.optimizer.compile:
-        model.compile(backend=config.optimizer.compile)  # in place: names of weights stay
+    bad = NonFiniteGuard(config.trainer.max_nonfinite_steps, data.name, report)
+    system = JointModule(model, objective, config.optimizer, config.total_steps, bad)
+    if config.trainer.compile:
+        model.compile(backend=config.trainer.compile)  # in place: names of weights stay
     system.configure_optimizers()  # an unknown option is named before anything is written
-    _check_metrics(system, data, config.optimizer)
+    _check_metrics(system, data, config.trainer)
     return Built(data, system, transferred)
 
 
@@ -151,16 +153,16 @@ def rehearse(config: TrainConfig, data: TrainingData) -> None:
     try:
         with restored_determinism():
             built = build(config, lambda line: None, data)
-            trainer = make_trainer(Path(), config.optimizer, [])
+            trainer = make_trainer(Path(), config, [])
             loaders(built.data, config, processes=trainer.world_size)
     finally:
         torch.set_num_threads(threads)
 
 
-def _check_metrics(system: JointModule, data: TrainingData, o: OptimiserConfig) -> None:
+def _check_metrics(system: JointModule, data: TrainingData, t: TrainerConfig) -> None:
     """Score one example, to name a metric that does not exist before anything is written."""
     watched = [
-        metric for metric in (o.keep, o.stop_metric, system.plateau and system.plateau.metric) if metric
+        metric for metric in (t.monitor, t.stop_metric, system.plateau and system.plateau.metric) if metric
     ]
     if set(watched) == {"dev/loss"}:
         return

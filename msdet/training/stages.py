@@ -26,6 +26,7 @@ from msdet.io.files import (
     write_json,
 )
 from msdet.io.jobs import IN_PROGRESS, begin_run_dir, finish_run_dir
+from msdet.renamed import renaming
 from msdet.training.callbacks import TRAINER_STATE
 from msdet.training.checks import check, comparable
 from msdet.training.config import DataConfig, StageConfig, TrainConfig
@@ -49,7 +50,7 @@ def parse_stage(row: Mapping[str, Any], number: int) -> StageConfig:
     known = [field.name for field in dataclasses.fields(StageConfig)]
     for key in row:
         if key not in known:
-            raise MsdetError(f"{where}: unknown key '{key}'{did_you_mean(key, known)}")
+            raise MsdetError(renaming(key) or f"{where}: unknown key '{key}'{did_you_mean(key, known)}")
     if "name" not in row:
         raise MsdetError(f"{where}: key 'name' is missing")
     return overridden(StageConfig(""), row, where)
@@ -64,13 +65,14 @@ def planned(config: TrainConfig) -> list[tuple[str, TrainConfig]]:
     plans = []
     for number, stage in enumerate(config.stages, start=1):
         where = f"stages, {number} ({stage.name})"
-        seed = {"seed": config.optimizer.seed + number - 1}
+        seed = {"seed": config.trainer.seed + number - 1}
         init = config.init if number == 1 else None
         plan = dataclasses.replace(
             config,
             data=overridden(config.data, stage.data, f"{where}: data"),
             objective=overridden(config.objective, stage.objective, f"{where}: objective"),
-            optimizer=overridden(config.optimizer, seed | stage.optimizer, f"{where}: optimizer"),
+            optimizer=overridden(config.optimizer, stage.optimizer, f"{where}: optimizer"),
+            trainer=overridden(config.trainer, seed | stage.trainer, f"{where}: trainer"),
             init=init if stage.init == "previous" else None if stage.init == "none" else Path(stage.init),
             freeze=[*config.freeze, *stage.freeze],
             train=stage.train or config.train,
@@ -146,7 +148,7 @@ def _try_all(out: Path, plans: Sequence[tuple[str, TrainConfig]]) -> None:
         try:
             data = next((known for settings, known in opened if settings == plan.data), None)
             if data is None:
-                data = load_data(plan.data, plan.model, plan.optimizer.seed)
+                data = load_data(plan.data, plan.model, plan.trainer.seed)
                 opened.append((plan.data, data))
             rehearse(plan, data)
         except MsdetError as error:
@@ -156,8 +158,8 @@ def _try_all(out: Path, plans: Sequence[tuple[str, TrainConfig]]) -> None:
 def overridden(config: T, changes: Mapping[str, Any], where: str) -> T:
     """A dataclass with some fields changed, groups within it field by field, values of the right type.
 
-    >>> from msdet.training.config import OptimiserConfig
-    >>> overridden(OptimiserConfig(), {"steps": 7}, "optimizer").steps
+    >>> from msdet.training.config import OptimizerConfig
+    >>> overridden(OptimizerConfig(), {"steps": 7}, "optimizer").steps
     7
 
     Raises:
@@ -183,7 +185,10 @@ def _merged(config: Any, changes: Mapping[str, Any], where: str) -> dict[str, An
     merged = dataclasses.asdict(config)
     for key, value in changes.items():
         if key not in fields:
-            raise MsdetError(f"{where}: unknown key '{key}'{did_you_mean(str(key), fields)}")
+            option = f"{where.split(': ')[-1]}.{key}"
+            raise MsdetError(
+                renaming(option) or f"{where}: unknown key '{key}'{did_you_mean(str(key), fields)}"
+            )
         old = getattr(config, key)
         nested = dataclasses.is_dataclass(old) and isinstance(value, Mapping)
         merged[key] = _merged(old, value, f"{where}.{key}") if nested else value

@@ -3,8 +3,8 @@
 With several devices each process takes its share of every batch and gradients are averaged (DDP), so a run
 learns the same from the same batches however many share them, up to rounding, as long as all examples are
 labeled for all tasks. Lightning starts the processes of one machine by itself; ``torchrun`` and Slurm may
-instead: ``torchrun --nproc-per-node 4 --no-python msdet train RUN ... --optimizer.devices 4``, or in a Slurm
-job of 2 nodes and 4 tasks each ``srun msdet train RUN ... --optimizer.devices 4 --optimizer.nodes 2``. The
+instead: ``torchrun --nproc-per-node 4 --no-python msdet train RUN ... --trainer.devices 4``, or in a Slurm
+job of 2 nodes and 4 tasks each ``srun msdet train RUN ... --trainer.devices 4 --trainer.nodes 2``. The
 first process alone writes.
 """
 
@@ -27,13 +27,13 @@ from torch.utils.data import DataLoader
 
 from msdet.data.example import Example
 from msdet.errors import MsdetError
-from msdet.training.config import OptimiserConfig
+from msdet.training.config import TrainConfig
 from msdet.training.module import JointModule
 
 
 def make_trainer(
     out: Path,
-    settings: OptimiserConfig,
+    config: TrainConfig,
     callbacks: Sequence[Callback],
     loggers: Sequence[Logger] = (),
     **limits: Any,
@@ -42,7 +42,7 @@ def make_trainer(
 
     Args:
         out: the run's folder.
-        settings: how to learn, and on what.
+        config: how to learn, and on what.
         callbacks: called in this order.
         loggers: where metrics go.
         limits: of Lightning's, such as ``limit_train_batches``.
@@ -50,16 +50,16 @@ def make_trainer(
     Raises:
         MsdetError: there are no such devices here.
     """
-    o = settings
+    t = config.trainer
     try:
         return pl.Trainer(
-            **{"max_steps": o.total_steps, "num_sanity_val_steps": 1} | limits,
-            accelerator=o.accelerator,
-            devices=o.devices if o.devices == "auto" else int(o.devices),
-            num_nodes=o.nodes,
-            precision=o.precision,  # type: ignore[arg-type]
-            deterministic=o.deterministic or None,
-            accumulate_grad_batches=o.accumulate,
+            **{"max_steps": config.total_steps, "num_sanity_val_steps": 1} | limits,
+            accelerator=t.accelerator,
+            devices=t.devices if t.devices == "auto" else int(t.devices),
+            num_nodes=t.nodes,
+            precision=t.precision,  # type: ignore[arg-type]
+            deterministic=t.deterministic or None,
+            accumulate_grad_batches=config.optimizer.accumulate,
             logger=list(loggers),
             callbacks=list(callbacks),
             enable_checkpointing=False,
@@ -73,7 +73,7 @@ def make_trainer(
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         line = " ".join(str(error).split())
         raise MsdetError(
-            f"optimizer.accelerator {o.accelerator}, devices {o.devices}, precision {o.precision}: {line}"
+            f"trainer.accelerator {t.accelerator}, devices {t.devices}, precision {t.precision}: {line}"
         ) from error
 
 
@@ -103,7 +103,7 @@ def fit(
         if "deterministic implementation" not in str(error):
             raise
         line = " ".join(str(error).split())[:160]
-        raise MsdetError(f"optimizer.deterministic is true: {line}") from error
+        raise MsdetError(f"trainer.deterministic is true: {line}") from error
 
 
 @contextmanager

@@ -237,7 +237,7 @@ def _outcome(study: Study, base: TrainConfig) -> Outcome:
 
 def _validations(config: TrainConfig) -> int:
     """Validations of a run in all."""
-    return config.optimizer.total_steps // config.optimizer.interval
+    return config.total_steps // config.interval
 
 
 def _check_options(base: TrainConfig, config: StudyConfig, space: list[Option]) -> dict[str, str]:
@@ -253,7 +253,7 @@ def _check_options(base: TrainConfig, config: StudyConfig, space: list[Option]) 
             f"metric dev/loss cannot compare trials that differ in {decides[0]}; choose a score, such as "
             "dev/si_sdr_improvement_db"
         )
-    watching = dataclasses.replace(base, optimizer=dataclasses.replace(base.optimizer, keep=config.metric))
+    watching = dataclasses.replace(base, trainer=dataclasses.replace(base.trainer, monitor=config.metric))
     built = build(watching, lambda line: None)
     for option in space:
         for value in option.corners():
@@ -274,7 +274,9 @@ def _try(config: TrainConfig, base: TrainConfig, built: Built) -> None:
     model = built.system.model
     if config.model != base.model:
         model = JointModel(config.model, built.data.array, built.data.sample_rate)
-    system = JointModule(model, Objective(config.objective, config.model), config.optimizer)
+    system = JointModule(
+        model, Objective(config.objective, config.model), config.optimizer, config.total_steps
+    )
     system.configure_optimizers()
 
 

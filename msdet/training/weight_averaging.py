@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from msdet.errors import MsdetError
 from msdet.models.checkpoint import load_model, read_description, save_model
-from msdet.training.config import OptimiserConfig
+from msdet.training.config import TrainConfig
 from msdet.training.transfer import weights_hash
 
 
@@ -88,12 +88,12 @@ class WeightAveraging(Callback):
             other.data.copy_(kept)
 
 
-def averaging(settings: OptimiserConfig) -> list[Callback]:
+def averaging(config: TrainConfig) -> list[Callback]:
     """The callback that the settings ask for, if any."""
-    if settings.ema:
-        return [WeightAveraging(settings.ema, 0)]
-    if settings.swa_from is not None:
-        return [WeightAveraging(0.0, round(settings.swa_from * settings.total_steps))]
+    if config.optimizer.ema:
+        return [WeightAveraging(config.optimizer.ema, 0)]
+    if config.optimizer.swa_from is not None:
+        return [WeightAveraging(0.0, round(config.optimizer.swa_from * config.total_steps))]
     return []
 
 

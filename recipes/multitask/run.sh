@@ -77,7 +77,7 @@ train_row() {
       {name: both, optimizer: {steps: $((steps - half))}}]")
   fi
   $train_cmd msdet train ${config:+--config "$config"} --config "recipes/multitask/conf/$1.yaml" --out "$exp/$1" \
-    --data.train "$exp/train" --data.dev "$exp/dev" --optimizer.steps "$steps" --optimizer.seed "$seed" \
+    --data.train "$exp/train" --data.dev "$exp/dev" --optimizer.steps "$steps" --trainer.seed "$seed" \
     "${options[@]}" "${training_options[@]}"
 }
 

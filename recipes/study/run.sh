@@ -76,7 +76,7 @@ train_run() {
   local began=$SECONDS code=0 trained=false
   if [ -e "$exp/runs/$1/training.json" ]; then trained=true; fi
   OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} $train_cmd msdet train --config recipes/study/conf/base.yaml --config "$2" \
-    --out "$exp/runs/$1" --data.train "$exp/$3/train" --data.dev "$exp/$3/dev" --optimizer.seed "$4" \
+    --out "$exp/runs/$1" --data.train "$exp/$3/train" --data.dev "$exp/$3/dev" --trainer.seed "$4" \
     ${steps:+--optimizer.steps "$steps"} "${training_options[@]}" || code=$?
   if [ "$trained" = false ] && [ -d "$exp/runs/$1" ]; then echo $((SECONDS - began)) >>"$exp/logs/$1.seconds"; fi
   return "$code"

@@ -61,7 +61,7 @@ train_to_report() {
   set_step_options
   output=$exp/model/training.json run_stage 2 "train" "$config" "$exp/dev/dataset.json" "$1" -- \
     $train_cmd msdet train --config "$config" --out "$exp/model" --data.dev "$exp/dev" "${data_options[@]}" \
-    "${model_options[@]}" "${step_options[@]}" --optimizer.seed "$seed" "${training_options[@]}"
+    "${model_options[@]}" "${step_options[@]}" --trainer.seed "$seed" "${training_options[@]}"
 
   output=$exp/evaluation/summary.json run_stage 3 "evaluate on unseen talkers in unseen rooms" \
     "$exp/test/dataset.json" "$exp/model/model.safetensors" -- \

@@ -28,9 +28,9 @@ def scaled(config: dict[str, Any], steps: int) -> list[dict[str, Any]]:
 
 
 def _default_steps() -> int:
-    from msdet.training.config import OptimiserConfig  # takes seconds, and is rarely needed
+    from msdet.training.config import OptimizerConfig  # takes seconds, and is rarely needed
 
-    return OptimiserConfig.steps
+    return OptimizerConfig.steps
 
 
 def main() -> None:

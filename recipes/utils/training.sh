@@ -17,8 +17,8 @@ HELP
 set_training_options() {
   # sets the array `training_options` to those of `msdet train` that follow from the recipe's options
   training_options=(
-    ${devices:+--optimizer.devices "$devices"} ${nodes:+--optimizer.nodes "$nodes"}
-    ${precision:+--optimizer.precision "$precision"} ${compile:+--optimizer.compile "$compile"}
+    ${devices:+--trainer.devices "$devices"} ${nodes:+--trainer.nodes "$nodes"}
+    ${precision:+--trainer.precision "$precision"} ${compile:+--trainer.compile "$compile"}
     ${workers:+--data.workers "$workers"}
   )
 }

@@ -41,9 +41,8 @@ def settings(bank: RirBank, speech: Path, dev_set: SceneSet, small_room: SceneDi
             "workers": 0,
         },
         "model": {"encoder_options": {"hidden": 8, "group": 8}},
-        "optimizer": {
-            "steps": 4, "batch": 1, "validate_every": 2, "warm_up": 1, "accelerator": "cpu", "threads": 1,
-        },
+        "optimizer": {"steps": 4, "batch": 1, "warm_up": 1},
+        "trainer": {"validate_every": 2, "accelerator": "cpu", "threads": 1},
     }  # fmt: skip
 
 
@@ -52,7 +51,7 @@ def base(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> 
     file = tmp_path_factory.mktemp("base") / "base.yaml"
     file.write_text(yaml.safe_dump(settings))
     o = parse_options(load_command("train"), ["run", "--config", str(file)], "msdet train")
-    return TrainConfig(o["data"], o["model"], o["objective"], o["optimizer"])
+    return TrainConfig(o["data"], o["model"], o["objective"], o["optimizer"], o["trainer"])
 
 
 GRID = StudyConfig(
@@ -190,7 +189,7 @@ def test_the_command_writes_what_train_takes(
         "hidden": int(best["model.encoder_options.hidden"]), "group": 8,
     }  # fmt: skip
     assert options["optimizer"].accumulate == int(best["optimizer.accumulate"])
-    assert options["optimizer"].devices == "auto"
+    assert options["trainer"].devices == "auto"
     assert options["objective"].balance == best["objective.balance"]
     trained = read_description(tmp_path / "study" / "trials" / f"{int(best['trial']):04d}")
     assert trained["model"]["encoder_options"] == options["model"].encoder_options

@@ -22,7 +22,7 @@ from msdet.models.encoders import ENCODERS
 from msdet.models.heads import SEPARATION_HEADS
 from msdet.models.joint import JointModel
 from msdet.models.sharing import SHARING_SCHEMES
-from msdet.training.config import ObjectiveConfig, OptimiserConfig
+from msdet.training.config import ObjectiveConfig, OptimizerConfig
 from msdet.training.module import JointModule
 from msdet.training.objective import Objective
 
@@ -47,7 +47,7 @@ def system_of(dev_set: SceneSet, **settings: Any) -> JointModule:
     torch.manual_seed(0)
     config = ModelConfig(window_s=0.032, **settings)
     objective = Objective(ObjectiveConfig(), config)
-    return JointModule(JointModel(config, dev_set.array, 8000), objective, OptimiserConfig())
+    return JointModule(JointModel(config, dev_set.array, 8000), objective, OptimizerConfig())
 
 
 def places(system: JointModule, batch: Example) -> tuple[Tensor, Tensor]:

@@ -61,7 +61,7 @@ def test_libri_spatial_of_any_folder_trained_in_stages(
     assert [stage["steps"] for stage in stages.values()] == [1, 1, 1]
     description = read_json(tmp_path / "an exp" / "model" / "model.json")
     assert description["sample_rate"] == 16000
-    assert description["notes"]["training"]["optimizer"]["precision"] == "bf16-mixed"
+    assert description["notes"]["training"]["trainer"]["precision"] == "bf16-mixed"
 
 
 def test_shipped_configurations_are_found_by_name(run: Run, librispeech: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from msdet.errors import MsdetError
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
 from msdet.training.affinity import AffinityConfig, affinities, measure_affinities, shared_parameters
-from msdet.training.config import ObjectiveConfig, OptimiserConfig, TrainConfig
+from msdet.training.config import ObjectiveConfig, OptimizerConfig, TrainConfig
 from msdet.training.grouping import best_grouping, partitions
 from msdet.training.module import JointModule
 from msdet.training.objective import Objective
@@ -40,7 +40,7 @@ def system(dev_set: SceneSet) -> JointModule:
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape))
     objective = Objective(ObjectiveConfig(normalize="running_mean"), SMALL)
-    return JointModule(model, objective, OptimiserConfig(gradient_clip_norm=1e9))
+    return JointModule(model, objective, OptimizerConfig(gradient_clip_norm=1e9))
 
 
 @pytest.fixture

@@ -28,8 +28,9 @@ def test_two_processes_learn_what_one_does(make_config: Callable[..., TrainConfi
     # without Adam, which magnifies the rounding of tiny gradients
     config = make_config(batch=4, warm_up=0, name="sgd", learning_rate=0.01)
     train(tmp_path / "one", config, lambda line: None)
-    options = {name: dataclasses.asdict(getattr(config, name)) for name in ("data", "model", "optimizer")}
-    options["optimizer"]["devices"] = "2"  # each takes two of the four mixtures
+    options = dataclasses.asdict(config)
+    options = {name: options[name] for name in ("data", "model", "optimizer", "trainer")}
+    options["trainer"]["devices"] = "2"  # each takes two of the four mixtures
     (tmp_path / "config.json").write_text(json.dumps(options, default=str))
     command = [sys.executable, "-m", "msdet.cli", "train", str(tmp_path / "two")]
     run = subprocess.run(

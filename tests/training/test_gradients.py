@@ -23,7 +23,7 @@ from msdet.losses.weighting import BALANCERS
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
 from msdet.training.callbacks import TRAINER_STATE
-from msdet.training.config import ObjectiveConfig, OptimiserConfig, TrainConfig
+from msdet.training.config import ObjectiveConfig, OptimizerConfig, TrainConfig
 from msdet.training.module import Balanced, JointModule, balanced_backward, task_cosines
 from msdet.training.objective import Objective
 from msdet.training.run import train
@@ -41,7 +41,7 @@ class Plain(SharedGradients):
 
 def make_system(dev_set: SceneSet, model: ModelConfig = SMALL, **objective: Any) -> JointModule:
     torch.manual_seed(0)
-    settings = OptimiserConfig(steps=20, warm_up=1, learning_rate=3e-3)
+    settings = OptimizerConfig(steps=20, warm_up=1, learning_rate=3e-3)
     return JointModule(
         JointModel(model, dev_set.array, 8000), Objective(ObjectiveConfig(**objective), model), settings
     )

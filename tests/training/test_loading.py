@@ -150,20 +150,25 @@ def test_task_without_a_single_label_is_refused(
 @pytest.mark.parametrize(
     ("shares", "tasks", "objective", "message"),
     [
-        ({"references": 0.0}, {}, {}, "no scene has references"),
-        ({"directions": 0.0}, {}, {}, "no scene has azimuths"),
-        ({"references": 0.0, "directions": 0.0}, {"t60": {}}, {}, "no scene has references"),
-        ({"references": 0.0}, {"activity": {}}, {"doa_weight": 1.0}, "references, which task 'activity'"),
-        ({"directions": 0.0}, {"distance": {}}, {"doa_weight": 0.0}, "distances, which task 'distance'"),
-        ({"directions": 0.0}, {"doa_map": {}}, {"doa_weight": 0.0}, "directions, which task 'doa_map'"),
+        ({"reference_fraction": 0.0}, {}, {}, "no scene has references"),
+        ({"doa_fraction": 0.0}, {}, {}, "no scene has azimuths"),
+        ({"reference_fraction": 0.0, "doa_fraction": 0.0}, {"t60": {}}, {}, "no scene has references"),
         (
-            {"references": 0.0},
+            {"reference_fraction": 0.0},
+            {"activity": {}},
+            {"doa_weight": 1.0},
+            "references, which task 'activity'",
+        ),
+        ({"doa_fraction": 0.0}, {"distance": {}}, {"doa_weight": 0.0}, "distances, which task 'distance'"),
+        ({"doa_fraction": 0.0}, {"doa_map": {}}, {"doa_weight": 0.0}, "directions, which task 'doa_map'"),
+        (
+            {"reference_fraction": 0.0},
             {"activity": {}},
             {"doa_weight": 1.0, "task_weights": {"activity": 0.0}},
             None,
         ),
-        ({"directions": 0.0}, {"t60": {}, "count": {}}, {"doa_weight": 0.0}, None),
-        ({"references": 0.5, "directions": 0.5}, {"activity": {}, "distance": {}}, {}, None),
+        ({"doa_fraction": 0.0}, {"t60": {}, "count": {}}, {"doa_weight": 0.0}, None),
+        ({"reference_fraction": 0.5, "doa_fraction": 0.5}, {"activity": {}, "distance": {}}, {}, None),
     ],
 )
 def test_mixtures_without_a_single_label_of_a_task_are_refused(

@@ -38,12 +38,12 @@ def recordings(dev_set: SceneSet, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def batches(config: TrainConfig) -> list[Any]:
-    data = load_data(config.data, config.model, config.optimizer.seed)
+    data = load_data(config.data, config.model, config.trainer.seed)
     return list(loaders(data, config)[0])
 
 
 def test_each_batch_has_its_share_of_labels(make_config: MakeConfig) -> None:
-    shares = {"references": 0.25, "batch_references": 0.5, "batch_directions": 1.0}
+    shares = {"reference_fraction": 0.25, "batch_references": 0.5, "batch_directions": 1.0}
     found = batches(make_config(data=shares, batch=2, steps=4, validate_every=4))
     assert len(found) == 4
     for batch in found:
@@ -56,7 +56,7 @@ def test_each_batch_has_its_share_of_labels(make_config: MakeConfig) -> None:
 
 def test_only_what_is_labeled_can_be_asked_for(make_config: MakeConfig, dev_set: SceneSet) -> None:
     """As if the scenes without references were not there."""
-    shares = {"references": 1 / 3, "batch_references": 1.0, **RENDERED, "train": dev_set.root}
+    shares = {"reference_fraction": 1 / 3, "batch_references": 1.0, **RENDERED, "train": dev_set.root}
     found = batches(make_config(data=shares, batch=1, steps=4, validate_every=4))
     assert all(batch["referenced"].all() for batch in found)
     assert len({int(batch["item"]) for batch in found}) == 1
@@ -65,7 +65,7 @@ def test_only_what_is_labeled_can_be_asked_for(make_config: MakeConfig, dev_set:
 def test_recordings_without_references_train_beside_a_rendered_set(
     make_config: MakeConfig, dev_set: SceneSet, recordings: Path, tmp_path: Path
 ) -> None:
-    sets = {**RENDERED, "train": dev_set.root, "also": [recordings], "set_weights": [1, 1]}
+    sets = {**RENDERED, "train": dev_set.root, "extra_train": [recordings], "set_weights": [1, 1]}
     config = make_config(data=sets, steps=4, validate_every=2)
     for batch in batches(config):
         assert Counter(batch["referenced"].tolist()) == {True: 1, False: 1}
@@ -87,13 +87,13 @@ def test_recordings_alone_cannot_teach_separation(make_config: MakeConfig, recor
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"references": 1.5}, r"data\.references is 1\.5, expected 0 to 1"),
+        ({"reference_fraction": 1.5}, r"data\.reference_fraction is 1\.5, expected 0 to 1"),
         ({"batch_directions": -0.1}, r"data\.batch_directions is -0\.1, expected 0 to 1"),
-        ({"also": [Path("x")]}, r"data\.also goes with data\.train"),
+        ({"extra_train": [Path("x")]}, r"data\.extra_train goes with data\.train"),
         ({"set_weights": [1.0, 2.0]}, r"data\.set_weights has 2 numbers, expected 1"),
         ({"set_weights": [1.0]}, r"data\.set_weights goes with data\.train"),
         ({"batch_references": 0.5, "batch_seconds": 4.0}, "one of them"),
-        ({"references": 0.5, "batch_references": 0.3}, "expected a whole number of examples"),
+        ({"reference_fraction": 0.5, "batch_references": 0.3}, "expected a whole number of examples"),
     ],
 )
 def test_impossible_shares_are_refused(

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from msdet.errors import MsdetError
 from msdet.io.files import read_json
 from msdet.training.callbacks import TRAINER_STATE, NonFiniteGuard, StopEarly, TellUnlabeled
-from msdet.training.config import OptimiserConfig, TrainConfig
+from msdet.training.config import OptimizerConfig, TrainConfig
 from msdet.training.loaders import loaders
 from msdet.training.module import JointModule
 from msdet.training.run import dry_run_all, train
@@ -68,7 +68,7 @@ class Watch(pl.Callback):
 
 def run(config: TrainConfig, out: Path, *callbacks: pl.Callback) -> Built:
     built = build(config, silent)
-    trainer = make_trainer(out, config.optimizer, callbacks)
+    trainer = make_trainer(out, config, callbacks)
     fit(trainer, built.system, loaders(built.data, config))
     return built
 
@@ -76,7 +76,7 @@ def run(config: TrainConfig, out: Path, *callbacks: pl.Callback) -> Built:
 def test_moving_average_is_what_validation_sees(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config(ema=0.75, learning_rate=0.01, warm_up=0)
     watch = Watch()
-    run(config, tmp_path, *averaging(config.optimizer), watch)
+    run(config, tmp_path, *averaging(config), watch)
     assert len(watch.validated) == 2
     for name, first in watch.steps[0].items():
         average = first
@@ -89,7 +89,7 @@ def test_moving_average_is_what_validation_sees(make_config: MakeConfig, tmp_pat
 
 def test_tail_average_starts_late_and_is_plain(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config(swa_from=0.5, learning_rate=0.01, warm_up=0)
-    (callback,) = averaging(config.optimizer)
+    (callback,) = averaging(config)
     assert isinstance(callback, WeightAveraging) and callback.first_step == 3
     watch = Watch()
     run(config, tmp_path, callback, watch)
@@ -97,7 +97,7 @@ def test_tail_average_starts_late_and_is_plain(make_config: MakeConfig, tmp_path
         assert torch.equal(watch.validated[0][name], watch.steps[2][name])
         plain = torch.stack([step[name] for step in watch.steps[3:]]).mean(0)
         torch.testing.assert_close(watch.validated[1][name], plain, rtol=1e-5, atol=1e-7)
-    assert averaging(OptimiserConfig()) == []
+    assert averaging(dataclasses.replace(config, optimizer=OptimizerConfig())) == []
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_run_that_gets_better_does_not_stop(make_config: MakeConfig, tmp_path: P
 
 def test_kept_model_is_the_best_by_the_metric_asked_for(make_config: MakeConfig, tmp_path: Path) -> None:
     metric = "dev/si_sdr_improvement_db"
-    config = make_config(steps=4, validate_every=1, learning_rate=0.02, warm_up=0, keep=metric)
+    config = make_config(steps=4, validate_every=1, learning_rate=0.02, warm_up=0, monitor=metric)
     train(tmp_path, config, silent)
     scores = []
     for row in (tmp_path / "logs" / "metrics.csv").read_text().splitlines()[1:]:
@@ -189,7 +189,7 @@ def test_kept_model_is_the_best_by_the_metric_asked_for(make_config: MakeConfig,
 @pytest.mark.parametrize(
     "settings",
     [
-        {"keep": "dev/los"},
+        {"monitor": "dev/los"},
         {"stop_metric": "dev/los"},
         {"schedule": "plateau", "schedule_options": {"metric": "dev/los"}},
     ],
@@ -207,7 +207,7 @@ def test_bad_steps_name_their_scenes_and_end_the_run_in_a_row(
 ) -> None:
     """Steps 2, 3 and then 5 to 7 are bad: the third in a row, of steps 5 to 7, ends it."""
     lines: list[str] = []
-    config = make_config(steps=8, validate_every=8, bad_steps=3)
+    config = make_config(steps=8, validate_every=8, max_nonfinite_steps=3)
     built = build(config, lines.append)
     good = built.system.terms
     asked = iter([True, False, False, True, *[False] * 4])
@@ -219,7 +219,7 @@ def test_bad_steps_name_their_scenes_and_end_the_run_in_a_row(
 
     monkeypatch.setattr(built.system, "terms", terms)
     with pytest.raises(MsdetError) as error:
-        trainer = make_trainer(tmp_path, config.optimizer, [])
+        trainer = make_trainer(tmp_path, config, [])
         fit(trainer, built.system, loaders(built.data, config))
     named = "step {}: the loss is not finite with mixture {}, mixture {}"
     assert lines == [f"{named.format(s, 2 * s, 2 * s + 1)}; skipped" for s in (1, 2, 4, 5)]
@@ -255,7 +255,7 @@ def test_task_without_labels_in_the_dev_set_is_told_once(make_config: MakeConfig
         for s in scenes
     ]
     built.data.dev.scenes = tuple(unknown)
-    trainer = make_trainer(tmp_path, config.optimizer, [TellUnlabeled(lines.append)])
+    trainer = make_trainer(tmp_path, config, [TellUnlabeled(lines.append)])
     fit(trainer, built.system, (train_batches, dev))
     assert lines == ["validation: no scene of the dev set is labeled for the task 'doa'"]
 
@@ -299,22 +299,22 @@ def test_dry_run_tells_and_writes_nothing(
         ({"ema": 0.9, "swa_from": 0.5}, "swa_from is 0.5 and ema 0.9"),
         ({"swa_from": 1.0}, r"optimizer\.swa_from is 1\.0"),
         ({"accumulate": 0}, r"optimizer\.accumulate is 0"),
-        ({"bad_steps": 0}, r"optimizer\.bad_steps is 0"),
+        ({"max_nonfinite_steps": 0}, r"trainer\.max_nonfinite_steps is 0"),
         ({"warm_up": -5}, r"optimizer\.warm_up is -5, expected 0 or more"),
         ({"decay_from": 2.0}, r"optimizer\.decay_from is 2\.0, expected 0\.0 to 1\.0"),
-        ({"threads": -1}, r"optimizer\.threads is -1, expected 0 to 1024"),
-        ({"threads": 1_000_000}, r"optimizer\.threads is 1000000"),
-        ({"seed": -1}, r"optimizer\.seed is -1, expected 0 to 4294967295"),
-        ({"seed": 2**32}, r"optimizer\.seed is 4294967296"),
+        ({"threads": -1}, r"trainer\.threads is -1, expected 0 to 1024"),
+        ({"threads": 1_000_000}, r"trainer\.threads is 1000000"),
+        ({"seed": -1}, r"trainer\.seed is -1, expected 0 to 4294967295"),
+        ({"seed": 2**32}, r"trainer\.seed is 4294967296"),
         ({"options": {"amsgrad": "no"}}, "option 'amsgrad' is 'no', expected true or false"),
         ({"options": {"capturable": True}}, "capturable is not for training here"),
         ({"options": {"maximize": True}}, "maximize is not for training here: losses are minimized"),
         ({"weight_decay": -0.1}, r"optimizer\.weight_decay is -0\.1"),
-        ({"devices": "two"}, r"optimizer\.devices is 'two'"),
+        ({"devices": "two"}, r"trainer\.devices is 'two'"),
         ({"name": "adamm"}, r"optimizer\.name is 'adamm'; did you mean 'adam"),
         ({"schedule": "plato"}, "unknown schedule 'plato'"),
         ({"loggers": ["wandbb"]}, "unknown logger 'wandbb'; did you mean 'wandb'"),
-        ({"accelerator": "gpu"}, "optimizer.accelerator gpu, devices auto"),
+        ({"accelerator": "gpu"}, "trainer.accelerator gpu, devices auto"),
     ],
 )
 def test_impossible_practice_is_refused_by_name(

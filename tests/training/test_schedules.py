@@ -11,7 +11,7 @@ from torch import nn
 
 from msdet.errors import MsdetError
 from msdet.training.callbacks import BestMetric
-from msdet.training.config import OptimiserConfig
+from msdet.training.config import OptimizerConfig
 from msdet.training.optimization import (
     OPTIMIZERS,
     SCHEDULES,
@@ -24,9 +24,9 @@ from msdet.training.optimization import (
 
 def rates(steps: list[int], plateaus: int = 0, **settings: Any) -> list[float]:
     """Relative rates of a run of 100 steps."""
-    quick = {"steps": 100, "validate_every": 10, "warm_up": 0, "decay_from": 0.5, "final_lr_ratio": 0.25}
-    o = OptimiserConfig(**(quick | settings))
-    return [relative_rate(build_schedule(o), o, step, plateaus) for step in steps]
+    quick = {"steps": 100, "warm_up": 0, "decay_from": 0.5, "final_lr_ratio": 0.25}
+    o = OptimizerConfig(**(quick | settings))
+    return [relative_rate(build_schedule(o), o, 100, step, plateaus) for step in steps]
 
 
 @pytest.mark.parametrize(
@@ -67,9 +67,9 @@ def test_plateau_falls_each_time_the_metric_stood_still() -> None:
     options = {"factor": 0.5, "lowest": 0.2, "patience": 2, "metric": "dev/doa"}
     found = [rates([40], n, schedule="plateau", schedule_options=options)[0] for n in range(4)]
     assert found == pytest.approx([1.0, 0.5, 0.25, 0.2])
-    o = OptimiserConfig(schedule="plateau", schedule_options=options)
+    o = OptimizerConfig(schedule="plateau", schedule_options=options)
     assert plateau_options(o) == ("dev/doa", 2)
-    assert plateau_options(OptimiserConfig()) is None
+    assert plateau_options(OptimizerConfig()) is None
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_plateau_falls_each_time_the_metric_stood_still() -> None:
 )
 def test_wrong_schedule_is_refused(schedule: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(MsdetError, match=message):
-        build_schedule(OptimiserConfig(schedule=schedule, schedule_options=options))
+        build_schedule(OptimizerConfig(schedule=schedule, schedule_options=options))
 
 
 class Balance(nn.Module):
@@ -104,7 +104,7 @@ class Balance(nn.Module):
 def test_every_optimizer_takes_a_step(name: str) -> None:
     model = nn.Linear(2, 1)
     before = model.weight.detach().clone()
-    optimizer = build_optimizer(OptimiserConfig(name=name, learning_rate=0.1), model, nn.Module())
+    optimizer = build_optimizer(OptimizerConfig(name=name, learning_rate=0.1), model, nn.Module())
     model(torch.ones(1, 2)).sum().backward()
     optimizer.step()
     assert torch.isfinite(model.weight).all()
@@ -112,23 +112,23 @@ def test_every_optimizer_takes_a_step(name: str) -> None:
 
 
 def test_weights_decay_and_those_of_the_objective_do_not() -> None:
-    settings = OptimiserConfig(name="adamw", weight_decay=0.1, options={"betas": [0.8, 0.9]})
+    settings = OptimizerConfig(name="adamw", weight_decay=0.1, options={"betas": [0.8, 0.9]})
     optimizer = build_optimizer(settings, nn.Linear(2, 1), Balance())
     assert [g["weight_decay"] for g in optimizer.param_groups] == [0.1, 0.0]
     assert [g["betas"] for g in optimizer.param_groups] == [(0.8, 0.9)] * 2
     assert [len(g["params"]) for g in optimizer.param_groups] == [2, 1]
-    torchs_own = build_optimizer(OptimiserConfig(name="adamw"), nn.Linear(2, 1), nn.Module())
+    torchs_own = build_optimizer(OptimizerConfig(name="adamw"), nn.Linear(2, 1), nn.Module())
     assert torchs_own.param_groups[0]["weight_decay"] == 0.01
 
 
 def test_frozen_parameters_are_not_the_optimizers() -> None:
     model = nn.Linear(2, 1)
     model.bias.requires_grad_(False)
-    (group,) = build_optimizer(OptimiserConfig(), model, nn.Module()).param_groups
+    (group,) = build_optimizer(OptimizerConfig(), model, nn.Module()).param_groups
     assert group["params"] == [model.weight]
     model.weight.requires_grad_(False)
     with pytest.raises(MsdetError, match="nothing learns"):
-        build_optimizer(OptimiserConfig(), model, nn.Module())
+        build_optimizer(OptimizerConfig(), model, nn.Module())
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_frozen_parameters_are_not_the_optimizers() -> None:
 )
 def test_wrong_optimizer_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(MsdetError, match=message):
-        build_optimizer(OptimiserConfig(**settings), nn.Linear(2, 1), nn.Module())
+        build_optimizer(OptimizerConfig(**settings), nn.Linear(2, 1), nn.Module())
 
 
 def test_metric_that_does_not_exist_is_named_with_the_nearest() -> None:

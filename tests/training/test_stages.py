@@ -88,7 +88,7 @@ def test_only_what_a_stage_trains_changes(run: tuple[Path, list[str]], config: T
     out, _ = run
     array = load_model(out).array
     with torch.random.fork_rng():
-        torch.manual_seed(config.optimizer.seed)
+        torch.manual_seed(config.trainer.seed)
         start = JointModel(config.model, array, 8000).state_dict()
     first, second = (
         load_file(out / "stages" / name / "model.safetensors") for name in ("01-separation", "02-doa")
@@ -102,7 +102,7 @@ def test_stages_have_settings_and_mixtures_of_their_own(config: TrainConfig) -> 
     (_, first), (_, second) = planned(config)
     assert (first.objective.doa_weight, second.objective.doa_weight) == (0.0, 1.0)
     assert (first.optimizer.learning_rate, second.optimizer.learning_rate) == (2e-3, 0.01)
-    assert (first.optimizer.seed, second.optimizer.seed) == (0, 1)
+    assert (first.trainer.seed, second.trainer.seed) == (0, 1)
     assert (first.freeze, second.train) == (["doa_head.*"], ["doa_head.*"])
     curriculum = StageConfig(
         "far", data={"t60_s": [0.1, 0.3], "scenes": {"minimum_gap_deg": 40, "talkers": {2: 1}}}
@@ -241,10 +241,10 @@ def test_single_run_starts_from_a_checkpoint_wherever_it_lies(
         ({"name": "a/b"}, "stages, 2: name is 'a/b', expected a plain name"),
         ({"name": "a", "freeze": ["encodr.*"]}, r"freeze: no parameter is named 'encodr\.\*'"),
         ({"name": "a", "init": "nowhere"}, "stage 02-a: nowhere: no such checkpoint directory"),
-        ({"name": "a", "optimizer": {"keep": "dev/los"}}, "02-a: unknown metric 'dev/los'; did you mean"),
+        ({"name": "a", "trainer": {"monitor": "dev/los"}}, "02-a: unknown metric 'dev/los'; did you mean"),
         ({"name": "a", "objective": {"regularization": {"x*": {"l1": 1}}}}, r"02-a: .* 'x\*' matches no"),
         ({"name": "a", "data": {"batch_references": 0.3}}, "stage 02-a: share of references is 0.6"),
-        ({"name": "a", "data": {"directions": 0.0}}, "stage 02-a: .*no scene has azimuths"),
+        ({"name": "a", "data": {"doa_fraction": 0.0}}, "stage 02-a: .*no scene has azimuths"),
         (
             {"name": "a", "objective": {"doa_loss": "soft", "doa_options": {"width_deg": -1}}},
             "stage 02-a: DoA loss 'soft': objective.doa_options.width_deg is -1",

@@ -22,7 +22,7 @@ from msdet.dsp.stft import SeparationPasses
 from msdet.losses.doa import decode_azimuth
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
-from msdet.training.config import ObjectiveConfig, OptimiserConfig, TrainConfig
+from msdet.training.config import ObjectiveConfig, OptimizerConfig, TrainConfig
 from msdet.training.module import JointModule, best_permutation, pairwise_scores
 from msdet.training.objective import Objective
 from msdet.training.trainer import make_trainer
@@ -33,7 +33,7 @@ SMALL = ModelConfig(encoder_options={"hidden": 8, "group": 8})
 @pytest.fixture
 def system(dev_set: SceneSet) -> JointModule:
     torch.manual_seed(0)
-    settings = OptimiserConfig(steps=20, warm_up=1, learning_rate=3e-3)
+    settings = OptimizerConfig(steps=20, warm_up=1, learning_rate=3e-3)
     return JointModule(JointModel(SMALL, dev_set.array, 8000), Objective(ObjectiveConfig()), settings)
 
 
@@ -112,7 +112,7 @@ def test_bad_batch_within_a_run_changes_nothing_and_the_run_goes_on(
 
 
 def test_rate_warms_up_stays_and_falls(system: JointModule) -> None:
-    system.settings = OptimiserConfig(
+    system.settings = OptimizerConfig(
         steps=100, warm_up=10, decay_from=0.5, final_lr_ratio=0.1, validate_every=10
     )
     rates = [system.rate(step) for step in range(101)]
@@ -157,7 +157,7 @@ def test_nobody_is_left_out_of_the_scores(dev_set: SceneSet, monkeypatch: pytest
     torch.manual_seed(0)
     config = dataclasses.replace(SMALL, talkers=3, variable_num_speakers=True)
     system = JointModule(
-        JointModel(config, dev_set.array, 8000), Objective(ObjectiveConfig(), config), OptimiserConfig()
+        JointModel(config, dev_set.array, 8000), Objective(ObjectiveConfig(), config), OptimizerConfig()
     )
     batch = next(iter(DataLoader(RenderedDataset(dev_set, slots=3), batch_size=3)))
     found = validate(system, batch, monkeypatch)

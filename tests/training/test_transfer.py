@@ -14,7 +14,7 @@ from msdet.errors import MsdetError
 from msdet.models.checkpoint import save_model
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
-from msdet.training.config import ObjectiveConfig, OptimiserConfig
+from msdet.training.config import ObjectiveConfig, OptimizerConfig
 from msdet.training.module import JointModule
 from msdet.training.objective import Objective
 from msdet.training.transfer import freeze, frozen_modules, transfer
@@ -106,7 +106,7 @@ def test_frozen_parts_stay_in_evaluation_mode() -> None:
     model = make()
     model.add_module("extra", parts["still"])
     freeze(model, ["extra.*"], [])
-    system = JointModule(model, Objective(ObjectiveConfig()), OptimiserConfig())
+    system = JointModule(model, Objective(ObjectiveConfig()), OptimizerConfig())
     assert system.training and model.training and model.doa_head.training
     assert not still[1].training and not still[2].training  # type: ignore[index]
     system.eval()
