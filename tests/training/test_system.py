@@ -99,7 +99,7 @@ def test_bad_batch_within_a_run_changes_nothing_and_the_run_goes_on(
         def on_train_batch_end(self, trainer: pl.Trainer, module: JointModule, *rest: object) -> None:
             seen.append({name: p.detach().clone() for name, p in module.model.named_parameters()})
 
-    trainer = make_trainer(tmp_path, make_config(steps=3).optimizer, [Watch()])
+    trainer = make_trainer(tmp_path, make_config(steps=3), [Watch()])
     loader = DataLoader([batch, bad, batch], batch_size=None)
     trainer.fit(system, loader, DataLoader([batch], batch_size=None))
     assert system.skipped_steps == 1
@@ -112,9 +112,8 @@ def test_bad_batch_within_a_run_changes_nothing_and_the_run_goes_on(
 
 
 def test_rate_warms_up_stays_and_falls(system: JointModule) -> None:
-    system.settings = OptimizerConfig(
-        steps=100, warm_up=10, decay_from=0.5, final_lr_ratio=0.1, validate_every=10
-    )
+    system.settings = OptimizerConfig(warm_up=10, decay_from=0.5, final_lr_ratio=0.1)
+    system.total_steps = 100
     rates = [system.rate(step) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[9:51] == pytest.approx([1.0] * 42)
