@@ -247,8 +247,9 @@ def check_options(factory: Any, options: Mapping[str, Any], kind: str, allowed: 
             raise MsdetError(f"{kind} has no option '{option}'{did_you_mean(option, allowed)}")
     if not options:
         return
+    typed = factory.func if isinstance(factory, partial) else factory
     try:
-        hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+        hints = get_type_hints(typed.__init__ if inspect.isclass(typed) else typed)
     except (NameError, TypeError, AttributeError):
         return  # annotations that mean nothing at run time
     for option, value in options.items():

@@ -72,7 +72,7 @@ def systems(
         return Systems(geometry, make)
 
     def beamed(array: MicrophoneArray, sample_rate: int) -> RecordingSystem:
-        from msdet.inference.separators import mvdr_separator
+        from msdet.methods.masks import mvdr_separator
 
         system = make(array, sample_rate)
         separator: Separator = mvdr_separator(system.separator, array, system.sample_rate)
@@ -85,7 +85,7 @@ def _of_model(
     folder: Path, array: MicrophoneArray | None, talkers: int | None
 ) -> tuple[MicrophoneArray, MakeSystem]:
     from msdet.inference.recording import RecordingSystem
-    from msdet.inference.separators import model_separator
+    from msdet.methods.trained import model_separator
     from msdet.models.checkpoint import load_model
 
     loaded = load_model(folder, array)

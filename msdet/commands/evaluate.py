@@ -216,7 +216,7 @@ def _model_separators(folder: Path, scene_set: SceneSet) -> dict[int, Separator 
     Raises:
         MsdetError: the data set is not what the model is for.
     """
-    from msdet.inference.separators import model_separator
+    from msdet.methods.trained import model_separator
     from msdet.models.checkpoint import load_model
 
     model = load_model(folder, scene_set.array)

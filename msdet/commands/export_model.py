@@ -116,7 +116,7 @@ def _tell_scores(
     scene_set: SceneSet, model: JointModel, file: ExportedFile, stft: StftPlace, precision: Precision
 ) -> None:
     from msdet.export.parity import file_separator
-    from msdet.inference.separators import model_separator
+    from msdet.methods.trained import model_separator
 
     systems = {
         "PyTorch": model_separator(model),

@@ -24,7 +24,7 @@ Match = Literal["both", "overlap", "direction"]
 """What keeps talkers in their slots (`msdet.inference.tracking`)."""
 
 Beamformer = Literal["mvdr"]
-"""What estimates voices once more (`msdet.inference.separators`)."""
+"""What estimates voices once more (`msdet.methods.masks`)."""
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,8 @@ from msdet.conventions import Array
 from msdet.errors import MsdetError
 from msdet.inference.blocks import BlockOptions
 from msdet.inference.recording import Inference, RecordingSystem, drop_dead_channels
-from msdet.inference.separators import model_separator
 from msdet.inference.sources import MemorySource, resampled, scan
+from msdet.methods.trained import model_separator
 from msdet.models.checkpoint import load_model
 from msdet.models.joint import JointModel
 

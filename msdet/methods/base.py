@@ -1,4 +1,4 @@
-"""What every separation method is: from a mixture to a `Separation`, or told the truth as an `Oracle`."""
+"""What every separation method is: a function from a mixture to a `Separation`, or an `Oracle`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,68 @@ ORACLE = "oracle"
 """Value of options (``doa``, ``masks``) that stands for the truth."""
 
 VOICES, AZIMUTHS = "voices", "azimuths"
-"""What a baseline's ``FINDS`` may hold: what it finds without being told; voices where a module has none."""
-
+"""What ``finds`` of a registration may hold: what a method estimates by itself, voices if not given."""
 
 METHODS = Registry("method", "msdet.methods")
+"""Functions ``(array, sample_rate, talkers, **options)`` that return a `Separator` or an `Oracle`."""
+
+
+@dataclass(frozen=True)
+class Separation:
+    """A recording, or a block of one, separated into talkers; None is what a system does not give.
+
+    Attributes:
+        estimates: ``(talker, time)`` float32 at the reference microphone, ascending in azimuth where given.
+        azimuth_deg: ``(talker,)`` in the array's frame, [0, 360), in the order of `estimates`.
+        confidence: ``(talker,)`` in [0, 1]: of a model, the probability around each azimuth.
+        elevation_deg: ``(talker,)``.
+        activity: ``(talker, frame)``, probability that each speaks, in frames evenly over the recording.
+        track_deg: azimuths ``(talker, frame)`` likewise; NaN where a talker is silent.
+        track_confidence: confidences ``(talker, frame)`` likewise.
+        track_elevation_deg: elevations ``(talker, frame)`` likewise.
+        time_s: centers ``(frame,)`` of the frames.
+        warnings: what should be known of the mixture: clipped, dead or offset channels.
+    """
+
+    estimates: Array | None = None
+    azimuth_deg: Array | None = None
+    confidence: Array | None = None
+    elevation_deg: Array | None = None
+    activity: Array | None = None
+    track_deg: Array | None = None
+    track_confidence: Array | None = None
+    track_elevation_deg: Array | None = None
+    time_s: Array | None = None
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        counts = self._counts()
+        if not counts.keys() & {"estimates", "azimuth_deg", "activity"} or len(set(counts.values())) > 1:
+            found = ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
+            raise MsdetError(f"a separation has {found}, expected estimates or azimuth_deg, one a talker")
+
+    @property
+    def count(self) -> int:
+        """Number of talkers."""
+        return next(iter(self._counts().values()))
+
+    @property
+    def frame_s(self) -> float:
+        """Length of a frame of `activity` and tracks in seconds; 0 where there are no times."""
+        return 0.0 if self.time_s is None or not len(self.time_s) else 2.0 * float(self.time_s[0])
+
+    def _counts(self) -> dict[str, int]:
+        values = {name: value for name, value in vars(self).items() if name not in ("time_s", "warnings")}
+        return {name: len(value) for name, value in values.items() if value is not None}
+
+
+Separator = Callable[[Array], Separation]
+"""Separates a mixture ``(mic, time)``."""
 
 
 @dataclass(frozen=True)
 class OracleInput:
-    """What an oracle is told.
+    """The truth that an oracle is given.
 
     Attributes:
         references: ``(talker, time)`` at the reference microphone.
@@ -34,10 +87,10 @@ class OracleInput:
 
 @dataclass(frozen=True)
 class Oracle:
-    """A separator that is told the truth; only a simulated set has it.
+    """A separator that uses the truth, which only a simulated set has.
 
     Attributes:
-        separate: separates a mixture ``(mic, time)``, knowing the truth.
+        separate: separates a mixture ``(mic, time)``, given the truth.
     """
 
     separate: Callable[[Array, OracleInput], Separation]
@@ -61,39 +114,3 @@ def check_at_least_one(option: str, value: int) -> None:
     """
     if value < 1:
         raise MsdetError(f"{option} is {value}, expected at least 1")
-
-
-@dataclass(frozen=True)
-class Separation:
-    """What was found in a recording: voices, azimuths, or both; None is what a system does not give.
-
-    Attributes:
-        estimates: ``(talker, time)`` float32 at the reference microphone, ascending in azimuth where given.
-        azimuth_deg: ``(talker,)`` in the array's frame, in the order of `estimates`.
-        confidence: ``(talker,)`` in [0, 1]: of a model, the probability around each azimuth.
-        elevation_deg: ``(talker,)``.
-        activity: ``(talker, frame)``, probability that each speaks, in frames evenly over the recording.
-        track_deg: azimuths ``(talker, frame)`` likewise.
-    """
-
-    estimates: Array | None = None
-    azimuth_deg: Array | None = None
-    confidence: Array | None = None
-    elevation_deg: Array | None = None
-    activity: Array | None = None
-    track_deg: Array | None = None
-
-    def __post_init__(self) -> None:
-        given = {name: len(v) for name, v in vars(self).items() if v is not None}
-        if not given.keys() & {"estimates", "azimuth_deg"} or len(set(given.values())) > 1:
-            found = ", ".join(f"{count} {name}" for name, count in given.items()) or "nothing"
-            raise MsdetError(f"a separation has {found}, expected estimates or azimuth_deg, one a talker")
-
-    @property
-    def count(self) -> int:
-        """Number of talkers."""
-        return next(len(v) for v in vars(self).values() if v is not None)
-
-
-Separator = Callable[[Array], Separation]
-"""Separates a mixture ``(mic, time)``."""

@@ -1,4 +1,7 @@
-"""What the steered beamformers share: where to steer, and the weights of distortionless beams."""
+"""Beams steered at talkers: where to steer (``doa``) is found by another method, given, or the truth.
+
+`unprocessed`, the mixture itself, is what all methods are measured against.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +13,41 @@ import torch
 from torch import Tensor
 
 from msdet.arrays import MicrophoneArray
-from msdet.conventions import Array, wrap_deg
-from msdet.dsp.beamforming import DIAGONAL_LOADING, apply_beam
-from msdet.dsp.spatial import diffuse_coherence, steering_vectors
+from msdet.conventions import DOA_CLASSES, Array, wrap_deg
+from msdet.dsp.beamforming import DIAGONAL_LOADING, apply_beam, steered_beam_weights
+from msdet.dsp.spatial import diffuse_coherence, pick_peaks, srp_phat, steering_vectors, von_mises_logits
 from msdet.dsp.stft import Stft, window_samples
 from msdet.errors import MsdetError
+from msdet.losses.doa import decode_azimuth
 from msdet.methods import initial_method
 from msdet.methods.base import (
     AZIMUTHS,
     METHODS,
     ORACLE,
+    VOICES,
     Oracle,
     OracleInput,
     Separation,
     Separator,
     check_talkers,
 )
+from msdet.models.frontends import ArrayGeometry
 
 DOA = "norm_music"
 
 WINDOW_S = 0.032
+"""Frame length of the default model; from 16 to 128 ms `srp_beam` does alike."""
+
+MAX_TALKERS = 8
+
+MVDR_LOADING = 0.1
+"""Relative to the mixture's power."""
+
+MVDR_WINDOW_S = 0.016
+"""Length of an STFT frame: longer ones cancel more of the talker, frames of 32 ms cost 0.4 dB."""
+
+SOFTNESS = 0.03
+"""How far the constraints yield where talkers look alike, at low frequencies; nulls of 28 dB are left."""
 
 Weights = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Weights ``(talker, freq, mic)`` from steering vectors of the same shape, the coherence of diffuse noise and
@@ -74,14 +92,14 @@ def beam_separator(
             waveforms: Array = stft.inverse(voices, mixture.shape[-1])[0].numpy()
         return waveforms
 
-    def told(mixture: Array, truth: OracleInput) -> Separation:
+    def steer_at_truth(mixture: Array, truth: OracleInput) -> Separation:
         if not np.isfinite(truth.azimuth_deg).all():
             raise MsdetError("directions are not known")
         return Separation(steer(mixture, truth.azimuth_deg))
 
     if doa == ORACLE:
-        return Oracle(told)
-    locate = _fixed(doa, talkers) if isinstance(doa, list) else _found_by(doa, array, sample_rate, talkers)
+        return Oracle(steer_at_truth)
+    locate = _fixed(doa, talkers) if isinstance(doa, list) else _locator(doa, array, sample_rate, talkers)
 
     def separate(mixture: Array) -> Separation:
         azimuth_deg = locate(mixture)
@@ -101,6 +119,8 @@ def distortionless_separator(
 ) -> Separator | Oracle:
     """A separator whose beams leave their talkers unchanged and let through the least disturbance.
 
+    The weights are C⁻¹d / (dᴴC⁻¹d), of the disturbance's covariance C and steering vectors d.
+
     Args:
         disturbance: its covariance, from the coherence of diffuse noise and the mixture's covariance, all
             ``(freq, mic, mic)``.
@@ -114,39 +134,26 @@ def distortionless_separator(
     Raises:
         MsdetError: as `beam_separator`, or a `loading` that is not positive.
     """
-    check_loading(loading)
+    _check_loading(loading)
 
     def weights(steering: Tensor, coherence: Tensor, covariance: Tensor) -> Tensor:
-        return distortionless(loaded(disturbance(coherence, covariance), loading), steering)
+        matrix = _loaded(disturbance(coherence, covariance), loading)
+        numerator = torch.linalg.solve(matrix, steering[..., None])[..., 0]
+        distortionless: Tensor = numerator / (steering.conj() * numerator).sum(-1, keepdim=True)
+        return distortionless
 
     return beam_separator(weights, array, sample_rate, talkers, doa, window_s)
 
 
-def distortionless(disturbance: Tensor, steering: Tensor) -> Tensor:
-    """MVDR weights C⁻¹d / (dᴴC⁻¹d): the least of the disturbance, and the look direction unchanged.
-
-    Args:
-        disturbance: covariance C, ``(freq, mic, mic)``.
-        steering: look directions d, ``(talker, freq, mic)``.
-    """
-    numerator = torch.linalg.solve(disturbance, steering[..., None])[..., 0]
-    weights: Tensor = numerator / (steering.conj() * numerator).sum(-1, keepdim=True)
-    return weights
-
-
-def loaded(covariance: Tensor, loading: float) -> Tensor:
+def _loaded(covariance: Tensor, loading: float) -> Tensor:
     """A covariance ``(freq, mic, mic)`` of unit mean power, with `loading` added to the diagonal."""
     power = covariance.diagonal(dim1=-2, dim2=-1).real.mean(-1)[:, None, None]
     eye = torch.eye(covariance.shape[-1], dtype=covariance.dtype)
     return covariance / power.clamp_min(1e-12) + loading * eye
 
 
-def check_loading(loading: float) -> None:
-    """Refuse a loading that leaves matrices singular.
-
-    Raises:
-        MsdetError: not positive.
-    """
+def _check_loading(loading: float) -> None:
+    """Refuse a loading that leaves matrices singular."""
     if not 0 < loading < float("inf"):
         raise MsdetError(f"loading is {loading}, expected above 0")
 
@@ -158,7 +165,7 @@ def _fixed(azimuth_deg: list[float], talkers: int) -> Callable[[Array], Array]:
     return lambda mixture: azimuths
 
 
-def _found_by(doa: str, array: MicrophoneArray, sample_rate: int, talkers: int) -> Callable[[Array], Array]:
+def _locator(doa: str, array: MicrophoneArray, sample_rate: int, talkers: int) -> Callable[[Array], Array]:
     example = f"[{','.join(str(10 + 360 * n // talkers) for n in range(talkers))}] (degrees)"
     separator = initial_method("doa", doa, AZIMUTHS, array, sample_rate, talkers, [example])
 
@@ -171,9 +178,6 @@ def _found_by(doa: str, array: MicrophoneArray, sample_rate: int, talkers: int) 
     return locate
 
 
-# --- Delay and sum: the microphones are aligned towards each talker and averaged.
-
-
 @METHODS.register("delay_and_sum")
 def delay_and_sum(
     array: MicrophoneArray,
@@ -182,7 +186,7 @@ def delay_and_sum(
     doa: str | list[float] = DOA,
     window_s: float = WINDOW_S,
 ) -> Separator | Oracle:
-    """Separate by beams; arguments and errors as `beam_separator`."""
+    """Microphones aligned towards each talker and averaged; arguments and errors as `beam_separator`."""
 
     def weights(steering: Tensor, coherence: Tensor, covariance: Tensor) -> Tensor:
         return steering / array.microphones
@@ -190,42 +194,26 @@ def delay_and_sum(
     return beam_separator(weights, array, sample_rate, talkers, doa, window_s)
 
 
-# --- Superdirective beams (Bitzer and Simmer, in Microphone Arrays, Springer, 2001): the least diffuse noise.
-
-
 def diffuse_noise(coherence: Tensor, covariance: Tensor) -> Tensor:
-    """The coherence of diffuse noise ``(freq, mic, mic)``."""
+    """Disturbance of superdirective beams (Bitzer and Simmer, in Microphone Arrays, Springer, 2001)."""
     return coherence
 
 
 superdirective = METHODS.register("superdirective")(partial(distortionless_separator, diffuse_noise))
 
 
-# --- MVDR beams (Capon, Proc. IEEE 57(8), 1969): the least power of the whole mixture, each talker's
-# unchanged. The covariance holds the talker too, who is partly canceled where the direction is not exact or
-# the room reflects; the loading keeps that small.
+def mixture_covariance(coherence: Tensor, covariance: Tensor) -> Tensor:
+    """Disturbance of MVDR beams (Capon, Proc. IEEE 57(8), 1969): the whole mixture.
 
-MVDR_LOADING = 0.1
-"""Relative to the mixture's power."""
-
-MVDR_WINDOW_S = 0.016
-"""Length of an STFT frame: longer ones cancel more of the talker, frames of 32 ms cost 0.4 dB."""
-
-
-def mixture(coherence: Tensor, covariance: Tensor) -> Tensor:
-    """The mixture's covariance ``(freq, mic, mic)``."""
+    It holds the talker too, who is partly canceled where the direction is not exact or the room reflects; the
+    loading keeps that small.
+    """
     return covariance
 
 
 mvdr = METHODS.register("mvdr")(
-    partial(distortionless_separator, mixture, loading=MVDR_LOADING, window_s=MVDR_WINDOW_S)
+    partial(distortionless_separator, mixture_covariance, loading=MVDR_LOADING, window_s=MVDR_WINDOW_S)
 )
-
-
-# --- LCMV beams (Frost, Proc. IEEE 60(8), 1972): a null on each other talker, then the least diffuse noise.
-
-SOFTNESS = 0.03
-"""How far the constraints yield where talkers look alike, at low frequencies; nulls of 28 dB are left."""
 
 
 @METHODS.register("lcmv")
@@ -238,17 +226,18 @@ def lcmv(
     softness: float = SOFTNESS,
     window_s: float = WINDOW_S,
 ) -> Separator | Oracle:
-    """Separate by beams; arguments and errors as `beam_separator`, and more talkers than microphones.
+    """LCMV beams (Frost, Proc. IEEE 60(8), 1972): a null on each other talker, then the least diffuse noise.
 
     With D the talkers' steering vectors and C the covariance of diffuse and sensor noise, talker s has
-    the weights C⁻¹D (DᴴC⁻¹D + δI)⁻¹ e_s.
+    the weights C⁻¹D (DᴴC⁻¹D + δI)⁻¹ e_s. Arguments and errors as `beam_separator`, and more talkers than
+    microphones.
     """
     check_talkers("LCMV", talkers, array.microphones)
-    check_loading(loading)
+    _check_loading(loading)
 
     def weights(steering: Tensor, coherence: Tensor, covariance: Tensor) -> Tensor:
         directions = steering.permute(1, 2, 0)
-        filtered = torch.linalg.solve(loaded(coherence, loading), directions)
+        filtered = torch.linalg.solve(_loaded(coherence, loading), directions)
         gram = directions.mH @ filtered
         power = gram.diagonal(dim1=-2, dim2=-1).real.mean(-1)[:, None, None]
         eye = torch.eye(gram.shape[-1], dtype=gram.dtype)
@@ -258,17 +247,39 @@ def lcmv(
     return beam_separator(weights, array, sample_rate, talkers, doa, window_s)
 
 
-# --- The mixture at the reference microphone, for every talker: what all others are measured against.
+@METHODS.register("srp_beam", finds=(VOICES, AZIMUTHS))
+def srp_beam(array: MicrophoneArray, sample_rate: int, talkers: int, window_s: float = WINDOW_S) -> Separator:
+    """The classical chain: SRP-PHAT peaks, and on each a superdirective beam with a soft null on the others.
+
+    It is where the default model starts: untrained, that model gives exactly this at the same frame length.
+    The confidence of an azimuth is the SRP-PHAT map there: the mean steered response, 1 for a plane wave.
+
+    Raises:
+        MsdetError: a number of talkers that has no peaks.
+    """
+    check_talkers("srp_beam", talkers, MAX_TALKERS)
+    stft = Stft(window_samples(window_s, sample_rate))
+    geometry = ArrayGeometry(array, stft.freqs, sample_rate, DOA_CLASSES)
+
+    def separate(mixture: Array) -> Separation:
+        with torch.inference_mode():
+            spectrum = stft(torch.from_numpy(mixture)[None])
+            response = srp_phat(spectrum, geometry.steering)
+            peaks = pick_peaks(response, talkers)
+            logits = von_mises_logits(peaks, DOA_CLASSES)
+            weights = steered_beam_weights(logits.softmax(-1), geometry.steering, geometry.coherence)
+            voices = stft.inverse(apply_beam(weights, spectrum), mixture.shape[-1])
+            azimuth, _ = decode_azimuth(logits)
+            height = response[0, (azimuth[0] * (DOA_CLASSES / 360.0)).round().long() % DOA_CLASSES]
+        return Separation(voices[0].numpy(), azimuth[0].double().numpy(), height.double().numpy())
+
+    return separate
 
 
 @METHODS.register("unprocessed", finds=())
 def unprocessed(array: MicrophoneArray, sample_rate: int, talkers: int) -> Separator:
-    """Leave a mixture as it is.
-
-    Raises:
-        MsdetError: less than one talker, or more than 8.
-    """
-    check_talkers("unprocessed", talkers, 8)
+    """The mixture at the reference microphone, for every talker."""
+    check_talkers("unprocessed", talkers, MAX_TALKERS)
 
     def separate(mixture: Array) -> Separation:
         return Separation(np.repeat(mixture[array.reference][None], talkers, axis=0))

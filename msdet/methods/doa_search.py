@@ -1,4 +1,8 @@
-"""What the DoA methods of pyroomacoustics share: a grid of 1 degree, peaks between its points, errors."""
+"""DoA methods of pyroomacoustics, which give azimuths alone: a grid of 1 degree, peaks between its points.
+
+Of these, NormMUSIC is the most exact in simulated rooms, but as often far off as SRP-PHAT. CSSM and WAVES
+focus from the beams of each frequency, which in rooms misleads them: weak methods there.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +27,16 @@ WINDOW_S = 0.032
 BAND_HZ = (500.0, 4000.0)
 """Where directions are looked for, the default of pyroomacoustics."""
 
+MAX_TALKERS = 8
+
 GRID_OFFSET_DEG = 0.137
 """Keeps the grid off the axes of symmetry of usual arrays, on which CSSM and WAVES meet singular matrices."""
+
+FRIDA_BANDS = 20
+"""Frequencies that FRIDA uses, the loudest ones."""
+
+FRIDA_HARMONICS = 4
+"""Order of FRIDA's Fourier series over azimuth; more for more talkers, if the array allows it."""
 
 Bins = Callable[[Any, Array], Array]
 """Chooses frequencies for a method of pyroomacoustics and a spectrum ``(mic, freq, frame)``."""
@@ -50,19 +62,20 @@ def band_with_peaks(method: Any, spectrum: Array) -> Array:
     return np.array(kept, dtype=np.int64)
 
 
-def any_number(microphones: int) -> int:
-    """The highest number of talkers for a method that any array serves."""
-    return 8
+def from_zero(method: Any, spectrum: Array) -> Array:
+    """Frequencies from 0 on: TOPS takes them by place, which is right for no other beginning."""
+    return np.arange(min(round(BAND_HZ[1] * method.nfft / method.fs), method.max_bin - 1))
 
 
-def fewer_than_microphones(microphones: int) -> int:
-    """The highest number of talkers that leaves a noise subspace."""
-    return microphones - 1
+def loudest(method: Any, spectrum: Array) -> Array:
+    """The `FRIDA_BANDS` frequencies of the band with most power."""
+    frequencies = band(method, spectrum)
+    power = np.square(np.abs(spectrum[:, frequencies])).sum((0, 2))
+    return np.sort(frequencies[np.argsort(power)[-FRIDA_BANDS:]])
 
 
 def search(
     algorithm: str,
-    most_talkers: Callable[[int], int],
     bins: Bins,
     array: MicrophoneArray,
     sample_rate: int,
@@ -75,7 +88,6 @@ def search(
 
     Args:
         algorithm: its name in ``pyroomacoustics.doa.algorithms``.
-        most_talkers: how many it finds with a number of microphones.
         bins: chooses the frequencies.
         array: geometry of the microphones.
         sample_rate: hertz.
@@ -86,7 +98,8 @@ def search(
         MsdetError: too many talkers, or an array that cannot tell directions over the full circle.
     """
     check_array(algorithm, array)
-    check_talkers(algorithm, talkers, most_talkers(array.microphones))
+    most = MAX_TALKERS if algorithm == "SRP" else array.microphones - 1  # others need a noise subspace
+    check_talkers(algorithm, talkers, most)
     stft = Stft(window_samples(window_s, sample_rate))
     azimuth_rad = np.deg2rad(np.arange(360) + GRID_OFFSET_DEG)
 
@@ -138,72 +151,30 @@ def check_array(algorithm: str, array: MicrophoneArray) -> None:
         )
 
 
-# --- SRP-PHAT (DiBiase 2000): azimuths where the phase-normalized microphones add up best; pyroomacoustics.
+# DiBiase (2000): where the phase-normalized microphones add up best
+srp_phat = METHODS.register("srp_phat", finds=(AZIMUTHS,))(partial(search, "SRP", band))
 
+# Schmidt (IEEE Trans. AP 34(3), 1986), its spectra summed over frequency
+music = METHODS.register("music", finds=(AZIMUTHS,))(partial(search, "MUSIC", band))
 
-srp_phat = METHODS.register("srp_phat", finds=(AZIMUTHS,))(partial(search, "SRP", any_number, band))
+# Salvati et al. (IEEE Sig. Proc. Letters 21(5), 2014): MUSIC, each frequency's peak set to 1
+norm_music = METHODS.register("norm_music", finds=(AZIMUTHS,))(partial(search, "NormMUSIC", band))
 
+# coherent signal subspaces: Wang and Kaveh (IEEE Trans. ASSP 33(4), 1985)
+cssm = METHODS.register("cssm", finds=(AZIMUTHS,))(partial(search, "CSSM", band_with_peaks))
 
-# --- MUSIC (Schmidt, IEEE Trans. AP 34(3), 1986), its spectra summed over frequency; pyroomacoustics.
+# averaged signal subspaces: di Claudio and Parisi (IEEE Trans. SP 49(10), 2001)
+waves = METHODS.register("waves", finds=(AZIMUTHS,))(partial(search, "WAVES", band_with_peaks))
 
-
-music = METHODS.register("music", finds=(AZIMUTHS,))(partial(search, "MUSIC", fewer_than_microphones, band))
-
-
-# --- NormMUSIC (Salvati et al., IEEE Sig. Proc. Letters 21(5), 2014): MUSIC, each frequency's peak set to 1.
-# Of the DoA methods of pyroomacoustics the most exact in simulated rooms, but as often far off as
-# SRP-PHAT.
-
-
-norm_music = METHODS.register("norm_music", finds=(AZIMUTHS,))(
-    partial(search, "NormMUSIC", fewer_than_microphones, band)
-)
-
-
-# --- CSSM, coherent signal subspaces (Wang and Kaveh, IEEE Trans. ASSP 33(4), 1985); pyroomacoustics.
-# Its focusing starts from the beams of each frequency, which in rooms misleads it: a weak baseline there.
-
-
-cssm = METHODS.register("cssm", finds=(AZIMUTHS,))(
-    partial(search, "CSSM", fewer_than_microphones, band_with_peaks)
-)
-
-
-# --- WAVES, averaged signal subspaces (di Claudio and Parisi, IEEE Trans. SP 49(10), 2001); pyroomacoustics.
-# Its focusing starts from the beams of each frequency, which in rooms misleads it: a weak baseline there.
-
-
-waves = METHODS.register("waves", finds=(AZIMUTHS,))(
-    partial(search, "WAVES", fewer_than_microphones, band_with_peaks)
-)
-
-
-# --- TOPS, orthogonality of projected subspaces (Yoon et al., IEEE Trans. SP 54(6), 2006); pyroomacoustics.
-
-
-def from_zero(method: Any, spectrum: Array) -> Array:
-    """Frequencies from 0 on: pyroomacoustics takes them by place, which is right for no other beginning."""
-    return np.arange(min(round(BAND_HZ[1] * method.nfft / method.fs), method.max_bin - 1))
-
-
-tops = METHODS.register("tops", finds=(AZIMUTHS,))(partial(search, "TOPS", fewer_than_microphones, from_zero))
-
-
-# --- FRIDA (Pan et al., ICASSP 2017): azimuths off any grid, by finite rate of innovation; pyroomacoustics.
-
-
-BANDS = 20
-"""Frequencies that are used, the loudest ones."""
-
-HARMONICS = 4
-"""Order of the Fourier series over azimuth; more for more talkers, less where the array allows no more."""
+# orthogonality of projected subspaces: Yoon et al. (IEEE Trans. SP 54(6), 2006)
+tops = METHODS.register("tops", finds=(AZIMUTHS,))(partial(search, "TOPS", from_zero))
 
 
 @METHODS.register("frida", finds=(AZIMUTHS,))
 def frida(
     array: MicrophoneArray, sample_rate: int, talkers: int, window_s: float = WINDOW_S, seed: int = 0
 ) -> Separator:
-    """Find azimuths alone.
+    """FRIDA (Pan et al., ICASSP 2017): azimuths off any grid, by finite rate of innovation.
 
     Args:
         array: geometry of the microphones.
@@ -217,9 +188,9 @@ def frida(
             over the full circle.
     """
     check_array("FRIDA", array)
-    most_harmonics = (_distinct_pairs(array) - 1) // 2
-    check_talkers("FRIDA", talkers, min(any_number(array.microphones), most_harmonics))
-    harmonics = min(max(HARMONICS, talkers + 1), most_harmonics)
+    max_harmonics = (_distinct_pairs(array) - 1) // 2
+    check_talkers("FRIDA", talkers, min(MAX_TALKERS, max_harmonics))
+    harmonics = min(max(FRIDA_HARMONICS, talkers + 1), max_harmonics)
     stft = Stft(window_samples(window_s, sample_rate))
 
     def separate(mixture: Array) -> Separation:
@@ -243,10 +214,3 @@ def _distinct_pairs(array: MicrophoneArray) -> int:
     first, second = np.nonzero(~np.eye(array.microphones, dtype=bool))
     offsets = (array.positions[first] - array.positions[second])[:, :2] / array.aperture_m
     return len(np.unique(offsets.round(3) + 0.0, axis=0))
-
-
-def loudest(method: Any, spectrum: Array) -> Array:
-    """The `BANDS` frequencies of the band with most power."""
-    frequencies = band(method, spectrum)
-    power = np.square(np.abs(spectrum[:, frequencies])).sum((0, 2))
-    return np.sort(frequencies[np.argsort(power)[-BANDS:]])

@@ -1,57 +1,27 @@
-"""What the methods with masks share: ratio masks, and MVDR beams from them."""
+"""Masks: MVDR beams driven by any method's voices or by the references, and the oracle ideal ratio mask."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
-from torch import Tensor
 
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
+from msdet.dsp.beamforming import masked_mvdr, power_masks
 from msdet.dsp.stft import Stft, window_samples
 from msdet.errors import MsdetError
 from msdet.methods import initial_method
 from msdet.methods.base import METHODS, ORACLE, VOICES, Oracle, OracleInput, Separation, Separator
 
-MASK_FLOOR = 1e-20
-"""Power that keeps bins without sound from being 0 / 0."""
-
-
-def wiener_masks(voices: Tensor, mixture: Tensor) -> Tensor:
-    """Share ``(talker, freq, frame)`` of each voice in the power of voice and rest, in [0, 1].
-
-    Args:
-        voices: complex ``(talker, freq, frame)``.
-        mixture: complex ``(freq, frame)``, at the microphone of the voices; the rest is mixture less voice.
-    """
-    power = voices.abs().square()
-    rest = (mixture - voices).abs().square()
-    shares: Tensor = (power + MASK_FLOOR) / (power + rest + 2 * MASK_FLOOR)
-    return shares
-
-
-def masked_mvdr(spectrum: Tensor, masks: Tensor, reference: int) -> Tensor:
-    """MVDR beams ``(talker, freq, frame)`` by Souden et al. (IEEE TASLP 18(2), 2010), from torchaudio.
-
-    A talker's covariance is weighted by its mask, the disturbance's by one less the mask.
-
-    Args:
-        spectrum: complex ``(mic, freq, frame)``.
-        masks: ``(talker, freq, frame)`` in [0, 1].
-        reference: index of the microphone at which the talkers are wanted.
-    """
-    from torchaudio.transforms import PSD, SoudenMVDR
-
-    psd, beam = PSD(), SoudenMVDR()
-    x, weights = spectrum.to(torch.complex128), masks.double()
-    beams = [beam(x, psd(x, mask), psd(x, 1.0 - mask), reference) for mask in weights]
-    return torch.stack(beams).to(spectrum.dtype)
-
-
-# --- Mask-based MVDR: covariances weighted by masks, of any baseline's voices or of the references.
-
 MASKS = "srp_beam"
 
 WINDOW_S = 0.032
+
+LOADING = 1e-7
+"""Of the disturbance's covariance, relative to its trace."""
+
+POSTFILTER_WINDOW_S, POSTFILTER_LOADING = 0.064, 1e-3
 
 
 @METHODS.register("mask_mvdr")
@@ -62,75 +32,98 @@ def mask_mvdr(
     masks: str = MASKS,
     window_s: float = WINDOW_S,
 ) -> Separator | Oracle:
-    """Separate by one beam a talker.
+    """MVDR beams, one a talker, from covariances weighted by ratio masks.
 
     Args:
         array: geometry of the microphones.
         sample_rate: hertz.
         talkers: number of voices.
-        masks: the baseline whose voices give the masks, or ``oracle``.
+        masks: the method whose voices give the masks, or ``oracle``.
         window_s: length of an STFT frame.
 
     Raises:
-        MsdetError: `masks` is no baseline that finds voices.
+        MsdetError: `masks` is no method that finds voices.
     """
     stft = Stft(window_samples(window_s, sample_rate))
 
     def beams(mixture: Array, voices: Array) -> Array:
         with torch.inference_mode():
-            spectrum = stft(torch.from_numpy(mixture)[None])[0]
-            estimates = stft(torch.from_numpy(voices)[None])[0]
-            found = wiener_masks(estimates, spectrum[array.reference])
-            beam = masked_mvdr(spectrum, found, array.reference)
-            waveforms: Array = stft.inverse(beam[None], mixture.shape[-1])[0].numpy()
+            spectrum = stft(torch.from_numpy(mixture)[None])
+            ratios = power_masks(stft(torch.from_numpy(voices)[None]), spectrum[:, array.reference])
+            wide = masked_mvdr(spectrum.to(torch.complex128), ratios.double(), array.reference, LOADING)
+            waveforms: Array = stft.inverse(wide.to(spectrum.dtype), mixture.shape[-1])[0].numpy()
         return waveforms
 
-    def told(mixture: Array, truth: OracleInput) -> Separation:
-        return Separation(beams(mixture, truth.references))
-
     if masks == ORACLE:
-        return Oracle(told)
+        return Oracle(lambda mixture, truth: Separation(beams(mixture, truth.references)))
     first = initial_method("masks", masks, VOICES, array, sample_rate, talkers)
 
     def separate(mixture: Array) -> Separation:
-        found = first(mixture)
-        if found.estimates is None:
+        initial = first(mixture)
+        if initial.estimates is None:
             raise MsdetError(f"masks '{masks}' gives no voices")
-        return Separation(beams(mixture, found.estimates), found.azimuth_deg, found.confidence)
+        return Separation(beams(mixture, initial.estimates), initial.azimuth_deg, initial.confidence)
 
     return separate
-
-
-# --- Mask-based MVDR with masks of the references: about the best that one fixed beam a talker can do.
 
 
 @METHODS.register("oracle_mvdr", finds=())
 def oracle_mvdr(
     array: MicrophoneArray, sample_rate: int, talkers: int, window_s: float = WINDOW_S
 ) -> Separator | Oracle:
-    """As `mask_mvdr.separator` with oracle masks."""
+    """`mask_mvdr` with masks of the references: about the best that one fixed beam a talker can do."""
     return mask_mvdr(array, sample_rate, talkers, ORACLE, window_s)
 
 
-# --- The oracle ideal ratio mask of the literature; masks that know the phase as well can do better.
-
-
-IRM_WINDOW_S = 0.032
-
-
 @METHODS.register("oracle_irm", finds=())
-def oracle_irm(
-    array: MicrophoneArray, sample_rate: int, talkers: int, window_s: float = IRM_WINDOW_S
-) -> Oracle:
-    """Mask the mixture by √(S² / (S² + N²)), N all but the reference S (Wang et al., TASLP 22(12), 2014)."""
+def oracle_irm(array: MicrophoneArray, sample_rate: int, talkers: int, window_s: float = WINDOW_S) -> Oracle:
+    """Mask the mixture by √(S² / (S² + N²)), N all but the reference S (Wang et al., TASLP 22(12), 2014).
+
+    It is the oracle mask of the literature; masks that know the phase as well can do better.
+    """
     stft = Stft(window_samples(window_s, sample_rate))
 
     def separate(mixture: Array, truth: OracleInput) -> Separation:
         with torch.inference_mode():
-            spectrum = stft(torch.from_numpy(mixture)[None, array.reference, None])[0, 0]
-            references = stft(torch.from_numpy(truth.references)[None])[0]
-            masked = wiener_masks(references, spectrum).sqrt() * spectrum
-            voices: Array = stft.inverse(masked[None], mixture.shape[-1])[0].numpy()
+            spectrum = stft(torch.from_numpy(mixture)[None, array.reference, None])
+            references = stft(torch.from_numpy(truth.references)[None])
+            masked = power_masks(references, spectrum[:, 0]).sqrt() * spectrum
+            voices: Array = stft.inverse(masked, mixture.shape[-1])[0].numpy()
         return Separation(voices)
 
     return Oracle(separate)
+
+
+def mvdr_separator(separator: Separator, array: MicrophoneArray, sample_rate: int) -> Separator:
+    """A separator whose voices are those of an MVDR beamformer driven by another one's.
+
+    The beamformer is linear, so free of the artifacts that masks leave. Each voice, against all else at the
+    reference microphone, gives a mask; directions and activity stay the other separator's.
+
+    Args:
+        separator: gives voices.
+        array: geometry of the microphones.
+        sample_rate: hertz.
+    """
+    stft = Stft(window_samples(POSTFILTER_WINDOW_S, sample_rate))
+
+    def beamformed(mixture: Array, voices: Array) -> Array:
+        with torch.inference_mode():
+            x = torch.from_numpy(mixture)[None]
+            level = x[0, array.reference].square().mean().sqrt().clamp_min(1e-8)
+            spectrum = stft(x / level).to(torch.complex128)
+            estimates = stft(torch.from_numpy(voices)[None] / level).to(torch.complex128)
+            power = estimates.abs().square()
+            rest = (spectrum[:, array.reference] - estimates.sum(1)).abs().square()
+            masks = power / (power.sum(1, keepdim=True) + rest[:, None] + 1e-10)
+            beams = masked_mvdr(spectrum, masks, array.reference, POSTFILTER_LOADING)
+            waveforms: Array = (stft.inverse(beams.to(torch.complex64), mixture.shape[-1])[0] * level).numpy()
+        return waveforms
+
+    def separate(mixture: Array) -> Separation:
+        initial = separator(mixture)
+        if initial.estimates is None:
+            raise MsdetError("beamform needs voices, and this system gives directions alone")
+        return replace(initial, estimates=beamformed(mixture, initial.estimates))
+
+    return separate

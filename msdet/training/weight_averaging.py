@@ -112,7 +112,7 @@ def _tensors(module: nn.Module) -> list[Any]:
 # and their average generalizes better than each of them at no cost in inference (P. Izmailov et al.,
 # "Averaging weights leads to wider optima and better generalization", UAI 2018; M. Wortsman et al., "Model
 # soups", ICML 2022). Models that were trained from different weights have nothing in common to be averaged;
-# their outputs do (``msdet.methods.ensembles``).
+# their outputs do (``msdet.methods.trained``).
 
 _SAME = ("assignment", "assignment_options")
 """Of the objective's settings: what decides who is in which slot."""

@@ -26,7 +26,7 @@ DOA_METHODS = ("cssm", "frida", "music", "norm_music", "srp_phat", "tops", "wave
 BEAMS = ("delay_and_sum", "lcmv", "mvdr", "superdirective")
 OWN_SYSTEM = """
 import numpy as np
-from msdet.inference.separators import Separation
+from msdet.methods.base import Separation
 
 def halved(array, sample_rate, talkers, gain: float):
     return lambda mixture: Separation(np.repeat(gain * mixture[array.reference][None], talkers, axis=0))

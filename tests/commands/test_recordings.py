@@ -20,8 +20,8 @@ from msdet.arrays import load_array
 from msdet.cli import main
 from msdet.conventions import angular_distance_deg
 from msdet.data.scene_set import SceneSet
-from msdet.inference.separators import model_separator
 from msdet.io import audio
+from msdet.methods.trained import model_separator
 from msdet.models.checkpoint import save_model
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel

@@ -14,10 +14,10 @@ from msdet.arrays import load_array
 from msdet.cli import main
 from msdet.data.scene_set import SceneSet
 from msdet.inference.estimates import write_estimates
-from msdet.inference.separators import model_separator
 from msdet.io import audio
 from msdet.io.files import read_jsonl
 from msdet.methods import build_method
+from msdet.methods.trained import model_separator
 from msdet.models.checkpoint import save_model
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel

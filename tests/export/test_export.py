@@ -24,8 +24,8 @@ from msdet.export.model import ExportedModel
 from msdet.export.parity import file_separator, run_on_waveforms
 from msdet.export.program import in_real_arithmetic, trace
 from msdet.export.writing import ExportedFile, export_model
-from msdet.inference.separators import model_separator
 from msdet.io import audio
+from msdet.methods.trained import model_separator
 from msdet.models.config import ModelConfig
 from msdet.models.encoders import ENCODERS
 from msdet.models.joint import JointModel

@@ -15,10 +15,11 @@ from msdet.arrays import MicrophoneArray, load_array
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
 from msdet.inference.blocks import BlockOptions
-from msdet.inference.separators import model_separator, mvdr_separator
 from msdet.io import audio
 from msdet.losses.doa import decode_azimuth
 from msdet.methods.base import Separation
+from msdet.methods.masks import mvdr_separator
+from msdet.methods.trained import model_separator
 from msdet.models.checkpoint import save_model
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel

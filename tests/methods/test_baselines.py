@@ -214,8 +214,12 @@ def own_system(
     [
         ("norm_musik", 2, "unknown method 'norm_musik'; did you mean 'norm_music'?"),
         ("auxiva,iteration=3", 2, "method 'auxiva' has no option 'iteration'; did you mean 'iterations'?"),
-        ("auxiva,iterations=many", 2, "method 'auxiva', iterations is 'many', expected int"),
-        ("auxiva,iterations=2.5", 2, "iterations is '2.5', expected int"),
+        (
+            "auxiva,iterations=many",
+            2,
+            "method 'auxiva': option 'iterations' is 'many', expected a whole number",
+        ),
+        ("auxiva,iterations=2.5", 2, "option 'iterations' is 2.5, expected a whole number"),
         ("auxiva,iterations=0", 2, "iterations is 0, expected at least 1"),
         ("ilrma,bases=0", 2, "bases is 0, expected at least 1"),
         ("auxiva,window_s=0.001", 2, "window_s is 0.001, which is 8 samples"),
@@ -279,7 +283,7 @@ def test_a_linear_array_serves_what_does_not_look_for_azimuths() -> None:
 def test_a_separation_of_nothing_or_of_different_counts_is_refused() -> None:
     with pytest.raises(MsdetError, match="has nothing, expected estimates or azimuth_deg"):
         Separation()
-    with pytest.raises(MsdetError, match="has 2 voices, 3 azimuth_deg"):
+    with pytest.raises(MsdetError, match="has 2 estimates, 3 azimuth_deg"):
         Separation(white(2), np.zeros(3))
 
 

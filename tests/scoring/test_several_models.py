@@ -13,12 +13,11 @@ import torch
 from msdet.arrays import load_array
 from msdet.cli import main
 from msdet.errors import MsdetError
-from msdet.inference.separators import model_separator
 from msdet.io import audio
 from msdet.io.files import read_json
 from msdet.methods import build_method
 from msdet.methods.base import Oracle, Separation, Separator
-from msdet.methods.ensembles import combined, farther, margin_deg
+from msdet.methods.trained import combined, farther, margin_deg, model_separator
 from msdet.models.checkpoint import load_model, save_model
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
