@@ -16,6 +16,10 @@ class MsdetError(Exception):
         super().__init__(printable(message))
 
 
+class WriteError(MsdetError):
+    """A file cannot be written: a full disk or missing rights, whatever the input is."""
+
+
 class UndefinedMetricError(MsdetError):
     """A metric has no value for these signals; the message is the reason, in a few words."""
 

@@ -36,11 +36,12 @@ def package(
         data_notes: text or Markdown file: which data the model learned from, their licenses and who is to be
             named.
         evaluation: folders of `msdet evaluate --model`, each with a name for its test set before it:
-            "unseen rooms=exp/evaluation" "other noise=exp/other". They stand side by side in the card.
+            "unseen rooms=exp/evaluation" "other noise=exp/other". They stand side by side in the card. If
+            none is given, a package keeps its own scores.
         data: folders of the test sets, for the card to describe; found by their hash.
     """
     from msdet.errors import MsdetError
-    from msdet.hub.model_card import without_places
+    from msdet.hub.model_card import scores_table, without_places
     from msdet.hub.scores import collect_scores
     from msdet.io.files import plain_name
     from msdet.models import packages
@@ -57,8 +58,12 @@ def package(
         raise MsdetError("license is empty, expected a name such as Apache-2.0")
     notes = _read_notes(data_notes)
     loaded, description = load_model(model), without_places(read_description(model))
-    _check_finite(loaded, model)
-    scores = collect_scores(evaluation, data, packages.weights_hash(model))
+    packaged = packages.find_model(model)
+    if packaged.has(packages.SCORES_FILE) and not evaluation:
+        scores = packaged.read_json(packages.SCORES_FILE)
+        scores_table(scores, packaged.shown(packages.SCORES_FILE))  # refused here if malformed
+    else:
+        scores = collect_scores(evaluation, data, packages.weights_hash(model))
     for called, entry in scores["evaluations"].items():
         if entry["weights"] is None:
             print(f"warning: evaluation '{called}' does not say which weights it is of", file=sys.stderr)
@@ -67,26 +72,13 @@ def package(
     card = _card(out, loaded, description, model, scores, license, notes, command)
     files = {
         packages.MODEL_FILE: _json(description),
-        packages.WEIGHTS_FILE: packages.find_model(model).read(packages.WEIGHTS_FILE),
+        packages.WEIGHTS_FILE: packaged.read(packages.WEIGHTS_FILE),
         packages.SCORES_FILE: _json(scores),
         packages.CARD_FILE: card.encode(),
     }
     packages.write_package(out, files)
     size = sum(map(len, files.values()))
     print(f"{out}: {size / 1e6:.2f} MB, {len(scores['evaluations'])} evaluations")
-
-
-def _check_finite(model: JointModel, folder: Path) -> None:
-    """Refuse weights of a training that went astray.
-
-    Raises:
-        MsdetError: names a tensor with values that are not finite.
-    """
-    from msdet.errors import MsdetError
-
-    for name, tensor in model.state_dict().items():
-        if not tensor.isfinite().all():
-            raise MsdetError(f"{folder}: weights have values that are not finite, in {name}")
 
 
 def _card(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from msdet.data.scene_set import SceneSet
-from msdet.errors import MsdetError
+from msdet.errors import MsdetError, WriteError
 from msdet.io import audio
 from msdet.io.files import FolderKind, remove_folder, write_json, write_jsonl
 from msdet.io.jobs import Progress
@@ -50,6 +50,7 @@ def write_estimates(
     Raises:
         MsdetError: `out` holds anything but such estimates; or no scene could be separated: says why the
             first could not.
+        WriteError: the disk is full; whatever else, it is no fault of a scene.
     """
     remove_folder(out, ESTIMATES)
     write_json(out / DATA_FILE, {"kind": ESTIMATES.name, "hash": scene_set.identity})
@@ -59,6 +60,8 @@ def write_estimates(
         try:
             result = _separated(scene_set, scene, separators[len(scene.sources)])
             rows.append({"id": scene.id, **_written(result, scene, out)})
+        except WriteError:
+            raise
         except MsdetError as error:
             for path in talker_files(out, scene):
                 path.unlink()

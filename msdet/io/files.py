@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msdet.errors import MsdetError
+from msdet.errors import MsdetError, WriteError
 from msdet.io.reading import parse_json, read_text
 
 _PART = ".part-"
@@ -56,7 +56,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     The temporary name keeps the suffix, so that writers that look at it see the right format.
 
     Raises:
-        MsdetError: the folder cannot be written or the disk is full.
+        WriteError: the folder cannot be written or the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,14 +65,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
         )
         os.close(handle)
     except OSError as error:
-        raise MsdetError(f"{path}: cannot be written ({error.strerror})") from error
+        raise WriteError(f"{path}: cannot be written ({error.strerror})") from error
     temporary = Path(name)
     try:
         yield temporary
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        raise MsdetError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise WriteError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         temporary.unlink(missing_ok=True)
 

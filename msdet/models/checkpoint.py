@@ -209,6 +209,8 @@ def _check_weights(
             raise MsdetError(
                 f"{weights}: {name} is {found_shape}, the configuration expects {expected_shape}"
             )
+        if not tensors[name].isfinite().all():
+            raise MsdetError(f"{weights}: has values that are not finite, in {name}")
 
 
 def read_description(folder: Path | str) -> dict[str, Any]:

@@ -153,6 +153,14 @@ def test_an_evaluation_by_the_package_scores_the_model(
     assert theirs["si_sdr_db"] == ours["si_sdr_db"]
 
 
+def test_a_package_of_a_package_keeps_its_scores(package: Path, notes: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.tar"
+    assert main(arguments(package, again, notes)) == 0
+    kept, scores = (content(p)[f"{p.stem}/scores.json"] for p in (package, again))
+    assert kept == scores
+    assert "unseen rooms" in content(again)["again/README.md"].decode()
+
+
 def test_a_folder_may_be_a_package(model_folder: Path, notes: Path, tmp_path: Path) -> None:
     out = tmp_path / "tiny_8k"
     assert main(arguments(model_folder, out, notes)) == 0
@@ -211,7 +219,7 @@ def test_bad_input_is_refused_and_nothing_is_written(
     next(iter(tensors.values())).fill_(float("nan"))
     save_file(tensors, diverged / "model.safetensors")
     cases = [
-        (arguments(diverged, out, notes), "diverged: weights have values that are not finite, in "),
+        (arguments(diverged, out, notes), "diverged/model.safetensors: has values that are not finite, in "),
         (arguments(model_folder, tmp_path / "p.tar.gz", notes), "p.tar.gz: expected the name of a folder"),
         (arguments(model_folder, tmp_path / ".tar", notes), ".tar: expected the name of a folder"),
         (arguments(tmp_path / "none", out, notes), "none: no such checkpoint directory"),
