@@ -169,7 +169,7 @@ def differences(rows: list[Row], theirs: dict[str, dict[str, Any]]) -> dict[str,
         for row in rows:
             scores = theirs[row["id"]]
             mine = np.array(row[metric.field])
-            before = mine - np.array(row[metric.gain_field])
+            before = mine - np.array(row[metric.improvement_field])
             gaps += [
                 np.abs(mine - np.ravel(scores[name])),
                 np.abs(before - np.ravel(scores[f"input_{name}"])),

@@ -1,16 +1,17 @@
-"""What commands print and write of scores: tables to read and to paste."""
+"""What commands print and write of scores: tables to read and to paste, and what was not scored."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from msdet.errors import MsdetError
 
 if TYPE_CHECKING:
-    from msdet.scoring.values import Row
+    from msdet.scoring.metrics import Row
+    from msdet.scoring.summary import ScoreTable
 
 EXIT_NOT_ALL_SCORED = 1
 
@@ -27,52 +28,35 @@ def split_names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def show_results(
-    rows: dict[str, list[Row]],
-    out: Path,
-    of: str,
-    notes: dict[str, Any],
-    by: Sequence[str],
-    form: Format = "text",
-    remarks: Sequence[str] = (),
-) -> None:
-    """Print the summary of systems, and one's paired differences to the others; write them into a folder.
+def show_results(table: ScoreTable, out: Path, form: Format = "text") -> None:
+    """Print scores and write their summary into a folder.
 
     Args:
-        rows: scores by system.
+        table: the scores.
         out: folder for ``summary.json`` and ``summary.md``, and ``summary.tex`` or ``.csv`` where printed.
-        of: the system whose differences are shown.
-        notes: more entries of ``summary.json``.
-        by: breakdowns.
         form: what to print.
-        remarks: lines below the tables.
     """
     from rich.console import Console
 
     from msdet.io.files import write_json, write_text
-    from msdet.scoring.comparison import all_differences, differences_tables
-    from msdet.scoring.summary import summarize, summary_tables, to_csv, to_json
-    from msdet.scoring.tables import WIDTH, latex, markdown, print_tables
+    from msdet.scoring.tables import WIDTH
 
-    summary = summarize(rows, by=by)
-    differences = all_differences(rows, of)
-    tables, lines = summary_tables(summary)
-    more_tables, more_lines = differences_tables(differences, of)
-    shown = ([*tables, *more_tables], [*lines, *more_lines, *remarks])
-    value = {**to_json(summary), "paired_differences": {of: differences}, "remarks": list(remarks), **notes}
+    value = table.to_json()
     write_json(out / "summary.json", value)
-    write_text(out / "summary.md", markdown(*shown))
+    write_text(out / "summary.md", table.to_markdown())
     if form == "text":
-        print_tables(*shown, Console(width=WIDTH))
-        return
-    texts = {"md": markdown, "latex": latex}
-    text = texts[form](*shown) if form in texts else to_csv(summary) if form == "csv" else json.dumps(value)
-    if form in ("latex", "csv"):
-        write_text(out / ("summary.tex" if form == "latex" else "summary.csv"), text)
-    print(text, end="" if text.endswith("\n") else "\n")
+        table.print(Console(width=WIDTH))
+    elif form == "json":
+        print(json.dumps(value))
+    elif form == "md":
+        print(table.to_markdown(), end="")
+    else:
+        text, name = (table.to_csv(), "summary.csv") if form == "csv" else (table.to_latex(), "summary.tex")
+        write_text(out / name, text)
+        print(text, end="")
 
 
-def tell_failures(rows: Sequence[Row], scores: Path, stream: TextIO, system: str = "") -> bool:
+def print_failures(rows: Sequence[Row], scores: Path, stream: TextIO, system: str = "") -> bool:
     """Print what was not scored or looks wrong; whether everything was scored.
 
     Args:
@@ -84,23 +68,26 @@ def tell_failures(rows: Sequence[Row], scores: Path, stream: TextIO, system: str
     Raises:
         MsdetError: nothing at all was scored.
     """
+    from msdet.scoring.metrics import METRICS
+
     begin = f"{system}: " if system else ""
     failed = [(row["id"], reason) for row in rows if (reason := _not_scored(row))]
     doubtful = [(row["id"], doubt) for row in rows for doubt in row["doubts"]]
-    for title, found in (("not scored", failed), ("scored, but", doubtful)):
-        for scene_id, reason in found[:5]:
+    for title, lines in (("not scored", failed), ("scored, but", doubtful)):
+        for scene_id, reason in lines[:5]:
             print(f"{begin}{title}: {scene_id}: {reason}", file=stream)
-        if len(found) > 5:
-            print(f"{begin}{title}: {len(found) - 5} more, see {scores}", file=stream)
-    if not any(map(_has_score, rows)):
+        if len(lines) > 5:
+            print(f"{begin}{title}: {len(lines) - 5} more, see {scores}", file=stream)
+    values = (row.get(metric.field) for row in rows for metric in METRICS.values())
+    if not any(v is not None for value in values for v in (value if isinstance(value, list) else [value])):
         raise MsdetError(f"{begin}nothing could be scored; why not, scene by scene, is in {scores}")
     return not failed
 
 
 def _not_scored(row: Row) -> str | None:
-    """Why a scene, or a part of it, has no score; None where that is nobody's failure."""
+    """Why a scene, or a part of it, has no score; None where that is no failure."""
     from msdet.scoring.metrics import name_fields
-    from msdet.scoring.score import NO_FAILURE
+    from msdet.scoring.summary import NO_FAILURE
 
     if row["error"]:
         return str(row["error"])
@@ -109,10 +96,3 @@ def _not_scored(row: Row) -> str | None:
         if why not in NO_FAILURE:
             fields.setdefault(why, []).append(field)
     return "; ".join(f"{name_fields(of, row)}: {why}" for why, of in fields.items()) or None
-
-
-def _has_score(row: Row) -> bool:
-    from msdet.scoring.metrics import METRICS
-
-    values = [row.get(metric.field) for metric in METRICS.values()]
-    return any(v is not None for value in values for v in (value if isinstance(value, list) else [value]))

@@ -15,11 +15,12 @@ from msdet.scoring.metrics import check_metrics
 
 if TYPE_CHECKING:
     from msdet.data.scene_set import SceneSet
-    from msdet.scoring.values import Row
+    from msdet.scoring.metrics import Row
 
 SCORES = "scores.jsonl"
 
 UNPROCESSED = "unprocessed"
+"""As in `msdet.scoring.score`, whose import takes longer than usage errors may."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Scoring:
     Attributes:
         scene_set: the data set.
         out: the folder.
-        asked: what to score.
+        request: what to score.
         rows: scores by system, in the order of the summary.
         remarks: lines below the summary.
         weights: SHA-256 of the weights of the model among the systems; None without one.
@@ -77,19 +78,19 @@ class Scoring:
 
     scene_set: SceneSet
     out: Path
-    asked: ScoringRequest
+    request: ScoringRequest
     rows: dict[str, list[Row]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     weights: str | None = None
 
     def score_mixture(self) -> None:
-        """Score the unprocessed mixture, which the systems' gains are over."""
+        """Score the unprocessed mixture, over which the systems' improvements are."""
         from msdet.scoring.provenance import write_provenance
         from msdet.scoring.score import score_unprocessed
 
-        with progress_bar(f"score {UNPROCESSED}", self.asked.in_lines) as progress:
+        with progress_bar(f"score {UNPROCESSED}", self.request.in_lines) as progress:
             self.rows[UNPROCESSED] = score_unprocessed(
-                self.scene_set, self.scores(UNPROCESSED), self.asked.workers, progress, self.asked.metrics
+                self.scene_set, self.scores(UNPROCESSED), self.request.workers, progress, self.request.metrics
             )
         write_provenance(self.out / UNPROCESSED, self.scene_set.identity, None)
 
@@ -99,19 +100,18 @@ class Scoring:
         Args:
             name: of the system.
             estimates: the folder.
-            is_oracle: whether the system was told the truth; None if not known.
+            is_oracle: whether the system is given the truth; None if not known.
         """
         from msdet.io.files import write_json
         from msdet.scoring.calibration import curve_notes, curves
-        from msdet.scoring.doa_file import read_directions
         from msdet.scoring.provenance import write_provenance
         from msdet.scoring.score import score_set
-        from msdet.scoring.submission import listed, unknown_scenes
+        from msdet.scoring.submission import listed, read_directions, unknown_scenes
 
-        asked, scene_set = self.asked, self.scene_set
-        with progress_bar(f"score {name}", asked.in_lines) as progress:
+        request, scene_set = self.request, self.scene_set
+        with progress_bar(f"score {name}", request.in_lines) as progress:
             self.rows[name] = score_set(
-                scene_set, estimates, self.scores(name), asked.workers, progress, asked.metrics,
+                scene_set, estimates, self.scores(name), request.workers, progress, request.metrics,
                 self.rows[UNPROCESSED],
             )  # fmt: skip
         write_provenance(self.out / name, scene_set.identity, estimates, is_oracle)
@@ -129,7 +129,10 @@ class Scoring:
 
     def show(self, name: str) -> None:
         """Print and write the summary, with the paired differences of a system to the others."""
+        from msdet.scoring.summary import ScoreTable
+
         notes = {"data": self.scene_set.identity}
         if self.weights is not None:
             notes["weights"] = self.weights
-        show_results(self.rows, self.out, name, notes, self.asked.breakdowns, self.asked.form, self.remarks)
+        table = ScoreTable(self.rows, name, self.request.breakdowns, self.remarks, notes)
+        show_results(table, self.out, self.request.form)

@@ -13,7 +13,7 @@ from msdet.scoring.breakdowns import DEFAULT_BREAKDOWNS
 
 if TYPE_CHECKING:
     from msdet.scoring.comparison import Comparison
-    from msdet.scoring.values import Row
+    from msdet.scoring.metrics import Row
 
 
 def compare(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msdet.commands._progress import progress_bar
-from msdet.commands._results import EXIT_NOT_ALL_SCORED, Format, tell_failures
+from msdet.commands._results import EXIT_NOT_ALL_SCORED, Format, print_failures
 from msdet.commands._scoring import UNPROCESSED, Scoring, ScoringRequest
 from msdet.errors import MsdetError
 from msdet.scoring.breakdowns import DEFAULT_BREAKDOWNS
@@ -60,12 +60,12 @@ def evaluate(
     from msdet.io.files import check_own_folder
     from msdet.models.packages import weights_hash
 
-    asked = ScoringRequest.parse(metrics, by, format, jobs)
+    request = ScoringRequest.parse(metrics, by, format, jobs)
     scene_set = SceneSet.open(data)
     systems = dict(_systems(scene_set, split_methods(methods)))
     if model is not None:
         systems[MODEL] = _model_separators(model, scene_set)
-    scoring = Scoring(scene_set, out, asked, weights=None if model is None else weights_hash(model))
+    scoring = Scoring(scene_set, out, request, weights=None if model is None else weights_hash(model))
     for name, system in systems.items():
         if not isinstance(system, Path):
             check_own_folder(_own_estimates(scoring, name), ESTIMATES)  # before hours of work
@@ -133,12 +133,12 @@ def _tell(scoring: Scoring, failures: list[str]) -> int:
     Raises:
         MsdetError: nothing of any system could be scored.
     """
-    stream = scoring.asked.stream
+    stream = scoring.request.stream
     scored = [name for name in scoring.rows if name != UNPROCESSED]
     wanted, complete = len(failures) + len(scored), True
     for name in scored:
         try:
-            complete &= tell_failures(scoring.rows[name], scoring.scores(name), stream, name)
+            complete &= print_failures(scoring.rows[name], scoring.scores(name), stream, name)
         except MsdetError as error:
             failures.append(str(error))
     if failures and len(failures) == wanted:
@@ -155,7 +155,7 @@ def _estimates(scoring: Scoring, name: str, system: System) -> Path:
     if isinstance(system, Path):
         return system
     estimates = _own_estimates(scoring, name)
-    with progress_bar(f"separate {name}", scoring.asked.in_lines) as progress:
+    with progress_bar(f"separate {name}", scoring.request.in_lines) as progress:
         write_estimates(scoring.scene_set, system, estimates, progress)
     return estimates
 

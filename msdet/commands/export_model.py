@@ -124,16 +124,16 @@ def _tell_scores(
     }
     print(f"  on {len(scene_set.scenes)} scenes of {scene_set.root}")
     for name, (gain_db, error_deg) in _scores(scene_set, systems).items():
-        print(f"    {name}: SI-SDR gain {gain_db:.2f} dB, DoA error {error_deg:.2f}°")
+        print(f"    {name}: SI-SDRi {gain_db:.2f} dB, DoA error {error_deg:.2f}°")
 
 
 def _scores(scene_set: SceneSet, systems: Mapping[str, Separator]) -> dict[str, tuple[float, float]]:
-    """SI-SDR gain in dB and mean absolute DoA error in degrees, over all talkers whose score is defined."""
+    """SI-SDRi in dB and mean absolute DoA error in degrees, over all talkers whose score is defined."""
     import numpy as np
 
     from msdet.commands._progress import progress_bar
-    from msdet.scoring.doa_file import DoaEstimates
     from msdet.scoring.score import ScoringOptions, score_scene
+    from msdet.scoring.submission import DoaEstimates
 
     fields = ("si_sdr_improvement_db", "doa_error_deg")
     asked = ScoringOptions(("si_sdr",))

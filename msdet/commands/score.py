@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msdet.commands._results import EXIT_NOT_ALL_SCORED, Format, tell_failures
+from msdet.commands._results import EXIT_NOT_ALL_SCORED, Format, print_failures
 from msdet.commands._scoring import SCORES, UNPROCESSED, Scoring, ScoringRequest
 from msdet.errors import MsdetError
 from msdet.scoring.breakdowns import DEFAULT_BREAKDOWNS
@@ -14,7 +14,7 @@ from msdet.scoring.metrics import DEFAULT_METRICS
 
 if TYPE_CHECKING:
     from msdet.data.scene_set import SceneSet
-    from msdet.scoring.values import Row
+    from msdet.scoring.metrics import Row
 
 
 def score(
@@ -49,11 +49,11 @@ def score(
     from msdet.data.scene_set import SceneSet
     from msdet.io.files import plain_name
 
-    asked = ScoringRequest.parse(metrics, by, format, jobs)
+    request = ScoringRequest.parse(metrics, by, format, jobs)
     if not re.fullmatch(r"\w[\w.-]*", name) or name == UNPROCESSED:
         raise MsdetError(f"name is '{name}', expected letters, digits, '.', '_' or '-' (not '{UNPROCESSED}')")
     plain_name(name, "name", "score")
-    scoring = Scoring(SceneSet.open(data), out, asked)
+    scoring = Scoring(SceneSet.open(data), out, request)
     compared = {} if compare is None else _compared(compare, scoring.scene_set)
     if name in compared:
         raise MsdetError(f"{compare}: has a system '{name}' too; choose another --name")
@@ -61,7 +61,7 @@ def score(
     scoring.rows |= {system: rows for system, rows in compared.items() if system != UNPROCESSED}
     scoring.score(name, estimates)
     scoring.show(name)
-    complete = tell_failures(scoring.rows[name], scoring.scores(name), asked.stream)
+    complete = print_failures(scoring.rows[name], scoring.scores(name), request.stream)
     return 0 if complete else EXIT_NOT_ALL_SCORED
 
 

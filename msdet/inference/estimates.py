@@ -16,8 +16,7 @@ from msdet.io.files import FolderKind, remove_folder, write_json, write_jsonl
 from msdet.io.jobs import Progress
 from msdet.methods.base import Oracle, OracleInput, Separation, Separator
 from msdet.scenes.scene import Scene
-from msdet.scoring.doa_file import DOA_FILE
-from msdet.scoring.submission import DATA_FILE, talker_files
+from msdet.scoring.submission import DATA_FILE, DOA_FILE, talker_files
 
 ESTIMATES = FolderKind(
     "estimates", (DATA_FILE,), "hash", r"data\.json|doa\.jsonl|[^/]+/|[^/]+/talker\d+\.wav"

@@ -55,7 +55,7 @@ _PANELS = (
     _Panel("DoA", "Loss", 1.0, _both("doa")),
     _Panel(
         "Separation on validation scenes",
-        "SI-SDR gain (dB)",
+        "SI-SDRi (dB)",
         1.0,
         (_Line("dev/si_sdr_improvement_db", "mean", LIGHT["blue"], "-"),),
     ),

@@ -19,8 +19,8 @@ from msdet.conventions import Array, angular_distance_deg, direction_vector, rot
 from msdet.plots.theme import INK, MUTED, SHADE, SURFACE, WIDTH_IN, Style, drawing
 from msdet.report.examples import SceneExample
 from msdet.scenes.scene import Scene
-from msdet.scoring.doa_file import Track
 from msdet.scoring.doa_scores import moves, true_track
+from msdet.scoring.submission import Track
 
 MAX_SYSTEMS = 7
 """As many as are drawn of a scene: two lines of spectrograms a talker, with the reference."""

@@ -14,8 +14,7 @@ from msdet.plots.theme import degrees
 from msdet.report import tables
 from msdet.report.content import Evaluation
 from msdet.scoring.breakdowns import BREAKDOWNS, Bin
-from msdet.scoring.metrics import METRICS, Metric
-from msdet.scoring.values import Row
+from msdet.scoring.metrics import METRICS, Metric, Row
 
 SHOWN = ("si_sdr_improvement_db", "doa_mae_deg")
 """Metrics that are broken down."""

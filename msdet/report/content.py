@@ -19,11 +19,10 @@ from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.io.files import plain_name, read_jsonl
 from msdet.plots.theme import UNPROCESSED
-from msdet.scoring.doa_file import DOA_FILE, DoaEstimates, Track, read_directions
+from msdet.scoring.metrics import Row
 from msdet.scoring.provenance import read_provenance
-from msdet.scoring.submission import check_made_for
+from msdet.scoring.submission import DOA_FILE, DoaEstimates, Track, check_made_for, read_directions
 from msdet.scoring.summary import Summary, summarize
-from msdet.scoring.values import Row
 
 MODEL = "model"
 """The system that a report is about if there is one of this name and no other is asked for."""
@@ -161,7 +160,7 @@ def read_evaluation(
     Args:
         folder: of the evaluation.
         data: folder of the data set.
-        system: to choose; by default `MODEL`, else the one with the highest SI-SDR gain, or without audio
+        system: to choose; by default `MODEL`, else the one with the highest SI-SDRi, or without audio
             the smallest DoA error, an oracle only where there is nothing else.
         estimates: folders of estimates, by system, that are not where they were when they were scored.
 

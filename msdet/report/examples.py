@@ -11,9 +11,8 @@ from msdet.conventions import Array
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.report.content import GAIN, Evaluation, ScoredSystem
 from msdet.scenes.scene import Scene
-from msdet.scoring.doa_file import DoaEstimates
-from msdet.scoring.submission import read_estimates
-from msdet.scoring.values import Row
+from msdet.scoring.metrics import Row
+from msdet.scoring.submission import DoaEstimates, read_estimates
 
 
 @dataclass(frozen=True)

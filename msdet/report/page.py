@@ -253,7 +253,7 @@ class Report:
         signals_heard = sum(1 + len(e.references) * (1 + len(e.heard)) for e in self._examples)
         seconds = AUDIO_BYTES / (_CLIP_BYTES_PER_S * signals_heard)
         cut = any(example.scene.duration_s > seconds for example in self._examples)
-        what = "SI-SDR gain" if self._evaluation.rank_field == GAIN else "DoA error"
+        what = "SI-SDRi" if self._evaluation.rank_field == GAIN else "DoA error"
         intro = (
             f"The best, median and worst scenes of {self._evaluation.chosen.name} by {what}. Estimates are "
             "shown and played at the level of their references, all signals of a scene with one gain."
@@ -275,7 +275,7 @@ class Report:
             facts.append(f"T60 {scene.t60_s:.2f} s")
         if scene.snr_db is not None:
             facts.append(f"signal-to-noise ratio {tables.number(scene.snr_db, 1)} dB")
-        what, unit = ("SI-SDR gain", " dB") if self._evaluation.rank_field == GAIN else ("DoA error", "°")
+        what, unit = ("SI-SDRi", " dB") if self._evaluation.rank_field == GAIN else ("DoA error", "°")
         score = "" if example.score is None else f": {what} {tables.number(example.score, 1)}{unit}"
         label = f"{example.title}: spectrograms of mixture, references and estimates, and a plan of the room"
         caption = "One color scale for all spectrograms. In the plan, numbers are talkers."

@@ -20,8 +20,8 @@ _TILES = (GAIN, "stoi", "doa_median_deg", "accuracy_10deg")
 _TITLES: tuple[tuple[str, tuple[Group, ...]], ...] = (
     ("Separation", ("separation", "words")),
     ("Direction of arrival", ("doa", "accuracy")),
-    ("Direction of arrival, azimuths under their own best assignment", ("own",)),
-    ("Talkers found, whatever their number", ("detection",)),
+    ("Direction of arrival, optimal assignment", ("optimal",)),
+    ("Talkers detected, whatever their number", ("detection",)),
     ("Moving talkers, frame by frame", ("track",)),
 )
 

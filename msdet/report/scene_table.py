@@ -14,8 +14,7 @@ from msdet.report.conditions import Condition, short
 from msdet.report.content import Evaluation
 from msdet.report.document import data_element
 from msdet.scenes.scene import Scene
-from msdet.scoring.metrics import METRICS, Metric
-from msdet.scoring.values import Row, metric_values
+from msdet.scoring.metrics import METRICS, Metric, Row, metric_values
 
 _DECIMALS = 4
 

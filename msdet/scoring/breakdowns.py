@@ -1,4 +1,7 @@
-"""Breakdowns: scenes, or talkers of scenes, in bins by a label of their rows; any two can be crossed."""
+"""Breakdowns: scenes, or talkers of scenes, in bins by a label of their rows; any two can be crossed.
+
+`labels` gives the labels of a scene.
+"""
 
 from __future__ import annotations
 
@@ -77,10 +80,7 @@ def _intervals(field: str, unit: str, *edges: float, scale: float = 1.0) -> tupl
 BREAKDOWNS: dict[str, tuple[str, tuple[Bin, ...]]] = {
     "azimuth_gap": (
         "Azimuth gap",
-        (
-            *_intervals("azimuth_gap_deg", "deg", 15.0, 45.0, 90.0),
-            Bin(">= 20 deg", "azimuth_gap_deg", 20.0),
-        ),
+        (*_intervals("azimuth_gap_deg", "deg", 15.0, 45.0, 90.0), Bin(">= 20 deg", "azimuth_gap_deg", 20.0)),
     ),
     "t60": ("T60", _intervals("t60_s", "s", 0.3, 0.4)),
     "straddling": (
@@ -95,10 +95,7 @@ BREAKDOWNS: dict[str, tuple[str, tuple[Bin, ...]]] = {
     "snr": ("Talkers to noise", _intervals("noise_snr_db", "dB", 0.0, 10.0, 20.0)),
     "talkers": (
         "Talkers",
-        (
-            *(Bin(str(n), "talkers", n, n + 1.0) for n in range(1, 5)),
-            Bin(">= 5", "talkers", 5.0),
-        ),
+        (*(Bin(str(n), "talkers", n, n + 1.0) for n in range(1, 5)), Bin(">= 5", "talkers", 5.0)),
     ),
     "overlap": ("Overlap", _intervals("overlap_ratio", "%", 0.25, 0.5, 0.75, scale=100.0)),
     "gender": (
@@ -114,7 +111,7 @@ BREAKDOWNS: dict[str, tuple[str, tuple[Bin, ...]]] = {
 talker's azimuth or distance a scene counts with those of its talkers that are in them."""
 
 DEFAULT_BREAKDOWNS = ("azimuth_gap", "t60", "straddling")
-"""Those that a summary has unless others are asked for."""
+"""Those that a summary has unless others are named."""
 
 
 def find_breakdowns(names: Iterable[str]) -> tuple[Breakdown, ...]:
@@ -127,7 +124,7 @@ def find_breakdowns(names: Iterable[str]) -> tuple[Breakdown, ...]:
         UnknownNameError: one that is not in `BREAKDOWNS`.
         MsdetError: more than two crossed.
     """
-    found: dict[str, Breakdown] = {}
+    chosen: dict[str, Breakdown] = {}
     for name in itertools.chain.from_iterable(BREAKDOWNS if name == "all" else (name,) for name in names):
         parts = name.split("*")
         if len(parts) > 2:
@@ -137,15 +134,12 @@ def find_breakdowns(names: Iterable[str]) -> tuple[Breakdown, ...]:
                 raise UnknownNameError("breakdown", part, [*BREAKDOWNS, "all"])
         titles, bins = zip(*(BREAKDOWNS[part] for part in parts), strict=True)
         cells = {", ".join(b.name for b in crossed): crossed for crossed in itertools.product(*bins)}
-        found[name] = Breakdown(" by ".join(titles), cells)
-    return tuple(found.values())
-
-
-# --- Labels of a scene in its row of scores: what breakdowns go by.
+        chosen[name] = Breakdown(" by ".join(titles), cells)
+    return tuple(chosen.values())
 
 
 def labels(scene: Scene) -> dict[str, Any]:
-    """What is known of a scene; null where it is not, or makes no sense (the gap of a single talker).
+    """Labels of a scene for its row; null where not known or not defined (the gap of a single talker).
 
     ``azimuth_deg``, ``distance_m`` and ``gender`` are lists over talkers, azimuths of moving talkers at the
     start of the scene.

@@ -1,4 +1,4 @@
-"""How far to trust a system's certainty: ROC, precision and recall of its posterior, and its calibration."""
+"""ROC, precision and recall of a system's DoA posterior, and the calibration of its confidence."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array, class_azimuths_deg
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
-from msdet.scoring.doa_file import DoaEstimates
-from msdet.scoring.doa_metrics import folded_distance_deg
+from msdet.scoring.doa_metrics import azimuth_errors_deg
 from msdet.scoring.doa_scores import moves
-from msdet.scoring.values import Row
+from msdet.scoring.metrics import Row
+from msdet.scoring.submission import DoaEstimates
 
 TOLERANCE_DEG = 10.0
-"""A direction so near to a talker's is that talker's."""
+"""A direction within this of a talker's counts as that talker's."""
 
 CALIBRATION_BINS = 10
 
 _MAX_POINTS = 200  # of a curve
 
 
-def curves(scene_set: SceneSet, found: dict[str, dict[str, Any]], rows: list[Row]) -> dict[str, Any]:
+def curves(scene_set: SceneSet, lines: dict[str, dict[str, Any]], rows: list[Row]) -> dict[str, Any]:
     """ROC and precision-recall of a system's posterior, and calibration of its confidence; null without.
 
     Args:
         scene_set: with the truth.
-        found: lines of ``doa.jsonl`` by scene.
+        lines: of ``doa.jsonl`` by scene.
         rows: its scores.
     """
     return {
         "tolerance_deg": TOLERANCE_DEG,
-        "posterior": posterior_curves(*_posterior_scores(scene_set, found)),
+        "posterior": posterior_curves(*_posterior_scores(scene_set, lines)),
         "calibration": calibration(rows),
     }
 
@@ -41,7 +41,7 @@ def curves(scene_set: SceneSet, found: dict[str, dict[str, Any]], rows: list[Row
 def posterior_curves(talkers: Array, elsewhere: Array, peaks: Array) -> dict[str, Any] | None:
     """Receiver operating characteristic, and precision over recall, as a threshold on the posterior falls.
 
-    A talker is found where the posterior near its direction reaches the threshold. A false alarm is, for
+    A talker is detected where the posterior near its direction reaches the threshold. A false alarm is, for
     the ROC, a direction away from all talkers that does; for the precision, a peak there.
 
     Args:
@@ -117,9 +117,9 @@ def calibration(rows: list[Row]) -> dict[str, Any] | None:
     return {"expected_calibration_error": round(gap, 6), "n": len(pairs), "bins": bins}
 
 
-def curve_notes(name: str, found: dict[str, Any]) -> list[str]:
-    """What curves say, in a line each."""
-    notes, posterior, reliability = [], found["posterior"], found["calibration"]
+def curve_notes(name: str, of_system: dict[str, Any]) -> list[str]:
+    """The `curves` of a system in a line each."""
+    notes, posterior, reliability = [], of_system["posterior"], of_system["calibration"]
     if posterior:
         notes.append(
             f"{name}: posterior, within {TOLERANCE_DEG:g} deg: area under the ROC "
@@ -135,15 +135,15 @@ def curve_notes(name: str, found: dict[str, Any]) -> list[str]:
     return notes
 
 
-def _posterior_scores(scene_set: SceneSet, found: dict[str, dict[str, Any]]) -> tuple[Array, Array, Array]:
-    """What `posterior_curves` takes, of all scenes with a posterior in which nobody moves."""
+def _posterior_scores(scene_set: SceneSet, lines: dict[str, dict[str, Any]]) -> tuple[Array, Array, Array]:
+    """The arguments of `posterior_curves`, of all scenes with a posterior and without moving talkers."""
     parts: list[tuple[Array, Array, Array]] = [(np.zeros(0), np.zeros(0), np.zeros(0))]
     for scene in scene_set.scenes:
         try:
-            posterior = DoaEstimates.from_row(found.get(scene.id)).posterior
+            posterior = DoaEstimates.from_row(lines.get(scene.id)).posterior
             if posterior is not None and scene.located and not moves(scene):
                 parts.append(_scene_scores(posterior.max(axis=0), scene.azimuths_deg, scene_set.array))
-        except MsdetError:  # told in the scene's row
+        except MsdetError:  # its row says so
             continue
     talkers, elsewhere, peaks = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return talkers, elsewhere, peaks
@@ -151,7 +151,7 @@ def _posterior_scores(scene_set: SceneSet, found: dict[str, dict[str, Any]]) -> 
 
 def _scene_scores(spectrum: Array, azimuths_deg: Array, array: MicrophoneArray) -> tuple[Array, Array, Array]:
     classes_deg = class_azimuths_deg(len(spectrum))
-    distance = folded_distance_deg(azimuths_deg[:, None], classes_deg[None], array)
+    distance = azimuth_errors_deg(azimuths_deg[:, None], classes_deg[None], array)
     near = distance <= max(TOLERANCE_DEG, 180.0 / len(spectrum))  # coarse classes still hold their talkers
     talkers = np.where(near, spectrum, -np.inf).max(axis=1)
     away = ~near.any(axis=0)

@@ -13,18 +13,18 @@ import numpy.typing as npt
 
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array, angular_distance_deg, azimuth_elevation_deg, direction_vector
-from msdet.errors import MsdetError, UndefinedMetricError
-from msdet.scoring.permutations import ambiguous_references, best_permutation, tied_best_permutations
+from msdet.errors import UndefinedMetricError
+from msdet.scoring.permutations import ambiguous_references, best_permutation, tied_permutations
 
 MATCH_DEG = 20.0
-"""Largest error of an estimate that counts as having found a talker, where their number is unknown."""
+"""Largest error of an estimate that detects a talker."""
 
 _LESS_SQUARED = 1e-9
-"""Weight of squared errors in an assignment: they decide between equal sums, and nothing else."""
+"""Weight of squared errors in an assignment: they decide between equal sums alone."""
 
 
 class DoaAssignment(NamedTuple):
-    """Whose estimate is whose by their errors alone.
+    """The optimal assignment of estimates to talkers by their errors alone.
 
     Attributes:
         estimates: ``(N,)`` integers: estimate ``estimates[n]`` belongs to talker ``n``.
@@ -36,13 +36,7 @@ class DoaAssignment(NamedTuple):
 
 
 class Matches(NamedTuple):
-    """Estimates of an unknown number of talkers, held against the true ones.
-
-    Attributes:
-        matched: talkers found.
-        missed: talkers not found.
-        false: estimates of nobody.
-    """
+    """Counts of detected talkers, missed talkers, and estimates that match no talker."""
 
     matched: int
     missed: int
@@ -52,33 +46,21 @@ class Matches(NamedTuple):
 def azimuth_errors_deg(
     reference_deg: npt.ArrayLike, estimate_deg: npt.ArrayLike, array: MicrophoneArray | None = None
 ) -> Array:
-    """Circular error of each talker, in [0, 180] degrees.
+    """Distance around the circle, or to the mirror image if that is nearer, in [0, 180] degrees; broadcasts.
 
     Args:
-        reference_deg: ``(talker,)`` true azimuths.
-        estimate_deg: ``(talker,)`` estimates in the same order; any turn of the circle.
+        reference_deg: true azimuths.
+        estimate_deg: estimates, any turn of the circle.
         array: folds what it cannot tell apart; None tells all azimuths apart.
 
     Raises:
-        UndefinedMetricError: a NaN or infinite azimuth, or an array that tells no azimuths apart.
-        MsdetError: the shapes differ.
+        UndefinedMetricError: the array tells no azimuths apart.
 
     >>> azimuth_errors_deg([359.0, 90.0], [1.0, -90.0]).tolist()
     [2.0, 180.0]
     """
-    reference, estimate = _azimuths(reference_deg), _azimuths(estimate_deg)
-    if reference.shape != estimate.shape:
-        raise MsdetError(f"{estimate.size} azimuths estimated, expected {reference.size}")
-    return folded_distance_deg(reference, estimate, array)
-
-
-def folded_distance_deg(a_deg: Array, b_deg: Array, array: MicrophoneArray | None) -> Array:
-    """Distance around the circle, or to the mirror image if that is nearer; broadcasts.
-
-    Raises:
-        UndefinedMetricError: the array tells no azimuths apart.
-    """
-    distance = angular_distance_deg(a_deg, b_deg)
+    reference, estimate = np.asarray(reference_deg), np.asarray(estimate_deg)
+    distance = angular_distance_deg(reference, estimate)
     domain = None if array is None else array.resolvable_domain
     if array is None or domain is None or domain.azimuth_span_deg == 360 or domain.axis is None:
         return distance
@@ -86,7 +68,7 @@ def folded_distance_deg(a_deg: Array, b_deg: Array, array: MicrophoneArray | Non
         raise UndefinedMetricError(f"the array '{array.name}' tells no azimuths apart")
     axis_deg = float(azimuth_elevation_deg(domain.axis)[0])
     mirror_deg = axis_deg if array.is_linear else axis_deg + 90.0  # azimuth of the line or plane itself
-    return np.minimum(distance, angular_distance_deg(a_deg, 2 * mirror_deg - np.asarray(b_deg)))
+    return np.minimum(distance, angular_distance_deg(reference, 2 * mirror_deg - estimate))
 
 
 def great_circle_errors_deg(
@@ -132,7 +114,7 @@ def pairwise_azimuth_errors_deg(
     """
     reference, estimate = (np.asarray(x, dtype=np.float64) for x in (reference_deg, estimate_deg))
     reference, estimate = (x if x.ndim == 2 else x[:, None] for x in (reference, estimate))
-    return frame_mean(folded_distance_deg(reference[:, None], estimate[None], array))
+    return frame_mean(azimuth_errors_deg(reference[:, None], estimate[None], array))
 
 
 def frame_mean(values: Array) -> Array:
@@ -157,13 +139,11 @@ def assignment(errors_deg: Array) -> DoaAssignment:
         MsdetError: fewer estimates than talkers.
 
     >>> assignment(np.array([[20.0, 30.0], [10.0, 20.0]]))  # talkers at 0 and 10, estimates at 20 and 30
-    Assignment(estimates=array([0, 1]), tied=array([False, False]))
+    DoaAssignment(estimates=array([0, 1]), tied=array([False, False]))
     """
     scores = -errors_deg - _LESS_SQUARED * errors_deg**2
-    estimates = best_permutation(scores)
-    return DoaAssignment(
-        estimates, ambiguous_references(estimates, tied_best_permutations(scores, estimates))
-    )
+    best = best_permutation(scores)
+    return DoaAssignment(best, ambiguous_references(best, tied_permutations(scores, best)))
 
 
 def match(errors_deg: Array, limit_deg: float = MATCH_DEG) -> Matches:
@@ -182,15 +162,6 @@ def match(errors_deg: Array, limit_deg: float = MATCH_DEG) -> Matches:
     cost = np.where(errors_deg <= limit_deg, errors_deg, beyond)
     matched = int((cost[linear_sum_assignment(cost)] < beyond).sum())
     return Matches(matched, talkers - matched, estimates - matched)
-
-
-def _azimuths(value: npt.ArrayLike) -> Array:
-    azimuths = np.asarray(value, dtype=np.float64)
-    if azimuths.ndim != 1:
-        raise MsdetError(f"azimuths have shape {azimuths.shape}, expected one per talker")
-    if not np.isfinite(azimuths).all():
-        raise UndefinedMetricError("an azimuth is NaN or infinite")
-    return azimuths
 
 
 def _angle_deg(u: Array, v: Array) -> Array:

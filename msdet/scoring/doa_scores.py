@@ -1,4 +1,4 @@
-"""Scores of the directions of one scene: fields of its row.
+"""Scores of the directions of one scene, as fields of its row.
 
 Errors of a moving talker are means over the frames of its label; an estimate without a track stands still.
 """
@@ -14,16 +14,16 @@ from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
 from msdet.errors import UndefinedMetricError
 from msdet.scenes.scene import Scene
-from msdet.scoring.doa_file import DoaEstimates, Track
 from msdet.scoring.doa_metrics import (
     assignment,
-    folded_distance_deg,
+    azimuth_errors_deg,
     frame_mean,
     great_circle_errors_deg,
     match,
     pairwise_azimuth_errors_deg,
 )
-from msdet.scoring.permutations import UNTOLD
+from msdet.scoring.permutations import AMBIGUOUS
+from msdet.scoring.submission import DoaEstimates, Track
 
 DOA_FIELDS: tuple[str, ...] = (
     "doa_error_deg",
@@ -41,17 +41,19 @@ ELEVATION_FIELDS = ("doa_great_circle_deg",)
 CONFIDENCE_FIELDS = ("doa_confidence",)
 
 TRACK_FIELDS = ("track_error_deg", "track_within_10deg", "track_coverage")
-"""Fields that a row has as well where a system gives elevations or confidences, or where talkers move."""
+"""More fields, where a system gives elevations or confidences, or where talkers move."""
 
 NO_AUDIO, NO_DOA = "no audio estimates", "no DoA estimates"
+"""Why a system has no scores of signals or directions."""
 
-NOBODY_MOVES = "nobody moves"
+STATIC_TALKERS = "no talker moves"
+"""Why a scene has no scores of tracks."""
 
-NO_REFERENCES, NOT_LOCATED = "no references", "directions are not known"
-"""Why a scene of a set that is labeled in part has no scores of voices or directions."""
+NO_REFERENCES, NO_TRUE_DOA = "no references", "directions are not known"
+"""Why a scene of a set that is labeled in part has no scores of signals or directions."""
 
 TIED = "azimuths tie: another assignment of them is as good"
-"""Why it is not known whether a voice is at its own direction; no failure of a system."""
+"""Why ``doa_assigned`` is not known; no failure of a system."""
 
 _TRACK_LIMIT_DEG = 10.0
 
@@ -59,58 +61,58 @@ _TRACK_LIMIT_DEG = 10.0
 def score_directions(
     scene: Scene,
     array: MicrophoneArray,
-    found: DoaEstimates,
+    estimates: DoaEstimates,
     permutation: Array | None,
     fields: tuple[str, ...],
-    unsure: Array | None = None,
-    unknown: str | None = None,
+    ambiguous: Array | None = None,
+    no_permutation: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, str], Array | None]:
     """Scores of a scene's directions.
 
     Args:
         scene: with the truth.
         array: what it cannot tell apart is no error.
-        found: the estimates, of any number of talkers.
+        estimates: of any number of talkers.
         permutation: ``(talker,)`` the estimate of each talker, from its audio; None without audio.
         fields: which are wanted.
-        unsure: ``(talker,)`` whose part of `permutation` is arbitrary; None if nobody's is. What would be
+        ambiguous: ``(talker,)`` whose part of `permutation` is arbitrary; None if nobody's is. What would be
             another value under another order of these talkers is null.
-        unknown: why there is no permutation although the system gives audio: what would follow it is null,
-            what goes by the azimuths alone is scored.
+        no_permutation: why there is none although the system gives audio: what would follow it is null.
 
     Returns:
-        The fields; for those that are null (or hold a null) the reason; and the estimates' own best
-        assignment ``(talker,)``, None if their number is not the talkers'.
+        The fields; for those that are null (or hold a null) the reason; and the azimuths' optimal assignment
+        ``(talker,)``, None if their number is not the talkers'.
     """
     truth = true_track(scene)
-    estimate = _over_time(found, truth.time_s)
+    over_time = _over_time(estimates, truth.time_s)
     scores: dict[str, Any] = dict.fromkeys(fields)
-    talkers, estimates = len(scene.sources), len(found.azimuth_deg)
+    talkers, count = len(scene.sources), len(estimates.azimuth_deg)
     try:
-        errors = pairwise_azimuth_errors_deg(truth.azimuth_deg, estimate.azimuth_deg, array)
+        errors = pairwise_azimuth_errors_deg(truth.azimuth_deg, over_time.azimuth_deg, array)
     except UndefinedMetricError as error:
         return scores, dict.fromkeys(fields, str(error)), None
     scores |= dict(zip(DOA_FIELDS[3:6], match(np.nan_to_num(errors, nan=np.inf)), strict=True))
-    scores["doa_count_error"] = abs(estimates - talkers)
-    if estimates != talkers:
-        reason = f"{estimates} azimuths estimated, expected {talkers}"
+    scores["doa_count_error"] = abs(count - talkers)
+    if count != talkers:
+        reason = f"{count} azimuths estimated, expected {talkers}"
         return scores, {field: reason for field in fields if scores[field] is None}, None
-    own = assignment(errors)
-    scores["doa_error_own_deg"] = errors[np.arange(talkers), own.estimates]
-    case = _Case(array, truth, estimate, found, errors, fields, moves(scene))
-    if unknown is not None:
-        return scores, case.reasons(scores, unknown), own.estimates
-    used = own.estimates if permutation is None else permutation
-    scores |= case.under(used)
-    if permutation is not None:
-        scores["doa_assigned"] = (permutation == own.estimates).astype(np.float64)
-    undefined = case.reasons(scores, NO_AUDIO)
-    if permutation is not None:
-        _leave_out(scores, undefined, "doa_assigned", own.tied, TIED)
-    if unsure is not None:
-        for field, of_talkers in {**case.unlike(used, unsure), "doa_assigned": unsure}.items():
-            _leave_out(scores, undefined, field, of_talkers, UNTOLD)
-    return scores, undefined, own.estimates
+    optimal = assignment(errors)
+    scores["doa_error_own_deg"] = errors[np.arange(talkers), optimal.estimates]
+    scorer = _PermutedScores(array, truth, over_time, estimates, errors, fields, moves(scene))
+    if no_permutation is not None:
+        return scores, scorer.reasons(scores, no_permutation), optimal.estimates
+    if permutation is None:
+        scores |= scorer.under(optimal.estimates)
+        return scores, scorer.reasons(scores, NO_AUDIO), optimal.estimates
+    scores |= scorer.under(permutation)
+    scores["doa_assigned"] = (permutation == optimal.estimates).astype(np.float64)
+    undefined = scorer.reasons(scores, NO_AUDIO)
+    _leave_out(scores, undefined, "doa_assigned", optimal.tied, TIED)
+    if ambiguous is not None:
+        differing = scorer.differing(permutation, ambiguous) | {"doa_assigned": ambiguous}
+        for field, of_talkers in differing.items():
+            _leave_out(scores, undefined, field, of_talkers, AMBIGUOUS)
+    return scores, undefined, optimal.estimates
 
 
 def moves(scene: Scene) -> bool:
@@ -119,39 +121,34 @@ def moves(scene: Scene) -> bool:
 
 
 def true_track(scene: Scene) -> Track:
-    """Directions of all talkers in the frames of the first that moves; in one frame if nobody does."""
+    """Directions of all talkers in the frames of the first that moves; in one frame if all stand still."""
     mover = next((source for source in scene.sources if source.track), None)
     time_s = np.array([d.time_s for d in mover.track] if mover else [0.0])
-    tracks = [
-        Track(
-            np.array([d.time_s for d in source.track]),
-            np.array([[d.azimuth_deg for d in source.track]]),
-            np.array([[d.elevation_deg for d in source.track]]),
-        ).at(time_s)
-        if source.track
-        else Track(
-            time_s,
-            np.full((1, time_s.size), source.azimuth_deg),
-            np.full((1, time_s.size), source.elevation_deg),
+    azimuths, elevations = [], []
+    for source in scene.sources:
+        points = source.track or (source,)
+        times = np.array([d.time_s for d in source.track]) if source.track else time_s[:1]
+        own = Track(
+            times,
+            np.array([[p.azimuth_deg for p in points]]),
+            np.array([[p.elevation_deg for p in points]]),
         )
-        for source in scene.sources
-    ]
-    return Track(
-        time_s,
-        np.concatenate([track.azimuth_deg for track in tracks]),
-        np.concatenate([track.elevation_deg for track in tracks if track.elevation_deg is not None]),
-    )
+        frames = own.at(time_s) if source.track else own
+        assert frames.elevation_deg is not None
+        azimuths.append(np.broadcast_to(frames.azimuth_deg[0], time_s.shape))
+        elevations.append(np.broadcast_to(frames.elevation_deg[0], time_s.shape))
+    return Track(time_s, np.stack(azimuths), np.stack(elevations))
 
 
 @dataclass(frozen=True)
-class _Case:
-    """A scene with as many estimates as talkers.
+class _PermutedScores:
+    """The fields of a scene, with as many estimates as talkers, that follow a permutation.
 
     Attributes:
         array: of the scene.
         truth: of all talkers.
-        estimate: in the same frames, in the system's order.
-        found: all that the system says.
+        over_time: estimates in the same frames, in the system's order.
+        estimates: of the system.
         errors_deg: ``(talker, estimate)``.
         fields: which are wanted.
         moving: whether a talker moves.
@@ -159,38 +156,37 @@ class _Case:
 
     array: MicrophoneArray
     truth: Track
-    estimate: Track
-    found: DoaEstimates
+    over_time: Track
+    estimates: DoaEstimates
     errors_deg: Array
     fields: tuple[str, ...]
     moving: bool
 
     def under(self, permutation: Array) -> dict[str, Array]:
         """The wanted fields that follow a permutation, as far as the system gives them."""
-        elevation_deg = self.estimate.elevation_deg
-        aligned = Track(
-            self.truth.time_s,
-            self.estimate.azimuth_deg[permutation],
-            None if elevation_deg is None else elevation_deg[permutation],
-        )
+        azimuth_deg, elevation_deg = self.over_time.azimuth_deg[permutation], self.over_time.elevation_deg
         scores = {"doa_error_deg": self.errors_deg[np.arange(len(permutation)), permutation]}
-        if "doa_confidence" in self.fields and self.found.confidence is not None:
-            scores["doa_confidence"] = self.found.confidence[permutation]
-        if "doa_great_circle_deg" in self.fields and aligned.elevation_deg is not None:
+        if "doa_confidence" in self.fields and self.estimates.confidence is not None:
+            scores["doa_confidence"] = self.estimates.confidence[permutation]
+        if "doa_great_circle_deg" in self.fields and elevation_deg is not None:
             assert self.truth.elevation_deg is not None
             on_sphere = great_circle_errors_deg(
                 (self.truth.azimuth_deg, self.truth.elevation_deg),
-                (aligned.azimuth_deg, aligned.elevation_deg),
+                (azimuth_deg, elevation_deg[permutation]),
                 self.array,
             )
             scores["doa_great_circle_deg"] = frame_mean(on_sphere)
-        if "track_error_deg" in self.fields and self.moving and "track" not in self.found.faults:
-            scores |= _track_scores(self.truth, aligned, self.array)
+        if "track_error_deg" in self.fields and self.moving and "track" not in self.estimates.faults:
+            # a frame without an estimate has no error, but is not within any limit either
+            errors = azimuth_errors_deg(self.truth.azimuth_deg, azimuth_deg, self.array)
+            scores["track_error_deg"] = frame_mean(errors)
+            scores["track_within_10deg"] = (errors <= _TRACK_LIMIT_DEG).mean(axis=-1)
+            scores["track_coverage"] = (~np.isnan(errors)).mean(axis=-1)
         return scores
 
-    def unlike(self, permutation: Array, unsure: Array) -> dict[str, Array]:
-        """Of each field, the talkers ``(talker,)`` whose value is another if the unsure change places."""
-        first, places = self.under(permutation), np.flatnonzero(unsure)
+    def differing(self, permutation: Array, ambiguous: Array) -> dict[str, Array]:
+        """Of each field, the talkers ``(talker,)`` whose value differs if ambiguous ones change places."""
+        first, places = self.under(permutation), np.flatnonzero(ambiguous)
         differs = {field: np.zeros(len(permutation), dtype=bool) for field in first}
         for turn in range(1, len(places)):
             other = permutation.copy()
@@ -201,14 +197,14 @@ class _Case:
 
     def reasons(self, scores: dict[str, Any], otherwise: str) -> dict[str, str]:
         """Why wanted fields are null, or hold a null; `otherwise` where the estimates do not tell why."""
-        faults = self.found.faults
-        absent = {} if self.moving else dict.fromkeys(TRACK_FIELDS, NOBODY_MOVES)
+        faults = self.estimates.faults
+        absent = {} if self.moving else dict.fromkeys(TRACK_FIELDS, STATIC_TALKERS)
         if self.moving and "track" in faults:
             absent = dict.fromkeys(TRACK_FIELDS, faults["track"])
-        if self.estimate.elevation_deg is None:
+        if self.over_time.elevation_deg is None:
             why = faults.get("elevation_deg", "no elevation estimates in this scene")
             absent["doa_great_circle_deg"] = why
-        if self.found.confidence is None:
+        if self.estimates.confidence is None:
             absent["doa_confidence"] = faults.get("confidence", "no confidence in this scene")
         reasons = {f: absent.get(f, otherwise) for f in self.fields if scores[f] is None}
         for field in self.fields:
@@ -217,23 +213,16 @@ class _Case:
         return reasons
 
 
-def _over_time(found: DoaEstimates, time_s: Array) -> Track:
+def _over_time(estimates: DoaEstimates, time_s: Array) -> Track:
     """Estimates in the frames of the label."""
-    if found.track is not None and time_s.size > 1:
-        return found.track.at(time_s)
-    frames = np.ones(time_s.size)
-    elevation = None if found.elevation_deg is None else np.outer(found.elevation_deg, frames)
-    return Track(time_s, np.outer(found.azimuth_deg, frames), elevation)
-
-
-def _track_scores(truth: Track, estimate: Track, array: MicrophoneArray) -> dict[str, Array]:
-    """Per-frame scores; a frame without an estimate has no error, but is not within any limit either."""
-    errors = folded_distance_deg(truth.azimuth_deg, estimate.azimuth_deg, array)
-    return {
-        "track_error_deg": frame_mean(errors),
-        "track_within_10deg": (errors <= _TRACK_LIMIT_DEG).mean(axis=-1),
-        "track_coverage": (~np.isnan(errors)).mean(axis=-1),
-    }
+    if estimates.track is not None and time_s.size > 1:
+        return estimates.track.at(time_s)
+    frames, elevation = np.ones(time_s.size), estimates.elevation_deg
+    return Track(
+        time_s,
+        np.outer(estimates.azimuth_deg, frames),
+        None if elevation is None else np.outer(elevation, frames),
+    )
 
 
 def _leave_out(

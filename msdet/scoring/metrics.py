@@ -1,24 +1,32 @@
-"""What is scored: a metric is one entry here; fields of rows, options and tables follow from it.
+"""The metrics: `SEPARATION_METRICS` of signals, and `METRICS`, how summaries have and show them all.
 
-`SEPARATION_METRICS` says how a metric of signals is computed; its improvement over the mixture follows.
-`METRICS` says how summaries and comparisons have a metric from the rows, and how they show it.
+A metric is one entry here; fields of rows, options, tables and comparisons follow from it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from msdet.errors import UnknownNameError
-from msdet.scoring import stoi
-from msdet.scoring.separation_metrics import pesq, snr
-from msdet.scoring.signals import ScoredSignals
+import numpy as np
+
+from msdet.conventions import Array
+from msdet.errors import MsdetError, UnknownNameError
+from msdet.scoring.breakdowns import Bin, members
+from msdet.scoring.separation_metrics import ScoredSignals, snr
 from msdet.scoring.statistics import Statistic
+
+Row = dict[str, Any]
+"""One line of ``scores.jsonl``; see `msdet.scoring.score.score_scene`."""
 
 THRESHOLDS_DEG = (5, 10, 15, 20)
 """Direction errors up to these count as accurate."""
 
-Group = Literal["separation", "words", "doa", "accuracy", "own", "detection", "track"]
+NOT_IN_SCORES = "not in the scores"
+"""The reason where a metric was not asked for."""
+
+Group = Literal["separation", "words", "doa", "accuracy", "optimal", "detection", "track"]
 """Metrics that stand in a table together."""
 
 
@@ -40,18 +48,19 @@ class SeparationMetric(NamedTuple):
     score: Callable[[ScoredSignals, int, int], float]
 
     @property
-    def gain_field(self) -> str:
+    def improvement_field(self) -> str:
         """Field of the improvement over the mixture at the reference microphone."""
         return f"{self.field.removesuffix('_db')}_improvement{'_db' if self.unit == 'dB' else ''}"
 
     @property
-    def kept_decimals(self) -> int:
+    def improvement_label(self) -> str:
+        """Its name in tables."""
+        return f"{self.label}i" if self.unit == "dB" else f"{self.label} improvement"
+
+    @property
+    def stored_decimals(self) -> int:
         """Decimals in rows: fewer than those in which BLAS differs with its number of threads."""
         return 4 if self.unit == "dB" else 6
-
-
-def _pesq(signals: ScoredSignals, n: int, m: int) -> float:
-    return pesq(signals.reference(n), signals.trial(m), signals.sample_rate)
 
 
 SEPARATION_METRICS = {
@@ -62,9 +71,9 @@ SEPARATION_METRICS = {
     "snr": SeparationMetric(
         "snr_db", "SNR", "dB", 2, lambda s, n, m: float(snr(s.references[n], s.trials[m]))
     ),
-    "stoi": SeparationMetric("stoi", "STOI", "", 3, lambda s, n, m: stoi.stoi(*s.segments(n, m))),
-    "estoi": SeparationMetric("estoi", "ESTOI", "", 3, lambda s, n, m: stoi.estoi(*s.segments(n, m))),
-    "pesq": SeparationMetric("pesq", "PESQ", "", 2, _pesq),
+    "stoi": SeparationMetric("stoi", "STOI", "", 3, ScoredSignals.stoi),
+    "estoi": SeparationMetric("estoi", "ESTOI", "", 3, lambda s, n, m: s.stoi(n, m, extended=True)),
+    "pesq": SeparationMetric("pesq", "PESQ", "", 2, ScoredSignals.pesq),
 }
 """Metrics of signals by the name that options use."""
 
@@ -73,7 +82,7 @@ DEFAULT_METRICS = ("si_sdr", "sdr", "stoi")
 
 
 class Metric(NamedTuple):
-    """How a metric is had from the rows, and how it is shown.
+    """How a metric is computed from the rows, and how it is shown.
 
     Attributes:
         field: the field of a row: a list over talkers, or a number of the scene.
@@ -86,6 +95,7 @@ class Metric(NamedTuple):
         over: of a ratio, the fields whose sum divides `times` the field's.
         times: see `over`.
         higher_is_better: which of two systems a difference favors.
+        compared: whether comparisons show it unless metrics are named.
     """
 
     field: str
@@ -98,126 +108,150 @@ class Metric(NamedTuple):
     over: tuple[str, ...] = ()
     times: int = 1
     higher_is_better: bool = True
+    compared: bool = False
 
 
 def _separation_metrics() -> dict[str, Metric]:
     metrics = {}
     for name, m in SEPARATION_METRICS.items():
         unit = f" ({m.unit})" if m.unit else ""
-        metrics[m.field] = Metric(m.field, f"{m.label}{unit}", m.decimals, "separation")
-        group: Group | None = "separation" if name == "si_sdr" else None
-        metrics[m.gain_field] = Metric(m.gain_field, f"{m.label} gain{unit}", m.decimals, group)
+        main = name == "si_sdr"
+        group: Group | None = "separation" if main else None
+        metrics[m.field] = Metric(m.field, f"{m.label}{unit}", m.decimals, "separation", compared=not main)
+        metrics[m.improvement_field] = Metric(
+            m.improvement_field, f"{m.improvement_label}{unit}", m.decimals, group, compared=main
+        )
     return metrics
 
 
-def _doa_metrics(prefix: str, field: str, name: str, shown: dict[str, Group]) -> dict[str, Metric]:
-    """Metrics of an error in degrees; those that are `shown`, by name, have a group."""
+def _doa_metrics(prefix: str, field: str, groups: dict[str, Group], compared: str = "") -> dict[str, Metric]:
+    """Metrics of an error in degrees.
+
+    Args:
+        prefix: of their names.
+        field: the error.
+        groups: of those that are shown, by their part of the name.
+        compared: parts of the names of those that are compared.
+    """
+    optimal = bool(prefix)
     statistics: dict[str, tuple[str, Statistic]] = {
         "mae": ("MAE", "mean"),
         "median": ("median", "median"),
         "rmse": ("RMSE", "rms"),
     }
     metrics = {}
-    for key, (label, statistic) in statistics.items():
-        group = shown.get(key)
+    for key, (name, statistic) in statistics.items():
+        label = f"DoA {name}{', optimal' if optimal else ''} (deg)"
         metrics[f"{prefix}doa_{key}_deg"] = Metric(
-            field, f"{name} {label} (deg)", 1, group, statistic, higher_is_better=False
+            field,
+            label,
+            1,
+            groups.get(key),
+            statistic,
+            higher_is_better=False,
+            compared=key in compared.split(),
         )
-    within = "own within" if prefix else "within"
-    for limit in THRESHOLDS_DEG:
+    for limit in map(str, THRESHOLDS_DEG):
+        label = f"{'optimal ' if optimal else ''}within {limit} deg (%)"
         metrics[f"{prefix}accuracy_{limit}deg"] = Metric(
             field,
-            f"{within} {limit} deg (%)",
+            label,
             1,
-            shown.get(str(limit)),
-            within=float(limit),
-            scale=100.0,
+            groups.get(limit),
+            "mean",
+            float(limit),
+            100.0,
+            compared=limit in compared.split(),
         )
     return metrics
 
 
-def _detection_metric(label: str, field: str, over: tuple[str, ...], better: bool, times: int = 1) -> Metric:
-    return Metric(field, label, 1, "detection", "ratio", None, 100.0, over, times, better)
+def _rate(
+    label: str, field: str, over: tuple[str, ...], times: int = 1, better: bool = True, compared: bool = False
+) -> Metric:
+    """A ratio of counts, in percent."""
+    group: Group = "words" if field == "word_errors" else "detection"
+    return Metric(field, label, 1, group, "ratio", None, 100.0, over, times, better, compared)
 
-
-_SHOWN: dict[str, Group] = {
-    **dict.fromkeys(("mae", "median", "rmse"), "doa"),
-    **dict.fromkeys(map(str, THRESHOLDS_DEG), "accuracy"),
-}
-
-_SHOWN_OWN: dict[str, Group] = dict.fromkeys(("mae", "5", "10"), "own")
 
 _TALKERS = ("doa_matched", "doa_missed")
 
 METRICS: dict[str, Metric] = {
     **_separation_metrics(),
-    "wer": Metric(
-        "word_errors", "WER (%)", 1, "words", "ratio", None, 100.0, over=("words",), higher_is_better=False
+    "wer": _rate("WER (%)", "word_errors", ("words",), better=False, compared=True),
+    **_doa_metrics(
+        "",
+        "doa_error_deg",
+        {"mae": "doa", "median": "doa", "rmse": "doa", **{str(t): "accuracy" for t in THRESHOLDS_DEG}},
+        compared="mae median 5 10",
     ),
-    **_doa_metrics("", "doa_error_deg", "DoA", _SHOWN),
     "doa_great_circle_deg": Metric(
-        "doa_great_circle_deg", "great circle (deg)", 1, "doa", higher_is_better=False
+        "doa_great_circle_deg", "great circle (deg)", 1, "doa", higher_is_better=False, compared=True
     ),
-    **_doa_metrics("own_", "doa_error_own_deg", "own DoA", _SHOWN_OWN),
-    "assignment_accuracy": Metric("doa_assigned", "voice at its direction (%)", 1, "own", scale=100.0),
-    "doa_recall": _detection_metric("recall (%)", "doa_matched", _TALKERS, True),
-    "doa_precision": _detection_metric("precision (%)", "doa_matched", ("doa_matched", "doa_false"), True),
-    "doa_f1": _detection_metric(
-        "F1 (%)", "doa_matched", ("doa_matched", "doa_matched", "doa_missed", "doa_false"), True, times=2
+    **_doa_metrics("own_", "doa_error_own_deg", {"mae": "optimal", "5": "optimal", "10": "optimal"}),
+    "assignment_accuracy": Metric(
+        "doa_assigned", "assignment accuracy (%)", 1, "optimal", scale=100.0, compared=True
     ),
-    "doa_miss_rate": _detection_metric("missed (%)", "doa_missed", _TALKERS, False),
-    "doa_false_alarm_rate": _detection_metric("false alarms per talker (%)", "doa_false", _TALKERS, False),
+    "doa_recall": _rate("recall (%)", "doa_matched", _TALKERS),
+    "doa_precision": _rate("precision (%)", "doa_matched", ("doa_matched", "doa_false")),
+    "doa_f1": _rate("F1 (%)", "doa_matched", ("doa_matched", *_TALKERS, "doa_false"), times=2, compared=True),
+    "doa_miss_rate": _rate("missed (%)", "doa_missed", _TALKERS, better=False),
+    "doa_false_alarm_rate": _rate("false alarms per talker (%)", "doa_false", _TALKERS, better=False),
     "count_accuracy": Metric("doa_count_error", "right count (%)", 1, "detection", within=0.0, scale=100.0),
-    "track_mae_deg": Metric("track_error_deg", "track MAE (deg)", 1, "track", higher_is_better=False),
-    "track_accuracy_10deg": Metric("track_within_10deg", "frames within 10 deg (%)", 1, "track", scale=100.0),
+    "track_mae_deg": Metric(
+        "track_error_deg", "track MAE (deg)", 1, "track", higher_is_better=False, compared=True
+    ),
+    "track_accuracy_10deg": Metric(
+        "track_within_10deg", "frames within 10 deg (%)", 1, "track", scale=100.0, compared=True
+    ),
     "track_coverage": Metric("track_coverage", "frames located (%)", 1, "track", scale=100.0),
 }
 """Metrics of summaries and comparisons by name; accuracies and rates are fractions of talkers.
 
-The false alarm rate too: estimates of nobody over true talkers, which may be more than 1. It is no rate in
-time.
+``own_`` is the azimuths' optimal assignment. The false alarm rate is false estimates over true talkers, which
+may be more than 1; it is no rate in time.
 """
 
 _FIELD_NAMES = {
     **{m.field: m.label for m in SEPARATION_METRICS.values()},
-    **{m.gain_field: f"{m.label} gain" for m in SEPARATION_METRICS.values()},
+    **{m.improvement_field: m.improvement_label for m in SEPARATION_METRICS.values()},
     "word_errors": "WER",
     "doa_error_deg": "DoA error",
-    "doa_error_own_deg": "own DoA error",
-    "doa_assigned": "voice at its direction",
-    **dict.fromkeys(("doa_matched", "doa_missed", "doa_false"), "talkers found"),
+    "doa_error_own_deg": "DoA error, optimal assignment",
+    "doa_assigned": "assignment accuracy",
+    **dict.fromkeys(("doa_matched", "doa_missed", "doa_false"), "detection"),
     "doa_count_error": "right count",
     "doa_great_circle_deg": "great circle",
     "doa_confidence": "confidence",
     **dict.fromkeys(("track_error_deg", "track_within_10deg", "track_coverage"), "track"),
 }
 
-_GAINS = {m.gain_field: m.field for m in SEPARATION_METRICS.values()}
+_IMPROVEMENTS = {m.improvement_field: m.field for m in SEPARATION_METRICS.values()}
 
 FIELDS_OF_KIND = {
-    "separation": [f for m in SEPARATION_METRICS.values() for f in (m.field, m.gain_field)],
+    "separation": [f for m in SEPARATION_METRICS.values() for f in (m.field, m.improvement_field)],
     "directions": [f for f in _FIELD_NAMES if f.startswith(("doa_", "track_"))],
 }
-"""Fields of rows by what a system gives."""
+"""Fields of rows by kind of estimate."""
 
 _MAX_NAMED = 3  # of a kind; more are called by the kind
 
 
-def name_fields(fields: Iterable[str], asked: Iterable[str]) -> str:
-    """Fields of a row in a few words: a gain goes with its metric, and all of a kind have one name.
+def name_fields(fields: Iterable[str], available: Iterable[str]) -> str:
+    """Fields of a row in a few words: an improvement goes with its metric, and all of a kind have one name.
 
     Args:
         fields: to name.
-        asked: fields that there are.
+        available: fields that there are.
 
     >>> name_fields(["si_sdr_db", "si_sdr_improvement_db", "doa_assigned"], ["si_sdr_db", "doa_assigned"])
-    'SI-SDR, voice at its direction'
+    'SI-SDR, assignment accuracy'
     """
-    given, known = dict.fromkeys(fields), set(asked) & _FIELD_NAMES.keys()
-    named = {field: _FIELD_NAMES.get(field, field) for field in given if _GAINS.get(field) not in given}
+    chosen, known = dict.fromkeys(fields), set(available) & _FIELD_NAMES.keys()
+    named = {f: _FIELD_NAMES.get(f, f) for f in chosen if _IMPROVEMENTS.get(f) not in chosen}
     for kind, of_kind in FIELDS_OF_KIND.items():
         names = {named[field] for field in of_kind if field in named}
-        if len(names) > _MAX_NAMED and known.intersection(of_kind) <= given.keys():
+        if len(names) > _MAX_NAMED and known.intersection(of_kind) <= chosen.keys():
             named = {field: kind if name in names else name for field, name in named.items()}
     return ", ".join(dict.fromkeys(named.values()))
 
@@ -238,4 +272,86 @@ def check_metrics(names: Iterable[str]) -> tuple[str, ...]:
 def separation_fields(names: Iterable[str] = DEFAULT_METRICS) -> tuple[str, ...]:
     """Fields of a row that metrics fill: of each its value, then its improvement over the mixture."""
     chosen = [SEPARATION_METRICS[name] for name in names]
-    return tuple(field for metric in chosen for field in (metric.field, metric.gain_field))
+    return tuple(field for metric in chosen for field in (metric.field, metric.improvement_field))
+
+
+def aligned_rows(systems: dict[str, list[Row]]) -> dict[str, list[Row]]:
+    """The rows of every system in the scenes' order of the first one.
+
+    Raises:
+        MsdetError: no system, one without scenes or with a scene twice, or systems on different scenes.
+    """
+    by_id = {name: {row["id"]: row for row in rows} for name, rows in systems.items()}
+    if not by_id or not all(by_id.values()):
+        raise MsdetError("nothing to summarize: no system, or one without scenes")
+    first_name, first = next(iter(by_id.items()))
+    for name, rows in by_id.items():
+        if len(rows) != len(systems[name]):
+            raise MsdetError(f"scores of '{name}': a scene occurs twice")
+        differ = f"'{first_name}' and '{name}' are not scored on the same scenes"
+        if odd := sorted(rows.keys() ^ first.keys()):
+            raise MsdetError(f"{differ}: {len(odd)} are in one alone, '{odd[0]}' for one")
+        if odd := [i for i, row in rows.items() if row["azimuth_deg"] != first[i]["azimuth_deg"]]:
+            raise MsdetError(f"{differ}: azimuths of '{odd[0]}' differ")
+    return {name: [rows[i] for i in first] for name, rows in by_id.items()}
+
+
+def metric_values(row: Row, metric: Metric, bins: tuple[Bin, ...] = ()) -> Array | None:
+    """Values ``(talker,)`` of a scene; of a ratio, its numerator and its denominator.
+
+    Args:
+        row: of the scene.
+        metric: which.
+        bins: of talkers that count; all without bins.
+
+    Returns:
+        None unless every talker (of the bins) has a value, and for some of the talkers where the metric is
+        the scene's as a whole.
+    """
+    inside = members(bins, row) if bins else np.ones(1, dtype=bool)
+    if not inside.any():
+        return None
+    columns = []
+    for field in (metric.field, *metric.over):
+        value = row.get(field)
+        if value is None or not (inside.all() or isinstance(value, list)):
+            return None
+        numbers = value if isinstance(value, list) else [value]
+        if not inside.all():
+            numbers = [v for v, used in zip(numbers, inside, strict=True) if used]
+        if not numbers or None in numbers:
+            return None
+        columns.append(np.array(numbers, dtype=np.float64))
+    first, *rest = columns
+    if metric.statistic == "ratio":
+        return np.array([metric.times * first.sum(), sum(column.sum() for column in rest)])
+    return first if metric.within is None else (first <= metric.within).astype(np.float64)
+
+
+def why_not(row: Row, metric: Metric) -> str:
+    """Why a row has no value of a metric, without the scene's name, so that equal reasons count together."""
+    if metric.field not in row:
+        return NOT_IN_SCORES
+    reason = str(row.get("error") or row.get("undefined", {}).get(metric.field, NOT_IN_SCORES))
+    return re.sub(rf"(?<![\w.-]){re.escape(row['id'])}(?=[/\\:])", "SCENE", reason)
+
+
+def optimal_assignments(systems: dict[str, list[Row]]) -> dict[str, int]:
+    """By system, in how many scenes (if any) azimuths have their optimal assignment, for want of audio."""
+    counts = {
+        name: sum(row.get("permutation_from") == "doa" for row in rows) for name, rows in systems.items()
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
+def optimal_assignment_notes(counts: dict[str, int], scenes: int) -> list[str]:
+    """A line on each system of `optimal_assignments`.
+
+    >>> optimal_assignment_notes({"a": 3}, 4)
+    ['a: without audio or references (3 of 4 scenes), azimuths are assigned with the smallest total error.']
+    """
+    return [
+        f"{name}: without audio or references{'' if count == scenes else f' ({count} of {scenes} scenes)'}, "
+        "azimuths are assigned with the smallest total error."
+        for name, count in counts.items()
+    ]

@@ -1,4 +1,4 @@
-"""What is known of a scored system besides its scores: of which data and estimates they are, and if it knew.
+"""Of which data and estimates a scored system's scores are, and whether the system is an oracle.
 
 It is written beside ``scores.jsonl`` as ``system.json``, which a folder of scores may lack.
 """
@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from msdet.errors import MsdetError
 from msdet.io.files import read_json, write_json
-from msdet.methods.base import ORACLE
 
 SYSTEM_FILE = "system.json"
 
@@ -26,9 +25,9 @@ class Provenance(NamedTuple):
     """Where a system's scores come from.
 
     Attributes:
-        data: hash of the data set, `SceneSet.identity`; None where nobody wrote it down.
-        estimates: folder of the estimates; None where it was not written down, or the mixture was scored.
-        is_oracle: whether the system was told the truth.
+        data: hash of the data set, `SceneSet.identity`; None if not known.
+        estimates: folder of the estimates; None if not known, or if the mixture was scored.
+        is_oracle: whether the system is given the truth.
     """
 
     data: str | None
@@ -37,7 +36,7 @@ class Provenance(NamedTuple):
 
 
 def write_provenance(folder: Path, data: str, estimates: Path | None, is_oracle: bool | None = None) -> None:
-    """Write down where the scores in a system's folder come from.
+    """Write where the scores in a system's folder come from.
 
     The estimates' folder is written relative to the system's, so that both may move together.
 
@@ -45,7 +44,7 @@ def write_provenance(folder: Path, data: str, estimates: Path | None, is_oracle:
         folder: of the system.
         data: hash of the data set.
         estimates: folder of the estimates; None of the mixture.
-        is_oracle: whether the system was told the truth; None if not known.
+        is_oracle: whether the system is given the truth; None if not known.
     """
     place = None if estimates is None else Path(os.path.relpath(estimates.resolve(), folder.resolve()))
     value = {"data": data, "estimates": place and place.as_posix(), "oracle": is_oracle}
@@ -53,41 +52,31 @@ def write_provenance(folder: Path, data: str, estimates: Path | None, is_oracle:
 
 
 def read_provenance(folder: Path) -> Provenance:
-    """What is written down of a system, by its folder; of older scores, what can be told without.
+    """The provenance of the scores in a system's folder; without `SYSTEM_FILE`, by summary and names.
+
+    A system whose name has the word "oracle" is one, unless the file says otherwise.
 
     Raises:
-        MsdetError: a file that is not such a one.
+        MsdetError: a malformed file.
     """
     path = folder / SYSTEM_FILE
-    found = _read(path) if path.is_file() else {}
-    data, place, is_oracle = (found.get(key) for key in _KINDS)
-    return Provenance(
-        _data_of_summary(folder.resolve().parent / SUMMARY_FILE) if data is None else data,
-        None if place is None else Path(os.path.normpath(folder.resolve() / place)),
-        sounds_like_an_oracle(folder.resolve().name) if is_oracle is None else is_oracle,
-    )
-
-
-def sounds_like_an_oracle(name: str) -> bool:
-    """Whether a system's name says that it was told the truth.
-
-    >>> [sounds_like_an_oracle(name) for name in ("oracle_irm", "lcmv,doa=oracle", "srp_beam")]
-    [True, True, False]
-    """
-    return ORACLE in re.split(r"[^a-z0-9]+", name.casefold().replace("_", " "))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    content = read_json(path)
+    content = read_json(path) if path.is_file() else {}
     if not isinstance(content, dict):
         raise MsdetError(f"{path}: holds a {type(content).__name__}, expected an object")
     for key, kind in _KINDS.items():
         if not isinstance(content.get(key), (kind, type(None))):
             raise MsdetError(f"{path}: {key} is {content[key]!r}, expected {kind.__name__} or null")
-    return content
+    data, place, is_oracle = (content.get(key) for key in _KINDS)
+    if is_oracle is None:
+        is_oracle = "oracle" in re.split(r"[^a-z0-9]+", folder.resolve().name.casefold().replace("_", " "))
+    return Provenance(
+        _data_of_summary(folder.resolve().parent / SUMMARY_FILE) if data is None else data,
+        None if place is None else Path(os.path.normpath(folder.resolve() / place)),
+        is_oracle,
+    )
 
 
 def _data_of_summary(path: Path) -> str | None:
-    content = read_json(path) if path.is_file() else None
+    content: Any = read_json(path) if path.is_file() else None
     data = content.get("data") if isinstance(content, dict) else None
     return data if isinstance(data, str) else None

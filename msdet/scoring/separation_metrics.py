@@ -1,20 +1,24 @@
 """Separation metrics on waveforms: SI-SDR, SNR, SDR, SIR and SAR of BSS-eval, STOI, ESTOI and PESQ.
 
 Every metric but the SNR first scales each signal to a peak of 1 in double precision, so that none depends
-on the level of what it is given. Where a metric has no value `UndefinedMetricError` says why; no other
-exception and no NaN comes out of a degenerate signal. No metric removes the mean.
+on the level of its input. Where a metric has no value `UndefinedMetricError` says why; no other exception
+and no NaN comes out of a degenerate signal. No metric removes the mean.
+
+`ScoredSignals` computes what the pairs of one scene share only once.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import contextlib
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from msdet.conventions import Array
 from msdet.errors import MsdetError, UndefinedMetricError
-from msdet.scoring import stoi as _stoi
 
 RATIO_LIMIT_DB = 100.0
 """Energy ratios are limited to plus and minus this level: beyond it rounding decides, not the signals."""
@@ -25,7 +29,12 @@ SDR_TAPS = 512
 PESQ_MODES = {8000: "nb", 16000: "wb"}
 """Narrow-band or wide-band PESQ by sample rate; it is not defined at others."""
 
+_STOI_MIN_S = 0.4096  # 30 frames
+
 _COSINE_TOLERANCE = 1e-6  # rounding of squared cosines; more is a singular system
+
+
+T = TypeVar("T")
 
 
 class BssEval(NamedTuple):
@@ -83,13 +92,9 @@ def pairwise_si_sdr(references: npt.ArrayLike, estimates: npt.ArrayLike) -> Arra
         MsdetError: the lengths differ.
     """
     s, e = np.atleast_2d(references), np.atleast_2d(estimates)
-    matrix = np.full((len(s), len(e)), np.nan)
-    for n, m in np.ndindex(matrix.shape):
-        try:
-            matrix[n, m] = si_sdr(s[n], e[m])
-        except UndefinedMetricError:
-            continue
-    return matrix
+    if s.shape[-1] != e.shape[-1]:
+        raise MsdetError(f"references and estimates have shapes {s.shape} and {e.shape}, expected one length")
+    return ScoredSignals(s, e, sample_rate=0).si_sdr_matrix()
 
 
 def sdr(references: npt.ArrayLike, estimates: npt.ArrayLike) -> Array:
@@ -175,8 +180,10 @@ def bss_eval(references: npt.ArrayLike, estimates: npt.ArrayLike) -> BssEval:
     return BssEval(*ratios_db)
 
 
-def stoi(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
-    """Short-time objective intelligibility of one signal, at most 1; equal to pystoi's.
+def stoi(
+    reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int, extended: bool = False
+) -> float:
+    """Short-time objective intelligibility of one signal, at most 1; computed by pystoi.
 
     Taal et al., "An algorithm for intelligibility prediction of time-frequency weighted noisy speech",
     IEEE TASLP 19(7), 2011.
@@ -185,21 +192,36 @@ def stoi(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) ->
         reference: ``(time,)``.
         estimate: ``(time,)``.
         sample_rate: in hertz.
+        extended: ESTOI: Jensen and Taal, "An algorithm for predicting the intelligibility of speech masked by
+            modulated noise maskers", IEEE/ACM TASLP 24(11), 2016.
 
     Raises:
         UndefinedMetricError: a silent, empty, NaN or infinite signal, or less than 30 frames of speech.
-        MsdetError: the lengths differ.
+        MsdetError: the shapes differ, or are not those of one signal.
     """
-    return _stoi.stoi(*_segments(reference, estimate, sample_rate))
+    import pystoi
+
+    s, e = _leveled(reference, estimate)
+    if s.ndim != 1:
+        raise MsdetError(f"STOI takes one signal at a time, found shape {s.shape}")
+    too_short = UndefinedMetricError("too little speech for the 30 frames of STOI")
+    if s.size < _STOI_MIN_S * sample_rate:
+        raise too_short
+    state = np.random.get_state()
+    np.random.seed(0)  # ESTOI adds dither
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            return float(pystoi.stoi(s, e, sample_rate, extended))
+    except RuntimeWarning as error:
+        raise too_short from error
+    finally:
+        np.random.set_state(state)
 
 
 def estoi(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
-    """Extended STOI of one signal, at most 1; equal to pystoi's but for its dither.
-
-    Jensen and Taal, "An algorithm for predicting the intelligibility of speech masked by modulated noise
-    maskers", IEEE/ACM TASLP 24(11), 2016. Arguments and errors as `stoi`.
-    """
-    return _stoi.estoi(*_segments(reference, estimate, sample_rate))
+    """Extended STOI; see `stoi`."""
+    return stoi(reference, estimate, sample_rate, extended=True)
 
 
 def pesq(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
@@ -250,6 +272,94 @@ def peak_one(signal: Array, name: str) -> Array:
     return leveled
 
 
+class ScoredSignals:
+    """References of a scene and the signals that are scored against them.
+
+    Every method raises `UndefinedMetricError` where the pair has no value.
+
+    Attributes:
+        references: ``(N, time)`` as given.
+        trials: ``(M, time)`` as given: estimates, the mixture.
+        sample_rate: hertz.
+    """
+
+    def __init__(self, references: Array, trials: Array, sample_rate: int) -> None:
+        self.references, self.trials, self.sample_rate = references, trials, sample_rate
+        self._made: dict[tuple[Any, ...], Any] = {}
+
+    def reference(self, n: int) -> Array:
+        """Reference n ``(time,)`` with a peak of 1."""
+        return self._once(("reference", n), lambda: peak_one(self.references[n], "reference"))
+
+    def trial(self, m: int) -> Array:
+        """Trial m ``(time,)`` with a peak of 1."""
+        return self._once(("trial", m), lambda: peak_one(self.trials[m], "estimate"))
+
+    def si_sdr(self, n: int, m: int) -> float:
+        """SI-SDR of trial m against reference n."""
+        return self._once(("si_sdr", n, m), lambda: float(si_sdr(self.reference(n), self.trial(m))))
+
+    def si_sdr_matrix(self) -> Array:
+        """SI-SDR ``(N, M)`` of all pairs; NaN where it is undefined."""
+        matrix = np.full((len(self.references), len(self.trials)), np.nan)
+        for n, m in np.ndindex(matrix.shape):
+            with contextlib.suppress(UndefinedMetricError):
+                matrix[n, m] = self.si_sdr(n, m)
+        return matrix
+
+    def sdr(self, n: int, m: int) -> float:
+        """SDR of trial m against reference n; the filters of all trials are found at once."""
+        reference, _ = self.reference(n), self.trial(m)
+        places, trials = self._sound_trials()
+        ratios_db = self._once(("sdr", n), lambda: sdr_of_estimates(reference, trials))
+        return float(ratios_db[places.index(m)])
+
+    def bss_eval(self, n: int, m: int) -> BssEval:
+        """SDR, SIR and SAR, as arrays without axes, of trial m against reference n among all references."""
+        _, _ = self.reference(n), self.trial(m)
+        places, trials = self._sound_trials()
+        ratios = self._once(("bss_eval",), lambda: bss_eval(self._all_references(), trials))
+        return BssEval(*(ratio_db[n, places.index(m)] for ratio_db in ratios))
+
+    def stoi(self, n: int, m: int, extended: bool = False) -> float:
+        """STOI, or ESTOI, of trial m against reference n."""
+        return stoi(self.reference(n), self.trial(m), self.sample_rate, extended)
+
+    def pesq(self, n: int, m: int) -> float:
+        """PESQ of trial m against reference n."""
+        return pesq(self.reference(n), self.trial(m), self.sample_rate)
+
+    def _all_references(self) -> Array:
+        try:
+            return np.stack([self.reference(n) for n in range(len(self.references))])
+        except UndefinedMetricError as error:
+            raise UndefinedMetricError(f"another {error}") from error
+
+    def _sound_trials(self) -> tuple[list[int], Array]:
+        """Numbers and signals of the trials that are neither silent nor NaN."""
+
+        def find() -> tuple[list[int], Array]:
+            sound = {}
+            for m in range(len(self.trials)):
+                with contextlib.suppress(UndefinedMetricError):
+                    sound[m] = self.trial(m)
+            return list(sound), np.stack(list(sound.values()))
+
+        return self._once(("sound",), find)
+
+    def _once(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
+        """The result of `make`, or the error that it raised, computed at the first call."""
+        if key not in self._made:
+            try:
+                self._made[key] = make()
+            except UndefinedMetricError as error:
+                self._made[key] = error
+        made: T | UndefinedMetricError = self._made[key]
+        if isinstance(made, UndefinedMetricError):
+            raise UndefinedMetricError(*made.args)
+        return made
+
+
 def _leveled(reference: npt.ArrayLike, estimate: npt.ArrayLike) -> tuple[Array, Array]:
     """Both signals in double precision, each with a peak of 1."""
     s, e = np.asarray(reference), np.asarray(estimate)
@@ -280,12 +390,3 @@ def _limited(ratio_db: Array) -> Array:
 def _check_long_enough(signal: Array) -> None:
     if signal.shape[-1] < SDR_TAPS:
         raise UndefinedMetricError(f"shorter than the {SDR_TAPS} taps of the SDR's filter")
-
-
-def _segments(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> tuple[Array, Array]:
-    s, e = _leveled(reference, estimate)
-    if s.ndim != 1:
-        raise MsdetError(f"STOI takes one signal at a time, found shape {s.shape}")
-    frames = _stoi.frames(s, sample_rate)
-    speech = _stoi.speech_frames(frames)
-    return _stoi.segments(frames, speech), _stoi.segments(_stoi.frames(e, sample_rate), speech)

@@ -1,28 +1,37 @@
-"""Scores of the voices of one scene: fields of its row."""
+"""Separation scores of one scene, as fields of its row; and estimates that fit another scene's references."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from msdet.conventions import Array
+from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError, UndefinedMetricError
-from msdet.scoring.metrics import SEPARATION_METRICS, SeparationMetric
+from msdet.scenes.scene import Scene
+from msdet.scoring.metrics import SEPARATION_METRICS, Row, SeparationMetric
 from msdet.scoring.permutations import (
-    NOTHING_DB,
+    AMBIGUOUS,
+    MIN_RATIO_DB,
     SAME_SUM_DB,
-    UNTOLD,
     ambiguous_references,
     best_permutation,
     tied_permutations,
 )
-from msdet.scoring.signals import ScoredSignals
-from msdet.scoring.swapped_estimates import RESEMBLES_DB
-from msdet.scoring.values import Row
+from msdet.scoring.separation_metrics import ScoredSignals, pairwise_si_sdr
+from msdet.scoring.submission import read_estimates
+
+RESEMBLES_DB = -20.0
+"""SI-SDR below which an estimate does not resemble a reference: that of unrelated speech."""
+
+_FITS_DB = -5.0
+
+_MAX_SCENES = 20  # every one is compared with every other
 
 
 class SignalScores(NamedTuple):
@@ -37,32 +46,25 @@ class SignalScores(NamedTuple):
     undefined: dict[str, str]
 
 
-class VoiceScores(NamedTuple):
+class EstimateScores(NamedTuple):
     """Separation scores of estimates under the permutation that maximizes the sum of SI-SDR.
 
-    Where others are as good, a talker's value is the mean under all of them: the mean SI-SDR of the scene is
-    that of each, and giving one voice twice is no excuse.
-
     Attributes:
-        scores: under it, or under those that tie.
+        scores: under it; under several that tie, a talker's value is the mean.
         permutation: ``(talker,)`` the estimate of each talker; None if no estimate has an SI-SDR.
-        unsure: ``(talker,)`` whose part of the permutation is arbitrary.
+        ambiguous: ``(talker,)`` whose part of the permutation is arbitrary.
         doubts: what looks wrong.
     """
 
     scores: SignalScores
     permutation: Array | None
-    unsure: Array
+    ambiguous: Array
     doubts: list[str]
 
 
-def score_voices(
-    references: Array,
-    estimates: Array,
-    before: Array | Row,
-    sample_rate: int,
-    metrics: tuple[str, ...],
-) -> VoiceScores:
+def score_estimates(
+    references: Array, estimates: Array, before: Array | Row, sample_rate: int, metrics: tuple[str, ...]
+) -> EstimateScores:
     """Score the estimates of a scene.
 
     Args:
@@ -85,14 +87,14 @@ def score_voices(
     signals = ScoredSignals(references, trials, sample_rate)
     matrix = signals.si_sdr_matrix()[:, : len(estimates)]
     permutation = best_permutation(matrix)
-    tied = tied_permutations(np.maximum(matrix, NOTHING_DB), permutation, SAME_SUM_DB)
+    tied = tied_permutations(np.maximum(matrix, MIN_RATIO_DB), permutation, SAME_SUM_DB)
     scores = score_signals(signals, np.stack([permutation, *tied]), mixture, metrics)
-    unsure = ambiguous_references(permutation, tied)
+    ambiguous = ambiguous_references(permutation, tied)
     if np.isnan(matrix).all():
-        return VoiceScores(scores, None, unsure, [])
+        return EstimateScores(scores, None, ambiguous, [])
     alike = np.nanmax(matrix[range(len(matrix)), permutation]) >= RESEMBLES_DB
     doubt = f"no estimate resembles its reference (SI-SDR below {RESEMBLES_DB:g} dB)"
-    return VoiceScores(scores, permutation, unsure, [] if alike else [doubt])
+    return EstimateScores(scores, permutation, ambiguous, [] if alike else [doubt])
 
 
 def score_signals(
@@ -102,37 +104,63 @@ def score_signals(
 
     Args:
         signals: references, and as trials what `permutations` point to.
-        permutations: ``(permutation, talker)``, several if they are as good as each other: values are means
-            under them, of which decibels are at least `NOTHING_DB`.
+        permutations: ``(permutation, talker)``, several if they tie: values are means under them, in which
+            decibels are at least `MIN_RATIO_DB`.
         before: the trial that is the mixture, or its row.
         metrics: names in `SEPARATION_METRICS`.
     """
     fields: dict[str, list[float | None]] = {}
     undefined: dict[str, str] = {}
-    for name in metrics:
-        metric = SEPARATION_METRICS[name]
-        values: dict[str, list[float | None]] = {metric.field: [], metric.gain_field: []}
-        reasons: dict[str, list[str]] = {metric.field: [], metric.gain_field: []}
+    for metric in map(SEPARATION_METRICS.__getitem__, metrics):
+        for field in (metric.field, metric.improvement_field):
+            fields[field] = []
+        reasons: dict[str, list[str]] = {metric.field: [], metric.improvement_field: []}
         for n, trials in enumerate(permutations.T.tolist()):
-            value, reason = _mean(
-                metric, {m: _value(partial(metric.score, signals, n, m)) for m in trials}, trials
-            )
+            scored = {m: _value(partial(metric.score, signals, n, m)) for m in trials}
+            value, reason = _mean(metric, scored, trials)
             if isinstance(before, int):
                 unprocessed, why = _value(partial(metric.score, signals, n, before))
             else:
                 unprocessed = before[metric.field][n]
                 why = None if unprocessed is not None else before["undefined"].get(metric.field)
-            gain = None if value is None or unprocessed is None else value - unprocessed
+            improvement = None if value is None or unprocessed is None else value - unprocessed
             for field, number, because in (
                 (metric.field, value, reason),
-                (metric.gain_field, gain, reason or (why and why.replace("estimate", "mixture"))),
+                (
+                    metric.improvement_field,
+                    improvement,
+                    reason or (why and why.replace("estimate", "mixture")),
+                ),
             ):
-                values[field].append(None if number is None else round(number, metric.kept_decimals))
+                fields[field].append(None if number is None else round(number, metric.stored_decimals))
                 if because and because not in reasons[field]:
                     reasons[field].append(because)
-        fields |= values
         undefined |= {field: "; ".join(why) for field, why in reasons.items() if why}
     return SignalScores(fields, undefined)
+
+
+def find_swaps(scene_set: SceneSet, estimates: Path, rows: list[Row]) -> None:
+    """Add to ``doubts`` of rows whose estimates resemble no reference which other such scene they fit."""
+    by_id = {scene.id: scene for scene in scene_set.scenes}
+    doubtful = [row for row in rows if any("resembles" in doubt for doubt in row["doubts"])][:_MAX_SCENES]
+    if len(doubtful) < 2:
+        return
+    references = {row["id"]: _references(scene_set, by_id[row["id"]]) for row in doubtful}
+    for row in doubtful:
+        signals = read_estimates(estimates, by_id[row["id"]])
+        for other, of_other in references.items():
+            if other == row["id"] or of_other.shape != signals.shape:
+                continue
+            matrix = pairwise_si_sdr(of_other, signals)
+            if matrix[range(len(matrix)), best_permutation(matrix)].mean() > _FITS_DB:
+                row["doubts"].append(f"the estimates fit another scene's references ({other})")
+
+
+def _references(scene_set: SceneSet, scene: Scene) -> Array:
+    try:
+        return scene_set.references(scene)
+    except MsdetError:
+        return np.zeros((0, 0))
 
 
 def _mean(
@@ -144,8 +172,8 @@ def _mean(
     values = {m: value for m, (value, _) in scored.items() if value is not None}
     if len(values) < len(scored):
         reasons = sorted({reason for _, reason in scored.values() if reason})
-        return None, "; ".join([*reasons, *[UNTOLD] * bool(values)])
-    floor = NOTHING_DB if metric.unit == "dB" else -math.inf
+        return None, "; ".join([*reasons, *[AMBIGUOUS] * bool(values)])
+    floor = MIN_RATIO_DB if metric.unit == "dB" else -math.inf
     return math.fsum(max(values[m], floor) for m in trials) / len(trials), None
 
 

@@ -53,7 +53,7 @@ def bootstrap(groups: list[list[Array]], statistic: Statistic, seed: int) -> tup
 
     Args:
         groups: by system and scene (at least one, the same for all systems), the values ``(talker,)``; of a
-            ratio, what is divided and what divides it.
+            ratio, its numerator and denominator.
         statistic: which.
         seed: of the resampling; each resample serves all systems, so that their differences are paired.
 
@@ -89,14 +89,14 @@ def randomization_test(first: list[Array], second: list[Array], statistic: Stati
         kept = 1 - swapped
         return function(np.hstack([kept, swapped])) - function(np.hstack([swapped, kept]))
 
-    found = abs(float(difference(np.zeros((1, n), dtype=np.int32))[0]))
-    if not np.isfinite(found):
+    observed = abs(float(difference(np.zeros((1, n), dtype=np.int32))[0]))
+    if not np.isfinite(observed):
         return float("nan")
     rng = np.random.default_rng(seed)
     as_large = 0
     for _ in range(SWAPS // _BLOCK):
         drawn = np.abs(difference(rng.integers(2, size=(_BLOCK, n), dtype=np.int32)))
-        as_large += int((drawn >= found * (1 - 1e-9) - 1e-12).sum())  # ties are not decided by rounding
+        as_large += int((drawn >= observed * (1 - 1e-9) - 1e-12).sum())  # ties are not decided by rounding
     return (as_large + 1) / (SWAPS + 1)
 
 

@@ -1,9 +1,23 @@
-"""A folder of estimates, as anyone may hand it in: what it holds, and what of it does not fit the set."""
+"""A folder of estimates, as anyone may hand it in: audio, ``doa.jsonl``, and what does not fit the set.
+
+A line of ``doa.jsonl`` is an object with ``id`` and ``azimuth_deg``, one azimuth a talker, in the order of
+the audio files. It may also have, in the same order, ``elevation_deg``; ``confidence``, best a probability of
+being right; ``posterior``, of each talker (or one for all) the probabilities of directions evenly around the
+circle, the first at azimuth 0; and ``track``, an object with ``time_s``, ascending, and ``azimuth_deg``, for
+each talker a list of as many azimuths, null where there is none, and maybe ``elevation_deg`` likewise. Other
+keys are left alone.
+
+A malformed ``azimuth_deg``, be it one number of it, leaves the scene without directions: how many talkers the
+system detected is not known then. A malformed value of another key costs what needs that key.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,18 +25,102 @@ from msdet.conventions import Array
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
 from msdet.io import audio
-from msdet.io.files import read_json, resolve_inside
+from msdet.io.files import read_json, read_jsonl, resolve_inside
 from msdet.scenes.scene import Scene
-from msdet.scoring.doa_file import DOA_FILE, read_directions
+
+DOA_FILE = "doa.jsonl"
 
 DATA_FILE = "data.json"
-"""Says which data set a folder of estimates was made for; a folder without it is taken at its word."""
+"""Says which data set a folder of estimates was made for; a folder without it is not checked."""
 
 _TALKER_FILE = re.compile(r"talker(\d+)")
 
 _OTHER_SUFFIXES = frozenset({".aif", ".aiff", ".m4a", ".mp3", ".ogg", ".opus", ".sph", ".wave"})
 
 _MAX_NAMED = 3
+
+_TRACK_KEYS = ("time_s", "azimuth_deg", "elevation_deg")
+
+_MAX_DEG = 1e6  # a larger number is no angle
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Track:
+    """Directions over time.
+
+    Attributes:
+        time_s: ``(frame,)``, ascending.
+        azimuth_deg: ``(talker, frame)``; NaN without an estimate.
+        elevation_deg: the same; None if not estimated.
+    """
+
+    time_s: Array
+    azimuth_deg: Array
+    elevation_deg: Array | None = None
+
+    def at(self, time_s: Array) -> Track:
+        """The nearest frame to each of other times; NaN at more than half a frame from any."""
+        nearest = np.abs(self.time_s[None] - time_s[:, None]).argmin(axis=1)
+        steps = (np.diff(t).max() if t.size > 1 else 0.0 for t in (self.time_s, time_s))
+        near = np.abs(self.time_s[nearest] - time_s) <= 0.501 * max(*steps, 1e-6)
+        azimuth, elevation = self.azimuth_deg, self.elevation_deg
+        return Track(
+            time_s,
+            np.where(near, azimuth[:, nearest], np.nan),
+            None if elevation is None else np.where(near, elevation[:, nearest], np.nan),
+        )
+
+
+@dataclass(frozen=True)
+class DoaEstimates:
+    """A system's directions of a scene.
+
+    Attributes:
+        azimuth_deg: ``(talker,)``.
+        elevation_deg: ``(talker,)``; None if not estimated, as for all that follow.
+        confidence: ``(talker,)``.
+        posterior: ``(talker, class)`` or ``(1, class)`` in [0, 1]; class k of K is at ``360 k / K`` degrees.
+        track: over time.
+        faults: why keys are None whose values are malformed.
+    """
+
+    azimuth_deg: Array
+    elevation_deg: Array | None = None
+    confidence: Array | None = None
+    posterior: Array | None = None
+    track: Track | None = None
+    faults: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any] | None) -> DoaEstimates:
+        """Read a line of ``doa.jsonl``.
+
+        Raises:
+            MsdetError: there are no azimuths, or they are malformed.
+        """
+        if row is None or row.get("azimuth_deg") is None:
+            raise MsdetError(f"{DOA_FILE}: has no azimuth_deg of this scene")
+        azimuths = _numbers(row["azimuth_deg"], "azimuth_deg", "a list of degrees", _MAX_DEG)
+        talkers, faults = len(azimuths), {}
+
+        def read(key: str, parse: Callable[[Any], T]) -> T | None:
+            try:
+                return None if row.get(key) is None else parse(row[key])
+            except MsdetError as error:
+                faults[key] = str(error)
+                return None
+
+        elevations, numbers = f"{talkers} elevations up to 90 degrees", f"{talkers} numbers"
+        return cls(
+            azimuths,
+            read("elevation_deg", lambda v: _numbers(v, "elevation_deg", elevations, 90.0, length=talkers)),
+            read("confidence", lambda v: _numbers(v, "confidence", numbers, _MAX_DEG, length=talkers)),
+            read("posterior", lambda v: _posterior(v, talkers)),
+            read("track", lambda v: _track(v, talkers)),
+            faults,
+        )
 
 
 def check_made_for(estimates: Path, scene_set: SceneSet) -> None:
@@ -33,10 +131,10 @@ def check_made_for(estimates: Path, scene_set: SceneSet) -> None:
     """
     if not estimates.is_dir():
         raise MsdetError(f"{estimates}: no such folder of estimates")
-    found = made_for(estimates)
-    if found not in (None, scene_set.identity):
+    data = made_for(estimates)
+    if data not in (None, scene_set.identity):
         raise MsdetError(
-            f"{estimates}: was made for a data set with hash {found}, "
+            f"{estimates}: was made for a data set with hash {data}, "
             f"{scene_set.root} has {scene_set.identity}"
         )
 
@@ -53,8 +151,7 @@ def made_for(folder: Path) -> str | None:
     header = read_json(path)
     if not (isinstance(header, dict) and isinstance(header.get("hash"), str)):
         raise MsdetError(f"{path}: has no 'hash', the data set's that it was made for")
-    found: str = header["hash"]
-    return found
+    return str(header["hash"])
 
 
 def talker_files(estimates: Path, scene: Scene) -> list[Path]:
@@ -64,10 +161,9 @@ def talker_files(estimates: Path, scene: Scene) -> list[Path]:
 
 
 def gives_audio(scene_set: SceneSet, estimates: Path) -> bool:
-    """Whether a folder holds voices of any scene, be it by names that are not the right ones.
+    """Whether a folder holds audio of any scene, be it by other names or in another place.
 
-    By another name or in another place are those that `nothing_given` would name too; of files in a scene's
-    folder by any name there must be one for each of its talkers, so that a lone mixture is no voice.
+    In a scene's folder there must be a file for each of its talkers, so that a lone mixture is no estimate.
     """
     scenes = scene_set.scenes
     return (
@@ -77,11 +173,11 @@ def gives_audio(scene_set: SceneSet, estimates: Path) -> bool:
     )
 
 
-def read_voices(estimates: Path, scene: Scene) -> Array:
+def read_signals(estimates: Path, scene: Scene) -> Array:
     """The estimates ``(talker, time)`` of a scene, float32, to score.
 
-    A voice that fits by its header but holds NaN or infinite samples is NaN throughout: it alone is
-    undefined, as one that is silent. Anything else that does not fit fails the scene's audio as a whole.
+    A file that fits by its header but holds NaN or infinite samples is NaN throughout: it alone is
+    undefined, like a silent one. Anything else that does not fit fails the scene's audio as a whole.
 
     Raises:
         MsdetError: not one file a talker, or one that is no audio or of another rate, length or layout.
@@ -90,19 +186,38 @@ def read_voices(estimates: Path, scene: Scene) -> Array:
     talkers = len(scene.sources)
     if [_talker_number(p) for p in paths] != list(range(1, talkers + 1)):
         hint = _misspelt_hint(estimates, scene) or ("" if paths else _hint(estimates, scene))
-        nought = [p.name for p in _files(estimates, scene) if p.stem == "talker0" and _is_audio(p)]
-        if nought:
-            hint = f" (but {nought[0]}: files are numbered from 1)"
-        found = (", ".join(p.name for p in paths) or "no talker files") + hint
+        zero = [p.name for p in _files(estimates, scene) if p.stem == "talker0" and _is_audio(p)]
+        if zero:
+            hint = f" (but {zero[0]}: files are numbered from 1)"
+        names = (", ".join(p.name for p in paths) or "no talker files") + hint
         raise MsdetError(
-            f"{estimates / scene.id}: found {found}, expected one file for each of {talkers} talkers"
+            f"{estimates / scene.id}: found {names}, expected one file for each of {talkers} talkers"
         )
-    return np.stack([_read_voice(path, scene) for path in paths])
+    return np.stack([_read_signal(path, scene) for path in paths])
 
 
 def read_estimates(estimates: Path, scene: Scene) -> Array:
-    """The estimates of a scene to listen to: as `read_voices`, but a voice that holds NaN is silent."""
-    return np.nan_to_num(read_voices(estimates, scene), nan=0.0)
+    """The estimates of a scene to listen to: as `read_signals`, but silent instead of NaN."""
+    return np.nan_to_num(read_signals(estimates, scene), nan=0.0)
+
+
+def read_directions(estimates: Path) -> dict[str, dict[str, Any]] | None:
+    """The lines of ``doa.jsonl`` by scene, otherwise unchecked; None without the file.
+
+    Raises:
+        MsdetError: not readable, a line without ``id``, or two of one scene.
+    """
+    path = estimates / DOA_FILE
+    if not path.is_file():
+        return None
+    rows: dict[str, dict[str, Any]] = {}
+    for number, row in enumerate(read_jsonl(path), start=1):
+        if not isinstance(row, dict) or not isinstance(row.get("id"), str):
+            raise MsdetError(f"{path}, line {number}: expected an object with key 'id'")
+        if row["id"] in rows:
+            raise MsdetError(f"{path}, line {number}: scene '{row['id']}' was in an earlier line")
+        rows[row["id"]] = row
+    return rows
 
 
 def surplus_files(estimates: Path, scene: Scene) -> list[str]:
@@ -123,7 +238,7 @@ def unknown_scenes(scene_set: SceneSet, estimates: Path) -> list[str]:
     )
 
 
-def nothing_given(scene_set: SceneSet, estimates: Path) -> MsdetError:
+def no_estimates_error(scene_set: SceneSet, estimates: Path) -> MsdetError:
     """The error for a folder that holds nothing of a set."""
     first = scene_set.scenes[:_MAX_NAMED]
     hints = (_misspelt_hint(estimates, scene) or _hint(estimates, scene) for scene in first)
@@ -152,8 +267,8 @@ def _talker_number(path: Path) -> int:
     return int(match[1]) if match else 0
 
 
-def _read_voice(path: Path, scene: Scene) -> Array:
-    """A voice ``(time,)``; NaN throughout if its samples cannot be used."""
+def _read_signal(path: Path, scene: Scene) -> Array:
+    """An estimate ``(time,)``; NaN throughout if its samples cannot be used."""
     try:
         samples, rate = audio.read(path)
         (channels, length), usable = samples.shape, True
@@ -186,18 +301,69 @@ def _misspelt_hint(estimates: Path, scene: Scene) -> str:
 
 def _hint(estimates: Path, scene: Scene) -> str:
     """What looks like the files of a scene by other names or in another place, as the end of a sentence."""
-    found = [f"{scene.id}/{name}" for name in surplus_files(estimates, scene)]
-    found += _elsewhere(estimates, scene)
-    return f" (but {listed(found)}: names are {scene.id}/talker1.wav, ...)" if found else ""
+    files = [f"{scene.id}/{name}" for name in surplus_files(estimates, scene)] + _elsewhere(estimates, scene)
+    return f" (but {listed(files)}: names are {scene.id}/talker1.wav, ...)" if files else ""
 
 
 def _elsewhere(estimates: Path, scene: Scene) -> list[str]:
     """Audio files that have a scene's name but are not in its folder."""
     pattern = re.sub(r"([*?[])", r"[\1]", scene.id)
     places = (f"*/{pattern}.*", f"{pattern}[._-]*")
-    found = [path for place in places for path in sorted(estimates.glob(place)) if _is_audio(path)]
-    return [str(path.relative_to(estimates)) for path in found]
+    files = [path for place in places for path in sorted(estimates.glob(place)) if _is_audio(path)]
+    return [str(path.relative_to(estimates)) for path in files]
 
 
 def _is_audio(path: Path) -> bool:
     return path.suffix.lower() in audio.AUDIO_SUFFIXES and path.is_file()
+
+
+def _numbers(
+    value: Any, key: str, expected: str, largest: float, least: float | None = None, length: int | None = None
+) -> Array:
+    low = -largest if least is None else least
+    fits = isinstance(value, list) and all(type(v) in (int, float) and low <= v <= largest for v in value)
+    if not fits or length not in (None, len(value)):
+        shown = str(value) if len(str(value)) <= 60 else f"{str(value)[:57]}..."
+        raise MsdetError(f"{DOA_FILE}: {key} is {shown}, expected {expected}")
+    return np.array(value, dtype=np.float64)
+
+
+def _table(value: Any, key: str, expected: str, least: float, largest: float) -> Array:
+    """Lists of the same length as ``(list, number)``; null becomes NaN."""
+    if not isinstance(value, list) or not value or not all(isinstance(line, list) for line in value):
+        raise MsdetError(f"{DOA_FILE}: {key} is no list of lists, expected {expected}")
+    if len(set(map(len, value))) != 1:
+        raise MsdetError(f"{DOA_FILE}: {key} has lists of different lengths, expected {expected}")
+    for line in value:
+        _numbers([v for v in line if v is not None], key, expected, largest, least)
+    return np.array(value, dtype=np.float64)
+
+
+def _posterior(value: Any, talkers: int) -> Array:
+    posterior = _table(value, "posterior", "a list of probabilities for each talker", 0.0, 1.0)
+    if len(posterior) not in (1, talkers) or posterior.shape[1] < 2 or np.isnan(posterior).any():
+        raise MsdetError(
+            f"{DOA_FILE}: posterior is {len(posterior)} x {posterior.shape[1]} numbers, "
+            f"expected 1 or {talkers} lists of a probability a direction"
+        )
+    return posterior
+
+
+def _track(value: Any, talkers: int) -> Track:
+    if not isinstance(value, dict) or not {"time_s", "azimuth_deg"} <= value.keys() <= set(_TRACK_KEYS):
+        raise MsdetError(f"{DOA_FILE}: track is not an object of {', '.join(_TRACK_KEYS)}")
+    times = _numbers(value["time_s"], "track time_s", "ascending seconds", _MAX_DEG)
+    if times.size == 0 or (np.diff(times) <= 0).any():
+        raise MsdetError(f"{DOA_FILE}: track time_s is not ascending")
+
+    def table(key: str, largest: float) -> Array:
+        expected = f"{talkers} lists of {times.size} degrees or null"
+        degrees = _table(value[key], f"track {key}", expected, -largest, largest)
+        if degrees.shape != (talkers, times.size):
+            shape = " x ".join(map(str, degrees.shape))
+            raise MsdetError(f"{DOA_FILE}: track {key} is {shape} numbers, expected {expected}")
+        return degrees
+
+    has_elevation = value.get("elevation_deg") is not None
+    elevation = table("elevation_deg", 90.0) if has_elevation else None
+    return Track(times, table("azimuth_deg", _MAX_DEG), elevation)

@@ -1,46 +1,65 @@
 """Summaries of scored systems: means with bootstrap intervals over the same scenes, and breakdowns.
 
-A metric is averaged over the talkers of a scene first and over scenes then; intervals come from
-resampling scenes, since the talkers of one scene are not independent.
+A metric is averaged over the talkers of a scene first and over scenes then; intervals come from resampling
+scenes, since the talkers of one scene are not independent.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from msdet.conventions import Array
-from msdet.errors import MsdetError
 from msdet.scoring.breakdowns import DEFAULT_BREAKDOWNS, Bin, find_breakdowns, members
-from msdet.scoring.doa_scores import NO_DOA
-from msdet.scoring.metrics import FIELDS_OF_KIND, METRICS, Group, Metric, name_fields
-from msdet.scoring.score import NOT_GIVEN
-from msdet.scoring.statistics import CONFIDENCE, RESAMPLES, ConfidenceInterval, bootstrap, percentile_interval
-from msdet.scoring.tables import Table, aligned, number
-from msdet.scoring.values import (
-    ABSENT,
+from msdet.scoring.comparison import Difference, all_differences, differences_json, differences_tables
+from msdet.scoring.doa_scores import NO_AUDIO, NO_DOA, NO_REFERENCES, NO_TRUE_DOA, STATIC_TALKERS, TIED
+from msdet.scoring.metrics import (
+    FIELDS_OF_KIND,
+    METRICS,
+    NOT_IN_SCORES,
+    Group,
+    Metric,
     Row,
     aligned_rows,
     metric_values,
-    own_assignment_notes,
-    own_assignments,
-    paired_values,
+    name_fields,
+    optimal_assignment_notes,
+    optimal_assignments,
     why_not,
 )
+from msdet.scoring.statistics import CONFIDENCE, RESAMPLES, ConfidenceInterval, bootstrap, percentile_interval
+from msdet.scoring.tables import (
+    Table,
+    blank_repeats,
+    csv_text,
+    interval_cells,
+    latex,
+    markdown,
+    plain,
+    print_tables,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+NOT_GIVEN = (NO_AUDIO, NO_DOA, STATIC_TALKERS, NO_REFERENCES, NO_TRUE_DOA)
+"""Reasons for missing scores that come with the kind of system or scene."""
+
+NO_FAILURE = (*NOT_GIVEN, TIED)
+"""Reasons for missing scores that need no mending."""
 
 _TITLES: dict[Group, str] = {
     "separation": "Separation",
     "words": "Word errors",
     "doa": "Direction of arrival",
     "accuracy": "Direction of arrival: talkers within a limit",
-    "own": "Direction of arrival, azimuths under their own best assignment",
-    "detection": "Talkers found within 20 deg, whatever their number",
+    "optimal": "Direction of arrival, optimal assignment",
+    "detection": "Talkers detected within 20 deg, whatever their number",
     "track": "Moving talkers, frame by frame",
 }
 
@@ -77,7 +96,8 @@ class Summary:
         compared: by metric, the number of scenes scored by every system that scores any.
         scores: by system, by metric.
         breakdowns: by title of the breakdown, cell, system and metric; an empty cell has no metrics.
-        own_assignment: in how many scenes azimuths are assigned by themselves, for want of audio, by system.
+        optimal_assignment: in how many scenes azimuths have their optimal assignment, for want of audio, by
+            system.
         doubts: by system, in how many scenes something looks wrong that was scored all the same.
     """
 
@@ -85,8 +105,68 @@ class Summary:
     compared: dict[str, int]
     scores: dict[str, dict[str, Score]]
     breakdowns: dict[str, dict[str, dict[str, dict[str, ConfidenceInterval]]]]
-    own_assignment: dict[str, int]
+    optimal_assignment: dict[str, int]
     doubts: dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Scores of systems on one data set, and their summary to print, paste or write.
+
+    Attributes:
+        rows: scores by system; see `msdet.scoring.score.score_scene`.
+        system: whose paired differences to the others are shown.
+        breakdowns: of the summary.
+        remarks: lines below the tables.
+        notes: more entries of the JSON.
+    """
+
+    rows: dict[str, list[Row]]
+    system: str
+    breakdowns: tuple[str, ...] = DEFAULT_BREAKDOWNS
+    remarks: Sequence[str] = ()
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def summary(self) -> Summary:
+        """Means, intervals and breakdowns."""
+        return summarize(self.rows, by=self.breakdowns)
+
+    @cached_property
+    def differences(self) -> dict[str, dict[str, Difference]]:
+        """Paired differences of `system` to each of the others."""
+        return all_differences(self.rows, self.system)
+
+    def tables(self) -> tuple[list[Table], list[str]]:
+        """Tables, and notes below them."""
+        tables, notes = summary_tables(self.summary)
+        more_tables, more_notes = differences_tables(self.differences, self.system)
+        return [*tables, *more_tables], [*notes, *more_notes, *self.remarks]
+
+    def to_markdown(self) -> str:
+        """The tables as Markdown."""
+        return markdown(*self.tables())
+
+    def to_latex(self) -> str:
+        """The tables as LaTeX."""
+        return latex(*self.tables())
+
+    def to_csv(self) -> str:
+        """All numbers as comma-separated values."""
+        return to_csv(self.summary)
+
+    def to_json(self) -> dict[str, Any]:
+        """All numbers, as ``summary.json`` holds them."""
+        differences = {name: differences_json(of) for name, of in self.differences.items()}
+        paired = {"paired_differences": {self.system: differences}}
+        return {**to_json(self.summary), **paired, "remarks": list(self.remarks), **self.notes}
+
+    def print(self, console: Console) -> None:
+        """Print the tables."""
+        print_tables(*self.tables(), console)
+
+    def __str__(self) -> str:
+        return plain(*self.tables())
 
 
 def summarize(
@@ -98,7 +178,7 @@ def summarize(
     of it in any scene (no audio, no DoA) has no part in that.
 
     Args:
-        systems: rows of `score_set` by name of the system, in any order.
+        systems: rows of `msdet.scoring.score.score_set` by name of the system, in any order.
         seed: of the bootstrap; each resample of scenes serves all systems.
         by: breakdowns, see `msdet.scoring.breakdowns.find_breakdowns`.
 
@@ -107,7 +187,6 @@ def summarize(
     """
     chosen = find_breakdowns(by)
     rows = aligned_rows(systems)
-    places = range(len(next(iter(rows.values()))))
     values = {
         key: {name: [metric_values(row, metric) for row in of] for name, of in rows.items()}
         for key, metric in METRICS.items()
@@ -125,42 +204,21 @@ def summarize(
         }
         for breakdown in chosen
     }
-    doubts = {
-        name: dict(Counter(_kind(doubt) for row in of for doubt in row.get("doubts", ())).most_common())
+    doubts = {  # without the scenes' particulars, so that equal ones count together
+        name: dict(Counter(d.partition(" (")[0] for row in of for d in row.get("doubts", ())).most_common())
         for name, of in rows.items()
     }
-    return Summary(len(places), compared, scores, breakdowns, own_assignments(rows), doubts)
-
-
-def paired_difference(rows_a: list[Row], rows_b: list[Row], metric: str, seed: int = 0) -> ConfidenceInterval:
-    """Value of a metric for system a less that for system b, with a paired bootstrap interval.
-
-    Args:
-        rows_a: rows of system a.
-        rows_b: rows of system b, on the same scenes.
-        metric: one of `METRICS`.
-        seed: of the bootstrap.
-
-    Returns:
-        ``(value, low, high, n)`` over the scenes that both score; accuracies are fractions.
-
-    Raises:
-        MsdetError: different scenes, an unknown metric, or no scene that both score.
-    """
-    first, second = paired_values(rows_a, rows_b, metric)
-    if first:
-        value, resampled = bootstrap([first, second], METRICS[metric].statistic, seed)
-        if np.isfinite(value).all():
-            return percentile_interval(value[0] - value[1], resampled[0] - resampled[1], len(first))
-    raise MsdetError(f"no scene in which both systems have a value of {metric}")
+    scenes = len(next(iter(rows.values())))
+    return Summary(scenes, compared, scores, breakdowns, optimal_assignments(rows), doubts)
 
 
 def to_json(summary: Summary) -> dict[str, Any]:
     """The summary as JSON can express it: objects by system and metric, accuracies as fractions."""
+    nothing = dict.fromkeys(ConfidenceInterval._fields)
     systems = {
         name: {
             key: {
-                **(score.interval._asdict() if score.interval else dict.fromkeys(ConfidenceInterval._fields)),
+                **(score.interval._asdict() if score.interval else nothing),
                 "scored": score.scored,
                 "not_scored": score.not_scored,
                 "reasons": score.reasons,
@@ -171,7 +229,7 @@ def to_json(summary: Summary) -> dict[str, Any]:
     }
     breakdowns = {
         breakdown: {
-            cell: {n: {k: i._asdict() for k, i in found.items()} for n, found in by_system.items()}
+            cell: {n: {k: i._asdict() for k, i in of.items()} for n, of in by_system.items()}
             for cell, by_system in cells.items()
         }
         for breakdown, cells in summary.breakdowns.items()
@@ -181,7 +239,7 @@ def to_json(summary: Summary) -> dict[str, Any]:
         "resamples": RESAMPLES,
         "confidence": CONFIDENCE,
         "compared": summary.compared,
-        "own_assignment": list(summary.own_assignment),
+        "own_assignment": list(summary.optimal_assignment),
         "doubts": summary.doubts,
         "systems": systems,
         "breakdowns": breakdowns,
@@ -190,18 +248,19 @@ def to_json(summary: Summary) -> dict[str, Any]:
 
 def to_csv(summary: Summary) -> str:
     """The summary as one long table of comma-separated values: a line for each number and its interval."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(("breakdown", "cell", "system", "metric", *ConfidenceInterval._fields))
-    for name, scores in summary.scores.items():
-        for key, score in scores.items():
-            if score.interval:
-                writer.writerow(("", "", name, key, *score.interval))
-    for breakdown, cells in summary.breakdowns.items():
-        for cell, by_system in cells.items():
-            for name, found in by_system.items():
-                writer.writerows((breakdown, cell, name, key, *interval) for key, interval in found.items())
-    return stream.getvalue()
+    overall = {
+        name: {key: score.interval for key, score in scores.items() if score.interval}
+        for name, scores in summary.scores.items()
+    }
+    places = [("", "", overall)]
+    places += [(title, cell, of) for title, cells in summary.breakdowns.items() for cell, of in cells.items()]
+    rows = [
+        (title, cell, name, key, *interval)
+        for title, cell, by_system in places
+        for name, intervals in by_system.items()
+        for key, interval in intervals.items()
+    ]
+    return csv_text(("breakdown", "cell", "system", "metric", *ConfidenceInterval._fields), rows)
 
 
 def summary_tables(summary: Summary) -> tuple[list[Table], list[str]]:
@@ -218,7 +277,7 @@ def _score(
 
 
 def _common(values: dict[str, list[Array | None]]) -> list[int]:
-    """Places of the scenes in which every system has a value that has any."""
+    """Indices of the scenes in which every system has a value that has any."""
     taking_part = [v for v in values.values() if any(x is not None for x in v)]
     scenes = zip(*taking_part, strict=True)
     return [i for i, of in enumerate(scenes) if all(x is not None for x in of)]
@@ -229,14 +288,14 @@ def _intervals(
 ) -> dict[str, ConfidenceInterval]:
     """The interval of each system that takes part, over the scenes in common; none without scenes."""
     common = _common(values)
-    taking_part = {name: v for name, v in values.items() if common and any(x is not None for x in v)}
-    groups = [[x for x in (v[i] for i in common) if x is not None] for v in taking_part.values()]
+    groups = {name: [x for i in common if (x := v[i]) is not None] for name, v in values.items()}
+    groups = {name: group for name, group in groups.items() if group}
     if not groups:
         return {}
-    value, resampled = bootstrap(groups, metric.statistic, seed)
+    value, resampled = bootstrap(list(groups.values()), metric.statistic, seed)
     return {
         name: percentile_interval(v, r, len(common))
-        for name, v, r in zip(taking_part, value, resampled, strict=True)
+        for name, v, r in zip(groups, value, resampled, strict=True)
         if np.isfinite(v)
     }
 
@@ -245,20 +304,13 @@ def _cell_intervals(
     rows: dict[str, list[Row]], bins: tuple[Bin, ...], keys: list[str], seed: int
 ) -> dict[str, dict[str, ConfidenceInterval]]:
     """Intervals by system and metric over the scenes, or their talkers, that are in all bins."""
-    places = [i for i, row in enumerate(next(iter(rows.values()))) if members(bins, row).any()]
-    found: dict[str, dict[str, ConfidenceInterval]] = {name: {} for name in rows}
-    for key in keys if places else ():
-        values = {
-            name: [metric_values(of[i], METRICS[key], bins) for i in places] for name, of in rows.items()
-        }
+    inside = [i for i, row in enumerate(next(iter(rows.values()))) if members(bins, row).any()]
+    intervals: dict[str, dict[str, ConfidenceInterval]] = {name: {} for name in rows}
+    for key in keys if inside else ():
+        values = {n: [metric_values(of[i], METRICS[key], bins) for i in inside] for n, of in rows.items()}
         for name, interval in _intervals(values, METRICS[key], seed).items():
-            found[name][key] = interval
-    return found
-
-
-def _kind(doubt: str) -> str:
-    """A doubt without the scene's particulars, so that equal ones count together."""
-    return doubt.partition(" (")[0]
+            intervals[name][key] = interval
+    return intervals
 
 
 def _tables(summary: Summary) -> list[Table]:
@@ -284,21 +336,19 @@ def _counts_are_right(summary: Summary) -> bool:
 
 def _breakdown_table(title: str, cells: dict[str, dict[str, dict[str, ConfidenceInterval]]]) -> Table:
     lines = [(cell, *line) for cell, by_system in cells.items() for line in by_system.items()]
-    names = [cell if n == 0 or lines[n - 1][0] != cell else "" for n, (cell, _, _) in enumerate(lines)]
-    header, columns = ["", "system"], [names, [system for _, system, _ in lines]]
+    header = ["", "system"]
+    columns = [blank_repeats([cell for cell, _, _ in lines]), [system for _, system, _ in lines]]
     for keys in _IN_BREAKDOWNS:
-        found = [[intervals.get(key) for _, _, intervals in lines] for key in keys]
-        if any(found[0]):
+        intervals = [[of.get(key) for _, _, of in lines] for key in keys]
+        if any(intervals[0]):
             header += ["n", *(METRICS[key].label for key in keys)]
-            columns.append([str(i.n) if i else "0" for i in found[0]])
-            columns += [_cells(column, METRICS[key]) for column, key in zip(found, keys, strict=True)]
+            columns.append([str(i.n) if i else "0" for i in intervals[0]])
+            columns += [_cells(column, METRICS[key]) for column, key in zip(intervals, keys, strict=True)]
     return Table(title, header, columns, 2)
 
 
 def _cells(column: list[ConfidenceInterval | None], metric: Metric) -> list[str]:
-    """Intervals as text, in which the numbers of a column stand below each other."""
-    texts = [[number(x, metric.decimals, metric.scale) for x in i[:3]] if i else [] for i in column]
-    return aligned(texts, "{} [{}, {}]")
+    return interval_cells([i[:3] if i else None for i in column], metric.decimals, metric.scale)
 
 
 def _notes(summary: Summary) -> list[str]:
@@ -307,7 +357,7 @@ def _notes(summary: Summary) -> list[str]:
         f"in brackets: {CONFIDENCE:.0%} bootstrap interval ({RESAMPLES} resamples of scenes)."
     ]
     if summary.compared["doa_false_alarm_rate"] and not _counts_are_right(summary):
-        notes.append("False alarms: estimates of nobody over true talkers, not per second.")
+        notes.append("False alarms: false estimates over true talkers, not per second.")
     for name in summary.scores:
         notes += _not_scored(summary, name)
     notes += [
@@ -315,35 +365,33 @@ def _notes(summary: Summary) -> list[str]:
         for name, doubts in summary.doubts.items()
         for doubt, count in doubts.items()
     ]
-    return notes + own_assignment_notes(summary.own_assignment, summary.scenes)
+    return notes + optimal_assignment_notes(summary.optimal_assignment, summary.scenes)
 
 
 def _not_scored(summary: Summary, name: str) -> list[str]:
     """What of the metrics that were asked for a system has no scores for, and why."""
-    asked = {
+    wanted = {
         METRICS[key].field: score
         for key, score in summary.scores[name].items()
-        if any(of[key].reasons.keys() != {ABSENT} for of in summary.scores.values())
+        if any(of[key].reasons.keys() != {NOT_IN_SCORES} for of in summary.scores.values())
     }
     kinds: dict[str, list[str]] = {}
     causes: dict[tuple[int, str], list[str]] = {}
-    for field, score in asked.items():
+    for field_name, score in wanted.items():
         for reason, count in score.reasons.items():
-            if count == summary.scenes and reason in (*NOT_GIVEN, ABSENT):
-                kinds.setdefault(reason, []).append(field)
+            if count == summary.scenes and reason in (*NOT_GIVEN, NOT_IN_SCORES):
+                kinds.setdefault(reason, []).append(field_name)
             else:
-                causes.setdefault((count, reason), []).append(field)
-    absent = [
-        f for f in kinds.pop(ABSENT, []) if NO_DOA not in kinds or f not in FIELDS_OF_KIND["directions"]
-    ]
+                causes.setdefault((count, reason), []).append(field_name)
+    directions = FIELDS_OF_KIND["directions"] if NO_DOA in kinds else []
+    absent = [f for f in kinds.pop(NOT_IN_SCORES, []) if f not in directions]
     shown = sorted(causes.items(), key=lambda cause: -cause[0][0])
-    more = len(shown) - _MAX_REASONS
-    return [
-        *(f"{name}: {kind}." for kind in kinds),
-        *([f"{name}: {name_fields(absent, asked)} {ABSENT}."] if absent else []),
-        *(
-            f"{name}: {name_fields(fields, asked)} not scored in {count} of {summary.scenes} scenes ({why})."
-            for (count, why), fields in shown[:_MAX_REASONS]
-        ),
-        *([f"{name}: not scored for {more} more reasons, see summary.json."] if more > 0 else []),
+    notes = [f"{name}: {kind}." for kind in kinds]
+    notes += [f"{name}: {name_fields(absent, wanted)} {NOT_IN_SCORES}."] if absent else []
+    notes += [
+        f"{name}: {name_fields(fields, wanted)} not scored in {count} of {summary.scenes} scenes ({why})."
+        for (count, why), fields in shown[:_MAX_REASONS]
     ]
+    more = len(shown) - _MAX_REASONS
+    notes += [f"{name}: not scored for {more} more reasons, see summary.json."] if more > 0 else []
+    return notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import re
 from collections.abc import Iterable, Sequence
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 WIDTH = 110
-"""Columns of a screen that tables are made for."""
+"""Columns of a screen that printed tables fit."""
 
 _LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", ">=": r"$\geq$",
@@ -22,13 +23,13 @@ _LATEX_PATTERN = re.compile("|".join(map(re.escape, _LATEX)))
 
 
 class Table(NamedTuple):
-    """A table of text by columns; the first `left` of them are aligned to the left.
+    """A table of text by columns.
 
     Attributes:
         title: above it.
-        header: names of the columns; a line feed parts a name and what stands below it.
+        header: names of the columns; a line feed starts a second line.
         columns: cells, the same number in each.
-        left: number of columns of names, before those of numbers.
+        left: number of columns, the first ones, that are aligned to the left.
     """
 
     title: str
@@ -66,18 +67,14 @@ def latex(tables: Iterable[Table], notes: Sequence[str]) -> str:
 def print_tables(tables: Iterable[Table], notes: Sequence[str], console: Console) -> None:
     """Print tables, and notes below them; made for `WIDTH` columns."""
     from rich import box
-    from rich.table import Table as Shown
+    from rich.table import Table as RichTable
     from rich.text import Text
 
     for table in tables:
-        shown = Shown(
-            title=Text(table.title),
-            title_justify="left",
-            box=box.SIMPLE_HEAD,
-            show_edge=False,
-            pad_edge=False,
-            padding=(0, 1, 0, 0),
-        )
+        shown = RichTable(
+            title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False,
+            pad_edge=False, padding=(0, 1, 0, 0),
+        )  # fmt: skip
         for c, name in enumerate(table.header):
             if c < table.left:
                 shown.add_column(Text(name), overflow="fold", vertical="top")
@@ -98,6 +95,24 @@ def plain(tables: Iterable[Table], notes: Sequence[str]) -> str:
     stream = io.StringIO()
     print_tables(tables, notes, Console(file=stream, width=WIDTH))
     return stream.getvalue()
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Comma-separated values with a header."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def blank_repeats(names: Sequence[str]) -> list[str]:
+    """A column of names in which repeats of the one above are empty.
+
+    >>> blank_repeats(["a", "a", "b"])
+    ['a', '', 'b']
+    """
+    return [name if n == 0 or names[n - 1] != name else "" for n, name in enumerate(names)]
 
 
 def number(value: float | None, decimals: int, scale: float = 1.0, signed: bool = False) -> str:
@@ -125,6 +140,23 @@ def aligned(parts: Sequence[Sequence[str]], pattern: str) -> list[str]:
     ]
 
 
+def interval_cells(
+    intervals: Sequence[Sequence[float | None] | None], decimals: int, scale: float = 1.0
+) -> list[str]:
+    """Cells of values with their intervals, aligned; a dash for None.
+
+    >>> interval_cells([(0.5, 0.25, 1.0), None], 1, 100.0)
+    ['50.0 [25.0, 100.0]', '-']
+
+    Args:
+        intervals: value, low and high of each.
+        decimals: shown.
+        scale: factor for showing.
+    """
+    texts = [[number(x, decimals, scale) for x in i[:3]] if i else [] for i in intervals]
+    return aligned(texts, "{} [{}, {}]")
+
+
 def _markdown_body(table: Table) -> str:
     columns = []
     for c, (name, cells) in enumerate(zip(table.header, table.columns, strict=True)):
@@ -138,7 +170,7 @@ def _markdown_body(table: Table) -> str:
 
 
 def _latex_text(text: str) -> str:
-    return _LATEX_PATTERN.sub(lambda found: _LATEX[found[0]], text)
+    return _LATEX_PATTERN.sub(lambda match: _LATEX[match[0]], text)
 
 
 def _latex_number(cell: str) -> str:

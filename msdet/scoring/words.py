@@ -1,24 +1,26 @@
-"""Word error rate with a recognizer of one's own: lists for it to read, and its hypotheses counted.
+"""Word error rate with a recognizer of one's own: lists for it to read, and its errors by meeteval.
 
 Lists are in Kaldi's style, a line ``<utterance> ...`` each; an utterance is ``<scene id>-talkerN``, N from 1
 in the order of the scene's talkers, not of the estimates' files: the permutation of the scores is applied.
-Words are what spaces part, in any case; punctuation is the user's to remove, from both sides alike.
+Words are separated by spaces, in any case; punctuation is the user's to remove, from both sides alike.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError, did_you_mean
 from msdet.io import audio
 from msdet.io.files import write_json, write_text
+from msdet.io.reading import read_text
 from msdet.scenes.scene import Source
+from msdet.scoring.metrics import Row
 from msdet.scoring.submission import DATA_FILE, check_made_for, made_for, talker_files
-from msdet.scoring.values import Row
 
 SCP, TEXT, SPEAKERS = "wav.scp", "text", "utt2spk"
 
@@ -26,7 +28,7 @@ _CUT_S = 0.02  # an utterance may lose this much and still be whole
 
 
 class WordErrors(NamedTuple):
-    """Words of an utterance that were substituted, deleted or inserted, and how many it has."""
+    """Words that were substituted, deleted or inserted, and the number of reference words."""
 
     errors: int
     words: int
@@ -40,11 +42,11 @@ def utterance_id(scene_id: str, talker: int) -> str:
 def write_lists(
     scene_set: SceneSet, rows: list[Row], estimates: Path, transcripts: Path, speech: Path, out: Path
 ) -> dict[str, int]:
-    """Write ``wav.scp`` (estimates), ``text`` (what was said) and ``utt2spk`` (by whom) for a recognizer.
+    """Write ``wav.scp`` (estimates), ``text`` (transcripts) and ``utt2spk`` (speakers) for a recognizer.
 
     ``data.json`` beside them names the data set, for `check_lists`.
 
-    A talker is left out whose estimates were not scored, who is heard saying only a part of an utterance, or
+    A talker is left out whose estimates were not scored, of whose utterance the scene has only a part, or
     whose utterance has no transcript.
 
     Args:
@@ -64,7 +66,7 @@ def write_lists(
             or nothing to write.
     """
     check_made_for(estimates, scene_set)
-    said = read_table(transcripts)
+    references = read_table(transcripts)
     by_id = {row["id"]: row for row in rows}
     lists: dict[str, list[str]] = {SCP: [], TEXT: [], SPEAKERS: []}
     left_out: Counter[str] = Counter()
@@ -72,13 +74,14 @@ def write_lists(
         row = by_id.get(scene.id, {})
         files = talker_files(estimates, scene) if row.get("permutation_from") == "si_sdr" else []
         for talker, source in enumerate(scene.sources):
-            words = _transcript(source, said)
+            path = Path(source.path).with_suffix("")
+            words = references.get(path.as_posix(), references.get(path.name))
             if not files:
                 left_out["its estimate was not scored"] += 1
             elif words is None:
                 left_out[f"no transcript in {transcripts.name}"] += 1
             elif not _is_whole(source, speech):
-                left_out["only a part of the utterance is heard"] += 1
+                left_out["only a part of the utterance is in the scene"] += 1
             else:
                 name = utterance_id(scene.id, talker)
                 lists[SCP].append(f"{name} {files[row['permutation'][talker]].resolve()}")
@@ -93,35 +96,64 @@ def write_lists(
     return dict(left_out)
 
 
-def count_word_errors(said: Mapping[str, str], heard: Mapping[str, str]) -> dict[str, WordErrors | None]:
-    """Word errors by utterance; None for one that was not heard (one heard as silence has an empty line).
+def count_word_errors(
+    references: Mapping[str, str], hypotheses: Mapping[str, str]
+) -> dict[str, WordErrors | None]:
+    """Word errors by utterance; None for one without hypothesis (which may be an empty line).
 
     Raises:
-        MsdetError: an utterance was heard that nobody said.
+        MsdetError: a hypothesis of an utterance that is not in the references, or meeteval is not installed.
     """
-    for name in heard:
-        if name not in said:
-            raise MsdetError(f"hypotheses: unknown utterance '{name}'{did_you_mean(name, said)}")
-    return {name: _word_errors(words, heard[name]) if name in heard else None for name, words in said.items()}
+    meeteval = _meeteval()
+    for name in hypotheses:
+        if name not in references:
+            raise MsdetError(f"hypotheses: unknown utterance '{name}'{did_you_mean(name, references)}")
+    counted: dict[str, WordErrors | None] = dict.fromkeys(references)
+    for name, hypothesis in hypotheses.items():
+        rate = meeteval.siso_word_error_rate(references[name].casefold(), hypothesis.casefold())
+        counted[name] = WordErrors(rate.errors, rate.length)
+    return counted
 
 
-def check_lists(rows: list[Row], lists: Path, said: Mapping[str, str], data: str | None) -> None:
+def count_cp_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> WordErrors:
+    """Errors of the concatenated minimum-permutation word error rate (cpWER), over all scenes.
+
+    The permutation of a scene's hypotheses is the one with the fewest errors, instead of that of the scores;
+    a scene counts if each of its utterances has a hypothesis.
+
+    Raises:
+        MsdetError: meeteval is not installed.
+    """
+    meeteval = _meeteval()
+    scenes = defaultdict(list)
+    for name in references:
+        scenes[name.rpartition("-talker")[0]].append(name)
+    errors = words = 0
+    for names in scenes.values():
+        if all(name in hypotheses for name in names):
+            texts = ([of[name].casefold() for name in names] for of in (references, hypotheses))
+            rate = meeteval.cp_word_error_rate(*texts, reference_sort=False, hypothesis_sort=False)
+            errors, words = errors + rate.errors, words + rate.length
+    return WordErrors(errors, words)
+
+
+def check_lists(rows: list[Row], lists: Path, references: Mapping[str, str], data: str | None) -> None:
     """Refuse lists that are not of the scenes that were scored.
 
     Args:
         rows: scores.
         lists: folder that `write_lists` wrote.
-        said: its ``text``.
-        data: hash of the data set that was scored; None where nobody knows.
+        references: its ``text``.
+        data: hash of the data set that was scored; None if not known.
 
     Raises:
         MsdetError: of another data set, or no utterance is of a scene of the scores.
     """
-    listed = made_for(lists)
-    if None not in (listed, data) and listed != data:
-        raise MsdetError(f"{lists}: is of a data set with hash {listed}, the scores of one with {data}")
-    if not any(name in said for row in rows for name in _utterances(row)):
-        first, scored = next(iter(said)), rows[0]["id"] if rows else "none"
+    of_lists = made_for(lists)
+    if None not in (of_lists, data) and of_lists != data:
+        raise MsdetError(f"{lists}: is of a data set with hash {of_lists}, the scores of one with {data}")
+    if not any(name in references for row in rows for name in _utterances(row)):
+        first, scored = next(iter(references)), rows[0]["id"] if rows else "none"
         raise MsdetError(f"{lists}: '{first}' and all others are of no scene of the scores ('{scored}', ...)")
 
 
@@ -134,35 +166,23 @@ def add_word_errors(rows: list[Row], counted: Mapping[str, WordErrors | None]) -
         names = _utterances(row)
         if "word_errors" in row and not any(name in counted for name in names):
             continue
-        found = [counted.get(name) for name in names]
-        row["word_errors"] = [None if f is None else f.errors for f in found]
-        row["words"] = [None if f is None else f.words for f in found]
+        of_talkers = [counted.get(name) for name in names]
+        row["word_errors"] = [None if e is None else e.errors for e in of_talkers]
+        row["words"] = [None if e is None else e.words for e in of_talkers]
         row["undefined"] = {k: v for k, v in row.get("undefined", {}).items() if k != "word_errors"}
-        if None in found:
-            unheard = any(name in counted and counted[name] is None for name in names)
-            row["undefined"]["word_errors"] = "no hypothesis" if unheard else "not in the lists"
-
-
-def _utterances(row: Row) -> list[str]:
-    return [utterance_id(row["id"], n) for n in range(len(row["azimuth_deg"]))]
+        if None in of_talkers:
+            missing = any(name in counted and counted[name] is None for name in names)
+            row["undefined"]["word_errors"] = "no hypothesis" if missing else "not in the lists"
 
 
 def read_table(path: Path) -> dict[str, str]:
-    """Lines ``<key> <text>`` of a file, parted by spaces or a tab; the text may be empty.
+    """Lines ``<key> <text>`` of a file, separated by spaces or a tab; the text may be empty.
 
     Raises:
         MsdetError: no such file, not UTF-8, or a key twice.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise MsdetError(f"{path}: no such file, expected lines of an utterance and its words") from error
-    except UnicodeDecodeError as error:
-        raise MsdetError(f"{path}: cannot be read (not UTF-8, at byte {error.start})") from error
-    except OSError as error:
-        raise MsdetError(f"{path}: cannot be read ({error.strerror})") from error
     table: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         key, *text = line.split(maxsplit=1) or [""]
         if key in table:
             raise MsdetError(f"{path}, line {number}: '{key}' was in an earlier line")
@@ -173,18 +193,19 @@ def read_table(path: Path) -> dict[str, str]:
     return table
 
 
-def _transcript(source: Source, said: Mapping[str, str]) -> str | None:
-    path = Path(source.path).with_suffix("")
-    return said.get(path.as_posix(), said.get(path.name))
+def _meeteval() -> ModuleType:
+    try:
+        import meeteval.wer
+    except ImportError as error:
+        raise MsdetError("meeteval is not installed (pip install msdet[wer])") from error
+    module: ModuleType = meeteval.wer
+    return module
+
+
+def _utterances(row: Row) -> list[str]:
+    return [utterance_id(row["id"], n) for n in range(len(row["azimuth_deg"]))]
 
 
 def _is_whole(source: Source, speech: Path) -> bool:
     seconds = audio.info(speech / source.path).seconds
     return source.offset_s <= _CUT_S and source.offset_s + source.duration_s >= seconds - _CUT_S
-
-
-def _word_errors(said: str, heard: str) -> WordErrors:
-    from torchaudio.functional import edit_distance
-
-    words = said.casefold().split()
-    return WordErrors(int(edit_distance(words, heard.casefold().split())), len(words))

@@ -6,9 +6,9 @@ import json
 import sys
 from pathlib import Path
 
-from msdet.errors import MsdetError
 from msdet.io.files import read_jsonl, write_json
-from msdet.scoring.summary import paired_difference, summarize
+from msdet.scoring.comparison import differences
+from msdet.scoring.summary import summarize
 
 WIDE_DEG = 20.0
 
@@ -32,10 +32,9 @@ def figures(evaluation: Path, wide_only: bool) -> dict[str, float | None]:
         interval = scores[system][metric].interval if scores else None
         return None if interval is None else round(interval.value, 4)
 
-    try:
-        low = paired_difference(rows["model"], rows["srp_beam"], "si_sdr_improvement_db").low
-    except MsdetError:  # no scene that both score
-        low = None
+    metric = "si_sdr_improvement_db"
+    difference = differences(rows["model"], rows["srp_beam"], [metric]).get(metric) if scores else None
+    low = None if difference is None else difference.low
     return {
         "scenes": len(rows["model"]),
         "si_sdr_improvement_db": value("model", "si_sdr_improvement_db"),

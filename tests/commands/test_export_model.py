@@ -50,7 +50,7 @@ def test_weights_in_eight_bits_and_what_they_cost(
     assert "left out: t60" in printed.out
     assert "weights in int8, STFT inside" in printed.out
     assert re.search(r"real-time factor on one core: onnxruntime \d\.\d+, PyTorch \d\.\d+", printed.out)
-    gains = re.findall(r"SI-SDR gain (-?\d+\.\d+) dB, DoA error (\d+\.\d+)°", printed.out)
+    gains = re.findall(r"SI-SDRi (-?\d+\.\d+) dB, DoA error (\d+\.\d+)°", printed.out)
     assert len(gains) == 2
     assert abs(float(gains[0][0]) - float(gains[1][0])) < 1.0
     outputs = formats.onnx_runner(out.read_bytes())(

@@ -96,13 +96,13 @@ def test_a_scene_that_was_not_scored_is_told_and_exit_code_1(
     code, text, _ = run(*arguments(dev_set, estimates, tmp_path / "out", "--metrics", "si_sdr"))
     assert code == 1
     found = f"{estimates / missing}: found no talker files"
-    assert f"not scored: {missing}: SI-SDR, DoA error, voice at its direction, confidence: {found}" in text
+    assert f"not scored: {missing}: SI-SDR, DoA error, assignment accuracy, confidence: {found}" in text
     assert f"not scored: {silent}: SI-SDR: estimate is silent; directions: doa.jsonl: azimuth_deg is" in text
     page = " ".join((tmp_path / "out" / "summary.md").read_text(encoding="utf-8").split())
     found = found.replace(f"/{missing}:", "/SCENE:")
     north = "doa.jsonl: azimuth_deg is north, expected a list of degrees"
     for what, why in (
-        ("SI-SDR, DoA error, voice at its direction", found),
+        ("SI-SDR, DoA error, assignment accuracy", found),
         ("SI-SDR", "estimate is silent)."),
         ("directions", f"{north})."),
     ):
@@ -119,7 +119,7 @@ def test_nothing_scored_is_exit_code_2(dev_set: SceneSet, estimates: Path, tmp_p
         path.unlink()
     code, text, _ = run(*arguments(dev_set, estimates, out, "--metrics", "si_sdr"))
     assert code == 1  # the talkers are found all the same
-    assert "found talker2.wav" in text and "own DoA MAE (deg)" in text
+    assert "found talker2.wav" in text and "DoA MAE, optimal (deg)" in text
     (estimates / "doa.jsonl").unlink()
     code, _, err = run(*arguments(dev_set, estimates, out, "--metrics", "si_sdr"))
     assert code == 2
@@ -140,7 +140,7 @@ def test_azimuths_that_tie_are_counted_and_no_failure(
     code, _, _ = run(*arguments(dev_set, estimates, tmp_path / "out", "--metrics", "si_sdr"))
     assert code == 0
     page = " ".join((tmp_path / "out" / "summary.md").read_text(encoding="utf-8").split())
-    assert "mine: voice at its direction not scored in 1 of 3 scenes (azimuths tie" in page
+    assert "mine: assignment accuracy not scored in 1 of 3 scenes (azimuths tie" in page
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_word_errors_from_lists_to_summaries(
     lists += ["--text", tmp_path / "said", "--out", tmp_path / "lists"]
     code, _, err = run("wer-lists", *lists, "--speech", speech)
     assert code == 2  # the scenes hold 1.5 s of utterances of 2.5 s and more
-    assert "6 x only a part of the utterance is heard" in err
+    assert "6 x only a part of the utterance is in the scene" in err
     whole = tmp_path / "whole"
     for path in speech.glob("*/*.wav"):
         audio.write(whole / path.parent.name / path.name, np.ones(12_000), 8000)

@@ -99,7 +99,7 @@ def test_word_errors_of_files_that_are_not_there(tmp_path: Path, run: Run) -> No
     heard.write_text("u one\n", encoding="utf-8")
     for missing, message in (
         ("wer-lists", "lists: holds no text, expected the folder that msdet wer-lists wrote"),
-        ("recognizer", "heard: no such file, expected lines of an utterance and its words"),
+        ("recognizer", "heard: no such file"),
     ):
         if missing == "recognizer":
             lists.mkdir()

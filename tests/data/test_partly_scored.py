@@ -18,7 +18,8 @@ from msdet.io.files import read_jsonl, write_jsonl
 from msdet.methods import build_method
 from msdet.scenes.scene import NOWHERE, Scene
 from msdet.scoring.doa_scores import DOA_FIELDS
-from msdet.scoring.score import SEPARATION_FIELDS, score_set, score_unprocessed
+from msdet.scoring.metrics import separation_fields
+from msdet.scoring.score import score_set, score_unprocessed
 from msdet.scoring.summary import summarize, summary_tables
 
 
@@ -76,8 +77,8 @@ def test_what_is_not_labeled_is_null_with_the_reason(
     assert [row["error"] for row in (*before, *rows)] == [None] * 6
     unreferenced, unlocated, neither = rows
     for row in (unreferenced, neither, before[0], before[2]):
-        assert all(row[field] is None for field in SEPARATION_FIELDS)
-        assert {row["undefined"][field] for field in SEPARATION_FIELDS} == {"no references"}
+        assert all(row[field] is None for field in separation_fields())
+        assert {row["undefined"][field] for field in separation_fields()} == {"no references"}
     for row in (unlocated, neither):
         assert all(row[field] is None for field in DOA_FIELDS)
         assert {row["undefined"][field] for field in DOA_FIELDS} == {"directions are not known"}

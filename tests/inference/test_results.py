@@ -18,7 +18,7 @@ from msdet.inference.listing import opened, recordings
 from msdet.inference.recording import LocatedTalkers
 from msdet.inference.results import description, rttm, scratch, write_description, write_voices
 from msdet.io import audio
-from msdet.scoring.doa_file import DoaEstimates
+from msdet.scoring.submission import DoaEstimates
 
 RATE = 8000
 Array = npt.NDArray[Any]

@@ -15,8 +15,8 @@ from msdet.errors import MsdetError
 from msdet.io.files import read_json, read_jsonl, write_json, write_jsonl
 from msdet.report.content import Evaluation, in_order, read_evaluation
 from msdet.report.examples import choose_scenes, read_example
-from msdet.scoring.doa_file import DoaEstimates, Track
 from msdet.scoring.provenance import write_provenance
+from msdet.scoring.submission import DoaEstimates, Track
 
 
 def examples(evaluation: Evaluation) -> list[Any]:

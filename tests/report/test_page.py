@@ -231,7 +231,7 @@ def test_another_system_with_estimates_elsewhere_and_scenes_that_are_long(
     printed = capsys.readouterr().out
     assert re.search(r"r\.html: srp_beam, model, unprocessed; \d+ figures, [\d.]+ MB", printed)
     elements = Elements((tmp_path / "r.html").read_text(encoding="utf-8"))
-    assert "of srp_beam by SI-SDR gain" in elements.text
+    assert "of srp_beam by SI-SDRi" in elements.text
     assert "Training" not in elements.text
     assert "Players hold the first 1.0 s." in elements.text
     assert elements.text.count("Scene asked for") == 1  # the others are best, median and worst

@@ -10,7 +10,6 @@ import pytest
 from msdet.arrays import MicrophoneArray, load_array
 from msdet.errors import MsdetError
 from msdet.scenes.scene import Direction
-from msdet.scoring.doa_file import DoaEstimates
 from msdet.scoring.doa_scores import (
     CONFIDENCE_FIELDS,
     DOA_FIELDS,
@@ -19,7 +18,8 @@ from msdet.scoring.doa_scores import (
     TRACK_FIELDS,
     score_directions,
 )
-from msdet.scoring.permutations import UNTOLD
+from msdet.scoring.permutations import AMBIGUOUS
+from msdet.scoring.submission import DoaEstimates
 
 CIRCLE = load_array("circular4_5cm")
 EVERY = DOA_FIELDS + ELEVATION_FIELDS + CONFIDENCE_FIELDS + TRACK_FIELDS
@@ -61,7 +61,7 @@ def test_elevation_and_confidence_follow_the_permutation(make_scene):
     scores, undefined, _ = scored(scene, row, [1, 0], EVERY)
     assert scores["doa_confidence"].tolist() == [0.75, 0.25]
     np.testing.assert_allclose(scores["doa_great_circle_deg"], [0.0, 5.0], atol=1e-9)
-    assert undefined == dict.fromkeys(TRACK_FIELDS, "nobody moves")
+    assert undefined == dict.fromkeys(TRACK_FIELDS, "no talker moves")
     _, undefined, _ = scored(scene, {"azimuth_deg": [100.0, 10.0]}, [1, 0], DOA_FIELDS + ELEVATION_FIELDS)
     assert undefined == {"doa_great_circle_deg": "no elevation estimates in this scene"}
 
@@ -194,10 +194,10 @@ def test_reasons_that_are_known_stay_beside_those_of_the_track(moving):
     nowhere = {"time_s": [0.0, 0.1], "azimuth_deg": [[None, None], [100.0, 100.0]]}
     row = {"azimuth_deg": [0.0, 100.0], "track": nowhere}
     unsure = np.array([True, True])
-    scores, undefined, _ = scored(moving, row, [0, 1], DOA_FIELDS + TRACK_FIELDS, unsure=unsure)
-    assert np.isnan(scores["doa_assigned"]).all() and undefined["doa_assigned"] == UNTOLD
-    assert undefined["track_error_deg"] == f"the track has no azimuth in the talker's frames; {UNTOLD}"
-    assert undefined["track_coverage"] == UNTOLD
+    scores, undefined, _ = scored(moving, row, [0, 1], DOA_FIELDS + TRACK_FIELDS, ambiguous=unsure)
+    assert np.isnan(scores["doa_assigned"]).all() and undefined["doa_assigned"] == AMBIGUOUS
+    assert undefined["track_error_deg"] == f"the track has no azimuth in the talker's frames; {AMBIGUOUS}"
+    assert undefined["track_coverage"] == AMBIGUOUS
     _, undefined, _ = scored(moving, {"azimuth_deg": [5.0, 5.0], "track": nowhere}, [0, 1])
     assert "doa_assigned" not in undefined  # a track goes before the azimuths of a scene in which one moves
 
@@ -205,11 +205,11 @@ def test_reasons_that_are_known_stay_beside_those_of_the_track(moving):
 def test_without_a_permutation_azimuths_are_scored_by_themselves(make_scene):
     scene = make_scene("a", [10.0, 100.0])
     row = {"azimuth_deg": [98.0, 11.0], "confidence": [0.5, 0.6]}
-    scores, undefined, own = scored(scene, row, None, EVERY, unknown="no such file")
+    scores, undefined, own = scored(scene, row, None, EVERY, no_permutation="no such file")
     assert scores["doa_error_own_deg"].tolist() == [1.0, 2.0] and own.tolist() == [1, 0]
     assert [scores[f] for f in ("doa_matched", "doa_missed", "doa_false", "doa_count_error")] == [2, 0, 0, 0]
     assert undefined == {
         **dict.fromkeys(("doa_error_deg", "doa_assigned", "doa_confidence"), "no such file"),
         "doa_great_circle_deg": "no elevation estimates in this scene",
-        **dict.fromkeys(TRACK_FIELDS, "nobody moves"),
+        **dict.fromkeys(TRACK_FIELDS, "no talker moves"),
     }

@@ -13,14 +13,14 @@ from msdet.arrays import load_array
 from msdet.errors import MsdetError
 from msdet.io.files import read_jsonl, write_jsonl
 from msdet.scoring.breakdowns import straddles_zero
-from msdet.scoring.doa_file import DoaEstimates
 from msdet.scoring.doa_scores import DOA_FIELDS
-from msdet.scoring.metrics import SEPARATION_METRICS
-from msdet.scoring.score import SEPARATION_FIELDS, ScoringOptions, score_scene, score_set, score_unprocessed
+from msdet.scoring.metrics import SEPARATION_METRICS, separation_fields
+from msdet.scoring.score import ScoringOptions, score_scene, score_set, score_unprocessed
 from msdet.scoring.separation_metrics import bss_eval, estoi, pesq, sdr, si_sdr, snr, stoi
-from msdet.scoring.submission import unknown_scenes
+from msdet.scoring.submission import DoaEstimates, unknown_scenes
 
 RATE = 8000
+SEPARATION_FIELDS = separation_fields()
 SHORT = 0.05  # seconds; too short for SDR and STOI, which saves their time where they do not matter
 FIELDS = SEPARATION_FIELDS + DOA_FIELDS
 CIRCLE = dataclasses.replace(load_array("circular4_5cm"), reference=1)
@@ -237,7 +237,7 @@ def test_every_metric_is_scored_as_by_its_function(make_scene, speech):
         for metric in SEPARATION_METRICS.values():
             value, before = expected[metric.field]
             assert row[metric.field][n] == pytest.approx(float(value), abs=1e-4), metric
-            assert row[metric.gain_field][n] == pytest.approx(float(value - before), abs=1e-4), metric
+            assert row[metric.improvement_field][n] == pytest.approx(float(value - before), abs=1e-4), metric
     assert set(row["undefined"]) == set(DOA_FIELDS)
 
 

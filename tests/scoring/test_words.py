@@ -16,7 +16,7 @@ from msdet.scoring.words import add_word_errors, check_lists, count_word_errors,
 
 @pytest.fixture
 def spoken(tmp_path, make_set, write_estimates):
-    """A scored set of two scenes, and its corpus: s0.wav is heard whole, s1.wav is longer than the scenes."""
+    """A scored set of two scenes, and its corpus: s0.wav is whole, s1.wav is longer than the scenes."""
     scene_set = make_set([[10.0, 100.0], [80.0, 200.0]], 0.1)
     estimates = write_estimates(scene_set)  # in reversed order
     for name, seconds in (("s0", 0.1), ("s1", 0.5)):
@@ -38,7 +38,7 @@ def write(tmp_path, spoken, **changes):
 
 def test_lists_are_in_the_talkers_order_and_leave_out_what_is_cut(tmp_path, spoken):
     left_out = write(tmp_path, spoken)
-    assert left_out == {"only a part of the utterance is heard": 2}
+    assert left_out == {"only a part of the utterance is in the scene": 2}
     files = read_table(tmp_path / "lists" / "wav.scp")
     assert list(files) == ["scene0-talker1", "scene1-talker1"]
     assert Path(files["scene0-talker1"]) == (spoken[2] / "scene0" / "talker2.wav").resolve()
@@ -144,7 +144,7 @@ def test_malformed_tables_say_so(tmp_path, content, reason):
 
 def test_a_table_that_is_not_there_or_a_folder_is_told_in_words(tmp_path):
     (tmp_path / "folder").mkdir()
-    for name, reason in (("nowhere", "no such file, expected lines"), ("folder", "cannot be read")):
+    for name, reason in (("nowhere", "no such file"), ("folder", "cannot be read")):
         with pytest.raises(MsdetError, match=reason) as refused:
             read_table(tmp_path / name)
         assert "Errno" not in str(refused.value) and "\n" not in str(refused.value)

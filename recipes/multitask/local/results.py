@@ -23,7 +23,7 @@ QUESTIONS = (
     ("transfer", "all", "Is it better to learn the DoA first?"),
 )
 METRICS = {
-    "si_sdr_improvement_db": ("SI-SDR gain (dB)", 2, 1.0),
+    "si_sdr_improvement_db": ("SI-SDRi (dB)", 2, 1.0),
     "doa_mae_deg": ("DoA MAE (deg)", 2, 1.0),
     "accuracy_5deg": ("within 5 deg (%)", 1, 100.0),
 }

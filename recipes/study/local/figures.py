@@ -68,12 +68,12 @@ def _draw_claims(axes: Axes, answers: list[Answer], rows: list[tuple[str, str]],
 
 
 def curves(found: dict[Run, Curves], out: Path) -> None:
-    """SI-SDR gain and share within 5 degrees on dev scenes over the steps, first seed, by group.
+    """SI-SDRi and share within 5 degrees on dev scenes over the steps, first seed, by group.
 
     On dev scenes a talker's direction is that of its voice, so a row without voices has none.
     """
     columns = {
-        "dev/si_sdr_improvement_db": ({"separation"}, "SI-SDR gain (dB)", 1.0),
+        "dev/si_sdr_improvement_db": ({"separation"}, "SI-SDRi (dB)", 1.0),
         "dev/accuracy_5deg": ({"separation", "directions"}, "within 5 deg (%)", 100.0),
     }
     first = {run.row: run for run in sorted(found, key=lambda run: -run.seed)}

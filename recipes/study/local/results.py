@@ -19,11 +19,10 @@ from msdet.io.files import plain_name, read_json, write_text
 from msdet.models.checkpoint import load_model
 from msdet.plots.learning import read_curves
 from msdet.scoring.comparison import Difference, differences
-from msdet.scoring.metrics import FIELDS_OF_KIND, METRICS, Metric
+from msdet.scoring.metrics import FIELDS_OF_KIND, METRICS, Metric, Row, aligned_rows
 from msdet.scoring.statistics import ConfidenceInterval
 from msdet.scoring.summary import summarize
 from msdet.scoring.tables import Table, aligned, markdown, number
-from msdet.scoring.values import Row, aligned_rows
 
 COLUMNS = (GAIN, "sdr_db", "estoi", "own_doa_mae_deg", "own_accuracy_5deg", "own_accuracy_10deg")
 BREAKDOWNS = ("azimuth_gap", "straddling")
