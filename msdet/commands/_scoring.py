@@ -22,6 +22,9 @@ SCORES = "scores.jsonl"
 UNPROCESSED = "unprocessed"
 """As in `msdet.scoring.score`, whose import takes longer than usage errors may."""
 
+MODEL = "model"
+"""Name of the model among the systems."""
+
 
 @dataclass(frozen=True)
 class ScoringRequest:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msdet.commands._results import Format, split_names
-from msdet.commands._scoring import SCORES
+from msdet.commands._scoring import MODEL, SCORES, UNPROCESSED
 from msdet.errors import MsdetError
 from msdet.scoring.breakdowns import DEFAULT_BREAKDOWNS
 
@@ -23,11 +23,12 @@ def compare(
     format: Format = "text",
     out: Path | None = None,
 ) -> None:
-    """Compare two systems scored on the same scenes: paired differences, overall and by bin.
+    """Compare systems scored on the same scenes: paired differences, overall and by bin.
 
     Args:
         systems: two folders with scores.jsonl, as msdet evaluate and score write them, or such files; first,
-            unnamed.
+            unnamed. The first may be an evaluation with a model, the second one with several systems: the
+            model is compared with each.
         metrics: names as in summary.json, between commas; those that both have if not given.
         by: breakdowns, between commas, as for msdet score; none if empty.
         format: of what is printed: text to read, or md, latex, csv or json to paste.
@@ -38,17 +39,23 @@ def compare(
 
     if len(systems) != 2:
         raise MsdetError(f"compare takes two folders of scores, found {len(systems)}")
-    folders = [path.resolve().parent if path.name == SCORES else path.resolve() for path in systems]
-    names = [folder.name for folder in folders]
-    if names[0] == names[1]:  # of two evaluations
-        names = ["/".join(folder.parts[-2:]) for folder in folders]
-    if names[0] == names[1]:
-        names = [str(path) for path in systems]
-    if folders[0] == folders[1]:
+    first, *more = _systems(systems[0])
+    if more:
+        names = ", ".join(path.name for path in (first, *more))
+        raise MsdetError(f"{systems[0]}: holds several systems ({names}), expected one to compare")
+    others = [path for path in _systems(systems[1], with_model=False) if _folder(path) != _folder(first)]
+    if not others:
         raise MsdetError(f"both systems are {systems[0]}, expected two")
-    rows = {name: read_scores(path) for name, path in zip(names, systems, strict=True)}
-    comparison = compare_rows(rows, split_names(metrics), split_names(by))
-    text = _as_text(comparison, format)
+    rows = read_scores(first)
+    comparisons = [
+        compare_rows(
+            dict(zip(_names(first, other), (rows, read_scores(other)), strict=True)),
+            split_names(metrics),
+            split_names(by),
+        )
+        for other in others
+    ]
+    text = _as_text(comparisons, format)
     if out is not None:
         write_text(out, text)
     else:
@@ -76,13 +83,38 @@ def read_scores(path: Path) -> list[Row]:
     return rows
 
 
-def _as_text(comparison: Comparison, form: Format) -> str:
+def _systems(path: Path, with_model: bool = True) -> list[Path]:
+    """A system's own folder or file, or an evaluation's model, if wanted, or systems but the mixture."""
+    inside = [p.parent for p in sorted(path.glob(f"*/{SCORES}")) if p.parent.name != UNPROCESSED]
+    if not inside or (path / SCORES).is_file():
+        return [path]
+    model = [p for p in inside if with_model and p.name == MODEL]
+    return model or inside
+
+
+def _folder(path: Path) -> Path:
+    return path.resolve().parent if path.name == SCORES else path.resolve()
+
+
+def _names(*systems: Path) -> list[str]:
+    """The systems' folders, with the evaluations' where they are called the same."""
+    folders = [_folder(path) for path in systems]
+    for names in ([f.name for f in folders], ["/".join(f.parts[-2:]) for f in folders]):
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in systems]
+
+
+def _as_text(comparisons: list[Comparison], form: Format) -> str:
     from msdet.scoring.comparison import comparison_csv, comparison_json, comparison_tables
     from msdet.scoring.tables import latex, markdown, plain
 
     if form == "json":
-        return json.dumps(comparison_json(comparison)) + "\n"
+        values = [comparison_json(comparison) for comparison in comparisons]
+        return json.dumps(values if len(values) > 1 else values[0]) + "\n"
     if form == "csv":
-        return comparison_csv(comparison)
+        return comparison_csv(comparisons)
+    parts = [comparison_tables(comparison) for comparison in comparisons]
+    notes = dict.fromkeys(note for _, part in parts for note in part)
     writers = {"text": plain, "md": markdown, "latex": latex}
-    return writers[form](*comparison_tables(comparison))
+    return writers[form]([table for part, _ in parts for table in part], list(notes))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from msdet.commands._progress import progress_bar
 from msdet.commands._results import EXIT_NOT_ALL_SCORED, Format, print_failures
-from msdet.commands._scoring import UNPROCESSED, Scoring, ScoringRequest
+from msdet.commands._scoring import MODEL, UNPROCESSED, Scoring, ScoringRequest
 from msdet.errors import MsdetError
 from msdet.scoring.breakdowns import DEFAULT_BREAKDOWNS
 from msdet.scoring.metrics import DEFAULT_METRICS
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 METHODS = ["srp_beam"]
 
 ALL = "all"
-
-MODEL = "model"
 
 
 def evaluate(

@@ -10,11 +10,12 @@ EXIT_NOT_ALL_SCORED = 1
 def wer(lists: Path, hypotheses: Path, scores: Path | None = None, out: Path | None = None) -> int:
     """Count the word errors of a recognizer's hypotheses for the lists of msdet wer-lists.
 
-    Exit code 1 if an utterance has no hypothesis.
+    WER is under the permutation of the scores, cpWER under the one of each scene with the fewest errors.
+    Needs meeteval (pip install msdet[wer]). Exit code 1 if an utterance has no hypothesis.
 
     Args:
         lists: folder that msdet wer-lists wrote.
-        hypotheses: file of lines "<utterance> <words>", parted by spaces or a tab; of nothing heard, the
+        hypotheses: file of lines "<utterance> <words>", separated by spaces or a tab; without words, the
             utterance alone.
         scores: scores.jsonl of the same scenes, or its folder, to which the word errors are added, for
             summaries and compare; scenes that are not in the lists keep what they have.
@@ -25,29 +26,41 @@ def wer(lists: Path, hypotheses: Path, scores: Path | None = None, out: Path | N
     from msdet.errors import MsdetError
     from msdet.io.files import write_json, write_jsonl
     from msdet.scoring.provenance import read_provenance
-    from msdet.scoring.words import TEXT, add_word_errors, check_lists, count_word_errors, read_table
+    from msdet.scoring.words import (
+        TEXT,
+        WordErrors,
+        add_word_errors,
+        check_lists,
+        count_cp_errors,
+        count_word_errors,
+        read_table,
+    )
 
     rows = None if scores is None else read_scores(scores)
     if not (lists / TEXT).is_file():
         raise MsdetError(f"{lists}: holds no {TEXT}, expected the folder that msdet wer-lists wrote")
-    said = read_table(lists / TEXT)
+    references = read_table(lists / TEXT)
     if rows is not None and scores is not None:
-        check_lists(rows, lists, said, read_provenance(scores if scores.is_dir() else scores.parent).data)
-    counted = count_word_errors(said, read_table(hypotheses))
-    found = {name: errors for name, errors in counted.items() if errors is not None}
-    words = sum(f.words for f in found.values())
-    if not words:
+        data = read_provenance(scores if scores.is_dir() else scores.parent).data
+        check_lists(rows, lists, references, data)
+    recognized = read_table(hypotheses)
+    counted = count_word_errors(references, recognized)
+    scored = [errors for errors in counted.values() if errors is not None]
+    total = WordErrors(sum(e.errors for e in scored), sum(e.words for e in scored))
+    if not total.words:
         raise MsdetError(f"{hypotheses}: has a hypothesis of none of the {len(counted)} utterances")
-    errors = sum(f.errors for f in found.values())
-    missing = [name for name in counted if name not in found]
+    cp_total = count_cp_errors(references, recognized)
+    missing = [name for name, errors in counted.items() if errors is None]
     if rows is not None and scores is not None:
         add_word_errors(rows, counted)
         write_jsonl(scores / SCORES if scores.is_dir() else scores, rows)
     if out is not None:
-        each = {name: None if f is None else f._asdict() for name, f in counted.items()}
-        totals = {"wer": round(errors / words, 6), "errors": errors, "words": words}
+        each = {name: None if e is None else e._asdict() for name, e in counted.items()}
+        totals = {"wer": total.rate, "cpwer": cp_total.rate, **total._asdict()}
         write_json(out, {**totals, "no_hypothesis": len(missing), "utterances": each})
-    print(f"WER {100 * errors / words:.2f} % ({errors} errors in {words} words, {len(found)} utterances)")
+    print(f"WER {100 * total.errors / total.words:.2f} % ({total}, {len(scored)} utterances)")
+    if cp_total.words:
+        print(f"cpWER {100 * cp_total.errors / cp_total.words:.2f} % ({cp_total})")
     for name in missing[:5]:
         print(f"no hypothesis: {name}")
     if len(missing) > 5:

@@ -199,15 +199,17 @@ def differences_json(by_metric: dict[str, Difference]) -> dict[str, Any]:
     return {key: difference._asdict() for key, difference in by_metric.items()}
 
 
-def comparison_csv(comparison: Comparison) -> str:
-    """A comparison as one long table of comma-separated values."""
-    cells = {("", ""): comparison.overall} | {
-        (breakdown, cell): metrics
-        for breakdown, by_cell in comparison.breakdowns.items()
-        for cell, metrics in by_cell.items()
-    }
-    rows = [(*place, key, *d) for place, metrics in cells.items() for key, d in metrics.items()]
-    return csv_text(("breakdown", "cell", "metric", *Difference._fields), rows)
+def comparison_csv(comparisons: Iterable[Comparison]) -> str:
+    """Comparisons as one long table of comma-separated values."""
+    rows = [
+        (c.first, c.second, breakdown, cell, key, *difference)
+        for c in comparisons
+        for breakdown, cells in ({"": {"": c.overall}} | c.breakdowns).items()
+        for cell, metrics in cells.items()
+        for key, difference in metrics.items()
+    ]
+    header = ("system", "against", "breakdown", "cell", "metric", *Difference._fields)
+    return csv_text(header, rows)
 
 
 def _columns(lines: list[tuple[str, Difference]]) -> list[list[str]]:

@@ -252,11 +252,10 @@ def to_csv(summary: Summary) -> str:
         name: {key: score.interval for key, score in scores.items() if score.interval}
         for name, scores in summary.scores.items()
     }
-    places = [("", "", overall)]
-    places += [(title, cell, of) for title, cells in summary.breakdowns.items() for cell, of in cells.items()]
     rows = [
         (title, cell, name, key, *interval)
-        for title, cell, by_system in places
+        for title, cells in ({"": {"": overall}} | summary.breakdowns).items()
+        for cell, by_system in cells.items()
         for name, intervals in by_system.items()
         for key, interval in intervals.items()
     ]

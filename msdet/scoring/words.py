@@ -33,6 +33,14 @@ class WordErrors(NamedTuple):
     errors: int
     words: int
 
+    @property
+    def rate(self) -> float | None:
+        """Errors per word, to 6 decimals; None without words."""
+        return round(self.errors / self.words, 6) if self.words else None
+
+    def __str__(self) -> str:
+        return f"{self.errors} errors in {self.words} words"
+
 
 def utterance_id(scene_id: str, talker: int) -> str:
     """The name of talker `talker` (from 0) of a scene in the lists."""

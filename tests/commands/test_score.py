@@ -215,6 +215,22 @@ def test_systems_of_one_name_are_named_with_their_evaluations(scored: Path, tmp_
     assert code == 0 and "scored/mine less again/mine" in text
 
 
+def test_a_model_is_compared_with_every_system_of_another_evaluation(
+    scored: Path, tmp_path: Path, run: Run
+) -> None:
+    shutil.copytree(scored / "mine", tmp_path / "evaluation" / "model")
+    shutil.copytree(scored / "better", tmp_path / "evaluation" / "srp_beam")
+    code, text, _ = run("compare", tmp_path / "evaluation", scored, "--by", "")
+    assert code == 0 and "model less better" in text and "model less mine" in text
+    assert "srp_beam" not in text and text.count("randomization test") == 1
+    code, text, _ = run("compare", tmp_path / "evaluation", scored, "--by", "", "--format", "csv")
+    lines = list(csv.DictReader(io.StringIO(text)))
+    assert code == 0 and {(x["system"], x["against"]) for x in lines} == {
+        ("model", "better"),
+        ("model", "mine"),
+    }
+
+
 def test_a_systems_own_folder_is_no_evaluation(
     scored: Path, dev_set: SceneSet, estimates: Path, tmp_path: Path, run: Run
 ) -> None:
@@ -237,7 +253,7 @@ def test_compare_tells_what_it_was_given(scored: Path, tmp_path: Path, run: Run)
     for systems, message in (
         ((scored / "mine",), "takes two folders of scores, found 1"),
         ((scored / "mine", scored / "mine"), "expected two"),
-        ((scored / "mine", scored), "did you mean one of its systems: better, mine, unprocessed?"),
+        ((scored, scored / "mine"), "holds several systems (better, mine), expected one to compare"),
         ((scored / "mine", tmp_path / "broken"), "line 1: not a row of scores, 'id' is missing"),
         ((scored / "mine", tmp_path / "nowhere"), "no such file"),
     ):
@@ -281,6 +297,7 @@ def test_word_errors_are_counted_and_added(scored: Path, dev_set: SceneSet, tmp_
     code, text, _ = run(*wer, "--scores", scored / "mine", "--out", tmp_path / "wer.json")
     assert code == 0 and text.startswith("WER 33.33 % (6 errors in 18 words, 6 utterances)")
     assert read_json(tmp_path / "wer.json")["wer"] == pytest.approx(1 / 3, abs=1e-6)
+    assert "cpWER 33.33 % (6 errors in 18 words)" in text
     (tmp_path / "heard").write_text("".join(f"{n} one two three\n" for n in names[1:]), encoding="utf-8")
     code, text, _ = run(*wer, "--scores", scored / "better")
     assert code == 1 and f"no hypothesis: {names[0]}" in text

@@ -143,7 +143,7 @@ def test_tables_to_paste(systems):
     assert "-16.0 [-16.0, -16.0] ***" in line
     assert max(map(len, plain(*comparison_tables(comparison)).splitlines())) <= 110
     assert "$^{***}$" in latex(*comparison_tables(comparison))
-    lines = list(csv.DictReader(io.StringIO(comparison_csv(comparison))))
+    lines = list(csv.DictReader(io.StringIO(comparison_csv([comparison]))))
     mae = next(x for x in lines if x["metric"] == "doa_mae_deg" and not x["cell"])
     assert (float(mae["value"]), mae["n"], mae["breakdown"]) == (-16.0, "30", "")
     value = json.loads(json.dumps(comparison_json(comparison), allow_nan=False))

@@ -15,7 +15,7 @@ from msdet.io.files import read_jsonl, write_jsonl
 from msdet.scoring.breakdowns import straddles_zero
 from msdet.scoring.doa_scores import DOA_FIELDS
 from msdet.scoring.metrics import SEPARATION_METRICS, separation_fields
-from msdet.scoring.score import ScoringOptions, score_scene, score_set, score_unprocessed
+from msdet.scoring.score import ScoringOptions, score, score_scene, score_set, score_unprocessed
 from msdet.scoring.separation_metrics import bss_eval, estoi, pesq, sdr, si_sdr, snr, stoi
 from msdet.scoring.submission import DoaEstimates, unknown_scenes
 
@@ -111,6 +111,23 @@ def test_scores_of_a_set(make_set, write_estimates, rows_of):
     assert rows[0]["azimuth_deg"] == [10.0, 340.0]
     assert [row["azimuth_gap_deg"] for row in rows] == [30.0, 120.0]
     assert [row["straddles"] for row in rows] == [True, False]
+
+
+def test_a_folder_is_scored_into_a_table(make_set, write_estimates, rows_of):
+    scene_set = make_set([[10.0, 340.0], [80.0, 200.0]], SHORT)
+    estimates = write_estimates(scene_set)
+    table = score(str(scene_set.root), str(estimates), metrics=["si_sdr"], by=["talkers"], name="mine")
+    mixtures = score_unprocessed(scene_set, metrics=["si_sdr"])
+    assert table.rows["mine"] == rows_of(scene_set, estimates, metrics=["si_sdr"], unprocessed=mixtures)
+    assert table.summary.scores["mine"]["doa_mae_deg"].interval.value == 3.0
+    assert table.to_json()["paired_differences"]["mine"]["unprocessed"]["si_sdr_db"]["n"] == 2
+    assert "| mine        |" in table.to_markdown() and "SI-SDRi (dB)" in str(table)
+    for options, reason in (
+        ({"by": ["talker"]}, "unknown breakdown"),
+        ({"name": "unprocessed"}, "mixture's"),
+    ):
+        with pytest.raises(MsdetError, match=reason):
+            score(scene_set.root, estimates, **options)
 
 
 def test_measured_t60_and_a_single_talker(make_set, write_estimates, rows_of):

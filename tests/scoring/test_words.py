@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,14 @@ from msdet.errors import MsdetError
 from msdet.io import audio
 from msdet.scoring.score import score_set
 from msdet.scoring.summary import summarize
-from msdet.scoring.words import add_word_errors, check_lists, count_word_errors, read_table, write_lists
+from msdet.scoring.words import (
+    add_word_errors,
+    check_lists,
+    count_cp_errors,
+    count_word_errors,
+    read_table,
+    write_lists,
+)
 
 
 @pytest.fixture
@@ -90,6 +98,24 @@ def test_hypotheses_that_are_missing_or_of_nobody():
     assert count_word_errors({"u": "a", "v": "b"}, {"v": "b"}) == {"u": None, "v": (0, 1)}
     with pytest.raises(MsdetError, match="unknown utterance 'scene0-talker'; did you mean 'scene0-talker1'"):
         count_word_errors({"scene0-talker1": "a"}, {"scene0-talker": "a"})
+
+
+def test_cpwer_takes_the_permutation_of_a_scene_with_the_fewest_errors():
+    references = {
+        "a-talker1": "one TWO",
+        "a-talker2": "three four five",
+        "b-talker1": "six",
+        "b-talker2": "x",
+    }
+    swapped = {"a-talker1": "three four", "a-talker2": "one two", "b-talker1": "six"}
+    assert count_cp_errors(references, swapped) == (1, 5)  # talker 2 of scene b has no hypothesis
+    assert count_cp_errors(references, {}).rate is None
+
+
+def test_word_errors_need_meeteval(monkeypatch):
+    monkeypatch.setitem(sys.modules, "meeteval.wer", None)
+    with pytest.raises(MsdetError, match=r"pip install msdet\[wer\]"):
+        count_word_errors({"u": "a"}, {"u": "a"})
 
 
 def test_rows_with_word_errors_have_a_rate_over_all_words(spoken):
