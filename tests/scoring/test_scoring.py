@@ -120,7 +120,7 @@ def test_a_folder_is_scored_into_a_table(make_set, write_estimates, rows_of):
     mixtures = score_unprocessed(scene_set, metrics=["si_sdr"])
     assert table.rows["mine"] == rows_of(scene_set, estimates, metrics=["si_sdr"], unprocessed=mixtures)
     assert table.summary.scores["mine"]["doa_mae_deg"].interval.value == 3.0
-    assert table.to_json()["paired_differences"]["mine"]["unprocessed"]["si_sdr_db"]["n"] == 2
+    assert table.to_json()["paired_differences"]["mine"]["unprocessed"]["si_sdr_improvement_db"]["n"] == 2
     assert "| mine        |" in table.to_markdown() and "SI-SDRi (dB)" in str(table)
     for options, reason in (
         ({"by": ["talker"]}, "unknown breakdown"),
