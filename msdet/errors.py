@@ -63,3 +63,20 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     if near:
         return f"; did you mean '{near[0]}'?"
     return f"; expected one of: {', '.join(names)}" if names else ""
+
+
+def nearest_option(name: str, choices: Iterable[str]) -> str:
+    """As `did_you_mean`, of dotted names; one whose last part is the name's is the nearest.
+
+    >>> nearest_option("devices", ["seed", "trainer.devices", "trainer.seed"])
+    "; did you mean 'trainer.devices'?"
+    """
+    names = list(choices)
+    leaf = name.rpartition(".")[2]
+    leaves = {choice.rpartition(".")[2]: choice for choice in reversed(names)}
+    if leaf in leaves:
+        return f"; did you mean '{leaves[leaf]}'?"
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if not near:
+        near = [leaves[close] for close in difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.7)]
+    return f"; did you mean '{near[0]}'?" if near else "; --help lists all options"

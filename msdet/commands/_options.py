@@ -1,0 +1,309 @@
+"""Options of a command from its function's signature: parsing, mistakes in one line, and help by topic.
+
+Options follow from the parameters, their dataclasses and docstrings (jsonargparse); any of them can also stand
+in a YAML file given by ``--config``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import itertools
+import json
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from jsonargparse import ArgumentParser
+
+from msdet.errors import MsdetError, UnknownNameError, nearest_option
+from msdet.renamed import renaming
+
+PACKAGED = {
+    "config": ("configuration", ""),
+    "scenes": ("scene distribution", "scenes"),
+    "data.scenes": ("scene distribution", "scenes"),
+}
+"""Options that take a file or the name of a shipped one: what it is, and the folder in ``msdet/configs``."""
+
+LOAD_MODELS = ("separate", "localize", "evaluate", "live", "info", "export_model", "package", "average")
+"""Functions of the commands that load models, and so take ``--allow-code``."""
+
+CONFIG_HELP = "YAML file with any of these options, or a shipped one's name"
+
+ALL = "all"
+
+
+def parse_options(function: Callable[..., Any], argv: Sequence[str], program: str) -> dict[str, Any]:
+    """Values of a function's parameters, and ``allow_code``, from the command line and ``--config``.
+
+    Raises:
+        MsdetError: an option that does not exist (with the nearest that does) or has a wrong value.
+    """
+    parser = _parser(function, program)
+    hints = {a.dest: _hint(a) for a in parser._actions}
+    known = [option.removeprefix("--") for a in parser._actions for option in a.option_strings]
+    arguments = spelled_out(_with_packaged_configs(argv, _takes_files(parser)), hints)
+    try:
+        values = dict(parser.instantiate(parser.parse_args(arguments)))
+    except argparse.ArgumentError as error:
+        files = " or ".join(a for before, a in itertools.pairwise(arguments) if before == "--config")
+        raise MsdetError(_one_line(str(error), known).replace('"<unicode string>"', files)) from error
+    names = (*inspect.signature(function).parameters, "allow_code")
+    return {name: value for name, value in values.items() if name in names}
+
+
+def _parser(function: Callable[..., Any], program: str) -> ArgumentParser:
+    parser = ArgumentParser(prog=program, exit_on_error=False, allow_abbrev=False, add_help=False)
+    parser.add_argument("--config", action="config", help=CONFIG_HELP)
+    parser.add_function_arguments(function, as_group=False)
+    if function.__name__ in LOAD_MODELS:
+        parser.add_argument(
+            "--allow-code",
+            type=list[str],
+            default=[],
+            help="modules, or packages of them, that models may take parts from which are not msdet's",
+        )
+    return parser
+
+
+def _hint(action: argparse.Action) -> Any:
+    """The type of an option's value; that of ``X | None`` is X."""
+    hint = getattr(action, "_typehint", None)
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType]
+    return kinds[0] if get_origin(hint) in (Union, UnionType) and len(kinds) == 1 else hint
+
+
+def _takes_files(parser: ArgumentParser) -> list[str]:
+    """Those of `PACKAGED` that are settings of a function, and not a parameter with another use."""
+    return [a.dest for a in parser._actions if a.dest in PACKAGED and not hasattr(a, "_typehint")]
+
+
+def _with_packaged_configs(argv: Sequence[str], packaged: Sequence[str]) -> list[str]:
+    """Arguments in which ``--config NAME`` or ``--scenes NAME`` of a shipped file is the file's path.
+
+    Args:
+        argv: the arguments.
+        packaged: names of the options that take such files.
+
+    Raises:
+        UnknownNameError: neither a file nor a shipped configuration.
+    """
+    arguments: list[str] = []
+    for argument in argv:
+        option, equals, value = argument.partition("=")
+        split = equals and option.removeprefix("--") in packaged
+        arguments += [option, value] if split else [argument]
+    for place, argument in enumerate(arguments[1:], start=1):
+        option = arguments[place - 1].removeprefix("--")
+        if not arguments[place - 1].startswith("--") or option not in packaged or Path(argument).is_file():
+            continue
+        kind, subfolder = PACKAGED[option]
+        folder = resources.files("msdet") / "configs" / subfolder
+        shipped = sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
+        if argument not in shipped:
+            raise UnknownNameError(kind, argument, shipped)
+        arguments[place] = str(folder / f"{argument}.yaml")
+    return arguments
+
+
+def spelled_out(argv: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
+    """Arguments as jsonargparse takes them: the first parameter named, lists and pairs as JSON, switches as true.
+
+    Args:
+        argv: the arguments.
+        hints: type by name of option, the function's first parameter first.
+
+    >>> spelled_out(["a", "b", "--quick"], {"sets": list[Path], "quick": bool})
+    ['--sets=["a", "b"]', '--quick=true']
+    >>> spelled_out(["--room.x_m", "4,6", "a"], {"out": Path, "room.x_m": tuple[float, float]})
+    ['--out', 'a', '--room.x_m=[4,6]']
+    """
+    left = _unnamed_first(argv, hints)
+    arguments = []
+    while left:
+        argument = left.pop(0)
+        option, equals, value = argument.partition("=")
+        kind = _kind(hints, option)
+        values = [] if equals else list(itertools.takewhile(_is_value, left))
+        if kind is list and values and not values[0].startswith("["):
+            argument = f"{option}={json.dumps(values)}"
+            del left[: len(values)]
+        elif kind is bool and not equals and values[:1] not in (["true"], ["false"]):
+            argument = f"{option}=true"
+        elif kind is tuple and re.fullmatch(r"[^\[,]+(,[^\[,]+)+", given := value or "".join(values[:1])):
+            argument = f"{option}=[{given}]"
+            del left[: 0 if equals else 1]
+        arguments.append(argument)
+    return arguments
+
+
+def _kind(hints: Mapping[str, Any], option: str) -> Any:
+    hint = hints.get(option.removeprefix("--").replace("allow-code", "allow_code"))
+    return get_origin(hint) or hint
+
+
+def _unnamed_first(argv: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
+    """Arguments in which the values that belong to no option come first, after the first parameter's name."""
+    left, unnamed, named = list(argv), [], []
+    while left:
+        argument = left.pop(0)
+        if _is_value(argument):
+            unnamed.append(argument)
+            continue
+        named.append(argument)
+        kind = _kind(hints, argument)
+        values = [] if "=" in argument else list(itertools.takewhile(_is_value, left))
+        takes = len(values) if kind is list and values and not values[0].startswith("[") else 1
+        if kind is bool and values[:1] not in (["true"], ["false"]):
+            takes = 0
+        named += values[:takes]
+        del left[: len(values[:takes])]
+    first = next((name for name in hints if name not in ("config", "print_config")), "")
+    if not unnamed or any(argument.partition("=")[0] == f"--{first}" for argument in named):
+        return [*named, *unnamed]  # a parameter that is given twice is refused
+    return [f"--{first}", *unnamed, *named]
+
+
+def _is_value(argument: str) -> bool:
+    """Whether an argument is no option: ``-`` and negative numbers are none.
+
+    >>> [_is_value(a) for a in ("x", "-", "-1", "-.5", "--x")]
+    [True, True, True, True, False]
+    """
+    return re.match(r"-(?![\d.]|$)", argument) is None
+
+
+def _one_line(message: str, known: list[str]) -> str:
+    """Jsonargparse's message as one line; of an option that does not exist, its new or the nearest name."""
+    text = " ".join(message.split())
+    unknown = re.search(
+        r"[Uu]nrecognized arguments: --?([\w.-]+)"
+        r"|Group '(?P<group>[\w.]+)' does not accept option '(?P<field>[\w.-]+)'"
+        r"|Option '(?P<option>[\w.-]+)' is not accepted",
+        text,
+    )
+    if unknown:
+        key = unknown.group(1) or unknown["option"] or f"{unknown['group']}.{unknown['field']}"
+        return renaming(key) or f"unknown option '{key}'{nearest_option(key, known)}"
+    return text
+
+
+def help_topic(argv: Sequence[str]) -> str | None:
+    """What help is asked for: a group of options, such as ``data.scenes``; "" for a command's, None for none.
+
+    >>> help_topic(["--help", "model"]), help_topic(["x", "-h"]), help_topic(["x"])
+    ('model', '', None)
+    """
+    for place, argument in enumerate(argv):
+        if argument in ("-h", "--help"):
+            return next((a for a in argv[place + 1 : place + 2] if _is_value(a)), "")
+    return None
+
+
+def help_text(function: Callable[..., Any], program: str, topic: str = "") -> str:
+    """Help of a command: its own options, and the names of those in groups; or a group's options.
+
+    Args:
+        function: of the command.
+        program: what the user calls.
+        topic: a group such as ``data.scenes``, or ``all``.
+
+    Raises:
+        UnknownNameError: no such group.
+    """
+    groups = _groups(_parser(function, program))
+    if topic not in (*groups, ALL):
+        raise UnknownNameError("group of options", topic, [name for name in (*groups, ALL) if name])
+    shown = {n: g for n, g in groups.items() if topic == ALL or n == topic or n.startswith(f"{topic}.") > 0}
+    text = _plain(function, program, {n: g for n, g in shown.items() if topic or not n}).format_help()
+    if topic:
+        return text
+    lines = []
+    for name, (title, actions) in list(groups.items())[1:]:
+        about = f"{title}  ({program} --help {name})"
+        lines += ["", f"--{name}.*  {about}" if title else f"--{name}.*"]
+        leaves = " ".join(a.dest.removeprefix(f"{name}.") + ("*" if a.required else "") for a in actions)
+        lines.append(textwrap.fill(leaves, 100, initial_indent="  ", subsequent_indent="  "))
+    if lines:
+        lines += ["", f"* is required. All options: {program} --help {ALL}"]
+    return text + "\n".join(lines)
+
+
+def plain_parser(function: Callable[..., Any], program: str) -> argparse.ArgumentParser:
+    """An ``argparse`` parser with the options of a command, for help and completion."""
+    return _plain(function, program, _groups(_parser(function, program)))
+
+
+def _groups(parser: ArgumentParser) -> dict[str, tuple[str, list[argparse.Action]]]:
+    """Title and options by name of a group; the command's own options have the name ""."""
+    groups: dict[str, tuple[str, list[argparse.Action]]] = {}
+    for group in parser._action_groups:
+        actions = [a for a in group._group_actions if a.option_strings]
+        files = [a.dest for a in actions if not hasattr(a, "_typehint") and "config" not in a.dest]
+        name = files[0] if files else ""
+        if actions:
+            options = [a for a in actions if a.dest not in (name, "print_config")]
+            groups[name] = ("options" if not name else group.title or "", options)
+    return groups
+
+
+def _plain(
+    function: Callable[..., Any], program: str, groups: Mapping[str, tuple[str, list[argparse.Action]]]
+) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        program,
+        usage=f"{program} [options]",
+        description=inspect.getdoc(function).partition("\nArgs:")[0].strip() if inspect.getdoc(function) else "",
+        formatter_class=_Formatter,
+        add_help=False,
+    )
+    for name, (title, actions) in groups.items():
+        group = parser.add_argument_group(f"{name}: {title}" if name else title)
+        for action in actions:
+            option, hint = action.option_strings[0], _hint(action)
+            text = " ".join((action.help or "").replace("``", "").split()).replace("%", "%%")
+            about = f"{text} {_default(action)}".strip()
+            if hint is bool:
+                group.add_argument(option, action="store_true", help=about)
+            else:
+                group.add_argument(option, metavar=_metavar(hint), help=about)
+    return parser
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help in lines of up to 100 characters."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28)
+        self._width = min(self._width, 100)
+
+
+def _metavar(hint: Any) -> str:
+    """What stands for an option's value.
+
+    >>> [_metavar(hint) for hint in (Path, list[str], tuple[float, float], Literal["a", "b"], int, dict)]
+    ['PATH', 'TEXT ...', 'LOW,HIGH', '{a,b}', 'N', 'JSON']
+    """
+    kind = get_origin(hint) or hint
+    if kind is Literal:
+        return "{" + ",".join(map(str, get_args(hint))) + "}"
+    if kind is list:
+        return f"{_metavar(get_args(hint)[0])} ..."
+    words = {Path: "PATH", int: "N", float: "X", str: "TEXT", tuple: "LOW,HIGH", None: "FILE"}
+    return words.get(kind, "JSON")
+
+
+def _default(action: argparse.Action) -> str:
+    if action.required:
+        return "(required)"
+    value = action.default
+    if value in (None, False, "", argparse.SUPPRESS) or value == [] or value == {}:
+        return ""
+    if isinstance(value, list | tuple):
+        value = ",".join(map(str, value))
+    return f"(default: {value})".replace("%", "%%")
