@@ -1,8 +1,8 @@
 """``msdet <command>``: each command is one typed function in `msdet.commands`.
 
 Options follow from the function's signature (`msdet.commands._options`). Modules are imported only when their
-command runs, and signatures name only modules that import neither torch nor SciPy's signal processing, so that
-help and mistakes in options do not wait for them.
+command runs, and signatures name only modules that import neither torch nor SciPy's signal processing, so
+that help and mistakes in options do not wait for them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from msdet import __version__
 from msdet.components import allowing
@@ -46,9 +46,7 @@ COMMANDS = {
     "array show": Command(ARRAYS, "draw a microphone array, or list those that are shipped"),
     "array check": Command(ARRAYS, "find swapped, dead, inverted or delayed channels from a recording"),
     "simulate": Command(DATA, "make a data set of multichannel mixtures from a speech corpus"),
-    "bank": Command(
-        DATA, "make a bank of room impulse responses for mixing on the fly", "commands.simulate"
-    ),
+    "bank": Command(DATA, "make a bank of room impulse responses for mixing on the fly", "commands.simulate"),
     "import-set": Command(
         DATA, "make a data set from an sms_wsj.json or a Kaldi directory", "commands.export"
     ),
@@ -58,9 +56,7 @@ COMMANDS = {
     "show-scene": Command(DATA, "draw a scene: its room, responses and spectrogram"),
     "train": Command(TRAINING, "train a joint model; run again to go on after a kill"),
     "tune": Command(TRAINING, "search the options of training for the best; run again to go on"),
-    "affinity": Command(
-        TRAINING, "measure how much tasks help each other, and which to train together"
-    ),
+    "affinity": Command(TRAINING, "measure how much tasks help each other, and which to train together"),
     "average": Command(TRAINING, "average the weights of checkpoints", "commands.train"),
     "evaluate": Command(SCORING, "run a model or a baseline over a data set and score it"),
     "score": Command(SCORING, "score a folder of anyone's estimates"),
@@ -103,11 +99,22 @@ def load_command(name: str) -> Callable[..., int | None]:
     return command
 
 
+def parse_options(function: Callable[..., Any], argv: Sequence[str], program: str) -> dict[str, Any]:
+    """Values of a function's parameters, and ``allow_code``, from the command line and ``--config``.
+
+    Raises:
+        MsdetError: an option that does not exist (with the nearest that does) or has a wrong value.
+    """
+    from msdet.commands import _options  # jsonargparse and NumPy take a while to import
+
+    return _options.parse_options(function, argv, program)
+
+
 def completion(shell: Literal["bash", "zsh"]) -> None:
     """Print a script that completes commands and options in a shell.
 
-    For bash: msdet completion bash > ~/.local/share/bash-completion/completions/msdet. For zsh: msdet completion
-    zsh > _msdet in a folder of $fpath.
+    For bash: msdet completion bash > ~/.local/share/bash-completion/completions/msdet. For zsh: msdet
+    completion zsh > _msdet in a folder of $fpath.
 
     Args:
         shell: bash or zsh; may come unnamed.
@@ -151,7 +158,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _run(function: Callable[..., int | None], argv: list[str], program: str) -> int:
-    from msdet.commands._options import help_text, help_topic, parse_options
+    from msdet.commands._options import help_text, help_topic
 
     if (topic := help_topic(argv)) is not None:
         print(help_text(function, program, topic))

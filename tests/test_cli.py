@@ -57,9 +57,9 @@ def test_help_lists_the_commands_without_importing_torch() -> None:
     assert done.returncode == 0
     assert done.stderr == ""
     text, modules = done.stdout.rsplit("\n", 2)[:2]
-    for name, summary in cli.COMMANDS.items():
+    for name, command in cli.COMMANDS.items():
         assert f"  {name} " in text
-        assert summary in text
+        assert command.summary in text
     for heavy in ("torch", "numpy", "scipy", "pyroomacoustics", "jsonargparse", "pytorch_lightning"):
         assert heavy not in modules.split()
 
@@ -72,15 +72,32 @@ def test_every_command_listed_exists_and_is_typed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
-def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        cli.main([*name.split(), "--help"])
-    assert stopped.value.code == 0
-    text = capsys.readouterr().out
+def test_every_command_has_help_without_importing_torch(name: str) -> None:
+    program = (
+        f"import sys; from msdet.cli import main; code = main({name.split()} + ['--help'])\n"
+        "print(*[m for m in ('torch', 'scipy.signal', 'pytorch_lightning') if m in sys.modules])\n"
+        "sys.exit(code)"
+    )
+    done = in_subprocess("-c", program)
+    text, heavy = done.stdout[:-1].rsplit("\n", 1)
+    assert (done.returncode, done.stderr, heavy) == (0, "", "")
     assert f"usage: msdet {name}" in text
-    command = cli.load_command(name)
-    for parameter in inspect.signature(command).parameters:
-        assert parameter in text
+    for parameter in inspect.signature(cli.load_command(name)).parameters:
+        assert f"--{parameter}" in text
+
+
+def test_help_shows_groups_by_name_and_in_full(capsys: pytest.CaptureFixture[str], refused: Refused) -> None:
+    assert cli.main(["train", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "\n--data.scenes.*  " in text and "--data.scenes.t60_s" not in text
+    assert len(text.splitlines()) < 80
+    assert cli.main(["train", "--help", "data.scenes"]) == 0
+    text = capsys.readouterr().out
+    assert "--data.scenes.t60_s LOW,HIGH" in text and "--data.dev" not in text and "--out" not in text
+    assert cli.main(["train", "--help", "all"]) == 0
+    text = capsys.readouterr().out
+    assert "--data.scenes.t60_s" in text and "--data.dev" in text and "--out" in text
+    assert "did you mean 'model'?" in refused("train", "--help", "modl")
 
 
 def test_a_word_that_begins_commands_shows_them(capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,6 +117,47 @@ def test_values_without_a_name_may_also_come_last() -> None:
         cli.parse_options(cli.load_command("show-scene"), ["--out", "x.png", "--data", "a", "b.wav"], "p")
 
 
+def test_pairs_and_lists_are_written_with_commas_and_spaces() -> None:
+    arguments = ["x", "--data.dev", "d", "--data.scenes.room_x_m", "4,6", "--data.scenes.tilt_deg=-1,1"]
+    values = cli.parse_options(cli.load_command("train"), [*arguments, "--freeze", "a.*", "b.*"], "p")
+    scenes = values["data"].scenes
+    assert (scenes.room_x_m, scenes.tilt_deg) == ((4.0, 6.0), (-1.0, 1.0))
+    assert (values["out"], values["freeze"]) == (Path("x"), ["a.*", "b.*"])
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_is_a_script_that_names_all_commands(
+    shell: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    for word in ("separate", "array", "check", "--data.scenes.t60_s", "--allow-code"):
+        assert word in script
+    if shell == "bash":
+        (tmp_path / "msdet.bash").write_text(script)
+        assert subprocess.run(["bash", "-n", tmp_path / "msdet.bash"], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("shell", "error"),
+    [
+        ("msdet train --help | head -3", ""),
+        ("msdet train --help >&-", ""),
+        (
+            "msdet train --help > /dev/full",
+            "error: standard output: cannot be written (No space left on device)\n",
+        ),
+        ("PYTHONIOENCODING=ascii msdet array show circular6_10cm", ""),
+    ],
+)
+def test_output_that_ends_is_closed_or_full_gives_no_traceback(shell: str, error: str) -> None:
+    shell = shell.replace("msdet", f"{sys.executable} -m msdet", 1)
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
+    assert done.stderr == error
+    assert done.returncode == (2 if error else 0)
+    assert len(done.stdout.splitlines()) == 3 or "head" not in shell
+
+
 def test_version_and_no_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"msdet {__version__}\n"
@@ -108,7 +166,7 @@ def test_version_and_no_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_console_script_prints_one_line_and_exits_with_2(tmp_path: Path) -> None:
-    done = in_subprocess("-m", "msdet.cli", "simulat", cwd=tmp_path)
+    done = in_subprocess("-m", "msdet", "simulat", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == "error: unknown command 'simulat'; did you mean 'simulate'?\n"
@@ -119,7 +177,8 @@ def test_console_script_prints_one_line_and_exits_with_2(tmp_path: Path) -> None
     [
         ("--sed=1", "unknown option 'sed'; did you mean 'seed'?"),
         ("--scenes.t60=[0.2,0.3]", "unknown option 'scenes.t60'; did you mean 'scenes.t60_s'?"),
-        ("--see=1", "unknown option 'see'; did you mean 'seed'?"),
+        ("--t60_s=1", "unknown option 't60_s'; did you mean 'scenes.t60_s'?"),
+        ("--moveing=1", "unknown option 'moveing'; did you mean 'scenes.moving'?"),
         ("--count=many", "count"),
         ("--scenes.t60_s=0.3", "t60_s"),
         ("--scenes.talkers=[1]", "talkers"),

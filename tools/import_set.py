@@ -3,7 +3,7 @@
 import sys
 
 from msdet.cli import run_command
-from msdet.commands.import_set import import_set
+from msdet.commands.export import import_set
 
 if __name__ == "__main__":
     sys.exit(run_command(import_set, None, "import_set.py"))

@@ -1,7 +1,7 @@
 """Options of a command from its function's signature: parsing, mistakes in one line, and help by topic.
 
-Options follow from the parameters, their dataclasses and docstrings (jsonargparse); any of them can also stand
-in a YAML file given by ``--config``.
+Options follow from the parameters, their dataclasses and docstrings (jsonargparse); any of them can also
+stand in a YAML file given by ``--config``.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import itertools
 import json
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser
 
@@ -60,6 +60,8 @@ def parse_options(function: Callable[..., Any], argv: Sequence[str], program: st
 def _parser(function: Callable[..., Any], program: str) -> ArgumentParser:
     parser = ArgumentParser(prog=program, exit_on_error=False, allow_abbrev=False, add_help=False)
     parser.add_argument("--config", action="config", help=CONFIG_HELP)
+    # of annotations that are text, jsonargparse runs the imports that are for type checkers alone
+    function.__annotations__.update(get_type_hints(function))
     parser.add_function_arguments(function, as_group=False)
     if function.__name__ in LOAD_MODELS:
         parser.add_argument(
@@ -112,7 +114,7 @@ def _with_packaged_configs(argv: Sequence[str], packaged: Sequence[str]) -> list
 
 
 def spelled_out(argv: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
-    """Arguments as jsonargparse takes them: the first parameter named, lists and pairs as JSON, switches as true.
+    """Arguments for jsonargparse: the first parameter named, lists and pairs as JSON, switches as true.
 
     Args:
         argv: the arguments.
@@ -255,20 +257,21 @@ def _groups(parser: ArgumentParser) -> dict[str, tuple[str, list[argparse.Action
 def _plain(
     function: Callable[..., Any], program: str, groups: Mapping[str, tuple[str, list[argparse.Action]]]
 ) -> argparse.ArgumentParser:
+    summary = (inspect.getdoc(function) or "").partition("\nArgs:")[0].strip()
     parser = argparse.ArgumentParser(
         program,
         usage=f"{program} [options]",
-        description=inspect.getdoc(function).partition("\nArgs:")[0].strip() if inspect.getdoc(function) else "",
+        description=summary.replace("%", "%%"),
         formatter_class=_Formatter,
         add_help=False,
     )
     for name, (title, actions) in groups.items():
-        group = parser.add_argument_group(f"{name}: {title}" if name else title)
+        group = parser.add_argument_group(f"{name}, {title}" if name else title)
         for action in actions:
             option, hint = action.option_strings[0], _hint(action)
             text = " ".join((action.help or "").replace("``", "").split()).replace("%", "%%")
             about = f"{text} {_default(action)}".strip()
-            if hint is bool:
+            if hint is bool and not action.default:
                 group.add_argument(option, action="store_true", help=about)
             else:
                 group.add_argument(option, metavar=_metavar(hint), help=about)
@@ -294,7 +297,15 @@ def _metavar(hint: Any) -> str:
         return "{" + ",".join(map(str, get_args(hint))) + "}"
     if kind is list:
         return f"{_metavar(get_args(hint)[0])} ..."
-    words = {Path: "PATH", int: "N", float: "X", str: "TEXT", tuple: "LOW,HIGH", None: "FILE"}
+    words = {
+        Path: "PATH",
+        bool: "{true,false}",
+        int: "N",
+        float: "X",
+        str: "TEXT",
+        tuple: "LOW,HIGH",
+        None: "FILE",
+    }
     return words.get(kind, "JSON")
 
 

@@ -1,13 +1,20 @@
-"""``msdet array show`` and ``msdet array check``."""
+"""``msdet array show`` and ``msdet array check``; an array in plain text."""
 
 from __future__ import annotations
 
 import sys
+import textwrap
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from msdet.diagnostics.check import ArrayReport
+import numpy as np
+
+from msdet.arrays import FLAT, MicrophoneArray, load_array
+from msdet.conventions import Array, azimuth_elevation_deg
+
+if TYPE_CHECKING:
+    from msdet.diagnostics.check import ArrayReport
 
 EXIT_FAULT = 1
 
@@ -23,8 +30,7 @@ def array_show(array: str | None = None, out: Path | None = None) -> None:
         out: picture to write as well, .png or .svg: from above, from the side where the array is not flat,
             with channels, the reference microphone, 0° and the sense of azimuth.
     """
-    from msdet.arrays import array_names, load_array
-    from msdet.commands._arrays import describe_array, list_arrays
+    from msdet.arrays import array_names
     from msdet.errors import MsdetError
     from msdet.io.files import atomic_path
 
@@ -62,7 +68,6 @@ def array_check(recordings: list[str], array: str, json: Path | None = None) -> 
         array: name of a shipped array, or path of a TOML file.
         json: file for what was found, for other programs to read.
     """
-    from msdet.arrays import load_array
     from msdet.diagnostics.check import check_array
     from msdet.inference.listing import opened
     from msdet.inference.listing import recordings as listed
@@ -84,8 +89,6 @@ def array_check(recordings: list[str], array: str, json: Path | None = None) -> 
 
 def _tell(report: ArrayReport) -> None:
     """Print what was looked at, and what it cannot tell."""
-    from msdet.commands._arrays import print_wrapped
-
     heard = f"{report.seconds:.1f} s, {report.array.microphones} channels as '{report.array.name}'"
     if report.azimuths_deg:
         places = ", ".join(f"{a:.0f}°" for a in report.azimuths_deg[:8])
@@ -113,3 +116,117 @@ def _as_json(report: ArrayReport) -> dict[str, Any]:
         "symmetric": report.symmetric,
         "doubts": list(report.doubts),
     }
+
+
+ROWS = (13, 17, 21, 27, 35)
+"""Heights to try, from small to large, until no two labels touch."""
+
+COLUMNS = 61
+
+FINEST_ROW_M = 1e-4
+"""Also where all points are at one place, as a vertical line is from above."""
+
+
+def draw_points(points_m: Array) -> tuple[list[str], float]:
+    """Points numbered from 0 on a grid of characters, with a ``+`` at the origin if it is near and free.
+
+    Points at one place share a label, such as ``1,2``. A row is as high as two columns are wide, as in
+    most terminals, so that a circle looks round.
+
+    Args:
+        points_m: ``(point, 2)``, rightwards and upwards.
+
+    Returns:
+        The lines, top first; and the height of a row in meters.
+
+    >>> for line in draw_points(np.array([[-0.1, 0.0], [0.1, 0.0], [0.1, 0.0]]))[0]:
+    ...     print(line)
+       0                             +                            1,2
+    """
+    near = bool(np.abs(points_m.mean(axis=0)).max() <= np.ptp(points_m, axis=0).max())
+    shown = np.vstack([points_m, np.zeros((int(near), 2))])
+    low, high = shown.min(axis=0), shown.max(axis=0)
+    for rows in ROWS:
+        row_m = max((high[1] - low[1]) / (rows - 1), (high[0] - low[0]) / ((COLUMNS - 1) / 2), FINEST_ROW_M)
+        row = np.rint((high[1] - shown[:, 1]) / row_m).astype(int).tolist()
+        column = np.rint((shown[:, 0] - low[0]) / (row_m / 2)).astype(int).tolist()
+        cells = list(zip(row, column, strict=True))
+        lines, touching = _write(cells[: len(points_m)], cells[len(points_m) :])
+        if not touching:
+            break
+    return lines, float(row_m)
+
+
+def _write(cells: list[tuple[int, int]], marks: list[tuple[int, int]]) -> tuple[list[str], bool]:
+    """Numbers written at their ``(row, column)``, and whether some had to move right for want of room."""
+    labels: dict[tuple[int, int], str] = {}
+    for number, cell in enumerate(cells):
+        labels[cell] = f"{labels[cell]},{number}" if cell in labels else str(number)
+    margin = max(map(len, labels.values()))
+    lines = [""] * (1 + max(row for row, _ in [*cells, *marks]))
+    touching = False
+    for (row, column), label in sorted(labels.items()):
+        start = margin + column - (len(label) - 1) // 2
+        if lines[row] and start <= len(lines[row]):
+            touching = True
+            start = len(lines[row]) + 1
+        lines[row] = lines[row].ljust(start) + label
+    for row, column in marks:
+        at = margin + column
+        line = lines[row].ljust(at + 1)
+        if line[at] == " ":
+            lines[row] = f"{line[:at]}+{line[at + 1 :]}"
+    return lines, touching
+
+
+# --- An array described in plain text, for `msdet info` and `msdet array show`.
+
+
+def describe_array(array: MicrophoneArray) -> None:
+    """Print what there is to know of an array, and draw it."""
+    first, second = array.closest_pair
+    print(f"array {array.name}: {array.microphones} microphones, reference is channel {array.reference}")
+    for label, text in (("", array.description), ("source: ", array.source)):
+        if text:
+            print_wrapped(f"{label}{text}")
+    print(f"  {array.geometry}; aperture {100 * array.aperture_m:.1f} cm")
+    print(
+        f"  closest pair: channels {first} and {second}, {100 * array.closest_distance_m:.1f} cm; "
+        f"aliasing from {array.aliasing_frequency_hz:.0f} Hz"
+    )
+    print_wrapped(f"tells apart: {array.resolvable_domain.words}")
+    if array.is_linear:
+        print("  models need the full circle of azimuths and refuse a linear array")
+    print(f"  centroid {100 * np.linalg.norm(array.centroid_m):.1f} cm from the origin")
+    for caution in array.cautions:
+        print_wrapped(f"caution: {caution}")
+    print("  azimuth: 0° = +x, counter-clockwise seen from above; elevation: from the xy-plane up to +z")
+    distances_m = array.distances_m
+    nearest = np.where(np.eye(array.microphones, dtype=bool), np.inf, distances_m).argmin(axis=1)
+    azimuth, elevation = azimuth_elevation_deg(array.positions)
+    for channel, (x, y, z) in enumerate(array.positions_m):
+        seen = f"azimuth {azimuth[channel]:5.1f}°  elevation {elevation[channel] + 0.0:+5.1f}°"
+        near = f"nearest: {nearest[channel]}, {100 * distances_m[channel, nearest[channel]]:.1f} cm"
+        print(f"  channel {channel:2d}: {x + 0.0:+.4f} {y + 0.0:+.4f} {z + 0.0:+.4f} m  {seen}  {near}")
+    views = [("from above, x right, y up", [0, 1])]
+    if np.ptp(array.positions[:, 2]) > FLAT * array.aperture_m:
+        views.append(("from the front (from +x), y right, z up", [1, 2]))
+    for view, coordinates in views:
+        lines, row_m = draw_points(array.positions[:, coordinates])
+        origin = "; + is the origin" if any("+" in line for line in lines) else ""
+        print(f"\n  {view}{origin}; a row is {100 * row_m:.2g} cm high\n")
+        print("\n".join(f"    {line}".rstrip() for line in lines))
+
+
+def list_arrays(names: list[str]) -> None:
+    """Print a line a shipped array."""
+    arrays = [load_array(name) for name in names]
+    width = max(map(len, names))
+    for array in arrays:
+        wide = f"{100 * array.aperture_m:5.1f} cm"
+        print(f"  {array.name:<{width}}  {array.microphones:2d} microphones  {wide}  {array.geometry}")
+
+
+def print_wrapped(text: str) -> None:
+    """Print a text in lines that fit, indented."""
+    print(textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="    ", break_long_words=False))

@@ -1,8 +1,12 @@
-"""``msdet export``."""
+"""``msdet export`` and ``msdet import-set``: tables of other programs."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+if TYPE_CHECKING:
+    from msdet.data.formats.external import ExternalDataset
 
 FORMATS = ("kaldi", "sms_wsj", "lhotse")
 
@@ -40,3 +44,76 @@ def export(data: Path, format: str, dataset: str = "") -> None:
         written = list(write_lhotse(scene_set))
     names = ", ".join(path.name for path in written)
     print(f"{data}: {len(scene_set.scenes)} scenes in {names}{' …' if format == 'kaldi' else ''}")
+
+
+def import_set(
+    source: Path,
+    out: Path,
+    array: str = "",
+    target: str = "",
+    dataset: str = "",
+    audio_root: str = "",
+    distance_m: float | None = None,
+    jobs: int = 0,
+) -> None:
+    """Make a data set from an sms_wsj.json or from a Kaldi directory.
+
+    Args:
+        source: an sms_wsj.json or a directory with wav.scp and spk1.scp, utt2doa or both; what they do not
+            tell of a mixture, references or directions, the data set does not have; may come first, unnamed.
+        out: folder of the data set; run the same command again to finish it after a kill.
+        array: that recorded the mixtures, a shipped array's name or a TOML file; sms_wsj for an sms_wsj.json.
+        target: what the references hold, direct, early or image; early by default for an sms_wsj.json, from
+            which all three can be had.
+        dataset: which data set of the sms_wsj.json, such as test_eval92.
+        audio_root: OLD=NEW if paths that start with OLD now start with NEW, or the folder audio was moved to.
+        distance_m: of all talkers, for a Kaldi directory without utt2distance.
+        jobs: worker processes; 0 for one a core.
+    """
+    from msdet.commands._progress import progress_bar, workers
+    from msdet.data.formats.importing import scales, write_external_dataset
+
+    found = _read(source, array, target, dataset, audio_root, distance_m)
+    with workers(jobs, "") as pool, progress_bar("import") as progress:
+        made = write_external_dataset(out, found, pool, progress)
+    print(f"{out}: {len(made.scenes)} scenes, {made.array.microphones} microphones at {made.sample_rate} Hz")
+    for what, count in made.unlabeled().items():
+        print(f"  {count} without {what}")
+    if scaled := scales(made):
+        names = ", ".join(list(scaled)[:5]) + (" …" if len(scaled) > 5 else "")
+        print(f"  {len(scaled)} are scaled, by {min(scaled.values()):.3f} and up, so as not to clip: {names}")
+
+
+def _read(
+    source: Path, array: str, target: str, dataset: str, audio_root: str, distance_m: float | None
+) -> ExternalDataset:
+    """The other set, read by the reader that `source` calls for.
+
+    Raises:
+        MsdetError: neither format, an option that is missing or of the other format, or what the reader says.
+    """
+    from msdet.arrays import load_array
+    from msdet.data.formats.kaldi import read_kaldi
+    from msdet.data.formats.sms_wsj import read_sms_wsj
+    from msdet.errors import MsdetError, UnknownNameError
+    from msdet.scenes.scene import Target
+
+    chosen: Target | None = next((t for t in get_args(Target) if t == target), None)
+    if target and chosen is None:
+        raise UnknownNameError("target", target, get_args(Target))
+    if audio_root and "=" not in audio_root and not Path(audio_root).is_dir():
+        raise MsdetError(f"audio_root is '{audio_root}', expected OLD=NEW or a folder")
+    if source.is_file():
+        if distance_m is not None:
+            raise MsdetError("distance_m is for Kaldi directories; an sms_wsj.json has positions")
+        return read_sms_wsj(source, load_array(array or "sms_wsj"), chosen or "early", dataset, audio_root)
+    if not (source / "wav.scp").is_file():
+        problem = "no such file or folder" if not source.exists() else "has no wav.scp"
+        raise MsdetError(f"{source}: {problem}, expected an sms_wsj.json or a Kaldi directory")
+    if dataset:
+        raise MsdetError(f"dataset is '{dataset}', but a Kaldi directory is one data set")
+    if not array:
+        raise MsdetError(f"{source}: does not tell its array; give --array, a shipped name or a TOML file")
+    if chosen is None:
+        raise MsdetError(f"{source}: does not tell what spk1.scp holds; give --target direct, early or image")
+    return read_kaldi(source, load_array(array), chosen, distance_m, audio_root)

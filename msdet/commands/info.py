@@ -23,7 +23,7 @@ def info(what: str | None = None) -> None:
             name of a shipped model or array; may come first, unnamed.
     """
     from msdet.arrays import array_names, load_array
-    from msdet.commands._arrays import describe_array
+    from msdet.commands.array import describe_array
     from msdet.errors import MsdetError, did_you_mean
     from msdet.models.packages import is_model, shipped_names
 
@@ -57,7 +57,7 @@ def _list_shipped() -> None:
 
 def _describe_package(folder: Path, notes: dict[str, Any]) -> None:
     """What the package of a model says besides: license, data, measured scores."""
-    from msdet.commands._arrays import print_wrapped
+    from msdet.commands.array import print_wrapped
     from msdet.hub.model_card import scores_table
     from msdet.models.packages import SCORES_FILE, find_model
     from msdet.scoring.tables import plain

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msdet.inference.blocks import BlockOptions, Match
-from msdet.inference.recording import LocatedTalkers
 
 if TYPE_CHECKING:
     from msdet.commands._inference import Systems
     from msdet.inference.listing import Recording
+    from msdet.inference.recording import LocatedTalkers
 
 
 def localize(

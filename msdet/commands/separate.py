@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msdet.inference.blocks import Beamformer, BlockOptions, Match
-from msdet.inference.sources import RecordingSource
 
 if TYPE_CHECKING:
     from msdet.commands._inference import Systems
     from msdet.inference.listing import Recording
     from msdet.inference.recording import Inference
     from msdet.inference.results import Scratch
-    from msdet.inference.sources import Scan
+    from msdet.inference.sources import RecordingSource, Scan
 
 
 def separate(

@@ -1,13 +1,17 @@
-"""``msdet simulate``."""
+"""``msdet simulate`` and ``msdet bank``."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from msdet.commands._progress import progress_bar, workers
-from msdet.data.simulate import simulate as simulate_set
+from msdet.errors import MsdetError
 from msdet.io.jobs import Shard
 from msdet.scenes.distribution import SceneDistribution
+
+ROOMS, POSITIONS, SEED = 400, 6, 1
+"""Of a simulated bank, unless others are asked for."""
 
 
 def simulate(
@@ -40,6 +44,8 @@ def simulate(
         dask: address of a Dask scheduler, whose workers render instead; all must see the same folders.
         shard: render only part k of n, as in 3/8; when all parts are done, run again without it to finish.
     """
+    from msdet.data.simulate import simulate as simulate_set
+
     share = Shard.parse(shard)
     with workers(jobs, dask) as pool, progress_bar(f"simulate {split}") as progress:
         made = simulate_set(
@@ -51,3 +57,71 @@ def simulate(
         print(
             f"{out}: {len(made.scenes)} scenes, {made.array.microphones} microphones at {made.sample_rate} Hz"
         )
+
+
+def bank(
+    out: Path,
+    scenes: SceneDistribution = SceneDistribution(),  # noqa: B008 (a frozen dataclass)
+    rooms: int = ROOMS,
+    positions: int = 0,
+    seed: int = SEED,
+    measured: Path | None = None,
+    array: str | None = None,
+    jobs: int = 0,
+    dask: str = "",
+    shard: str = "1/1",
+) -> None:
+    """Make a bank of room impulse responses for mixing on the fly, simulated or measured.
+
+    Args:
+        out: folder of the bank; run the same command again to finish it after a kill.
+        scenes: what rooms, arrays and positions are drawn from: a YAML file or a shipped one's name; of
+            measured rooms, only the sample rate.
+        rooms: number of rooms.
+        positions: talker positions in each room; 0 for 6, or for as many as the smallest measured room has.
+        seed: use one that no data set uses, so that no room is shared.
+        measured: take responses from here instead: a folder with positions.tsv and multichannel audio, a SOFA
+            file, or a folder of SOFA files.
+        array: name or TOML file of the array of the measured responses; SOFA files know their own.
+        jobs: worker processes; 0 for one a core.
+        dask: address of a Dask scheduler, whose workers simulate instead; all must see the same folder.
+        shard: make only part k of n, as in 3/8; when all parts are done, run again without it to finish.
+    """
+    from msdet.scenes.rir.bank import make_bank
+    from msdet.scenes.rir.measured import make_measured_bank
+
+    share = Shard.parse(shard)
+    if measured is None and array is not None:
+        raise MsdetError(f"--array {array} is for --measured rooms; of simulated ones, choose --scenes.array")
+    if measured is not None:
+        _refuse_contradictions(scenes, rooms, seed)
+    with workers(jobs, dask) as pool, progress_bar("bank") as progress:
+        if measured is None:
+            made = make_bank(out, scenes, rooms, positions or POSITIONS, seed, pool, progress, share)
+        else:
+            made = make_measured_bank(
+                out, measured, array, scenes.sample_rate, positions, pool, progress, share
+            )
+    if made is None:
+        print(f"{out}: part {shard} is done; run again without --shard when all are")
+    else:
+        print(f"{out}: {made.rooms} rooms x {made.positions} positions at {made.sample_rate} Hz")
+
+
+def _refuse_contradictions(scenes: SceneDistribution, rooms: int, seed: int) -> None:
+    """Refuse options that measured rooms leave nothing to choose of.
+
+    Raises:
+        MsdetError: names the first such option.
+    """
+    from msdet.scenes.rir.bank import ROOM_FIELDS
+
+    drawn, default = dataclasses.asdict(scenes), dataclasses.asdict(SceneDistribution())
+    options = [("rooms", rooms, ROOMS), ("seed", seed, SEED)]
+    options += [(f"scenes.{n}", drawn[n], default[n]) for n in ROOM_FIELDS if n != "sample_rate"]
+    for name, value, unasked in options:
+        if value != unasked:
+            instead = "; choose the array by --array" if name == "scenes.array" else ""
+            raise MsdetError(
+                f"--{name} {value} is for simulated rooms; those of --measured are as they are{instead}"
+            )

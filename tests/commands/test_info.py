@@ -10,7 +10,7 @@ import pytest
 
 from msdet.arrays import array_names, load_array
 from msdet.cli import main
-from msdet.commands._arrays import draw_points
+from msdet.commands.array import draw_points
 from msdet.conventions import direction_vector
 
 
