@@ -198,3 +198,19 @@ def von_mises_logits(azimuth_deg: Tensor, directions: int) -> Tensor:
     delta_rad = torch.deg2rad(grid - azimuth_deg[..., None])
     bump = CONCENTRATION * (delta_rad.cos() - 1.0)
     return torch.logaddexp(bump, torch.full_like(bump, LOGIT_FLOOR))
+
+
+def decode_azimuth(logits: Tensor, half_width: int = 2) -> tuple[Tensor, Tensor]:
+    """Azimuth in degrees and confidence, each ``(...)``, of logits ``(..., class)``.
+
+    The azimuth is the circular mean of the posterior over the peak class and `half_width` classes on either
+    side, which resolves directions between classes; the confidence is the probability of those classes.
+    """
+    posterior = logits.float().softmax(-1)
+    classes = logits.shape[-1]
+    offset = torch.arange(-half_width, half_width + 1, device=logits.device)
+    nearby = (posterior.argmax(-1, keepdim=True) + offset) % classes
+    weight = posterior.gather(-1, nearby)
+    angle_rad = nearby * (2 * torch.pi / classes)
+    mean_rad = torch.atan2((weight * angle_rad.sin()).sum(-1), (weight * angle_rad.cos()).sum(-1))
+    return wrap_azimuth(torch.rad2deg(mean_rad)), weight.sum(-1)

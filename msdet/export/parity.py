@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from msdet.conventions import SPEED_OF_SOUND, Array, direction_vector
+from msdet.dsp.spatial import decode_azimuth
 from msdet.export import StftPlace
 from msdet.export.formats import Runner
-from msdet.losses.doa import decode_azimuth
 from msdet.methods.base import Separation, Separator
 from msdet.models.joint import JointModel
 

@@ -27,10 +27,10 @@ from torch import Tensor
 
 from msdet.components import Registry
 from msdet.conventions import Array
+from msdet.dsp.spatial import decode_azimuth
 from msdet.dsp.streaming_state import State
 from msdet.errors import MsdetError
 from msdet.inference.sources import MAX_SAMPLE
-from msdet.losses.doa import decode_azimuth
 from msdet.models.encoders import ENCODERS
 from msdet.models.frontends import FRONT_ENDS
 from msdet.models.heads import DOA_HEADS, SEPARATION_HEADS, slot_occupancy

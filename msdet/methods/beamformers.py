@@ -15,10 +15,16 @@ from torch import Tensor
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import DOA_CLASSES, Array, wrap_deg
 from msdet.dsp.beamforming import DIAGONAL_LOADING, apply_beam, steered_beam_weights
-from msdet.dsp.spatial import diffuse_coherence, pick_peaks, srp_phat, steering_vectors, von_mises_logits
+from msdet.dsp.spatial import (
+    decode_azimuth,
+    diffuse_coherence,
+    pick_peaks,
+    srp_phat,
+    steering_vectors,
+    von_mises_logits,
+)
 from msdet.dsp.stft import Stft, window_samples
 from msdet.errors import MsdetError
-from msdet.losses.doa import decode_azimuth
 from msdet.methods import initial_method
 from msdet.methods.base import (
     AZIMUTHS,

@@ -18,9 +18,9 @@ import torch
 
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array, angular_distance_deg, wrap_deg
+from msdet.dsp.spatial import decode_azimuth
 from msdet.errors import MsdetError
 from msdet.io import audio
-from msdet.losses.doa import decode_azimuth
 from msdet.methods.base import AZIMUTHS, METHODS, VOICES, Separation, Separator
 from msdet.models.checkpoint import load_model, read_description
 from msdet.models.joint import JointModel, JointOutput

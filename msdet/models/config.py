@@ -18,8 +18,9 @@ class ModelConfig:
             class for nobody.
         doa_classes: azimuth classes over the full circle.
         window_s: length of an STFT frame, at most 1 s; the hop is half of it.
-        front_end: ``steered`` (responses and beams from coordinates), ``real_imaginary`` (of one array),
-            ``tac`` (any array, learned), or your own ``module:Class``.
+        front_end: ``steered`` (responses and beams from coordinates), ``stft`` (spectra with their phase) or
+            ``real_imaginary`` (relative to the reference) of one array, ``tac`` (any array, learned), or your
+            own ``module:Class``.
         front_end_options: what the front end takes.
         encoder: a file name in ``msdet/models/encoders``, or your own ``module:Class``.
         encoder_options: what the encoder's constructor takes besides derived sizes.
@@ -29,7 +30,8 @@ class ModelConfig:
         doa_head: ``steered`` (mask-weighted SRP-PHAT), ``pooled`` (classifier on pooled features), or your
             own ``module:Class``.
         doa_options: what the DoA head takes.
-        separation_head: ``steered_beam`` (beams steered by the DoA posterior, refined), ``reference_mask``,
+        separation_head: ``steered_beam`` (beams steered by the DoA posterior, refined), ``recording_filter``
+            (beams through filters predicted from the whole recording, refined), ``reference_mask``,
             ``complex_mapping``, ``multi_frame_filter``, ``masked_mvdr``, or your own ``module:Class``.
         separation_options: what the separation head takes.
         tasks: auxiliary tasks, file names in ``msdet/tasks`` or your own ``module:Task``, each with the

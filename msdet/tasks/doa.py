@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from msdet.losses.doa import DoaLoss, decode_azimuth
+from msdet.dsp.spatial import decode_azimuth
+from msdet.losses.doa import DoaLoss
 from msdet.models.heads import slot_occupancy
 from msdet.tasks.labels import BatchLabels, LabeledLoss
 

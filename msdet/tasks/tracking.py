@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from msdet.dsp.spatial import frame_response, full_precision, phase_normalize, wrap_azimuth
+from msdet.dsp.spatial import decode_azimuth, frame_response, full_precision, phase_normalize, wrap_azimuth
 from msdet.dsp.streaming_state import State, with_past
-from msdet.losses.doa import decode_azimuth
 from msdet.models.encoders.layers import run_rnn
 from msdet.models.frontends import FrontEndOutput, running_rms_normalize
 from msdet.models.heads import TASKS, HeadSizes

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from msdet.data.example import Example
-from msdet.losses.doa import decode_azimuth
+from msdet.dsp.spatial import decode_azimuth
 from msdet.losses.gradients import average_over_processes, inner_products, task_gradients
 from msdet.losses.regularization import Regularization
 from msdet.losses.separation import si_sdr_db

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from msdet.dsp.spatial import decode_azimuth
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.losses.assignment import PairCosts, TalkerLabels, assignment_rule
-from msdet.losses.doa import decode_azimuth, doa_loss
+from msdet.losses.doa import doa_loss
 from msdet.losses.normalization import LossNormalization
 from msdet.losses.separation import is_signed, separation_loss
 from msdet.losses.weighting import build_balancer

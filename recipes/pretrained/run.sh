@@ -43,8 +43,8 @@ Usage: recipes/pretrained/run.sh --speech DIR [options]
                    (recipes/pretrained/conf/conditions)
   --condition-scenes N
                    size of each other test set (150)
-  --config NAME    training settings of both models: a YAML file, or a name in conf or msdet/configs (the small
-                   default model at either rate)
+  --config NAME    training settings of both models: a YAML file, or a name in conf or msdet/configs (of each model
+                   its own in conf)
   --license TEXT   of the weights, which follows from that of the speech (CC BY 4.0)
   --data-notes FILE
                    what the model card says of the speech (recipes/pretrained/data.md: excerpts of LibriSpeech)
@@ -69,7 +69,7 @@ require_folder conditions
 if [ ! -f "$data_notes" ]; then echo "error: $data_notes: no such file; --data-notes names another" >&2; exit 2; fi
 list_speech "$speech" "$exp/speech.list"
 
-own=$PWD/recipes/pretrained/conf/circular6_16k.yaml  # settings at 16 kHz; those at 8 kHz are recipes/folder's
+own=$PWD/recipes/pretrained/conf  # settings of each model
 models="circular6_8k circular6_16k"
 declare -A rate=([circular6_8k]=8000 [circular6_16k]=16000)
 declare -A heading=([other_array]="another array")  # of others: their name
@@ -143,12 +143,12 @@ for model in $models; do
   done
 done
 
-output=${weights[0]} run_stage 1 "train at 8 kHz" "$exp/speech.list" ${config:+"$config"} -- \
+output=${weights[0]} run_stage 1 "train at 8 kHz" "$exp/speech.list" "${config:-$own/circular6_8k.yaml}" -- \
   bash recipes/folder/run.sh --speech "$speech" --corpus "$corpus" --exp "$exp/circular6_8k" \
-  ${config:+--config "$config"} "${sizes[@]}"
-output=${weights[1]} run_stage 2 "train at 16 kHz" "$exp/speech.list" "${config:-$own}" -- \
+  --config "${config:-$own/circular6_8k.yaml}" "${sizes[@]}"
+output=${weights[1]} run_stage 2 "train at 16 kHz" "$exp/speech.list" "${config:-$own/circular6_16k.yaml}" -- \
   bash recipes/libri_spatial/run.sh --speech "$speech" --corpus "$corpus" --exp "$exp/circular6_16k" \
-  --scenes varied_16k --config "${config:-$own}" "${sizes[@]}"
+  --scenes varied_16k --config "${config:-$own/circular6_16k.yaml}" "${sizes[@]}"
 output=${sets[-1]} run_stage 3 "simulate other conditions" "${files[@]}" "$exp/speech.list" -- \
   simulate_conditions "$condition_scenes" "$noise"
 output=${summaries[-1]} run_stage 4 "evaluate in them" "${weights[@]}" "${sets[@]}" -- evaluate_conditions

@@ -13,10 +13,10 @@ import torch
 import msdet
 from msdet.arrays import MicrophoneArray, load_array
 from msdet.data.scene_set import SceneSet
+from msdet.dsp.spatial import decode_azimuth
 from msdet.errors import MsdetError
 from msdet.inference.blocks import BlockOptions
 from msdet.io import audio
-from msdet.losses.doa import decode_azimuth
 from msdet.methods.base import Separation
 from msdet.methods.masks import mvdr_separator
 from msdet.methods.trained import model_separator

@@ -21,9 +21,9 @@ from msdet.commands.train import train
 from msdet.data.dataset import RenderedDataset
 from msdet.data.example import Example
 from msdet.data.scene_set import SceneSet
+from msdet.dsp.spatial import decode_azimuth
 from msdet.errors import MsdetError
 from msdet.inference.streaming import Streamer, StreamResult, why_not
-from msdet.losses.doa import decode_azimuth
 from msdet.models.config import ModelConfig
 from msdet.models.encoders import ENCODERS
 from msdet.models.joint import JointModel

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from msdet.dsp.spatial import decode_azimuth
 from msdet.dsp.stft import SeparationPasses, Signals
 from msdet.errors import MsdetError
 from msdet.losses.doa import cross_entropy_loss as doa_cross_entropy
-from msdet.losses.doa import decode_azimuth
 from msdet.losses.separation import separation_loss, si_sdr_db
 from msdet.models.config import ModelConfig
 from msdet.tasks.labels import BatchLabels

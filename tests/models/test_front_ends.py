@@ -79,6 +79,18 @@ def test_silence_is_finite(name: str, options: dict[str, Any]) -> None:
 
 
 @every_front_end
+def test_phase_is_kept_or_not_as_declared(name: str, options: dict[str, Any]) -> None:
+    front_end = build(name, options)
+    x = spectrum(1, 4, FREQS, 9)
+    turned = x * torch.polar(torch.ones(FREQS, 9), 2 * torch.pi * torch.rand(FREQS, 9))
+    keeps = getattr(front_end, "keeps_phase", False)
+    seen = front_end(x)
+    change = (front_end(turned).features - seen.features).norm() / seen.features.norm()
+    assert seen.keeps_phase == keeps
+    assert change > 0.5 if keeps else change < 1e-3
+
+
+@every_front_end
 def test_items_of_a_batch_do_not_touch(name: str, options: dict[str, Any]) -> None:
     front_end = build(name, options)
     x = spectrum(2, 4, FREQS, 6)

@@ -31,6 +31,7 @@ SEPARATION: dict[str, list[dict[str, Any]]] = {
     ],
     "multi_frame_filter": [{"microphones": "reference"}, {"frames": 1}],
     "masked_mvdr": [{"frames": 2}, {"causal": True}],
+    "recording_filter": [{"taps": 1, "refiner": "ft_gru", **TINY}],
 }
 """Options to test besides the defaults."""
 
@@ -91,8 +92,8 @@ def test_separation_shapes_for_any_number_of_frames(
 ) -> None:
     of = sizes(3, per_slot)
     estimates = build("separation", name, options, of)(*seen(of, 2, frames))
-    passes = options.get("passes", 2 if options.keys() & {"filter_taps", "second"} else 1)
-    assert len(estimates) == passes
+    passes = 3 if name == "recording_filter" else 2 if options.keys() & {"filter_taps", "second"} else 1
+    assert len(estimates) == options.get("passes", passes)
     for estimate in estimates:
         assert estimate.shape == (2, 3, FREQS, frames)
         assert estimate.dtype == torch.complex64
@@ -178,6 +179,19 @@ def test_a_whole_model_is_as_loud_as_its_input(name: str, options: dict[str, Any
     assert float((loud - 100.0 * quiet).norm() / loud.norm()) <= 1e-3
     assert silent.abs().max() <= 1e-6
     assert 0.0 < float((half - quiet).norm() / quiet.norm()) <= 0.05
+
+
+def test_complex_mapping_gives_the_spectrum_itself_where_phases_are_kept() -> None:
+    of = sizes()
+    head = build("separation", "complex_mapping", {}, of)
+    features, observation, logits = seen(of, 1, 6)
+    turned = torch.polar(torch.ones(FREQS, 6), torch.rand(FREQS, 6))
+    for keeps in (True, False):
+        plain, again = (
+            head(features, FrontEndOutput(x, features, None, keeps_phase=keeps), logits)[0]
+            for x in (observation.spectrum, observation.spectrum * turned)
+        )
+        torch.testing.assert_close(again, plain if keeps else plain * turned, atol=1e-4, rtol=1e-4)
 
 
 @every_doa_head

@@ -18,6 +18,7 @@ from msdet.data.example import Example
 from msdet.data.scene_set import SceneSet
 from msdet.dsp.beamforming import apply_beam, past_frames, steered_beam_weights, wiener_filter
 from msdet.dsp.spatial import (
+    decode_azimuth,
     phase_normalize,
     pick_peaks,
     srp_from_covariance,
@@ -28,7 +29,6 @@ from msdet.dsp.spatial import (
 )
 from msdet.dsp.stft import Stft
 from msdet.errors import MsdetError
-from msdet.losses.doa import decode_azimuth
 from msdet.models.config import ModelConfig
 from msdet.models.encoders import ENCODERS
 from msdet.models.frontends import ArrayGeometry

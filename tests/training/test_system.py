@@ -18,8 +18,8 @@ from msdet.conventions import angular_distance_deg
 from msdet.data.dataset import RenderedDataset
 from msdet.data.example import Example
 from msdet.data.scene_set import SceneSet
+from msdet.dsp.spatial import decode_azimuth
 from msdet.dsp.stft import SeparationPasses
-from msdet.losses.doa import decode_azimuth
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
 from msdet.training.config import ObjectiveConfig, OptimizerConfig, TrainConfig

@@ -61,7 +61,7 @@ class FTGRU(StreamingBlocks):
         self.group = sizes["group"]
         self.depth = sizes["blocks"]
         self.enter = nn.Linear(self.group * features_in, 2 * units)
-        self.blocks = nn.ModuleList(_Block(2 * units, units, causal) for _ in range(self.depth))
+        self.blocks = nn.ModuleList(RecurrentBlock(2 * units, units, causal) for _ in range(self.depth))
         self.leave = nn.Linear(2 * units, self.group * units)
         self.bypass = nn.Linear(features_in, units)
 
@@ -80,7 +80,7 @@ class FTGRU(StreamingBlocks):
 
     def stream_block(self, index: int, state: Tensor, memory: State) -> tuple[Tensor, State]:
         """The next frames, of a causal encoder."""
-        block = cast(_Block, self.blocks[index])
+        block = cast(RecurrentBlock, self.blocks[index])
         return block.stream(state, memory)
 
     def finish(self, state: Tensor, features: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ def _to_bins(state: Tensor, features: Tensor, leave: nn.Module, bypass: nn.Modul
     return torch.relu(bins[:, : features.shape[1]] + past)
 
 
-class _Block(nn.Module):
+class RecurrentBlock(nn.Module):
     """One GRU across frequency and one across time, each added to its input."""
 
     def __init__(self, width: int, hidden: int, causal: bool) -> None:

@@ -9,6 +9,9 @@ A module defines ``FrontEnd``, a `torch.nn.Module` built as ``FrontEnd(sizes, **
 - ``array_bound`` (bool): the weights belong to one array. If false, a checkpoint serves any array: the
   features' width and meaning do not depend on it, nor on the order of the other microphones.
 
+One whose features show each bin's own phase, not only phases relative to the reference's, says
+``keeps_phase = True``, also in what it gives (`FrontEndOutput.keeps_phase`).
+
 A causal front end may work on a stream: ``stream(spectrum, memory) -> (Observation, memory)`` takes the next
 frames, at least one, at any level, and what it returned as memory before, None at first. Pieces in turn give
 what ``forward`` gives of them joined. A memory (`msdet.dsp.streaming_state`) is never changed in place. One
@@ -135,6 +138,7 @@ class FrontEndOutput(NamedTuple):
         level: that the features are relative to, `reference_level`; None stands for the whole recording's.
         seeds_so_far: of a causal front end with a localizer, its logits in each frame from what came so far,
             ``(batch, talker, frame, class)``.
+        keeps_phase: whether the features show the phase of each bin itself, not relative to the reference's.
     """
 
     spectrum: Tensor
@@ -142,6 +146,7 @@ class FrontEndOutput(NamedTuple):
     seed_logits: Tensor | None
     level: Tensor | None = None
     seeds_so_far: Tensor | None = None
+    keeps_phase: bool = False
 
 
 def reference_level(reference: Tensor) -> Tensor:

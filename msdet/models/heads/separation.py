@@ -114,9 +114,10 @@ class ReferenceMaskHead(nn.Module):
 
 @SEPARATION_HEADS.register("complex_mapping")
 class ComplexMappingHead(nn.Module):
-    """The map is scaled by the level of the recording at the reference, and turned by each bin's phase there.
+    """The map is scaled by the level of the recording at the reference.
 
-    Front ends show phases relative to the reference's; a phase of its own could not be mapped to.
+    Where the front end does not keep phases but shows them relative to the reference's, a phase of its own
+    could not be mapped to: the map is then turned by each bin's phase at the reference.
     """
 
     causal = True
@@ -133,6 +134,8 @@ class ComplexMappingHead(nn.Module):
         reference = observation.spectrum[:, self.reference]
         level = reference_level(reference) if observation.level is None else observation.level
         mapped = as_complex(self.map(features))[:, :, 0]
+        if observation.keeps_phase:
+            return (mapped * level[:, None],)
         return (mapped * (level * phase_normalize(reference))[:, None],)
 
     def stream(
