@@ -29,9 +29,9 @@ from _streaming import streaming_figures
 from msdet.arrays import load_array
 from msdet.commands._inference import computing, systems
 from msdet.commands._progress import progress_bar
-from msdet.conventions import Array
+from msdet.conventions import Array, angular_distance_deg
 from msdet.inference.blocks import BlockOptions, Match
-from msdet.inference.recording import Inference, RecordingSystem
+from msdet.inference.offline import OfflineSeparation, RecordingSystem
 from msdet.inference.sources import MemorySource, scan
 from msdet.io import audio
 from msdet.methods.base import Separation
@@ -92,12 +92,12 @@ def inference(
             figures |= export_figures(model or root / "model")
         progress(1, 1 + conversations)
         found = systems(model, None if model else method, None if model else distribution.array, None)
-        system = found.of(distribution.sample_rate)
+        system = found.make(found.array, distribution.sample_rate)
         rows = []
         for number in range(conversations):
             made = first if number == 0 else conversation(number, seconds, distribution, speech)
             shares = {match: wrong_share(system, made, match) for match in MATCHES}
-            gap_deg = abs(float((np.diff(made.azimuths_deg)[0] + 180.0) % 360.0 - 180.0))
+            gap_deg = float(angular_distance_deg(*made.azimuths_deg))
             rows.append({"conversation": number, "gap_deg": round(gap_deg, 1), **shares})
             progress(2 + number, 1 + conversations)
     mean = {match: float(np.mean([row[match] for row in rows])) for match in MATCHES}
@@ -163,7 +163,7 @@ def wrong_share(system: RecordingSystem, made: Conversation, match: Match) -> fl
     source = MemorySource(made.mixture, system.sample_rate)
     found = scan(source, system.array, system.sample_rate)
     again = dataclasses.replace(system, separator=remembered(system.separator, made))
-    joining = Inference(again, source, found, BlockOptions(match=match))
+    joining = OfflineSeparation(again, source, found, BlockOptions(match=match))
     voices = np.concatenate([p.estimates for p in joining.pieces() if p.estimates is not None], axis=-1)
     return wrong_windows(voices, made.references, round(WINDOW_S * system.sample_rate))
 

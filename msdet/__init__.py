@@ -1,42 +1,51 @@
-"""msdet: joint multichannel speech separation and direction-of-arrival estimation."""
+"""msdet: joint multichannel speech separation and direction-of-arrival estimation.
+
+Names of the public API are imported when they are first used: ``import msdet`` itself is quick.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from msdet.arrays import MicrophoneArray
-    from msdet.inference.blocks import BlockOptions
-    from msdet.inference.model import Model
+    from msdet.arrays import MicrophoneArray as MicrophoneArray
+    from msdet.arrays import load_array as load_array
+    from msdet.data.scene_set import SceneSet as SceneSet
+    from msdet.data.simulate import simulate as simulate
+    from msdet.inference.model import Model as Model
+    from msdet.inference.model import load as load
+    from msdet.inference.streaming import Streamer as Streamer
+    from msdet.methods.base import Separation as Separation
+    from msdet.scenes.distribution import SceneDistribution as SceneDistribution
+    from msdet.scoring.score import score as score
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "load"]
+_MODULES = {
+    "MicrophoneArray": "arrays",
+    "Model": "inference.model",
+    "SceneDistribution": "scenes.distribution",
+    "SceneSet": "data.scene_set",
+    "Separation": "methods.base",
+    "Streamer": "inference.streaming",
+    "load": "inference.model",
+    "load_array": "arrays",
+    "score": "scoring.score",
+    "simulate": "data.simulate",
+}
+
+__all__ = [  # those of `_MODULES`
+    "MicrophoneArray", "Model", "SceneDistribution", "SceneSet", "Separation", "Streamer", "__version__",
+    "load", "load_array", "score", "simulate",
+]  # fmt: skip
 
 
-def load(
-    folder: str | Path,
-    array: str | MicrophoneArray | None = None,
-    device: str = "cpu",
-    options: BlockOptions | None = None,
-    allow_code: Sequence[str] = (),
-) -> Model:
-    """Load a model: ``msdet.load("exp/demo/model")(mixture, sample_rate)`` separates and localizes.
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'msdet' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"msdet.{_MODULES[name]}"), name)
 
-    Args:
-        folder: the checkpoint directory.
-        array: another array than it was trained on, by name, path or itself, if the model allows that.
-        device: of torch, for example ``cuda``.
-        options: how long recordings are cut and joined.
-        allow_code: modules, or packages of them, that the model may take parts from which are not msdet's.
 
-    Raises:
-        CodeNotAllowedError: it has such a part of another module; nothing was imported.
-        MsdetError: no checkpoint directory, or a model that cannot serve `array`.
-    """
-    from msdet.inference.model import load as load_now  # torch takes seconds to import
-
-    return load_now(folder, array, device, options, allow_code)
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

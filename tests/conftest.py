@@ -12,18 +12,22 @@ import pytest
 import torch
 from scipy.signal import lfilter
 
-from msdet.arrays import MicrophoneArray
+from msdet.arrays import MicrophoneArray, load_array
 from msdet.corpora import Utterance
 from msdet.data.scene_set import SceneSet
 from msdet.data.simulate import simulate
 from msdet.io import audio
 from msdet.io.files import write_json, write_jsonl
+from msdet.models.checkpoint import save_model
+from msdet.models.config import ModelConfig
+from msdet.models.joint import JointModel
 from msdet.scenes.distribution import SceneDistribution
 from msdet.scenes.rir.bank import RirBank, make_bank
 from msdet.scenes.sampling import Material
 from msdet.scenes.scene import SCHEMA_VERSION, Noise, Scene, Source, mixture_path, reference_path
 
 RATE = 8000
+CAUSAL = {"causal": True}
 Array = npt.NDArray[Any]
 SPLIT_OF = {f"talker{n}": split for n, split in enumerate(["train"] * 4 + ["dev"] * 2 + ["test"] * 2)}
 
@@ -209,3 +213,31 @@ def write_estimates(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return write
+
+
+@pytest.fixture(scope="session")
+def write_causal_model() -> Callable[..., Path]:
+    """Writes a small causal model for four microphones at 8 kHz, or one with other parts."""
+
+    def write(folder: Path, **changes: Any) -> Path:
+        settings: dict[str, Any] = {
+            "window_s": 0.032,
+            "front_end": "real_imaginary",
+            "front_end_options": CAUSAL,
+            "encoder_options": {"hidden": 8, "group": 16, "causal": True},
+            "doa_head": "pooled",
+            "doa_options": CAUSAL,
+            "separation_head": "reference_mask",
+        }
+        torch.manual_seed(0)
+        config = ModelConfig(**{**settings, **changes})
+        save_model(folder, JointModel(config, load_array("circular4_5cm"), 8000), {})
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def causal_model(tmp_path_factory: pytest.TempPathFactory, write_causal_model: Callable[..., Path]) -> Path:
+    """The small causal model."""
+    return write_causal_model(tmp_path_factory.mktemp("causal"))

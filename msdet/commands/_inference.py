@@ -6,42 +6,21 @@ import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msdet.arrays import MicrophoneArray, load_array
 from msdet.errors import MsdetError
-from msdet.inference.recording import RecordingSystem
+from msdet.inference.offline import RecordingSystem, SystemFactory
 from msdet.inference.sources import RecordingSource
 
 if TYPE_CHECKING:
     from msdet.inference.blocks import Beamformer, BlockOptions
     from msdet.inference.listing import Recording
-    from msdet.inference.recording import Inference
-    from msdet.inference.sources import Scan
-    from msdet.inference.stitching import Piece
-    from msdet.methods.base import Separator
+    from msdet.inference.offline import OfflineSeparation
+    from msdet.methods.base import Separation, Separator
 
 MakeSystem = Callable[[MicrophoneArray, int], "RecordingSystem"]
-"""Makes a system for an array and a recording's sample rate."""
-
-
-@dataclass(frozen=True)
-class Systems:
-    """A model or a method, for recordings of any rate.
-
-    Attributes:
-        array: geometry of the microphones.
-        make: the system.
-    """
-
-    array: MicrophoneArray
-    make: MakeSystem
-
-    def of(self, sample_rate: int) -> RecordingSystem:
-        """The system for a recording at a sample rate."""
-        return self.make(self.array, sample_rate)
 
 
 def systems(
@@ -50,7 +29,7 @@ def systems(
     array: str | None,
     talkers: int | None,
     beamform: Beamformer | None = None,
-) -> Systems:
+) -> SystemFactory:
     """The model or method that options name; the shipped model for the recording's rate if they name none.
 
     Raises:
@@ -69,7 +48,7 @@ def systems(
         geometry, make = load_array(array), _of_method(method, 2 if talkers is None else talkers)
         make(geometry, 16_000)  # before any recording: wrong options are wrong for all
     if beamform is None:
-        return Systems(geometry, make)
+        return SystemFactory(geometry, make)
 
     def beamed(array: MicrophoneArray, sample_rate: int) -> RecordingSystem:
         from msdet.methods.masks import mvdr_separator
@@ -78,13 +57,12 @@ def systems(
         separator: Separator = mvdr_separator(system.separator, array, system.sample_rate)
         return dataclasses.replace(system, separator=separator)
 
-    return Systems(geometry, beamed)
+    return SystemFactory(geometry, beamed)
 
 
 def _of_model(
     folder: Path, array: MicrophoneArray | None, talkers: int | None
 ) -> tuple[MicrophoneArray, MakeSystem]:
-    from msdet.inference.recording import RecordingSystem
     from msdet.methods.trained import model_separator
     from msdet.models.checkpoint import load_model
 
@@ -128,7 +106,6 @@ def _of_shipped(array: MicrophoneArray | None, talkers: int | None) -> tuple[Mic
 
 
 def _of_method(method: str, talkers: int) -> MakeSystem:
-    from msdet.inference.recording import RecordingSystem
     from msdet.methods import build_method, require_blind
 
     def make(array: MicrophoneArray, sample_rate: int) -> RecordingSystem:
@@ -163,25 +140,19 @@ def each(listed: Sequence[Recording], work: Callable[[Recording], None]) -> int:
     return 1 if failed else 0
 
 
-def start(systems: Systems, source: RecordingSource, options: BlockOptions) -> tuple[Inference, Scan]:
-    """Look through a recording, print what a user should know of it, and choose the system for it.
+def start(factory: SystemFactory, source: RecordingSource, options: BlockOptions) -> OfflineSeparation:
+    """Scan a recording, print what a user should know of it, and choose the system for it.
 
     Raises:
         MsdetError: the recording is not of the array, or too short, or silent.
     """
-    from msdet.inference.recording import Inference, drop_dead_channels
-    from msdet.inference.sources import scan
+    from msdet.inference.offline import prepare
 
-    _check_array(source, systems.array)
-    found = scan(source, systems.array, systems.of(source.sample_rate).sample_rate)
-
-    def make(array: MicrophoneArray) -> RecordingSystem:
-        return systems.make(array, source.sample_rate)
-
-    system, found = drop_dead_channels(make, systems.array, found)
-    for warning in found.warnings:
+    _check_array(source, factory.array)
+    offline = prepare(factory, source, options)
+    for warning in offline.scan.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    return Inference(system, source, found, options), found
+    return offline
 
 
 def _check_array(source: RecordingSource, array: MicrophoneArray) -> None:
@@ -222,18 +193,19 @@ def computing(threads: int) -> Iterator[None]:
 
 
 @contextmanager
-def watched(inference: Inference, name: str, seconds: float) -> Iterator[Iterator[Piece]]:
+def watched(offline: OfflineSeparation, name: str) -> Iterator[Iterator[Separation]]:
     """The pieces of a recording, with a bar of the seconds done where somebody watches."""
     from msdet.commands._progress import progress_bar
     from msdet.inference.blocks import FRAME_S
 
+    seconds = round(offline.scan.seconds)
     with progress_bar(name, lines=False) as progress:
 
-        def pieces() -> Iterator[Piece]:
+        def pieces() -> Iterator[Separation]:
             done = 0.0
-            for piece in inference.pieces():
+            for piece in offline.pieces():
                 yield piece
-                done += piece.frames.activity.shape[1] * FRAME_S
-                progress(min(round(done), round(seconds)), round(seconds))
+                done += FRAME_S * (0 if piece.activity is None else piece.activity.shape[1])
+                progress(min(round(done), seconds), seconds)
 
         yield pieces()

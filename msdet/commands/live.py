@@ -262,8 +262,8 @@ class _Live:
         from msdet.io.files import write_text
 
         model = self._streamer.model
-        talkers = session.talkers()
-        files, gain = results.write_voices(out, kept, talkers.slots, model.sample_rate, self._subtype)
+        slots, talkers = session.talkers()
+        files, gain = results.write_voices(out, kept, slots, model.sample_rate, self._subtype)
         if recording is not None and recording.samples:
             channels = len(recording.peak)
             with audio.writer(

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from msdet.inference.blocks import BlockOptions, Match
 
 if TYPE_CHECKING:
-    from msdet.commands._inference import Systems
     from msdet.inference.listing import Recording
-    from msdet.inference.recording import LocatedTalkers
+    from msdet.inference.offline import SystemFactory
+    from msdet.methods.base import Separation
 
 
 def localize(
@@ -73,8 +73,8 @@ def localize(
 
 
 def _localized(
-    recording: Recording, systems: Systems, options: BlockOptions
-) -> tuple[dict[str, Any], LocatedTalkers]:
+    recording: Recording, systems: SystemFactory, options: BlockOptions
+) -> tuple[dict[str, Any], Separation]:
     """What ``doa.json`` says of a recording, and who was found."""
     from msdet.commands._inference import start, watched
     from msdet.errors import MsdetError
@@ -82,18 +82,18 @@ def _localized(
     from msdet.inference.results import description
 
     with opened(recording, sys.stdin.buffer) as source:
-        inference, found = start(systems, source, options)
-        with watched(inference, recording.name, found.seconds) as pieces:
+        offline = start(systems, source, options)
+        with watched(offline, recording.name) as pieces:
             for _ in pieces:
                 pass
-    talkers, system = inference.talkers(), inference.system
+    (_, talkers), system = offline.talkers(), offline.system
     if talkers.azimuth_deg is None:
         raise MsdetError(f"'{system.name}' finds voices, no directions; choose another method")
     notes = {
         "recording": recording.path.name if recording.path else recording.shown,
         "localized_by": system.name,
         "blocks": dataclasses.asdict(options),
-        "warnings": list(found.warnings),
+        "warnings": list(offline.scan.warnings),
     }
     return description(talkers, system.array, notes), talkers
 
@@ -110,7 +110,7 @@ def _print(described: dict[str, Any]) -> None:
         raise MsdetError(f"standard output: cannot be written ({error.strerror})") from error
 
 
-def _write(out: Path, described: dict[str, Any], talkers: LocatedTalkers, name: str) -> None:
+def _write(out: Path, described: dict[str, Any], talkers: Separation, name: str) -> None:
     from msdet.inference import results
     from msdet.io.files import write_text
 

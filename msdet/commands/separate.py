@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import time
 from dataclasses import dataclass
@@ -12,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 from msdet.inference.blocks import Beamformer, BlockOptions, Match
 
 if TYPE_CHECKING:
-    from msdet.commands._inference import Systems
     from msdet.inference.listing import Recording
-    from msdet.inference.recording import Inference
-    from msdet.inference.results import Scratch
+    from msdet.inference.offline import SystemFactory
     from msdet.inference.sources import RecordingSource, Scan
 
 
@@ -85,7 +82,7 @@ def separate(
 class _Writing:
     """Separates one recording after another into folders, as the options of `separate` say."""
 
-    systems: Systems
+    systems: SystemFactory
     options: BlockOptions
     keep_rate: bool
     subtype: str
@@ -94,46 +91,30 @@ class _Writing:
 
     def __call__(self, recording: Recording, out: Path) -> None:
         """Separate a recording into a folder."""
-        from msdet.commands._inference import start
-        from msdet.inference import results
+        from msdet.commands._inference import start, watched
         from msdet.inference.listing import opened
-        from msdet.io.files import write_text
+        from msdet.inference.results import write_separation
 
         start_s = time.perf_counter()
         with opened(recording, sys.stdin.buffer) as source:
-            inference, found = start(self.systems, source, self.options)
-            rate = source.sample_rate if self.keep_rate else inference.system.sample_rate
-            with results.scratch(out) as kept:
-                self._separated(inference, found, kept, rate, recording.name)
-                talkers = inference.talkers()
-                files, gain = results.write_voices(out, kept, talkers.slots, rate, self.subtype)
-            took_s = time.perf_counter() - start_s
-            notes = {
-                "sample_rate": rate,
-                "gain": round(gain, 6),
-                "recording": recording.path.name if recording.path else recording.shown,
-                "separated_by": inference.system.name,
-                "beamform": self.beamform,
-                "blocks": dataclasses.asdict(self.options),
-                "warnings": list(found.warnings),
-            }
-            described = results.description(talkers, inference.system.array, notes, files)
-            if self.page:
-                write_text(out / results.PAGE_FILE, _page(out, described, source, found, recording.name))
-        write_text(out / results.RTTM_FILE, results.rttm(talkers, recording.name))
-        results.write_description(out / results.DOA_FILE, described)
-        _tell(described, out, found.seconds, took_s)
+            offline = start(self.systems, source, self.options)
 
-    def _separated(self, inference: Inference, found: Scan, kept: Scratch, rate: int, name: str) -> None:
-        """Keep all voices, at a rate, for as long as the recording lasts."""
-        from msdet.commands._inference import watched
-        from msdet.inference.sources import resampled
+            def page(described: dict[str, Any]) -> str:
+                return _page(out, described, source, offline.scan, recording.name)
 
-        samples = -(-found.samples * rate // found.sample_rate)
-        with watched(inference, name, found.seconds) as pieces:
-            voices = (piece.estimates for piece in pieces if piece.estimates is not None)
-            for piece in resampled(voices, inference.system.sample_rate, rate):
-                kept.append(piece[:, : samples - kept.samples])
+            with watched(offline, recording.name) as pieces:
+                described = write_separation(
+                    out,
+                    offline,
+                    recording.name,
+                    recording.path.name if recording.path else recording.shown,
+                    self.keep_rate,
+                    self.subtype,
+                    self.beamform,
+                    pieces,
+                    page if self.page else None,
+                )
+        _tell(described, out, offline.scan.seconds, time.perf_counter() - start_s)
 
 
 def _page(out: Path, described: dict[str, Any], source: RecordingSource, found: Scan, name: str) -> str:

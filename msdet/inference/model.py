@@ -4,61 +4,42 @@ Example::
 
     import msdet
 
-    model = msdet.load("exp/demo/model")
+    model = msdet.load("exp/demo/model").to("cuda")
     result = model(mixture, sample_rate)  # mixture: (mic, time), channels in the array's order
     result.estimates  # (talker, time), ascending in azimuth
     result.azimuth_deg, result.confidence  # (talker,)
     result.track_deg, result.activity, result.time_s  # over time
 
 A long recording is cut and joined as by ``msdet separate``, so its length is limited by the memory that
-mixture and voices take alone.
+mixture and estimates take alone.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from msdet.arrays import MicrophoneArray, load_array
 from msdet.components import allowing
 from msdet.conventions import Array
 from msdet.errors import MsdetError
 from msdet.inference.blocks import BlockOptions
-from msdet.inference.recording import Inference, RecordingSystem, drop_dead_channels
-from msdet.inference.sources import MemorySource, resampled, scan
+from msdet.inference.offline import OfflineSeparation, RecordingSystem, SystemFactory, prepare
+from msdet.inference.results import write_separation
+from msdet.inference.sources import FileSource, MemorySource, resampled
+from msdet.io import audio
+from msdet.methods.base import Separation
 from msdet.methods.trained import model_separator
 from msdet.models.checkpoint import load_model
 from msdet.models.joint import JointModel
-
-
-@dataclass(frozen=True)
-class Result:
-    """What is in a recording, talkers ascending in azimuth.
-
-    Attributes:
-        estimates: ``(talker, time)`` float32 at the reference microphone, of the mixture's length and rate.
-        azimuth_deg: ``(talker,)``, [0, 360), where each is heard most, in the array's frame.
-        confidence: ``(talker,)`` in [0, 1].
-        elevation_deg: ``(talker,)``; None of a model that does not tell.
-        time_s: centers ``(frame,)`` of frames.
-        track_deg: azimuth ``(talker, frame)``; NaN where nobody is heard.
-        activity: ``(talker, frame)``, probability that each speaks.
-        warnings: what should be known of the mixture: clipped, dead or offset channels.
-    """
-
-    estimates: Array
-    azimuth_deg: Array
-    confidence: Array
-    elevation_deg: Array | None
-    time_s: Array
-    track_deg: Array
-    activity: Array
-    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -92,12 +73,35 @@ class Model:
         """Most talkers that it finds at a time."""
         return self.joint.config.talkers
 
-    def __call__(self, mixture: npt.ArrayLike | torch.Tensor, sample_rate: int) -> Result:
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.joint.parameters()).device
+
+    def to(self, device: str | torch.device) -> Model:
+        """Move the network to a device, for example ``cuda``; returns the model itself.
+
+        Raises:
+            MsdetError: there is no such device.
+        """
+        try:
+            self.joint.to(device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise MsdetError(f"device is '{device}', which cannot be used ({reason})") from error
+        return self
+
+    def __call__(self, mixture: npt.ArrayLike | Tensor, sample_rate: int) -> Any:
         """Separate and localize.
 
         Args:
-            mixture: ``(mic, time)``, channels in the array's order; full scale is 1, or that of integers.
+            mixture: ``(mic, time)``, channels in the array's order; full scale is 1, or that of integers; or
+                a batch ``(batch, mic, time)``.
             sample_rate: of the mixture, hertz.
+
+        Returns:
+            a `Separation`, its estimates as long as the mixture and at its rate; of a batch, a list of them.
+            Where the mixture is a tensor, so are its arrays, on the same device.
 
         Raises:
             MsdetError: a mixture that is not of this array, too short, silent, or not finite.
@@ -105,48 +109,73 @@ class Model:
         samples = _waveforms(mixture)
         if not isinstance(sample_rate, int | np.integer) or sample_rate < 1000:
             raise MsdetError(f"sample_rate is {sample_rate!r}, expected hertz as a whole number")
-        if samples.ndim == 2 and len(samples) != self.array.microphones == samples.shape[1]:
-            raise MsdetError(f"mixture is {samples.shape}, expected (mic, time): transpose it")
-        if samples.ndim != 2:
-            raise MsdetError(f"mixture has {samples.ndim} axes, expected (mic, time)")
-        source = MemorySource(samples, int(sample_rate))
-        system, found = drop_dead_channels(
-            self._system, self.array, scan(source, self.array, self.sample_rate)
-        )
-        inference = Inference(system, source, found, self.options)
-        pieces = (piece.estimates for piece in inference.pieces() if piece.estimates is not None)
-        voices = np.concatenate(list(resampled(pieces, self.sample_rate, source.sample_rate)), axis=-1)
-        t = inference.talkers()
-        unknown = np.full(len(t.slots), np.nan)
-        return Result(
-            voices[t.slots, : samples.shape[1]],
-            unknown if t.azimuth_deg is None else t.azimuth_deg,
-            unknown if t.confidence is None else t.confidence,
-            t.elevation_deg,
-            t.time_s,
-            t.frames.azimuth_deg,
-            t.frames.activity,
-            found.warnings,
+        if samples.ndim not in (2, 3):
+            raise MsdetError(f"mixture has {samples.ndim} axes, expected (mic, time) or (batch, mic, time)")
+        if samples.shape[-2] != self.array.microphones == samples.shape[-1]:
+            wanted = "(mic, time)" if samples.ndim == 2 else "(batch, mic, time)"
+            raise MsdetError(f"mixture is {samples.shape}, expected {wanted}: transpose it")
+        batch = samples if samples.ndim == 3 else samples[None]
+        results = [self._separated(item, int(sample_rate)) for item in batch]
+        if isinstance(mixture, Tensor):
+            results = [_on_device(result, mixture.device) for result in results]
+        return results if samples.ndim == 3 else results[0]
+
+    def separate_file(
+        self, path: str | Path, out: str | Path, keep_rate: bool = False, subtype: str = "PCM_16"
+    ) -> dict[str, Any]:
+        """Separate a recording into a folder: voices, directions, who speaks when, as ``msdet separate``.
+
+        Args:
+            path: a multichannel audio file of any length.
+            out: the folder, made if missing.
+            keep_rate: write voices at the recording's sample rate, not at the model's.
+            subtype: sample format, for example PCM_16, PCM_24 or FLOAT.
+
+        Returns:
+            what ``doa.json`` says.
+
+        Raises:
+            MsdetError: a recording that is not of this array, too short, silent or damaged, or a folder that
+                cannot be written.
+        """
+        audio.check_subtype(subtype)
+        path = Path(path)
+        offline = self._prepared(FileSource(path))
+        return write_separation(Path(out), offline, path.stem, path.name, keep_rate, subtype)
+
+    def _separated(self, samples: Array, sample_rate: int) -> Separation:
+        offline = self._prepared(MemorySource(samples, sample_rate))
+        pieces = (piece.estimates for piece in offline.pieces() if piece.estimates is not None)
+        voices = np.concatenate(list(resampled(pieces, self.sample_rate, sample_rate)), axis=-1)
+        slots, talkers = offline.talkers()
+        unknown = np.full(len(slots), np.nan)
+        return dataclasses.replace(
+            talkers,
+            estimates=voices[slots, : samples.shape[1]],
+            azimuth_deg=unknown if talkers.azimuth_deg is None else talkers.azimuth_deg,
+            confidence=unknown if talkers.confidence is None else talkers.confidence,
         )
 
-    def _system(self, array: MicrophoneArray) -> RecordingSystem:
+    def _prepared(self, source: FileSource | MemorySource) -> OfflineSeparation:
+        return prepare(SystemFactory(self.array, self._system), source, self.options)
+
+    def _system(self, array: MicrophoneArray, sample_rate: int) -> RecordingSystem:
         joint = self.joint
         if array is not self.array:  # some microphones are dead
             with allowing(self.allow_code):
-                joint = load_model(self.folder, array).to(next(joint.parameters()).device)
-        return RecordingSystem(
-            model_separator(joint), array, self.sample_rate, self.talkers, str(self.folder)
-        )
+                joint = load_model(self.folder, array).to(self.device)
+        separator = model_separator(joint)
+        return RecordingSystem(separator, array, self.sample_rate, self.talkers, str(self.folder))
 
 
 def load(
     folder: str | Path,
-    array: str | MicrophoneArray | None = None,
-    device: str = "cpu",
+    array: str | Path | MicrophoneArray | None = None,
+    device: str | torch.device = "cpu",
     options: BlockOptions | None = None,
     allow_code: Sequence[str] = (),
 ) -> Model:
-    """Load a model for inference.
+    """Load a model: ``msdet.load("circular6_8k")(mixture, sample_rate)`` separates and localizes.
 
     Args:
         folder: the checkpoint directory, a package (.tar), or the name of a shipped model.
@@ -157,25 +186,29 @@ def load(
 
     Raises:
         CodeNotAllowedError: it has such a part of another module; nothing was imported.
-        MsdetError: no checkpoint directory, or a model that cannot serve `array`.
+        MsdetError: no checkpoint directory, no such device, or a model that cannot serve `array`.
     """
-    geometry = load_array(array) if isinstance(array, str) else array
+    geometry = load_array(str(array)) if isinstance(array, str | Path) else array
     with allowing(allow_code):
         joint = load_model(Path(folder), geometry)
-    try:
-        joint = joint.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise MsdetError(
-            f"device is '{device}', which cannot be used ({str(error).splitlines()[0]})"
-        ) from error
-    return Model(joint, Path(folder), options or BlockOptions(), allow_code)
+    return Model(joint, Path(folder), options or BlockOptions(), allow_code).to(device)
 
 
-def _waveforms(mixture: npt.ArrayLike | torch.Tensor) -> Array:
+def _waveforms(mixture: Any) -> Array:
     """A mixture as float32, full scale 1."""
-    given = mixture.detach().cpu().numpy() if isinstance(mixture, torch.Tensor) else np.asarray(mixture)
+    given = mixture.detach().cpu().numpy() if isinstance(mixture, Tensor) else np.asarray(mixture)
     if given.dtype.kind == "i":
         return (given / -float(np.iinfo(given.dtype).min)).astype(np.float32)
     if given.dtype.kind != "f":
         raise MsdetError(f"mixture is of type {given.dtype}, expected floats or signed integers")
     return np.ascontiguousarray(given, dtype=np.float32)
+
+
+def _on_device(result: Separation, device: torch.device) -> Separation:
+    """The same with tensors in place of arrays."""
+    values: dict[str, Any] = {
+        name: torch.from_numpy(np.ascontiguousarray(value)).to(device)
+        for name, value in vars(result).items()
+        if isinstance(value, np.ndarray)
+    }
+    return dataclasses.replace(result, **values)

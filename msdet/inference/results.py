@@ -7,10 +7,11 @@ order, and none appears before all are complete.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -20,9 +21,11 @@ import numpy as np
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
 from msdet.errors import MsdetError
-from msdet.inference.recording import LocatedTalkers
+from msdet.inference.offline import OfflineSeparation
+from msdet.inference.sources import resampled
 from msdet.io import audio
 from msdet.io.files import write_text
+from msdet.methods.base import Separation
 
 DOA_FILE, RTTM_FILE, PAGE_FILE = "doa.json", "talkers.rttm", "index.html"
 """`DOA_FILE` is written last and removed first: where it is, it and the voices beside it belong together."""
@@ -97,6 +100,62 @@ def scratch(out: Path) -> Iterator[Scratch]:
         yield Scratch(file, out)
 
 
+def write_separation(
+    out: Path,
+    offline: OfflineSeparation,
+    name: str,
+    file: str,
+    keep_rate: bool = False,
+    subtype: str = "PCM_16",
+    beamform: str | None = None,
+    pieces: Iterable[Separation] | None = None,
+    page: Callable[[dict[str, Any]], str] | None = None,
+) -> dict[str, Any]:
+    """Separate a recording into a folder, as ``msdet separate`` does.
+
+    Args:
+        out: the folder.
+        offline: of the recording.
+        name: of the recording, in RTTM.
+        file: of the recording, as ``doa.json`` calls it.
+        keep_rate: write voices at the recording's sample rate, not at the system's.
+        subtype: sample format.
+        beamform: noted in ``doa.json``.
+        pieces: of `offline`, if they are watched.
+        page: makes ``index.html`` of what ``doa.json`` says.
+
+    Returns:
+        what ``doa.json`` says.
+
+    Raises:
+        MsdetError: the recording cannot be separated, or the folder not be written.
+    """
+    system, scan = offline.system, offline.scan
+    rate = scan.sample_rate if keep_rate else system.sample_rate
+    samples = -(-scan.samples * rate // scan.sample_rate)
+    with scratch(out) as kept:
+        voices = (p.estimates for p in pieces or offline.pieces() if p.estimates is not None)
+        for piece in resampled(voices, system.sample_rate, rate):
+            kept.append(piece[:, : samples - kept.samples])
+        slots, talkers = offline.talkers()
+        files, gain = write_voices(out, kept, slots, rate, subtype)
+    notes = {
+        "sample_rate": rate,
+        "gain": round(gain, 6),
+        "recording": file,
+        "separated_by": system.name,
+        "beamform": beamform,
+        "blocks": dataclasses.asdict(offline.options),
+        "warnings": list(scan.warnings),
+    }
+    described = description(talkers, system.array, notes, files)
+    if page is not None:
+        write_text(out / PAGE_FILE, page(described))
+    write_text(out / RTTM_FILE, rttm(talkers, name))
+    write_description(out / DOA_FILE, described)
+    return described
+
+
 def write_voices(
     out: Path, kept: Scratch, slots: Array, sample_rate: int, subtype: str
 ) -> tuple[list[str], float]:
@@ -136,7 +195,7 @@ def write_voices(
 
 
 def description(
-    talkers: LocatedTalkers, array: MicrophoneArray, notes: dict[str, Any], files: Sequence[str] = ()
+    talkers: Separation, array: MicrophoneArray, notes: dict[str, Any], files: Sequence[str] = ()
 ) -> dict[str, Any]:
     """What ``doa.json`` says: a talker's overall direction, and directions and activity over time.
 
@@ -148,7 +207,8 @@ def description(
         notes: more entries, after the array.
         files: of the voices, in the talkers' order; none of a system that gives directions alone.
     """
-    t, frames = talkers, talkers.frames
+    t = talkers
+    active = np.zeros((t.count, 0)) if t.activity is None else t.activity >= 0.5
     columns: dict[str, Sequence[Any]] = {"file": files} if files else {}
     for name, values, decimals in (
         ("azimuth_deg", t.azimuth_deg, 2),
@@ -157,9 +217,9 @@ def description(
     ):
         if values is not None:
             columns[name] = _numbers(values, decimals)
-    columns["active_s"] = _numbers((frames.activity >= 0.5).sum(axis=1) * t.frame_s, 2)
+    columns["active_s"] = _numbers(active.sum(axis=1) * t.frame_s, 2)
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    found: dict[str, Any] = {
+    described: dict[str, Any] = {
         "convention": CONVENTION,
         "array": array.to_dict(),
         **notes,
@@ -167,12 +227,12 @@ def description(
         "frame_s": t.frame_s,
     }
     if t.azimuth_deg is not None:
-        found["track"] = {"time_s": _numbers(t.time_s, 3), "azimuth_deg": _rows(frames.azimuth_deg, 1)}
+        described["track"] = {"time_s": _numbers(t.time_s, 3), "azimuth_deg": _rows(t.track_deg, 1)}
         if t.elevation_deg is not None:
-            found["track"]["elevation_deg"] = _rows(frames.elevation_deg, 1)
+            described["track"]["elevation_deg"] = _rows(t.track_elevation_deg, 1)
         if t.confidence is not None:
-            found["track_confidence"] = _rows(frames.confidence, 3)
-    return found | {"activity": _rows(frames.activity, 2)}
+            described["track_confidence"] = _rows(t.track_confidence, 3)
+    return described | {"activity": _rows(t.activity, 2)}
 
 
 def write_description(path: Path, value: dict[str, Any]) -> None:
@@ -206,7 +266,7 @@ def segments(activity: Array, frame_s: float) -> list[tuple[float, float]]:
     ]
 
 
-def rttm(talkers: LocatedTalkers, name: str) -> str:
+def rttm(talkers: Separation, name: str) -> str:
     """Who speaks when, in NIST's RTTM: a line a segment, a speaker a direction, ``talker1_053deg``.
 
     Args:
@@ -215,7 +275,7 @@ def rttm(talkers: LocatedTalkers, name: str) -> str:
     """
     recording = "_".join(name.split()) or "recording"
     lines = []
-    for number, activity in enumerate(talkers.frames.activity):
+    for number, activity in enumerate(() if talkers.activity is None else talkers.activity):
         speaker = f"talker{number + 1}"
         if talkers.azimuth_deg is not None and np.isfinite(talkers.azimuth_deg[number]):
             speaker += f"_{round(float(talkers.azimuth_deg[number])) % 360:03d}deg"
@@ -226,8 +286,10 @@ def rttm(talkers: LocatedTalkers, name: str) -> str:
     return "".join(line for _, line in sorted(lines))
 
 
-def _numbers(values: Array, decimals: int) -> list[float | None]:
+def _numbers(values: Array | None, decimals: int) -> list[float | None]:
     """Rounded values ``(any,)``, None for what is not known."""
+    if values is None:
+        return []
     return [
         value if known else None
         for value, known in zip(
@@ -236,5 +298,5 @@ def _numbers(values: Array, decimals: int) -> list[float | None]:
     ]
 
 
-def _rows(values: Array, decimals: int) -> list[list[float | None]]:
-    return [_numbers(row, decimals) for row in values]
+def _rows(values: Array | None, decimals: int) -> list[list[float | None]]:
+    return [] if values is None else [_numbers(row, decimals) for row in values]

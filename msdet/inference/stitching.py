@@ -1,15 +1,9 @@
-"""One talker in two slots, put together again.
-
-A model with a fixed number of slots, given a block in which one person speaks, often splits that voice: two
-slots point in the same direction and rise and fall together, each with a part of it. Two people cannot do
-that; so such voices are summed into the stronger one, and the other slot holds nobody.
-"""
+"""Blocks that were separated one by one, joined to voices and directions of the whole recording."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,82 +24,6 @@ below 0.7."""
 _ENVELOPE_S = 0.02
 
 
-def merge_split_sources(found: Separation, sample_rate: int) -> Separation:
-    """What was found in a block, with split voices joined: one has it all, the other is zero and of nobody.
-
-    A part that is nobody's any more has an azimuth of NaN.
-
-    Args:
-        found: in a block; as it is without voices or azimuths.
-        sample_rate: hertz.
-    """
-    if found.estimates is None or found.azimuth_deg is None or found.count < 2:
-        return found
-    envelopes = _envelopes(found.estimates, round(_ENVELOPE_S * sample_rate))
-    voices, azimuth_deg = found.estimates, found.azimuth_deg.copy()
-    activity = found.activity
-    for a, b in itertools.combinations(range(found.count), 2):
-        apart_deg = float(angular_distance_deg(azimuth_deg[a], azimuth_deg[b]))
-        if not apart_deg < SAME_DIRECTION_DEG or _correlation(envelopes[a], envelopes[b]) < TOGETHER:
-            continue
-        strong, weak = (a, b) if envelopes[a].sum() >= envelopes[b].sum() else (b, a)
-        voices = voices.copy()
-        voices[strong] += voices[weak]
-        voices[weak] = 0.0
-        azimuth_deg[weak] = np.nan
-        if activity is not None:
-            activity = activity.copy()
-            activity[strong] = np.maximum(activity[strong], activity[weak])
-            activity[weak] = 0.0
-    return dataclasses.replace(found, estimates=voices, azimuth_deg=azimuth_deg, activity=activity)
-
-
-def _envelopes(voices: Array, step: int) -> Array:
-    """Amplitude ``(talker, step)``."""
-    whole = voices[:, : voices.shape[1] // step * step].reshape(len(voices), -1, step)
-    envelopes: Array = np.sqrt(np.square(whole, dtype=np.float64).mean(axis=-1))
-    return envelopes
-
-
-def _correlation(a: Array, b: Array) -> float:
-    centered = a - a.mean(), b - b.mean()
-    norm = float(np.linalg.norm(centered[0]) * np.linalg.norm(centered[1]))
-    return float(centered[0] @ centered[1]) / norm if norm > 0 else 0.0
-
-
-# --- Blocks that were separated one by one, joined to voices and directions of the whole recording.
-
-
-@dataclass(frozen=True)
-class Frames:
-    """Directions and activity over time, in frames of 0.1 s.
-
-    Attributes:
-        azimuth_deg: ``(slot, frame)``; NaN where nobody is heard in the slot.
-        confidence: the same; NaN where it is not known.
-        elevation_deg: the same; NaN where it is not known.
-        activity: the same, probability in [0, 1] that somebody speaks.
-    """
-
-    azimuth_deg: Array
-    confidence: Array
-    elevation_deg: Array
-    activity: Array
-
-
-@dataclass(frozen=True)
-class Piece:
-    """The next part of a recording that is final.
-
-    Attributes:
-        estimates: ``(slot, time)`` float32; None of a system that gives directions alone.
-        frames: of the same time.
-    """
-
-    estimates: Array | None
-    frames: Frames
-
-
 class Stitcher:
     """Takes block after block of a recording, gives what is final.
 
@@ -117,8 +35,8 @@ class Stitcher:
         reference: index of the reference microphone.
 
     Attributes:
-        overall: where each slot was heard.
-        filled: bool ``(slot,)``, whether anything was ever found for it.
+        overall: where each slot was active.
+        filled: bool ``(slot,)``, whether any block had a talker in it.
     """
 
     def __init__(
@@ -136,74 +54,87 @@ class Stitcher:
         self._tail: Array | None = None
         self._sums = np.zeros((5, slots, 0), dtype=np.complex128)  # as of `_weighted`, of the next overlap
 
-    def push(self, block: Block, found: Separation) -> Piece:
+    def push(self, block: Block, separation: Separation) -> Separation:
         """Join another block.
 
         Args:
             block: the mixture.
-            found: in it.
+            separation: of it.
+
+        Returns:
+            the next part of the recording that is final: estimates, if the system gives any, tracks and
+            activity of each slot, in frames of 0.1 s.
 
         Raises:
             MsdetError: more talkers than slots.
         """
-        if found.count > self._slots:
-            raise MsdetError(f"a block has {found.count} talkers, expected at most {self._slots}")
+        if separation.count > self._slots:
+            raise MsdetError(f"a block has {separation.count} talkers, expected at most {self._slots}")
         if self._gate and not block.whole:
-            found = merge_split_sources(found, self._sample_rate)
+            separation = merge_split_sources(separation, self._sample_rate)
         overlap, shared = (0, 0) if block.first else (self._grid.overlap, self._grid.shared)
         later, later_shared = (0, 0) if block.last else (self._grid.overlap, self._grid.shared)
-        activity = self._activity(block, found)
+        estimates = separation.estimates
+        activity = self._activity(block, separation)
         active = activity >= 0.5
-        heads = found.estimates[:, :overlap] if overlap and found.estimates is not None else None
-        slots = self._tracker.assign(heads, found.azimuth_deg, active, shared)
+        heads = estimates[:, :overlap] if overlap and estimates is not None else None
+        slots = self._tracker.assign(heads, separation.azimuth_deg, active, shared)
         self.filled[slots] = True
         active_s = FRAME_S * active.sum(axis=1)
         shown = (active_s >= OCCUPIED_S) | (not self._gate) | block.whole
-        self._remember(found, slots, active_s, shown)
+        self._add_directions(separation, slots, active_s, shown)
         sums = np.zeros((5, self._slots, activity.shape[1]), dtype=np.complex128)
-        sums[:, slots] = _weighted(found, activity, shown)
-        frames = self._joined_frames(sums, shared, later_shared)
-        if found.estimates is None:
-            return Piece(None, frames)
+        sums[:, slots] = _weighted(separation, activity, shown)
+        piece = self._joined_frames(sums, shared, later_shared)
+        if estimates is None:
+            return piece
         voices = np.zeros((self._slots, block.mixture.shape[-1]), dtype=np.float32)
-        voices[slots] = found.estimates * shown[:, None]
+        voices[slots] = estimates * shown[:, None]
         tail_s = np.zeros(self._slots)
         tail_s[slots] = FRAME_S * active[:, active.shape[1] - later_shared :].sum(axis=1)
-        return Piece(self._joined_voices(voices, overlap, later, tail_s), frames)
+        return dataclasses.replace(piece, estimates=self._joined_voices(voices, overlap, later, tail_s))
 
-    def _activity(self, block: Block, found: Separation) -> Array:
+    def _activity(self, block: Block, separation: Separation) -> Array:
         """When each talker speaks, ``(talker, frame)``."""
-        if found.activity is not None:
-            return _at_frames(found.activity, block.mixture.shape[-1], self._grid.frame)
-        heard = block.mixture[self._reference]
+        frame = self._grid.frame
+        if separation.activity is not None:
+            return _at_frames(separation.activity, block.mixture.shape[-1], frame)
+        reference = block.mixture[self._reference]
         active = active_frames(
-            found.estimates, heard, found.count, self._levels, self._sample_rate, self._grid.frame
+            separation.estimates, reference, separation.count, self._levels, self._sample_rate, frame
         )
         return active.astype(np.float64)
 
-    def _remember(self, found: Separation, slots: Array, active_s: Array, shown: Array) -> None:
-        """Note where each slot is heard in this block."""
-        if found.azimuth_deg is None:
+    def _add_directions(self, separation: Separation, slots: Array, active_s: Array, shown: Array) -> None:
+        """Note where each slot is active in this block."""
+        if separation.azimuth_deg is None:
             return
-        unknown = np.full(found.count, np.nan)
+        unknown = np.full(separation.count, np.nan)
         rows = zip(
             slots,
             np.maximum(active_s, FAINT_S),
-            found.azimuth_deg,
-            unknown if found.confidence is None else found.confidence,
-            unknown if found.elevation_deg is None else found.elevation_deg,
+            separation.azimuth_deg,
+            unknown if separation.confidence is None else separation.confidence,
+            unknown if separation.elevation_deg is None else separation.elevation_deg,
             strict=True,
         )
-        for there, (slot, *row) in zip(shown & np.isfinite(found.azimuth_deg), rows, strict=True):
+        for there, (slot, *row) in zip(shown & np.isfinite(separation.azimuth_deg), rows, strict=True):
             if there:
                 self.overall.add(int(slot), *map(float, row))
 
-    def _joined_frames(self, sums: Array, shared: int, later: int) -> Frames:
+    def _joined_frames(self, sums: Array, shared: int, later: int) -> Separation:
         weights = fade_in(shared)
         sums[..., :shared] = sums[..., :shared] * weights + self._sums * (1.0 - weights)
         end = sums.shape[-1] - later
         self._sums = sums[..., end:]
-        return _frames(sums[..., :end])
+        phasor, weight, confidence, elevation, activity = sums[..., :end]
+        weight = np.where(weight.real > 0, weight.real, np.nan)
+        return Separation(
+            track_deg=np.where(np.isnan(weight), np.nan, wrap_deg(np.rad2deg(np.angle(phasor)))),
+            track_confidence=confidence.real / weight,
+            track_elevation_deg=elevation.real / weight,
+            activity=activity.real,
+        )
 
     def _joined_voices(self, voices: Array, overlap: int, later: int, tail_s: Array) -> Array:
         if overlap and self._tail is not None:
@@ -211,8 +142,53 @@ class Stitcher:
             voices[:, :overlap] = voices[:, :overlap] * weights + self._tail * (1.0 - weights)
         end = voices.shape[-1] - later
         self._tail = voices[:, end:]
-        self._tracker.keep(self._tail, tail_s)
+        self._tracker.set_overlap(self._tail, tail_s)
         return voices[:, :end]
+
+
+def merge_split_sources(separation: Separation, sample_rate: int) -> Separation:
+    """A block's separation with split voices joined: one slot has it all, the other is zero, its azimuth NaN.
+
+    A model with a fixed number of slots, given a block in which one person speaks, often splits that voice:
+    two slots point in the same direction and rise and fall together, each with a part of it. Two people
+    cannot do that; so such voices are summed into the stronger one.
+
+    Args:
+        separation: of a block; returned as it is without estimates or azimuths.
+        sample_rate: hertz.
+    """
+    if separation.estimates is None or separation.azimuth_deg is None or separation.count < 2:
+        return separation
+    envelopes = _envelopes(separation.estimates, round(_ENVELOPE_S * sample_rate))
+    voices, azimuth_deg = separation.estimates, separation.azimuth_deg.copy()
+    activity = separation.activity
+    for a, b in itertools.combinations(range(separation.count), 2):
+        apart_deg = float(angular_distance_deg(azimuth_deg[a], azimuth_deg[b]))
+        if not apart_deg < SAME_DIRECTION_DEG or _correlation(envelopes[a], envelopes[b]) < TOGETHER:
+            continue
+        strong, weak = (a, b) if envelopes[a].sum() >= envelopes[b].sum() else (b, a)
+        voices = voices.copy()
+        voices[strong] += voices[weak]
+        voices[weak] = 0.0
+        azimuth_deg[weak] = np.nan
+        if activity is not None:
+            activity = activity.copy()
+            activity[strong] = np.maximum(activity[strong], activity[weak])
+            activity[weak] = 0.0
+    return dataclasses.replace(separation, estimates=voices, azimuth_deg=azimuth_deg, activity=activity)
+
+
+def _envelopes(voices: Array, step: int) -> Array:
+    """Amplitude ``(talker, step)``."""
+    whole = voices[:, : voices.shape[1] // step * step].reshape(len(voices), -1, step)
+    envelopes: Array = np.sqrt(np.square(whole, dtype=np.float64).mean(axis=-1))
+    return envelopes
+
+
+def _correlation(a: Array, b: Array) -> float:
+    centered = a - a.mean(), b - b.mean()
+    norm = float(np.linalg.norm(centered[0]) * np.linalg.norm(centered[1]))
+    return float(centered[0] @ centered[1]) / norm if norm > 0 else 0.0
 
 
 def _at_frames(values: Array, samples: int, frame: int) -> Array:
@@ -223,8 +199,8 @@ def _at_frames(values: Array, samples: int, frame: int) -> Array:
     return np.stack([np.interp(centers, own, row) for row in values])
 
 
-def _weighted(found: Separation, activity: Array, shown: Array) -> Array:
-    """What frames hold ``(5, talker, frame)``, to be faded: zero where nobody is shown.
+def _weighted(separation: Separation, activity: Array, shown: Array) -> Array:
+    """What frames hold ``(5, talker, frame)``, to be faded: zero where a slot is not shown.
 
     In this order: phasors of the azimuth, 1 where there is one, confidence, elevation, activity.
     """
@@ -233,24 +209,13 @@ def _weighted(found: Separation, activity: Array, shown: Array) -> Array:
     def over_time(values: Array | None) -> Array:
         return unknown if values is None else np.broadcast_to(values[:, None], activity.shape)
 
-    azimuth_deg = over_time(found.azimuth_deg)
+    azimuth_deg = over_time(separation.azimuth_deg)
     phasor = np.exp(1j * np.deg2rad(azimuth_deg))
-    if found.track_deg is not None:
-        tracks = np.exp(1j * np.deg2rad(found.track_deg))
+    if separation.track_deg is not None:
+        tracks = np.exp(1j * np.deg2rad(separation.track_deg))
         place = _at_frames(np.arange(tracks.shape[1])[None], activity.shape[1], 1)[0].round().astype(int)
         phasor = tracks[:, place]
-    held = (phasor, np.ones(activity.shape), over_time(found.confidence), over_time(found.elevation_deg))
+    confidence, elevation = over_time(separation.confidence), over_time(separation.elevation_deg)
     there = shown[:, None] & np.isfinite(azimuth_deg)
-    return np.stack([np.where(there, part, 0.0) for part in held] + [activity * shown[:, None]])
-
-
-def _frames(sums: Array) -> Frames:
-    phasor, weight, confidence, elevation, activity = sums
-    there = weight.real > 0
-    weight = np.where(there, weight.real, np.nan)
-    return Frames(
-        np.where(there, wrap_deg(np.rad2deg(np.angle(phasor))), np.nan),
-        confidence.real / weight,
-        elevation.real / weight,
-        activity.real,
-    )
+    parts = [np.where(there, part, 0.0) for part in (phasor, 1.0, confidence, elevation)]
+    return np.stack([*parts, activity * shown[:, None]])

@@ -2,7 +2,7 @@
 
 Example::
 
-    streamer = Streamer(load_model(Path("exp/streaming")))
+    streamer = msdet.Streamer(msdet.load("exp/streaming"))
     for chunk in microphone:  # (mic, time), of any length
         result = streamer.push(chunk)
         result.estimates, result.azimuth_deg  # what is final now
@@ -18,7 +18,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,9 @@ from msdet.models.frontends import FRONT_ENDS
 from msdet.models.heads import DOA_HEADS, SEPARATION_HEADS, slot_occupancy
 from msdet.models.joint import JointModel
 from msdet.models.sharing import SHARING_SCHEMES
+
+if TYPE_CHECKING:
+    from msdet.inference.model import Model
 
 FRAMES_AT_ONCE = 32
 """Of a long chunk, so many STFT frames are worked on together: memory does not grow with it."""
@@ -91,13 +94,14 @@ class Streamer:
     """Separates and localizes a signal that comes in chunks.
 
     Args:
-        model: causal in all its parts; it is put in evaluation mode.
+        model: as `msdet.load` gives it, or the network; causal in all its parts.
 
     Raises:
         MsdetError: the model cannot stream; names the part that keeps it from it.
     """
 
-    def __init__(self, model: JointModel) -> None:
+    def __init__(self, model: JointModel | Model) -> None:
+        model = model if isinstance(model, JointModel) else model.joint
         obstacle = why_not(model)
         if obstacle:
             raise MsdetError(f"the model cannot stream: {obstacle} (the configuration 'streaming' can)")

@@ -11,12 +11,11 @@ import numpy as np
 from msdet.conventions import Array
 from msdet.inference.activity import Levels, active_frames
 from msdet.inference.blocks import FRAME_S
-from msdet.inference.recording import FrameLog, LocatedTalkers
 from msdet.inference.results import Scratch
-from msdet.inference.stitching import Frames
 from msdet.inference.streaming import Streamer, StreamResult
-from msdet.inference.tracking import FAINT_S, SlotDirections
+from msdet.inference.tracking import FAINT_S, FrameLog, SlotDirections
 from msdet.io.audio import StreamResampler
+from msdet.methods.base import Separation
 
 JUDGED_S = 1.0
 """Activity is told for so long a time at once."""
@@ -71,16 +70,20 @@ class Session:
         self._keep(self._streamer.finish())
         self._judge(self._voices.shape[1])
 
-    def talkers(self) -> LocatedTalkers:
-        """Who was found, after `finish`."""
+    def talkers(self) -> tuple[Array, Separation]:
+        """After `finish`: slots ``(talker,)`` ascending in azimuth, and the talkers in that order."""
         azimuth_deg, confidence, _ = self._directions.overall()
         filled = np.flatnonzero(self._filled)
         order = filled[np.argsort(azimuth_deg[filled], kind="stable")]
         azimuths, confidences, activity = self._frames.joined()[:, order]
-        unknown = np.full_like(azimuths, np.nan)
-        frame_s = self._frame / self._streamer.model.sample_rate
-        frames = Frames(azimuths, confidences, unknown, activity)
-        return LocatedTalkers(order, azimuth_deg[order], confidence[order], None, frames, frame_s)
+        return order, Separation(
+            azimuth_deg=azimuth_deg[order],
+            confidence=confidence[order],
+            activity=activity,
+            track_deg=azimuths,
+            track_confidence=confidences,
+            time_s=(np.arange(activity.shape[1]) + 0.5) * (self._frame / self._streamer.model.sample_rate),
+        )
 
     def _taken(self, samples: Array) -> StreamResult:
         reference = self._streamer.model.array.reference

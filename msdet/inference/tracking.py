@@ -41,6 +41,9 @@ DIRECTION_WEIGHT = 2.0
 ENOUGH_S = 0.5
 """Activity from which on evidence counts in full."""
 
+FRAMES_AT_ONCE = 6000
+"""Frames that a `FrameLog` takes memory for at once: ten minutes."""
+
 FAINT_S = 1e-3
 """Weight of a direction without activity: it is used where there is nothing else."""
 
@@ -62,7 +65,7 @@ class SlotDirections:
     def __init__(self, slots: int, time_constant_s: float = np.inf) -> None:
         self._seconds = np.zeros((slots, _BINS))
         self._sums = np.zeros((slots, 4, _BINS))  # of cos, sin, confidence and elevation, each by seconds
-        self._memory_s = time_constant_s
+        self._time_constant_s = time_constant_s
 
     def add(
         self,
@@ -74,10 +77,10 @@ class SlotDirections:
     ) -> None:
         """Remember a direction of a slot; NaN for what is not known besides the azimuth."""
         total = self._seconds[slot].sum() + seconds
-        if total > self._memory_s:
-            keep = max(0.0, 1.0 - (total - self._memory_s) / (total - seconds)) if total > seconds else 0.0
-            self._seconds[slot] *= keep
-            self._sums[slot] *= keep
+        if total > self._time_constant_s:
+            rest = 1.0 - (total - self._time_constant_s) / (total - seconds) if total > seconds else 0.0
+            self._seconds[slot] *= max(0.0, rest)
+            self._sums[slot] *= max(0.0, rest)
         place = int(wrap_deg(azimuth_deg)) % _BINS
         angle_rad = np.deg2rad(azimuth_deg)
         self._seconds[slot, place] += seconds
@@ -123,7 +126,7 @@ class SlotTracker:
     def __init__(self, slots: int, match: Match = "both") -> None:
         self.slots = slots
         self._match = match
-        self._memory = SlotDirections(slots, MEMORY_S)
+        self._directions = SlotDirections(slots, MEMORY_S)
         self._tail: Array | None = None
         self._tail_s = np.zeros(slots)
 
@@ -140,7 +143,7 @@ class SlotTracker:
         worth = _ORDER * np.eye(self.slots, talkers)
         active_s = FRAME_S * active.sum(axis=1)
         if azimuth_deg is not None and self._match != "overlap":
-            worth = worth + DIRECTION_WEIGHT * self._memory.likeness(azimuth_deg) * _evidence(active_s)
+            worth = worth + DIRECTION_WEIGHT * self._directions.likeness(azimuth_deg) * _evidence(active_s)
         if heads is not None and self._match != "direction":
             worth = worth + self._alike(heads, FRAME_S * active[:, :shared].sum(axis=1))
         slot_of, talker_of = linear_sum_assignment(worth, maximize=True)
@@ -148,11 +151,11 @@ class SlotTracker:
         slots[talker_of] = slot_of
         if azimuth_deg is not None:
             for talker in np.flatnonzero((active_s > 0) & np.isfinite(azimuth_deg)):
-                self._memory.add(int(slots[talker]), float(active_s[talker]), float(azimuth_deg[talker]))
+                self._directions.add(int(slots[talker]), float(active_s[talker]), float(azimuth_deg[talker]))
         return slots
 
-    def keep(self, tail: Array, tail_s: Array) -> None:
-        """Remember what each slot ``(slot, time)`` holds of the next overlap, and its seconds of speech."""
+    def set_overlap(self, tail: Array, tail_s: Array) -> None:
+        """Take what each slot ``(slot, time)`` holds of the next overlap, and its seconds of speech."""
         self._tail, self._tail_s = tail, tail_s
 
     def _alike(self, heads: Array, heard_s: Array) -> Array:
@@ -168,3 +171,44 @@ class SlotTracker:
 
 def _evidence(seconds: Array) -> Array:
     return np.minimum(1.0, seconds / ENOUGH_S)
+
+
+class FrameLog:
+    """Keeps numbers of frames, ``(column, slot, frame)`` float32, in few large blocks.
+
+    A small array that is kept every second comes to lie between large ones that come and go, and holds the
+    memory around it: a process that kept 320 bytes a second grew by 90 MB an hour.
+
+    Args:
+        columns: numbers of a slot in a frame.
+        slots: how many.
+    """
+
+    def __init__(self, columns: int, slots: int) -> None:
+        self._shape = (columns, slots, FRAMES_AT_ONCE)
+        self._blocks: list[Array] = []
+        self._free = 0
+
+    def append(self, frames: Array) -> None:
+        """Keep the next frames ``(column, slot, frame)``."""
+        while frames.shape[-1]:
+            if not self._free:
+                self._blocks.append(np.empty(self._shape, dtype=np.float32))
+                self._free = FRAMES_AT_ONCE
+            taken = frames[..., : self._free]
+            start = FRAMES_AT_ONCE - self._free
+            self._blocks[-1][..., start : start + taken.shape[-1]] = taken
+            self._free -= taken.shape[-1]
+            frames = frames[..., taken.shape[-1] :]
+
+    def joined(self) -> Array:
+        """All of them.
+
+        >>> log = FrameLog(1, 2)
+        >>> log.append(np.array([[[1.0], [2.0]]])); log.append(np.array([[[3.0, 5.0], [4.0, 6.0]]]))
+        >>> log.joined().tolist()
+        [[[1.0, 3.0, 5.0], [2.0, 4.0, 6.0]]]
+        """
+        nothing = np.empty((*self._shape[:2], 0), dtype=np.float32)
+        kept = np.concatenate([nothing, *self._blocks], axis=-1)
+        return kept[..., : kept.shape[-1] - self._free]

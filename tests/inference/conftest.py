@@ -13,14 +13,14 @@ import pytest
 
 from msdet.arrays import MicrophoneArray, load_array
 from msdet.inference.blocks import BlockOptions
-from msdet.inference.recording import Inference, LocatedTalkers, RecordingSystem
+from msdet.inference.offline import OfflineSeparation, RecordingSystem
 from msdet.inference.sources import MemorySource, RecordingSource, scan
 from msdet.methods.base import Separation
 
 RATE = 8000
 AZIMUTHS_DEG = (40.0, 200.0)
 Array = npt.NDArray[Any]
-Outcome = tuple[Array, LocatedTalkers]
+Outcome = tuple[Array, Separation]
 
 
 def syllables(seed: int, seconds: float) -> Array:
@@ -107,10 +107,10 @@ def run(array: MicrophoneArray) -> Callable[..., Outcome]:
         source = MemorySource(given, RATE) if isinstance(given, np.ndarray) else given
         found = scan(source, array, RATE)
         system = RecordingSystem(separator, array, RATE, slots, "test")
-        inference = Inference(system, source, found, BlockOptions(**options))
+        inference = OfflineSeparation(system, source, found, BlockOptions(**options))
         voices = [piece.estimates for piece in inference.pieces() if piece.estimates is not None]
-        talkers = inference.talkers()
-        joined = np.concatenate(voices, axis=-1)[talkers.slots] if voices else np.zeros((0, 0))
+        slots, talkers = inference.talkers()
+        joined = np.concatenate(voices, axis=-1)[slots] if voices else np.zeros((0, 0))
         return joined, talkers
 
     return call

@@ -14,7 +14,6 @@ from msdet.arrays import MicrophoneArray
 from msdet.conventions import angular_distance_deg
 from msdet.errors import MsdetError
 from msdet.inference.blocks import BlockOptions, Grid, cut, fade_in
-from msdet.inference.recording import LocatedTalkers
 from msdet.methods import build_method
 from msdet.methods.base import Separation
 from msdet.scenes.rendering import mix, reverberate_sources
@@ -23,7 +22,7 @@ from msdet.scoring.separation_metrics import si_sdr
 
 RATE = 8000
 Array = npt.NDArray[Any]
-Run = Callable[..., tuple[Array, LocatedTalkers]]
+Run = Callable[..., tuple[Array, Separation]]
 Say = Callable[..., Array]
 MixtureOf = Callable[[Array], Array]
 
@@ -85,7 +84,7 @@ def test_a_system_without_memory_gives_the_same_in_blocks(
     np.testing.assert_allclose(voices, 0.5 * mixture[1:3], atol=1e-7)
     np.testing.assert_allclose(talkers.azimuth_deg, [40.0, 200.0])
     np.testing.assert_allclose(talkers.confidence, [0.9, 0.8])
-    np.testing.assert_allclose(talkers.frames.azimuth_deg, np.array([40.0, 200.0])[:, None] * np.ones(333))
+    np.testing.assert_allclose(talkers.track_deg, np.array([40.0, 200.0])[:, None] * np.ones(333))
     assert talkers.time_s[[0, -1]] == pytest.approx([0.05, 33.25])
 
 
@@ -118,13 +117,13 @@ def test_memory_does_not_grow_with_the_length(run: Run, endless: Any) -> None:
         return stationary(mixture)
 
     def peak(seconds: float) -> int:
-        from msdet.inference.recording import Inference, RecordingSystem
+        from msdet.inference.offline import OfflineSeparation, RecordingSystem
         from msdet.inference.sources import scan
 
         source, array = endless(seconds), load()
         tracemalloc.start()
         system = RecordingSystem(watching, array, RATE, 2, "test")
-        inference = Inference(system, source, scan(source, array, RATE), BlockOptions(4.0, 1.0))
+        inference = OfflineSeparation(system, source, scan(source, array, RATE), BlockOptions(4.0, 1.0))
         total = sum(piece.estimates.shape[1] for piece in inference.pieces() if piece.estimates is not None)
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -159,7 +158,7 @@ def test_who_comes_back_after_a_long_pause_is_in_the_same_slot(
     assert correlations(voices, talkers).diagonal().min() > 0.99
     assert angular_distance_deg(found.azimuth_deg, (40.0, 200.0)).max() < 3.0
     speaks = talkers.reshape(2, -1, RATE // 10).std(-1) > 0.01
-    assert ((found.frames.activity >= 0.5) == speaks).mean() > 0.85
+    assert ((found.activity >= 0.5) == speaks).mean() > 0.85
 
 
 def test_overlap_alone_loses_who_is_silent_for_long(
@@ -185,7 +184,7 @@ def test_voices_without_directions_are_kept_by_the_overlap(run: Run, say: Say, m
     voices, found = run(shuffled, mixture_of(talkers), block_s=4.0, overlap_s=1.0)
     assert correlations(voices, talkers).max(axis=1).min() > 0.99
     assert found.azimuth_deg is None
-    assert np.isnan(found.frames.azimuth_deg).all()
+    assert np.isnan(found.track_deg).all()
 
 
 def test_a_slot_is_silent_where_nobody_speaks_unless_told_otherwise(
@@ -197,7 +196,7 @@ def test_a_slot_is_silent_where_nobody_speaks_unless_told_otherwise(
     open_, _ = run(knowing, mixture, block_s=4.0, overlap_s=1.0, gate=False)
     alone = slice(15 * RATE, 29 * RATE)
     assert not gated[1, alone].any()
-    assert np.isnan(found.frames.azimuth_deg[1, 150:290]).all()
+    assert np.isnan(found.track_deg[1, 150:290]).all()
     assert open_[1, alone].std() > 0.005  # the residue
     np.testing.assert_allclose(gated[0], open_[0])
 
@@ -213,7 +212,7 @@ def test_a_slot_that_nobody_ever_fills_has_no_direction(
 def test_an_offset_does_not_hide_who_speaks(run: Run, say: Say, mixture_of: MixtureOf, knowing: Any) -> None:
     mixture = mixture_of(say(LONG_PAUSE, 36.0))
     without, with_offset = (
-        run(knowing, m, block_s=4.0, overlap_s=1.0)[1].frames.activity for m in (mixture, mixture + 0.5)
+        run(knowing, m, block_s=4.0, overlap_s=1.0)[1].activity for m in (mixture, mixture + 0.5)
     )
     assert (without != with_offset).mean() < 0.01
 
@@ -226,7 +225,7 @@ def test_an_activity_that_the_system_tells_counts(run: Run, say: Say, mixture_of
         return Separation(mixture[1:3], np.array([40.0, 200.0]), activity=activity)
 
     voices, found = run(first_only, mixture_of(talkers), block_s=4.0, overlap_s=1.0)
-    np.testing.assert_allclose(found.frames.activity[0], 0.9, atol=1e-6)
+    np.testing.assert_allclose(found.activity[0], 0.9, atol=1e-6)
     assert not voices[1].any()
 
 
@@ -241,8 +240,8 @@ def test_a_track_and_elevations_of_the_system_are_passed_on(
 
     _, found = run(walking, mixture_of(say([(0, 0.0, 5.0), (1, 0.0, 5.0)], 5.0)))
     np.testing.assert_allclose(found.elevation_deg, [5.0, -7.0])
-    np.testing.assert_allclose(found.frames.elevation_deg[1], -7.0)
-    assert angular_distance_deg(found.frames.azimuth_deg[0, [0, -1]], [350.0, 10.0]).max() < 0.5
+    np.testing.assert_allclose(found.track_elevation_deg[1], -7.0)
+    assert angular_distance_deg(found.track_deg[0, [0, -1]], [350.0, 10.0]).max() < 0.5
 
 
 def test_a_voice_split_in_two_is_one_again(run: Run, say: Say, mixture_of: MixtureOf) -> None:
@@ -270,7 +269,7 @@ def test_fewer_voices_than_slots_in_a_block_are_fine_and_more_are_not(
         return Separation(block[1:3][there], np.array([40.0, 200.0])[there])
 
     voices, found = run(only_who_speaks, mixture, slots=3, block_s=4.0, overlap_s=1.0)
-    assert len(voices) == len(found.slots) == 2
+    assert len(voices) == found.count == 2
     np.testing.assert_allclose(found.azimuth_deg, [40.0, 200.0])
     with pytest.raises(MsdetError, match="a block has 2 talkers, expected at most 1"):
         run(only_who_speaks, mixture, slots=1, block_s=4.0, overlap_s=1.0)

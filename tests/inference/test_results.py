@@ -15,9 +15,9 @@ import pytest
 from msdet.arrays import MicrophoneArray
 from msdet.errors import MsdetError
 from msdet.inference.listing import opened, recordings
-from msdet.inference.recording import LocatedTalkers
 from msdet.inference.results import description, rttm, scratch, write_description, write_voices
 from msdet.io import audio
+from msdet.methods.base import Separation
 from msdet.scoring.submission import DoaEstimates
 
 RATE = 8000
@@ -25,7 +25,7 @@ Array = npt.NDArray[Any]
 
 
 @pytest.fixture
-def found(run: Callable[..., Any], say: Any, mixture_of: Any, knowing: Any) -> tuple[Array, LocatedTalkers]:
+def found(run: Callable[..., Any], say: Any, mixture_of: Any, knowing: Any) -> tuple[Array, Separation]:
     """Voices and talkers of a short conversation with a long pause."""
     talkers = say([(0, 0.0, 8.0), (1, 2.0, 6.0), (1, 24.0, 30.0), (0, 26.0, 27.0)], 30.0)
     return run(knowing, mixture_of(talkers), block_s=4.0, overlap_s=1.0)
@@ -81,7 +81,7 @@ def test_nothing_is_written_where_a_voice_is_not_finite(tmp_path: Path) -> None:
 
 
 def test_doa_json_is_what_scoring_reads(
-    found: tuple[Array, LocatedTalkers], array: MicrophoneArray, tmp_path: Path
+    found: tuple[Array, Separation], array: MicrophoneArray, tmp_path: Path
 ) -> None:
     write_description(tmp_path / "doa.json", description(found[1], array, {"a": 1}, ["x.wav", "y.wav"]))
     value = json.loads((tmp_path / "doa.json").read_text())
@@ -97,7 +97,7 @@ def test_doa_json_is_what_scoring_reads(
     assert len(value["activity"]) == 2 and len(value["activity"][0]) == len(value["track"]["time_s"]) == 300
 
 
-def test_rttm_read_back_says_who_speaks_when(found: tuple[Array, LocatedTalkers]) -> None:
+def test_rttm_read_back_says_who_speaks_when(found: tuple[Array, Separation]) -> None:
     lines = [line.split() for line in rttm(found[1], "my recording").splitlines()]
     assert all(len(fields) == 10 and fields[:3] == ["SPEAKER", "my_recording", "1"] for fields in lines)
     assert [float(fields[3]) for fields in lines] == sorted(float(fields[3]) for fields in lines)
@@ -109,7 +109,7 @@ def test_rttm_read_back_says_who_speaks_when(found: tuple[Array, LocatedTalkers]
     for fields in lines:
         start, length = round(10 * float(fields[3])), round(10 * float(fields[4]))
         spoken[speakers.index(fields[7]), start : start + length] = True
-    assert (spoken == (found[1].frames.activity >= 0.5)).mean() > 0.97
+    assert (spoken == (found[1].activity >= 0.5)).mean() > 0.97
     assert spoken[1, 25:55].mean() > 0.9 and not spoken[1, 70:235].any()
 
 

@@ -13,10 +13,10 @@ import torch
 
 from msdet.arrays import load_array
 from msdet.errors import MsdetError
-from msdet.inference.recording import FrameLog
 from msdet.inference.results import scratch
 from msdet.inference.streaming import Streamer
 from msdet.inference.streaming_session import Session
+from msdet.inference.tracking import FrameLog
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
 
@@ -143,7 +143,7 @@ def test_a_session_of_any_length_has_an_end(model: JointModel, samples: int, tmp
         session.push(noise(2.1)[:, :samples])
         session.finish()
         assert kept.samples == samples
-        assert session.talkers().frames.activity.shape[1] == -(-samples // 800)
+        assert session.talkers()[1].activity.shape[1] == -(-samples // 800)
 
 
 def held_bytes(thing: object) -> int:
