@@ -120,5 +120,5 @@ def test_estimates_are_scored_into_a_table(
 ) -> None:
     scene_set = make_set([[10.0, 100.0], [30.0, 200.0]])
     table = msdet.score(str(scene_set.root), str(write_estimates(scene_set)))
-    assert len(table.rows) == 2
+    assert len(table.rows["estimates"]) == 2
     assert "SI-SDRi" in str(table)
