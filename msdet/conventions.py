@@ -11,13 +11,15 @@ Axis order: waveform ``(batch, mic, time)``, reference ``(batch, talker, time)``
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 """A NumPy array of any element type; the docstrings state shape and unit."""
+
+Angles = TypeVar("Angles", bound=Any)
 
 SPEED_OF_SOUND = 343.0
 """Meters per second, unless a scene says otherwise."""
@@ -34,6 +36,16 @@ def wrap_deg(angle_deg: npt.ArrayLike) -> Array:
     """
     wrapped = np.mod(np.asarray(angle_deg, dtype=np.float64), 360.0)
     return np.where(wrapped >= 360.0, 0.0, wrapped)  # mod rounds tiny negatives up to 360
+
+
+def wrap_signed_deg(angle_deg: Angles) -> Angles:
+    """Angles or differences of angles, an array or a tensor, wrapped to [-180, 180) degrees.
+
+    >>> wrap_signed_deg(np.array([350.0, -190.0, 20.0])).tolist()
+    [-10.0, 170.0, 20.0]
+    """
+    wrapped: Angles = (angle_deg + 180.0) % 360.0 - 180.0
+    return wrapped
 
 
 def angular_distance_deg(a_deg: npt.ArrayLike, b_deg: npt.ArrayLike) -> Array:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from msdet.arrays import MicrophoneArray
-from msdet.conventions import Array, direction_vector
+from msdet.conventions import Array, direction_vector, wrap_signed_deg
 from msdet.scenes.scene import Scene, Source
 
 FRAME_S = 0.064
@@ -145,5 +145,5 @@ def _offset(
         delay = (path_m - path_m[:, reference, None]) * samples_a_meter
         responses.append(np.real(paths * np.exp(1j * turn_rad * delay[..., None])).sum())
     best = int(np.argmax(responses))
-    offset = (offsets_deg[best] + 180.0) % 360.0 - 180.0
+    offset = wrap_signed_deg(offsets_deg[best])
     return float(offset), float(responses[0] / responses[best])

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-from msdet.conventions import SPEED_OF_SOUND, direction_vector
+from msdet.conventions import SPEED_OF_SOUND, direction_vector, wrap_signed_deg
 
 CONCENTRATION = 300.0
 """Von Mises concentration of a posterior around one known azimuth: about 3.3 degrees wide."""
@@ -180,7 +180,7 @@ def highest_peaks(response: Tensor, count: int, minimum_gap_deg: float = 15.0) -
     found = []
     for _ in range(count):
         best = score.argmax(-1)
-        distance = (azimuth[None] - azimuth[best][:, None] + 180.0).remainder(360.0) - 180.0
+        distance = wrap_signed_deg(azimuth[None] - azimuth[best][:, None])
         score = score.masked_fill(distance.abs() < minimum_gap_deg, -1.0)
         left, top, right = before[rows, best], response[rows, best], after[rows, best]
         curvature = left - 2 * top + right

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from msdet.components import Registry, with_options
+from msdet.conventions import wrap_signed_deg
 from msdet.errors import MsdetError, UnknownNameError
 
 DOA_LOSSES = Registry("DoA loss", __name__)
@@ -72,7 +73,7 @@ def soft_target(
     if shape not in SHAPES:
         raise UnknownNameError("objective.doa_options.shape", shape, SHAPES)
     grid_deg = torch.arange(classes, device=azimuth_deg.device) * (360.0 / classes)
-    offset = torch.deg2rad((grid_deg - azimuth_deg[..., None] + 180.0).remainder(360.0) - 180.0)
+    offset = torch.deg2rad(wrap_signed_deg(grid_deg - azimuth_deg[..., None]))
     width = math.radians(width_deg)
     # 1 - cos as a square, which keeps the precision of small angles
     exponent = -2.0 * (offset / 2).sin().square() if shape == "von_mises" else -offset.square() / 2

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from msdet.conventions import wrap_signed_deg
 from msdet.dsp.spatial import decode_azimuth
 from msdet.losses.doa import DoaLoss
 from msdet.models.heads import slot_occupancy
@@ -46,7 +47,7 @@ class DoaTask:
     def scores(self, prediction: Tensor, truth: BatchLabels) -> dict[str, Tensor]:
         """Azimuth error of talkers that are there, and whether empty slots are known to be empty."""
         azimuth = decode_azimuth(prediction[..., : self.classes])[0]
-        error = (azimuth - truth.azimuth_deg + 180.0).remainder(360.0) - 180.0
+        error = wrap_signed_deg(azimuth - truth.azimuth_deg)
         error = error.abs().masked_fill(~truth.active, torch.nan)
         found = {"doa_mae_deg": error}
         for limit in (5, 10):

@@ -17,6 +17,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from msdet.conventions import wrap_signed_deg
 from msdet.dsp.spatial import phase_normalize, srp_from_covariance, weighted_covariance, wrap_azimuth
 from msdet.models.frontends import FrontEndOutput
 from msdet.models.heads import TASKS, HeadSizes
@@ -93,7 +94,7 @@ class DoaMapTask:
     def target(self, truth: BatchLabels, classes: int) -> Tensor:
         """Bumps ``(batch, class)`` around the talkers, 1 at each; the higher one where two meet."""
         grid = torch.arange(classes, device=truth.azimuth_deg.device) * (360.0 / classes)
-        distance = (grid - truth.azimuth_deg[..., None] + 180.0).remainder(360.0) - 180.0
+        distance = wrap_signed_deg(grid - truth.azimuth_deg[..., None])
         bumps = (-(distance / self.width_deg).square()).exp()
         there = truth.active & truth.azimuth_deg.isfinite()
         return torch.where(there[..., None], bumps, 0.0).amax(1)
@@ -168,7 +169,7 @@ def decode_map(logits: Tensor, threshold: float = 0.5, gap_deg: float = 8.0) -> 
 
 def _matches(found_deg: Tensor, true_deg: Tensor) -> int:
     """The most pairs within `MATCHED_DEG`, each peak and each talker in one at most."""
-    distance = (found_deg[:, None] - true_deg[None] + 180.0).remainder(360.0) - 180.0
+    distance = wrap_signed_deg(found_deg[:, None] - true_deg[None])
     near = (distance.abs() <= MATCHED_DEG).cpu().numpy().astype(np.int64)
     rows, columns = linear_sum_assignment(near, maximize=True)
     return int(near[rows, columns].sum())

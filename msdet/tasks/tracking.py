@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from msdet.conventions import wrap_signed_deg
 from msdet.dsp.spatial import decode_azimuth, frame_response, full_precision, phase_normalize, wrap_azimuth
 from msdet.dsp.streaming_state import State, with_past
 from msdet.models.encoders.layers import run_rnn
@@ -173,7 +174,7 @@ class TrackingTask:
     def scores(self, prediction: Tensor, truth: BatchLabels) -> dict[str, Tensor]:
         """Azimuth error in each frame that counts, and whether it is within 10 degrees."""
         track_deg = frame_track_deg(truth, prediction.shape[2])
-        error = (decode_azimuth(prediction)[0] - track_deg + 180.0).remainder(360.0) - 180.0
+        error = wrap_signed_deg(decode_azimuth(prediction)[0] - track_deg)
         error = error.abs().masked_fill(~self.known(track_deg, truth), torch.nan)
         within = (error <= 10.0).float().masked_fill(error.isnan(), torch.nan)
         return {"track_mae_deg": error, "track_accuracy_10deg": within}
@@ -193,7 +194,7 @@ def frame_track_deg(truth: BatchLabels, frames: int) -> Tensor:
     before = place.floor().long()
     after = (before + 1).clamp_max(labels - 1)
     start = track_deg[..., before]
-    turn = (track_deg[..., after] - start + 180.0).remainder(360.0) - 180.0
+    turn = wrap_signed_deg(track_deg[..., after] - start)
     return wrap_azimuth(start + (place - before) * turn)
 
 

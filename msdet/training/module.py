@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from msdet.conventions import wrap_signed_deg
 from msdet.data.example import Example
 from msdet.dsp.spatial import decode_azimuth
 from msdet.losses.gradients import average_over_processes, inner_products, task_gradients
@@ -281,7 +282,7 @@ def pairwise_scores(output: JointOutput, truth: BatchLabels) -> Tensor:
     estimates = output.predictions["separation"].passes[-1].waveform
     pairs = si_sdr_db(estimates[:, :, None], references[:, None])
     error = decode_azimuth(output.doa_logits)[0][:, :, None] - truth.azimuth_deg[:, None]
-    error = ((error + 180.0).remainder(360.0) - 180.0).abs().nan_to_num(0.0)
+    error = wrap_signed_deg(error).abs().nan_to_num(0.0)
     pairs = torch.where(truth.referenced[:, None, None], pairs, -error.to(pairs.dtype))
     return torch.where(truth.active[:, None], pairs, 0.0)
 
