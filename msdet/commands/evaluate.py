@@ -89,7 +89,7 @@ def split_methods(methods: Iterable[str]) -> list[str]:
     from msdet.methods import method_names
 
     names = {ALL, *method_names()}
-    found: list[str] = []
+    split: list[str] = []
     for text in methods:
         if not all(part.strip() for part in text.split(",")):
             raise MsdetError(
@@ -97,13 +97,13 @@ def split_methods(methods: Iterable[str]) -> list[str]:
                 f"({UNPROCESSED} alone for none)"
             )
         parts = [text] if "/" in text or Path(text).is_dir() else text.split(",")
-        found.append(parts[0])
+        split.append(parts[0])
         for part in parts[1:]:
-            if part in names or not ("=" in part or "=" in found[-1]):
-                found.append(part)
+            if part in names or not ("=" in part or "=" in split[-1]):
+                split.append(part)
             else:
-                found[-1] += f",{part}"
-    return list(dict.fromkeys(found))
+                split[-1] += f",{part}"
+    return list(dict.fromkeys(split))
 
 
 def _score(scoring: Scoring, systems: Mapping[str, System]) -> list[str]:
@@ -119,8 +119,8 @@ def _score(scoring: Scoring, systems: Mapping[str, System]) -> list[str]:
             failures.append(f"{name}: nothing separated: {error}")
             continue
         separators = None if isinstance(system, Path) else system.values()
-        told = None if separators is None else any(isinstance(s, Oracle) for s in separators)
-        scoring.score(name, estimates, told)
+        is_oracle = None if separators is None else any(isinstance(s, Oracle) for s in separators)
+        scoring.score(name, estimates, is_oracle)
     scoring.rows = {name: scoring.rows[name] for name in (UNPROCESSED, *systems) if name in scoring.rows}
     return failures
 
@@ -166,7 +166,8 @@ def _own_estimates(scoring: Scoring, name: str) -> Path:
 def _systems(scene_set: SceneSet, methods: list[str]) -> Iterator[tuple[str, System]]:
     """Each method's name in the tables, and its separators or its folder of estimates.
 
-    What `ALL` stands for comes first, `METHODS` last of it; what this set does not suit is told and left out.
+    What `ALL` stands for comes first, `METHODS` last of it; what does not suit this set is
+    left out, with a warning.
     """
     from msdet.io.files import plain_name
     from msdet.methods import method_names, methods_without_options
@@ -227,8 +228,8 @@ def _model_separators(folder: Path, scene_set: SceneSet) -> dict[int, Separator 
         )
     if counts[-1] > slots or (counts[0] < slots and not model.config.variable_num_speakers):
         expected = f"1 to {slots}" if model.config.variable_num_speakers else f"{slots}"
-        found = " or ".join(map(str, counts))
+        in_set = " or ".join(map(str, counts))
         raise MsdetError(
-            f"{scene_set.root}: number of talkers is {found}, the model {folder} expects {expected}"
+            f"{scene_set.root}: number of talkers is {in_set}, the model {folder} expects {expected}"
         )
     return dict.fromkeys(counts, model_separator(model))

@@ -38,7 +38,7 @@ def package(
         evaluation: folders of `msdet evaluate --model`, each with a name for its test set before it:
             "unseen rooms=exp/evaluation" "other noise=exp/other". They stand side by side in the card. If
             none is given, a package keeps its own scores.
-        data: folders of the test sets, for the card to describe; found by their hash.
+        data: folders of the test sets, for the card to describe; matched by their hash.
     """
     from msdet.errors import MsdetError
     from msdet.hub.model_card import scores_table, without_places
@@ -103,7 +103,7 @@ def _card(
 
     silence = torch.zeros(1, model.array.microphones, round(COUNTED_S * model.sample_rate))
     training = folder / TRAINING_FILE
-    told = without_places(read_json(training)) if training.is_file() else {}
+    settings = without_places(read_json(training)) if training.is_file() else {}
     return Card(
         out.name.removesuffix(TAR),
         out.name,
@@ -113,7 +113,7 @@ def _card(
         model.sample_rate,
         count_cost(model, silence, COUNTED_S),
         description,
-        told,
+        settings,
         scores,
         license,
         notes,

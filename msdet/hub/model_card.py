@@ -1,4 +1,4 @@
-"""The card of a model: what it is, how it was trained, how well it does where, what it is not for."""
+"""The card of a model: what it is, how it was trained, its scores on several test sets, its limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from msdet.models.config import ModelConfig
 from msdet.models.cost import Cost
 from msdet.renamed import translated
 from msdet.scoring.metrics import METRICS
-from msdet.scoring.tables import Table, aligned, markdown, number
+from msdet.scoring.tables import Table, blank_repeats, interval_cells, markdown
 
 SHOWN = ("si_sdr_improvement_db", "si_sdr_db", "stoi", "pesq", "doa_mae_deg", "accuracy_10deg")
 """Metrics of the card's table, as far as they were measured; all others are in ``scores.json``."""
@@ -30,7 +30,7 @@ _PASSES = 3
 
 @dataclass(frozen=True)
 class Card:
-    """What a card is made of.
+    """The contents of a card.
 
     Attributes:
         name: of the package.
@@ -104,7 +104,7 @@ class Card:
         argument = f", allow_code={modules}" if modules else ""
         needed = f"It needs code that is not msdet's: {', '.join(paths)}.\n\n" if modules else ""
         return (
-            f"{needed}```sh\nmsdet separate recording.wav --model {self.file} --out voices/{allowed}\n```\n\n"
+            f"{needed}```sh\nmsdet separate recording.wav --model {self.file} --out talkers/{allowed}\n```\n\n"
             f'or `msdet.load("{self.file}"{argument})` from Python. '
             "The channels must be in the array's order: "
             f"`msdet array show {self.array.name}` draws it, `msdet array check` looks at a recording. "
@@ -140,9 +140,9 @@ class Card:
         o, t, data = stage["optimizer"], stage["trainer"], stage["data"]
         scenes = data.get("scenes", {})
         steps = o["steps"] if steps is None else steps
-        each_s = data.get("batch_seconds") or o["batch"] * scenes.get("duration_s", 0.0)
-        heard_s = steps * o.get("accumulate", 1) * each_s
-        macs = _PASSES * heard_s * self.cost.macs_per_s
+        batch_s = data.get("batch_seconds") or o["batch"] * scenes.get("duration_s", 0.0)
+        audio_s = steps * o.get("accumulate", 1) * batch_s
+        macs = _PASSES * audio_s * self.cost.macs_per_s
         drawn = [
             f"{scenes.get('duration_s', 0):g} s mixtures of {scenes.get('talkers')} talkers",
             f"T60 {_interval(scenes.get('t60_s'))} s",
@@ -154,7 +154,7 @@ class Card:
         name = f"Stage {folder}: " if folder else ""
         hashes = ", ".join(f"{k} {v}" for k, v in stage.get("data_identity", {}).items())
         lines = [
-            f"- {name}{steps} steps of {o['batch']} mixtures: {heard_s / 3600:.1f} h of audio, about "
+            f"- {name}{steps} steps of {o['batch']} mixtures: {audio_s / 3600:.1f} h of audio, about "
             f"{macs:.1e} multiply-accumulates (a step as {_PASSES} forward passes).",
             f"- Mixed from: {'; '.join(drawn)}.",
             f"- {o['name']}, learning rate {o['learning_rate']:g}, {t['precision']}, seed {t['seed']}"
@@ -168,9 +168,9 @@ class Card:
             f"- The array tells apart {domain}; it has no distance.",
             f"- {_talkers(c).capitalize()}"
             + (
-                ": slots that nobody fills stay empty."
+                ": other slots stay empty."
                 if c.variable_num_speakers
-                else ": it finds as many, however many talk."
+                else ": always as many, however many talk."
             ),
             "- It was measured on the test sets above alone. Where reverberation, noise, distance or the "
             "array's accuracy are beyond those, expect less; the sets beside each other show how much less.",
@@ -206,13 +206,15 @@ def _scores_table(evaluations: Mapping[str, Any], shown: Sequence[str]) -> tuple
     ]
     if not lines:
         return Table("", [], [], 0), []
-    names = [name if n == 0 or lines[n - 1][0] != name else "" for n, (name, _, _) in enumerate(lines)]
-    header, columns = ["test set", "system"], [names, [_TITLES.get(s, s) for _, s, _ in lines]]
+    header = ["test set", "system"]
+    columns = [blank_repeats([name for name, _, _ in lines]), [_TITLES.get(s, s) for _, s, _ in lines]]
     for key in shown:
-        found = [scores.get(key) for _, _, scores in lines]
-        if any(found):
-            header.append(METRICS[key].label)
-            columns.append(_cells(found, key))
+        scores = [of.get(key) for _, _, of in lines]
+        if any(scores):
+            metric = METRICS[key]
+            intervals = [of and [of["value"], of["low"], of["high"]] for of in scores]
+            header.append(metric.label)
+            columns.append(interval_cells(intervals, metric.decimals, metric.scale))
     confidence = {f"{entry['confidence']:.0%}" for entry in evaluations.values()}
     notes = [f"In brackets: {' or '.join(sorted(confidence))} bootstrap intervals over scenes."]
     for name, entry in evaluations.items():
@@ -242,12 +244,3 @@ def _talkers(config: ModelConfig) -> str:
 
 def _interval(value: Any) -> str:
     return " to ".join(f"{v:g}" for v in value) if isinstance(value, (list, tuple)) else str(value)
-
-
-def _cells(found: list[Mapping[str, Any] | None], key: str) -> list[str]:
-    metric = METRICS[key]
-    texts = [
-        [number(of[part], metric.decimals, metric.scale) for part in ("value", "low", "high")] if of else []
-        for of in found
-    ]
-    return aligned(texts, "{} [{}, {}]")

@@ -22,8 +22,6 @@ MODEL = "model"
 COMPARED = ("unprocessed", "srp_beam", MODEL)
 """Systems whose scores a package holds, as far as they were evaluated."""
 
-_DECIMALS = 6
-
 _SHOWN = 12  # digits of a hash
 
 
@@ -41,17 +39,17 @@ def collect_scores(evaluations: Sequence[str], sets: Sequence[Path], weights: st
             or a set of none of them.
     """
     known = {data.identity: data for data in map(SceneSet.open, sets)}
-    found: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     for text in evaluations:
         name, folder = _named(text)
-        if name in found:
+        if name in entries:
             raise MsdetError(f"evaluation: two are called '{name}'; give names as in 'other rooms={folder}'")
-        found[name] = _evaluation(folder, known, weights)
-    used = {entry["set"]["hash"] for entry in found.values()}
+        entries[name] = _evaluation(folder, known, weights)
+    used = {entry["set"]["hash"] for entry in entries.values()}
     for identity, data in known.items():
         if identity not in used:
             raise MsdetError(f"{data.root}: hash is {identity}, no evaluation is of this set")
-    return {"schema": SCHEMA_VERSION, "msdet": __version__, "evaluations": found}
+    return {"schema": SCHEMA_VERSION, "msdet": __version__, "evaluations": entries}
 
 
 def _named(text: str) -> tuple[str, Path]:
@@ -102,16 +100,14 @@ def _evaluation(folder: Path, known: Mapping[str, SceneSet], weights: str) -> di
 
 def _scores(metrics: Mapping[str, Any]) -> dict[str, dict[str, float | int | None]]:
     """Value, interval (of two scenes at least) and number of scenes of each metric that has any."""
+    scored = {key: metrics[key] for key in METRICS if metrics.get(key, {}).get("value") is not None}
     return {
-        key: {part: _rounded(metrics[key][part]) for part in ("value", "low", "high")}
-        | {"n": int(metrics[key]["n"])}
-        for key in METRICS
-        if metrics.get(key, {}).get("value") is not None
+        key: {
+            **{p: None if of[p] is None else round(float(of[p]), 6) for p in ("value", "low", "high")},
+            "n": int(of["n"]),
+        }
+        for key, of in scored.items()
     }
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(float(value), _DECIMALS)
 
 
 def describe_set(data: SceneSet) -> str:
@@ -128,10 +124,9 @@ def describe_set(data: SceneSet) -> str:
     parts.append(f"T60 {_span(t60_s, 's')}" if t60_s else "T60 not known")
     distances_m = [s.distance_m for scene in scenes for s in scene.sources if not math.isnan(s.distance_m)]
     parts += [f"distance {_span(distances_m, 'm')}"] if distances_m else []
-    kinds = sorted({noise.kind for scene in scenes for noise in scene.noises})
-    for kind in kinds:
-        snr_db = [noise.snr_db for scene in scenes for noise in scene.noises if noise.kind == kind]
-        parts.append(f"{kind} noise at {_span(snr_db, 'dB')}")
+    noises = [noise for scene in scenes for noise in scene.noises]
+    for kind in sorted({noise.kind for noise in noises}):
+        parts.append(f"{kind} noise at {_span([n.snr_db for n in noises if n.kind == kind], 'dB')}")
     if any(scene.mismatch for scene in scenes):
         parts.append("microphones that differ from their description")
     if any(source.track for scene in scenes for source in scene.sources):

@@ -75,7 +75,7 @@ def score_directions(
         estimates: of any number of talkers.
         permutation: ``(talker,)`` the estimate of each talker, from its audio; None without audio.
         fields: which are wanted.
-        ambiguous: ``(talker,)`` whose part of `permutation` is arbitrary; None if nobody's is. What would be
+        ambiguous: ``(talker,)`` whose part of `permutation` is arbitrary; None if no part is. What would be
             another value under another order of these talkers is null.
         no_permutation: why there is none although the system gives audio: what would follow it is null.
 

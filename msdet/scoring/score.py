@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -164,11 +165,12 @@ def score_set(
         )
     options = ScoringOptions(chosen, _doa_fields(scene_set, lines or {}))
     has_audio = gives_audio(scene_set, estimates)
-    job = _Job(_without_scenes(scene_set), estimates, has_audio, lines is not None, options)
+    small = dataclasses.replace(scene_set, scenes=())  # sent to the workers
+    score_one = partial(_score_files, small, estimates, has_audio, lines is not None, options)
     fields = set(separation_fields(chosen))
     before = {row["id"]: row for row in unprocessed if fields <= row.keys() and not row["error"]}
     tasks = [(scene, (lines or {}).get(scene.id), before.get(scene.id)) for scene in scene_set.scenes]
-    rows = _score_all(partial(_score_files, job), tasks, jobs, progress)
+    rows = _score_all(score_one, tasks, jobs, progress)
     if has_audio:
         find_swaps(scene_set, estimates, rows)
     if out is not None:
@@ -188,7 +190,7 @@ def score_unprocessed(
     Arguments, result and errors as `score_set`.
     """
     options = ScoringOptions(check_metrics(metrics))
-    score_one = partial(_score_mixture, _without_scenes(scene_set), options)
+    score_one = partial(_score_mixture, dataclasses.replace(scene_set, scenes=()), options)
     rows = _score_all(score_one, scene_set.scenes, jobs, progress)
     if out is not None:
         write_jsonl(out, rows)
@@ -247,8 +249,8 @@ def score_scene(
         assert mixture is not None and references is not None
         before = mixture[array.reference] if unprocessed is None else unprocessed
         scored = score_estimates(references, estimates, before, scene.sample_rate, options.metrics)
-        row |= scored.scores.fields
-        undefined |= scored.scores.undefined
+        row |= scored.fields
+        undefined |= scored.undefined
         row["doubts"] += scored.doubts
         permutation, ambiguous = scored.permutation, scored.ambiguous
         no_permutation = AMBIGUOUS if permutation is None else None
@@ -272,23 +274,8 @@ def score_scene(
     return row
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What every worker needs: the set (without its scenes), the folder, and what a system gives."""
-
-    scene_set: SceneSet
-    estimates: Path
-    has_audio: bool
-    has_doa: bool
-    options: ScoringOptions
-
-
 _Task = tuple[Scene, dict[str, Any] | None, Row | None]
 """A scene, its line of ``doa.jsonl``, unchecked, and the mixture's row."""
-
-
-def _without_scenes(scene_set: SceneSet) -> SceneSet:
-    return dataclasses.replace(scene_set, scenes=())  # small to send to the workers
 
 
 def _doa_fields(scene_set: SceneSet, lines: dict[str, dict[str, Any]]) -> tuple[str, ...]:
@@ -324,33 +311,35 @@ def _rounded(values: Any) -> Any:
     return [None if np.isnan(v) else round(v, _DECIMALS) for v in values.tolist()]
 
 
-def _score_files(job: _Job, task: _Task) -> Row:
+def _score_files(
+    scene_set: SceneSet, folder: Path, has_audio: bool, has_doa: bool, options: ScoringOptions, task: _Task
+) -> Row:
     scene, line, unprocessed = task
     mixture = references = estimates = directions = None
     no_audio, no_directions = NO_AUDIO, NO_DOA
-    if job.has_audio and not scene.referenced:
+    if has_audio and not scene.referenced:
         no_audio = NO_REFERENCES
-    elif job.has_audio:
+    elif has_audio:
         try:
-            mixture, references = job.scene_set.mixture(scene), job.scene_set.references(scene)
-            estimates = read_signals(job.estimates, scene)
+            mixture, references = scene_set.mixture(scene), scene_set.references(scene)
+            estimates = read_signals(folder, scene)
         except MsdetError as error:
             no_audio = str(error)
-    if job.has_doa and not scene.located:
+    if has_doa and not scene.located:
         no_directions = NO_TRUE_DOA
-    elif job.has_doa:
+    elif has_doa:
         try:
             directions = DoaEstimates.from_row(line)
         except MsdetError as error:
             no_directions = str(error)
     reasons = [why for why in (no_audio, no_directions) if why not in NOT_GIVEN]
     if estimates is None and directions is None and reasons:
-        return _empty_row(scene, job.options) | {"error": "; ".join(reasons)}
+        return _empty_row(scene, options) | {"error": "; ".join(reasons)}
     row = score_scene(
-        scene, job.scene_set.array, mixture, references, estimates, directions, job.options, unprocessed,
+        scene, scene_set.array, mixture, references, estimates, directions, options, unprocessed,
         no_audio, no_directions,
     )  # fmt: skip
-    if surplus := surplus_files(job.estimates, scene):
+    if surplus := surplus_files(folder, scene):
         row["doubts"].append(f"files that are no talker's are left out ({listed(surplus)})")
     return row
 
@@ -366,9 +355,9 @@ def _score_mixture(scene_set: SceneSet, options: ScoringOptions, scene: Scene) -
     except MsdetError as error:
         return row | {"error": str(error)}
     signals = ScoredSignals(references, mixture[[scene_set.array.reference]], scene.sample_rate)
-    scores = score_signals(signals, np.zeros((1, len(references)), dtype=np.int64), 0, options.metrics)
-    row |= scores.fields
-    row["undefined"] = scores.undefined | no_directions
+    permutation = np.zeros((1, len(references)), dtype=np.int64)
+    fields, undefined = score_signals(signals, permutation, 0, options.metrics)
+    row |= {**fields, "undefined": undefined | no_directions}
     return row | {"permutation": list(range(len(references))), "permutation_from": "si_sdr"}
 
 
@@ -378,17 +367,11 @@ def _score_all(
     if jobs < 1:
         raise MsdetError(f"jobs is {jobs}, expected at least 1")
     rows: list[Row] = []
-    for row in _mapped(score_one, tasks, jobs):
-        rows.append(row)
-        if progress is not None:
-            progress(len(rows), len(tasks))
+    with worker_pool(min(jobs, len(tasks))) if jobs > 1 else nullcontext() as pool:
+        chunk = max(1, min(8, len(tasks) // (4 * jobs)))
+        scored = map(score_one, tasks) if pool is None else pool.map(score_one, tasks, chunksize=chunk)
+        for row in scored:
+            rows.append(row)
+            if progress is not None:
+                progress(len(rows), len(tasks))
     return rows
-
-
-def _mapped(score_one: Callable[[T], Row], tasks: Sequence[T], jobs: int) -> Iterator[Row]:
-    if jobs == 1:
-        yield from map(score_one, tasks)
-        return
-    chunk = max(1, min(8, len(tasks) // (4 * jobs)))
-    with worker_pool(min(jobs, len(tasks))) as pool:
-        yield from pool.map(score_one, tasks, chunksize=chunk)

@@ -310,16 +310,16 @@ class ScoredSignals:
     def sdr(self, n: int, m: int) -> float:
         """SDR of trial m against reference n; the filters of all trials are found at once."""
         reference, _ = self.reference(n), self.trial(m)
-        places, trials = self._sound_trials()
+        indices, trials = self._sound_trials()
         ratios_db = self._once(("sdr", n), lambda: sdr_of_estimates(reference, trials))
-        return float(ratios_db[places.index(m)])
+        return float(ratios_db[indices.index(m)])
 
     def bss_eval(self, n: int, m: int) -> BssEval:
         """SDR, SIR and SAR, as arrays without axes, of trial m against reference n among all references."""
         _, _ = self.reference(n), self.trial(m)
-        places, trials = self._sound_trials()
-        ratios = self._once(("bss_eval",), lambda: bss_eval(self._all_references(), trials))
-        return BssEval(*(ratio_db[n, places.index(m)] for ratio_db in ratios))
+        indices, trials = self._sound_trials()
+        ratios = self._once(("bss_eval",), lambda: bss_eval(self.references, trials))
+        return BssEval(*(ratio_db[n, indices.index(m)] for ratio_db in ratios))
 
     def stoi(self, n: int, m: int, extended: bool = False) -> float:
         """STOI, or ESTOI, of trial m against reference n."""
@@ -328,12 +328,6 @@ class ScoredSignals:
     def pesq(self, n: int, m: int) -> float:
         """PESQ of trial m against reference n."""
         return pesq(self.reference(n), self.trial(m), self.sample_rate)
-
-    def _all_references(self) -> Array:
-        try:
-            return np.stack([self.reference(n) for n in range(len(self.references))])
-        except UndefinedMetricError as error:
-            raise UndefinedMetricError(f"another {error}") from error
 
     def _sound_trials(self) -> tuple[list[int], Array]:
         """Numbers and signals of the trials that are neither silent nor NaN."""

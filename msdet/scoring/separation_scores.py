@@ -34,29 +34,19 @@ _FITS_DB = -5.0
 _MAX_SCENES = 20  # every one is compared with every other
 
 
-class SignalScores(NamedTuple):
-    """Separation scores.
-
-    Attributes:
-        fields: of a row: lists over talkers.
-        undefined: why fields hold a null.
-    """
-
-    fields: dict[str, list[float | None]]
-    undefined: dict[str, str]
-
-
 class EstimateScores(NamedTuple):
     """Separation scores of estimates under the permutation that maximizes the sum of SI-SDR.
 
     Attributes:
-        scores: under it; under several that tie, a talker's value is the mean.
+        fields: of a row, lists over talkers: under it; under several that tie, a talker's value is the mean.
+        undefined: why fields hold a null.
         permutation: ``(talker,)`` the estimate of each talker; None if no estimate has an SI-SDR.
         ambiguous: ``(talker,)`` whose part of the permutation is arbitrary.
         doubts: what looks wrong.
     """
 
-    scores: SignalScores
+    fields: dict[str, list[float | None]]
+    undefined: dict[str, str]
     permutation: Array | None
     ambiguous: Array
     doubts: list[str]
@@ -91,16 +81,16 @@ def score_estimates(
     scores = score_signals(signals, np.stack([permutation, *tied]), mixture, metrics)
     ambiguous = ambiguous_references(permutation, tied)
     if np.isnan(matrix).all():
-        return EstimateScores(scores, None, ambiguous, [])
+        return EstimateScores(*scores, None, ambiguous, [])
     alike = np.nanmax(matrix[range(len(matrix)), permutation]) >= RESEMBLES_DB
     doubt = f"no estimate resembles its reference (SI-SDR below {RESEMBLES_DB:g} dB)"
-    return EstimateScores(scores, permutation, ambiguous, [] if alike else [doubt])
+    return EstimateScores(*scores, permutation, ambiguous, [] if alike else [doubt])
 
 
 def score_signals(
     signals: ScoredSignals, permutations: Array, before: int | Row, metrics: tuple[str, ...]
-) -> SignalScores:
-    """Score trials, and their improvement over the mixture.
+) -> tuple[dict[str, list[float | None]], dict[str, str]]:
+    """Fields of a row for trials, with improvements over the mixture; and the reasons for nulls.
 
     Args:
         signals: references, and as trials what `permutations` point to.
@@ -136,7 +126,7 @@ def score_signals(
                 if because and because not in reasons[field]:
                     reasons[field].append(because)
         undefined |= {field: "; ".join(why) for field, why in reasons.items() if why}
-    return SignalScores(fields, undefined)
+    return fields, undefined
 
 
 def find_swaps(scene_set: SceneSet, estimates: Path, rows: list[Row]) -> None:

@@ -35,7 +35,7 @@ DATA_FILE = "data.json"
 
 _TALKER_FILE = re.compile(r"talker(\d+)")
 
-_OTHER_SUFFIXES = frozenset({".aif", ".aiff", ".m4a", ".mp3", ".ogg", ".opus", ".sph", ".wave"})
+_OTHER_SUFFIXES = (".aif", ".aiff", ".m4a", ".mp3", ".ogg", ".opus", ".sph", ".wave")
 
 _MAX_NAMED = 3
 
@@ -161,15 +161,10 @@ def talker_files(estimates: Path, scene: Scene) -> list[Path]:
 
 
 def gives_audio(scene_set: SceneSet, estimates: Path) -> bool:
-    """Whether a folder holds audio of any scene, be it by other names or in another place.
-
-    In a scene's folder there must be a file for each of its talkers, so that a lone mixture is no estimate.
-    """
+    """Whether a folder holds audio of any scene, be it by other names or in another place."""
     scenes = scene_set.scenes
-    return (
-        any(talker_files(estimates, scene) or _misspelt_hint(estimates, scene) for scene in scenes)
-        or any(len(surplus_files(estimates, scene)) >= len(scene.sources) for scene in scenes)
-        or any(_elsewhere(estimates, scene) for scene in scenes[:_MAX_NAMED])
+    return any(talker_files(estimates, scene) or _misnamed(estimates, scene) for scene in scenes) or any(
+        _elsewhere(estimates, scene) for scene in scenes[:_MAX_NAMED]
     )
 
 
@@ -185,11 +180,7 @@ def read_signals(estimates: Path, scene: Scene) -> Array:
     paths = talker_files(estimates, scene)
     talkers = len(scene.sources)
     if [_talker_number(p) for p in paths] != list(range(1, talkers + 1)):
-        hint = _misspelt_hint(estimates, scene) or ("" if paths else _hint(estimates, scene))
-        zero = [p.name for p in _files(estimates, scene) if p.stem == "talker0" and _is_audio(p)]
-        if zero:
-            hint = f" (but {zero[0]}: files are numbered from 1)"
-        names = (", ".join(p.name for p in paths) or "no talker files") + hint
+        names = (", ".join(p.name for p in paths) or "no talker files") + _hint(estimates, scene)
         raise MsdetError(
             f"{estimates / scene.id}: found {names}, expected one file for each of {talkers} talkers"
         )
@@ -223,7 +214,7 @@ def read_directions(estimates: Path) -> dict[str, dict[str, Any]] | None:
 def surplus_files(estimates: Path, scene: Scene) -> list[str]:
     """Names of audio files in a scene's folder that are no talker's and were left out, sorted."""
     files = _files(estimates, scene)
-    return [p.name for p in files if not _talker_number(p) and (_is_audio(p) or _right_name(p))]
+    return [p.name for p in files if _is_audio(p) and not _talker_number(p)]
 
 
 def unknown_scenes(scene_set: SceneSet, estimates: Path) -> list[str]:
@@ -240,9 +231,7 @@ def unknown_scenes(scene_set: SceneSet, estimates: Path) -> list[str]:
 
 def no_estimates_error(scene_set: SceneSet, estimates: Path) -> MsdetError:
     """The error for a folder that holds nothing of a set."""
-    first = scene_set.scenes[:_MAX_NAMED]
-    hints = (_misspelt_hint(estimates, scene) or _hint(estimates, scene) for scene in first)
-    hint = next(filter(None, hints), "")
+    hint = next(filter(None, (_hint(estimates, scene) for scene in scene_set.scenes[:_MAX_NAMED])), "")
     return MsdetError(f"{estimates}: holds neither <scene id>/talker1.wav of any scene nor {DOA_FILE}{hint}")
 
 
@@ -283,25 +272,18 @@ def _read_signal(path: Path, scene: Scene) -> Array:
     return samples[0] if usable else np.full(length, np.nan, dtype=np.float32)
 
 
-def _right_name(path: Path) -> str | None:
-    """What a file must be called that is a talker's but for upper case or its format; None for others."""
-    stem, suffix = path.stem.lower(), path.suffix.lower()
-    known = suffix in audio.AUDIO_SUFFIXES
-    match = _TALKER_FILE.fullmatch(stem)
-    if _talker_number(path) or not (match and int(match[1])) or not (known or suffix in _OTHER_SUFFIXES):
-        return None
-    return stem + (suffix if known else ".wav")
-
-
-def _misspelt_hint(estimates: Path, scene: Scene) -> str:
-    """Files of a scene that are named almost right, and the right names, as the end of a sentence."""
-    names = {p.name: right for p in _files(estimates, scene) if (right := _right_name(p))}
-    return f" (but {listed(list(names))}: expected {listed(list(names.values()))})" if names else ""
+def _misnamed(estimates: Path, scene: Scene) -> list[str]:
+    """Files in a scene's folder that are probably talkers' by other names; a lone mixture is not."""
+    names = surplus_files(estimates, scene)
+    similar = [name for name in names if name.lower().startswith("talker")]
+    is_full = len(names) >= len(scene.sources) and not talker_files(estimates, scene)
+    return names if is_full else similar
 
 
 def _hint(estimates: Path, scene: Scene) -> str:
     """What looks like the files of a scene by other names or in another place, as the end of a sentence."""
-    files = [f"{scene.id}/{name}" for name in surplus_files(estimates, scene)] + _elsewhere(estimates, scene)
+    files = [f"{scene.id}/{name}" for name in _misnamed(estimates, scene)]
+    files += [] if talker_files(estimates, scene) else _elsewhere(estimates, scene)
     return f" (but {listed(files)}: names are {scene.id}/talker1.wav, ...)" if files else ""
 
 
@@ -314,7 +296,7 @@ def _elsewhere(estimates: Path, scene: Scene) -> list[str]:
 
 
 def _is_audio(path: Path) -> bool:
-    return path.suffix.lower() in audio.AUDIO_SUFFIXES and path.is_file()
+    return path.suffix.lower() in {*audio.AUDIO_SUFFIXES, *_OTHER_SUFFIXES} and path.is_file()
 
 
 def _numbers(

@@ -238,7 +238,7 @@ def test_scores_of_voices_that_tie_do_not_depend_on_their_order():
         if np.sum(abs(np.maximum(best, MIN_RATIO_DB).sum() - sums) < SAME_SUM_DB) < 2:
             continue
         tied += 1
-        scores = [score_estimates(references, voices[list(order)], voices.sum(0), RATE, ("si_sdr",)).scores
+        scores = [score_estimates(references, voices[list(order)], voices.sum(0), RATE, ("si_sdr",))
                   for order in orders]  # fmt: skip
         values = np.maximum([found.fields["si_sdr_db"] for found in scores], MIN_RATIO_DB)
         np.testing.assert_allclose(values, values[:1].repeat(len(values), 0), atol=0.02)

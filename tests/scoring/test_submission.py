@@ -96,15 +96,15 @@ def test_an_unknown_metric_offers_the_nearest(make_set, write_estimates, rows_of
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("Talker2.WAV", "Talker2.WAV: expected talker2.wav"),
-        ("talker2.WAV", "talker2.WAV: expected talker2.wav"),
-        ("TALKER2.Flac", "TALKER2.Flac: expected talker2.flac"),
-        ("talker2.mp3", "talker2.mp3: expected talker2.wav"),
+        ("Talker2.WAV", "scene0/Talker2.WAV: names are scene0/talker1.wav, ..."),
+        ("TALKER2.Flac", "scene0/TALKER2.Flac: names are scene0/talker1.wav, ..."),
+        ("talker2.mp3", "scene0/talker2.mp3: names are scene0/talker1.wav, ..."),
+        ("talker0.wav", "scene0/talker0.wav: names are scene0/talker1.wav, ..."),
         ("talker2.txt", None),
         ("mixture.wav", None),
     ],
 )
-def test_a_name_in_the_wrong_case_is_offered_the_right_one(make_set, write_estimates, rows_of, name, hint):
+def test_a_misspelt_name_is_told_beside_the_right_one(make_set, write_estimates, rows_of, name, hint):
     scene_set = make_set([[10.0, 100.0]], SHORT)
     estimates = write_estimates(scene_set, with_doa=False)
     folder = estimates / "scene0"
@@ -129,7 +129,7 @@ def test_voices_that_are_all_misspelt_fail_the_audio_of_every_scene(make_set, wr
         assert row["error"] is None and row["doa_error_own_deg"] == [3.0, 3.0]
         for field in ("si_sdr_db", "doa_error_deg", "doa_assigned"):
             why = row["undefined"][field]
-            assert row[field] is None and "Talker1.WAV, Talker2.WAV: expected talker1.wav, talker2.wav" in why
+            assert row[field] is None and "Talker1.WAV, " in why and "Talker2.WAV: names are" in why
 
 
 def test_a_mixture_alone_makes_no_system_of_voices(make_set, write_estimates, rows_of):
@@ -139,11 +139,3 @@ def test_a_mixture_alone_makes_no_system_of_voices(make_set, write_estimates, ro
     shutil.copy(scene_set.root / "audio" / "scene0" / "talker1.wav", estimates / "scene0" / "mixture.wav")
     (row,) = rows_of(scene_set, estimates)
     assert row["undefined"]["si_sdr_db"] == "no audio estimates" and row["doa_error_deg"] == [3.0, 3.0]
-
-
-def test_files_numbered_from_nought_are_told(make_set, write_estimates, rows_of):
-    scene_set = make_set([[10.0, 100.0]], SHORT)
-    estimates = write_estimates(scene_set, with_doa=False)
-    (estimates / "scene0" / "talker2.wav").rename(estimates / "scene0" / "talker0.wav")
-    (row,) = rows_of(scene_set, estimates)
-    assert "found talker1.wav (but talker0.wav: files are numbered from 1), expected one file" in row["error"]
