@@ -104,7 +104,7 @@ class Card:
         argument = f", allow_code={modules}" if modules else ""
         needed = f"It needs code that is not msdet's: {', '.join(paths)}.\n\n" if modules else ""
         return (
-            f"{needed}```sh\nmsdet separate recording.wav --model {self.file} --out talkers/{allowed}\n```\n\n"
+            f"{needed}```sh\nmsdet separate recording.wav --model {self.file} --out out/{allowed}\n```\n\n"
             f'or `msdet.load("{self.file}"{argument})` from Python. '
             "The channels must be in the array's order: "
             f"`msdet array show {self.array.name}` draws it, `msdet array check` looks at a recording. "
