@@ -81,7 +81,7 @@ def conversation(
     noise = rng.standard_normal((array.microphones, samples), dtype=np.float32)
     levels_db = rng.uniform(*distribution.level_db, size=2)
     made = mix(heard, levels_db, [(noise, rng.uniform(*distribution.snr_db))], array.reference, rate)
-    return Conversation(made.mixture, made.references, geometry.azimuths_deg[:2])
+    return Conversation(made.mixture, made.references, geometry.from_array()[0][:2])
 
 
 def _turns(seconds: float, rng: np.random.Generator) -> list[tuple[int, float, float]]:

@@ -152,7 +152,8 @@ def data_wait_share(root: Path, steps: int) -> float:
     import torch
     from torch.utils.data import DataLoader
 
-    from msdet.data.dataset import DynamicMixingDataset, EpochSampler
+    from msdet.data.dataset import DynamicMixingDataset
+    from msdet.data.samplers import EpochSampler
     from msdet.models.config import ModelConfig
     from msdet.models.joint import JointModel
     from msdet.training.config import ObjectiveConfig, OptimizerConfig
@@ -161,7 +162,7 @@ def data_wait_share(root: Path, steps: int) -> float:
 
     bank = RirBank.open(root / "bank")
     data = DynamicMixingDataset(
-        bank, load_corpus("folder", root / "speech"), SPLIT, SceneDistribution(), SEED
+        bank, load_corpus("folder", root / "speech"), SPLIT, SceneDistribution(), SEED, epoch_size=None
     )
     settings = OptimizerConfig()
     model = JointModel(ModelConfig(), bank.array, bank.sample_rate)
@@ -192,12 +193,13 @@ def mixing_rate(root: Path, mixtures: int, cores: int) -> float:
     """Mixtures per second from an RIR bank, one loading process a core, once these have started."""
     from torch.utils.data import DataLoader  # not above: workers of the other parts import this module
 
-    from msdet.data.dataset import DynamicMixingDataset, EpochSampler
+    from msdet.data.dataset import DynamicMixingDataset
+    from msdet.data.samplers import EpochSampler
 
     bank = make_bank(root / "bank", SceneDistribution(), BANK_ROOMS, BANK_POSITIONS, seed=1, jobs=cores)
     assert bank is not None
     data = DynamicMixingDataset(
-        bank, load_corpus("folder", root / "speech"), SPLIT, SceneDistribution(), SEED
+        bank, load_corpus("folder", root / "speech"), SPLIT, SceneDistribution(), SEED, epoch_size=None
     )
     loader = iter(
         DataLoader(

@@ -25,23 +25,17 @@ from msdet.io.reading import parse_toml, read_toml
 Geometry = Literal["linear", "planar", "spatial"]
 """Whether the microphones span a line, a plane or space."""
 
+# beyond these, coordinates are taken to be in another unit than meters
 MIN_APERTURE_M, MAX_APERTURE_M = 0.005, 5.0
-"""Beyond these, coordinates are taken to be in another unit than meters."""
 
-WIDE_M = 1.0
-"""From here on the description of an array asks whether the unit is right."""
-
+WIDE_M = 1.0  # from here on the description of an array asks whether the unit is right
 SAME_POINT_M = 1e-4
+FLAT = 0.01  # extent across a line or plane, relative to the aperture, that is no more than a ruler's error
 
-FLAT = 0.01
-"""Extent across a line or plane, relative to the aperture, that is no more than a ruler's error."""
-
+# distance of the centroid from the origin, relative to the aperture, of which the description warns
 OFF_CENTER = 0.1
-"""Distance of the centroid from the origin, relative to the aperture, of which the description warns."""
 
-UPRIGHT_DEG = 10.0
-"""A line or plane this near to vertical or horizontal counts as such."""
-
+UPRIGHT_DEG = 10.0  # a line or plane this near to vertical or horizontal counts as such
 _KEYS = ("name", "source", "description", "positions_m", "reference")
 
 
@@ -164,19 +158,19 @@ class MicrophoneArray:
     @property
     def cautions(self) -> tuple[str, ...]:
         """What is allowed but looks like a mistake, in one sentence each."""
-        found = []
+        cautions = []
         distance_m = float(np.linalg.norm(self.centroid_m))
         if distance_m > OFF_CENTER * self.aperture_m:
             centroid = ", ".join(f"{c:.4f}" for c in self.centroid_m + 0.0)
-            found.append(
+            cautions.append(
                 f"the microphones' centroid is {100 * distance_m:.1f} cm from the origin, from which "
                 f"directions are seen; to center the array, subtract [{centroid}] from every position"
             )
         if self.aperture_m >= WIDE_M:
-            found.append(
+            cautions.append(
                 f"the array is {self.aperture_m:.2f} m wide; if it is not, its coordinates are not in meters"
             )
-        return tuple(found)
+        return tuple(cautions)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form, read back by `from_dict`."""
@@ -314,13 +308,14 @@ def array_names() -> list[str]:
     return sorted(p.name.removesuffix(".toml") for p in _preset_folder().iterdir())
 
 
-def load_array(name: str) -> MicrophoneArray:
+def load_array(name: str | Path) -> MicrophoneArray:
     """A shipped array by name, or a user's own by the path of a TOML file.
 
     Raises:
         UnknownNameError: neither a shipped name nor a file; offers the nearest name.
         MsdetError: the file cannot be read or describes no possible array.
     """
+    name = str(name)
     if name.endswith(".toml"):
         path = Path(name)
         return MicrophoneArray.from_dict(read_toml(path), str(path))

@@ -29,7 +29,7 @@ def export(data: Path, format: str, dataset: str = "") -> None:
         raise MsdetError(f"dataset is '{dataset}', but only format sms_wsj names its data set")
     scene_set = SceneSet.open(data)
     if format == "kaldi":
-        from msdet.data.formats.kaldi import write_kaldi
+        from msdet.data.scene_set import write_kaldi
 
         write_kaldi(data, scene_set.scenes)
         tables = (data / name for name in ("wav.scp", "spk1.scp", "utt2doa"))
@@ -71,7 +71,7 @@ def import_set(
         jobs: worker processes; 0 for one a core.
     """
     from msdet.commands._progress import progress_bar, workers
-    from msdet.data.formats.importing import scales, write_external_dataset
+    from msdet.data.formats.external import scales, write_external_dataset
 
     found = _read(source, array, target, dataset, audio_root, distance_m)
     with workers(jobs, "") as pool, progress_bar("import") as progress:

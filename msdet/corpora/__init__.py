@@ -1,7 +1,7 @@
 """Speech corpora: each module reads one kind of corpus into a table of utterances.
 
-A corpus module defines ``read(root: Path) -> Corpus``; adding one is one new file here. It may also define
-``recognizes(root: Path) -> bool``, by which another reader that was given its corpus offers it.
+A reader is a function ``(root: Path) -> Corpus``, registered as ``@CORPORA.register("name")``; adding one is
+one new file here. With ``recognizes=...``, a function of a folder, other readers can offer it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,8 @@ CORPORA = Registry("corpus kind", __name__)
 class Utterance:
     """One recording of one talker.
 
-    Attributes:
-        speaker: the talker's name, unique in the corpus.
-        path: file, relative to the corpus' root.
-        seconds: duration.
-        split: ``train``, ``dev`` or ``test``; all of a talker's utterances share it.
-        gender: of the talker, ``f`` or ``m``, or empty where the corpus does not say.
+    `path` is relative to the corpus' root; all of a `speaker` is in one `split` (``train``, ``dev`` or
+    ``test``); `gender` is ``f``, ``m``, or empty where the corpus does not say.
     """
 
     speaker: str
@@ -59,11 +55,7 @@ class Corpus:
             plain_name(speaker, "speaker", self.root)
 
     def by_speaker(self, split: str) -> dict[str, list[Utterance]]:
-        """Utterances of each talker of a split, talkers and files in sorted order.
-
-        Raises:
-            MsdetError: the split has fewer than two talkers.
-        """
+        """Utterances of each of the talkers of a split, at least two, talkers and files in sorted order."""
         table: dict[str, list[Utterance]] = defaultdict(list)
         for utterance in sorted(self.utterances, key=lambda u: (u.speaker, u.path)):
             if utterance.split == split:
@@ -73,12 +65,13 @@ class Corpus:
         return dict(table)
 
 
-def load_corpus(kind: str, root: Path) -> Corpus:
+def load_corpus(kind: str, root: str | Path) -> Corpus:
     """Read the corpus of the given kind (a module of this package, or ``module:function``).
 
     Raises:
         MsdetError: an unknown kind, or a folder without usable speech.
     """
+    root = Path(root)
     if not root.is_dir():
         raise MsdetError(f"{root}: corpus folder does not exist")
     reader = CORPORA.find(kind)

@@ -22,37 +22,28 @@ import numpy as np
 
 from msdet.conventions import Array
 from msdet.corpora import CORPORA, Corpus, folder
-from msdet.corpora.reading import MINIMUM_SPEAKERS
+from msdet.corpora.reading import MIN_SPEAKERS
 from msdet.errors import MsdetError
 from msdet.io import audio
 from msdet.io.files import write_text
 from msdet.io.jobs import begin_run_dir, finish_run_dir
 
 HEADER = "corpus.json"  # written last: a folder with it is a finished corpus
-
 SECONDS = (2.5, 8.0)  # shortest and longest utterance
-
 MAX_UTTERANCES = 300  # of one talker: so few that all their clauses differ
-
 _RATE_HZ = 22050  # of eSpeak's output
-
 _LEVEL_DBFS, _PEAK = -26.0, 0.94  # RMS of an utterance, and largest sample where that would be too loud
-
 _SYNCHRONOUS, _DONT_EXIT, _UTF8 = 2, 0x8000, 1  # constants of eSpeak's interface, speak_lib.h
-
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
-
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 
 # What eSpeak takes where a variant is silent: frequency, height and width of formants 1 to 8 in per cent
 # of the phonemes' own, and points of the spectral slope (hertz, height up to 255).
 _FORMANTS = "100 100 100|100 94 100|100 91 125|100 78 134|100 78 134|100 100 100|100 100 100|100 100 100"
-
 _TONE = "600 170 1200 135 2000 110 3000 110"
 
-# Relatives, most with equal formants, share a line. Left out: whispers, effects, robots, voices that clip
-# or buzz (Demonic, UniRobot, announcer, croak, iven, klatt, klatt2, zac), and those whose noise differs from
-# run to run (Reed, caleb).
+# Relatives, most with equal formants, stand between bars. Left out: whispers, effects, robots, voices that
+# clip or buzz, and those whose noise differs from run to run (Reed, caleb).
 _FAMILIES = {
     "F": """Alicia|Andrea|Annie|anika|aunty f4|belinda linda|f1|f2 f5|f3|grandma|shelby
         |steph steph2 steph3""",
@@ -95,14 +86,11 @@ _PHRASES = {
 
 @dataclass(frozen=True)
 class EspeakVoice:
-    """How one talker sounds, in eSpeak's terms.
+    """How one talker sounds, in eSpeak's terms: a voice variant, a language or accent, and changes of these.
 
     Attributes:
-        variant: eSpeak's voice variant that it is built on.
-        language: eSpeak's name of the language or accent.
         pitch: base pitch, 0 to 99; 50 is the variant's own.
         pitch_range: liveliness of the intonation, 0 (monotone) to 99.
-        rate_wpm: speaking rate in words per minute.
         formant_scale: factor on the variant's formant frequencies (a shorter vocal tract has a larger one).
         tilt_db_per_octave: change of the voice's spectral slope; variants with a Klatt source ignore it.
     """
@@ -116,10 +104,7 @@ class EspeakVoice:
     tilt_db_per_octave: float
 
     def variant_definition(self, base: str) -> str:
-        """The text of this talker's own variant file, from that of the `base` variant.
-
-        Echo is dropped, because a corpus of clean speech must not bring its own room.
-        """
+        """The text of this talker's own variant file, from that of the `base` variant but for its echo."""
         formants = {str(n): shape.split() for n, shape in enumerate(_FORMANTS.split("|"), start=1)}
         tone = _TONE.split()
         lines = ["language variant"]
@@ -143,17 +128,12 @@ class EspeakVoice:
 class Synthesizer:
     """Renders text with eSpeak NG; a context manager. Use one at a time, from one thread.
 
-    eSpeak keeps state between utterances (jitter, noise, phase of the oscillators) that its interface
-    cannot reset. So each utterance gets a freshly loaded library, which costs two milliseconds: what a
-    voice says depends on the arguments alone, not on what was said before.
+    eSpeak keeps state between utterances (jitter, noise, phase of the oscillators) that its interface cannot
+    reset, so each utterance gets a freshly loaded library, which costs two milliseconds.
     """
 
     def __init__(self) -> None:
-        """Find eSpeak NG.
-
-        Raises:
-            MsdetError: the optional dependency is missing, or this platform is not supported.
-        """
+        """Find eSpeak NG; an `MsdetError` says how to install it."""
         if sys.platform == "win32":
             raise MsdetError("synthetic speech needs Linux or macOS (eSpeak NG's data is linked, not copied)")
         try:
@@ -180,11 +160,7 @@ class Synthesizer:
         self._temporary.cleanup()
 
     def render(self, voice: EspeakVoice, text: str, seed: int) -> Array:
-        """Speech ``(time,)`` float32 at 22050 Hz, full scale 1, as eSpeak puts it out.
-
-        Raises:
-            MsdetError: this eSpeak lacks the variant or the language, or cannot start.
-        """
+        """Speech ``(time,)`` float32 at 22050 Hz, full scale 1, as eSpeak puts it out."""
         base = self._shipped / "voices" / "!v" / voice.variant
         if not base.is_file():
             raise MsdetError(f"eSpeak NG {self.version} has no voice variant '{voice.variant}'")
@@ -284,7 +260,7 @@ def _split_variants(families: str, rng: random.Random) -> dict[str, Iterator[str
 
 
 def synthesize(
-    root: Path,
+    root: str | Path,
     speakers: int,
     utterances: int,
     sample_rate: int,
@@ -293,22 +269,22 @@ def synthesize(
 ) -> None:
     """Write a corpus ``speaker/000.flac`` with ``speakers.tsv``: mono, 16 bit, -26 dBFS, 2.5 to 8 s each.
 
-    A killed run, started again with the same arguments, ends with the same bytes as one that was not
-    killed. A finished corpus with the same settings is left alone.
+    A killed run, started again, ends with the same bytes; a finished corpus is left alone.
 
     Args:
         root: the corpus' folder: new, empty, or of an earlier run.
         speakers: number of talkers, 6 to 10000.
         utterances: number of utterances of each talker, 1 to 300.
         sample_rate: hertz, 8000 to 192000.
-        seed: everything random follows from it.
-        progress: called after each utterance with the number done and their total.
+        seed: of everything random.
+        progress: called with utterances done and in all.
 
     Raises:
         MsdetError: an argument out of range, eSpeak NG is missing, or `root` holds anything else.
     """
+    root = Path(root)
     limits = {
-        "speakers": (speakers, MINIMUM_SPEAKERS, 10_000),
+        "speakers": (speakers, MIN_SPEAKERS, 10_000),
         "utterances": (utterances, 1, MAX_UTTERANCES),
         "sample_rate": (sample_rate, 8000, 192_000),
     }
@@ -343,8 +319,8 @@ def _draw_clauses(talker: EspeakTalker, utterances: int, seed: int) -> list[list
         [" ".join(phrase.split()) for phrase in place.split(",")]
         for place in _PHRASES[talker.voice.language[:2]].split("/")
     ]
-    every = list(itertools.product(*places))
-    clauses = random.Random(f"{seed}/{talker.name}").sample(every, 4 * utterances)
+    possible = list(itertools.product(*places))
+    clauses = random.Random(f"{seed}/{talker.name}").sample(possible, 4 * utterances)
     return [[" ".join(clause) for clause in clauses[i : i + 4]] for i in range(0, len(clauses), 4)]
 
 
@@ -376,11 +352,7 @@ def _to_level(samples: Array) -> Array:
 
 @CORPORA.register("espeak")
 def read_espeak(root: Path) -> Corpus:
-    """Read a corpus that `synthesize` wrote, as `msdet.corpora.folder` does.
-
-    Raises:
-        MsdetError: an unfinished corpus, or files that were damaged since.
-    """
+    """Read a corpus that `synthesize` finished, as `msdet.corpora.folder` does."""
     if not (root / HEADER).is_file():
         raise MsdetError(f"{root}: no finished synthetic corpus, {HEADER} is missing")
     return folder.read_folder(root)

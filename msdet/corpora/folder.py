@@ -14,9 +14,9 @@ from pathlib import Path
 from msdet.corpora import CORPORA, SPLITS, Corpus
 from msdet.corpora.reading import folders, is_audio, parse_gender, split_by_name, tabulate
 from msdet.errors import MsdetError, did_you_mean
+from msdet.io.reading import read_text
 
-TABLE = "speakers.tsv"
-"""Name of the table of talkers in a corpus' folder."""
+TABLE = "speakers.tsv"  # name of the table of talkers in a corpus' folder
 
 
 def recognizes(root: Path) -> bool:
@@ -29,10 +29,11 @@ def read_folder(root: Path) -> Corpus:
     """Read the utterances below `root`; opens headers only.
 
     Raises:
-        MsdetError: no audio in `root`; a file that is unreadable, empty or multichannel; a faulty
-            ``speakers.tsv``, or one that lists no talker on disk; without it, fewer than six talkers.
+        MsdetError: no audio; a file that is unreadable, empty or multichannel; a faulty ``speakers.tsv``, or
+            one that lists no talker on disk; without it, fewer than six talkers.
     """
-    files = _audio_files(root)
+    audio_of = {folder.name: sorted(filter(is_audio, folder.rglob("*"))) for folder in folders(root)}
+    files = {speaker: paths for speaker, paths in audio_of.items() if paths}
     if not files:
         raise MsdetError(f"{root}: no audio found, expected files like speaker/utterance.wav or .flac")
     table = root / TABLE
@@ -51,22 +52,9 @@ def read_folder(root: Path) -> Corpus:
     return tabulate(root, rows, gender_of)
 
 
-def _audio_files(root: Path) -> dict[str, list[Path]]:
-    """Audio files of each talker with any, sorted; hidden files and folders are left out."""
-    files = {}
-    for folder in folders(root):
-        paths = sorted(filter(is_audio, folder.rglob("*")))
-        if paths:
-            files[folder.name] = paths
-    return files
-
-
 def _read_table(table: Path) -> tuple[dict[str, str], dict[str, str]]:
     """The split and the gender of each talker in a ``speakers.tsv``; the genders may be missing."""
-    try:
-        lines = table.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise MsdetError(f"{table}: cannot be read ({error})") from error
+    lines = read_text(table).splitlines()
     header = lines[0].split("\t") if lines else []
     for column in ("speaker", "split"):
         if column not in header:

@@ -12,17 +12,11 @@ from msdet.errors import MsdetError
 from msdet.io import audio
 
 _THREADS, _BLOCK = 8, 64
-
 _NAMES_SHOWN = 5
 
 
 def tabulate(root: Path, files: Sequence[tuple[str, str, Path]], gender_of: Mapping[str, str]) -> Corpus:
-    """A corpus of the given files, whose headers tell their durations.
-
-    Args:
-        root: the corpus' folder.
-        files: talker, split and path of each.
-        gender_of: gender of the talkers of whom it is known.
+    """A corpus of files with talker, split and path, and the gender of talkers of whom it is known.
 
     Raises:
         MsdetError: a file that is unreadable, empty or multichannel; a talker in two splits.
@@ -38,20 +32,13 @@ def tabulate(root: Path, files: Sequence[tuple[str, str, Path]], gender_of: Mapp
 
 
 def seconds_of(paths: Sequence[Path]) -> list[float]:
-    """Duration of each file of clean speech, from its header.
+    """Duration of each file of clean speech, from its header; the first one that is not is named.
 
-    Threads hide the latency of cold or remote disks; where files are cached, one thread would do.
-
-    Raises:
-        MsdetError: a file that is unreadable, empty or multichannel; the first such file is named.
+    Threads hide the latency of cold or remote disks.
     """
     blocks = [paths[start : start + _BLOCK] for start in range(0, len(paths), _BLOCK)]
-    if len(blocks) <= 1:
-        return [_seconds(path) for path in paths]
     with ThreadPoolExecutor(_THREADS) as pool:  # map() drops blocks not begun once one has failed
-        return [
-            s for block in pool.map(lambda block: [_seconds(path) for path in block], blocks) for s in block
-        ]
+        return [s for block in pool.map(lambda block: list(map(_seconds, block)), blocks) for s in block]
 
 
 def _seconds(path: Path) -> float:
@@ -77,11 +64,7 @@ def is_audio(path: Path) -> bool:
 
 
 def lines_of(path: Path) -> list[str]:
-    """Lines of a corpus' text file, whatever its encoding: only its ASCII part is of use.
-
-    Raises:
-        MsdetError: the file cannot be read.
-    """
+    """Lines of a corpus' text file, whatever its encoding: only its ASCII part is used."""
     try:
         return path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except OSError as error:
@@ -100,14 +83,7 @@ def parse_gender(text: str) -> str:
 def find_home(root: Path, is_home: Callable[[Path], bool], kind: str, layout: str) -> Path:
     """The corpus' own folder: `root`, or the one folder in it that `is_home` accepts.
 
-    Args:
-        root: what the user gave.
-        is_home: whether a folder is laid out as the corpus is.
-        kind: the reader's name.
-        layout: what it expects, for the error.
-
-    Raises:
-        MsdetError: no such folder, or several.
+    `kind` is the reader's name and `layout` what it expects, for the `MsdetError` for none or several.
     """
     homes = homes_in(root, is_home)
     if not homes:
@@ -128,58 +104,40 @@ def homes_in(root: Path, is_home: Callable[[Path], bool]) -> list[Path]:
 def layout_error(root: Path, kind: str, layout: str, is_part: bool) -> MsdetError:
     """Says what a reader expected in `root`, what is there, and which folder or kind would fit.
 
-    Args:
-        root: what the user gave.
-        kind: the reader's name.
-        layout: what it expects.
-        is_part: whether `root` is a part of such a corpus, which lies in the folder above.
+    `is_part` says that `root` is a part of such a corpus, which lies in the folder above.
     """
     try:
         names = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
     except OSError as error:
         return MsdetError(f"{root}: cannot be listed ({error.strerror})")
-    found = ", ".join(names[:_NAMES_SHOWN]) or "an empty folder"
+    content = ", ".join(names[:_NAMES_SHOWN]) or "an empty folder"
     if len(names) > _NAMES_SHOWN:
-        found += f" and {len(names) - _NAMES_SHOWN} more"
-    hint = ""
+        content += f" and {len(names) - _NAMES_SHOWN} more"
     if is_part:
         hint = f"; did you mean the folder above, {root.absolute().parent}?"
-    elif fitting := [name for name in CORPORA.names() if _recognizes(name, root)]:
-        hint = "; it looks like a corpus of kind " + " or ".join(f"'{name}'" for name in fitting)
-    return MsdetError(f"{root}: not laid out as corpus kind '{kind}': expected {layout}; found {found}{hint}")
+    else:
+        recognizers = {name: CORPORA.fact(name, "recognizes") for name in CORPORA.names()}
+        fitting = [f"'{name}'" for name, recognizes in recognizers.items() if recognizes and recognizes(root)]
+        hint = f"; it looks like a corpus of kind {' or '.join(fitting)}" if fitting else ""
+    message = f"{root}: not laid out as corpus kind '{kind}': expected {layout}; found {content}{hint}"
+    return MsdetError(message)
 
 
-def _recognizes(kind: str, root: Path) -> bool:
-    """Whether the reader `kind` says that it can read `root`; one that cannot tell says no."""
-    recognizes = CORPORA.fact(kind, "recognizes")
-    return recognizes is not None and bool(recognizes(root))
-
-
-# --- Splits for corpora that bring none: the hash of a talker's name decides.
-
-MINIMUM_SPEAKERS = 6
-"""Fewest talkers that can be split, two in each split."""
+MIN_SPEAKERS = 6  # fewest talkers that can be split, two in each split
 
 
 def split_by_name(root: Path, speakers: Collection[str], remedy: str = "") -> dict[str, str]:
-    """The split of each talker, about 80/10/10 and at least two talkers each.
+    """The split of each of at least `MIN_SPEAKERS` talkers, about 80/10/10 and at least two talkers each.
 
-    A talker's place depends on its own name alone, unless a split would get too few or too many.
-
-    Args:
-        root: the corpus' folder, named in the error.
-        speakers: names of the talkers.
-        remedy: end of the error message, on what else can be done.
-
-    Raises:
-        MsdetError: fewer than six talkers.
+    A talker's split depends on the hash of its own name alone, unless one would get too few or too many. The
+    `remedy` ends the error message.
     """
-    if len(speakers) < MINIMUM_SPEAKERS:
+    if len(speakers) < MIN_SPEAKERS:
         raise MsdetError(
-            f"{root}: has {len(speakers)} speaker(s), expected at least {MINIMUM_SPEAKERS} to split them "
+            f"{root}: has {len(speakers)} speaker(s), expected at least {MIN_SPEAKERS} to split them "
             f"into {', '.join(SPLITS)}{remedy}"
         )
-    position = {name: _hash_fraction(name) for name in speakers}
+    position = {n: int.from_bytes(hashlib.sha256(n.encode()).digest()[:8]) / 2**64 for n in speakers}
     order = sorted(speakers, key=lambda name: (position[name], name))
     most = len(speakers) // 3
     tenth, fifth = (sum(p < edge for p in position.values()) for edge in (0.1, 0.2))
@@ -189,8 +147,3 @@ def split_by_name(root: Path, speakers: Collection[str], remedy: str = "") -> di
         name: "test" if rank < test else "dev" if rank < test + dev else "train"
         for rank, name in enumerate(order)
     }
-
-
-def _hash_fraction(name: str) -> float:
-    """A number in [0, 1) that depends on `name` only."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64

@@ -29,11 +29,10 @@ LAYOUT = (
     "a folder wav48_silence_trimmed or wav48 with files like p225/p225_001_mic1.flac or p225/p225_001.wav"
 )
 
+# where the speech lies in versions 0.92 and 0.80; the first that is there is read
 SPEECH_FOLDERS = ("wav48_silence_trimmed", "wav48")
-"""Where the speech lies in versions 0.92 and 0.80; the first that is there is read."""
 
-MICROPHONES = ("mic1", "mic2")
-"""Of version 0.92: an omnidirectional DPA 4035 and a Sennheiser MKH 800."""
+MICROPHONES = ("mic1", "mic2")  # of version 0.92: an omnidirectional DPA 4035 and a Sennheiser MKH 800
 
 
 def recognizes(root: Path) -> bool:

@@ -23,13 +23,9 @@ from msdet.corpora.reading import is_audio, layout_error, lines_of, parse_gender
 from msdet.errors import MsdetError
 
 LAYOUT = "folders si_tr_s, si_dt_05, si_et_05 with files like 011/011a0101.wv1 (or .wav, .flac)"
-
 SPLIT_OF_SET = {"si_tr_s": "train", "si_dt_05": "dev", "si_et_05": "test"}
-
 _DEEPEST = 4  # levels of folders searched below the root: corpus, disc, "wsj0", "doc"
-
 _SPEECH_SET = re.compile(r"s[di]_(tr|dt|et)_")
-
 _UTTERANCE = re.compile(r"([0-9a-z]{3}[a-z][0-9a-z]{4})([._-]wv1)?")  # talker, session, sentence
 
 

@@ -1,4 +1,4 @@
-"""When and from where a reference is heard in its mixture: what the sound itself says about the labels."""
+"""When and from where a reference arrives in its mixture: what the sound itself says about the labels."""
 
 from __future__ import annotations
 
@@ -11,34 +11,23 @@ from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array, direction_vector, wrap_signed_deg
 from msdet.scenes.scene import Scene, Source
 
-FRAME_S = 0.064
-"""About; the length of a frame in samples is a power of two."""
-
-AZIMUTH_STEP_DEG = 5.0
-"""Directions that are tried lie this far apart."""
-
-HOLD_S = 0.25
-"""A moving talker is taken to stand this long."""
-
-LAG_TOLERANCE_S = 0.0005
-"""A reference within this time of the mixture counts as in time with it."""
-
-AUDIBLE_DB = -40.0
-"""Frames in which a reference is weaker than this, against its loudest, are left out."""
-
+FRAME_S = 0.064  # about; the length of a frame in samples is a power of two
+AZIMUTH_STEP_DEG = 5.0  # directions that are tried lie this far apart
+HOLD_S = 0.25  # a moving talker is taken to stand this long
+LAG_TOLERANCE_S = 0.0005  # a reference within this time of the mixture counts as in time with it
+AUDIBLE_DB = -40.0  # frames in which a reference is weaker than this, against its loudest, are left out
 _WHITENING_FLOOR = 1e-3
-
 _FINER_LAGS = 4
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """Where a reference is found in the mixture.
+    """How a reference arrives in the mixture.
 
     Attributes:
-        lag_s: by how much the mixture hears it later than the reference says.
+        lag_s: by how much it is later in the mixture.
         in_time: correlation without lag, over that at `lag_s`.
-        offset_deg: by how much in azimuth it is heard off its label, counter-clockwise; NaN without a label.
+        offset_deg: azimuth from its label, counter-clockwise; NaN without a label.
         at_label: steered response at the label, over that at `offset_deg`; likewise.
     """
 
@@ -49,7 +38,7 @@ class Arrival:
 
 
 def arrivals(mixture: Array, references: Array, scene: Scene, array: MicrophoneArray) -> list[Arrival]:
-    """How each talker of a scene is heard.
+    """How each talker of a scene arrives at the microphones.
 
     The cross-spectrum of reference and microphones, divided by the reference's power spectrum, is the sum of
     the paths that the talker's sound took. The direct one stands out: at all microphones it is when the label
@@ -63,25 +52,21 @@ def arrivals(mixture: Array, references: Array, scene: Scene, array: MicrophoneA
     """
     size = 2 ** round(math.log2(FRAME_S * scene.sample_rate))
     offset_m = np.array(scene.mismatch.offset_m) if scene.mismatch else 0.0
-    heard = _spectra(mixture, size)
-    times_s = (np.arange(heard.shape[1]) * (size // 2) + size / 2) / scene.sample_rate
-    found = []
+    received = _spectra(mixture, size)
+    times_s = (np.arange(received.shape[1]) * (size // 2) + size / 2) / scene.sample_rate
+    talkers = []
     for source, reference in zip(scene.sources, references, strict=True):
         spectra = _spectra(reference[None], size)[0]
-        labels, held = _labels(source, times_s)
-        paths = _paths(heard, spectra, held)
+        labels, place = _labels(source, times_s)
+        paths = _paths(received, spectra, place)
         lag_s, in_time = _lag(paths[:, array.reference].sum(axis=0), scene.sample_rate)
         offset_deg, at_label = math.nan, math.nan
         if scene.located:
-            offset_deg, at_label = _offset(
-                paths,
-                labels,
-                array.positions + offset_m,
-                array.reference,
-                scene.sample_rate / scene.speed_of_sound,
-            )
-        found.append(Arrival(lag_s, in_time, offset_deg, at_label))
-    return found
+            samples_a_meter = scene.sample_rate / scene.speed_of_sound
+            microphones_m = array.positions + offset_m
+            offset_deg, at_label = _offset(paths, labels, microphones_m, array.reference, samples_a_meter)
+        talkers.append(Arrival(lag_s, in_time, offset_deg, at_label))
+    return talkers
 
 
 def _spectra(signals: Array, size: int) -> Array:
@@ -98,23 +83,23 @@ def _labels(source: Source, times_s: Array) -> tuple[Array, Array]:
     if not source.track:
         label = np.array([[source.azimuth_deg, source.elevation_deg, source.distance_m]])
         return label, np.zeros(len(times_s), dtype=np.int64)
-    held = (times_s / HOLD_S).astype(np.int64)
-    middles_s = (np.arange(held.max() + 1) + 0.5) * HOLD_S
-    known_s = np.array([d.time_s for d in source.track])
-    nearest = np.abs(middles_s[:, None] - known_s).argmin(axis=1)
+    place = (times_s / HOLD_S).astype(np.int64)
+    middles_s = (np.arange(place.max() + 1) + 0.5) * HOLD_S
+    track_s = np.array([d.time_s for d in source.track])
+    nearest = np.abs(middles_s[:, None] - track_s).argmin(axis=1)
     track = np.array([[d.azimuth_deg, d.elevation_deg, d.distance_m] for d in source.track])
-    return track[nearest], held
+    return track[nearest], place
 
 
-def _paths(heard: Array, reference: Array, held: Array) -> Array:
+def _paths(received: Array, reference: Array, place: Array) -> Array:
     """Cross-spectra ``(place, mic, freq)`` over the reference's mean power, of the frames at each place."""
     power = np.abs(reference) ** 2
     level = power.sum(axis=-1)
     loud = level > level.max() * 10 ** (AUDIBLE_DB / 10)
     mean = power[loud].mean(axis=0)
     whitened = np.conj(reference) / (mean + _WHITENING_FLOOR * mean.max())
-    chosen = [loud & (held == place) for place in range(held.max() + 1)]
-    return np.stack([np.einsum("mlf,lf->mf", heard[:, c], whitened[c]) for c in chosen])
+    chosen = [loud & (place == number) for number in range(place.max() + 1)]
+    return np.stack([np.einsum("mlf,lf->mf", received[:, c], whitened[c]) for c in chosen])
 
 
 def _lag(paths: Array, sample_rate: int) -> tuple[float, float]:

@@ -1,185 +1,127 @@
-"""Torch data sets: mixtures made on the fly from an RIR bank, and rendered sets."""
+"""Torch data sets of examples: mixed on the fly from an RIR bank, rendered, joined, with labels withheld."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
-from msdet.conventions import SPEED_OF_SOUND, Array
+from msdet.conventions import Array
 from msdet.corpora import Corpus
-from msdet.data.example import Example, TalkerPosition, make_example
-from msdet.data.partial_labels import FULLY, LabelAvailability
+from msdet.data.example import FULLY, KINDS, Example, LabelAvailability, LabeledData, example_of
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
 from msdet.scenes.distribution import SceneDistribution
-from msdet.scenes.dry_sounds import MAX_SILENT_DRAWS, Sounds
-from msdet.scenes.mismatch import draw_mismatch
+from msdet.scenes.dry_sounds import MAX_SILENT_DRAWS, SilentSpeechError, Sounds
 from msdet.scenes.noise import read_noise_folder
-from msdet.scenes.rendering import Mixture, mix, noise_signals, reverberate_sources
+from msdet.scenes.rendering import render
 from msdet.scenes.rir.bank import RirBank
-from msdet.scenes.rir.room_response import RoomResponse
-from msdet.scenes.sampling import Material, Turn, sample_count, sample_noises, sample_turns
+from msdet.scenes.sampling import Material, sample_scene
+from msdet.scenes.scene import Scene
 
-CACHE_SAMPLES = 150_000_000
-"""Speech kept in memory by each worker, in samples of 2 bytes."""
+CACHE_SAMPLES = 150_000_000  # speech kept in memory by each worker, in samples of 2 bytes
+
+# the fractions of labels in an endless data set are exact in every block of so many items
+STREAM_BLOCK = 1000
+
+_SALT = 0x6C61_6265  # so that a sampler of the same seed shuffles independently
 
 
 class DynamicMixingDataset(Dataset[Example]):
-    """Mixtures made on the fly: item ``i`` depends on the seed and ``i`` alone, on any worker.
+    """Mixtures made on the fly from an RIR bank: new ones in every epoch.
 
-    The index never repeats: epoch ``e`` of ``n`` mixtures asks for items ``e n`` to ``(e + 1) n - 1``
-    (`EpochSampler`), so training sees new mixtures all the time.
-
-    Attributes:
-        population: None, as there is no end of items.
+    Mixture `n` depends on the seed and `n` alone, on any worker. To a plain `DataLoader` the data set has
+    `epoch_size` items: item `i` is mixture `i` the first time, ``epoch_size + i`` the second time, and so on;
+    worker processes count together. With `epoch_size` None it is endless and item `n` is always mixture `n`,
+    for a sampler that counts on from epoch to epoch (`msdet.data.samplers.EpochSampler`).
     """
-
-    population: int | None = None
 
     def __init__(
         self,
-        bank: RirBank,
+        bank: RirBank | str | Path,
         corpus: Corpus,
-        split: str,
-        distribution: SceneDistribution,
-        seed: int,
-        noise: Path | None = None,
+        split: str = "train",
+        distribution: SceneDistribution | None = None,
+        seed: int = 0,
+        noise: str | Path | None = None,
         slots: int | None = None,
+        epoch_size: int | None = 1000,
     ) -> None:
         """Check that bank and distribution belong together.
 
         Args:
-            bank: of impulse responses.
+            bank: of impulse responses, or its folder.
             corpus: of speech.
             split: of the corpus.
-            distribution: what is drawn.
+            distribution: what scenes are drawn from; the defaults at the bank's sample rate if not given.
             seed: of everything random.
             noise: folder of noise recordings.
             slots: that examples are padded to; as many as the most talkers if not given.
+            epoch_size: number of items; None for no end.
 
         Raises:
             MsdetError: they differ in sample rate or rooms, or there are more talkers than slots.
         """
-        distribution.check()
-        bank.check_for(distribution)
-        most = distribution.most_talkers
+        self.bank = bank if isinstance(bank, RirBank) else RirBank.open(bank)
+        self.distribution = distribution or SceneDistribution(sample_rate=self.bank.sample_rate)
+        self.distribution.check()
+        self.bank.check_for(self.distribution)
+        most = self.distribution.most_talkers
         self.slots = most if slots is None else slots
         if most > self.slots:
-            raise MsdetError(f"talkers is {distribution.talkers}, the model has {self.slots} output slots")
-        self.bank = bank
-        self.distribution = distribution
+            talkers = self.distribution.talkers
+            raise MsdetError(f"talkers is {talkers}, the model has {self.slots} output slots")
         self.seed = seed
         recordings = tuple(r for r in read_noise_folder(noise) if r.split == split) if noise else ()
-        self.material = Material(corpus.by_speaker(split), bank.array.microphones, recordings, bank)
-        self.sounds = Sounds(corpus.root, distribution.sample_rate, noise, CACHE_SAMPLES)
+        self.material = Material(corpus.by_speaker(split), self.bank.array.microphones, recordings, self.bank)
+        self.sounds = Sounds(corpus.root, self.distribution.sample_rate, noise, CACHE_SAMPLES)
+        self.population = epoch_size
+        self._epochs = torch.zeros(epoch_size or 0, dtype=torch.int64).share_memory_()  # of each item
 
-    def __getitem__(self, index: int) -> Example:
-        """Mix item `index`."""
-        d = self.distribution
-        rng = np.random.default_rng([self.seed, index])
-        talkers = sample_count(d, rng)
-        room, positions = self.bank.draw_positions(d, talkers, rng)
-        response = self.bank.room(room, positions)
-        mixture = self._mix(response, talkers, rng)
-        table = self.bank.table[room]
-        places = [
-            TalkerPosition(table.azimuths_deg[p], table.elevations_deg[p], table.distances_m[p])
-            for p in positions[:talkers]
-        ]
-        t60_s = table.t60_measured_s
-        return make_example(
-            mixture.mixture, mixture.references, places, self.slots, d.sample_rate, t60_s, room, index
-        )
-
-    def labeling(self, index: int) -> LabelAvailability:
-        """What item `index` has labels of: everything."""
-        return FULLY
-
-    def _mix(self, response: RoomResponse, talkers: int, rng: np.random.Generator) -> Mixture:
-        """A mixture through responses from talkers and then point noises."""
-        d, array = self.distribution, self.bank.array
-        turns, speech = self._draw_speech(talkers, rng)
-        errors = (d.gain_error_db, d.phase_error_deg, 0.0)
-        mismatch = draw_mismatch(array.microphones, *errors, rng) if any(errors) else None
-        heard = reverberate_sources(
-            speech,
-            [turn.duration_s for turn in turns],
-            response,
-            [(np.array([k]), np.zeros(1)) for k in range(talkers)],
-            d.target,
-            array.reference,
-            d.sample_rate,
-            mismatch,
-        )
-        noises = noise_signals(
-            sample_noises(d, self.material, [turn.utterance.speaker for turn in turns], rng),
-            self.sounds,
-            array.positions,
-            len(speech[0]),
-            SPEED_OF_SOUND,
-            iter(response.rirs[talkers:]),
-            mismatch,
-            rng,
-        )
-        levels_db = rng.uniform(*d.level_db, size=talkers)
-        return mix(heard, levels_db, noises, array.reference, d.sample_rate)
-
-    def _draw_speech(self, talkers: int, rng: np.random.Generator) -> tuple[list[Turn], list[Array]]:
-        """Turns and what is heard in them ``(time,)``, no talker silent throughout."""
-        d = self.distribution
-        samples = round(d.duration_s * d.sample_rate)
-        for _ in range(MAX_SILENT_DRAWS):
-            turns = sample_turns(self.material.speech, talkers, d, rng)
-            speech = [
-                self.sounds.turn(t.utterance.path, t.offset_s, t.onset_s, t.duration_s, samples)
-                for t in turns
-            ]
-            if all(dry.any() for dry in speech):
-                return turns, speech
-        raise MsdetError(f"{self.sounds.corpus}: speech is silent in {MAX_SILENT_DRAWS} draws in a row")
-
-
-class RenderedDataset(Dataset[Example]):
-    """A rendered data set as training or validation examples.
-
-    Attributes:
-        scene_set: the set.
-        scenes: those that are examples, in order.
-        slots: that examples are padded to.
-        population: number of examples.
-    """
-
-    def __init__(
-        self,
-        scene_set: SceneSet,
-        limit: int | None = None,
-        slots: int | None = None,
-        mixed_lengths: bool = False,
-    ) -> None:
-        """Check that the scenes can stand in one batch.
-
-        Args:
-            scene_set: the set.
-            limit: only the first scenes.
-            slots: that examples are padded to; as many as the most talkers if not given.
-            mixed_lengths: whether scenes may differ in length; batches are then padded
-                (`msdet.data.batching`).
+    def __len__(self) -> int:
+        """Number of items an epoch.
 
         Raises:
-            MsdetError: scenes differ in length, or have more talkers than there are slots.
+            TypeError: there is no end of them.
         """
-        self.scene_set = scene_set
-        self.scenes = scene_set.scenes[:limit]
-        if len({scene.samples for scene in self.scenes}) > 1 and not mixed_lengths:
-            raise MsdetError(f"{scene_set.root}: scenes differ in length; data.batch_seconds trains on them")
-        most = max(len(scene.sources) for scene in self.scenes)
-        self.slots = most if slots is None else slots
-        if most > self.slots:
-            raise MsdetError(f"{scene_set.root}: has {most} talkers, the model has {self.slots} output slots")
+        return _length(self.population)
+
+    def __getitem__(self, index: int) -> Example:
+        """Mix item `index`; see the class for which mixture that is."""
+        if self.population is None:
+            return self.mixture(index)
+        epoch = int(self._epochs[index])
+        self._epochs[index] += 1
+        return self.mixture(epoch * self.population + index)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next items: to resume, or where a sampler deals items to processes."""
+        self._epochs.fill_(epoch)
+
+    def mixture(self, number: int) -> Example:
+        """Draw and render mixture `number`; a scene with a silent talker is drawn again."""
+        for attempt in range(MAX_SILENT_DRAWS):
+            scene_id = f"mixture-{number}"
+            scene = sample_scene(scene_id, self.distribution, self.material, self.seed, attempt)
+            try:
+                mixture, scene = render(scene, self.bank.array, self.sounds, self.bank)
+            except SilentSpeechError:
+                continue
+            return example_of(scene, mixture.mixture, mixture.references, self.slots, number)
+        raise MsdetError(f"{self.sounds.corpus}: speech is silent in {MAX_SILENT_DRAWS} draws in a row")
+
+    def labeling(self, index: int) -> LabelAvailability:
+        """Which labels item `index` has: all."""
+        return FULLY
+
+
+class _Rendered(Dataset[Example]):
+    scenes: tuple[Scene, ...]
 
     @property
     def population(self) -> int:
@@ -190,78 +132,237 @@ class RenderedDataset(Dataset[Example]):
         """Number of scenes."""
         return len(self.scenes)
 
+
+class RenderedDataset(_Rendered):
+    """A rendered data set as training or validation examples.
+
+    Attributes:
+        scene_set: the set.
+        scenes: those that are examples, in order.
+        slots: that examples are padded to.
+    """
+
+    def __init__(
+        self,
+        scene_set: SceneSet | str | Path,
+        limit: int | None = None,
+        slots: int | None = None,
+        mixed_lengths: bool = False,
+    ) -> None:
+        """Check that the scenes can stand in one batch.
+
+        Args:
+            scene_set: the set, or its folder.
+            limit: only the first scenes.
+            slots: that examples are padded to; as many as the most talkers if not given.
+            mixed_lengths: whether scenes may differ in length; batches are then padded
+                (`msdet.data.samplers.padded`).
+
+        Raises:
+            MsdetError: not a data set, scenes differ in length, or have more talkers than there are slots.
+        """
+        self.scene_set = scene_set if isinstance(scene_set, SceneSet) else SceneSet.open(scene_set)
+        self.scenes = self.scene_set.scenes[:limit]
+        root = self.scene_set.root
+        if len({scene.samples for scene in self.scenes}) > 1 and not mixed_lengths:
+            raise MsdetError(f"{root}: scenes differ in length; data.batch_seconds trains on them")
+        most = max(len(scene.sources) for scene in self.scenes)
+        self.slots = most if slots is None else slots
+        if most > self.slots:
+            raise MsdetError(f"{root}: has {most} talkers, the model has {self.slots} output slots")
+
     def labeling(self, index: int) -> LabelAvailability:
-        """What scene `index` has labels of, without reading it."""
+        """Which labels scene `index` has, without reading it."""
         return LabelAvailability(self.scenes[index].referenced, self.scenes[index].located)
 
     def __getitem__(self, index: int) -> Example:
         """Read scene `index`."""
         scene = self.scenes[index]
-        places = [
-            TalkerPosition(
-                source.azimuth_deg,
-                source.elevation_deg,
-                source.distance_m,
-                np.array([d.azimuth_deg for d in source.track]) if source.track else None,
-            )
-            for source in scene.sources
-        ]
-        return make_example(
-            self.scene_set.mixture(scene),
-            self.scene_set.references(scene) if scene.referenced else None,
-            places,
-            self.slots,
-            scene.sample_rate,
-            scene.t60_s,
-            -1 if scene.rir_room is None else scene.rir_room,
-            index,
+        references = self.scene_set.references(scene) if scene.referenced else None
+        return example_of(scene, self.scene_set.mixture(scene), references, self.slots, index)
+
+
+class ConcatSceneDataset(_Rendered):
+    """The scenes of rendered sets, one set after the other; of several, `Example.domain` is the set's number.
+
+    Attributes:
+        sets: as examples.
+        scenes: of all of them, in the order of the examples.
+        slots: that examples are padded to.
+        starts: number of the first example of each set, and of all examples.
+    """
+
+    def __init__(
+        self, scene_sets: Sequence[SceneSet], slots: int | None = None, mixed_lengths: bool = False
+    ) -> None:
+        """Check that the sets belong together.
+
+        Args:
+            scene_sets: at least one; their talkers, rooms and labels may differ.
+            slots: that examples are padded to; as many as the most talkers of all sets if not given.
+            mixed_lengths: whether scenes may differ in length (`RenderedDataset`).
+
+        Raises:
+            MsdetError: they differ in array, sample rate, length or what references hold, or there are more
+                talkers than slots.
+        """
+        if not scene_sets:
+            raise MsdetError("no data sets to join, expected at least one")
+        for other in scene_sets[1:]:
+            _check_together(scene_sets[0], other, mixed_lengths)
+        most = max(len(scene.sources) for data in scene_sets for scene in data.scenes)
+        self.slots = most if slots is None else slots
+        self.sets = tuple(
+            RenderedDataset(data, slots=self.slots, mixed_lengths=mixed_lengths) for data in scene_sets
+        )
+        self.scenes = tuple(scene for data in self.sets for scene in data.scenes)
+        self.starts = (0, *accumulate(len(data) for data in self.sets))
+
+    def __getitem__(self, index: int) -> Example:
+        """Read scene `index`."""
+        number, within = self._find(index)
+        example = self.sets[number][within]
+        example["item"] = torch.tensor(index)
+        if len(self.sets) > 1:
+            example["domain"] = torch.tensor(number)
+        return example
+
+    def labeling(self, index: int) -> LabelAvailability:
+        """Which labels scene `index` has, without reading it."""
+        number, within = self._find(index)
+        return self.sets[number].labeling(within)
+
+    def _find(self, index: int) -> tuple[int, int]:
+        """The set of an example, and its place there."""
+        if not 0 <= index < len(self.scenes):
+            raise IndexError(index)
+        number = bisect_right(self.starts, index) - 1
+        return number, index - self.starts[number]
+
+
+def _check_together(first: SceneSet, other: SceneSet, mixed_lengths: bool) -> None:
+    """Refuse a set that does not fit the first."""
+    if other.sample_rate != first.sample_rate:
+        raise MsdetError(
+            f"{other.root}: is at {other.sample_rate} Hz, {first.root} at {first.sample_rate} Hz"
+        )
+    if other.array.positions_m != first.array.positions_m or other.array.reference != first.array.reference:
+        raise MsdetError(
+            f"{other.root}: array is '{other.array.name}', that of {first.root} is '{first.array.name}'"
+        )
+    targets = [sorted({s.target for s in data.scenes if s.referenced}) for data in (first, other)]
+    if all(targets) and targets[0] != targets[1]:
+        actual, expected = (" and ".join(names) for names in reversed(targets))
+        raise MsdetError(f"{other.root}: references are {actual}, those of {first.root} are {expected}")
+    lengths = [data.scenes[0].samples for data in (first, other)]
+    if lengths[0] != lengths[1] and not mixed_lengths:
+        raise MsdetError(
+            f"{other.root}: scenes have {lengths[1]} samples, those of {first.root} {lengths[0]}; "
+            "data.batch_seconds trains on them"
         )
 
 
-class EpochSampler(Sampler[int]):
-    """Epochs of any size from a stream of items.
+class LabelSubset(Dataset[Example]):
+    """Examples of which a fraction keeps its references and a fraction its directions.
 
-    The stream counts up for ever, so that mixing never repeats; with a `population` it is shuffle after
-    shuffle of that many items.
+    A hash of seed and item decides, for both kinds of label independently, so it is the same on any worker
+    and in any order. The fractions are exact in each block of items: the whole data set, or `STREAM_BLOCK`
+    items of an endless one. Labels that the data lack are not counted.
 
-    Args:
-        size: items an epoch, over all processes that train together.
-        population: number of items there are; None if there is no end of them.
-        seed: of the shuffles.
+    Attributes:
+        dataset: the examples.
+        block: items in which the fractions are exact.
+        kept: number of items in a block of each of `KINDS`.
     """
 
-    def __init__(self, size: int, population: int | None = None, seed: int = 0) -> None:
-        self.size = size
-        self.population = population
-        self.seed = seed
-        self.epoch = 0
+    def __init__(
+        self,
+        dataset: LabeledData,
+        reference_fraction: float,
+        doa_fraction: float,
+        seed: int,
+        block: int | None = None,
+    ) -> None:
+        """Withhold labels.
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; the trainer calls this, also when it resumes."""
-        self.epoch = epoch
+        Args:
+            dataset: examples.
+            reference_fraction: of the items that keep their references.
+            doa_fraction: of the items that keep azimuth, elevation, distance and track.
+            seed: of the choice.
+            block: items in which the fractions are exact, instead of those above.
+
+        Raises:
+            MsdetError: no fraction, or one of less than an item in a block.
+        """
+        self.dataset = dataset
+        self.seed = seed
+        self.block = block or dataset.population or STREAM_BLOCK
+        counts = [
+            self._count(name, fraction)
+            for name, fraction in (("references", reference_fraction), ("directions", doa_fraction))
+        ]
+        both = round(counts[0] * counts[1] / self.block)
+        referenced, located = counts[0] - both, counts[1] - both
+        self.kept = (both, referenced, located, self.block - both - referenced - located)
+        self._cached: tuple[int, Array] = (-1, np.zeros(0))
+
+    @property
+    def population(self) -> int | None:
+        """Number of examples; None where there is no end of them."""
+        return self.dataset.population
 
     def __len__(self) -> int:
-        """Items an epoch of this process."""
-        return len(range(*rank_slice(self.size)))
+        """Number of examples.
 
-    def __iter__(self) -> Iterator[int]:
-        """Indices of this epoch, this process's share where several train together."""
-        stream = range(self.epoch * self.size, (self.epoch + 1) * self.size)
-        stream = stream[slice(*rank_slice(self.size))]
-        if self.population is None:
-            yield from stream
-            return
-        shuffles: dict[int, Array] = {}
-        for place in stream:
-            number, within = divmod(place, self.population)
-            if number not in shuffles:
-                shuffles = {number: np.random.default_rng([self.seed, number]).permutation(self.population)}
-            yield int(shuffles[number][within])
+        Raises:
+            TypeError: there is no end of them.
+        """
+        return _length(self.population)
+
+    def __getitem__(self, index: int) -> Example:
+        """Example `index`, NaN and not referenced where labels are withheld."""
+        example, kept = Example(**self.dataset[index]), self._kept(index)
+        if not kept.referenced:
+            example["references"] = torch.zeros_like(example["references"])
+            example["referenced"] = torch.tensor(False)
+        if not kept.located:
+            for name in ("azimuth_deg", "elevation_deg", "distance_m", "track_deg"):
+                example[name] = torch.full_like(example[name], torch.nan)
+        return example
+
+    def labeling(self, index: int) -> LabelAvailability:
+        """Which labels example `index` has and keeps."""
+        there, kept = self.dataset.labeling(index), self._kept(index)
+        return LabelAvailability(there.referenced and kept.referenced, there.located and kept.located)
+
+    def items(self, kinds: Sequence[LabelAvailability], block: int) -> Array:
+        """Items ``(item,)`` of a block, ascending, that keep just one of these."""
+        wanted = [KINDS.index(kind) for kind in kinds]
+        return np.flatnonzero(np.isin(self._kinds(block), wanted)) + block * self.block
+
+    def _kept(self, index: int) -> LabelAvailability:
+        block, within = divmod(index, self.block)
+        return KINDS[self._kinds(block)[within]]
+
+    def _kinds(self, block: int) -> Array:
+        """Which of `KINDS` each item ``(item,)`` of a block is."""
+        if self._cached[0] != block:
+            kinds = np.repeat(np.arange(len(KINDS)), self.kept)
+            self._cached = (block, np.random.default_rng([self.seed, block, _SALT]).permutation(kinds))
+        return self._cached[1]
+
+    def _count(self, name: str, fraction: float) -> int:
+        """Items of a block that keep a kind of label."""
+        if not 0.0 <= fraction <= 1.0:
+            raise MsdetError(f"share of {name} is {fraction}, expected 0 to 1")
+        count = round(fraction * self.block)
+        if fraction and not count:
+            raise MsdetError(f"share of {name} is {fraction}, which is no item of {self.block}")
+        return count
 
 
-def rank_slice(size: int) -> tuple[int, int, int]:
-    """Start, stop and step of this process's items among those of all that train together."""
-    if not torch.distributed.is_initialized():
-        return 0, size, 1
-    processes = torch.distributed.get_world_size()
-    return torch.distributed.get_rank(), size - size % processes, processes
+def _length(population: int | None) -> int:
+    if population is None:
+        raise TypeError("an endless data set has no length; give epoch_size")
+    return population

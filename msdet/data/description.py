@@ -16,8 +16,8 @@ from msdet.scenes.scene import Scene, Source
 
 GENDERS = {"f": "female", "m": "male", "": "of unknown gender"}
 
+# how numbers of a unit are written, unless all are whole; others have two decimals
 _FORMS = {"°": ".1f", "dB": ".1f", "m³": ".1f", "s": ".3f"}
-"""How numbers of a unit are written, unless all are whole; others have two decimals."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,7 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Description:
-    """What is told of a data set or a bank.
-
-    Attributes:
-        title: what it is, with its name.
-        facts: sentences.
-        quantities: numbers with more than one value.
-    """
+    """What to show of a data set or a bank: its title, facts as sentences, and numbers."""
 
     title: str
     facts: tuple[str, ...]
@@ -90,7 +84,7 @@ def describe_set(data: SceneSet) -> Description:
     timed = [source for scene in scenes if scene.timed for source in scene.sources]
     distances_m = [source.distance_m for source in sources if not math.isnan(source.distance_m)]
     t60s = [(s.t60_measured_s, s.t60_target_s) for s in scenes]
-    measured = [(found, asked or 0.0) for found, asked in t60s if found is not None]
+    measured = [(measured_s, target_s or 0.0) for measured_s, target_s in t60s if measured_s is not None]
     noises = sorted({noise.kind for scene in scenes for noise in scene.noises})
     turns = Counter(source.speaker for source in sources if source.speaker)
     quantities = _quantities(

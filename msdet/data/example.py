@@ -1,9 +1,13 @@
-"""One training or validation example: a mixture and its labels, in the talkers' own order."""
+"""One training or validation example: a mixture and its labels, in the talkers' own order, and which it has.
+
+A task learns from the examples that are labeled for it (`msdet.tasks.labels.LabeledLoss`): recordings whose
+directions were measured have no clean speech, corpora for separation often have no geometry.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -11,6 +15,7 @@ from torch import Tensor
 
 from msdet.conventions import Array
 from msdet.scenes.room_geometry import TRACK_STEP_S
+from msdet.scenes.scene import Scene
 
 
 class Example(TypedDict):
@@ -69,9 +74,9 @@ def make_example(
     """
     samples, talkers = mixture.shape[-1], len(places)
     labels = int(samples / sample_rate / TRACK_STEP_S + 1e-9) + 1
-    heard = np.zeros((slots, samples), np.float32)
+    padded = np.zeros((slots, samples), np.float32)
     if references is not None:
-        heard[:talkers] = references
+        padded[:talkers] = references
     placed = np.full((slots, 3), np.nan, np.float32)
     tracks = np.full((slots, labels), np.nan, np.float32)
     for slot, place in enumerate(places):
@@ -81,7 +86,7 @@ def make_example(
             tracks[slot] = place.track_deg[np.minimum(np.arange(labels), len(place.track_deg) - 1)]
     return Example(
         mixture=torch.from_numpy(np.ascontiguousarray(mixture, dtype=np.float32)),
-        references=torch.from_numpy(heard),
+        references=torch.from_numpy(padded),
         referenced=torch.tensor(references is not None),
         active=torch.arange(slots) < talkers,
         azimuth_deg=torch.from_numpy(placed[:, 0].copy()),
@@ -92,3 +97,48 @@ def make_example(
         domain=torch.tensor(domain),
         item=torch.tensor(item),
     )
+
+
+def example_of(scene: Scene, mixture: Array, references: Array | None, slots: int, item: int) -> Example:
+    """`make_example` with a scene's labels; its room in an RIR bank is the domain."""
+    places = [
+        TalkerPosition(
+            source.azimuth_deg,
+            source.elevation_deg,
+            source.distance_m,
+            np.array([d.azimuth_deg for d in source.track]) if source.track else None,
+        )
+        for source in scene.sources
+    ]
+    domain = -1 if scene.rir_room is None else scene.rir_room
+    return make_example(mixture, references, places, slots, scene.sample_rate, scene.t60_s, domain, item)
+
+
+class LabelAvailability(NamedTuple):
+    """Whether an example has references, and whether it is known where its talkers are."""
+
+    referenced: bool
+    located: bool
+
+
+FULLY = LabelAvailability(True, True)
+
+# references and directions, references alone, directions alone, neither
+KINDS = (FULLY, *(LabelAvailability(*kind) for kind in ((True, False), (False, True), (False, False))))
+
+
+class LabeledData(Protocol):
+    """Examples of which it is known before they are read or mixed which labels they have."""
+
+    @property
+    def population(self) -> int | None:
+        """Number of examples; None where there is no end of them."""
+        ...
+
+    def __getitem__(self, index: int) -> Example:
+        """Example `index`."""
+        ...
+
+    def labeling(self, index: int) -> LabelAvailability:
+        """Which labels example `index` has."""
+        ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from msdet.data.scene_checks import Problem
@@ -14,8 +15,8 @@ from msdet.io.files import read_json
 from msdet.scenes.rir.bank import RirBank
 from msdet.scenes.scene import Scene
 
+# rooms count as the same whose sizes and arrays agree to this many decimals, in meters and degrees
 DECIMALS = 6
-"""Rooms count as the same whose sizes and arrays agree to this many decimals, in meters and degrees."""
 
 
 class _Use(NamedTuple):
@@ -51,8 +52,8 @@ def find_leaks(sets: Sequence[SceneSet], bank: RirBank | None = None) -> list[Pr
             problems.append(Problem("", kind, f"{text} in {names[a]} and in {names[b]}"))
     if bank is not None:
         for data, made, name in zip(sets, settings, names, strict=True):
-            found = _rooms_of_bank(data, str(made.get("bank", "")), bank)
-            problems += [Problem("", "shared rooms", f"{text}, of {name}") for text in found]
+            texts = _rooms_of_bank(data, str(made.get("bank", "")), bank)
+            problems += [Problem("", "shared rooms", f"{text}, of {name}") for text in texts]
     return problems
 
 
@@ -93,7 +94,7 @@ def _uses(scene: Scene, bank: str) -> Iterator[_Use]:
 
 
 def _shared_noise(first: SceneSet, second: SceneSet) -> Iterator[tuple[str, str]]:
-    """Recordings of which parts that overlap may be heard in both sets."""
+    """Recordings of which parts that overlap are in both sets."""
     parts, others = _noise_parts(first), _noise_parts(second)
     for path in sorted(parts.keys() & others.keys()):
         if any(a[0] < b[1] and b[0] < a[1] for a in parts[path] for b in others[path]):
@@ -102,16 +103,13 @@ def _shared_noise(first: SceneSet, second: SceneSet) -> Iterator[tuple[str, str]
 
 def _shared_sound(first: SceneSet, second: SceneSet) -> Iterator[tuple[str, str]]:
     """Files of the same checksum, which also tells where names do not."""
-    files, others = ({digest: path for path, digest in _checksums(data)} for data in (first, second))
+    sets = []
+    for data in (first, second):
+        with suppress(OSError, UnicodeDecodeError):  # reported with the set itself
+            sets.append({digest: path for path, digest in read_checksums(data.root)})
+    files, others = sets if len(sets) == 2 else ({}, {})
     for digest in sorted(files.keys() & others.keys(), key=lambda d: files[d]):
         yield "shared sound", f"{files[digest]} and {others[digest]} are the same,"
-
-
-def _checksums(data: SceneSet) -> list[tuple[str, str]]:
-    try:
-        return read_checksums(data.root)
-    except (OSError, UnicodeDecodeError):
-        return []  # told of the set itself
 
 
 def _noise_parts(data: SceneSet) -> dict[str, set[tuple[float, float]]]:
@@ -135,13 +133,13 @@ def _rooms_of_bank(data: SceneSet, made_from: str, bank: RirBank) -> Iterator[st
             rooms[_rounded(*room.room_m, room.t60_target_s or 0.0)] = number
         for azimuth_deg, distance_m in zip(room.azimuths_deg, room.distances_m, strict=True):
             rooms[_rounded(azimuth_deg, distance_m, room.t60_measured_s)] = number
-    told: set[int] = set()
+    reported: set[int] = set()
     for scene in data.scenes:
         keys = [_rounded(*scene.room_m, scene.t60_target_s or 0.0)] if scene.room_m else []
         if scene.t60_measured_s is not None:
             keys += [_rounded(s.azimuth_deg, s.distance_m, scene.t60_measured_s) for s in scene.sources]
-        for shared in {rooms[key] for key in keys if key in rooms} - told:
-            told.add(shared)
+        for shared in {rooms[key] for key in keys if key in rooms} - reported:
+            reported.add(shared)
             yield f"room {shared} of {bank.root} is that of {scene.id}"
 
 

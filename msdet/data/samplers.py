@@ -1,36 +1,38 @@
-"""Batches in which each task, or each data set, has its share: sampling as the weight of examples.
+"""Which examples make an epoch, and which stand in a batch together.
 
-An example that is drawn twice as often weighs twice as much, in every loss and without a weight in any of
-them; and no batch is without labels for a task, whose mean would then be of nothing.
+`EpochSampler` takes them as they come, `BalancedSampler` gives each kind of label or each data set a fraction
+of every batch, `LengthBatches` puts those of about one length together, to be `padded`. An epoch depends on
+the seed and its number alone and goes on where the one before ended, so a resumed run sees what it would have
+seen. Processes that train together share each epoch (`rank_slice`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, cast
 
 import numpy as np
-from torch.utils.data import Sampler
+import torch
+from torch.nn.functional import pad
+from torch.utils.data import Sampler, default_collate
 
 from msdet.conventions import Array
-from msdet.data.concat import ConcatSceneDataset
-from msdet.data.dataset import rank_slice
-from msdet.data.partial_labels import FULLY, KINDS, LabelAvailability, LabeledData, LabelSubset
+from msdet.data.dataset import ConcatSceneDataset, LabelSubset
+from msdet.data.example import FULLY, KINDS, Example, LabelAvailability, LabeledData
 from msdet.errors import MsdetError
+
+Stream = Callable[[int], int]
+"""An endless order of items: the item at a place in it, counted from 0."""
 
 _NAMES = ("references and directions", "references alone", "directions alone", "no labels")  # of `KINDS`
 
-
-class Pool(Protocol):
-    """Items that are alike, in an order without end."""
-
-    def item(self, place: int) -> int:
-        """The item at a place of that order."""
-        ...
+# lengths are compared with an error of up to this fraction, so that batches differ between shuffles
+_JITTER = 0.1
 
 
 class Shuffles:
-    """Shuffle after shuffle of items.
+    """A `Stream` of shuffle after shuffle of items.
 
     Args:
         items: numbers ``(item,)`` of the items, at least one.
@@ -40,61 +42,34 @@ class Shuffles:
     def __init__(self, items: Sequence[int] | Array, seed: Sequence[int]) -> None:
         self.items = np.asarray(items)
         self.seed = list(seed)
-        self._known: tuple[int, Array] = (-1, self.items)
+        self._cached: tuple[int, Array] = (-1, self.items)
 
-    def item(self, place: int) -> int:
+    def __call__(self, place: int) -> int:
         """The item at a place."""
         number, within = divmod(place, len(self.items))
-        if self._known[0] != number:
-            self._known = (number, np.random.default_rng([*self.seed, number]).permutation(self.items))
-        return int(self._known[1][within])
-
-
-class Stream:
-    """Items without end that keep labels of some kinds, counting up.
-
-    Args:
-        dataset: data without end.
-        kinds: what the items may keep; at least one item of each block does.
-    """
-
-    def __init__(self, dataset: LabelSubset, kinds: Sequence[LabelAvailability]) -> None:
-        self.dataset = dataset
-        self.kinds = tuple(kinds)
-        self.size = sum(dataset.kept[KINDS.index(kind)] for kind in kinds)
-
-    def item(self, place: int) -> int:
-        """The item at a place."""
-        block, within = divmod(place, self.size)
-        return int(self.dataset.places(self.kinds, block)[within])
-
-
-class Everything:
-    """All items of data without end, counting up."""
-
-    def item(self, place: int) -> int:
-        """The item at a place."""
-        return place
+        if self._cached[0] != number:
+            self._cached = (number, np.random.default_rng([*self.seed, number]).permutation(self.items))
+        return int(self._cached[1][within])
 
 
 class BalancedSampler(Sampler[int]):
-    """Epochs of batches that each hold so many items of each pool.
+    """Epochs of batches that each hold a fixed number of items of each stream.
 
-    As with `msdet.data.dataset.EpochSampler`, an epoch depends on the pools and its number alone and goes on
-    in their order where the one before ended. Processes that train together take turns within a batch:
-    together they have the batch that one alone would have.
+    An example that is drawn twice as often weighs twice as much in every loss, and no batch is without labels
+    for a task. Processes that train together take turns within a batch: together they have the batch that one
+    alone would have.
 
     Args:
         size: items an epoch, over all processes; only whole batches of it are drawn.
-        pools: where items come from.
-        counts: number of items of each pool in a batch of all processes.
+        streams: where items come from.
+        counts: number of items of each stream in a batch of all processes.
     """
 
-    def __init__(self, size: int, pools: Sequence[Pool], counts: Sequence[int]) -> None:
-        self.pools = tuple(pools)
+    def __init__(self, size: int, streams: Sequence[Stream], counts: Sequence[int]) -> None:
+        self.streams = tuple(streams)
         self.counts = tuple(counts)
         self.batch = sum(counts)
-        self.batches = size // self.batch
+        self.size = size - size % self.batch
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -103,60 +78,74 @@ class BalancedSampler(Sampler[int]):
 
     def __len__(self) -> int:
         """Items an epoch of this process."""
-        return len(range(*rank_slice(self.batches * self.batch)))
+        return len(range(*rank_slice(self.size)))
 
     def __iter__(self) -> Iterator[int]:
-        """Items of this epoch, batch after batch, this process's share where several train together."""
-        for place in range(*rank_slice(self.batches * self.batch)):
-            number, within = divmod(place, self.batch)
-            number += self.epoch * self.batches
-            for pool, count in zip(self.pools, self.counts, strict=True):
+        """Items of this epoch, batch after batch; of several processes, this one's."""
+        for place in range(*rank_slice(self.size)):
+            batch, within = divmod(self.epoch * self.size + place, self.batch)
+            for stream, count in zip(self.streams, self.counts, strict=True):
                 if within < count:
-                    yield pool.item(number * count + within)
+                    yield stream(batch * count + within)
                     break
                 within -= count
+
+
+class EpochSampler(BalancedSampler):
+    """Epochs of any size from one stream of items.
+
+    Args:
+        size: items an epoch, over all processes.
+        population: number of items, taken shuffle after shuffle; None for an endless data set, whose items
+            are counted up, so that mixing never repeats.
+        seed: of the shuffles.
+    """
+
+    def __init__(self, size: int, population: int | None = None, seed: int = 0) -> None:
+        stream = operator.index if population is None else Shuffles(range(population), [seed])
+        super().__init__(size, [stream], [1])
 
 
 def balance_labels(
     dataset: LabeledData,
     size: int,
     batch: int,
-    references: float | None,
-    directions: float | None,
+    reference_fraction: float | None,
+    doa_fraction: float | None,
     seed: int = 0,
 ) -> BalancedSampler:
-    """A sampler by labels: in each batch a share has references and a share directions, exactly.
+    """A sampler by labels: in each batch a fraction has references and a fraction directions, exactly.
 
-    Examples with both count for both; there are as few of them as the shares allow, so that nothing is left
-    without labels if that can be. Where one share is not given, those labels come as they come.
+    Examples with both count for both; there are as few of them as the fractions allow, so that, if possible,
+    no example is without labels. Where one fraction is not given, those labels come as they come.
 
     Args:
         dataset: what is sampled.
         size: items an epoch, over all processes.
         batch: items a batch, over all processes.
-        references: share of a batch that has references, if any is asked for.
-        directions: share of a batch whose directions are known, if any is asked for.
+        reference_fraction: of a batch that has references, if wanted.
+        doa_fraction: of a batch whose directions are known, if wanted.
         seed: of the shuffles.
 
     Raises:
-        MsdetError: shares that are no whole number of examples, or examples that the data do not have.
+        MsdetError: fractions that are no whole number of examples, or examples that the data do not have.
     """
-    if references is None or directions is None:
-        return _balance_one(dataset, size, batch, references, directions, seed)
+    if reference_fraction is None or doa_fraction is None:
+        return _balance_one(dataset, size, batch, reference_fraction, doa_fraction, seed)
     referenced, located = (
-        _whole(f"share of {name}", share * batch, batch)
-        for name, share in (("references", references), ("directions", directions))
+        _whole(f"share of {name}", fraction * batch, batch)
+        for name, fraction in (("references", reference_fraction), ("directions", doa_fraction))
     )
-    pools = label_pools(dataset, seed)
+    streams = [_stream(dataset, [kind], seed) for kind in KINDS]
     for both in range(max(0, referenced + located - batch), min(referenced, located) + 1):
         counts = (both, referenced - both, located - both, batch - referenced - located + both)
-        if all(kind in pools for kind, count in zip(KINDS, counts, strict=True) if count):
-            used = [(pools[kind], count) for kind, count in zip(KINDS, counts, strict=True) if count]
+        used = [(stream, count) for stream, count in zip(streams, counts, strict=True) if count]
+        if all(stream for stream, _ in used):
             return BalancedSampler(size, *zip(*used, strict=True))
-    found = ", ".join(name for name, kind in zip(_NAMES, KINDS, strict=True) if kind in pools)
+    available = ", ".join(name for name, stream in zip(_NAMES, streams, strict=True) if stream)
     raise MsdetError(
         f"a batch of {batch} cannot have {referenced} with references and {located} with directions: the "
-        f"data have examples with {found}"
+        f"data have examples with {available}"
     )
 
 
@@ -164,41 +153,46 @@ def _balance_one(
     dataset: LabeledData,
     size: int,
     batch: int,
-    references: float | None,
-    directions: float | None,
+    reference_fraction: float | None,
+    doa_fraction: float | None,
     seed: int,
 ) -> BalancedSampler:
     """A sampler by one kind of label; the other comes as it comes."""
-    name, share = ("references", references) if directions is None else ("directions", directions)
-    count = batch if share is None else _whole(f"share of {name}", share * batch, batch)
-    place = int(directions is not None)
-    groups = [[kind for kind in KINDS if kind[place] is there] for there in (True, False)]
-    wanted = [(group, n) for group, n in zip(groups, (count, batch - count), strict=True) if n]
-    pools = [(_pool(dataset, group, seed), n) for group, n in wanted]
-    used = [(pool, n) for pool, n in pools if pool is not None]
-    if len(used) < len(pools):
-        raise MsdetError(
-            f"a batch of {batch} cannot have {count} with {name}: the data have no examples "
-            f"{'with' if pools[0][0] is None and count else 'without'} {name}"
-        )
+    place = int(doa_fraction is not None)
+    name, fraction = ("directions", doa_fraction) if place else ("references", reference_fraction)
+    count = batch if fraction is None else _whole(f"share of {name}", fraction * batch, batch)
+    used: list[tuple[Stream, int]] = []
+    for there, wanted in ((True, count), (False, batch - count)):
+        stream = _stream(dataset, [kind for kind in KINDS if kind[place] is there], seed)
+        if wanted and stream is None:
+            raise MsdetError(
+                f"a batch of {batch} cannot have {count} with {name}: the data have no examples "
+                f"{'with' if there else 'without'} {name}"
+            )
+        used += [(stream, wanted)] if wanted and stream else []
     return BalancedSampler(size, *zip(*used, strict=True))
 
 
-def _pool(dataset: LabeledData, kinds: Sequence[LabelAvailability], seed: int) -> Pool | None:
-    """Examples with labels of some kinds; None if there are none."""
+def _stream(dataset: LabeledData, kinds: Sequence[LabelAvailability], seed: int) -> Stream | None:
+    """Examples with labels of some kinds, each shuffle or block after the other; None if there are none."""
     if dataset.population is not None:
         items = [index for index in range(dataset.population) if dataset.labeling(index) in kinds]
         return Shuffles(items, (seed, KINDS.index(kinds[0]))) if items else None
-    if isinstance(dataset, LabelSubset):
-        stream = Stream(dataset, kinds)
-        return stream if stream.size else None
-    return Everything() if FULLY in kinds else None
+    if not isinstance(dataset, LabelSubset):
+        return operator.index if FULLY in kinds else None
+    size = sum(dataset.kept[KINDS.index(kind)] for kind in kinds)
+
+    def item(place: int) -> int:
+        block, within = divmod(place, size)
+        return int(dataset.items(kinds, block)[within])
+
+    return item if size else None
 
 
 def balance_sets(
     dataset: ConcatSceneDataset, size: int, batch: int, weights: Sequence[float], seed: int = 0
 ) -> BalancedSampler:
-    """A sampler by data set: in each batch every set has the share of its weight, exactly.
+    """A sampler by data set: in each batch every set has the fraction of its weight, exactly.
 
     Args:
         dataset: what is sampled.
@@ -208,29 +202,17 @@ def balance_sets(
         seed: of the shuffles.
 
     Raises:
-        MsdetError: not a weight for each set, or shares that are no whole number of examples.
+        MsdetError: not a weight for each set, or fractions that are no whole number of examples.
     """
     if len(weights) != len(dataset.sets) or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
         raise MsdetError(f"weights of data sets are {list(weights)}, expected {len(dataset.sets)}, 0 or more")
     used = []
     for number, weight in enumerate(weights):
-        share = weight / sum(weights) * batch
-        count = _whole(f"share of {dataset.sets[number].scene_set.root}", share, batch)
+        name = f"share of {dataset.sets[number].scene_set.root}"
+        count = _whole(name, weight / sum(weights) * batch, batch)
         items = range(*dataset.starts[number : number + 2])
         used += [(Shuffles(items, (seed, number)), count)] if count else []
     return BalancedSampler(size, *zip(*used, strict=True))
-
-
-def label_pools(dataset: LabeledData, seed: int) -> dict[LabelAvailability, Pool]:
-    """Examples by what they have labels of; what there is none of is left out."""
-    if dataset.population is not None:
-        items: dict[LabelAvailability, list[int]] = {}
-        for index in range(dataset.population):
-            items.setdefault(dataset.labeling(index), []).append(index)
-        return {kind: Shuffles(of_kind, (seed, KINDS.index(kind))) for kind, of_kind in items.items()}
-    if isinstance(dataset, LabelSubset):
-        return {kind: Stream(dataset, [kind]) for kind, n in zip(KINDS, dataset.kept, strict=True) if n}
-    return {FULLY: Everything()}
 
 
 def _whole(name: str, share: float, batch: int) -> int:
@@ -239,3 +221,130 @@ def _whole(name: str, share: float, batch: int) -> int:
     if not 0 <= count <= batch or abs(share - count) > 1e-6:
         raise MsdetError(f"{name} is {share:g} of a batch of {batch}, expected a whole number of examples")
     return count
+
+
+def padded(examples: Sequence[Example]) -> Example:
+    """A batch of examples, mixtures and references padded with zeros and tracks with their last azimuth."""
+    samples = max(e["mixture"].shape[-1] for e in examples)
+    labels = max(e["track_deg"].shape[-1] for e in examples)
+    rows: list[dict[str, Any]] = []
+    for example in examples:
+        row = cast(dict[str, Any], dict(example))
+        for name in ("mixture", "references"):
+            row[name] = pad(row[name], (0, samples - row[name].shape[-1]))
+        row["track_deg"] = pad(row["track_deg"], (0, labels - row["track_deg"].shape[-1]), mode="replicate")
+        rows.append(row)
+    return cast(Example, default_collate(rows))
+
+
+class LengthBatches(Sampler[list[int]]):
+    """Epochs of a number of batches of about one length each, from an endless stream of shuffles.
+
+    Each shuffle of the examples sorts them by length, roughly, cuts batches, and shuffles the batches.
+    Processes that train together share each batch evenly; the rest of the division is left out.
+
+    Args:
+        lengths_s: of each example ``(example,)``.
+        batch_seconds: seconds of audio a batch, padding counted, over all processes.
+        batches: an epoch.
+        seed: of the shuffles.
+
+    Raises:
+        MsdetError: an example is longer than a batch may be.
+    """
+
+    def __init__(self, lengths_s: Sequence[float], batch_seconds: float, batches: int, seed: int = 0) -> None:
+        if max(lengths_s) > batch_seconds:
+            raise MsdetError(
+                f"data.batch_seconds is {batch_seconds:g}, the longest scene has {max(lengths_s):g} s"
+            )
+        self.lengths_s = np.asarray(lengths_s, dtype=np.float64)
+        self.batch_seconds = batch_seconds
+        self.batches = batches
+        self.seed = seed
+        self.epoch = 0
+
+    @property
+    def sampler(self) -> LengthBatches:
+        """This object: Lightning calls `set_epoch` of a batch sampler's `sampler`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; the trainer calls this, also when it resumes."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return self.batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Batches of this epoch; of several processes, this one's part of each."""
+        first, number, shuffle = self.epoch * self.batches, 0, 0
+        rank, processes = rank_and_world_size()
+        while number < first + self.batches:
+            batches = self.shuffled(shuffle)
+            for batch in batches[max(first - number, 0) : first + self.batches - number]:
+                even = len(batch) - len(batch) % processes
+                yield batch[rank:even:processes] or [batch[rank % len(batch)]]
+            number += len(batches)
+            shuffle += 1
+
+    def shuffled(self, shuffle: int) -> list[list[int]]:
+        """All batches of one shuffle."""
+        rng = np.random.default_rng([self.seed, shuffle])
+        order = np.argsort(self.lengths_s * (1.0 + _JITTER * rng.random(len(self.lengths_s))))
+        batches = cut(order.tolist(), self.lengths_s.tolist(), self.batch_seconds)
+        return [batches[n] for n in rng.permutation(len(batches))]
+
+
+class SharedBatches(Sampler[list[int]]):
+    """Given batches, dealt out to the processes that work together; all to each if they are too few.
+
+    Means over processes are right either way, and no process is without a batch.
+    """
+
+    def __init__(self, batches: list[list[int]]) -> None:
+        self.all = batches
+
+    def __len__(self) -> int:
+        """Batches of this process."""
+        return len(self._mine())
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Batches of this process."""
+        return iter(self._mine())
+
+    def _mine(self) -> list[list[int]]:
+        rank, processes = rank_and_world_size()
+        return self.all[rank::processes] if len(self.all) >= processes else self.all
+
+
+def cut(order: Iterable[int], lengths_s: Sequence[float], batch_seconds: float) -> list[list[int]]:
+    """Cut examples in a given order into batches of so many seconds, padding counted; one example at least.
+
+    >>> cut([0, 2, 1], [1.0, 3.0, 2.0], batch_seconds=4.0)
+    [[0, 2], [1]]
+    """
+    batches: list[list[int]] = []
+    longest = 0.0
+    for item in order:
+        longest = max(longest, lengths_s[item])
+        if batches and longest * (len(batches[-1]) + 1) <= batch_seconds:
+            batches[-1].append(item)
+        else:
+            batches.append([item])
+            longest = lengths_s[item]
+    return batches
+
+
+def rank_and_world_size() -> tuple[int, int]:
+    """This process's number among those that train together, and how many they are."""
+    if not torch.distributed.is_initialized():
+        return 0, 1
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+def rank_slice(size: int) -> tuple[int, int, int]:
+    """Start, stop and step of this process's items among those of all that train together."""
+    rank, processes = rank_and_world_size()
+    return rank, size - size % processes, processes

@@ -19,52 +19,31 @@ from msdet.scenes.room_geometry import TRACK_STEP_S, positions_along
 from msdet.scenes.scene import Scene, Source, mixture_path, reference_path
 
 ANGLE_TOLERANCE_DEG = 0.1
-
 DISTANCE_TOLERANCE_M = 0.01
-
-T60_TOLERANCE = 0.25
-"""Share by which a measured T60 may differ from the one asked for, with image sources."""
-
-TRACED_T60_TOLERANCE = 0.3
-"""The same with ray tracing, which also scatters."""
-
-CLIPPED_RUN = 3
-"""Samples at full scale in a row that count as clipped."""
-
+T60_TOLERANCE = 0.25  # share by which a measured T60 may differ from the one asked for, with image sources
+TRACED_T60_TOLERANCE = 0.3  # the same with ray tracing, which also scatters
+CLIPPED_RUN = 3  # samples at full scale in a row that count as clipped
 FULL_SCALE = 1.0 - 2.0**-15
+SILENT_PEAK = 2.0**-13  # a reference that stays below this, 4 steps of 16 bits, is silent
+DEAD_DB = -40.0  # a channel this much weaker than the strongest is dead
+MAX_OUTSIDE = 0.01  # fraction of a reference's energy that may lie outside the time in which the talker talks
 
-SILENT_PEAK = 2.0**-13
-"""A reference that stays below this, 4 steps of 16 bits, is silent."""
-
-DEAD_DB = -40.0
-"""A channel this much weaker than the strongest is dead."""
-
-MAX_OUTSIDE = 0.01
-"""Share of a reference's energy that may lie outside the time in which the talker is heard."""
-
-HEARD_AFTER_S = {"direct": 0.05, "early": 0.1, "image": 1.0}
-"""A reference may go on for this long, and the time that sound takes, after the talker has stopped."""
+# a reference may go on for this long, and the time that sound takes, after the talker has stopped
+RINGS_ON_S = {"direct": 0.05, "early": 0.1, "image": 1.0}
 
 MIN_IN_TIME, MIN_IN_TIME_IF_EARLIER = 0.6, 0.95
 """Below these, a reference counts as shifted in time (`arrival.Arrival`). A reflection may be clearer than
 the direct path, but nothing is heard before that."""
 
-MIN_AT_LABEL = 0.75
-"""Below this, a reference counts as heard from elsewhere."""
+MIN_AT_LABEL = 0.75  # below this, a reference counts as heard from elsewhere
 
+# of a talker weaker than this against all others and noise, it is not judged when and whence it is heard
 JUDGED_FROM_DB = -12.0
-"""Of a talker weaker than this against all others and noise, it is not judged when and whence it is heard."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with a data set.
-
-    Attributes:
-        scene: id of the scene; empty for what concerns the whole set, or several.
-        kind: groups problems.
-        text: what was found and what was expected.
-    """
+    """Something wrong with a scene; `scene` is empty for what concerns the whole set, or several scenes."""
 
     scene: str
     kind: str
@@ -84,13 +63,10 @@ def check_scene(
         sums: by path, the SHA-256 of each of the scene's files.
         quick: leave out what needs the audio decoded.
     """
-    problems = [Problem(scene.id, *found) for found in _labels(scene, array, sample_rate)]
-    well_labeled = not problems
-    problems += [Problem(scene.id, "files", text) for text in _folder(root, scene)]
-    if not quick:
-        found = [Problem(scene.id, *p) for p in _sound(root, scene, array, sample_rate, sums, well_labeled)]
-        problems += found
-    return problems
+    labels = list(_labels(scene, array, sample_rate))
+    files = [("files", text) for text in _folder(root, scene)]
+    sound = () if quick else _sound(root, scene, array, sample_rate, sums, well_labeled=not labels)
+    return [Problem(scene.id, *problem) for problem in (*labels, *files, *sound)]
 
 
 def _labels(scene: Scene, array: MicrophoneArray, sample_rate: int) -> Iterator[tuple[str, str]]:
@@ -104,7 +80,11 @@ def _labels(scene: Scene, array: MicrophoneArray, sample_rate: int) -> Iterator[
     for number, source in enumerate(scene.sources, start=1):
         for kind, text in (*_direction(scene, source), *_path(scene, source), *_times(scene, source)):
             yield kind, f"talker {number}: {text}"
-    yield from _t60(scene)
+    target_s, measured_s = scene.t60_target_s, scene.t60_measured_s
+    tolerance = T60_TOLERANCE if scene.image_order is None else TRACED_T60_TOLERANCE
+    if None not in (target_s, measured_s) and abs(measured_s - target_s) > tolerance * target_s:
+        limits = f"asked for were {target_s:.3f} s (± {tolerance:.0%})"
+        yield "T60", f"T60 measured is {measured_s:.3f} s, {limits}"
 
 
 def _inside(scene: Scene, array: MicrophoneArray) -> Iterator[str]:
@@ -132,8 +112,8 @@ def _direction(scene: Scene, source: Source) -> Iterator[tuple[str, str]]:
         return
     labeled = np.array([[source.azimuth_deg, source.elevation_deg, source.distance_m]])
     position = np.array([source.position_m])
-    for name, _, label, found in _differences(labeled, position, scene):
-        yield "geometry", f"{name} is {label:.2f}, its position gives {found:.2f}"
+    for name, _, label, expected in _differences(labeled, position, scene):
+        yield "geometry", f"{name} is {label:.2f}, its position gives {expected:.2f}"
 
 
 def _path(scene: Scene, source: Source) -> Iterator[tuple[str, str]]:
@@ -158,11 +138,9 @@ def _path(scene: Scene, source: Source) -> Iterator[tuple[str, str]]:
     labeled = np.array([[d.azimuth_deg, d.elevation_deg, d.distance_m] for d in source.track])
     if source.waypoints:
         positions = positions_along(source.waypoints, np.array(times))
-        for name, frame, label, found in _differences(labeled, positions, scene):
-            yield (
-                "track",
-                f"{name} is {label:.2f} at {times[frame]:.2f} s, its waypoints give {found:.2f}",
-            )
+        for name, frame, label, expected in _differences(labeled, positions, scene):
+            when = f"{name} is {label:.2f} at {times[frame]:.2f} s"
+            yield "track", f"{when}, its waypoints give {expected:.2f}"
 
 
 def _differences(labeled: Array, positions: Array, scene: Scene) -> Iterator[tuple[str, int, float, float]]:
@@ -177,30 +155,19 @@ def _differences(labeled: Array, positions: Array, scene: Scene) -> Iterator[tup
         ("elevation_deg", elevation_deg, np.abs(labeled[:, 1] - elevation_deg) > ANGLE_TOLERANCE_DEG),
         ("distance_m", distance_m, np.abs(labeled[:, 2] - distance_m) > DISTANCE_TOLERANCE_M),
     )
-    for column, (name, found, wrong) in enumerate(checks):
+    for column, (name, expected, wrong) in enumerate(checks):
         if wrong.any():
             place = int(np.argmax(wrong))
-            yield name, place, float(labeled[place, column]), float(found[place])
+            yield name, place, float(labeled[place, column]), float(expected[place])
 
 
 def _times(scene: Scene, source: Source) -> Iterator[tuple[str, str]]:
     end_s = source.onset_s + source.duration_s
     if source.onset_s < 0 or source.duration_s <= 0 or end_s > scene.duration_s + 1 / scene.sample_rate:
-        yield (
-            "timing",
-            f"talks from {source.onset_s:.3f} to {end_s:.3f} s of a scene of {scene.duration_s:g} s",
-        )
+        times = f"{source.onset_s:.3f} to {end_s:.3f} s"
+        yield "timing", f"talks from {times} of a scene of {scene.duration_s:g} s"
     if source.offset_s < 0:
         yield "timing", f"offset_s is {source.offset_s:.3f}, expected 0 or more"
-
-
-def _t60(scene: Scene) -> Iterator[tuple[str, str]]:
-    asked, measured = scene.t60_target_s, scene.t60_measured_s
-    if asked is None or measured is None:
-        return
-    tolerance = T60_TOLERANCE if scene.image_order is None else TRACED_T60_TOLERANCE
-    if abs(measured - asked) > tolerance * asked:
-        yield "T60", f"T60 measured is {measured:.3f} s, asked for were {asked:.3f} s (± {tolerance:.0%})"
 
 
 def _folder(root: Path, scene: Scene) -> Iterator[str]:
@@ -241,12 +208,12 @@ def _sound(
     well_labeled: bool,
 ) -> Iterator[tuple[str, str]]:
     """What is wrong with the audio; of each file the first thing, which explains the others."""
-    heard: list[Array] = []
+    signals: list[Array] = []
     for number, relative in enumerate(audio_paths(scene)):
         try:
             path = resolve_inside(root, relative)
         except MsdetError:
-            return  # told with the folder
+            return  # reported with the folder
         if not path.is_file():
             continue  # likewise
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -259,9 +226,10 @@ def _sound(
         elif changed:
             yield "checksums", f"{path.name}: differs from its checksum"
         if samples is not None and not problem:
-            heard.append(samples)
-    if scene.referenced and well_labeled and len(heard) == 1 + len(scene.sources):
-        yield from _heard(heard[0], np.concatenate(heard[1:]), scene, array)
+            signals.append(samples)
+    if scene.referenced and well_labeled and len(signals) == 1 + len(scene.sources):
+        texts = _arrivals(signals[0], np.concatenate(signals[1:]), scene, array)
+        yield from (("arrival", text) for text in texts)
 
 
 def _read(
@@ -269,9 +237,9 @@ def _read(
 ) -> tuple[Array | None, tuple[str, str] | None]:
     """Samples ``(channel, time)`` of a file, if it can be read, and what is wrong with it."""
     try:
-        found = audio.info(path)
-        if found != expected:
-            return None, ("format", f"{_words(found)}, expected {_words(expected)}")
+        header = audio.info(path)
+        if header != expected:
+            return None, ("format", f"{_words(header)}, expected {_words(expected)}")
         samples, rate = audio.read(path)
     except MsdetError as error:
         return None, ("files", str(error).removeprefix(f"{path}: "))
@@ -304,37 +272,25 @@ def _damage(samples: Array, sample_rate: int, is_mixture: bool) -> tuple[str, st
     return None
 
 
-def _heard(
-    mixture: Array, references: Array, scene: Scene, array: MicrophoneArray
-) -> Iterator[tuple[str, str]]:
+def _arrivals(mixture: Array, references: Array, scene: Scene, array: MicrophoneArray) -> Iterator[str]:
     """References against the times and directions of their labels."""
     for number, (source, reference) in enumerate(zip(scene.sources, references, strict=True), start=1):
         distance_m = 0.0 if np.isnan(source.distance_m) else source.distance_m
         ends_s = source.onset_s + source.duration_s + distance_m / scene.speed_of_sound
         times_s = np.arange(reference.size) / scene.sample_rate
-        outside = (times_s < source.onset_s) | (times_s > ends_s + HEARD_AFTER_S[scene.target])
+        outside = (times_s < source.onset_s) | (times_s > ends_s + RINGS_ON_S[scene.target])
         share = float((reference[outside] ** 2).sum() / (reference**2).sum())
         if share > MAX_OUTSIDE:
-            yield (
-                "arrival",
-                (
-                    f"talker {number}: {share:.0%} of its reference's energy is outside "
-                    f"{source.onset_s:.2f} to {ends_s:.2f} s, when it talks"
-                ),
-            )
-    for number, found in enumerate(arrivals(mixture, references, scene, array), start=1):
+            when = f"{source.onset_s:.2f} to {ends_s:.2f} s, when it talks"
+            yield f"talker {number}: {share:.0%} of its reference's energy is outside {when}"
+    for number, arrival in enumerate(arrivals(mixture, references, scene, array), start=1):
         if _prominence_db(scene, number - 1) < JUDGED_FROM_DB:
             continue
-        if found.in_time < (MIN_IN_TIME_IF_EARLIER if found.lag_s < 0 else MIN_IN_TIME):
-            yield (
-                "arrival",
-                (f"talker {number}: its reference is heard {1000 * found.lag_s:+.1f} ms off in the mixture"),
-            )
-        elif scene.located and found.at_label < MIN_AT_LABEL:
-            yield (
-                "arrival",
-                (f"talker {number}: is heard {found.offset_deg:+.0f}° in azimuth from where its label says"),
-            )
+        if arrival.in_time < (MIN_IN_TIME_IF_EARLIER if arrival.lag_s < 0 else MIN_IN_TIME):
+            yield f"talker {number}: its reference is heard {1000 * arrival.lag_s:+.1f} ms off in the mixture"
+        elif scene.located and arrival.at_label < MIN_AT_LABEL:
+            offset = f"{arrival.offset_deg:+.0f}°"
+            yield f"talker {number}: is heard {offset} in azimuth from where its label says"
 
 
 def _prominence_db(scene: Scene, talker: int) -> float:

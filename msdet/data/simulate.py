@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import logging
 from collections.abc import Callable
@@ -12,37 +11,34 @@ from pathlib import Path
 from typing import Any
 
 from msdet.arrays import MicrophoneArray, load_array
-from msdet.conventions import Array
 from msdet.corpora import SPLITS, load_corpus
-from msdet.data.formats.kaldi import write_kaldi
-from msdet.data.scene_set import CHECKSUMS, HEADER, MANIFEST, SceneSet
+from msdet.data.scene_set import HEADER, SceneSet, finish_set, record_path, write_scene
 from msdet.errors import MsdetError, UnknownNameError
-from msdet.io import audio
-from msdet.io.files import read_json, settings_hash, write_json, write_jsonl, write_text
-from msdet.io.jobs import ALL, Job, Progress, Shard, Workers, begin_run_dir, finish_run_dir, run_jobs
+from msdet.io.files import settings_hash
+from msdet.io.jobs import ALL, Job, Progress, Shard, Workers, begin_run_dir, run_jobs
 from msdet.scenes.distribution import SceneDistribution
 from msdet.scenes.dry_sounds import MAX_SILENT_DRAWS, SilentSpeechError, Sounds
 from msdet.scenes.noise import read_noise_folder
-from msdet.scenes.rendering import Mixture, render
+from msdet.scenes.rendering import render
 from msdet.scenes.rir.bank import RirBank
 from msdet.scenes.sampling import Material, sample_scene
-from msdet.scenes.scene import SCHEMA_VERSION, Scene, mixture_path, reference_path, scene_seed
+from msdet.scenes.scene import Scene, scene_seed
 
 log = logging.getLogger(__name__)
 
 
 def simulate(
-    out: Path,
-    speech: Path,
-    corpus: str,
-    split: str,
-    distribution: SceneDistribution,
-    scenes: int,
-    seed: int,
-    jobs: Workers,
+    out: str | Path,
+    speech: str | Path,
+    corpus: str = "folder",
+    split: str = "train",
+    distribution: SceneDistribution | None = None,
+    scenes: int = 100,
+    seed: int = 0,
+    jobs: Workers = 1,
     progress: Progress | None = None,
-    noise: Path | None = None,
-    bank: Path | None = None,
+    noise: str | Path | None = None,
+    bank: str | Path | None = None,
     share: Shard = ALL,
 ) -> SceneSet | None:
     """Make a data set, or finish one that a killed run left; the workers do not change a byte.
@@ -50,9 +46,9 @@ def simulate(
     Args:
         out: the set's folder.
         speech: folder of the corpus.
-        corpus: its kind, a file name in ``msdet/corpora``.
+        corpus: its kind, such as ``folder`` or ``librispeech`` (`msdet.corpora.CORPORA`).
         split: ``train``, ``dev`` or ``test``: whose talkers speak; each split has rooms of its own.
-        distribution: what scenes are drawn from.
+        distribution: what scenes are drawn from; the rules of SMS-WSJ if not given.
         scenes: number of scenes.
         seed: of the whole set.
         jobs: worker processes, or an executor.
@@ -67,6 +63,9 @@ def simulate(
     Raises:
         MsdetError: bad settings, speech or noise, or a folder with other settings.
     """
+    out, speech = Path(out), Path(speech)
+    noise, bank = (None if folder is None else Path(folder) for folder in (noise, bank))
+    distribution = distribution or SceneDistribution()
     distribution.check()
     if scenes < 1 or seed < 0:
         raise MsdetError(f"scenes is {scenes} and seed {seed}, expected at least 1 and 0")
@@ -140,51 +139,6 @@ def _gather(
     return Material(table.by_speaker(split), array.microphones, recordings, rooms), identity
 
 
-def finish_set(out: Path, settings: dict[str, Any], array: MicrophoneArray, ids: list[str]) -> SceneSet:
-    """Write manifest, Kaldi tables, checksums and header of a set whose scenes are all written; open it."""
-    records = [read_json(record_path(out, scene_id)) for scene_id in ids]
-    scenes = tuple(
-        Scene.from_dict(row["scene"], str(record_path(out, i))) for i, row in zip(ids, records, strict=True)
-    )
-    write_jsonl(out / MANIFEST, [scene.to_dict() for scene in scenes])
-    write_kaldi(out, scenes)
-    sums = {path: digest for row in records for path, digest in row["sha256"].items()}
-    sums[MANIFEST] = _digest(out / MANIFEST)
-    write_text(out / CHECKSUMS, "".join(f"{digest}  {path}\n" for path, digest in sorted(sums.items())))
-    content = {"schema": SCHEMA_VERSION, "sample_rate": scenes[0].sample_rate, "array": array.to_dict()}
-    finish_run_dir(out, settings, HEADER, content)
-    return SceneSet.open(out)
-
-
-def write_scene(out: Path, scene: Scene, mixture: Mixture) -> None:
-    """Write a rendered scene: its audio, then its record, which marks it as finished."""
-    write_recording(out, scene, mixture.mixture, mixture.references)
-
-
-def write_recording(
-    out: Path, scene: Scene, mixture: Array, references: Array, notes: dict[str, Any] | None = None
-) -> None:
-    """Write the mixture ``(mic, time)`` and references ``(talker, time)`` of a scene, then its record.
-
-    What `notes` holds is kept in the record.
-    """
-    files = {mixture_path(scene.id): mixture}
-    files |= {reference_path(scene.id, talker): r for talker, r in enumerate(references)}
-    for path, samples in files.items():
-        audio.write(out / path, samples, scene.sample_rate)
-    sums = {path: _digest(out / path) for path in files}
-    write_json(record_path(out, scene.id), {"scene": scene.to_dict(), "sha256": sums} | (notes or {}))
-
-
-def record_path(out: Path, scene_id: str) -> Path:
-    """A scene's own record."""
-    return (out / mixture_path(scene_id)).parent / "scene.json"
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 @lru_cache(maxsize=1)
 def _open_bank(root: Path) -> RirBank:
     """A worker opens its bank once."""
@@ -200,5 +154,5 @@ def _write_scene(
         mixture, measured = render(scene, array, Sounds(speech, scene.sample_rate, noise), rooms)
     except SilentSpeechError as error:
         return str(error)
-    write_scene(out, measured, mixture)
+    write_scene(out, measured, mixture.mixture, mixture.references)
     return None

@@ -1,4 +1,4 @@
-"""Proving a data set right: its files, tables and checksums, and every scene's labels and sound."""
+"""Checking a data set: its files, tables and checksums, and every scene's labels and sound."""
 
 from __future__ import annotations
 
@@ -6,21 +6,18 @@ import hashlib
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import as_completed
 from pathlib import Path
 
-from msdet.data.formats.kaldi import write_kaldi
 from msdet.data.scene_checks import Problem, audio_paths, check_scene
-from msdet.data.scene_set import CHECKSUMS, HEADER, MANIFEST, SceneSet
+from msdet.data.scene_set import CHECKSUMS, HEADER, MANIFEST, SceneSet, write_kaldi
 from msdet.io.files import read_json, settings_hash
-from msdet.io.jobs import IN_PROGRESS, Job, Progress, worker_pool
+from msdet.io.jobs import IN_PROGRESS, Job, Progress, run_jobs
 
-FEW_SCENES = 16
-"""So few are checked faster than worker processes start."""
+FEW_SCENES = 16  # so few are checked faster than worker processes start
 
 
 def validate_set(
-    root: Path, quick: bool = False, jobs: int = 1, progress: Progress | None = None
+    root: str | Path, quick: bool = False, jobs: int = 1, progress: Progress | None = None
 ) -> list[Problem]:
     """Everything wrong with a data set; nothing for one as `simulate` writes it.
 
@@ -34,21 +31,21 @@ def validate_set(
         MsdetError: no data set, or one whose manifest cannot be read.
     """
     data = SceneSet.open(root)
-    problems = [Problem("", *found) for found in _header(root, len(data.scenes))]
+    problems = [Problem("", *problem) for problem in _header(data.root, len(data.scenes))]
     counts = Counter(scene.id for scene in data.scenes)
     for scene_id, count in counts.items():
         if count > 1:
             problems.append(Problem(scene_id, "tables", f"{MANIFEST} has {count} scenes of this id"))
     sums: dict[str, str] = {}
-    problems += [Problem("", *found) for found in _checksums(data, quick, sums)]
+    problems += [Problem("", *problem) for problem in _checksums(data, quick, sums)]
     problems += _tables(data)
     problems += [Problem("", "files", text) for text in _leftovers(data)]
     todo = []
     for scene in data.scenes:
         own = {path: sums[path] for path in audio_paths(scene) if path in sums}
-        todo.append(Job(check_scene, (root, scene, data.array, data.sample_rate, own, quick)))
-    for found in _results(todo, jobs if len(todo) > FEW_SCENES else 1, progress):
-        problems += found
+        todo.append(Job(check_scene, (data.root, scene, data.array, data.sample_rate, own, quick)))
+    for of_scene in run_jobs(todo, jobs if len(todo) > FEW_SCENES else 1, progress):
+        problems += of_scene
     return problems
 
 
@@ -89,12 +86,7 @@ def _checksums(data: SceneSet, quick: bool, sums: dict[str, str]) -> Iterator[tu
 
 
 def read_checksums(root: Path) -> list[tuple[str, str]]:
-    """Path and checksum of each line of a set's list.
-
-    Raises:
-        OSError: it is missing or unreadable.
-        UnicodeDecodeError: it is no text.
-    """
+    """Path and checksum of each line of a set's list; `OSError` or `UnicodeDecodeError` if unreadable."""
     lines = (root / CHECKSUMS).read_text(encoding="utf-8").splitlines()
     return [(path, digest) for digest, _, path in (line.partition("  ") for line in lines)]
 
@@ -112,10 +104,10 @@ def _tables(data: SceneSet) -> list[Problem]:
         if not (data.root / name).is_file():
             problems.append(Problem("", "tables", f"{name} is missing"))
             continue
-        rows, found = expected[name], _table(data.root / name)
-        for scene_id in sorted(rows.keys() | found.keys()):
-            if rows.get(scene_id) != found.get(scene_id):
-                texts = [repr(t[scene_id]) if scene_id in t else "nothing" for t in (found, rows)]
+        rows, actual = expected[name], _table(data.root / name)
+        for scene_id in sorted(rows.keys() | actual.keys()):
+            if rows.get(scene_id) != actual.get(scene_id):
+                texts = [repr(t[scene_id]) if scene_id in t else "nothing" for t in (actual, rows)]
                 problem = f"{name} has {texts[0]}, {MANIFEST} gives {texts[1]}"
                 problems.append(Problem(scene_id, "tables", problem))
     return problems
@@ -135,27 +127,6 @@ def _leftovers(data: SceneSet) -> Iterator[str]:
     known = {Path(audio_paths(scene)[0]).parent.name for scene in data.scenes}
     there = {path.name for path in audio_folder.iterdir()} if audio_folder.is_dir() else set()
     yield from (f"audio/{name} is of no scene in {MANIFEST}" for name in sorted(there - known))
-
-
-def _results(todo: Sequence[Job], jobs: int, progress: Progress | None) -> list[list[Problem]]:
-    """What the jobs return, in order."""
-    report = progress or (lambda done, total: None)
-    report(0, len(todo))
-    if jobs <= 1:
-        results = []
-        for done, job in enumerate(todo, start=1):
-            results.append(job())
-            report(done, len(todo))
-        return results
-    with worker_pool(min(jobs, len(todo))) as pool:
-        futures = [pool.submit(job) for job in todo]
-        try:
-            for done, _ in enumerate(as_completed(futures), start=1):
-                report(done, len(todo))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-        return [future.result() for future in futures]
 
 
 def verdict(problems: Sequence[Problem], scenes: int) -> str:

@@ -1,4 +1,7 @@
-"""Beamformers on spectra: steered by a DoA posterior, by masks, or per frame; multi-frame Wiener filters."""
+"""Beamformers on spectra: steered by a DoA posterior, by masks, or per frame; multi-frame Wiener filters.
+
+A `spectrum` is complex ``(batch, mic, freq, frame)``.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ from torch import Tensor
 from msdet.dsp.spatial import full_precision, weighted_covariance
 from msdet.dsp.streaming_state import State, running_sum
 
+# added to the disturbance covariance: sensor noise and misplaced microphones, relative to diffuse noise
 DIAGONAL_LOADING = 0.01
-"""Added to the disturbance covariance: sensor noise and misplaced microphones, relative to diffuse noise."""
 
 
 @full_precision
@@ -45,24 +48,14 @@ def steered_beam_weights(posterior: Tensor, steering: Tensor, coherence: Tensor)
 
 @full_precision
 def apply_beam(weights: Tensor, spectrum: Tensor) -> Tensor:
-    """Beam outputs w^H x: ``(batch, talker, freq, frame)``.
-
-    Args:
-        weights: ``(batch, talker, freq, mic)``.
-        spectrum: ``(batch, mic, freq, frame)``.
-    """
+    """Outputs w^H x ``(batch, talker, freq, frame)`` of beams with weights ``(batch, talker, freq, mic)``."""
     y = weights.permute(0, 2, 1, 3).conj() @ spectrum.permute(0, 2, 1, 3)
     return y.permute(0, 2, 1, 3)
 
 
 @full_precision
 def apply_beam_per_frame(weights: Tensor, spectrum: Tensor) -> Tensor:
-    """Beam outputs w^H x of a beam for each frame: ``(batch, talker, freq, frame)``.
-
-    Args:
-        weights: ``(batch, frame, talker, freq, mic)``.
-        spectrum: ``(batch, mic, freq, frame)``.
-    """
+    """`apply_beam` with weights ``(batch, frame, talker, freq, mic)`` of each frame."""
     x = spectrum.permute(0, 3, 2, 1)[:, :, None]
     return (weights.conj() * x).sum(-1).permute(0, 2, 3, 1)
 
@@ -83,7 +76,7 @@ def wiener_filter(spectrum: Tensor, desired: Tensor, taps: int, loading: float =
     (with ``taps > 1``, a convolutive one that also removes reverberation).
 
     Args:
-        spectrum: ``(batch, mic, freq, frame)``.
+        spectrum: of the mixture.
         desired: ``(batch, talker, freq, frame)``, an estimate of each talker.
         taps: this frame and ``taps - 1`` before.
         loading: of the diagonal, relative to its mean.
@@ -103,11 +96,9 @@ def wiener_filter(spectrum: Tensor, desired: Tensor, taps: int, loading: float =
 
 
 def power_masks(estimates: Tensor, mixture: Tensor) -> Tensor:
-    """Share ``(batch, talker, freq, frame)`` of each estimate in the power of itself and the rest, in [0, 1].
+    """Power of each estimate ``(batch, talker, freq, frame)`` over that of itself and the rest, in [0, 1].
 
-    Args:
-        estimates: complex ``(batch, talker, freq, frame)``.
-        mixture: complex ``(batch, freq, frame)`` at the same microphone; the rest is mixture less estimate.
+    The rest is the mixture ``(batch, freq, frame)`` at the same microphone, less the estimate.
     """
     power = estimates.abs().square()
     rest = (mixture[:, None] - estimates).abs().square()
@@ -123,7 +114,7 @@ def masked_mvdr(
     A talker's covariance is weighted by its mask, the disturbance's by one less the mask.
 
     Args:
-        spectrum: ``(batch, mic, freq, frame)``.
+        spectrum: of the mixture.
         masks: ``(batch, talker, freq, frame)`` in [0, 1].
         reference: index of the microphone at which the talkers are wanted.
         loading: of the disturbance's diagonal, relative to its trace.
@@ -145,22 +136,16 @@ def causal_masked_mvdr(
     decay: float = 1.0,
     before: State = None,
 ) -> tuple[Tensor, State]:
-    """`masked_mvdr` with a beam for each frame, from it and those before; and the memory of them.
+    """`masked_mvdr` with a beam for each frame, from it and those before; and the state for the next frames.
 
-    Args:
-        spectrum: ``(batch, mic, freq, frame)``.
-        masks: ``(batch, talker, freq, frame)`` in [0, 1].
-        reference: index of the microphone at which the talkers are wanted.
-        loading: of the disturbance's diagonal, relative to its trace.
-        decay: weight of what is one frame older.
-        before: memory of the frames before.
+    `decay` is the weight of covariances one frame older, `before` the state of the frames before.
     """
     x = spectrum.permute(0, 3, 2, 1)[:, None]
     outer = x[..., :, None] * x[..., None, :].conj()
-    share = masks.transpose(2, 3)[..., None, None]
+    mask = masks.transpose(2, 3)[..., None, None]
     talkers, others = before or (None, None)
-    wanted, talkers = running_sum(outer * share, 2, decay, talkers)
-    rest, others = running_sum(outer * (1.0 - share), 2, decay, others)
+    wanted, talkers = running_sum(outer * mask, 2, decay, talkers)
+    rest, others = running_sum(outer * (1.0 - mask), 2, decay, others)
     weights = _souden_weights(wanted.to(x.dtype), rest.to(x.dtype), reference, loading)
     return (weights.conj() * x).sum(-1).transpose(2, 3), (talkers, others)
 

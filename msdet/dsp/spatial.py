@@ -1,8 +1,8 @@
-"""Array kernels that models, baselines and inference share: steering, SRP-PHAT, covariances, beamformers.
+"""Array kernels that models, methods and inference share: steering, SRP-PHAT, covariances, peaks.
 
 A far-field source in direction u reaches a microphone at p earlier by p·u/c, so its spectrum there is
-exp(+j 2π f p·u / c) times that at the array's origin. Steering vectors are relative to the reference
-microphone. Spectra are complex ``(batch, mic, freq, frame)``.
+exp(+j 2π f p·u / c) times that at the array's origin. Steering vectors ``(direction, freq, mic)`` are
+relative to the reference microphone; a `spectrum`, or its phases, is complex ``(batch, mic, freq, frame)``.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from torch import Tensor
 
 from msdet.conventions import SPEED_OF_SOUND, direction_vector, wrap_signed_deg
 
+# von Mises concentration of a posterior around one known azimuth: about 3.3 degrees wide
 CONCENTRATION = 300.0
-"""Von Mises concentration of a posterior around one known azimuth: about 3.3 degrees wide."""
 
-LOGIT_FLOOR = -8.0
-"""Log probability, relative to the peak's, of every direction far from a seeded one."""
+LOGIT_FLOOR = -8.0  # log probability, relative to the peak's, of every direction far from a seeded one
+
+_HALVES = (torch.bfloat16, torch.float16)
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
@@ -36,9 +37,6 @@ def full_precision(kernel: Kernel) -> Kernel:
             return kernel(*wide, **options)
 
     return cast(Kernel, wrapped)
-
-
-_HALVES = (torch.bfloat16, torch.float16)
 
 
 def steering_vectors(
@@ -78,12 +76,7 @@ def phase_normalize(spectrum: Tensor) -> Tensor:
 
 @full_precision
 def steered_response(phases: Tensor, steering: Tensor) -> Tensor:
-    """Steered response power ``(batch, direction, freq, frame)`` of every bin, in [0, 1].
-
-    Args:
-        phases: phase-normalized spectrum ``(batch, mic, freq, frame)``.
-        steering: ``(direction, freq, mic)``.
-    """
+    """Steered response power ``(batch, direction, freq, frame)`` of every bin, in [0, 1]."""
     batch, mics, freqs, frames = phases.shape
     by_freq = phases.permute(2, 1, 0, 3).reshape(freqs, mics, batch * frames)
     steered = steering.permute(1, 0, 2).conj() @ by_freq / mics
@@ -93,12 +86,7 @@ def steered_response(phases: Tensor, steering: Tensor) -> Tensor:
 
 @full_precision
 def weighted_covariance(spectrum: Tensor, weights: Tensor) -> Tensor:
-    """Sum over frames of weight · x x^H: ``(batch, talker, freq, mic, mic)``.
-
-    Args:
-        spectrum: ``(batch, mic, freq, frame)``.
-        weights: ``(batch, talker, freq, frame)``, real, not negative.
-    """
+    """Sum over frames of weight ``(batch, talker, freq, frame)`` times x x^H: ``(…, freq, mic, mic)``."""
     x = spectrum.permute(0, 2, 1, 3)[:, None]
     return (x * weights[:, :, :, None]) @ x.mH
 
@@ -107,12 +95,8 @@ def weighted_covariance(spectrum: Tensor, weights: Tensor) -> Tensor:
 def srp_from_covariance(covariance: Tensor, steering: Tensor) -> Tensor:
     """Steered response ``(batch, talker, direction)`` summed over frequency, from covariances.
 
-    Equal to the weighted sum of `steered_response` over bins when the covariance is that of phase-normalized
-    spectra, but never forms the map of all bins and directions.
-
-    Args:
-        covariance: ``(batch, talker, freq, mic, mic)``.
-        steering: ``(direction, freq, mic)``.
+    Equal to the weighted sum of `steered_response` over bins when the covariance ``(batch, talker, freq, mic,
+    mic)`` is that of phase-normalized spectra, but never forms the map of all bins and directions.
     """
     directions, freqs, mics = steering.shape
     outer = steering[..., :, None].conj() * steering[..., None, :]
@@ -127,10 +111,7 @@ def srp_from_covariance(covariance: Tensor, steering: Tensor) -> Tensor:
 def frame_response(phases: Tensor, weights: Tensor, steering: Tensor) -> Tensor:
     """Steered response ``(batch, slot, frame, direction)`` of every frame, summed over frequency.
 
-    Args:
-        phases: phase-normalized spectrum ``(batch, mic, freq, frame)``.
-        weights: of each slot's bins, ``(batch, slot, freq, frame)``.
-        steering: ``(direction, freq, mic)``.
+    The bins of each slot have weights ``(batch, slot, freq, frame)``.
     """
     power = steered_response(phases, steering)
     return (power.permute(0, 3, 1, 2) @ weights.permute(0, 3, 2, 1)).permute(0, 3, 1, 2)
@@ -151,23 +132,15 @@ def wrap_azimuth(azimuth_deg: Tensor) -> Tensor:
 
 
 def pick_peaks(response: Tensor, count: int, minimum_gap_deg: float = 15.0) -> Tensor:
-    """The `count` highest peaks of maps over a full circle, ascending: azimuth ``(batch, count)`` in degrees.
-
-    Takes what `highest_peaks` takes.
-    """
+    """`highest_peaks` in ascending order of azimuth."""
     return highest_peaks(response, count, minimum_gap_deg).sort(dim=-1).values
 
 
 def highest_peaks(response: Tensor, count: int, minimum_gap_deg: float = 15.0) -> Tensor:
-    """The `count` highest peaks of maps over a full circle, the highest first: azimuth ``(batch, count)``.
+    """The highest peaks of a response ``(batch, direction)`` over the circle: azimuth ``(batch, count)``.
 
-    Local maxima come first, then any direction far enough from those taken; each peak is moved to the top of
-    the parabola through its neighbors.
-
-    Args:
-        response: ``(batch, direction)``, directions evenly over [0, 360).
-        count: number of peaks.
-        minimum_gap_deg: no two peaks are closer.
+    Local maxima come first, then any direction far enough from those taken: no two are closer than the
+    minimum gap. Each peak is moved to the top of the parabola through its neighbors.
     """
     batch, directions = response.shape
     step = 360.0 / directions
@@ -177,7 +150,7 @@ def highest_peaks(response: Tensor, count: int, minimum_gap_deg: float = 15.0) -
     score = (response - response.amin(-1, keepdim=True)) / spread + is_peak  # any peak before any slope
     azimuth = torch.arange(directions, device=response.device) * step
     rows = torch.arange(batch, device=response.device)
-    found = []
+    peaks = []
     for _ in range(count):
         best = score.argmax(-1)
         distance = wrap_signed_deg(azimuth[None] - azimuth[best][:, None])
@@ -185,8 +158,8 @@ def highest_peaks(response: Tensor, count: int, minimum_gap_deg: float = 15.0) -
         left, top, right = before[rows, best], response[rows, best], after[rows, best]
         curvature = left - 2 * top + right
         shift = torch.where(curvature < 0, 0.5 * (left - right) / curvature.clamp_max(-1e-12), 0.0)
-        found.append((best + shift.clamp(-0.5, 0.5)) * step)
-    return wrap_azimuth(torch.stack(found, dim=-1))
+        peaks.append((best + shift.clamp(-0.5, 0.5)) * step)
+    return wrap_azimuth(torch.stack(peaks, dim=-1))
 
 
 def von_mises_logits(azimuth_deg: Tensor, directions: int) -> Tensor:

@@ -11,17 +11,11 @@ from torch import Tensor, nn
 
 from msdet.errors import MsdetError
 
-MAX_WINDOW_S = 1.0
-"""No STFT frame of a model is longer."""
+MAX_WINDOW_S = 1.0  # no STFT frame of a model is longer
 
 
 def window_samples(window_s: float, sample_rate: int) -> int:
-    """Length of an STFT frame in samples, even, so that frames overlap by half.
-
-    Raises:
-        MsdetError: a frame of less than 16 samples, or of more than a second, in which speech is not
-            stationary and whose spectra are large.
-    """
+    """Length of an STFT frame in samples, even, so that frames overlap by half; 16 samples to a second."""
     if not window_s <= MAX_WINDOW_S:
         raise MsdetError(f"window_s is {window_s}, expected at most {MAX_WINDOW_S:g} s")
     samples = 2 * round(window_s * sample_rate / 2)

@@ -1,8 +1,7 @@
-"""What causal computations remember from one piece of a signal to the next: sums, means, past frames.
+"""State that causal computations carry from one piece of a signal to the next: sums, means, past frames.
 
-A memory is None before anything has come, and a tensor or tuple after. None is changed in place: whoever
-keeps one can go on from there again. Sums are in double precision, so that those of hours do not drift, and
-are the same whether a signal comes whole or in pieces.
+A state is None before the first piece. States are never changed in place: one that was kept can be continued
+again. Sums are in double precision, so that they do not drift over hours and are the same in pieces.
 """
 
 from __future__ import annotations
@@ -21,14 +20,7 @@ _BLOCK = 64  # frames that forget together
 
 
 def decay_over(time_constant_s: float | None, frame_s: float) -> float:
-    """What is left after a frame of what came before it.
-
-    Args:
-        time_constant_s: time constant; None forgets nothing.
-        frame_s: length of a frame.
-
-    Raises:
-        ValueError: the time constant is not above 0.
+    """Weight after a frame of `frame_s` of what came before it, by a time constant; None forgets nothing.
 
     >>> decay_over(None, 0.01), round(decay_over(1.0, 0.01), 4)
     (1.0, 0.99)
@@ -45,14 +37,8 @@ def running_sum(
 ) -> tuple[Tensor, Tensor]:
     """Sum of each entry along an axis and all before it, older ones weighted by powers of `decay`.
 
-    Args:
-        values: the next of a signal, real or complex.
-        axis: of time.
-        decay: weight of what is one entry older.
-        before: what an earlier call returned last.
-
-    Returns:
-        the sums, of the shape of `values` in double precision; and the last of them, for the next call.
+    Returns the sums in double precision, of the shape of `values`, and the last of them, which is `before` of
+    the next call.
 
     >>> running_sum(torch.tensor([4.0, 2.0, 0.0]), 0)[0].tolist()
     [4.0, 6.0, 6.0]
@@ -78,9 +64,7 @@ def running_sum(
 
 
 def running_mean(values: Tensor, axis: int, decay: float = 1.0, before: State = None) -> tuple[Tensor, State]:
-    """Mean of each entry along an axis and all before it, of the values' own precision.
-
-    Takes what `running_sum` takes.
+    """Mean of each entry along an axis and all before it, in the precision of `values`; as `running_sum`.
 
     >>> running_mean(torch.tensor([4.0, 2.0, 0.0]), 0)[0].tolist()
     [4.0, 3.0, 2.0]
@@ -113,16 +97,13 @@ def with_past(signal: Tensor, frames: int, axis: int, past: Tensor | None) -> tu
 def sample_and_hold(
     make: Callable[[list[int]], tuple[Tensor, ...]], frames: int, every: int, before: State
 ) -> tuple[tuple[Tensor, ...], State]:
-    """Tensors that are made anew every so many frames and hold in between.
+    """Tensors ``(batch, frame, ...)`` that are made every so many frames and hold in between; and the state.
 
     Args:
         make: tensors ``(batch, update, ...)`` for some of the frames, given by their numbers.
         frames: how many come.
         every: frames from one update to the next, counted from the very first.
-        before: what an earlier call returned last.
-
-    Returns:
-        the tensors ``(batch, frame, ...)``, and the memory for the next call.
+        before: the state that an earlier call returned.
     """
     seen, last = before or (0, None)
     new = [frame for frame in range(frames) if (seen + frame) % every == 0]

@@ -31,19 +31,12 @@ Append = Callable[[Array], None]
 """Takes the next piece ``(time,)`` of a file."""
 
 _CLIP_RATES = (16_000, 22_050, 24_000, 32_000, 44_100, 48_000)  # MP3 at 8 kHz is an extension not all play
-
 _CLIP_COMPRESSION = 0.2  # about 70 kbit/s for speech, errors 40 dB below it
-
 _SINC_WIDTH, _ROLLOFF = 6, 0.99  # torchaudio's defaults
-
 _ENDLESS_BYTES = 0x7FFF0000  # programs that write WAV to a pipe announce this length, or more, or none
-
 _MAX_KERNEL = 10_000_000  # entries of a resampling filter; 44.1 kHz to 8 kHz has 40 thousand
-
 _SET_ADD_PEAK_CHUNK = 0x1050  # of libsndfile
-
 _CUT_SHORT = re.compile(r": (\d+) \(should be (\d+)\)")  # in libsndfile's log: bytes announced, and there
-
 _MAX_WAV_BYTES = 4_000_000_000  # beyond, RIFF cannot say how long it is; RF64 can
 
 
@@ -62,11 +55,7 @@ class AudioInfo:
 
 
 def info(path: Path) -> AudioInfo:
-    """Read a file's header.
-
-    Raises:
-        MsdetError: the file is missing or not audio.
-    """
+    """Read a file's header; an `MsdetError` if the file is missing or not audio."""
     try:
         header = soundfile.info(str(path))
     except (OSError, RuntimeError) as error:
@@ -126,11 +115,7 @@ def pieces(path: Path, frames: int) -> Iterator[Array]:
 
 
 def read_mono(path: Path, sample_rate: int) -> Array:
-    """Read a single-channel file as ``(time,)`` at `sample_rate`.
-
-    Raises:
-        MsdetError: as `read`, or the file has several channels.
-    """
+    """Read a single-channel file as ``(time,)`` at `sample_rate`; an `MsdetError` for several channels."""
     samples, rate = read(path)
     if len(samples) != 1:
         raise MsdetError(f"{path}: has {len(samples)} channels, expected 1 (clean speech)")
@@ -162,11 +147,7 @@ def write(path: Path, samples: Array, sample_rate: int, subtype: str = "PCM_16")
 
 
 def check_subtype(subtype: str) -> None:
-    """Refuse a sample format that WAV files cannot have.
-
-    Raises:
-        UnknownNameError: offers the nearest.
-    """
+    """Refuse, by an `UnknownNameError`, a sample format that WAV files cannot have."""
     known = soundfile.available_subtypes("WAV")
     if subtype not in known:
         raise UnknownNameError("subtype", subtype, known)

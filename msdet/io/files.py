@@ -20,15 +20,10 @@ from msdet.errors import MsdetError, WriteError
 from msdet.io.reading import parse_json, read_text
 
 _PART = ".part-"
-
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-
 _PART_NAME = re.compile(rf"{re.escape(_PART)}(?P<host>[0-9a-f]{{8}})-(?P<process>\d+)-")
-
 _FOREIGN_LEFTOVER_S = 86400
-
 MAX_NAME_BYTES = 200
-
 _OUTSIDE = re.compile(r"/|(.*/)?\.\.(/|\Z)|.*[\x00-\x1f\x7f-\x9f\ud800-\udfff]", re.DOTALL)
 
 
@@ -94,20 +89,12 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        MsdetError: the file is missing or is not JSON.
-    """
+    """Read a JSON file; an `MsdetError` if it is missing or not JSON."""
     return parse_json(read_text(path), path)
 
 
 def read_jsonl(path: Path) -> list[Any]:
-    """Read one JSON value a line.
-
-    Raises:
-        MsdetError: the file is missing, or a line is not JSON; names the line.
-    """
+    """Read one JSON value a line; an `MsdetError` names the file, and the line that is not JSON."""
     lines = read_text(path).split("\n")
     rows = enumerate(lines[:-1] if not lines[-1] else lines, start=1)
     return [parse_json(line, f"{path}, line {number}") for number, line in rows]
@@ -165,11 +152,7 @@ def _escaped(value: Any) -> str:
 
 
 def resolve_inside(root: Path, relative: str) -> Path:
-    """The path of a file that a manifest names, which must stay inside the manifest's folder.
-
-    Raises:
-        MsdetError: the path is absolute or leaves the folder.
-    """
+    """The path of a file in a manifest's folder; an `MsdetError` if it is absolute or leaves the folder."""
     path = (root / relative).resolve()
     if Path(relative).is_absolute() or not path.is_relative_to(root.resolve()):
         raise MsdetError(f"{root}: path '{relative}' leaves the data set's folder")
@@ -214,11 +197,7 @@ def _marks(marker: Path, kind: FolderKind) -> bool:
 
 
 def remove_folder(folder: Path, kind: FolderKind) -> None:
-    """Delete a folder that msdet wrote, as a whole; nothing else in msdet deletes folders.
-
-    Raises:
-        MsdetError: as `check_own_folder`, or it cannot be deleted.
-    """
+    """Delete a folder that passes `check_own_folder`; nothing else in msdet deletes folders."""
     check_own_folder(folder, kind)
     try:
         if folder.exists():

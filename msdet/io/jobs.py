@@ -25,9 +25,7 @@ Workers = int | Executor
 """A number of processes on this machine, or an executor: of a Dask cluster, for one."""
 
 IN_PROGRESS = "in-progress.json"
-
 T = TypeVar("T")
-
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PRA_NUM_THREADS")
 
 
@@ -45,12 +43,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Shard:
-    """One part of a long list of jobs, for machines that share a folder but nothing else.
-
-    Attributes:
-        part: from 1 on.
-        parts: in all.
-    """
+    """Part `part`, from 1 on, of `parts` of a list of jobs, for machines that share nothing but a folder."""
 
     part: int
     parts: int
@@ -124,11 +117,7 @@ def _run_on(executor: Executor, todo: Sequence[Job], report: Progress, done: int
 
 @contextmanager
 def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes whose numeric libraries use one thread each, and that end when this process dies.
-
-    Raises:
-        MsdetError: a worker was killed, most likely for want of memory.
-    """
+    """Processes whose numeric libraries use one thread each, and that end when this process dies."""
     before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))  # read by the libraries when a worker starts
     # not fork: a copy of a process whose numeric libraries run threads can hang

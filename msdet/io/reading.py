@@ -15,8 +15,8 @@ from typing import Any
 
 from msdet.errors import MsdetError
 
+# integers of more digits are refused: they are of no quantity that msdet knows, and overflow elsewhere
 MAX_DIGITS = 20
-"""Integers of more digits are refused: they are of no quantity that msdet knows, and overflow elsewhere."""
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 

@@ -15,7 +15,8 @@ T = TypeVar("T")
 def read_record(record: type[T], row: Any, origin: str) -> T:
     """An object of a frozen dataclass from the JSON form of `dataclasses.asdict`.
 
-    Fields may be numbers, strings, literals, tuples, optional values and other records.
+    Fields may be numbers, strings, literals, tuples, optional values and other records. A class variable
+    ``renamed`` maps names that keys had in older files to those of today.
 
     Raises:
         MsdetError: a key is missing, unknown or of the wrong type; `origin` (file and line) is named.
@@ -23,6 +24,8 @@ def read_record(record: type[T], row: Any, origin: str) -> T:
     if not isinstance(row, dict):
         raise MsdetError(f"{origin}: expected an object, found {type(row).__name__}")
     fields = {f.name: f for f in dataclasses.fields(record)}  # type: ignore[arg-type]
+    renamed: dict[str, str] = getattr(record, "renamed", {})
+    row = {renamed.get(key, key): value for key, value in row.items()}
     for key in row:
         if key not in fields:
             raise MsdetError(f"{origin}: unknown key '{key}'{did_you_mean(key, fields)}")

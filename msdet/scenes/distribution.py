@@ -66,7 +66,7 @@ class SceneDistribution:
         array_height_m: of the array's center above the floor, instead of the room's middle.
         rotation_deg: yaw of the array.
         tilt_deg: pitch and roll of the array.
-        t60_s: reverberation time asked for; 0 is anechoic.
+        t60_s: target reverberation time; 0 is anechoic.
         image_order: reflections beyond this order by ray tracing, for long T60s; null for image sources
             alone. Traced tails are not coherent between microphones, however close, and may differ in level.
         distance_m: talker to array center over the floor plan, uniform over the area.
@@ -74,8 +74,8 @@ class SceneDistribution:
         elevation_deg: of the talkers above the horizon of the array's center, instead of `talker_height_m`.
         minimum_gap_deg: smallest azimuth difference between two talkers.
         sector_deg: width of the sector of the floor plan, anywhere around the array, with all talkers.
-        overlap: share of the scene in which two or more have their turn; null gives everybody the whole
-            scene. A turn is one utterance at most, so short ones overlap less (`Scene.overlap_ratio`).
+        overlap: fraction of the scene in which two or more have their turn; null gives all talkers the
+            whole scene. A turn is one utterance at most, so short ones overlap less (`Scene.overlap_ratio`).
         moving: chance that a talker moves.
         speed_m_s: of a talker that moves.
         level_db: level of each talker.
@@ -147,11 +147,7 @@ class SceneDistribution:
         return bool(gaps.min() >= self.minimum_gap_deg and 360.0 - gaps.max() <= self.sector_deg)
 
     def check(self) -> None:
-        """Refuse a distribution from which scenes cannot be drawn.
-
-        Raises:
-            MsdetError: names the field, what it holds and what is possible.
-        """
+        """Refuse, by an `MsdetError` with field and limits, a distribution to draw no scenes from."""
         self._check_values()
         self._check_talkers()
         self._check_t60()

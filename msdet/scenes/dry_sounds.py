@@ -1,4 +1,4 @@
-"""Dry sounds of scenes, read from a corpus and a noise folder."""
+"""Dry speech and noise of scenes, read from a corpus and a noise folder."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from msdet.scenes.rir.reverberation import highpass
 from msdet.scenes.scene import Noise, Source
 
 MAX_SILENT_DRAWS = 20
-
-BABBLE_TALKERS = 4
-"""Talkers in each stream of a babble; fewer where there is too little speech."""
+BABBLE_TALKERS = 4  # talkers in each stream of a babble; fewer where there is too little speech
 
 
 class SilentSpeechError(MsdetError):
@@ -25,21 +23,17 @@ class SilentSpeechError(MsdetError):
 
 
 class Sounds:
-    """Reads speech and noise at one sample rate; can keep the speech used last, as 16-bit samples.
+    """Reads speech of a corpus and recordings of a noise folder at one sample rate.
 
-    Args:
-        corpus: folder of the speech corpus.
-        sample_rate: hertz.
-        noise: folder of noise recordings, if scenes use any.
-        cache_samples: how much speech to keep.
+    The speech used last is kept in memory, at most `cache_samples` 16-bit samples.
     """
 
     def __init__(
-        self, corpus: Path, sample_rate: int, noise: Path | None = None, cache_samples: int = 0
+        self, corpus: str | Path, sample_rate: int, noise: str | Path | None = None, cache_samples: int = 0
     ) -> None:
-        self.corpus = corpus
+        self.corpus = Path(corpus)
         self.sample_rate = sample_rate
-        self.noise_folder = noise
+        self.noise_folder = None if noise is None else Path(noise)
         self.cache_samples = cache_samples
         self._kept: OrderedDict[str, Array] = OrderedDict()
         self._samples = 0
@@ -58,32 +52,23 @@ class Sounds:
                 self._samples -= len(self._kept.popitem(last=False)[1])
         return quantized.astype(np.float32) / 32767.0
 
-    def turn(self, path: str, offset_s: float, onset_s: float, duration_s: float, samples: int) -> Array:
-        """An utterance from its offset, heard from its onset for a duration: ``(samples,)``, silent else."""
-        heard = np.zeros(samples, dtype=np.float32)
-        offset, onset, length = (round(s * self.sample_rate) for s in (offset_s, onset_s, duration_s))
-        piece = self.utterance(path)[offset : offset + min(length, samples - onset)]
-        heard[onset : onset + len(piece)] = piece
-        return heard
-
     def source(self, source: Source, samples: int) -> Array:
-        """What a talker of a scene says ``(samples,)``.
+        """What a talker of a scene says ``(samples,)``, silent before its onset and after its duration.
 
         Raises:
             SilentSpeechError: it is silent where the scene uses it.
-            MsdetError: speech that cannot be read.
         """
-        heard = self.turn(source.path, source.offset_s, source.onset_s, source.duration_s, samples)
-        if not heard.any():
+        speech = np.zeros(samples, dtype=np.float32)
+        times_s = (source.offset_s, source.onset_s, source.duration_s)
+        offset, onset, length = (round(time_s * self.sample_rate) for time_s in times_s)
+        piece = self.utterance(source.path)[offset : offset + min(length, samples - onset)]
+        speech[onset : onset + len(piece)] = piece
+        if not speech.any():
             raise SilentSpeechError(f"{self.corpus / source.path}: is silent from {source.offset_s:.2f} s on")
-        return heard
+        return speech
 
     def noise(self, noise: Noise, streams: int, samples: int, rng: np.random.Generator) -> Array:
-        """Independent signals ``(streams, samples)`` of a noise.
-
-        Raises:
-            MsdetError: recordings that cannot be read, or no folder of them.
-        """
+        """Independent signals ``(streams, samples)`` of a noise."""
         if noise.material == "babble":
             speech = [self.utterance(excerpt.path) for excerpt in noise.excerpts]
             uses = min(map(len, speech)) // MIN_SHIFT  # of an utterance, each at another shift

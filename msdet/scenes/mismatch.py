@@ -12,7 +12,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import scipy
+from scipy.fft import next_fast_len
+from scipy.signal import hilbert
 
 from msdet.conventions import Array
 from msdet.errors import MsdetError
@@ -28,8 +29,8 @@ class Mismatch:
     Attributes:
         gain_db: ``(mic,)`` gain.
         phase_deg: ``(mic,)`` phase turn; positive advances (see `apply_gain_phase`).
-        offset_m: ``(mic, 3)`` true position less described position, in the array's frame. To be added to
-            the positions before rendering; what is told of the array stays as described.
+        offset_m: ``(mic, 3)`` true position less described position, in the array's frame; rendering adds
+            it, the array's description stays as it is.
     """
 
     gain_db: tuple[float, ...]
@@ -64,14 +65,10 @@ def draw_mismatch(
     Raises:
         MsdetError: a standard deviation that is negative or not finite.
     """
-    deviations = {
-        "gain_std_db": gain_std_db,
-        "phase_std_deg": phase_std_deg,
-        "position_std_m": position_std_m,
-    }
-    for field, value in deviations.items():
+    deviations = (gain_std_db, phase_std_deg, position_std_m)
+    for name, value in zip(("gain_std_db", "phase_std_deg", "position_std_m"), deviations, strict=True):
         if not (math.isfinite(value) and value >= 0):
-            raise MsdetError(f"mismatch: {field} is {value}, expected a finite number from 0 up")
+            raise MsdetError(f"mismatch: {name} is {value}, expected a finite number from 0 up")
     gain, phase = rng.standard_normal((2, microphones))
     offset = rng.standard_normal((microphones, 3)) * position_std_m + 0.0  # + 0.0: no -0.0 in the record
     return Mismatch(
@@ -86,9 +83,9 @@ def apply_gain_phase(signals: Array, mismatch: Mismatch) -> Array:
 
     Each microphone's gain g and phase φ make of its signal x, with H its Hilbert transform,
     g (cos φ x - sin φ H{x}): a tone cos(ωt) becomes g cos(ωt + φ). A positive phase thus advances, and
-    multiplies the spectrum by exp(+jφ), as being nearer to the source does in `msdet.dsp.spatial`. The turn
+    multiplies the spectrum by exp(+jφ), as being nearer to the source does in `msdet.dsp.spatial`. The phase
     is the same at all frequencies, so it is no pure delay; it rings before and after a click, like 1 / t, and
-    what rings beyond the ends of the signal is cut off.
+    ringing beyond the ends of the signal is cut off.
 
     A microphone of 0 dB and 0 degrees keeps its samples exactly.
 
@@ -106,7 +103,6 @@ def apply_gain_phase(signals: Array, mismatch: Mismatch) -> Array:
     changed: Array = signals * in_phase
     if np.any(mismatch.phase_deg):
         samples = signals.shape[-1]
-        # padded, or the ringing of one end would wrap round to the other
-        padded = scipy.fft.next_fast_len(2 * samples)
-        changed -= quadrature * scipy.signal.hilbert(signals, N=padded, axis=-1).imag[..., :samples]
+        padded = next_fast_len(2 * samples)  # or the ringing of one end would wrap round to the other
+        changed -= quadrature * hilbert(signals, N=padded, axis=-1).imag[..., :samples]
     return changed

@@ -1,9 +1,4 @@
-"""Noise: diffuse fields of the right spatial coherence, excerpts of recordings, babble.
-
-What is heard comes from a folder of recordings (`read_noise_folder`, `draw_excerpts`, `load_excerpt`) or
-from other talkers' speech (`babble`); `diffuse` spreads it over the microphones. The same random generator
-gives the same excerpts and samples.
-"""
+"""Noise: diffuse fields of the right spatial coherence, excerpts of recordings, babble of other talkers."""
 
 from __future__ import annotations
 
@@ -26,40 +21,26 @@ from msdet.io.files import relative_path
 Field = Literal["spherical", "cylindrical"]
 """Plane waves from all directions, or from all horizontal ones."""
 
+# of the filters that mix a diffuse field, which are longer for arrays wider than a meter
 MIN_FILTER_S = 0.032
-"""Of the filters that mix a diffuse field, which are longer for arrays wider than a meter."""
 
+# a signal is amplified by no more than this at frequencies where it has less power than the others
 MAX_EQUALIZATION_DB = 30.0
-"""A signal is amplified by no more than this at frequencies where it has less power than the others."""
 
-MIN_FILES = 30
-"""With fewer, noise files are cut in time to make splits."""
+MIN_FILES = 30  # with fewer, noise files are cut in time to make splits
 
+# part of each file that a split gets where files are cut
 SHARES = {"train": (0.0, 0.8), "dev": (0.8, 0.9), "test": (0.9, 1.0)}
-"""Part of each file that a split gets where files are cut."""
 
 MIN_RECORDING_S = 0.5
-
-MIN_SHIFT_S = 0.25
-"""Excerpts of one recording start at least this far apart."""
-
-MIN_SHIFT = 2000
-"""The same for utterances in babble, in samples."""
-
-LOOP_FADE = 512
-"""Samples over which the end of a loop turns into its start, with equal power."""
+MIN_SHIFT_S = 0.25  # excerpts of one recording start at least this far apart
+MIN_SHIFT = 2000  # the same for utterances in babble, in samples
+LOOP_FADE = 512  # samples over which the end of a loop turns into its start, with equal power
 
 
 @dataclass(frozen=True)
 class NoiseRecording:
-    """A noise file, or the part of one that a split may use.
-
-    Attributes:
-        path: file, relative to the noise folder.
-        start_s: where in the file the part starts.
-        seconds: its duration.
-        split: ``train``, ``dev`` or ``test``.
-    """
+    """A noise file, path relative to the noise folder, or the part of one that a split may use."""
 
     path: str
     start_s: float
@@ -69,14 +50,7 @@ class NoiseRecording:
 
 @dataclass(frozen=True)
 class NoiseExcerpt:
-    """Where to start in a recording, which goes round from its end to its start.
-
-    Attributes:
-        path: file, relative to the noise folder.
-        offset_s: where in the file the excerpt starts.
-        start_s: start of the part of the file that may be used.
-        end_s: its end.
-    """
+    """An excerpt from `offset_s` on of the part of a noise file from `start_s` to `end_s`, which loops."""
 
     path: str
     offset_s: float
@@ -90,8 +64,7 @@ def theoretical_coherence(
     """Spatial coherence ``(freq, mic, mic)`` of a diffuse field, which is real.
 
     Spherically isotropic: sin(x) / x with x = 2 π f d / c; cylindrically isotropic: J₀(x) (Cook et al.,
-    JASA 1955). The waves of the cylindrical field travel horizontally, so d is then the distance in the
-    xy-plane; in the spherical field it is the distance in space.
+    JASA 1955), where d is the distance in the xy-plane, as the waves travel horizontally.
 
     Args:
         microphones_m: ``(mic, 3)``, z upwards.
@@ -121,16 +94,10 @@ def diffuse(
     """Mix independent signals into a diffuse field ``(mic, time)`` float32.
 
     At each frequency a matrix C with C Cᵀ = Γ mixes the signals, Γ being `theoretical_coherence` (Habets,
-    Cohen and Gannot, JASA 2008). C is the symmetric root of Γ, which changes little from one frequency to
-    the next, times one reflection that lets every signal reach every microphone, so that what happens in one
-    signal is not heard at one microphone only (smooth and balanced mixing: Mirabilii, Schlecht and Habets,
-    JASA 2021). With two microphones the reflection only swaps the signals. C is applied as short zero-phase
-    filters; the signals are mirrored at their ends, so nothing fades there.
-
-    The mixture has the right coherence only if the signals have equal power at every frequency. They are
-    therefore scaled to their mean power, then each is filtered to the mean of their long-term spectra, which
-    is the spectrum of every microphone. A signal that lacks more than `MAX_EQUALIZATION_DB` somewhere is not
-    filled up further, and coherence deviates there.
+    Cohen and Gannot, JASA 2008). C is the symmetric root of Γ times one reflection that lets every signal
+    reach every microphone (smooth and balanced mixing: Mirabilii, Schlecht and Habets, JASA 2021), applied as
+    short zero-phase filters. Coherence is right only for signals of equal power at every frequency, so each
+    is first equalized to the mean of their long-term spectra, by at most `MAX_EQUALIZATION_DB`.
 
     Args:
         signals: ``(mic, time)``, mutually independent: one for each microphone.
@@ -162,21 +129,14 @@ def diffuse(
 
 
 def _filter_taps(microphones_m: Array, sample_rate: int, speed_of_sound: float) -> int:
-    """A power of two, at least eight times as long as sound takes across the array.
-
-    Between two bins, coherence is then still within about 0.02 of theory, and far closer in the mean.
-    """
+    """A power of two, eight times as long as sound takes across the array: coherent between bins too."""
     aperture_m = np.linalg.norm(microphones_m[:, None] - microphones_m[None], axis=-1).max()
     seconds = max(MIN_FILTER_S, 8 * aperture_m / speed_of_sound)
     return int(2 ** math.ceil(math.log2(seconds * sample_rate)))
 
 
 def _balanced_root(coherence: Array) -> Array:
-    """``C (freq, mic, mic)`` with C Cᵀ the coherence: its symmetric root times a reflection.
-
-    The reflection 2/M · 11ᵀ - 1 keeps the sum over microphones: at low frequencies, where all of them hear
-    the same, every signal contributes alike. At high ones C is the reflection itself: for M = 4, ±1/2.
-    """
+    """``C (freq, mic, mic)`` with C Cᵀ the coherence: its symmetric root times 2/M · 11ᵀ - 1."""
     values, vectors = np.linalg.eigh(coherence)
     root = (vectors * np.sqrt(np.maximum(values, 0.0))[:, None]) @ vectors.transpose(0, 2, 1)
     microphones = coherence.shape[-1]
@@ -185,9 +145,9 @@ def _balanced_root(coherence: Array) -> Array:
 
 
 def _mix(signals: Array, filters: Array) -> Array:
-    """Filter signals ``(signal, time)`` by ``(tap, mic, signal)`` and sum to ``(mic, time)``: overlap-save.
+    """Filter signals ``(signal, time)`` by ``(tap, mic, signal)``, the middle tap time 0: ``(mic, time)``.
 
-    The middle tap is time 0; the signals are mirrored at their ends.
+    Overlap-save; the signals are mirrored at their ends, so nothing fades there.
     """
     taps, samples = len(filters), signals.shape[-1]
     mirrored = np.pad(signals, ((0, 0), (taps // 2 - 1, taps // 2)), mode="symmetric")
@@ -212,17 +172,16 @@ def _equalizing_gains(signals: Array, taps: int) -> Array:
     return gains
 
 
-def read_noise_folder(root: Path) -> tuple[NoiseRecording, ...]:
+def read_noise_folder(root: str | Path) -> tuple[NoiseRecording, ...]:
     """The noise recordings in any tree of single-channel wav and flac files, each in a split; reads headers.
 
-    No split shares noise with another. Of at least `MIN_FILES` files each belongs to one split, by the
-    hash of its path, about 80/10/10. Of fewer, each is cut in time: the first 80 % are for training, the
-    next 10 % for development, the last for testing. What is then shorter than `MIN_RECORDING_S` is left
-    out. A file of several channels is refused: its channels are not independent of each other.
+    Of at least `MIN_FILES` files each belongs to one split, by the hash of its path, about 80/10/10; fewer
+    are cut in time into `SHARES`. Parts shorter than `MIN_RECORDING_S` are left out.
 
     Raises:
         MsdetError: no folder or no audio in it, an unreadable or multichannel file, or too short ones.
     """
+    root = Path(root)
     if not root.is_dir():
         raise MsdetError(f"{root}: noise folder does not exist")
     files = sorted(
@@ -266,28 +225,21 @@ def _mono_header(path: Path) -> audio.AudioInfo:
 def draw_excerpts(
     recordings: Sequence[NoiseRecording], count: int, seconds: float, rng: np.random.Generator
 ) -> list[NoiseExcerpt]:
-    """Draw excerpts, in random order, that are mutually incoherent: one for each microphone, for instance.
+    """Draw `count` excerpts, in random order, that are mutually incoherent: one a microphone, for instance.
 
     They come from as few recordings as hold them, drawn at random; a recording shorter than an excerpt is
-    drawn less often and goes round. No two overlap while there is enough material; after that, excerpts of
-    one recording start as far apart as they can. A steady tone stays coherent however far apart.
-
-    Args:
-        recordings: of one split.
-        count: number of excerpts.
-        seconds: duration of each.
-        rng: decides everything.
+    drawn less often and loops. No two overlap while there is enough material; after that, excerpts of one
+    recording start as far apart as they can.
 
     Raises:
-        MsdetError: no recordings, or so little material that excerpts would start within
-            `MIN_SHIFT_S` of each other.
+        MsdetError: no recordings, or so little material that excerpts would start within `MIN_SHIFT_S`.
     """
     if not recordings:
         raise MsdetError("no noise recordings to draw from")
     weights = np.array([min(r.seconds, seconds) for r in recordings])
     order = rng.choice(len(recordings), len(recordings), replace=False, p=weights / weights.sum())
-    held = np.cumsum([max(1, int(recordings[i].seconds / seconds)) for i in order])
-    chosen = [recordings[i] for i in order[: int(np.searchsorted(held, count)) + 1]]
+    capacity = np.cumsum([max(1, int(recordings[i].seconds / seconds)) for i in order])
+    chosen = [recordings[i] for i in order[: int(np.searchsorted(capacity, count)) + 1]]
     excerpts = []
     for recording, share in zip(chosen, _shares(chosen, count, seconds), strict=True):
         start_s, end_s = recording.start_s, recording.start_s + recording.seconds
@@ -297,7 +249,7 @@ def draw_excerpts(
 
 
 def _shares(recordings: Sequence[NoiseRecording], count: int, seconds: float) -> list[int]:
-    """How many excerpts each recording gives: the next one always comes from where they lie least dense."""
+    """How many excerpts each recording gives: the next one always comes from where they are least dense."""
     shares = [0] * len(recordings)
     for _ in range(count):
         spacing = [
@@ -324,10 +276,7 @@ def _offsets_s(r: NoiseRecording, count: int, seconds: float, rng: np.random.Gen
 
 
 def load_excerpt(root: Path, excerpt: NoiseExcerpt, seconds: float, sample_rate: int) -> Array:
-    """The samples ``(time,)`` float32 of an excerpt; reads no more of the file than it needs.
-
-    Where the excerpt passes the end of its part of the file, it goes on at the part's start, across
-    `LOOP_FADE` samples of equal-power fade.
+    """The samples ``(time,)`` float32 of an excerpt; past the end of its part of the file, the part loops.
 
     Raises:
         MsdetError: a file that cannot be read, has several channels or is shorter than it was, or silence.
@@ -352,7 +301,7 @@ def load_excerpt(root: Path, excerpt: NoiseExcerpt, seconds: float, sample_rate:
 
 
 def _loop(samples: Array, offset: int, count: int) -> Array:
-    """``(count,)`` samples from `offset` on of ``(time,)`` samples that go round without a seam."""
+    """``(count,)`` samples from `offset` on of ``(time,)`` samples that loop with an equal-power fade."""
     fade = min(LOOP_FADE, len(samples) // 2)
     rise = np.sin(np.pi / 2 * (np.arange(fade) + 0.5) / max(fade, 1)).astype(samples.dtype)
     period = len(samples) - fade
@@ -364,29 +313,22 @@ def _loop(samples: Array, offset: int, count: int) -> Array:
 def babble(
     speech: Sequence[Array], streams: int, samples: int, rng: np.random.Generator, talkers: int = 4
 ) -> Array:
-    """Babble ``(streams, samples)`` float32, each stream a sum of talkers at equal level; RMS about 1.
+    """Babble ``(streams, samples)`` float32, each stream a sum of `talkers` at equal level; RMS about 1.
 
-    Streams are independent: utterances go round, and one that is used several times starts at places spread
-    evenly over it. With at least `streams` x `talkers` utterances, none is used twice.
-
-    Args:
-        speech: dry utterances ``(time,)``, best one a talker.
-        streams: one for each microphone, for `diffuse`.
-        samples: length of a stream.
-        rng: decides who talks in which stream, and where an utterance starts.
-        talkers: in each stream.
+    Dry utterances ``(time,)`` loop. Streams are independent: an utterance that is used several times starts
+    at places spread evenly over it.
 
     Raises:
         MsdetError: no speech, silent speech, or so little that shifts are below `MIN_SHIFT` samples.
     """
     if not speech:
         raise MsdetError("babble: no speech to make it from")
-    voices = streams * talkers
+    wanted = streams * talkers
     order = rng.permutation(len(speech))
     mixed = np.zeros((streams, samples), dtype=np.float32)
-    for place, index in enumerate(order[:voices]):
+    for place, index in enumerate(order[:wanted]):
         utterance = np.asarray(speech[index], dtype=np.float32)
-        uses = range(place, voices, len(order))
+        uses = range(place, wanted, len(order))
         if len(utterance) < len(uses) * MIN_SHIFT:
             raise MsdetError(
                 f"babble: utterance {index + 1} has {len(utterance)} samples, expected at least "
@@ -396,6 +338,6 @@ def babble(
         if not level:
             raise MsdetError(f"babble: utterance {index + 1} is silent")
         shifts = (np.arange(len(uses)) + rng.random()) * (len(utterance) / len(uses))
-        for voice, shift in zip(uses, shifts, strict=True):
-            mixed[voice // talkers] += _loop(utterance, int(shift), samples) / np.float32(level)
+        for use, shift in zip(uses, shifts, strict=True):
+            mixed[use // talkers] += _loop(utterance, int(shift), samples) / np.float32(level)
     return mixed

@@ -1,4 +1,4 @@
-"""From a scene to sound: convolve, set levels, add noise, scale."""
+"""From a scene to sound: reverberate the speech, set levels, add noise, scale."""
 
 from __future__ import annotations
 
@@ -19,26 +19,21 @@ from msdet.scenes.noise import diffuse
 from msdet.scenes.rir.bank import RirBank
 from msdet.scenes.rir.room_response import RoomResponse, room_response
 from msdet.scenes.room_geometry import positions_along
-from msdet.scenes.scene import Noise, Scene, Source, Target
+from msdet.scenes.scene import Scene, Source, Target
 
+# level of a mixture at the reference microphone, of full scale; lower where a peak would pass `PEAK`
 MIXTURE_RMS = 10 ** (-26 / 20)
-"""Level of a mixture at the reference microphone, of full scale; lower where a peak would pass `PEAK`."""
 
 PEAK = 0.9
-
-PATH_STEP_M = 0.05
-"""A moving talker's path is rendered from positions at most this far apart."""
+PATH_STEP_M = 0.05  # a moving talker's path is rendered from positions at most this far apart
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """A rendered mixture; ``mixture == images.sum(0) + noise``.
+    """A rendered mixture ``(mic, time)``, equal to ``images.sum(0) + noise``.
 
-    Attributes:
-        mixture: ``(mic, time)``.
-        images: ``(talker, mic, time)``, each talker's reverberant sound.
-        references: ``(talker, time)``, the training target at the reference microphone.
-        noise: ``(mic, time)``.
+    `images` ``(talker, mic, time)`` are each talker's reverberant sound, `references` ``(talker, time)`` the
+    training targets at the reference microphone, `noise` is ``(mic, time)``.
     """
 
     mixture: Array
@@ -57,15 +52,15 @@ class SourceImage:
 
 
 def reverberate(speech: Array, responses: Array, times_s: Array, sample_rate: int) -> Array:
-    """Speech ``(time,)`` heard through responses ``(position, channel, tap)``: ``(channel, time)``.
+    """Speech ``(time,)`` through responses ``(position, channel, tap)``: ``(channel, time)``.
 
     The talker is at position ``p`` at time ``times_s[p]``. What it says in between goes through the responses
     before and after, cross-faded by the time of emission: sound already under way keeps its path.
     """
     samples = len(speech)
     if len(responses) == 1:
-        heard: Array = scipy.signal.fftconvolve(speech[None], responses[0], axes=-1)[:, :samples]
-        return heard
+        image: Array = scipy.signal.fftconvolve(speech[None], responses[0], axes=-1)[:, :samples]
+        return image
     corners = times_s * sample_rate
     mixed = np.zeros((responses.shape[1], samples), dtype=np.float32)
     for p, response in enumerate(responses):
@@ -90,7 +85,7 @@ def mix(
     """Set the levels of talkers and noises, and sum.
 
     Args:
-        talkers: each heard alone.
+        talkers: each alone.
         levels_db: ``(talker,)`` level of each image at the reference microphone while it talks.
         noises: signals ``(mic, time)`` at any scale, and all images against each in dB there.
         reference_microphone: index of the microphone of the references.
@@ -121,15 +116,6 @@ def mix(
     return Mixture(mixture * scale, images * scale, references * scale, noise * scale)
 
 
-def mismatched(talker: SourceImage, reference_microphone: int, mismatch: Mismatch) -> SourceImage:
-    """A talker as an array with mismatched microphones hears it, its reference too."""
-    own = Mismatch(
-        *(values[reference_microphone : reference_microphone + 1] for values in vars(mismatch).values())
-    )
-    reference = apply_gain_phase(talker.reference[None], own)[0]
-    return SourceImage(apply_gain_phase(talker.image, mismatch), reference, talker.duration_s)
-
-
 def reverberate_sources(
     speech: Sequence[Array],
     durations_s: Sequence[float],
@@ -140,7 +126,7 @@ def reverberate_sources(
     sample_rate: int,
     mismatch: Mismatch | None,
 ) -> list[SourceImage]:
-    """Each talker alone, as the array hears it.
+    """Each talker alone, as the array receives it.
 
     Args:
         speech: dry ``(time,)`` of each talker, already at its onset.
@@ -153,53 +139,18 @@ def reverberate_sources(
         mismatch: how the microphones differ from the array's description.
     """
     targets = response.target(target, reference_microphone, sample_rate)
-    talkers = []
+    at_reference = slice(reference_microphone, reference_microphone + 1)
+    images = []
     for dry, duration_s, (positions, times_s) in zip(speech, durations_s, paths, strict=True):
         image, reference = (
             reverberate(dry, responses, times_s, sample_rate)
             for responses in (response.rirs[positions], targets[positions, None])
         )
-        talker = SourceImage(image, reference[0], duration_s)
-        talkers.append(mismatched(talker, reference_microphone, mismatch) if mismatch else talker)
-    return talkers
-
-
-def noise_signals(
-    noises: Sequence[Noise],
-    sounds: Sounds,
-    microphones_m: Array,
-    samples: int,
-    speed_of_sound: float,
-    responses: Iterator[Array],
-    mismatch: Mismatch | None,
-    rng: np.random.Generator,
-) -> list[tuple[Array, float]]:
-    """Noises ``(mic, time)`` at any scale, each with its SNR in dB.
-
-    Args:
-        noises: what to render.
-        sounds: where recordings or speech for babble come from.
-        microphones_m: ``(mic, 3)``.
-        samples: length.
-        speed_of_sound: meters per second.
-        responses: ``(mic, tap)`` from each point source in turn.
-        mismatch: how the microphones differ from the array's description.
-        rng: draws what the scene does not fix: sensor noise, and who babbles when.
-    """
-    signals = []
-    for noise in noises:
-        if noise.kind == "sensor":
-            signal = rng.standard_normal((len(microphones_m), samples), dtype=np.float32)
-        elif noise.kind == "point":
-            dry = sounds.noise(noise, 1, samples, rng)
-            signal = scipy.signal.fftconvolve(dry, next(responses), axes=-1)[:, :samples]
-        else:
-            streams = sounds.noise(noise, len(microphones_m), samples, rng)
-            signal = diffuse(streams, microphones_m, sounds.sample_rate, noise.kind, speed_of_sound)
-        if mismatch and noise.kind != "sensor":
-            signal = apply_gain_phase(signal, mismatch)
-        signals.append((signal, noise.snr_db))
-    return signals
+        if mismatch:
+            own = Mismatch(*(values[at_reference] for values in dataclasses.astuple(mismatch)))
+            image, reference = apply_gain_phase(image, mismatch), apply_gain_phase(reference, own)
+        images.append(SourceImage(image, reference[0], duration_s))
+    return images
 
 
 def render(
@@ -216,9 +167,10 @@ def render(
     Raises:
         MsdetError: speech that cannot be read or is silent, or an impossible room.
     """
+    speech = [sounds.source(source, scene.samples) for source in scene.sources]
     response, paths, noise_positions = scene_response(scene, array, bank)
-    talkers = reverberate_sources(
-        [sounds.source(source, scene.samples) for source in scene.sources],
+    images = reverberate_sources(
+        speech,
         [source.duration_s for source in scene.sources],
         response,
         paths,
@@ -227,25 +179,37 @@ def render(
         scene.sample_rate,
         scene.mismatch,
     )
-    rng = np.random.default_rng([scene.seed, 1])  # apart from the stream that sampled the scene
-    noises = noise_signals(
-        scene.noises,
-        sounds,
-        scene.microphones_m(array.positions),
-        scene.samples,
-        scene.speed_of_sound,
-        (response.rirs[position] for position in noise_positions),
-        scene.mismatch,
-        rng,
-    )
+    noises = _noises(scene, array, sounds, (response.rirs[position] for position in noise_positions))
     levels_db = np.array([s.level_db for s in scene.sources])
-    mixture = mix(talkers, levels_db, noises, array.reference, scene.sample_rate)
+    mixture = mix(images, levels_db, noises, array.reference, scene.sample_rate)
     return mixture, dataclasses.replace(scene, t60_measured_s=response.t60_measured_s)
+
+
+def _noises(
+    scene: Scene, array: MicrophoneArray, sounds: Sounds, responses: Iterator[Array]
+) -> list[tuple[Array, float]]:
+    """Noises ``(mic, time)`` at any scale, with SNR in dB; `responses` ``(mic, tap)`` of point sources."""
+    rng = np.random.default_rng([scene.seed, 1])  # apart from the stream that sampled the scene
+    microphones_m, samples = scene.microphones_m(array.positions), scene.samples
+    signals = []
+    for noise in scene.noises:
+        if noise.kind == "sensor":
+            signal = rng.standard_normal((len(microphones_m), samples), dtype=np.float32)
+        elif noise.kind == "point":
+            dry = sounds.noise(noise, 1, samples, rng)
+            signal = scipy.signal.fftconvolve(dry, next(responses), axes=-1)[:, :samples]
+        else:
+            streams = sounds.noise(noise, len(microphones_m), samples, rng)
+            signal = diffuse(streams, microphones_m, scene.sample_rate, noise.kind, scene.speed_of_sound)
+        if scene.mismatch and noise.kind != "sensor":
+            signal = apply_gain_phase(signal, scene.mismatch)
+        signals.append((signal, noise.snr_db))
+    return signals
 
 
 def scene_response(
     scene: Scene, array: MicrophoneArray, bank: RirBank | None = None
-) -> tuple[RoomResponse, list[tuple[Array, Array]], Iterator[int]]:
+) -> tuple[RoomResponse, list[tuple[Array, Array]], range]:
     """The room's responses, and which of its positions belong to which sound.
 
     Returns:
@@ -256,14 +220,14 @@ def scene_response(
         MsdetError: an impossible room, or a scene made from a bank that is not given.
     """
     times = [_path_times(source, scene.duration_s) for source in scene.sources]
-    ends = np.cumsum([len(t) for t in times])
+    ends = [int(end) for end in np.cumsum([len(t) for t in times])]
     paths = [(np.arange(end - len(t), end), t) for t, end in zip(times, ends, strict=True)]
     points = [noise for noise in scene.noises if noise.kind == "point"]
-    noise_positions = iter(range(int(ends[-1]), int(ends[-1]) + len(points)))
+    noise_positions = range(ends[-1], ends[-1] + len(points))
     if scene.rir_room is not None:
         if bank is None:
             raise MsdetError(f"scene {scene.id} takes its responses from an RIR bank, but none was given")
-        chosen = [s.rir for s in scene.sources] + [n.rir for n in points]
+        chosen = [place.rir for place in (*scene.sources, *points)]
         return bank.room(scene.rir_room, [p for p in chosen if p is not None]), paths, noise_positions
     if scene.room_m is None or scene.t60_target_s is None:
         raise MsdetError(f"scene {scene.id} has no room_m and t60_target_s to render it with")

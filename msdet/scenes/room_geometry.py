@@ -1,4 +1,4 @@
-"""Drawing rooms, the array in them, places to speak from and paths to walk."""
+"""Drawing rooms, the array in them, positions of talkers and noises, and paths of moving talkers."""
 
 from __future__ import annotations
 
@@ -20,24 +20,13 @@ from msdet.scenes.distribution import SceneDistribution
 from msdet.scenes.rir.reverberation import longest_t60_s, shortest_t60_s
 from msdet.scenes.scene import Direction, Point, Rotation, Waypoint
 
-WALL_MARGIN_M = 0.2
-"""Talkers keep this distance to every wall."""
-
-NOISE_DISTANCE_M = 0.5
-"""Noise sources keep this distance to the array's center."""
-
-TRACK_STEP_S = 0.1
-"""Time between the labels of a moving talker."""
-
-ARRAY_MARGIN_M = 0.05
-"""The array's center keeps this distance to every wall, floor and ceiling."""
-
+WALL_MARGIN_M = 0.2  # talkers keep this distance to every wall
+NOISE_DISTANCE_M = 0.5  # noise sources keep this distance to the array's center
+TRACK_STEP_S = 0.1  # time between the labels of a moving talker
+ARRAY_MARGIN_M = 0.05  # the array's center keeps this distance to every wall, floor and ceiling
 MAX_DRAWS = 10_000
-
 MAX_ROOMS = 100
-
 DRAWS_A_ROOM = 1000
-
 DRAWS_BEFORE_RESTART = 50
 
 log = logging.getLogger(__name__)
@@ -53,41 +42,23 @@ class RoomGeometry:
     rotation_deg: Rotation
     positions_m: tuple[Point, ...]
 
-    @property
-    def azimuths_deg(self) -> Array:
-        """Azimuth ``(position,)`` of each position in the array's frame."""
-        return azimuth_elevation_deg(self._in_array_frame())[0]
-
-    @property
-    def elevations_deg(self) -> Array:
-        """Elevation ``(position,)`` of each position in the array's frame."""
-        return azimuth_elevation_deg(self._in_array_frame())[1]
-
-    @property
-    def distances_m(self) -> Array:
-        """Distance ``(position,)`` of each position to the array's center."""
-        distances: Array = np.linalg.norm(self._in_array_frame(), axis=-1)
-        return distances
+    def from_array(self) -> tuple[Array, Array, Array]:
+        """Azimuth, elevation and distance ``(position,)`` of each position, in the array's frame."""
+        seen = to_array_frame(np.array(self.positions_m), self.center_m, self.rotation_deg)
+        return *azimuth_elevation_deg(seen), np.linalg.norm(seen, axis=-1)
 
     def microphones_m(self, positions: Array) -> Array:
         """Room coordinates ``(mic, 3)`` of microphones given in the array's frame."""
         placed: Array = positions @ rotation_matrix(*self.rotation_deg).T + np.asarray(self.center_m)
         return placed
 
-    def _in_array_frame(self) -> Array:
-        return to_array_frame(np.array(self.positions_m), self.center_m, self.rotation_deg)
-
 
 def sample_geometry(
     distribution: SceneDistribution, talkers: int, rng: np.random.Generator, name: str = "room"
 ) -> RoomGeometry:
-    """Draw a room, the array in it, and positions of `talkers` and of the distribution's noise sources.
+    """Draw a room, the array in it, and positions of so many talkers and of the distribution's point noises.
 
-    Args:
-        distribution: what to draw from.
-        talkers: how many positions keep the distribution's distances and gap.
-        rng: decides everything.
-        name: of the scene or room, for the log: a T60 that the room cannot have makes it drawn again.
+    The log has `name` and why where a room is drawn again that cannot have its T60.
 
     Raises:
         MsdetError: no such room or positions found in many draws.
@@ -198,23 +169,23 @@ def _draw_talkers(
     """Positions that keep margins, gap and sector; None if this room has none to be found."""
     points: list[Point] = []
     azimuths: list[float] = []
-    refused = 0
+    rejected = 0
     if not ((center > ARRAY_MARGIN_M) & (center < np.array(room) - ARRAY_MARGIN_M)).all():
         return None
     sector_rad = _draw_sector(d, rng)
     for _ in range(DRAWS_A_ROOM):
         if len(points) == talkers:
             return points
-        if refused == DRAWS_BEFORE_RESTART:  # those taken may leave no gap wide enough for the next
-            points, azimuths, refused, sector_rad = [], [], 0, _draw_sector(d, rng)
+        if rejected == DRAWS_BEFORE_RESTART:  # those taken may leave no gap wide enough for the next
+            points, azimuths, rejected, sector_rad = [], [], 0, _draw_sector(d, rng)
         point = _draw_position(d, center, sector_rad, rng)
         azimuth = float(azimuth_elevation_deg(to_array_frame(point, center, rotation))[0])
         if _inside(point, room) and (angular_distance_deg(azimuth, azimuths) >= d.minimum_gap_deg).all():
             points.append(as_point(point))
             azimuths.append(azimuth)
-            refused = 0
+            rejected = 0
         else:
-            refused += 1
+            rejected += 1
     return points if len(points) == talkers else None
 
 

@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -31,15 +31,14 @@ from msdet.scenes.scene import (
     Noise,
     NoiseKind,
     Point,
-    Rotation,
     Scene,
     Source,
     Waypoint,
     scene_seed,
 )
 
+# utterances that a babble is made of, if the corpus has as many; more for many microphones
 MIN_BABBLE_TALKERS = 6
-"""Utterances that a babble is made of, if the corpus has as many; more for many microphones."""
 
 Speech = Mapping[str, Sequence[Utterance]]
 """Utterances of each talker of a split."""
@@ -47,13 +46,9 @@ Speech = Mapping[str, Sequence[Utterance]]
 
 @dataclass(frozen=True)
 class Material:
-    """What scenes are made of.
+    """What scenes are made of: utterances of a split's talkers, number of microphones, noise, rooms.
 
-    Attributes:
-        speech: utterances of each talker of a split.
-        recordings: noise of the split; without any, other talkers babble.
-        bank: measured or simulated rooms to take responses from, instead of new rooms.
-        microphones: number of microphones of the array.
+    Without recordings, other talkers babble; without a bank, every scene has a new room.
     """
 
     speech: Speech
@@ -75,22 +70,13 @@ class SpeakerPlacement:
     rir: int | None = None
 
 
-@dataclass(frozen=True)
-class ScenePlacement:
-    """A room with everything placed in it: fields of `Scene`."""
-
-    room_m: Point | None
-    t60_s: float | None
-    center_m: Point
-    rotation_deg: Rotation
-    talkers: tuple[SpeakerPlacement, ...]
-    noises: tuple[SpeakerPlacement, ...]
-    rir_room: int | None = None
+Placement = tuple[dict[str, Any], Sequence[SpeakerPlacement]]
+"""A room as fields of `Scene`, and the places in it: talkers first, then point noises."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What a talker says: an utterance from `offset_s` on, heard from `onset_s` for `duration_s`."""
+    """What a talker says: an utterance from `offset_s` on, at `onset_s` of the scene for `duration_s`."""
 
     utterance: Utterance
     offset_s: float
@@ -154,11 +140,7 @@ def turn_taking(talkers: int, duration_s: float, overlap: float | None) -> tuple
 def sample_noises(
     distribution: SceneDistribution, material: Material, speakers: Sequence[str], rng: np.random.Generator
 ) -> tuple[Noise, ...]:
-    """Draw the noises of a scene in which `speakers` talk; point sources get no position yet.
-
-    Raises:
-        MsdetError: no recordings, and no other talkers to babble.
-    """
+    """Draw the noises of a scene in which `speakers` talk; point sources get no position yet."""
     d = distribution
     noises = [Noise("sensor", float(rng.uniform(*d.snr_db)))]
     wanted: list[tuple[NoiseKind, int, tuple[float, float]]] = []
@@ -198,9 +180,10 @@ def sample_scene(
     d = distribution
     talkers = sample_count(d, rng)
     if material.bank:
-        places = _places_in_bank(d, material.bank, talkers, rng)
+        room, places = _places_in_bank(d, material.bank, talkers, rng)
     else:
-        places = _places_in_new_room(d, talkers, rng, scene_id)
+        room, places = _places_in_new_room(d, talkers, rng, scene_id)
+    turns = sample_turns(material.speech, talkers, d, rng)
     sources = tuple(
         Source(
             speaker=turn.utterance.speaker,
@@ -212,11 +195,11 @@ def sample_scene(
             gender=turn.utterance.gender,
             **vars(place),
         )
-        for place, turn in zip(places.talkers, sample_turns(material.speech, talkers, d, rng), strict=True)
+        for place, turn in zip(places[:talkers], turns, strict=True)
     )
     noises = list(sample_noises(d, material, [s.speaker for s in sources], rng))
     points = [k for k, noise in enumerate(noises) if noise.kind == "point"]
-    for k, place in zip(points, places.noises, strict=True):
+    for k, place in zip(points, places[talkers:], strict=True):
         noises[k] = dataclasses.replace(noises[k], position_m=place.position_m, rir=place.rir)
     errors = (d.gain_error_db, d.phase_error_deg, d.position_error_m)
     return Scene(
@@ -224,23 +207,17 @@ def sample_scene(
         seed=seed,
         sample_rate=d.sample_rate,
         duration_s=d.duration_s,
-        room_m=places.room_m,
-        t60_target_s=places.t60_s,
+        **room,
         array=d.array,
-        array_center_m=places.center_m,
-        array_rotation_deg=places.rotation_deg,
         sources=sources,
         noises=tuple(noises),
         target=d.target,
         mismatch=draw_mismatch(material.microphones, *errors, rng) if any(errors) else None,
-        rir_room=places.rir_room,
         image_order=d.image_order,
     )
 
 
-def _places_in_new_room(
-    d: SceneDistribution, talkers: int, rng: np.random.Generator, name: str
-) -> ScenePlacement:
+def _places_in_new_room(d: SceneDistribution, talkers: int, rng: np.random.Generator, name: str) -> Placement:
     for _ in range(MAX_DRAWS):
         geometry = sample_geometry(d, talkers, rng, name)
         places = _places(geometry)
@@ -250,22 +227,20 @@ def _places_in_new_room(
             for place, move in zip(places[:talkers], moves, strict=True)
         ]
         if _keep_gap(walking, d.minimum_gap_deg):
-            return ScenePlacement(
-                geometry.room_m,
-                geometry.t60_s,
-                geometry.center_m,
-                geometry.rotation_deg,
-                tuple(walking),
-                places[talkers:],
-            )
+            room = {
+                "room_m": geometry.room_m,
+                "t60_target_s": geometry.t60_s,
+                "array_center_m": geometry.center_m,
+                "array_rotation_deg": geometry.rotation_deg,
+            }
+            return room, [*walking, *places[talkers:]]
     raise MsdetError(f"no paths with minimum_gap_deg {d.minimum_gap_deg} found in {MAX_DRAWS} draws")
 
 
 def _places(geometry: RoomGeometry) -> tuple[SpeakerPlacement, ...]:
-    columns = (geometry.azimuths_deg, geometry.elevations_deg, geometry.distances_m)
     return tuple(
-        SpeakerPlacement(position, float(azimuth), float(elevation), float(distance))
-        for position, azimuth, elevation, distance in zip(geometry.positions_m, *columns, strict=True)
+        SpeakerPlacement(position, *map(float, seen))
+        for position, *seen in zip(geometry.positions_m, *geometry.from_array(), strict=True)
     )
 
 
@@ -289,13 +264,11 @@ def _keep_gap(places: Sequence[SpeakerPlacement], minimum_gap_deg: float) -> boo
     return bool((gaps[np.triu_indices(len(places), 1)] >= minimum_gap_deg).all())
 
 
-def _places_in_bank(
-    d: SceneDistribution, bank: RirBank, talkers: int, rng: np.random.Generator
-) -> ScenePlacement:
-    """Positions of one room of a bank, in the array's frame: talkers first, then noises."""
-    room, positions = bank.draw_positions(d, talkers, rng)
-    table = bank.table[room]
-    places = tuple(
+def _places_in_bank(d: SceneDistribution, bank: RirBank, talkers: int, rng: np.random.Generator) -> Placement:
+    """Positions of one room of a bank, in the array's frame."""
+    number, positions = bank.draw_positions(d, talkers, rng)
+    table = bank.table[number]
+    places = [
         SpeakerPlacement(
             as_point(table.distances_m[p] * direction_vector(table.azimuths_deg[p], table.elevations_deg[p])),
             table.azimuths_deg[p],
@@ -304,16 +277,15 @@ def _places_in_bank(
             rir=int(p),
         )
         for p in positions
-    )
-    return ScenePlacement(
-        None,  # where in the room the array stands is not known
-        table.t60_target_s,
-        (0.0, 0.0, 0.0),
-        (0.0, 0.0, 0.0),
-        places[:talkers],
-        places[talkers:],
-        room,
-    )
+    ]
+    room = {
+        "room_m": None,  # where in the room the array stands is not known
+        "t60_target_s": table.t60_target_s,
+        "array_center_m": (0.0, 0.0, 0.0),
+        "array_rotation_deg": (0.0, 0.0, 0.0),
+        "rir_room": number,
+    }
+    return room, places
 
 
 def _draw_babble(

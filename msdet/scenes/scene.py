@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -17,8 +17,7 @@ from msdet.io.records import read_record
 from msdet.scenes.mismatch import Mismatch
 from msdet.scenes.noise import NoiseExcerpt
 
-SCHEMA_VERSION = 2
-"""Version of the layout of a rendered set."""
+SCHEMA_VERSION = 2  # version of the layout of a rendered set
 
 Target = Literal["direct", "early", "image"]
 """What a reference holds: the direct path, the first 50 ms as well, or the full reverberant image."""
@@ -32,8 +31,7 @@ Point = tuple[float, float, float]
 Rotation = tuple[float, float, float]
 """Yaw, pitch and roll of an array in the room, in degrees (`msdet.conventions.rotation_matrix`)."""
 
-NOWHERE: Point = (math.nan, math.nan, math.nan)
-"""Position of a talker of whom it is not known."""
+NOWHERE: Point = (math.nan, math.nan, math.nan)  # position of a talker of whom it is not known
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ class Noise:
         kind: how it reaches the microphones.
         snr_db: all talkers' images against this noise, at the reference microphone.
         material: recordings of a noise folder, or babble of talkers of the corpus; empty for sensor noise.
-        excerpts: what is heard, paths relative to the noise folder or the corpus.
+        excerpts: of recordings or utterances, paths relative to the noise folder or the corpus.
         position_m: of a point source.
         rir: its position in the room of the scene's RIR bank, for scenes made from one.
     """
@@ -122,7 +120,7 @@ class Scene:
         sample_rate: hertz.
         duration_s: length of the mixture.
         room_m: size of the room; None where responses were measured and nobody noted it.
-        t60_target_s: reverberation time asked for; None where responses were measured.
+        t60_target_s: reverberation time that was rendered for; None where responses were measured.
         array: name of the microphone array.
         array_center_m: origin of the array's frame in the room.
         array_rotation_deg: its yaw, pitch and roll in the room.
@@ -157,6 +155,7 @@ class Scene:
     image_order: int | None = None
     referenced: bool = True
     located: bool = True
+    renamed: ClassVar[dict[str, str]] = {"t60_asked_s": "t60_target_s"}
 
     @property
     def samples(self) -> int:
@@ -191,13 +190,13 @@ class Scene:
 
     @property
     def timed(self) -> bool:
-        """Whether it is known who talks when: without references, all of the time stands for no knowledge."""
+        """Whether it is known who talks when; without references, all of the time means that it is not."""
         all_along = all(s.onset_s == 0 and s.duration_s >= self.duration_s for s in self.sources)
         return self.referenced or not all_along
 
     @property
     def overlap_ratio(self) -> float:
-        """Share of the time with anybody talking in which two or more talk, by onsets and durations."""
+        """Fraction of the time with speech in which two or more talk, by onsets and durations."""
         edges = [(s.onset_s, 1) for s in self.sources]
         edges += [(s.onset_s + s.duration_s, -1) for s in self.sources]
         talking, before, someone, several = 0, 0.0, 0.0, 0.0

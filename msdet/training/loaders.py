@@ -11,12 +11,24 @@ from torch.utils.data import DataLoader, Dataset
 
 from msdet.arrays import MicrophoneArray
 from msdet.corpora import load_corpus
-from msdet.data.batching import LengthBatches, SharedBatches, cut, padded
-from msdet.data.concat import ConcatSceneDataset
-from msdet.data.dataset import DynamicMixingDataset, EpochSampler, RenderedDataset
-from msdet.data.example import Example
-from msdet.data.partial_labels import STREAM_BLOCK, LabeledData, LabelSubset
-from msdet.data.samplers import BalancedSampler, balance_labels, balance_sets
+from msdet.data.dataset import (
+    STREAM_BLOCK,
+    ConcatSceneDataset,
+    DynamicMixingDataset,
+    LabelSubset,
+    RenderedDataset,
+)
+from msdet.data.example import Example, LabeledData
+from msdet.data.samplers import (
+    BalancedSampler,
+    EpochSampler,
+    LengthBatches,
+    SharedBatches,
+    balance_labels,
+    balance_sets,
+    cut,
+    padded,
+)
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
 from msdet.io.files import settings_hash
@@ -76,7 +88,9 @@ def load_data(config: DataConfig, model: ModelConfig, seed: int) -> TrainingData
         bank = RirBank.open(config.bank)
         bank = bank.within(config.t60_s) if config.t60_s else bank
         corpus = load_corpus(config.corpus, config.speech)
-        mixing = DynamicMixingDataset(bank, corpus, "train", config.scenes, seed, config.noise, model.talkers)
+        mixing = DynamicMixingDataset(
+            bank, corpus, "train", config.scenes, seed, config.noise, model.talkers, epoch_size=None
+        )
         train = mixing
         array, rate, identity["bank"] = bank.array, bank.sample_rate, bank.identity
         identity["speech"] = settings_hash([(u.path, u.seconds, u.split) for u in corpus.utterances])

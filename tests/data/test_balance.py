@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from msdet.corpora import load_corpus
-from msdet.data.concat import ConcatSceneDataset
-from msdet.data.dataset import DynamicMixingDataset, RenderedDataset
-from msdet.data.partial_labels import KINDS, LabelAvailability, LabelSubset
+from msdet.data.dataset import ConcatSceneDataset, DynamicMixingDataset, LabelSubset, RenderedDataset
+from msdet.data.example import KINDS, LabelAvailability
 from msdet.data.samplers import BalancedSampler, balance_labels, balance_sets
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
@@ -36,7 +35,9 @@ class Labels:
 
 @pytest.fixture(scope="module")
 def mixing(bank: RirBank, speech: Path, small_room: SceneDistribution) -> DynamicMixingDataset:
-    return DynamicMixingDataset(bank, load_corpus("folder", speech), "train", small_room, seed=3)
+    return DynamicMixingDataset(
+        bank, load_corpus("folder", speech), "train", small_room, seed=3, epoch_size=None
+    )
 
 
 def drawn(sampler: BalancedSampler, epochs: int) -> list[list[int]]:
@@ -52,7 +53,7 @@ def drawn(sampler: BalancedSampler, epochs: int) -> list[list[int]]:
 
 def test_every_batch_has_its_share_of_each_task() -> None:
     data = Labels(2, 5, 13, 3)
-    sampler = balance_labels(data, size=40, batch=8, references=0.5, directions=0.75)
+    sampler = balance_labels(data, size=40, batch=8, reference_fraction=0.5, doa_fraction=0.75)
     batches = drawn(sampler, epochs=13)
     assert len(batches) == 13 * 5
     seen: Counter[int] = Counter()
@@ -69,27 +70,29 @@ def test_every_batch_has_its_share_of_each_task() -> None:
 
 def test_epoch_depends_on_seed_and_number_alone() -> None:
     data = Labels(3, 0, 9, 0)
-    sampler = balance_labels(data, size=12, batch=4, references=0.25, directions=1.0, seed=1)
+    sampler = balance_labels(data, size=12, batch=4, reference_fraction=0.25, doa_fraction=1.0, seed=1)
     batches = drawn(sampler, epochs=6)
-    resumed = balance_labels(data, size=12, batch=4, references=0.25, directions=1.0, seed=1)
+    resumed = balance_labels(data, size=12, batch=4, reference_fraction=0.25, doa_fraction=1.0, seed=1)
     resumed.set_epoch(4)
     assert list(resumed) == [n for batch in batches[12:15] for n in batch]
-    in_one = balance_labels(data, size=72, batch=4, references=0.25, directions=1.0, seed=1)
+    in_one = balance_labels(data, size=72, batch=4, reference_fraction=0.25, doa_fraction=1.0, seed=1)
     assert drawn(in_one, epochs=1) == batches, "whatever the epoch's size"
-    other = balance_labels(data, size=12, batch=4, references=0.25, directions=1.0, seed=2)
+    other = balance_labels(data, size=12, batch=4, reference_fraction=0.25, doa_fraction=1.0, seed=2)
     assert drawn(other, epochs=6) != batches
     for start in range(0, 18, 3):
         assert sorted(batch[0] for batch in batches[start : start + 3]) == [0, 1, 2], "shuffle after shuffle"
 
 
 def test_a_part_of_a_batch_is_not_drawn() -> None:
-    sampler = balance_labels(Labels(3, 0, 9, 0), size=11, batch=4, references=0.25, directions=1.0)
+    sampler = balance_labels(Labels(3, 0, 9, 0), size=11, batch=4, reference_fraction=0.25, doa_fraction=1.0)
     assert len(sampler) == len(list(sampler)) == 8
 
 
 def test_stream_with_withheld_labels_has_exact_shares(mixing: DynamicMixingDataset) -> None:
-    data = LabelSubset(mixing, references=0.1, directions=0.8, seed=5)
-    batches = drawn(balance_labels(data, size=80, batch=4, references=0.25, directions=1.0), epochs=4)
+    data = LabelSubset(mixing, reference_fraction=0.1, doa_fraction=0.8, seed=5)
+    batches = drawn(
+        balance_labels(data, size=80, batch=4, reference_fraction=0.25, doa_fraction=1.0), epochs=4
+    )
     assert len(batches) == 80
     for batch in batches:
         assert [data.labeling(n) for n in batch] == [KINDS[0], *[KINDS[2]] * 3]
@@ -99,13 +102,13 @@ def test_stream_with_withheld_labels_has_exact_shares(mixing: DynamicMixingDatas
 
 
 def test_stream_with_all_labels_is_itself(mixing: DynamicMixingDataset) -> None:
-    sampler = balance_labels(mixing, size=8, batch=4, references=1.0, directions=1.0)
+    sampler = balance_labels(mixing, size=8, batch=4, reference_fraction=1.0, doa_fraction=1.0)
     assert [n for batch in drawn(sampler, 3) for n in batch] == list(range(24))
 
 
 def test_processes_share_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     def sampler() -> BalancedSampler:
-        made = balance_labels(Labels(5, 0, 9, 0), size=24, batch=8, references=0.5, directions=1.0)
+        made = balance_labels(Labels(5, 0, 9, 0), size=24, batch=8, reference_fraction=0.5, doa_fraction=1.0)
         made.set_epoch(3)
         return made
 
@@ -156,8 +159,8 @@ def test_shares_that_cannot_be_are_refused(dev_set: SceneSet) -> None:
 def test_one_share_alone_leaves_the_other_labels_as_they_come() -> None:
     """Regression: what was not asked for was taken as all."""
     data = Labels(4, 8, 8, 4)
-    for option, place in (("references", 0), ("directions", 1)):
-        shares = {"references": None, "directions": None, option: 0.5}
+    for option, place in (("reference_fraction", 0), ("doa_fraction", 1)):
+        shares = {"reference_fraction": None, "doa_fraction": None, option: 0.5}
         seen: Counter[LabelAvailability] = Counter()
         for batch in drawn(balance_labels(data, size=48, batch=4, **shares), epochs=2):
             kinds = [data.labeling(n) for n in batch]
@@ -167,10 +170,10 @@ def test_one_share_alone_leaves_the_other_labels_as_they_come() -> None:
 
 
 def test_one_share_of_a_stream_of_which_the_other_labels_are_withheld(mixing: DynamicMixingDataset) -> None:
-    withheld = LabelSubset(mixing, references=0.5, directions=0.0, seed=1)
-    for batch in drawn(balance_labels(withheld, 20, 4, references=0.5, directions=None), epochs=2):
+    withheld = LabelSubset(mixing, reference_fraction=0.5, doa_fraction=0.0, seed=1)
+    for batch in drawn(balance_labels(withheld, 20, 4, reference_fraction=0.5, doa_fraction=None), epochs=2):
         assert sum(withheld.labeling(n).referenced for n in batch) == 2
     with pytest.raises(MsdetError, match="the data have no examples with directions"):
-        balance_labels(withheld, 20, 4, references=None, directions=0.5)
+        balance_labels(withheld, 20, 4, reference_fraction=None, doa_fraction=0.5)
     with pytest.raises(MsdetError, match="the data have no examples without references"):
-        balance_labels(mixing, 20, 4, references=0.5, directions=None)
+        balance_labels(mixing, 20, 4, reference_fraction=0.5, doa_fraction=None)

@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 import torch
 
-from msdet.data.batching import LengthBatches, SharedBatches, cut, padded
 from msdet.data.dataset import RenderedDataset
 from msdet.data.example import Example
+from msdet.data.samplers import LengthBatches, SharedBatches, cut, padded
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
 
@@ -70,7 +70,7 @@ def test_processes_share_each_batch_evenly(monkeypatch: pytest.MonkeyPatch) -> N
     whole = list(LengthBatches(LENGTHS_S, batch_seconds=12.0, batches=5))
     shares = []
     for rank in range(2):
-        monkeypatch.setattr("msdet.data.batching.rank_and_world_size", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr("msdet.data.samplers.rank_and_world_size", lambda rank=rank: (rank, 2))
         shares.append(list(LengthBatches(LENGTHS_S, batch_seconds=12.0, batches=5)))
     for batch, first, second in zip(whole, *shares, strict=True):
         assert len(first) == len(second) == len(batch) // 2
@@ -83,7 +83,7 @@ def test_given_batches_are_dealt_out(
 ) -> None:
     found = []
     for rank in range(2):
-        monkeypatch.setattr("msdet.data.batching.rank_and_world_size", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr("msdet.data.samplers.rank_and_world_size", lambda rank=rank: (rank, 2))
         sampler = SharedBatches([[n] for n in range(batches)])
         found.append(list(sampler))
         assert len(sampler) == len(found[-1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from torch.utils.data import DataLoader
 
 from msdet.conventions import angular_distance_deg
 from msdet.corpora import Corpus, Utterance, load_corpus
-from msdet.data.dataset import DynamicMixingDataset, EpochSampler, RenderedDataset
+from msdet.data.dataset import DynamicMixingDataset, RenderedDataset
 from msdet.data.example import Example, TalkerPosition, make_example
+from msdet.data.samplers import EpochSampler
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
 from msdet.io import audio
@@ -29,7 +31,7 @@ def corpus(speech: Path) -> Corpus:
 
 @pytest.fixture(scope="module")
 def mixing(bank: RirBank, corpus: Corpus, small_room: SceneDistribution) -> DynamicMixingDataset:
-    return DynamicMixingDataset(bank, corpus, "train", small_room, seed=3)
+    return DynamicMixingDataset(bank, corpus, "train", small_room, seed=3, epoch_size=None)
 
 
 def assert_same(first: Example, second: Example) -> None:
@@ -154,7 +156,7 @@ def test_bank_of_another_rate_or_with_too_few_positions_is_refused(
 def test_silent_draw_is_replaced(bank: RirBank, small_room: SceneDistribution, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     half_silent = 0.3 * rng.standard_normal(40000).clip(-3, 3)
-    half_silent[:30000] = 0.0
+    half_silent[:20000] = 0.0
     for name in ("a", "b"):
         audio.write(tmp_path / name / "0.wav", half_silent, 8000)
     utterances = tuple(Utterance(n, f"{n}/0.wav", 5.0, "train") for n in ("a", "b"))
@@ -180,6 +182,37 @@ def test_kept_speech_is_what_the_file_holds_and_stays_small(speech: Path) -> Non
         np.testing.assert_array_equal(first, kept)
         np.testing.assert_allclose(first, audio.read_mono(speech / path, 8000), atol=2.0**-15)
     assert 0 < sounds._samples <= 30000
+
+
+def items_of(loader: DataLoader[Example]) -> dict[int, Example]:
+    return {int(item["item"]): item for batch in loader for item in unbatched(batch)}  # type: ignore[arg-type]
+
+
+def unbatched(batch: Example) -> list[Example]:
+    return [Example(**{k: v[n] for k, v in batch.items()}) for n in range(len(batch["item"]))]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("options", [{}, {"shuffle": True}, {"num_workers": 2, "persistent_workers": True}])
+def test_a_plain_loader_gets_new_mixtures_in_every_epoch(
+    bank: RirBank, corpus: Corpus, small_room: SceneDistribution, options: dict[str, Any]
+) -> None:
+    if "num_workers" in options:
+        options = options | {"multiprocessing_context": "forkserver"}
+    data = DynamicMixingDataset(bank.root, corpus, distribution=small_room, seed=3, epoch_size=6)
+    loader = DataLoader(data, batch_size=4, **options)
+    assert (len(data), len(loader)) == (6, 2)
+    epochs = [items_of(loader) for _ in range(3)]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(n, n + 6)) for n in (0, 6, 12)]
+    stream = DynamicMixingDataset(bank, corpus, "train", small_room, seed=3, epoch_size=None)
+    for number, item in (epochs[0] | epochs[1] | epochs[2]).items():
+        assert_same(item, stream[number])
+    data.set_epoch(1)
+    assert sorted(items_of(loader)) == list(range(6, 12))
+
+
+def test_a_loader_of_an_endless_data_set_says_what_is_missing(mixing: DynamicMixingDataset) -> None:
+    with pytest.raises(TypeError, match="give epoch_size"):
+        next(iter(DataLoader(mixing, batch_size=4)))
 
 
 def test_epochs_without_end_never_repeat_an_index() -> None:
@@ -227,8 +260,8 @@ def test_processes_share_an_epoch_without_overlap(monkeypatch: pytest.MonkeyPatc
 
 
 def test_rendered_examples_are_the_set(dev_set: SceneSet) -> None:
-    dataset = RenderedDataset(dev_set)
-    assert len(dataset) == 3
+    dataset = RenderedDataset(str(dev_set.root))
+    assert len(dataset) == 3 and len(next(iter(DataLoader(dataset, batch_size=2)))["mixture"]) == 2
     for item, scene in zip((dataset[n] for n in range(3)), dev_set.scenes, strict=True):
         np.testing.assert_array_equal(item["mixture"], dev_set.mixture(scene))
         np.testing.assert_array_equal(item["references"], dev_set.references(scene))

@@ -10,7 +10,7 @@ import pytest
 
 from msdet.arrays import load_array
 from msdet.conventions import angular_distance_deg, direction_vector
-from msdet.data.formats.importing import write_external_dataset
+from msdet.data.formats.external import write_external_dataset
 from msdet.data.formats.kaldi import read_kaldi
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError

@@ -14,13 +14,12 @@ from torch.utils.data import DataLoader
 from msdet.arrays import load_array
 from msdet.cli import main
 from msdet.corpora import load_corpus
-from msdet.data.concat import ConcatSceneDataset
-from msdet.data.dataset import DynamicMixingDataset, EpochSampler, RenderedDataset
+from msdet.data.dataset import ConcatSceneDataset, DynamicMixingDataset, LabelSubset, RenderedDataset
 from msdet.data.description import describe_set
-from msdet.data.example import Example
-from msdet.data.formats.importing import write_external_dataset
+from msdet.data.example import KINDS, Example, LabelAvailability
+from msdet.data.formats.external import write_external_dataset
 from msdet.data.formats.kaldi import read_kaldi
-from msdet.data.partial_labels import KINDS, LabelAvailability, LabelSubset
+from msdet.data.samplers import EpochSampler
 from msdet.data.scene_set import SceneSet
 from msdet.data.validation import validate_set
 from msdet.errors import MsdetError
@@ -61,7 +60,9 @@ def unlocated(dev_set: SceneSet, tmp_path_factory: pytest.TempPathFactory) -> Sc
 
 @pytest.fixture(scope="module")
 def mixing(bank: RirBank, speech: Path, small_room: SceneDistribution) -> DynamicMixingDataset:
-    return DynamicMixingDataset(bank, load_corpus("folder", speech), "train", small_room, seed=3)
+    return DynamicMixingDataset(
+        bank, load_corpus("folder", speech), "train", small_room, seed=3, epoch_size=None
+    )
 
 
 def test_set_without_references_keeps_its_directions(unreferenced: SceneSet, dev_set: SceneSet) -> None:
@@ -194,7 +195,7 @@ def test_each_task_learns_from_what_is_labeled(
 
 
 def test_shares_of_withheld_labels_are_exact_and_independent(mixing: DynamicMixingDataset) -> None:
-    withheld = LabelSubset(mixing, references=0.1, directions=0.5, seed=1)
+    withheld = LabelSubset(mixing, reference_fraction=0.1, doa_fraction=0.5, seed=1)
     for start in (0, 1000, 7000):
         found = [withheld.labeling(n) for n in range(start, start + 1000)]
         assert sum(label.referenced for label in found) == 100
@@ -208,15 +209,15 @@ def test_shares_of_withheld_labels_are_exact_and_independent(mixing: DynamicMixi
 
 
 def test_shares_of_a_rendered_set_are_of_all_of_it(dev_set: SceneSet, unreferenced: SceneSet) -> None:
-    withheld = LabelSubset(RenderedDataset(dev_set), references=1 / 3, directions=1.0, seed=0)
+    withheld = LabelSubset(RenderedDataset(dev_set), reference_fraction=1 / 3, doa_fraction=1.0, seed=0)
     assert len(withheld) == 3
     assert sorted(withheld.labeling(n) for n in range(3)) == [KINDS[2], KINDS[2], KINDS[0]]
-    already = LabelSubset(RenderedDataset(unreferenced), references=1.0, directions=0.0, seed=0)
+    already = LabelSubset(RenderedDataset(unreferenced), reference_fraction=1.0, doa_fraction=0.0, seed=0)
     assert {already.labeling(n) for n in range(3)} == {KINDS[3]}, "what is not there cannot be kept"
 
 
 def test_withheld_labels_are_gone_and_the_rest_is_the_same(mixing: DynamicMixingDataset) -> None:
-    withheld = LabelSubset(mixing, references=0.5, directions=0.5, seed=1, block=4)
+    withheld = LabelSubset(mixing, reference_fraction=0.5, doa_fraction=0.5, seed=1, block=4)
     assert {withheld.labeling(n) for n in range(4)} == set(KINDS)
     for n in range(4):
         known, found = mixing[n], withheld[n]
@@ -233,7 +234,7 @@ def test_workers_do_not_change_what_is_withheld(mixing: DynamicMixingDataset) ->
     def batches(workers: int) -> list[Example]:
         return list(
             DataLoader(
-                LabelSubset(mixing, references=0.5, directions=0.5, seed=1, block=4),
+                LabelSubset(mixing, reference_fraction=0.5, doa_fraction=0.5, seed=1, block=4),
                 batch_size=2,
                 sampler=EpochSampler(8),
                 num_workers=workers,
@@ -261,7 +262,7 @@ def test_share_that_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(MsdetError, match=message):
         LabelSubset(mixing, references, 1.0, seed=0)
-    with pytest.raises(TypeError, match="without end"):
+    with pytest.raises(TypeError, match="endless data set has no length"):
         len(LabelSubset(mixing, 1.0, 1.0, seed=0))
 
 

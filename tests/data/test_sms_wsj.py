@@ -17,7 +17,7 @@ from scipy.signal import fftconvolve
 
 from msdet.arrays import MicrophoneArray, load_array
 from msdet.conventions import Array, rotation_matrix
-from msdet.data.formats.importing import scales, write_external_dataset
+from msdet.data.formats.external import scales, write_external_dataset
 from msdet.data.formats.pose import fit_pose
 from msdet.data.formats.sms_wsj import read_sms_wsj, write_sms_wsj
 from msdet.data.scene_set import SceneSet

@@ -17,8 +17,8 @@ from msdet.conventions import Array
 from msdet.data import validation
 from msdet.data.leaks import find_leaks
 from msdet.data.scene_checks import Problem
-from msdet.data.scene_set import SceneSet
-from msdet.data.simulate import finish_set, record_path, simulate, write_recording
+from msdet.data.scene_set import SceneSet, finish_set, record_path, write_scene
+from msdet.data.simulate import simulate
 from msdet.data.validation import read_checksums, validate_set
 from msdet.errors import MsdetError
 from msdet.io import audio
@@ -83,7 +83,7 @@ def rewrite(root: Path, change: Callable[[Array, Array], None], scene_id: str = 
     scene = next(s for s in data.scenes if s.id == scene_id)
     mixture, references = data.mixture(scene), data.references(scene)
     change(mixture, references)
-    write_recording(root, scene, mixture, references)
+    write_scene(root, scene, mixture, references)
     finish_again(root)
 
 

@@ -41,7 +41,7 @@ def anechoic_images(
     geometry = RoomGeometry(HALL_M, 0.0, CENTER_M, (rotation_deg, 0.0, 0.0), tuple(map(tuple, sources)))
     response = room_response(HALL_M, 0.0, geometry.microphones_m(array.positions), sources, RATE)
     noise = np.random.default_rng(3).standard_normal((len(sources), RATE))
-    return fftconvolve(noise[:, None], response.rirs, axes=-1)[..., :RATE], geometry.azimuths_deg
+    return fftconvolve(noise[:, None], response.rirs, axes=-1)[..., :RATE], geometry.from_array()[0]
 
 
 def spectrum(waveform: npt.NDArray[Any]) -> torch.Tensor:

@@ -284,6 +284,17 @@ def test_bank_too_small_is_refused(
     assert not (tmp_path / "bank").exists()
 
 
+def test_bank_and_set_of_an_older_version_are_read(bank: RirBank, dev_set: SceneSet, tmp_path: Path) -> None:
+    for old, folder in ((bank.root, "bank"), (dev_set.root, "set")):
+        shutil.copytree(old, tmp_path / folder)
+    for path in (tmp_path / "bank" / "bank.json", tmp_path / "set" / "scenes.jsonl"):
+        text = path.read_text()
+        assert "t60_target_s" in text
+        path.write_text(text.replace("t60_target_s", "t60_asked_s"))
+    assert RirBank.open(str(tmp_path / "bank")).table == bank.table
+    assert SceneSet.open(str(tmp_path / "set")).scenes == dev_set.scenes
+
+
 def test_bank_holds_responses_of_every_room(bank: RirBank) -> None:
     opened = RirBank.open(bank.root)
     assert opened == bank

@@ -253,7 +253,7 @@ def check_reference(reference: Numbers, dry: Numbers, position_m: Sequence[float
 
 
 def test_training_mixes_from_it(bank: RirBank, speech: Path) -> None:
-    data = DynamicMixingDataset(bank, load_corpus("folder", speech), "train", SCENES, seed=3)
+    data = DynamicMixingDataset(bank, load_corpus("folder", speech), "train", SCENES, seed=3, epoch_size=None)
     example = data[0]
     assert example["mixture"].shape == (ARRAY.microphones, 12000)
     for azimuth in example["azimuth_deg"].tolist():

@@ -103,3 +103,9 @@ def test_malformed_record_names_where_and_what(
 def test_record_that_is_no_object_is_refused() -> None:
     with pytest.raises(MsdetError, match=f"{ORIGIN}: expected an object, found list"):
         Scene.from_dict([1, 2], ORIGIN)  # type: ignore[arg-type]
+
+
+def test_record_of_an_older_version_reads_as_one_of_today(scene: Scene) -> None:
+    row = json.loads(json.dumps(scene.to_dict()))
+    row["t60_asked_s"] = row.pop("t60_target_s")
+    assert Scene.from_dict(row, ORIGIN) == scene

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msdet.data.concat import ConcatSceneDataset
+from msdet.data.dataset import ConcatSceneDataset
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
 from msdet.io import audio

@@ -1,10 +1,9 @@
 """The direct path of a talker, taken out of a room's impulse response as SMS-WSJ keeps it.
 
-SMS-WSJ stores dry speech, a response from each talker to all microphones, and the early part of what they
-make together, but not the direct path alone, which is a target that later work uses. Its responses come from
-Habets' generator: each path is a sinc under a Hann window of 8 ms, and the sum goes through the high-pass
-filter of Allen and Berkley (JASA 1979), whose ringing after the direct path lies under the reflections. So
-the filter is undone, the direct path cut out, and the filter applied again.
+SMS-WSJ stores dry speech, responses, and the early part of what they make together, but not the direct path
+alone. Its responses come from Habets' generator: each path is a sinc under a Hann window of 8 ms, and the sum
+goes through the high-pass filter of Allen and Berkley (JASA 1979), whose ringing lies under the reflections.
+So the filter is undone, the direct path cut out, and the filter applied again.
 """
 
 from __future__ import annotations
@@ -23,36 +22,32 @@ from msdet.io import audio
 from msdet.scenes.rir.room_response import EARLY_S
 from msdet.scenes.scene import Point, Scene
 
-PULSE_S = 0.004
-"""A path's pulse ends this long after it arrives: half the width of the generator's window."""
-
+PULSE_S = 0.004  # a path's pulse ends this long after it arrives: half the width of the generator's window
 HIGH_PASS_HZ = 100.0
 
+# the direct path may differ from the generator's pulse by this much, up to where it is cut off
 MAX_MISFIT_DB = -15.0
-"""The direct path may differ from the generator's pulse by this much, up to where it is cut off."""
 
-MIN_S = 0.0005
-"""It can be taken out only if it is longer than this: halfway to the first reflection."""
+MIN_S = 0.0005  # it can be taken out only if it is longer than this: halfway to the first reflection
 
+# a response may start this far from where the talker's distance puts its direct path
 ARRIVAL_TOLERANCE_S = 0.001
-"""A response may start this far from where the talker's distance puts its direct path."""
 
+# a response starts at the first sample above this part of its peak (SMS-WSJ, ``get_rir_start_sample``)
 START_RATIO = 0.1
-"""A response starts at the first sample above this part of its peak (SMS-WSJ, ``get_rir_start_sample``)."""
 
-MAX_ERROR_DB = -40.0
-"""What speech and response make may differ from the set's early part by this much."""
+MAX_ERROR_DB = -40.0  # what speech and response make may differ from the set's early part by this much
 
 
 @dataclass(frozen=True)
 class DirectPath:
-    """A reference that is the dry speech heard over the direct path alone.
+    """A reference that is the dry speech over the direct path alone.
 
     Attributes:
         speech: dry speech, one channel.
         offset: sample of the mixture at which it starts.
         rir: response to each microphone.
-        early: what is heard of the talker over the response's first 50 ms, which gives the level.
+        early: the talker over the response's first 50 ms, which gives the level.
         arrival_s: of the direct path at the reference microphone, after emission.
         reflection_s: of the first reflection there.
         place: scene and talker, for errors.
@@ -103,9 +98,6 @@ class DirectPath:
         """The part ``(tap,)`` of a response that is the direct path, the ringing of its high-pass included.
 
         Responses with and without that filter are told apart by which of the two starts with a pulse.
-
-        Raises:
-            MsdetError: neither does.
         """
         end = round((self.arrival_s + length_s) * rate)
         pulse = _pulse(np.arange(end) - self.arrival_s * rate, rate)
@@ -126,19 +118,14 @@ class DirectPath:
         return direct
 
     def _gain(self, made: Array, scene: Scene, microphone: int) -> np.float32:
-        """Factor from the early part as `made` to the set's own.
-
-        Raises:
-            MsdetError: they are not multiples of each other.
-        """
-        wanted = one_channel(self._read(self.early, scene.sample_rate), microphone, self.early)
-        if len(wanted) != scene.samples:
-            raise MsdetError(f"{self.early}: has {len(wanted)} samples, expected {scene.samples}")
+        """Factor from the early part as `made` to the set's own."""
+        early = one_channel(self._read(self.early, scene.sample_rate), microphone, self.early)
+        if len(early) != scene.samples:
+            raise MsdetError(f"{self.early}: has {len(early)} samples, expected {scene.samples}")
         energy = np.sum(np.square(made, dtype=np.float64))
-        gain = np.sum(made * wanted, dtype=np.float64) / energy if energy else 0.0
-        error = np.sum(np.square(wanted - gain * made, dtype=np.float64))
-        largest = 10 ** (MAX_ERROR_DB / 10) * np.sum(np.square(wanted, dtype=np.float64))
-        if gain <= 0 or error > largest:
+        gain = np.sum(made * early, dtype=np.float64) / energy if energy else 0.0
+        error = np.sum(np.square(early - gain * made, dtype=np.float64))
+        if gain <= 0 or error > 10 ** (MAX_ERROR_DB / 10) * np.sum(np.square(early, dtype=np.float64)):
             raise MsdetError(
                 f"{self.early}: is not made of {self.speech} and {self.rir}, so the direct path's level is "
                 f"unknown; choose target early ({self.place})"
@@ -147,10 +134,10 @@ class DirectPath:
 
     def _placed(self, speech: Array, response: Array, first: int, samples: int) -> Array:
         """Speech through a response, whose sample `first` goes to `offset` of the mixture: ``(time,)``."""
-        heard = scipy.signal.fftconvolve(speech, response)
+        image = scipy.signal.fftconvolve(speech, response)
         start = self.offset - first
         placed = np.zeros(samples, dtype=np.float32)
-        piece = heard[max(0, -start) : samples - start]
+        piece = image[max(0, -start) : samples - start]
         placed[max(0, start) : max(0, start) + len(piece)] = piece
         return placed
 

@@ -1,11 +1,13 @@
-"""Scenes of sets in other formats: their labels, and the files that hold their sound.
+"""Data sets in other formats: their labels and audio files, and writing them as ours, resumable after a kill.
 
-The reader of a format (`msdet.data.formats.kaldi`, `msdet.data.formats.sms_wsj`) makes a `ExternalDataset`,
-for which it reads tables and headers alone; `msdet.data.formats.importing` writes it as a set of ours.
+The reader of a format (`msdet.data.formats.kaldi`, `msdet.data.formats.sms_wsj`) makes an `ExternalDataset`
+from tables and headers alone; `write_external_dataset` reads the audio.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +17,16 @@ import numpy as np
 
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
+from msdet.data.scene_set import HEADER, SceneSet, finish_set, record_path, write_scene
 from msdet.errors import MsdetError
 from msdet.io import audio
-from msdet.io.files import plain_name
-from msdet.scenes.scene import Scene
+from msdet.io.files import plain_name, read_json, settings_hash
+from msdet.io.jobs import Job, Progress, Workers, begin_run_dir, run_jobs
+from msdet.scenes.rendering import PEAK
+from msdet.scenes.scene import Scene, Source
+
+# a talker of unknown times talks from the first to the last sample above this, relative to its peak
+SILENCE_DB = -40.0
 
 
 class Reference(Protocol):
@@ -35,11 +43,7 @@ class ReferenceFiles:
     paths: tuple[Path, ...]
 
     def read(self, scene: Scene, microphone: int) -> Array:
-        """The sum of the files at one microphone.
-
-        Raises:
-            MsdetError: a file that is unreadable, or whose rate, length or channels are not the mixture's.
-        """
+        """The sum of the files at one microphone; rate, length and channels must be the mixture's."""
         total = np.zeros(scene.samples, dtype=np.float32)
         for path in self.paths:
             samples, rate = audio.read(path)
@@ -54,13 +58,9 @@ class ReferenceFiles:
 
 @dataclass(frozen=True)
 class ExternalScene:
-    """One scene.
+    """One scene: labels, recording, a reference for each source (or none).
 
-    Attributes:
-        scene: its labels.
-        mixture: its recording, one channel a microphone.
-        references: of each of its sources; none where it is not referenced.
-        timed: whether its sources' onsets, durations and levels are known; else the references tell them.
+    `timed` says whether its sources' onsets, durations and levels are known; else the references tell them.
     """
 
     scene: Scene
@@ -105,11 +105,7 @@ class AudioFinder:
     moved: str = ""
 
     def find(self, name: str, place: str) -> Path:
-        """The file that `name` stands for; `place` says who names it.
-
-        Raises:
-            MsdetError: it is nowhere.
-        """
+        """The file that `name` stands for; an `MsdetError` begins with `place` if there is none."""
         for candidate in self._candidates(name):
             if candidate.is_file():
                 return candidate
@@ -143,11 +139,7 @@ def _endings(path: Path, root: Path) -> Iterator[Path]:
 
 
 def one_channel(samples: Array, microphone: int, path: Path) -> Array:
-    """The samples ``(time,)`` at a microphone of a file ``(channel, time)``, whose one channel is for all.
-
-    Raises:
-        MsdetError: the file has several channels, but not this one.
-    """
+    """The samples ``(time,)`` at a microphone of a file ``(channel, time)``, whose one channel is for all."""
     channel = 0 if len(samples) == 1 else microphone
     if channel >= len(samples):
         raise MsdetError(f"{path}: has {len(samples)} channels, expected 1 or one for each microphone")
@@ -156,21 +148,13 @@ def one_channel(samples: Array, microphone: int, path: Path) -> Array:
 
 
 def check_scene_id(scene_id: str, place: str) -> None:
-    """Refuse an id that cannot name a folder and stand in a Kaldi table.
-
-    Raises:
-        MsdetError: says what is wrong.
-    """
+    """Refuse, by an `MsdetError`, an id that cannot name a folder and stand in a Kaldi table."""
     if " " in plain_name(scene_id, "id", place):
         raise MsdetError(f"{place}: id is {scene_id!r}, expected no space, for Kaldi tables")
 
 
 def check_recording(path: Path, array: MicrophoneArray) -> audio.AudioInfo:
-    """Header of a mixture.
-
-    Raises:
-        MsdetError: it is unreadable or empty, or has another number of channels than the array.
-    """
+    """Header of a mixture, which must not be empty or have another number of channels than the array."""
     header = audio.info(path)
     if header.channels != array.microphones:
         raise MsdetError(
@@ -180,3 +164,76 @@ def check_recording(path: Path, array: MicrophoneArray) -> audio.AudioInfo:
     if header.frames == 0:
         raise MsdetError(f"{path}: has no samples")
     return header
+
+
+def write_external_dataset(
+    out: str | Path, dataset: ExternalDataset, jobs: Workers, progress: Progress | None = None
+) -> SceneSet:
+    """Write a set of another format as one of ours in `out`, or finish one that a killed run left.
+
+    Sound keeps its sample rate and its level; only a scene that would clip is scaled, mixture and references
+    alike (`scales`).
+
+    Raises:
+        MsdetError: audio that is unreadable or does not fit its labels, or a folder with other settings.
+    """
+    out = Path(out)
+    ids = [entry.scene.id for entry in dataset.scenes]
+    settings = {
+        **dataset.settings,
+        "array": dataset.array.to_dict(),
+        "scenes": len(ids),
+        "labels": settings_hash([entry.scene.to_dict() | {"target": ""} for entry in dataset.scenes]),
+    }
+    settings = json.loads(json.dumps(settings))
+    if not begin_run_dir(out, settings, HEADER):
+        return SceneSet.open(out)
+    todo = [
+        Job(_write, (out, entry, dataset.array))
+        for entry in dataset.scenes
+        if not record_path(out, entry.scene.id).exists()
+    ]
+    run_jobs(todo, jobs, progress, done=len(ids) - len(todo))
+    return finish_set(out, settings, dataset.array, ids)
+
+
+def scales(scene_set: SceneSet) -> dict[str, float]:
+    """Factor by which each scene was scaled that would have clipped."""
+    records = {scene.id: read_json(record_path(scene_set.root, scene.id)) for scene in scene_set.scenes}
+    return {scene_id: record["scale"] for scene_id, record in records.items() if "scale" in record}
+
+
+def _write(out: Path, entry: ExternalScene, array: MicrophoneArray) -> None:
+    scene = entry.scene
+    mixture, _ = audio.read(entry.mixture)
+    read = [reference.read(scene, array.reference) for reference in entry.references]
+    references = np.stack(read) if read else np.zeros((0, scene.samples), np.float32)
+    for talker, reference in enumerate(references, start=1):
+        if not reference.any():
+            raise MsdetError(f"{entry.mixture}: the reference of talker {talker} is silent")
+    if scene.referenced and not entry.timed:
+        scene = dataclasses.replace(scene, sources=_measured(scene.sources, references, scene.sample_rate))
+    peak = max(float(np.abs(mixture).max()), float(np.abs(references).max(initial=0.0)))
+    scale = 1.0 if peak <= 1.0 else PEAK / peak
+    notes = {"scale": scale} if scale != 1.0 else {}
+    factor = np.float32(scale)
+    write_scene(out, scene, mixture * factor, references * factor, notes)
+
+
+def _measured(sources: tuple[Source, ...], references: Array, sample_rate: int) -> tuple[Source, ...]:
+    """Sources with onset, duration and level as their references ``(talker, time)`` have them."""
+    timed = []
+    for source, reference in zip(sources, references, strict=True):
+        magnitude = np.abs(reference)
+        audible = np.flatnonzero(magnitude > magnitude.max() * 10 ** (SILENCE_DB / 20))
+        start, stop = int(audible[0]), int(audible[-1]) + 1
+        timed.append(
+            dataclasses.replace(
+                source,
+                onset_s=start / sample_rate,
+                duration_s=(stop - start) / sample_rate,
+                level_db=float(10 * np.log10(np.mean(reference[start:stop] ** 2, dtype=np.float64))),
+            )
+        )
+    mean_db = sum(source.level_db for source in timed) / len(timed)
+    return tuple(dataclasses.replace(s, level_db=round(s.level_db - mean_db, 3)) for s in timed)

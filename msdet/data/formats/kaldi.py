@@ -1,4 +1,4 @@
-"""A data set as a Kaldi directory, written and read."""
+"""Reading a Kaldi directory as a data set; `msdet.data.scene_set.write_kaldi` writes one."""
 
 from __future__ import annotations
 
@@ -20,46 +20,10 @@ from msdet.data.formats.external import (
     check_scene_id,
 )
 from msdet.errors import MsdetError
-from msdet.io.files import write_text
-from msdet.scenes.scene import Scene, Source, Target, mixture_path, reference_path
+from msdet.io.reading import read_text
+from msdet.scenes.scene import Scene, Source, Target
 
-DURATION_TOLERANCE_S = 0.02
-"""``utt2dur`` and the audio may differ by this much."""
-
-
-def write_kaldi(root: Path, scenes: tuple[Scene, ...]) -> None:
-    """Write ``wav.scp``, ``spk1.scp`` … and ``utt2*`` tables into a set, with paths relative to it.
-
-    ``utt2spk`` maps a mixture to itself, as Kaldi wants of recordings of several talkers. ``utt2doa`` lists
-    azimuths in degrees and ``utt2distance`` distances in meters, in the order of ``spk1.scp`` …; of a moving
-    talker, where it starts. ``utt2dur`` and ``utt2rt60`` are in seconds. A table has no line where
-    that is not known of a scene; ``spk1.scp`` …, ``utt2doa`` and ``utt2distance`` are left out where it is
-    not known of any.
-    """
-    ordered = sorted(scenes, key=lambda scene: scene.id)
-    tables = {
-        "wav.scp": {s.id: mixture_path(s.id) for s in ordered},
-        "utt2spk": {s.id: s.id for s in ordered},
-        "utt2dur": {s.id: f"{s.duration_s:.3f}" for s in ordered},
-        "utt2rt60": {s.id: f"{s.t60_s:.3f}" for s in ordered if s.t60_s is not None},
-    }
-    distances_m = {s.id: [source.distance_m for source in s.sources] for s in ordered}
-    places = {
-        "utt2doa": {s.id: " ".join(f"{a:.2f}" for a in s.azimuths_deg) for s in ordered if s.located},
-        "utt2distance": {
-            i: " ".join(f"{d:.3f}" for d in row)
-            for i, row in distances_m.items()
-            if all(map(math.isfinite, row))
-        },
-    }
-    tables |= {name: table for name, table in places.items() if table}
-    referenced = [s for s in ordered if s.referenced]
-    for talker in range(max((len(s.sources) for s in referenced), default=0)):
-        tables[f"spk{talker + 1}.scp"] = {
-            s.id: reference_path(s.id, talker) for s in referenced if talker < len(s.sources)
-        }
-    for name, table in tables.items():
-        write_text(root / name, "".join(f"{key} {value}\n" for key, value in table.items()))
+DURATION_TOLERANCE_S = 0.02  # ``utt2dur`` and the audio may differ by this much
 
 
 Numbers = dict[str, list[float]]
@@ -193,15 +157,7 @@ def _read_scene(
 
 def _source(azimuth_deg: float, distance_m: float, duration_s: float) -> Source:
     """A talker level with an array at the origin, if its azimuth is not NaN; nothing else is known."""
-    source = Source(
-        speaker="",
-        path="",
-        offset_s=0.0,
-        onset_s=0.0,
-        duration_s=duration_s,
-        level_db=0.0,
-        distance_m=distance_m,
-    )
+    source = Source("", "", 0.0, 0.0, duration_s, level_db=0.0, distance_m=distance_m)
     if math.isnan(azimuth_deg):
         return source
     x, y, z = (float(c) for c in distance_m * direction_vector(azimuth_deg))
@@ -211,13 +167,13 @@ def _source(azimuth_deg: float, distance_m: float, duration_s: float) -> Source:
 
 def _references(tables: _Tables, finder: AudioFinder, scene_id: str) -> tuple[ReferenceFiles, ...]:
     talkers = max((n for n, table in enumerate(tables.references, start=1) if scene_id in table), default=0)
-    found = []
+    files = []
     for number, table in enumerate(tables.references[:talkers], start=1):
         path = tables.folder / f"spk{number}.scp"
         if scene_id not in table:
             raise MsdetError(f"{path}: has no line for {scene_id}")
-        found.append(ReferenceFiles((_find(finder, table[scene_id], path, scene_id),)))
-    return tuple(found)
+        files.append(ReferenceFiles((_find(finder, table[scene_id], path, scene_id),)))
+    return tuple(files)
 
 
 def _find(finder: AudioFinder, name: str, table: Path, scene_id: str) -> Path:
@@ -263,14 +219,10 @@ def _read_if_there(path: Path, content: str = "") -> Numbers:
 def _read_table(path: Path, content: str = "") -> dict[str, str]:
     """The lines of a table, by their first word; `content` says what a missing one should hold."""
     expected = f", expected {content}" if content else ""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise MsdetError(f"{path}: no such file{expected}") from error
-    except (OSError, ValueError) as error:
-        raise MsdetError(f"{path}: cannot be read ({error})") from error
+    if not path.exists():
+        raise MsdetError(f"{path}: no such file{expected}")
     table: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         key, value = [*line.split(maxsplit=1), "", ""][:2]
         if not value:
             raise MsdetError(f"{path}, line {number}: is '{line}', expected an id and a value")

@@ -86,12 +86,8 @@ def _supervision(scene: Scene, talker: int, channels: list[int]) -> SupervisionS
 
 
 def _directions(source: Source) -> dict[str, Any]:
-    places = {
-        "azimuth_deg": source.azimuth_deg,
-        "elevation_deg": source.elevation_deg,
-        "distance_m": source.distance_m,
-    }
-    directions: dict[str, Any] = {name: value for name, value in places.items() if not math.isnan(value)}
+    names = ("azimuth_deg", "elevation_deg", "distance_m")
+    directions: dict[str, Any] = {n: v for n in names if not math.isnan(v := getattr(source, n))}
     if source.track:
         directions["track"] = [[d.time_s, d.azimuth_deg, d.elevation_deg, d.distance_m] for d in source.track]
     return directions

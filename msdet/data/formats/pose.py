@@ -11,8 +11,8 @@ from msdet.conventions import Array
 from msdet.errors import MsdetError
 from msdet.scenes.scene import Point, Rotation
 
+# a microphone further than this from where the array has it is another array's, or another channel
 MAX_RESIDUAL_M = 0.005
-"""A microphone further than this from where the array has it is another array's, or another channel."""
 
 
 def fit_pose(array: MicrophoneArray, microphones_m: Array, place: str) -> tuple[Point, Rotation]:

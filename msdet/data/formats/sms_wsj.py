@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,11 +46,10 @@ REFERENCE_KEYS: dict[Target, str] = {
 }
 """Keys of ``audio_path`` for what a reference may hold; SMS-WSJ itself has only the early part as files."""
 
-TAIL_KEY = "speech_reverberation_tail"
-"""The rest after the early part: together they are the image."""
+TAIL_KEY = "speech_reverberation_tail"  # the rest after the early part: together they are the image
 
+# an example without any of these has no references; with some of them, all that are needed must be there
 _SOUND_OF_TALKERS = (*REFERENCE_KEYS.values(), TAIL_KEY, "rir", "original_source", "speech_source")
-"""An example without any of these has no references; with some of them, all that are needed must be there."""
 
 _GENDERS = {"f": "female", "m": "male"}
 
@@ -59,10 +59,9 @@ def read_sms_wsj(
 ) -> ExternalDataset:
     """Read one data set of an ``sms_wsj.json`` whose signals were written to files.
 
-    An example that names no sound of its talkers has no references; one without ``source_position`` is not
-    located, and then needs no ``sensor_position``. What SMS-WSJ does not tell is left open: the paths of
-    utterances are their ids, the room's T60 is the one asked for. Its SNR and levels are of all channels
-    together, which differ little from those at one.
+    An example that names no audio of its talkers has no references; one without ``source_position`` is not
+    located, and then needs no ``sensor_position``. The paths of utterances are their ids, the T60 is the
+    target. SNR and levels are of all channels together, which differ little from those at one.
 
     Args:
         path: the file.
@@ -99,7 +98,7 @@ def read_sms_wsj(
 
 @dataclass(frozen=True)
 class _Table:
-    """An object of the file, whose values are checked as they are asked for; `place` names it in errors."""
+    """An object of the file, whose values are checked when they are read; `place` names it in errors."""
 
     values: dict[str, Any]
     place: str
@@ -125,17 +124,11 @@ class _Table:
 
     def numbers(self, key: str, count: int) -> list[float] | None:
         """A list of so many numbers, or None if it is missing."""
-        values = self._list(key, count)
-        if values is None or all(_is_number(value) for value in values):
-            return values
-        raise MsdetError(f"{self.place}: {key} is {values!r}, expected numbers")
+        return self._list(key, count, _is_number, "numbers")
 
     def texts(self, key: str, count: int) -> list[str] | None:
         """A list of so many strings, or None if it is missing."""
-        values = self._list(key, count)
-        if values is None or all(isinstance(value, str) for value in values):
-            return values
-        raise MsdetError(f"{self.place}: {key} is {values!r}, expected strings")
+        return self._list(key, count, lambda value: isinstance(value, str), "strings")
 
     def points(self, key: str) -> Array:
         """Points ``(point, 3)`` in meters, which the file holds as rows of x, y and z."""
@@ -149,12 +142,14 @@ class _Table:
             raise MsdetError(f"{self.place}: {key} is not three rows of x, y and z in meters, equally long")
         return rows.T
 
-    def _list(self, key: str, count: int) -> list[Any] | None:
+    def _list(self, key: str, count: int, valid: Callable[[Any], bool], kind: str) -> list[Any] | None:
         values = self.values.get(key)
         if values is None:
             return None
         if not isinstance(values, list) or len(values) != count:
             raise MsdetError(f"{self.place}: {key} is {values!r}, expected a list of {count}, one a talker")
+        if not all(map(valid, values)):
+            raise MsdetError(f"{self.place}: {key} is {values!r}, expected {kind}")
         return values
 
 
@@ -238,17 +233,11 @@ def _sources(
 def _places(positions_m: Array, pose: tuple[Point, Rotation]) -> list[dict[str, Any]]:
     """Where talkers at positions ``(talker, 3)`` are: fields of a `Source`."""
     seen_m = to_array_frame(positions_m, *pose)
-    azimuths, elevations = azimuth_elevation_deg(seen_m)
+    columns = (*azimuth_elevation_deg(seen_m), np.linalg.norm(seen_m, axis=-1))
+    names = ("azimuth_deg", "elevation_deg", "distance_m")
     return [
-        {
-            "position_m": _point(position_m),
-            "azimuth_deg": float(azimuth),
-            "elevation_deg": float(elevation),
-            "distance_m": float(np.linalg.norm(seen)),
-        }
-        for position_m, azimuth, elevation, seen in zip(
-            positions_m, azimuths, elevations, seen_m, strict=True
-        )
+        {"position_m": _point(position_m), **dict(zip(names, map(float, seen), strict=True))}
+        for position_m, *seen in zip(positions_m, *columns, strict=True)
     ]
 
 
@@ -299,10 +288,10 @@ def _direct_paths(
     rirs: list[Path],
     speech: list[Path],
 ) -> tuple[Reference, ...]:
-    if scene.room_m is None:
-        raise MsdetError(f"{example.place}: key 'room_dimensions' is missing, which target direct needs")
-    if not scene.located:
-        raise MsdetError(f"{example.place}: key 'source_position' is missing, which target direct needs")
+    for key, known in (("room_dimensions", scene.room_m is not None), ("source_position", scene.located)):
+        if not known:
+            raise MsdetError(f"{example.place}: key '{key}' is missing, which target direct needs")
+    assert scene.room_m is not None
     offsets = example.numbers("offset", len(scene.sources))
     references = []
     for k, source in enumerate(scene.sources):
@@ -331,13 +320,8 @@ def write_sms_wsj(scene_set: SceneSet, dataset: str = "") -> Path:
     """Write ``sms_wsj.json`` into a set, with paths relative to it.
 
     SMS-WSJ's own reader takes relative paths from the working directory. The references stand under
-    `REFERENCE_KEYS`, one channel each; there are neither dry speech nor responses nor transcripts.
-    Microphones are where the array's description has them. What is not known of a scene, references or
-    positions, has no key.
-
-    Args:
-        scene_set: the set.
-        dataset: name of the data set in the file; the folder's name by default.
+    `REFERENCE_KEYS`, one channel each; there are neither dry speech nor responses nor transcripts. What is
+    not known of a scene has no key. `dataset` names the data set in the file, the folder by default.
 
     Raises:
         MsdetError: a talker moves, for which the format has no place.
@@ -355,9 +339,12 @@ def _example(scene: Scene, array: MicrophoneArray) -> dict[str, Any]:
                 f"scene {scene.id}: talker {number} moves; sms_wsj.json has one position of each talker"
             )
     rate, sources = scene.sample_rate, scene.sources
-    example: dict[str, Any] = {
-        "example_id": scene.id,
-        **_positions(scene, array),
+    example: dict[str, Any] = {"example_id": scene.id}
+    if scene.located:
+        microphones_m = dataclasses.replace(scene, mismatch=None).microphones_m(array.positions)
+        example["source_position"] = np.array([s.position_m for s in sources]).T.tolist()
+        example["sensor_position"] = microphones_m.T.tolist()
+    example |= {
         "num_speakers": len(sources),
         "speaker_id": [s.speaker for s in sources],
         "source_id": [Path(s.path).stem for s in sources],
@@ -380,14 +367,3 @@ def _example(scene: Scene, array: MicrophoneArray) -> dict[str, Any]:
     if scene.noises:
         example["snr"] = scene.snr_db
     return example
-
-
-def _positions(scene: Scene, array: MicrophoneArray) -> dict[str, Any]:
-    """Positions of talkers and microphones, if it is known where the talkers are seen from these."""
-    if not scene.located:
-        return {}
-    microphones_m = dataclasses.replace(scene, mismatch=None).microphones_m(array.positions)
-    return {
-        "source_position": np.array([s.position_m for s in scene.sources]).T.tolist(),
-        "sensor_position": microphones_m.T.tolist(),
-    }

@@ -1,9 +1,8 @@
 """Whether measured responses and the positions noted for them agree, and which mistake explains it if not.
 
 The differences between the microphones' arrival times follow from the source's position and the array. Where
-those heard differ from those expected, each usual mistake is undone in turn: azimuths counted clockwise, or
-from another zero, or in radians, elevations from the zenith or downwards, channels in another order, an array
-of another size. What brings both together is offered as the explanation.
+measured and expected ones differ, each usual mistake is undone in turn, such as azimuths counted clockwise or
+channels in another order; one that brings both together is the explanation.
 """
 
 from __future__ import annotations
@@ -16,38 +15,24 @@ import numpy as np
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import SPEED_OF_SOUND, Array, direction_vector, wrap_deg
 
+# deviation of arrival times (RMS over microphones, median over positions) that is not measuring error
 MAX_DEVIATION_S = 0.15e-3
-"""Deviation of arrival times (RMS over microphones, median over positions) that is not measuring error."""
 
+# the same as a part of the time sound takes across the array, for small arrays: some 25 degrees
 MAX_DEVIATION = 0.15
-"""The same as a part of the time sound takes across the array, for small arrays: some 25 degrees."""
 
-MIN_DEVIATION = 0.03
-"""Below, not even a mistake that explains all of it is worth a warning: some 5 degrees."""
-
-EXPLAINED = 1 / 3
-"""An explanation leaves at most this part of the deviation."""
-
-AS_GOOD = 1.5
-"""Explanations that leave no more than this times what the best one leaves are as good."""
-
-MIN_FITTED = 3
-"""Fewer positions could always be turned, or channels reordered, to fit."""
-
-MAX_ASKED = 400
-"""Explanations are looked for with so many positions at most."""
+MIN_DEVIATION = 0.03  # below, not even a mistake that explains all of it is worth a warning: some 5 degrees
+EXPLAINED = 1 / 3  # an explanation leaves at most this part of the deviation
+AS_GOOD = 1.5  # explanations that leave no more than this times what the best one leaves are as good
+MIN_FITTED = 3  # fewer positions could always be turned, or channels reordered, to fit
+MAX_POSITIONS = 400  # explanations are searched with so many positions at most
 
 
 @dataclass(frozen=True)
 class Observations:
-    """Positions noted, and when their direct sound arrives.
+    """Positions noted, ``(position,)`` each, and when their direct sound arrives, ``(position, mic)``.
 
-    Attributes:
-        names: of each position, for people.
-        azimuths_deg: ``(position,)``, as noted.
-        elevations_deg: ``(position,)``, as noted.
-        distances_m: ``(position,)``, as noted.
-        arrivals_s: ``(position, mic)``; only differences between microphones matter.
+    `names` are for people; of the arrivals only the differences between microphones matter.
     """
 
     names: Sequence[str]
@@ -57,23 +42,24 @@ class Observations:
     arrivals_s: Array
 
 
-def disagreements(heard: Observations, array: MicrophoneArray) -> list[str]:
+def disagreements(observed: Observations, array: MicrophoneArray) -> list[str]:
     """What is wrong with the positions of a collection, a sentence each; empty if nothing is.
 
     Either all of them follow another convention than ours, or some stand out.
     """
-    measured = _centered(heard.arrivals_s)
-    labels = (heard.azimuths_deg, heard.elevations_deg, heard.distances_m)
+    measured = _centered(observed.arrivals_s)
+    labels = (observed.azimuths_deg, observed.elevations_deg, observed.distances_m)
     deviations = _deviations(measured, _expected(labels, array.positions))
     across_s = array.aperture_m / SPEED_OF_SOUND
     most_s = min(MAX_DEVIATION_S, MAX_DEVIATION * across_s)
     median_s = float(np.median(deviations))
     reasons = []
     if median_s > MIN_DEVIATION * across_s:
-        asked = np.unique(np.linspace(0, len(measured) - 1, MAX_ASKED).round().astype(int))
-        reasons = _explanations(tuple(column[asked] for column in labels), measured[asked], array.positions)
+        chosen = np.unique(np.linspace(0, len(measured) - 1, MAX_POSITIONS).round().astype(int))
+        some = tuple(column[chosen] for column in labels)
+        reasons = _explanations(some, measured[chosen], array.positions)
     count, worst = len(measured), int(np.argmax(deviations))
-    place = f"{heard.names[worst]}, {_azimuths(worst, labels, measured, array.positions)}"
+    place = f"{observed.names[worst]}, {_azimuths(worst, labels, measured, array.positions)}"
     if median_s > most_s or reasons:
         remedy = (
             f"explained by {' or by '.join(reasons)}"
@@ -163,7 +149,7 @@ def _recounted(labels: _Labels) -> list[tuple[str, _Labels]]:
 def _turned(labels: _Labels, measured: Array, microphones_m: Array) -> list[tuple[str, float]]:
     """Azimuths from another zero, and clockwise as well, with the median deviation left."""
     azimuths, elevations, distances = labels
-    found = []
+    candidates = []
     for sign in (1.0, -1.0):
         medians = [
             np.median(
@@ -176,8 +162,8 @@ def _turned(labels: _Labels, measured: Array, microphones_m: Array) -> list[tupl
             reason = f"azimuths counted from another zero (add {best} degrees)"
         else:
             reason = f"azimuths counted clockwise from another zero (subtract them from {best} degrees)"
-        found.append((reason, float(medians[best])))
-    return found
+        candidates.append((reason, float(medians[best])))
+    return candidates
 
 
 def _reordered(measured: Array, expected: Array) -> tuple[str, float]:
@@ -199,12 +185,12 @@ def _resized(measured: Array, expected: Array) -> tuple[str, float]:
 
 
 def _azimuths(position: int, labels: _Labels, measured: Array, microphones_m: Array) -> str:
-    """The azimuth noted for a position, and that from which it is heard, at the elevation noted."""
+    """The azimuth noted for a position, and the one that fits its sound best, at the elevation noted."""
     azimuth, elevation, distance = (float(column[position]) for column in labels)
     grid = np.arange(360.0)
     around = (grid, np.full(360, elevation), np.full(360, distance))
-    heard = int(np.argmin(_deviations(measured[position], _expected(around, microphones_m))))
-    return f"noted at azimuth {round(float(wrap_deg(azimuth))) % 360} and heard at {heard}"
+    fitting = int(np.argmin(_deviations(measured[position], _expected(around, microphones_m))))
+    return f"noted at azimuth {round(float(wrap_deg(azimuth))) % 360} and heard at {fitting}"
 
 
 def _ms(seconds: float) -> str:

@@ -1,8 +1,7 @@
 """A bank of room impulse responses: many rooms, several positions each, for mixing on the fly.
 
-A bank is a folder of one safetensors file a room and, written last, ``bank.json`` with a table of all rooms.
-Room ``i`` depends only on the bank's seed and ``i``, so any number of workers writes the same bytes, and a
-killed run goes on. Measured rooms make a bank too (`msdet.scenes.rir.measured`).
+A folder of one safetensors file a room and, written last, ``bank.json`` with a table of all rooms. Room ``i``
+depends on the bank's seed and ``i`` alone. Measured rooms make a bank too (`msdet.scenes.rir.measured`).
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -32,20 +31,17 @@ ROOM_FIELDS = (
 )  # fmt: skip
 """Fields of a distribution that decide the responses; the others are drawn when mixing."""
 
+# fields of a distribution that must be 0: a bank has talkers and microphones fixed
+FIXED = ("moving", "position_error_m")
+
 HEADER = "bank.json"
 
 
 @dataclass(frozen=True)
 class BankRoom:
-    """What is known of one room of a bank: where its positions are, seen from the array.
+    """What is known of one room of a bank; `room_m` and `t60_target_s` are None if the room was measured.
 
-    Attributes:
-        azimuths_deg: of each position.
-        elevations_deg: of each position.
-        distances_m: of each position.
-        t60_measured_s: of its responses.
-        t60_target_s: None if the room was measured.
-        room_m: its size, if known.
+    Azimuths, elevations and distances ``(position,)`` are seen from the array.
     """
 
     azimuths_deg: tuple[float, ...]
@@ -54,6 +50,7 @@ class BankRoom:
     t60_measured_s: float
     t60_target_s: float | None = None
     room_m: Point | None = None
+    renamed: ClassVar[dict[str, str]] = {"t60_asked_s": "t60_target_s"}
 
 
 @dataclass(frozen=True)
@@ -86,12 +83,9 @@ class RirBank:
         return len(self.table)
 
     @classmethod
-    def open(cls, root: Path) -> RirBank:
-        """Open a finished bank.
-
-        Raises:
-            MsdetError: not a bank, an unfinished one, or a malformed one.
-        """
+    def open(cls, root: str | Path) -> RirBank:
+        """Open a bank; an `MsdetError` if it is none, unfinished or malformed."""
+        root = Path(root)
         path = root / HEADER
         if not path.is_file():
             raise MsdetError(f"{root}: not a finished RIR bank, {HEADER} is missing")
@@ -114,29 +108,21 @@ class RirBank:
         )
 
     def within(self, t60_s: tuple[float, float]) -> RirBank:
-        """The same bank, drawn from in rooms alone whose measured T60 is in an interval.
-
-        Raises:
-            MsdetError: there is no such room.
-        """
+        """The same bank, drawn from in rooms alone whose measured T60 is in an interval; at least one."""
         low, high = t60_s
         among = tuple(n for n, room in enumerate(self.table) if low <= room.t60_measured_s <= high)
         if not among:
-            found = [room.t60_measured_s for room in self.table]
+            t60s = [room.t60_measured_s for room in self.table]
             raise MsdetError(
                 f"{self.root}: no room has a T60 of {low} to {high} s, they have "
-                f"{min(found):.2f} to {max(found):.2f} s"
+                f"{min(t60s):.2f} to {max(t60s):.2f} s"
             )
         return dataclasses.replace(self, among=among)
 
     def draw_positions(
         self, distribution: SceneDistribution, talkers: int, rng: np.random.Generator
     ) -> tuple[int, list[int]]:
-        """Draw a room and positions in it: talkers that keep gap and sector, then noise sources.
-
-        Raises:
-            MsdetError: no such positions found in many draws.
-        """
+        """Draw a room and positions in it: talkers that keep gap and sector, then noise sources."""
         d = distribution
         rooms = range(self.rooms) if self.among is None else self.among
         for _ in range(MAX_DRAWS):
@@ -149,11 +135,7 @@ class RirBank:
         )
 
     def room(self, index: int, positions: Sequence[int]) -> RoomResponse:
-        """Read the responses from some positions of a room, in the order given.
-
-        Raises:
-            MsdetError: its file is missing or damaged, or it has no such position.
-        """
+        """Read the responses from some positions of a room, in the order given."""
         from safetensors import SafetensorError, safe_open
 
         path = room_path(self.root, index)
@@ -166,11 +148,7 @@ class RirBank:
         return RoomResponse(read["rirs"], read["direct"], self.table[index].t60_measured_s)
 
     def check_for(self, distribution: SceneDistribution) -> None:
-        """Refuse a distribution whose scenes this bank cannot give.
-
-        Raises:
-            MsdetError: they differ in sample rate or rooms, or the bank has too few positions.
-        """
+        """Refuse, by an `MsdetError`, a distribution whose scenes this bank cannot give."""
         if self.sample_rate != distribution.sample_rate:
             raise MsdetError(
                 f"{self.root}: RIR bank is at {self.sample_rate} Hz, the distribution asks for "
@@ -181,26 +159,24 @@ class RirBank:
                 f"{self.root}: RIR bank has {self.positions} positions a room, {distribution.most_talkers} "
                 f"talkers and {distribution.point_noises} noise sources need {distribution.positions}"
             )
-        for name in ("moving", "position_error_m"):
+        for name in FIXED:
             if value := getattr(distribution, name):
                 raise MsdetError(
                     f"{self.root}: talkers and microphones of an RIR bank are fixed, {name} is {value}"
                 )
-        asked, default = dataclasses.asdict(distribution), dataclasses.asdict(SceneDistribution())
-        for name in ROOM_FIELDS:  # what is not asked for comes with the bank
-            if name not in self.settings and asked[name] != default[name]:
+        default = SceneDistribution()
+        for name in ROOM_FIELDS:  # what is left at its default comes with the bank
+            wanted = json.dumps(getattr(distribution, name))
+            if getattr(distribution, name) == getattr(default, name):
+                continue
+            if name not in self.settings:
                 raise MsdetError(
                     f"{self.root}: rooms of this RIR bank were measured, {name} cannot be chosen; "
-                    f"{json.dumps(asked[name])} is asked for"
+                    f"{wanted} is asked for"
                 )
-            made = self.settings.get(name)
-            if (
-                name != "array"
-                and asked[name] != default[name]
-                and json.loads(json.dumps(asked[name])) != made
-            ):
+            if name != "array" and json.loads(wanted) != self.settings[name]:
                 raise MsdetError(
-                    f"{self.root}: RIR bank has {name} {made}, {json.dumps(asked[name])} is asked for"
+                    f"{self.root}: RIR bank has {name} {self.settings[name]}, {wanted} is asked for"
                 )
 
 
@@ -210,7 +186,7 @@ def room_path(root: Path, index: int) -> Path:
 
 
 def make_bank(
-    out: Path,
+    out: str | Path,
     distribution: SceneDistribution,
     rooms: int,
     positions: int,
@@ -219,7 +195,7 @@ def make_bank(
     progress: Progress | None = None,
     share: Shard = ALL,
 ) -> RirBank | None:
-    """Make a bank, or finish one that a killed run left.
+    """Make a bank, or finish one that a killed run left; None after a part of it.
 
     Args:
         out: its folder.
@@ -229,14 +205,12 @@ def make_bank(
         seed: of the whole bank; use different ones for training and validation.
         jobs: worker processes, or an executor.
         progress: called with rooms done and in all.
-        share: part of the rooms to make; the bank is finished by a run for the whole.
-
-    Returns:
-        the finished bank; None after a share.
+        share: part of the rooms to make; a run for all of them finishes the bank.
 
     Raises:
         MsdetError: impossible settings, a folder with other settings, or one that cannot be written.
     """
+    out = Path(out)
     distribution.check()
     if seed < 0:
         raise MsdetError(f"seed is {seed}, expected 0 or more")
@@ -245,16 +219,14 @@ def make_bank(
             f"a bank of {rooms} rooms x {positions} positions: expected at least 1 room and "
             f"{distribution.positions} positions, one for each talker and noise source"
         )
-    if distribution.moving or distribution.position_error_m:
-        name = "moving" if distribution.moving else "position_error_m"
-        raise MsdetError(
-            f"{name} is {getattr(distribution, name)}: an RIR bank has talkers and microphones fixed"
-        )
+    for name in FIXED:
+        if value := getattr(distribution, name):
+            raise MsdetError(f"{name} is {value}: an RIR bank has talkers and microphones fixed")
     array = load_array(distribution.array)
     settings: dict[str, Any] = {name: getattr(distribution, name) for name in ROOM_FIELDS}
     settings |= {"array": array.to_dict(), "rooms": rooms, "positions": positions, "seed": seed}
     settings = json.loads(json.dumps(settings))
-    # the gap between talkers is asked of those that are mixed, not of all positions in a room
+    # the gap between talkers is for those that are mixed, not for all positions in a room
     spread = dataclasses.replace(distribution, minimum_gap_deg=0.0, point_noises=0)
     sample_geometry(spread, positions, np.random.default_rng(seed))  # an impossible one claims no folder
     if not begin_run_dir(out, settings, HEADER, share):
@@ -313,12 +285,6 @@ def _make_room(
         image_order=d.image_order,
         seed=room_seed,
     )
-    room = BankRoom(
-        tuple(geometry.azimuths_deg.tolist()),
-        tuple(geometry.elevations_deg.tolist()),
-        tuple(geometry.distances_m.tolist()),
-        response.t60_measured_s,
-        geometry.t60_s,
-        geometry.room_m,
-    )
+    columns = (tuple(column.tolist()) for column in geometry.from_array())
+    room = BankRoom(*columns, response.t60_measured_s, geometry.t60_s, geometry.room_m)
     write_room(room_path(out, index), response, room)

@@ -2,7 +2,7 @@
 
 ``positions.tsv`` is tab-separated with a header. Columns ``file`` (inside the folder, one channel a
 microphone) and ``room``; then ``azimuth_deg``, ``distance_m`` and, if talkers are not level with the array,
-``elevation_deg``; or else ``x_m``, ``y_m`` and ``z_m`` in the array's frame. Others are left unread.
+``elevation_deg``; or else ``x_m``, ``y_m`` and ``z_m`` in the array's frame. Others are ignored.
 """
 
 from __future__ import annotations
@@ -20,16 +20,12 @@ from msdet.conventions import Array, azimuth_elevation_deg, wrap_deg
 from msdet.errors import MsdetError, did_you_mean
 from msdet.io import audio
 from msdet.io.files import resolve_inside
+from msdet.io.reading import read_text
 
 TABLE = "positions.tsv"
-
-NEAREST_M, FARTHEST_M = 0.01, 100.0
-"""Beyond these, a distance is taken to be in another unit than meters."""
-
+NEAREST_M, FARTHEST_M = 0.01, 100.0  # beyond these, a distance is taken to be in another unit than meters
 _SPHERICAL, _OPTIONAL, _CARTESIAN = ("azimuth_deg", "distance_m"), "elevation_deg", ("x_m", "y_m", "z_m")
-
-_TOO_SIMILAR = 0.7
-"""A column so similar to the optional one is a misspelling of it, not one to leave unread."""
+_TOO_SIMILAR = 0.7  # a column so similar to the optional one is a misspelling of it, not one to ignore
 
 
 @dataclass(frozen=True)
@@ -58,11 +54,7 @@ class Measurement:
 def measurement_at(
     source_m: Array, path: Path, name: str, room: str, place: tuple[int, int] | None = None
 ) -> Measurement:
-    """A measurement of a source at ``(x, y, z)`` in the array's frame.
-
-    Raises:
-        MsdetError: the source is at the array's origin, or too far from it.
-    """
+    """A measurement of a source at ``(x, y, z)`` in the array's frame, neither at its origin nor too far."""
     azimuth, elevation = azimuth_elevation_deg(source_m)
     distance_m = float(np.linalg.norm(source_m))
     if not NEAREST_M <= distance_m <= FARTHEST_M:
@@ -73,11 +65,7 @@ def measurement_at(
 
 
 def check_format(name: str, channels: int, rate: float, array: MicrophoneArray, sample_rate: int) -> None:
-    """Refuse responses of another array or with too low a sample rate.
-
-    Raises:
-        MsdetError: which, what was found and what was expected.
-    """
+    """Refuse, by an `MsdetError`, responses of another array or with too low a sample rate."""
     if channels != array.microphones:
         raise MsdetError(
             f"{name}: has {channels} channels, expected {array.microphones}, one for each microphone of "
@@ -124,11 +112,7 @@ def read_table(root: Path, array: MicrophoneArray, sample_rate: int) -> list[Mea
 
 def _read_rows(table: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The header, and each row's cells with its line number."""
-    try:
-        lines = table.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise MsdetError(f"{table}: cannot be read ({error})") from error
-    split = [[cell.strip() for cell in line.split("\t")] for line in lines]
+    split = [[cell.strip() for cell in line.split("\t")] for line in read_text(table).splitlines()]
     rows = [(number, cells) for number, cells in enumerate(split[1:], start=2) if any(cells)]
     if not rows:
         raise MsdetError(f"{table}: has no positions, expected a header and a row for each audio file")
@@ -140,18 +124,17 @@ def _read_rows(table: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
 
 def _check_header(table: Path, header: Sequence[str], cartesian: bool) -> None:
     place = _CARTESIAN if cartesian else _SPHERICAL
-    known = {"file", "room", *place}
-    for column in ("file", "room", *place):
+    required = ("file", "room", *place)
+    others = [name for name in header if name not in required]
+    for column in required:
         if column not in header:
-            others = [name for name in header if name not in known]
             raise MsdetError(f"{table}: no column '{column}' in its header{did_you_mean(column, others)}")
     both = [column for column in (*_SPHERICAL, _OPTIONAL) if cartesian and column in header]
     if both:
         raise MsdetError(f"{table}: columns '{place[0]}' and '{both[0]}' both place the source, expected one")
-    if not cartesian and _OPTIONAL not in header:
-        others = [name for name in header if name not in known]
-        if near := difflib.get_close_matches(_OPTIONAL, others, n=1, cutoff=_TOO_SIMILAR):
-            raise MsdetError(f"{table}: unknown column '{near[0]}'; did you mean '{_OPTIONAL}'?")
+    similar = difflib.get_close_matches(_OPTIONAL, others, n=1, cutoff=_TOO_SIMILAR)
+    if not cartesian and _OPTIONAL not in header and similar:
+        raise MsdetError(f"{table}: unknown column '{similar[0]}'; did you mean '{_OPTIONAL}'?")
 
 
 def _direction(line: str, row: dict[str, str]) -> tuple[float, float, float]:

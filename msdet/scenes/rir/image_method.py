@@ -19,18 +19,14 @@ import scipy
 from msdet.conventions import SPEED_OF_SOUND, Array
 from msdet.scenes.scene import Point
 
-STEPS = 20
-"""Fractional delays to a sample; pyroomacoustics interpolates linearly between as many."""
+STEPS = 20  # fractional delays to a sample; pyroomacoustics interpolates linearly between as many
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images of a source: a part of a lattice.
+    """Images of a source: a part of a lattice with coordinates `axes_m` along x, y and z.
 
-    Attributes:
-        axes_m: coordinates along x, y and z.
-        place: index ``(image,)`` into each of them.
-        order: number of reflections ``(image,)``.
+    Image ``i`` is at index ``place[...][i]`` of each axis, after ``order[i]`` reflections.
     """
 
     axes_m: tuple[Array, Array, Array]

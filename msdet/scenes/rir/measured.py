@@ -1,14 +1,10 @@
 """Measured rooms: a collection of room impulse responses becomes an RIR bank.
 
 A collection is a folder with ``positions.tsv`` and audio files (`msdet.scenes.rir.collection`), a SOFA
-file, or a folder of SOFA files (`msdet.scenes.rir.sofa`). From its bank, scenes are drawn and mixed as from
-a simulated one, with the labels that the collection notes.
-
-Measured responses have a delay of the equipment, the same at all microphones, and no separate direct path.
-All microphones of a position are moved together, by whole samples, so that their mean arrival is that of
-sound from the noted distance; the differences between microphones, which tell the direction, stay as
-measured. The direct path, from which references are made, is the response in a window around the arrival
-(`msdet.scenes.rir.measured`). A microphone's low cut is in the responses already.
+file, or a folder of SOFA files (`msdet.scenes.rir.sofa`). Measured responses have a delay of the equipment,
+the same at all microphones, and no separate direct path. So all microphones of a position are moved
+together, by whole samples, to the mean arrival that the noted distance gives; the direct path, from which
+references are made, is the response in a window around the arrival. A high-pass is in the responses already.
 """
 
 from __future__ import annotations
@@ -36,20 +32,16 @@ from msdet.scenes.rir.room_response import RoomResponse
 from msdet.scenes.rir.sofa import read_responses, read_sofa_files
 from msdet.scenes.scene import scene_seed
 
-LEAD_S = 0.02
-"""Silence before a response: it may start at once, and resampling needs some time before."""
-
+LEAD_S = 0.02  # silence before a response: it may start at once, and resampling needs some time before
 TAIL_BLOCK_S = 0.01
-
-NOISE_SHARE = 0.1
-"""The last part of a response that tells how strong its noise is, if it lasts until then."""
+NOISE_SHARE = 0.1  # the last part of a response that tells how strong its noise is, if it lasts until then
 
 log = logging.getLogger(__name__)
 
 
 def make_measured_bank(
-    out: Path,
-    source: Path,
+    out: str | Path,
+    source: str | Path,
     array: str | None,
     sample_rate: int,
     positions: int,
@@ -57,10 +49,9 @@ def make_measured_bank(
     progress: Progress | None = None,
     share: Shard = ALL,
 ) -> RirBank | None:
-    """Make a bank of measured rooms, or finish one that a killed run left.
+    """Make a bank of measured rooms, or finish one that a killed run left; None after a part of it.
 
-    A warning is logged of positions left out, and of positions that disagree with the sound
-    (`label_problems`).
+    A warning is logged of positions left out, and of those that disagree with the sound (`label_problems`).
 
     Args:
         out: its folder.
@@ -71,14 +62,12 @@ def make_measured_bank(
             others have. Larger rooms become several rooms of the bank, what is left over is left out.
         jobs: worker processes, or an executor.
         progress: called with rooms done and in all.
-        share: part of the rooms to make; the bank is finished by a run for the whole.
-
-    Returns:
-        the finished bank; None after a share.
+        share: part of the rooms to make; a run for all of them finishes the bank.
 
     Raises:
         MsdetError: a faulty collection, impossible settings, or a folder with other settings.
     """
+    out, source = Path(out), Path(source)
     SceneDistribution(sample_rate=sample_rate).check()
     microphones, measurements = read_collection(source, array, sample_rate)
     rooms = divide_rooms(measurements, positions, source)
@@ -107,29 +96,21 @@ def make_measured_bank(
 def read_collection(
     source: Path, array: str | None, sample_rate: int
 ) -> tuple[MicrophoneArray, list[Measurement]]:
-    """The array and all measurements of a collection, without their responses.
-
-    Raises:
-        MsdetError: no collection, a faulty one, one of another array, or one of too low a sample rate.
-    """
-    given = load_array(array) if array else None
-    if source.suffix.lower() == ".sofa" and source.is_file():
-        return read_sofa_files([source], source.parent, given, sample_rate)
+    """The array and all measurements of a collection, without their responses."""
+    microphones = load_array(array) if array else None
     if (source / TABLE).is_file():
-        if given is None:
+        if microphones is None:
             raise MsdetError(f"{source / TABLE}: give the array of the recordings by --array")
-        return given, read_table(source, given, sample_rate)
-    files = (
-        sorted(path for path in source.rglob("*") if path.suffix.lower() == ".sofa")
-        if source.is_dir()
-        else []
-    )
+        return microphones, read_table(source, microphones, sample_rate)
+    paths = [source] if source.is_file() else source.rglob("*")
+    files = sorted(path for path in paths if path.suffix.lower() == ".sofa")
     if not files:
-        found = "no such file or folder" if not source.exists() else "holds no measured responses"
+        problem = "no such file or folder" if not source.exists() else "holds no measured responses"
         raise MsdetError(
-            f"{source}: {found}, expected a folder with {TABLE} or with .sofa files, or a .sofa file"
+            f"{source}: {problem}, expected a folder with {TABLE} or with .sofa files, or a .sofa file"
         )
-    return read_sofa_files(files, source, given, sample_rate)
+    root = source.parent if source.is_file() else source
+    return read_sofa_files(files, root, microphones, sample_rate)
 
 
 def divide_rooms(
@@ -138,10 +119,8 @@ def divide_rooms(
     """Measurements by room of the bank, `positions` in each (0: see `make_measured_bank`).
 
     Positions of a room that becomes several are dealt at random, always the same: a table's order often goes
-    around the array, and its neighbors would leave no room for a gap between talkers.
-
-    Raises:
-        MsdetError: no room has so many.
+    around the array, and neighbors would leave no gap between talkers. A larger number than any room has is
+    refused.
     """
     by_room: dict[str, list[Measurement]] = {}
     for measurement in measurements:
@@ -187,9 +166,9 @@ def label_problems(bank: RirBank, names: Sequence[Sequence[str]]) -> list[str]:
         np.concatenate([getattr(room, column) for room in bank.table])
         for column in ("azimuths_deg", "elevations_deg", "distances_m")
     )
-    heard_s = np.concatenate(arrivals) / bank.sample_rate
+    arrivals_s = np.concatenate(arrivals) / bank.sample_rate
     flat = [name for room in names for name in room]
-    return disagreements(Observations(flat, azimuths, elevations, distances, heard_s), bank.array)
+    return disagreements(Observations(flat, azimuths, elevations, distances, arrivals_s), bank.array)
 
 
 def _identity(measurement: Measurement) -> list[Any]:
@@ -209,12 +188,8 @@ def _write_room(
     rirs = scale * _stacked([_without_tail(responses, sample_rate) for responses, _ in pairs])
     direct = scale * _stacked([direct for _, direct in pairs])
     t60_s = measured_t60_s(rirs[:, 0], sample_rate)
-    room = BankRoom(
-        tuple(m.azimuth_deg for m in measurements),
-        tuple(m.elevation_deg for m in measurements),
-        tuple(m.distance_m for m in measurements),
-        t60_s,
-    )
+    labels = ((m.azimuth_deg, m.elevation_deg, m.distance_m) for m in measurements)
+    room = BankRoom(*zip(*labels, strict=True), t60_s)
     write_room(path, RoomResponse(rirs.astype(np.float32), direct.astype(np.float32), t60_s), room)
 
 
@@ -251,8 +226,8 @@ def _without_tail(responses: Array, sample_rate: int) -> Array:
     noise = power[-math.ceil(NOISE_SHARE * blocks) :].mean()
     responses = responses[:, : block * (1 + int(np.flatnonzero(power > 2 * noise)[-1]))]
     energy = np.cumsum(responses[:, ::-1].astype(np.float64) ** 2, axis=-1)[:, ::-1]
-    heard = energy > 10 ** (INAUDIBLE_DB / 10) * energy[:, :1]
-    return responses[:, : 1 + int(np.flatnonzero(heard.any(axis=0))[-1])]
+    audible = energy > 10 ** (INAUDIBLE_DB / 10) * energy[:, :1]
+    return responses[:, : 1 + int(np.flatnonzero(audible.any(axis=0))[-1])]
 
 
 def _stacked(responses: Sequence[Array]) -> Array:
@@ -261,49 +236,35 @@ def _stacked(responses: Sequence[Array]) -> Array:
     return np.stack([np.pad(h, ((0, 0), (0, taps - h.shape[-1]))) for h in responses])
 
 
-# --- The direct sound in measured responses: when it arrives at each microphone, and what belongs to it.
-
 ONSET_DB = -20.0
 """A response starts where it first comes this near to its maximum and is well above its noise (ISO 3382-1).
 
 Its maximum itself may be a reflection, up to 50 ms late (Defrance, Daudet and Polack, JASA 2008).
 """
 
+# well above: times the standard deviation of noise that would have the response's lower quartile
 ABOVE_NOISE = 5.0
-"""Well above: times the standard deviation of noise that would have the response's lower quartile."""
 
+# a response that never is well above its noise starts where it comes this near to its maximum
 MIN_SURE_DB = -6.0
-"""A response that never is well above its noise starts where it comes this near to its maximum."""
 
-_GAUSSIAN_QUARTILE = 0.3186
-"""Lower quartile of the magnitude of Gaussian noise, in standard deviations."""
-
-PEAK_SEARCH_S = 1e-3
-"""The main peak of the direct sound follows its onset within this time."""
+_GAUSSIAN_QUARTILE = 0.3186  # lower quartile of the magnitude of Gaussian noise, in standard deviations
+PEAK_SEARCH_S = 1e-3  # the main peak of the direct sound follows its onset within this time
 
 BEFORE_S, AFTER_S = 1e-3, 2.5e-3
-"""The direct sound from before to after its arrival.
+"""The direct sound from before to after its arrival: long enough for what a loudspeaker adds, short enough
+to end before the floor's reflection. Below some 300 Hz, so short a window is blurred."""
 
-Long enough for what a loudspeaker adds, short enough for the floor: where talker and array are 1.2 m above it
-and 1.5 m apart, its reflection comes 3.9 ms late. Below some 300 Hz, so short a window is blurred.
-"""
-
-FADE_S = 0.5e-3
-"""Of the window, at both of its ends and within it."""
-
-MAX_LAG_S = 0.5e-3
-"""Correlation moves the peaks of two microphones against each other by no more than this."""
-
-_LAG_RATE = 128_000
-"""Correlations are interpolated to about this rate, and by a parabola beyond."""
+FADE_S = 0.5e-3  # of the window, at both of its ends and within it
+MAX_LAG_S = 0.5e-3  # correlation moves the peaks of two microphones against each other by no more than this
+_LAG_RATE = 128_000  # correlations are interpolated to about this rate, and by a parabola beyond
 
 
 def direct_arrivals(responses: Array, sample_rate: int) -> Array:
     """When the direct sound arrives at each microphone, ``(mic,)`` in samples and fractions of them.
 
-    The main peak after a response's onset gives the time common to all microphones. The differences between
-    them are those at which their direct sounds correlate best, with either sign, by least squares over all
-    pairs: that is more exact than peaks are, and does not mind which of its peaks is the highest.
+    The main peak after a response's onset gives the time common to all microphones; the differences between
+    them are those at which their direct sounds correlate best, with either sign, by least squares over pairs.
 
     Args:
         responses: ``(mic, tap)`` from one position; none silent.

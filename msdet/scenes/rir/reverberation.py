@@ -1,4 +1,4 @@
-"""How a room reverberates, and which absorption gives it the reverberation time asked for."""
+"""How a room reverberates, and which absorption gives it a target reverberation time."""
 
 from __future__ import annotations
 
@@ -13,45 +13,29 @@ from msdet.errors import MsdetError
 from msdet.scenes.rir.image_method import image_sources
 from msdet.scenes.scene import Point
 
-TYPICAL_DISTANCE_M = 1.5
-"""Distance at which the direct path counts in a predicted decay."""
-
+TYPICAL_DISTANCE_M = 1.5  # distance at which the direct path counts in a predicted decay
 MIN_ABSORPTION = 1e-3
-
 MAX_ABSORPTION = 0.99
-
-INAUDIBLE_DB = -66.0
-"""Images that arrive after a response has decayed to this level are left out."""
-
-MAX_IMAGES = 4_000_000
-"""Image sources a talker: about 0.5 GB while they are summed."""
-
+INAUDIBLE_DB = -66.0  # images that arrive after a response has decayed to this level are left out
+MAX_IMAGES = 4_000_000  # image sources a talker: about 0.5 GB while they are summed
 HIGHPASS_HZ = 50.0
-
 _PROBE_RATE = 8000
 
 _PROBES = np.array(
     [
-        [0.5, 0.35, 0.24],
-        [0.28, 0.65, 0.41],
-        [0.72, 0.16, 0.59],
-        [0.17, 0.45, 0.76],
-        [0.61, 0.74, 0.1],
-        [0.39, 0.26, 0.27],
-        [0.83, 0.55, 0.45],
+        [0.5, 0.35, 0.24], [0.28, 0.65, 0.41], [0.72, 0.16, 0.59], [0.17, 0.45, 0.76],
+        [0.61, 0.74, 0.1], [0.39, 0.26, 0.27], [0.83, 0.55, 0.45],
     ]
-)
+)  # fmt: skip
 """A source and microphones to calibrate with, in shares of a room's size: spread evenly (Halton)."""
 
-_PROBE_SHARE = 1.1
-"""Part of the T60 that the probes render."""
+_PROBE_SHARE = 1.1  # part of the T60 that the probes render
 
 
 def highpass(samples: Array, sample_rate: int) -> Array:
-    """A microphone's low cut along the last axis: second-order Butterworth at `HIGHPASS_HZ`, causal.
+    """A microphone's high-pass along the last axis: second-order Butterworth at `HIGHPASS_HZ`, causal.
 
-    The image source method sums positive pulses, so its responses hold far too much energy at the lowest
-    frequencies, which also decays a quarter more slowly.
+    Image sources are positive pulses, so their sum has too much energy at low frequencies, decaying slowly.
     """
     sos = scipy.signal.butter(2, HIGHPASS_HZ, "highpass", fs=sample_rate, output="sos")
     filtered: Array = scipy.signal.sosfilt(sos, samples, axis=-1).astype(np.float32)
@@ -67,13 +51,7 @@ def measured_t60_s(responses: Array, sample_rate: int) -> float:
 
 
 def predicted_t60_s(room_m: Point, absorption: float, speed_of_sound: float = SPEED_OF_SOUND) -> float:
-    """T60 extrapolated from the T30 of the incoherent sum of image sources, uniform absorption.
-
-    Args:
-        room_m: size of the room.
-        absorption: of energy, at every wall, in (0, 1).
-        speed_of_sound: meters per second.
-    """
+    """T60 from the T30 of the incoherent sum of image sources; `absorption` is of energy, at every wall."""
     path_m, decay_db = _predicted_decay(room_m, absorption)
     fitted = (decay_db <= -5.0) & (decay_db >= -35.0)
     slope = np.polyfit(path_m[fitted], decay_db[fitted], 1)[0]
@@ -98,11 +76,11 @@ def audible_path_m(room_m: Point, absorption: float) -> float:
 
 
 def absorption_for_t60(room_m: Point, t60_s: float, speed_of_sound: float = SPEED_OF_SOUND) -> float:
-    """The energy absorption of all walls with which responses in the room have the T60 asked for.
+    """The energy absorption of all walls with which responses in the room have the target T60.
 
     The prediction leaves out that reflections add up in phase at low frequencies, which lengthens the T60 by
-    up to a fifth, by the shape of the room. So the T60 is measured between a few places in the room, and the
-    prediction asked for as much more or less. Beyond `longest_t60_s` the prediction has to do.
+    up to a fifth. So the T60 is measured between a few places in the room, and the prediction's target
+    corrected by the ratio, except beyond `longest_t60_s`.
 
     Raises:
         MsdetError: the room cannot have that T60.
@@ -152,9 +130,8 @@ def _predicted_decay(room_m: Point, absorption: float) -> tuple[Array, Array]:
     """Schroeder curve in dB ``(length,)`` over path length in meters ``(length,)``.
 
     A path of length s in direction u meets s (|u_x|/X + |u_y|/Y + |u_z|/Z) walls, so the decay is a sum of
-    exponentials, one a direction (after Lehmann and Johansson, JASA 2008), slower late than early. Sabine's
-    single exponential misses it by tens of per cent, either way. The direct path at `TYPICAL_DISTANCE_M` is
-    included, as it is in a measured decay.
+    exponentials, one a direction (after Lehmann and Johansson, JASA 2008), slower late than early. The direct
+    path at `TYPICAL_DISTANCE_M` is included, as it is in a measured decay.
     """
     walls, sums = _walls_met(room_m)
     loss = -math.log1p(-absorption)  # of energy, in nepers a wall

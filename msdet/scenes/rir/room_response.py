@@ -19,24 +19,19 @@ from msdet.scenes.rir.reverberation import (
 )
 from msdet.scenes.scene import Point, Target
 
-EARLY_S = 0.05
-"""The early part of a response ends this long after the direct path (SMS-WSJ)."""
+EARLY_S = 0.05  # the early part of a response ends this long after the direct path (SMS-WSJ)
+DIRECT_TAIL_S = 0.03  # the high-pass of a direct path rings this long
 
-DIRECT_TAIL_S = 0.03
-"""The low cut of a direct path rings this long."""
-
+# rays lose more than images, being scattered: their absorption is corrected as often by what is measured
 TRACED_CALIBRATIONS = 2
-"""Rays lose more than images, being scattered: their absorption is corrected as often by what is measured."""
 
 _TRACING = {"num_threads": 1, "rir_hpf_enable": False}  # for the filter see `highpass`
-
-SCATTERING = 0.1
-"""Share of energy that traced rays lose in diffuse reflection at a wall."""
+SCATTERING = 0.1  # share of energy that traced rays lose in diffuse reflection at a wall
 
 
 @dataclass(frozen=True)
 class RoomResponse:
-    """Impulse responses of one room, after a microphone's low cut (`highpass`).
+    """Impulse responses of one room, after a microphone's high-pass.
 
     Attributes:
         rirs: ``(source, mic, tap)`` float32, time 0 is emission.
@@ -139,10 +134,8 @@ def _traced_responses(
     for name, value in _TRACING.items():
         pra.constants.set(name, value)
     pra.random.seed(seed)
-    material = pra.Material(absorption, SCATTERING)
-    room = pra.ShoeBox(
-        list(room_m), fs=sample_rate, materials=material, max_order=image_order, ray_tracing=True
-    )
+    kind = {"materials": pra.Material(absorption, SCATTERING), "max_order": image_order}
+    room = pra.ShoeBox(list(room_m), fs=sample_rate, ray_tracing=True, **kind)
     room.set_sound_speed(speed_of_sound)
     room.add_microphone_array(np.ascontiguousarray(microphones_m.T))
     for position in sources_m:

@@ -19,30 +19,19 @@ from msdet.conventions import Array, direction_vector
 from msdet.errors import MsdetError
 from msdet.scenes.rir.collection import Measurement, check_format, measurement_at
 
-SAME_PLACE_M = 0.01
-"""Microphones of a file and of an array may differ by as much."""
-
-STILL_M = 1e-3
-"""Receivers that move less than that from measurement to measurement stand still."""
-
-_LAYOUTS = ("MRN", "MRNE", "MREN")
-"""Dimensions of the responses: measurement, receiver, emitter, sample."""
-
+SAME_PLACE_M = 0.01  # microphones of a file and of an array may differ by as much
+STILL_M = 1e-3  # receivers that move less than that from measurement to measurement stand still
+_LAYOUTS = ("MRN", "MRNE", "MREN")  # dimensions of the responses: measurement, receiver, emitter, sample
 _METERS, _DEGREES = {"metre", "metres", "meter", "meters", "m"}, {"degree", "degrees", "deg"}
-
 _UNITS = {"cartesian": [_METERS] * 3, "spherical": [_DEGREES, _DEGREES, _METERS]}
 
 
 @dataclass(frozen=True)
 class SofaGeometry:
-    """What a file says but for its responses.
+    """What a file says but for its responses, positions in the listener's frame.
 
-    Attributes:
-        path: the file.
-        room: its short name, or else the file's name.
-        sample_rate: lowest of all measurements, hertz.
-        receivers_m: ``(mic, 3)`` in the listener's frame.
-        sources_m: ``(measurement, emitter, 3)`` in the listener's frame; one emitter if all sound at once.
+    `sample_rate` is the lowest of all measurements, in hertz; `receivers_m` is ``(mic, 3)``, `sources_m`
+    ``(measurement, emitter, 3)``, with one emitter if all sound at once.
     """
 
     path: Path
@@ -57,13 +46,10 @@ def read_sofa_files(
 ) -> tuple[MicrophoneArray, list[Measurement]]:
     """The array and the measurements of SOFA files, without their responses.
 
-    Directions are seen from the origin of the array given, or else from the middle of the receivers, which is
-    then the array's origin.
-
     Args:
         files: at least one.
         root: folder that names are relative to.
-        array: the microphones; None takes them from the first file.
+        array: the microphones; None takes them from the first file, their middle as the origin.
         sample_rate: of the bank, hertz.
 
     Raises:
@@ -76,21 +62,14 @@ def read_sofa_files(
         check_format(str(geometry.path), len(geometry.receivers_m), geometry.sample_rate, array, sample_rate)
         sources_m = geometry.sources_m - _origin_m(geometry, array)
         name = geometry.path.relative_to(root).as_posix()
-        for place in np.ndindex(sources_m.shape[:2]):
-            called = f"{name}, measurement {place[0]}"
-            called += f", emitter {place[1]}" if sources_m.shape[1] > 1 else ""
-            measurements.append(
-                measurement_at(sources_m[place], geometry.path, called, geometry.room, (place[0], place[1]))
-            )
+        for m, e in np.ndindex(sources_m.shape[:2]):
+            label = f"{name}, measurement {m}" + (f", emitter {e}" if sources_m.shape[1] > 1 else "")
+            measurements.append(measurement_at(sources_m[m, e], geometry.path, label, geometry.room, (m, e)))
     return array, measurements
 
 
 def read_geometry(path: Path) -> SofaGeometry:
-    """Read where the receivers and the sources of a file are.
-
-    Raises:
-        MsdetError: not a SOFA file, or one without impulse responses or with receivers that move.
-    """
+    """Where the receivers and the sources of a file are; the receivers must not move."""
     with _opened(path) as file:
         kind = str(file.GLOBAL_DataType)
         if not kind.startswith("FIR"):
@@ -121,11 +100,7 @@ def read_geometry(path: Path) -> SofaGeometry:
 
 
 def read_responses(measurement: Measurement) -> tuple[Array, int]:
-    """Responses ``(mic, tap)`` of one measurement, delays noted beside them included, and the sample rate.
-
-    Raises:
-        MsdetError: the file is damaged, or holds values that are missing or not finite.
-    """
+    """Responses ``(mic, tap)`` of one measurement, with the delays noted beside them, and the sample rate."""
     assert measurement.place is not None
     m, e = measurement.place
     path = measurement.path
@@ -157,21 +132,18 @@ def _origin_m(geometry: SofaGeometry, array: MicrophoneArray) -> Array:
     """Where the array's origin is in the listener's frame ``(3,)``.
 
     Receivers all in one place say nothing about the array, and are taken for its middle.
-
-    Raises:
-        MsdetError: a receiver is not where the array has its microphone.
     """
     origin: Array = geometry.receivers_m.mean(axis=0) - array.centroid_m
     off_m = np.linalg.norm(geometry.receivers_m - origin - array.positions, axis=-1)
     if np.ptp(geometry.receivers_m, axis=0).max() < SAME_POINT_M or off_m.max() <= SAME_PLACE_M:
         return origin
     worst = int(np.argmax(off_m))
-    found, expected = (
+    actual, expected = (
         ", ".join(f"{value + 0.0:.3f}" for value in point)
         for point in ((geometry.receivers_m - origin)[worst].round(3), array.positions[worst])
     )
     raise MsdetError(
-        f"{geometry.path}: ReceiverPosition of channel {worst} is [{found}] m, {100 * off_m[worst]:.1f} cm "
+        f"{geometry.path}: ReceiverPosition of channel {worst} is [{actual}] m, {100 * off_m[worst]:.1f} cm "
         f"from where array '{array.name}' has it, at [{expected}] m"
     )
 
@@ -211,23 +183,18 @@ def _frame(path: Path, file: Any, owner: str, sizes: Mapping[str, int]) -> tuple
 def _points(
     path: Path, file: Any, name: str, dimensions: str, sizes: Mapping[str, int], described: str = ""
 ) -> Array:
-    """Points or directions in meters along x, y and z, with the dimensions asked for.
+    """Points or directions in meters along x, y and z, with the given dimensions, C for coordinates last.
 
-    Args:
-        path: the file, for errors.
-        file: the same, opened.
-        name: of the variable.
-        dimensions: letters, C for the coordinates last.
-        sizes: of each dimension.
-        described: the variable that says type and units, if not the same.
+    The variable `described`, by default the same one, says type and units.
     """
+    described = described or name
     for key in ("Type", "Units"):
-        if not hasattr(file, f"{described or name}_{key}"):
-            raise MsdetError(f"{path}: {described or name} has no attribute {key}")
-    kind = str(getattr(file, f"{described or name}_Type")).strip().lower()
+        if not hasattr(file, f"{described}_{key}"):
+            raise MsdetError(f"{path}: {described} has no attribute {key}")
+    kind = str(getattr(file, f"{described}_Type")).strip().lower()
     if kind not in _UNITS:
         raise MsdetError(f"{path}: {name} is of type '{kind}', expected cartesian or spherical")
-    units = str(getattr(file, f"{described or name}_Units"))
+    units = str(getattr(file, f"{described}_Units"))
     words = [word.strip().lower() for word in units.split(",")]
     words = words * 3 if len(words) == 1 else words
     if len(words) != 3 or any(word not in known for word, known in zip(words, _UNITS[kind], strict=True)):
@@ -240,7 +207,7 @@ def _points(
 
 
 def _values(path: Path, file: Any, name: str, dimensions: str, sizes: Mapping[str, int]) -> Array:
-    """A variable with the dimensions asked for, repeated along those that it does not have."""
+    """A variable with the given dimensions, repeated along those that it does not have."""
     variable = getattr(file, name)
     values = _complete(path, name, variable[:])
     named = [

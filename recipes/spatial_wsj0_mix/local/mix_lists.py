@@ -20,8 +20,7 @@ from msdet.arrays import MicrophoneArray, load_array
 from msdet.cli import run_command
 from msdet.commands._progress import progress_bar, workers
 from msdet.corpora import SPLITS, Corpus, Utterance, load_corpus
-from msdet.data.scene_set import HEADER
-from msdet.data.simulate import finish_set, record_path, write_scene
+from msdet.data.scene_set import HEADER, finish_set, record_path, write_scene
 from msdet.errors import MsdetError
 from msdet.io.files import plain_name, settings_hash
 from msdet.io.jobs import Job, begin_run_dir, run_jobs
@@ -178,7 +177,7 @@ def _render_list(
 
 def _write(out: Path, scene: Scene, array: MicrophoneArray, wsj0: Path) -> None:
     mixture, measured = render(scene, array, Sounds(wsj0, scene.sample_rate))
-    write_scene(out, measured, mixture)
+    write_scene(out, measured, mixture.mixture, mixture.references)
 
 
 if __name__ == "__main__":
