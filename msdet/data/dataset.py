@@ -343,7 +343,7 @@ class LabelSubset(Dataset[Example]):
 
     def _kept(self, index: int) -> LabelAvailability:
         block, within = divmod(index, self.block)
-        return KINDS[self._kinds(block)[within]]
+        return KINDS[int(self._kinds(block)[within])]
 
     def _kinds(self, block: int) -> Array:
         """Which of `KINDS` each item ``(item,)`` of a block is."""

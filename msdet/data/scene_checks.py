@@ -82,7 +82,9 @@ def _labels(scene: Scene, array: MicrophoneArray, sample_rate: int) -> Iterator[
             yield kind, f"talker {number}: {text}"
     target_s, measured_s = scene.t60_target_s, scene.t60_measured_s
     tolerance = T60_TOLERANCE if scene.image_order is None else TRACED_T60_TOLERANCE
-    if None not in (target_s, measured_s) and abs(measured_s - target_s) > tolerance * target_s:
+    if target_s is None or measured_s is None:
+        return
+    if abs(measured_s - target_s) > tolerance * target_s:
         limits = f"asked for were {target_s:.3f} s (± {tolerance:.0%})"
         yield "T60", f"T60 measured is {measured_s:.3f} s, {limits}"
 

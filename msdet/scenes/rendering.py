@@ -227,7 +227,7 @@ def scene_response(
     if scene.rir_room is not None:
         if bank is None:
             raise MsdetError(f"scene {scene.id} takes its responses from an RIR bank, but none was given")
-        chosen = [place.rir for place in (*scene.sources, *points)]
+        chosen = [source.rir for source in scene.sources] + [noise.rir for noise in points]
         return bank.room(scene.rir_room, [p for p in chosen if p is not None]), paths, noise_positions
     if scene.room_m is None or scene.t60_target_s is None:
         raise MsdetError(f"scene {scene.id} has no room_m and t60_target_s to render it with")

@@ -239,8 +239,10 @@ def _places_in_new_room(d: SceneDistribution, talkers: int, rng: np.random.Gener
 
 def _places(geometry: RoomGeometry) -> tuple[SpeakerPlacement, ...]:
     return tuple(
-        SpeakerPlacement(position, *map(float, seen))
-        for position, *seen in zip(geometry.positions_m, *geometry.from_array(), strict=True)
+        SpeakerPlacement(position, float(azimuth), float(elevation), float(distance))
+        for position, azimuth, elevation, distance in zip(
+            geometry.positions_m, *geometry.from_array(), strict=True
+        )
     )
 
 

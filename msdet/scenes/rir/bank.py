@@ -285,6 +285,6 @@ def _make_room(
         image_order=d.image_order,
         seed=room_seed,
     )
-    columns = (tuple(column.tolist()) for column in geometry.from_array())
-    room = BankRoom(*columns, response.t60_measured_s, geometry.t60_s, geometry.room_m)
+    azimuths, elevations, distances = (tuple(column.tolist()) for column in geometry.from_array())
+    room = BankRoom(azimuths, elevations, distances, response.t60_measured_s, geometry.t60_s, geometry.room_m)
     write_room(room_path(out, index), response, room)

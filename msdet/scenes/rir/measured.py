@@ -189,7 +189,8 @@ def _write_room(
     direct = scale * _stacked([direct for _, direct in pairs])
     t60_s = measured_t60_s(rirs[:, 0], sample_rate)
     labels = ((m.azimuth_deg, m.elevation_deg, m.distance_m) for m in measurements)
-    room = BankRoom(*zip(*labels, strict=True), t60_s)
+    azimuths, elevations, distances = zip(*labels, strict=True)
+    room = BankRoom(azimuths, elevations, distances, t60_s)
     write_room(path, RoomResponse(rirs.astype(np.float32), direct.astype(np.float32), t60_s), room)
 
 
