@@ -42,8 +42,8 @@ def read_wsj0(root: Path) -> Corpus:
         MsdetError: no sets with speech below `root`; a file that is compressed with shorten, or otherwise
             unreadable, empty or multichannel.
     """
-    found = list(_sets_and_tables(root, _DEEPEST))
-    sets = [path for path in found if path.is_dir()]
+    paths = list(_sets_and_tables(root, _DEEPEST))
+    sets = [path for path in paths if path.is_dir()]
     if not sets:
         raise layout_error(root, "wsj0", LAYOUT, is_part=root.absolute().name.lower() in SPLIT_OF_SET)
     files: dict[str, tuple[str, Path]] = {}  # by utterance; .flac and .wav sort before the original .wv1
@@ -55,7 +55,7 @@ def read_wsj0(root: Path) -> Corpus:
     if not files:
         raise MsdetError(f"{sets[0]}: no speech, expected files like 011/011a0101.wv1 (or .wav, .flac)")
     rows = [(name[:3], split, path) for name, (split, path) in sorted(files.items())]
-    return tabulate(root, rows, _read_genders([path for path in found if not path.is_dir()]))
+    return tabulate(root, rows, _read_genders([path for path in paths if not path.is_dir()]))
 
 
 def _sets_and_tables(root: Path, deepest: int) -> Iterator[Path]:

@@ -30,7 +30,7 @@ class _Use(NamedTuple):
 def find_leaks(sets: Sequence[SceneSet], bank: RirBank | None = None) -> list[Problem]:
     """What any two of the sets share, and the rooms that a bank shares with any; nothing if all is apart.
 
-    What is not known cannot be found: talkers without a name, rooms whose size nobody noted.
+    What is not known cannot be found: talkers without a name, rooms of unknown size.
 
     Args:
         sets: such as those for training, development and testing.

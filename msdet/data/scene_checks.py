@@ -20,7 +20,7 @@ from msdet.scenes.scene import Scene, Source, mixture_path, reference_path
 
 ANGLE_TOLERANCE_DEG = 0.1
 DISTANCE_TOLERANCE_M = 0.01
-T60_TOLERANCE = 0.25  # share by which a measured T60 may differ from the one asked for, with image sources
+T60_TOLERANCE = 0.25  # relative deviation of a measured T60 from its target, with image sources
 TRACED_T60_TOLERANCE = 0.3  # the same with ray tracing, which also scatters
 CLIPPED_RUN = 3  # samples at full scale in a row that count as clipped
 FULL_SCALE = 1.0 - 2.0**-15
@@ -33,11 +33,11 @@ RINGS_ON_S = {"direct": 0.05, "early": 0.1, "image": 1.0}
 
 MIN_IN_TIME, MIN_IN_TIME_IF_EARLIER = 0.6, 0.95
 """Below these, a reference counts as shifted in time (`arrival.Arrival`). A reflection may be clearer than
-the direct path, but nothing is heard before that."""
+the direct path, but nothing arrives before that."""
 
-MIN_AT_LABEL = 0.75  # below this, a reference counts as heard from elsewhere
+MIN_AT_LABEL = 0.75  # below this, a reference counts as coming from elsewhere
 
-# of a talker weaker than this against all others and noise, it is not judged when and whence it is heard
+# the arrival of a talker weaker than this against all others and noise is not checked
 JUDGED_FROM_DB = -12.0
 
 

@@ -45,8 +45,8 @@ class SceneSet:
             raise MsdetError(f"{root}: not a data set, {HEADER} is missing{unfinished}")
         header = read_json(root / HEADER)
         if not isinstance(header, dict) or header.get("schema") != SCHEMA_VERSION:
-            found = header.get("schema") if isinstance(header, dict) else header
-            raise MsdetError(f"{root}/{HEADER}: schema is {found!r}, this msdet reads {SCHEMA_VERSION}")
+            schema = header.get("schema") if isinstance(header, dict) else header
+            raise MsdetError(f"{root}/{HEADER}: schema is {schema!r}, this msdet reads {SCHEMA_VERSION}")
         for key in ("sample_rate", "array", "hash"):
             if key not in header:
                 raise MsdetError(f"{root}/{HEADER}: key '{key}' is missing")

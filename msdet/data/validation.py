@@ -119,7 +119,7 @@ def _table(path: Path) -> dict[str, str]:
 
 
 def _leftovers(data: SceneSet) -> Iterator[str]:
-    """What a run that was killed, or somebody else, left in the set's folder."""
+    """Files in the set's folder that are not of the set, such as of a killed run."""
     if (data.root / IN_PROGRESS).exists():
         yield f"{IN_PROGRESS}: a run is at work in the set, or was killed"
     yield from (f"{p.name}: left by a run that was killed" for p in sorted(data.root.glob(".part-*")))

@@ -95,22 +95,22 @@ def with_past(signal: Tensor, frames: int, axis: int, past: Tensor | None) -> tu
 
 
 def sample_and_hold(
-    make: Callable[[list[int]], tuple[Tensor, ...]], frames: int, every: int, before: State
+    make: Callable[[list[int]], tuple[Tensor, ...]], frames: int, update_interval: int, before: State
 ) -> tuple[tuple[Tensor, ...], State]:
-    """Tensors ``(batch, frame, ...)`` that are made every so many frames and hold in between; and the state.
+    """Tensors ``(batch, frame, ...)`` made every `update_interval` frames, held in between; and the state.
 
     Args:
         make: tensors ``(batch, update, ...)`` for some of the frames, given by their numbers.
         frames: how many come.
-        every: frames from one update to the next, counted from the very first.
+        update_interval: in frames, counted from the very first.
         before: the state that an earlier call returned.
     """
     seen, last = before or (0, None)
-    new = [frame for frame in range(frames) if (seen + frame) % every == 0]
+    new = [frame for frame in range(frames) if (seen + frame) % update_interval == 0]
     made = make(new) if new else ()
     known = made if last is None else last if not new else tuple(map(_after, last, made))
-    up_to_date = torch.arange(seen, seen + frames) // every
-    index = up_to_date - up_to_date[0] + int(last is not None and seen % every == 0)
+    up_to_date = torch.arange(seen, seen + frames) // update_interval
+    index = up_to_date - up_to_date[0] + int(last is not None and seen % update_interval == 0)
     values = tuple(value[:, index.to(value.device)] for value in known)
     return values, (seen + frames, tuple(value[:, -1:].clone() for value in values))
 

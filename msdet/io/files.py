@@ -212,11 +212,11 @@ def remove_leftovers(folder: Path) -> None:
     A file's name holds host and process; what another host left is deleted once it is a day old.
     """
     for path in folder.rglob(f"{_PART}*"):
-        found = _PART_NAME.match(path.name)
-        if found is None:
+        part = _PART_NAME.match(path.name)
+        if part is None:
             leftover = True
-        elif found["host"] == _HOST and Path("/proc").is_dir():
-            leftover = not Path(f"/proc/{found['process']}").exists()
+        elif part["host"] == _HOST and Path("/proc").is_dir():
+            leftover = not Path(f"/proc/{part['process']}").exists()
         else:
             leftover = time.time() - path.stat().st_mtime > _FOREIGN_LEFTOVER_S
         if leftover:

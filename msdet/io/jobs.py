@@ -161,20 +161,20 @@ def begin_run_dir(out: Path, settings: dict[str, Any], header: str, share: Shard
         MsdetError: the folder holds other settings (the first field that differs is named), or things that
             msdet did not write.
     """
-    strangers = out.is_dir() and any(
+    foreign = out.is_dir() and any(
         not p.name.startswith(".part-") and p.name != IN_PROGRESS for p in out.iterdir()
     )
     for name in (header, IN_PROGRESS):  # after the listing: another part may have claimed it just now
         if (out / name).is_file():
-            found = read_json(out / name).get("settings", {})
-            if name == header or strangers:
-                _refuse_other_settings(out, found, settings)
-            elif found != settings:  # claimed by a run that failed before it wrote anything
+            before = read_json(out / name).get("settings", {})
+            if name == header or foreign:
+                _refuse_other_settings(out, before, settings)
+            elif before != settings:  # claimed by a run that failed before it wrote anything
                 write_json(out / IN_PROGRESS, {"kind": Path(header).stem, "settings": settings})
             if share == ALL:
                 remove_leftovers(out)
             return name != header
-    if strangers:
+    if foreign:
         raise MsdetError(f"{out}: exists and is not one of msdet's folders; choose another")
     if out.exists() and not out.is_dir():
         raise MsdetError(f"{out}: is a file, expected a folder")
@@ -196,8 +196,8 @@ def finish_run_dir(out: Path, settings: dict[str, Any], header: str, content: di
     (out / IN_PROGRESS).unlink(missing_ok=True)
 
 
-def _refuse_other_settings(out: Path, found: dict[str, Any], asked: dict[str, Any]) -> None:
-    before, now = dict(_leaves(found)), dict(_leaves(asked))
+def _refuse_other_settings(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    before, now = dict(_leaves(old)), dict(_leaves(new))
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
             raise MsdetError(

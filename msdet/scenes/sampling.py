@@ -130,7 +130,7 @@ def turn_taking(talkers: int, duration_s: float, overlap: float | None) -> tuple
     """
     if overlap is None or talkers == 1:
         return [0.0] * talkers, duration_s
-    # with more overlap than this, somebody else talks from the second turn's start to the last but one's end
+    # with more overlap than this, another talks from the second turn's start to the last but one's end
     dense = (talkers - 1) / (talkers + 1)
     shift = (1 - overlap) / 2 if overlap >= dense else (1 - overlap / (talkers - 1)) / talkers
     shift_s = duration_s * shift

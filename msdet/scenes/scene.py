@@ -119,7 +119,7 @@ class Scene:
         seed: of everything random in its rendering.
         sample_rate: hertz.
         duration_s: length of the mixture.
-        room_m: size of the room; None where responses were measured and nobody noted it.
+        room_m: size of the room; None where responses were measured and it is not known.
         t60_target_s: reverberation time that was rendered for; None where responses were measured.
         array: name of the microphone array.
         array_center_m: origin of the array's frame in the room.
@@ -164,7 +164,7 @@ class Scene:
 
     @property
     def t60_s(self) -> float | None:
-        """Reverberation time as measured, or else as asked for."""
+        """Reverberation time as measured, or else the target."""
         return self.t60_target_s if self.t60_measured_s is None else self.t60_measured_s
 
     @property

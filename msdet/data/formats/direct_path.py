@@ -97,7 +97,7 @@ class DirectPath:
     def _direct(self, response: Array, length_s: float, rate: int) -> Array:
         """The part ``(tap,)`` of a response that is the direct path, the ringing of its high-pass included.
 
-        Responses with and without that filter are told apart by which of the two starts with a pulse.
+        Whether a response has that filter is seen from which of the two starts with a pulse.
         """
         end = round((self.arrival_s + length_s) * rate)
         pulse = _pulse(np.arange(end) - self.arrival_s * rate, rate)

@@ -72,7 +72,7 @@ def image_responses(
     sample_rate: int,
     speed_of_sound: float = SPEED_OF_SOUND,
 ) -> Array:
-    """Responses ``(source, mic, tap)`` of all paths up to `longest_m`, before any low cut, float32.
+    """Responses ``(source, mic, tap)`` of all paths up to `longest_m`, before any high-pass, float32.
 
     The image source method (Allen and Berkley, JASA 1979) in a shoebox whose walls all have one energy
     absorption; an absorption of 1 leaves the direct path.

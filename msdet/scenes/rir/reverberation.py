@@ -64,7 +64,7 @@ def shortest_t60_s(room_m: Point) -> float:
 
 
 def longest_t60_s(room_m: Point, speed_of_sound: float = SPEED_OF_SOUND) -> float:
-    """The T60 at which `MAX_IMAGES` image sources are heard; longer ones take too much memory."""
+    """The T60 at which `MAX_IMAGES` image sources are audible; longer ones take too much memory."""
     radius_m = (MAX_IMAGES * math.prod(room_m) * 3 / (4 * math.pi)) ** (1 / 3)
     return float(radius_m / speed_of_sound / 1.2)  # the end of a decay is slower than its T30
 

@@ -1,4 +1,4 @@
-"""Room impulse responses: image sources, and ray tracing beyond them where asked for."""
+"""Room impulse responses: image sources, and on request ray tracing beyond them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def room_response(
 
     Args:
         room_m: size of the room.
-        t60_s: reverberation time asked for; 0 is anechoic.
+        t60_s: target reverberation time; 0 is anechoic.
         microphones_m: ``(mic, 3)`` in the room.
         sources_m: ``(source, 3)`` in the room.
         sample_rate: hertz.
