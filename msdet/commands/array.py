@@ -45,7 +45,7 @@ def array_show(array: str | None = None, out: Path | None = None) -> None:
     describe_array(found)
     if out is None:
         return
-    from msdet.plots.array import array_sheet
+    from msdet.plots.geometry import array_sheet
     from msdet.plots.theme import drawing
 
     with atomic_path(out) as temporary, drawing():

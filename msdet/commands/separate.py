@@ -119,13 +119,13 @@ class _Writing:
 
 def _page(out: Path, described: dict[str, Any], source: RecordingSource, found: Scan, name: str) -> str:
     """The page of a recording whose voices are written."""
-    from msdet.report.recording_page import overview, recording_page, voice_overview
+    from msdet.report.recording_page import estimate_overview, overview, recording_page
 
     reference = described["array"]["reference"]
-    heard = (piece[reference] for piece in source.pieces())
-    mixture = overview(heard, found.samples, found.sample_rate)
-    voices = [voice_overview(out / t["file"]) for t in described["talkers"] if "file" in t]
-    return recording_page(name, described, mixture, voices)
+    pieces = (piece[reference] for piece in source.pieces())
+    mixture = overview(pieces, found.samples, found.sample_rate)
+    estimates = [estimate_overview(out / t["file"]) for t in described["talkers"] if "file" in t]
+    return recording_page(name, described, mixture, estimates)
 
 
 def _tell(described: dict[str, Any], out: Path, seconds: float, took_s: float) -> None:

@@ -26,7 +26,7 @@ def show_scene(data: Path, out: Path, scene: str = "", bank: Path | None = None)
         bank: RIR bank that the scene was made from, if it was, for its responses.
     """
     from msdet.data.scene_set import SceneSet
-    from msdet.plots.scene_sheet import measure_decay, scene_sheet
+    from msdet.plots.scene import measure_decay, scene_sheet
     from msdet.plots.theme import to_png
     from msdet.scenes.rir.bank import RirBank
 
@@ -83,7 +83,7 @@ def _tell(scene: Scene, scene_set: SceneSet, t60s: list[float | None]) -> None:
     yaw, pitch, roll = scene.array_rotation_deg
     center = ", ".join(f"{v:.2f}" for v in scene.array_center_m)
     noises = [f"{n.kind}{f' ({n.material})' if n.material else ''} {n.snr_db:.1f} dB" for n in scene.noises]
-    t60 = f"T60 asked for {_seconds(scene.t60_target_s)}, measured {_seconds(scene.t60_measured_s)}"
+    t60 = f"T60 target {_seconds(scene.t60_target_s)}, measured {_seconds(scene.t60_measured_s)}"
     turned = f"yaw {yaw:.1f}°, pitch {pitch:.1f}°, roll {roll:.1f}°"
     references = f"references {scene.target}" if scene.referenced else "no references"
     facts = {

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
 from msdet.conventions import Array, angular_distance_deg, wrap_deg
 from msdet.plots.theme import GRID, INK, MUTED, SHADE, SURFACE, WIDTH_IN, Style, drawing
@@ -23,7 +24,7 @@ _SECTORS = 12
 
 _MIN_FOR_MEDIAN = 3
 
-_MANY_POINTS = 500  # beyond, points are small, faint, behind the medians, and drawn as an image
+_MANY_POINTS = 500  # beyond, points are small, faint, and drawn as an image
 
 _CELL_DEG = 10
 
@@ -37,12 +38,9 @@ def doa_polar(errors: dict[str, tuple[Array, Array]], looks: dict[str, Style]) -
         errors: by system, true azimuths and errors ``(talker,)`` in degrees, at least one.
         looks: the systems' styles.
     """
-    columns = _columns(len(errors))
-    rows = math.ceil(len(errors) / columns)
     with drawing():
-        figure = Figure((WIDTH_IN, 0.5 + rows * (5.0 if columns == 2 else 3.9)), layout="constrained")
-        for n, (name, (truth_deg, errors_deg)) in enumerate(errors.items(), start=1):
-            axes: Any = figure.add_subplot(rows, columns, n, projection="polar")
+        figure, panels = _grid(len(errors), (5.0, 3.9), "polar")
+        for axes, (name, (truth_deg, errors_deg)) in zip(panels, errors.items(), strict=True):
             median = f"{truth_deg.size} talkers, median error {np.median(errors_deg):.1f}°"
             axes.set_title(f"{name}\n{median}", loc="center", pad=14)
             _polar_panel(axes, wrap_deg(truth_deg), errors_deg, looks[name])
@@ -63,8 +61,6 @@ def doa_confusion(pairs: dict[str, tuple[Array, Array]], looks: dict[str, Style]
         pairs: by system, true and estimated azimuths ``(talker,)`` in degrees, at least one.
         looks: the systems' styles.
     """
-    columns = _columns(len(pairs))
-    rows = math.ceil(len(pairs) / columns)
     edges = np.arange(0.0, 360.0 + _CELL_DEG, _CELL_DEG)
     counts = {
         name: np.histogram2d(wrap_deg(truth), wrap_deg(estimate), bins=[edges, edges])[0]
@@ -72,9 +68,8 @@ def doa_confusion(pairs: dict[str, tuple[Array, Array]], looks: dict[str, Style]
     }
     most = int(max(count.max() for count in counts.values()))
     with drawing():
-        figure = Figure((WIDTH_IN, 0.4 + rows * (4.6 if columns == 2 else 3.4)), layout="constrained")
-        for n, (name, count) in enumerate(counts.items(), start=1):
-            axes = figure.add_subplot(rows, columns, n)
+        figure, panels = _grid(len(pairs), (4.6, 3.4), None)
+        for axes, (name, count) in zip(panels, counts.items(), strict=True):
             axes.set_title(f"{name}: {pairs[name][0].size} talkers")
             _confusion_panel(axes, count, most, looks[name])
         shown = np.unique(np.geomspace(1, most, 4).round().astype(int))
@@ -87,9 +82,12 @@ def doa_confusion(pairs: dict[str, tuple[Array, Array]], looks: dict[str, Style]
     return figure
 
 
-def _columns(panels: int) -> int:
-    """Of a grid without a lonely panel in its last row, where there is such a one."""
-    return 2 if panels in (1, 2, 4) else _MAX_COLUMNS
+def _grid(panels: int, heights_in: tuple[float, float], projection: str | None) -> tuple[Figure, list[Any]]:
+    """A figure of panels, no single one in the last row if possible; high in two columns, low in three."""
+    columns = 2 if panels in (1, 2, 4) else _MAX_COLUMNS
+    rows = math.ceil(panels / columns)
+    figure = Figure((WIDTH_IN, 0.5 + rows * heights_in[columns - 2]), layout="constrained")
+    return figure, [figure.add_subplot(rows, columns, n + 1, projection=projection) for n in range(panels)]
 
 
 def _confusion_panel(axes: Axes, count: Array, most: int, look: Style) -> None:
@@ -104,7 +102,7 @@ def _confusion_panel(axes: Axes, count: Array, most: int, look: Style) -> None:
 
 
 def _cell(x: int, y: int, count: int, most: int, look: Style) -> Rectangle:
-    """A cell in the system's color, the more opaque the more talkers; few are seen too."""
+    """A cell in the system's color, the more opaque the more talkers, but never invisible."""
     share = math.sqrt(count / most)
     opacity = _FAINTEST + (1.0 - _FAINTEST) * share
     return Rectangle(
@@ -137,12 +135,12 @@ def _polar_panel(axes: Any, truth_deg: Array, errors_deg: Array, look: Style) ->
         facecolor=look.color, edgecolor=SURFACE, linewidth=0.0 if many else 0.4, alpha=0.4 if many else 0.85,
         zorder=3, rasterized=many,
     )  # fmt: skip
-    _sector_medians(axes, truth_deg, errors_deg, 4 if many else 2.5)
+    _sector_medians(axes, truth_deg, errors_deg)
     axes.set_xlabel("True azimuth (°, counter-clockwise)", labelpad=6)
     axes.set_ylabel("Error (°, square-root scale)", labelpad=30)
 
 
-def _sector_medians(axes: Any, truth_deg: Array, errors_deg: Array, zorder: float) -> None:
+def _sector_medians(axes: Any, truth_deg: Array, errors_deg: Array) -> None:
     width = 360.0 / _SECTORS
     sector = np.minimum((truth_deg // width).astype(int), _SECTORS - 1)
     inside = [errors_deg[sector == k] for k in range(_SECTORS)]
@@ -150,4 +148,5 @@ def _sector_medians(axes: Any, truth_deg: Array, errors_deg: Array, zorder: floa
     arcs = np.deg2rad(np.linspace(0.0, width, 16) + width * np.arange(_SECTORS)[:, None])
     outline = np.sqrt(np.repeat(medians, arcs.shape[1]))
     closed = (np.append(arcs, 2 * np.pi), np.append(outline, outline[0]))
-    axes.plot(*closed, color=INK, linewidth=1.4, zorder=zorder)
+    outlined = [withStroke(linewidth=4.0, foreground=SURFACE)]
+    axes.plot(*closed, color=INK, linewidth=1.8, zorder=4, path_effects=outlined)

@@ -1,4 +1,4 @@
-"""Histograms of what a data set or an RIR bank holds."""
+"""Figures of how values are distributed: quantities of a data set or bank, and importances of options."""
 
 from __future__ import annotations
 
@@ -56,14 +56,8 @@ def bin_edges(values: Array) -> Array:
     """
     bins = min(_MAX_BINS, 5 + math.isqrt(values.size))
     low, high = float(values.min()), float(values.max())
-    spread = high - low if high - low > 1e-6 else 1.0
-    power = 10.0 ** math.floor(math.log10(spread / bins))
-    width = next(w for w in (power, 2 * power, 5 * power, 10 * power) if w >= 0.75 * spread / bins)
-    first, last = math.floor(low / width), math.floor(high / width) + 1
-    return np.arange(first, last + 1) * width
-
-
-# --- The figure of how much each option of a study matters.
+    edges = MaxNLocator(bins, steps=[1, 2, 5, 10]).tick_values(low, high if high - low > 1e-6 else low + 1.0)
+    return np.append(edges, 2 * edges[-1] - edges[-2])[: 1 + np.searchsorted(edges, high, "right")]
 
 
 def importance_figure(importances: Mapping[str, float], metric: str, trials: int) -> Figure:
@@ -85,5 +79,4 @@ def importance_figure(importances: Mapping[str, float], metric: str, trials: int
         axes.bar_label(bars, fmt="%.0f", padding=3)
         axes.set(xlabel=f"Importance for {metric} (%), {trials} trials", ylabel="Option", xlim=(0.0, 108.0))
         axes.grid(True, axis="x")
-        axes.set_axisbelow(True)
     return figure

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,67 +13,39 @@ from matplotlib.figure import Figure
 
 from msdet.conventions import Array
 from msdet.errors import MsdetError
-from msdet.plots.theme import LIGHT, MUTED, WIDTH_IN, drawing
+from msdet.plots.theme import LIGHT, MUTED, WIDTH_IN, degrees, drawing
+from msdet.scoring.metrics import METRICS
 
 Curves = dict[str, tuple[Array, Array]]
 """By column of ``metrics.csv``: training steps ``(point,)``, ascending, and values ``(point,)``."""
 
 _COLUMNS = 3
 
-_PARTS = ("train", "dev")
-
-
-class _Line(NamedTuple):
-    """How a column of a training log is drawn."""
-
-    column: str
-    label: str
-    color: str
-    dashes: str
-
 
 class _Panel(NamedTuple):
-    """One plot: its title, unit, the factor of its values, and its lines."""
+    """One plot: its title, unit, the factor of its values, and labels of its lines by column of the log."""
 
     title: str
     unit: str
     scale: float
-    lines: tuple[_Line, ...]
+    lines: dict[str, str]
 
 
-def _both(name: str) -> tuple[_Line, ...]:
-    return (
-        _Line(f"train/{name}", "training", MUTED, "--"),
-        _Line(f"dev/{name}", "validation", LIGHT["blue"], "-"),
-    )
+def _both(name: str) -> dict[str, str]:
+    return {f"train/{name}": "training", f"dev/{name}": "validation"}
 
 
 _PANELS = (
     _Panel("All tasks together", "Loss (weighted)", 1.0, _both("loss")),
     _Panel("Separation", "Loss", 1.0, _both("separation")),
     _Panel("DoA", "Loss", 1.0, _both("doa")),
+    _Panel("Separation on validation scenes", "SI-SDRi (dB)", 1.0, {"dev/si_sdr_improvement_db": "mean"}),
     _Panel(
-        "Separation on validation scenes",
-        "SI-SDRi (dB)",
-        1.0,
-        (_Line("dev/si_sdr_improvement_db", "mean", LIGHT["blue"], "-"),),
+        "DoA on validation scenes", "Talkers (%)", 100.0,
+        {"dev/accuracy_10deg": "within 10°", "dev/accuracy_5deg": "within 5°"},
     ),
-    _Panel(
-        "DoA on validation scenes",
-        "Talkers (%)",
-        100.0,
-        (
-            _Line("dev/accuracy_10deg", "within 10°", LIGHT["blue"], "-"),
-            _Line("dev/accuracy_5deg", "within 5°", LIGHT["vermillion"], "--"),
-        ),
-    ),
-    _Panel(
-        "DoA error on validation scenes",
-        "Mean error (°)",
-        1.0,
-        (_Line("dev/doa_mae_deg", "mean", LIGHT["blue"], "-"),),
-    ),
-)
+    _Panel("DoA error on validation scenes", "Mean error (°)", 1.0, {"dev/doa_mae_deg": "mean"}),
+)  # fmt: skip
 """Panels of what training logs, in their order; a column that is in none of them gets a panel of its own."""
 
 _NOT_DRAWN = frozenset({"epoch", "step", "train/skipped_steps"})
@@ -94,13 +65,13 @@ def read_curves(run: Path) -> Curves:
     if not points:
         raise MsdetError(f"{run}: its log holds no curve, only {', '.join(sorted(_NOT_DRAWN))}")
     return {
-        name: (np.array(sorted(found)), np.array([found[step] for step in sorted(found)]))
-        for name, found in sorted(points.items())
+        name: (np.array(sorted(values)), np.array([values[step] for step in sorted(values)]))
+        for name, values in sorted(points.items())
     }
 
 
 def _read_log(path: Path, run: Path, done: int, points: dict[str, dict[int, float]]) -> list[int]:
-    """Add a log's points, its steps counted on from those done before; its steps so counted."""
+    """Add a log's points, its steps counted on from those done before; returns its steps so counted."""
     steps = []
     try:
         for part in (*sorted(path.parent.glob("metrics-*.csv")), path):  # a resumed run starts a new one
@@ -121,9 +92,14 @@ def learning_curves(curves: Curves) -> Figure:
     """Losses of every task in training and validation, and the validation's scores, over training steps.
 
     Args:
-        curves: as `read_curves` gives them.
+        curves: as `read_curves` returns them.
     """
-    panels = _panels(curves)
+    panels = [panel for panel in _PANELS if panel.lines.keys() & curves.keys()]
+    drawn = {column for panel in panels for column in panel.lines}
+    others = dict.fromkeys(
+        column.removeprefix("train/").removeprefix("dev/") for column in curves if column not in drawn
+    )
+    panels += [_other_panel(name, curves) for name in others]
     rows = math.ceil(len(panels) / _COLUMNS)
     with drawing():
         figure = Figure((WIDTH_IN, 0.3 + 2.3 * rows), layout="constrained")
@@ -135,38 +111,26 @@ def learning_curves(curves: Curves) -> Figure:
     return figure
 
 
-def _panels(curves: Curves) -> list[_Panel]:
-    """Panels of which the log has a line."""
-    known = [panel for panel in _PANELS if any(line.column in curves for line in panel.lines)]
-    drawn = {line.column for panel in known for line in panel.lines}
-    names = dict.fromkeys(_name(column) for column in curves if column not in drawn)
-    return known + [
-        _Panel(name.replace("_", " "), name.replace("_", " "), 1.0, _lines(name, curves)) for name in names
-    ]
-
-
-def _name(column: str) -> str:
-    """What a column measures, without whether in training or validation."""
-    part, _, name = column.partition("/")
-    return name if part in _PARTS and name else column
-
-
-def _lines(name: str, columns: Iterable[str]) -> tuple[_Line, ...]:
-    found = tuple(line for line in _both(name) if line.column in columns)
-    return found or (_Line(name, "logged", LIGHT["blue"], "-"),)
+def _other_panel(name: str, curves: Curves) -> _Panel:
+    """The panel of a quantity that `_PANELS` does not have, named like the metric if it is one."""
+    label = degrees(METRICS[name].label) if name in METRICS else name.replace("_", " ").replace("/", ": ")
+    lines = {column: text for column, text in _both(name).items() if column in curves}
+    scale = METRICS[name].scale if name in METRICS else 1.0
+    return _Panel(label[0].upper() + label[1:], label, scale, lines or {name: "logged"})
 
 
 def _draw(axes: Axes, panel: _Panel, curves: Curves) -> None:
     axes.set(title=panel.title, ylabel=panel.unit, xlabel="Training step")
     axes.grid(True)
-    for line in panel.lines:
-        if line.column not in curves:
+    for n, (column, label) in enumerate(panel.lines.items()):
+        if column not in curves:
             continue
-        steps, values = curves[line.column]
-        axes.plot(
-            steps, values * panel.scale, line.dashes, color=line.color, label=line.label,
-            marker="o" if len(steps) == 1 else "",
-        )  # fmt: skip
+        steps, values = curves[column]
+        training = label == "training"
+        color = MUTED if training else (LIGHT["blue"], LIGHT["vermillion"])[n and label != "validation"]
+        dashes = "--" if training or color == LIGHT["vermillion"] else "-"
+        marker = "o" if len(steps) == 1 else ""
+        axes.plot(steps, values * panel.scale, dashes, color=color, label=label, marker=marker)
     if len(panel.lines) > 1:
         axes.legend()
     if panel.scale == 100.0:

@@ -1,33 +1,27 @@
-"""The figure of an example scene: spectrograms of everything that can be heard, and a plan of the room."""
+"""Figures of one scene: a sheet of everything known of it, and what systems made of it."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
 
 from msdet.arrays import MicrophoneArray
-from msdet.conventions import Array, angular_distance_deg, direction_vector, rotation_matrix
-from msdet.plots.theme import INK, MUTED, SHADE, SURFACE, WIDTH_IN, Style, drawing
-from msdet.report.examples import SceneExample
-from msdet.scenes.scene import Scene
+from msdet.conventions import Array
+from msdet.plots.geometry import array_view, numbered, room_view
+from msdet.plots.theme import INK, LIGHT, MUTED, WIDTH_IN, Style, drawing, styles
+from msdet.scenes.scene import Scene, Source
+from msdet.scoring.doa_file import DoaEstimates, Track
 from msdet.scoring.doa_scores import moves, true_track
-from msdet.scoring.submission import Track
 
-MAX_SYSTEMS = 7
-"""As many as are drawn of a scene: two lines of spectrograms a talker, with the reference."""
-
-_RANGE_DB = 60.0
-
-_COLORS = 64  # steps of about 1 dB, which compress well
+_RANGE_DB, _COLORS = 60.0, 64  # steps of about 1 dB, which compress well
 
 _WINDOW_S = 0.032
 
@@ -35,62 +29,42 @@ _MAX_FRAMES = 800
 
 _MAX_COLUMNS = 4
 
-_TRIANGLES = {"^": (0.0, -1.5), "v": (0.0, 1.5), "<": (1.5, 0.0), ">": (-1.5, 0.0)}
-"""Markers with room for a number only away from their middle: where, in points."""
+_BEFORE_S, _SHOWN_S = 0.003, 0.04
+
+_FLOOR_DB = -70.0
+
+_FIT_DB = (-5.0, -35.0)
+"""Ends of the decay that the T30 is fitted to (ISO 3382-1)."""
 
 
-def example_scene(example: SceneExample, array: MicrophoneArray, looks: dict[str, Style]) -> Figure:
-    """Spectrograms of a scene's mixture, references and estimates, and a plan of its room.
+class Decay(NamedTuple):
+    """How a response decays.
 
-    All spectrograms share their color limits; estimates are at the level of their references. Where talkers
-    move or a system gives directions over time, they are drawn over time. Of many systems the first are
-    drawn.
-
-    Args:
-        example: the scene.
-        array: that recorded it.
-        looks: the systems' styles.
+    Attributes:
+        level_db: Schroeder curve ``(tap,)``, 0 at the start.
+        slope_db_s: of the line fitted to it; None where it does not reach -35 dB.
+        start_db: where that line is at time 0.
     """
-    outputs = dict(itertools.islice(example.outputs.items(), MAX_SYSTEMS))
-    example = dataclasses.replace(example, outputs=outputs)
-    scene, heard = example.scene, example.heard
-    levels = [spectrogram_db(x, scene.sample_rate) for x in (example.mixture, *example.references)]
-    top = 5.0 * math.ceil(float(np.quantile(levels, 0.999)) / 5.0)
-    columns = min(_MAX_COLUMNS, max(2, 1 + len(heard)))
-    lines = math.ceil((1 + len(heard)) / columns)
-    over_time = moves(scene) or any(o.directions and o.directions.track for o in example.outputs.values())
-    heights = [1.5] + [1.0] * lines * len(levels[1:]) + [1.2] * over_time
-    with drawing():
-        figure = Figure((WIDTH_IN, 1.2 + 1.75 * sum(heights[1:]) + 1.75), layout="constrained")
-        grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
-        panels = [figure.add_subplot(grid[0, 0])]
-        image = spectrogram(panels[0], levels[0], scene, "Mixture", top)
-        room_plan(figure.add_subplot(grid[0, 1:]), example, array, looks)
-        for t, level in enumerate(levels[1:]):
-            shown = {"Reference": level}
-            shown |= {name: spectrogram_db(x[t], scene.sample_rate) for name, x in heard.items()}
-            for c, (name, values) in enumerate(shown.items()):
-                panels.append(figure.add_subplot(grid[1 + t * lines + c // columns, c % columns]))
-                spectrogram(panels[-1], values, scene, f"{name}, talker {t + 1}", top)
-        if over_time:
-            _azimuths_over_time(figure.add_subplot(grid[-1, :]), example, looks)
-        bar = figure.colorbar(
-            image, ax=panels[1:], location="bottom", aspect=70, pad=0.02, label="Level (dB re full scale)"
-        )
-        if bar.solids is not None:
-            bar.solids.set_rasterized(True)
-    return figure
+
+    level_db: Array
+    slope_db_s: float | None
+    start_db: float
+
+    @property
+    def t60_s(self) -> float | None:
+        """Extrapolated from the T30."""
+        return None if self.slope_db_s is None else -60.0 / self.slope_db_s
 
 
-def spectrogram(axes: Axes, level_db: Array, scene: Scene, title: str, top_db: float) -> Any:
-    """Draw levels ``(freq, frame)`` over a scene's time, down from `top_db`; returns the image."""
-    image = axes.imshow(
-        level_db, origin="lower", aspect="auto", interpolation="nearest",
-        extent=(0.0, scene.duration_s, 0.0, scene.sample_rate / 2000.0),
-        cmap=matplotlib.colormaps["magma"].resampled(_COLORS), vmin=top_db - _RANGE_DB, vmax=top_db,
-    )  # fmt: skip
-    axes.set(title=title, xlabel="Time (s)", ylabel="Frequency (kHz)")
-    return image
+def measure_decay(response: Array, sample_rate: int) -> Decay:
+    """Schroeder curve of a response ``(tap,)`` and the line through it from -5 to -35 dB."""
+    energy = np.cumsum(np.square(response, dtype=np.float64)[::-1])[::-1]
+    level_db = 10 * np.log10(np.maximum(energy / energy[0], 1e-12))
+    fitted = np.flatnonzero((level_db < _FIT_DB[0]) & (level_db >= _FIT_DB[1]))
+    if len(fitted) < 2 or level_db[-1] > _FIT_DB[1]:
+        return Decay(level_db, None, 0.0)
+    slope, start = np.polyfit(fitted / sample_rate, level_db[fitted], 1)
+    return Decay(level_db, float(slope), float(start))
 
 
 def spectrogram_db(signal: Array, sample_rate: int) -> Array:
@@ -104,121 +78,256 @@ def spectrogram_db(signal: Array, sample_rate: int) -> Array:
     return level
 
 
-def room_plan(axes: Axes, example: SceneExample, array: MicrophoneArray, looks: dict[str, Style]) -> None:
-    """The room from above: array and its 0°, talkers, true directions, and estimates out to the walls."""
-    scene = example.scene
-    low, high = _floor(scene)
-    width, depth = high - low
-    center = np.array(scene.array_center_m[:2])
-    edge = MUTED if scene.room_m else "none"
-    axes.add_patch(Rectangle((low[0], low[1]), width, depth, facecolor=SHADE, edgecolor=edge, linewidth=1.2))
-    _zero_azimuth(axes, scene)
-    located = {n: o.directions.azimuth_deg for n, o in example.outputs.items() if o.directions is not None}
-    shares = np.linspace(0.98, 0.98 - 0.1 * len(located), len(located), endpoint=False)
-    for (name, azimuths_deg), share in zip(located.items(), shares, strict=True):
-        for t, azimuth_deg in enumerate(azimuths_deg):
-            end = _towards_wall(scene, float(azimuth_deg), float(share))
-            axes.plot(*zip(center, end, strict=True), color=looks[name].color, linestyle="--", linewidth=1.2)
-            numbered(axes, end, t, looks[name])
-    for t, source in enumerate(scene.sources):
-        point = np.array(source.position_m[:2])
-        axes.plot(*zip(center, point, strict=True), color=INK, linewidth=1.4)
-        if source.waypoints:
-            path = np.array([waypoint.position_m[:2] for waypoint in source.waypoints])
-            axes.plot(*path.T, color=INK, linewidth=2.4)
-        numbered(axes, point, t, Style(INK, "o"))
-    microphones = scene.microphones_m(array.positions)
-    axes.plot(microphones[:, 0], microphones[:, 1], ".", color=INK, markersize=2.5)
-    axes.set_aspect("equal", anchor="W")
-    axes.set(title="Room from above", xlabel="x (m)", ylabel="y (m)")
-    margin = 0.02 * (high - low)
-    axes.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
-    drawn = {"talker, true direction": Style(INK, "o")}
-    drawn |= {f"{name}, estimate": looks[name] for name in located}
-    handles = [
-        Line2D([], [], color=s.color, marker=s.marker, linestyle="-" if s.color == INK else "--")
-        for s in drawn.values()
-    ]
-    handles.append(Line2D([], [], color=INK, marker=".", markersize=2.5, linestyle=""))
-    labels = [*drawn, f"array ({array.microphones} microphones)"]
-    axes.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5))
+def top_level_db(levels: Sequence[Array]) -> float:
+    """A round level that hardly any bin of some spectrograms is above: the top of their color scale."""
+    return 5.0 * math.ceil(max(float(np.quantile(level, 0.999)) for level in levels) / 5.0)
 
 
-def _azimuths_over_time(axes: Axes, example: SceneExample, looks: dict[str, Style]) -> None:
-    """True and estimated azimuths of all talkers; an estimate without a track is a level line."""
-    truth = true_track(example.scene)
-    end_s = example.scene.duration_s
-    drawn = {"true direction": (Track(truth.time_s, truth.azimuth_deg), Style(INK, ""))}
-    for name, output in example.outputs.items():
-        if output.directions is not None:
-            found = output.directions
-            standing = Track(np.array([0.0]), found.azimuth_deg[:, None])
-            drawn[name] = (found.track or standing, looks[name])
-    for name, (track, look) in drawn.items():
-        level = track.time_s.size == 1
-        times_s = np.array([0.0, end_s]) if level else track.time_s
-        for talker, azimuths_deg in enumerate(track.azimuth_deg):
-            values = np.repeat(azimuths_deg, 2) if level else azimuths_deg.copy()
-            values = np.mod(values, 360.0)
-            values[1:][np.abs(np.diff(values)) > 180.0] = np.nan  # where it passes 0°
-            axes.plot(
-                times_s, values, color=look.color, linestyle=look.dashes, linewidth=1.8,
-                label=name if talker == 0 else None,
-            )  # fmt: skip
-    axes.set(title="Directions over time", xlabel="Time (s)", ylabel="Azimuth (°)")
-    axes.set(xlim=(0.0, end_s), ylim=(-5.0, 365.0), yticks=range(0, 361, 90))
+def draw_spectrogram(axes: Axes, level_db: Array, seconds: float, sample_rate: int, top_db: float) -> Any:
+    """Draw levels ``(freq, frame)`` over so many seconds, 60 dB down from `top_db`; returns the image."""
+    axes.set(xlabel="Time (s)", ylabel="Frequency (kHz)")
+    return axes.imshow(
+        level_db, origin="lower", aspect="auto", interpolation="nearest",
+        extent=(0.0, seconds, 0.0, sample_rate / 2000.0),
+        cmap=matplotlib.colormaps["magma"].resampled(_COLORS), vmin=top_db - _RANGE_DB, vmax=top_db,
+    )  # fmt: skip
+
+
+def azimuth_axes(axes: Axes, title: str, seconds: float) -> None:
+    """Prepare axes for azimuths over time."""
+    axes.set(title=title, xlabel="Time (s)", ylabel="Azimuth (°)")
+    axes.set(xlim=(0.0, seconds), ylim=(-5.0, 365.0), yticks=range(0, 361, 90))
     axes.grid(True)
+
+
+def cut_at_zero(azimuths_deg: Array) -> Array:
+    """Azimuths ``(time,)`` in [0, 360), not a number where they pass 0°, so that no line leaps across."""
+    azimuths = np.mod(azimuths_deg, 360.0)
+    azimuths[1:][np.abs(np.diff(azimuths)) > 180.0] = np.nan
+    return azimuths
+
+
+def estimates_figure(
+    scene: Scene,
+    array: MicrophoneArray,
+    mixture: Array,
+    signals: dict[str, Array],
+    directions: dict[str, DoaEstimates],
+    looks: dict[str, Style],
+) -> Figure:
+    """Spectrograms of a scene's mixture, references and estimates, and a plan of its room.
+
+    All spectrograms share their color limits, set by the mixture and the first of the signals. Where talkers
+    move or a system estimates directions over time, directions are drawn over time.
+
+    Args:
+        scene: the scene.
+        array: that recorded it.
+        mixture: ``(time,)`` at the reference microphone.
+        signals: by name, ``(talker, time)``: the references first, then estimates in the talkers' order.
+        directions: by system, in the talkers' order.
+        looks: the systems' styles.
+    """
+    levels = {
+        name: [spectrogram_db(x, scene.sample_rate) for x in of_talkers]
+        for name, of_talkers in signals.items()
+    }
+    mixed = spectrogram_db(mixture, scene.sample_rate)
+    top_db = top_level_db([mixed, *next(iter(levels.values()))])
+    lines = math.ceil(len(levels) / _MAX_COLUMNS)
+    columns = max(2, math.ceil(len(levels) / lines))
+    over_time = moves(scene) or any(d.track for d in directions.values())
+    heights = [1.5] + [1.0] * lines * len(scene.sources) + [1.2] * over_time
+    with drawing():
+        figure = Figure((WIDTH_IN, 1.2 + 1.75 * sum(heights[1:]) + 1.75), layout="constrained")
+        grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
+        panels = [figure.add_subplot(grid[0, 0])]
+        image = draw_spectrogram(panels[0], mixed, scene.duration_s, scene.sample_rate, top_db)
+        panels[0].set_title("Mixture")
+        _plan(figure.add_subplot(grid[0, 1:]), scene, array, directions, looks)
+        for talker in range(len(scene.sources)):
+            for c, (name, of_talkers) in enumerate(levels.items()):
+                cell = grid[1 + talker * lines + c // columns, c % columns]
+                panels.append(figure.add_subplot(cell))
+                draw_spectrogram(panels[-1], of_talkers[talker], scene.duration_s, scene.sample_rate, top_db)
+                panels[-1].set_title(f"{name}, talker {talker + 1}")
+        if over_time:
+            _directions_over_time(figure.add_subplot(grid[-1, :]), scene, directions, looks)
+        bar = figure.colorbar(
+            image, ax=panels[1:], location="bottom", aspect=70, pad=0.02, label="Level (dB re full scale)"
+        )
+        if bar.solids is not None:
+            bar.solids.set_rasterized(True)
+    return figure
+
+
+def scene_sheet(scene: Scene, array: MicrophoneArray, mixture: Array, responses: Array | None) -> Figure:
+    """A scene's room, who talks when and where, its responses, and its sound.
+
+    Args:
+        scene: what is shown.
+        array: that recorded it.
+        mixture: ``(time,)`` at the reference microphone.
+        responses: ``(talker, tap)`` at the reference microphone, of moving talkers where they start; None
+            where they are not known.
+    """
+    by_name = styles(str(talker) for talker in range(len(scene.sources)))
+    looks = [Style(by_name[str(talker)].color, "o") for talker in range(len(scene.sources))]
+    columns = min(len(scene.sources), _MAX_COLUMNS)
+    groups = math.ceil(len(scene.sources) / columns) if responses is not None else 0
+    heights = [4.3, 2.0, 1.5, *([1.5, 1.9] * groups)]
+    with drawing():
+        figure = Figure((WIDTH_IN, 0.5 + sum(heights)), layout="constrained")
+        figure.suptitle(_title(scene), x=0.01, ha="left", size=11, weight="bold")
+        rows = figure.add_gridspec(len(heights), 1, height_ratios=heights)
+        top = rows[0].subgridspec(2, 2, width_ratios=[1.5, 1.0], height_ratios=[1.0, 1.5])
+        placed = scene if scene.located else dataclasses.replace(scene, sources=())
+        room_view(figure.add_subplot(top[:, 0]), placed, array, looks[: len(placed.sources)])
+        room_view(figure.add_subplot(top[0, 1]), placed, array, looks[: len(placed.sources)], _side(placed))
+        array_view(figure.add_subplot(top[1, 1]), scene, array)
+        panels = [figure.add_subplot(rows[1]), figure.add_subplot(rows[2])]
+        level_db = spectrogram_db(mixture, scene.sample_rate)
+        top_db = top_level_db([level_db])
+        image = draw_spectrogram(panels[0], level_db, scene.duration_s, scene.sample_rate, top_db)
+        panels[0].set_title("Mixture, reference microphone")
+        _turns(panels[1], scene, looks)
+        figure.colorbar(
+            image, ax=panels, pad=0.01, aspect=12, shrink=0.5, anchor=(0.0, 1.0), label="dB re full scale"
+        )
+        cells = [rows[row].subgridspec(1, columns) for row in range(3, len(heights))]
+        for talker, response in enumerate(() if responses is None else responses):
+            group, column = divmod(talker, columns)
+            start, decay = (figure.add_subplot(cells[2 * group + part][column]) for part in (0, 1))
+            _response(start, scene, array, talker, response, looks[talker])
+            _decay(decay, scene, talker, response, looks[talker])
+        if responses is not None:
+            handles, labels = decay.get_legend_handles_labels()
+            handles[1] = Line2D([], [], color=INK, linewidth=2.0)  # of no talker's color
+            figure.legend(handles, labels, loc="outside lower left", ncols=4)
+    return figure
+
+
+def _plan(
+    axes: Axes,
+    scene: Scene,
+    array: MicrophoneArray,
+    directions: dict[str, DoaEstimates],
+    looks: dict[str, Style],
+) -> None:
+    """The room from above with all systems' directions, and a legend beside it."""
+    estimates = {name: (found.azimuth_deg, looks[name]) for name, found in directions.items()}
+    room_view(axes, scene, array, [Style(INK, "o")] * len(scene.sources), estimates=estimates)
+    axes.set_aspect("equal", anchor="W")
+    axes.plot([], [], "-o", color=INK, label="talker, true direction")
+    for name, (_, look) in estimates.items():
+        axes.plot([], [], color=look.color, marker=look.marker, linestyle="--", label=f"{name}, estimate")
+    axes.plot([], [], ".", color=INK, markersize=2.5, label=f"array ({array.microphones} microphones)")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-def _floor(scene: Scene) -> tuple[Array, Array]:
-    """Lower and upper corner ``(2,)`` of the floor plan; around the talkers where the room is not known."""
+def _directions_over_time(
+    axes: Axes, scene: Scene, directions: dict[str, DoaEstimates], looks: dict[str, Style]
+) -> None:
+    """True and estimated azimuths of all talkers; an estimate without a track is a level line."""
+    truth = true_track(scene)
+    drawn = {"true direction": (Track(truth.time_s, truth.azimuth_deg), Style(INK, ""))}
+    for name, found in directions.items():
+        level = np.repeat(found.azimuth_deg[:, None], 2, axis=1)
+        drawn[name] = (found.track or Track(np.array([0.0, scene.duration_s]), level), looks[name])
+    for name, (track, look) in drawn.items():
+        for talker, azimuths_deg in enumerate(track.azimuth_deg):
+            axes.plot(
+                track.time_s, cut_at_zero(azimuths_deg), color=look.color, linestyle=look.dashes,
+                linewidth=1.8, label=name if talker == 0 else None,
+            )  # fmt: skip
+    azimuth_axes(axes, "Directions over time", scene.duration_s)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _side(scene: Scene) -> tuple[int, int]:
+    """The side, x and z or y and z, from which talkers cover each other and the array the least."""
+    points = np.array([scene.array_center_m, *(s.position_m for s in scene.sources)])
+    first, second = np.triu_indices(len(points), 1)
+    apart = [np.hypot(*(points[first] - points[second])[:, (axis, 2)].T).min(initial=1e3) for axis in (0, 1)]
+    return (0, 2) if apart[0] >= apart[1] else (1, 2)
+
+
+def _title(scene: Scene) -> str:
+    facts = []
     if scene.room_m:
-        return np.zeros(2), np.array(scene.room_m[:2])
-    reach = 1.3 * max(source.distance_m for source in scene.sources)
-    center = np.array(scene.array_center_m[:2])
-    return center - reach, center + reach
+        facts.append(" x ".join(f"{v:.2f}" for v in scene.room_m) + " m")
+    if scene.t60_target_s is not None:
+        facts.append(f"T60 target {scene.t60_target_s:.3f} s")
+    if scene.t60_measured_s is not None:
+        facts.append(f"T60 measured {scene.t60_measured_s:.3f} s")
+    return ": ".join([scene.id, ", ".join(facts)] if facts else [scene.id])
 
 
-def _zero_azimuth(axes: Axes, scene: Scene) -> None:
-    """An arrow along the array's +x axis, its label on the side where the nearest talker is not."""
-    x, y, _ = scene.array_center_m
-    along, across = rotation_matrix(*scene.array_rotation_deg)[:2, :2].T
-    low, high = _floor(scene)
-    tip = 0.13 * (high - low).min() * along + (x, y)
-    nearest = min(scene.azimuths_deg, key=lambda azimuth_deg: float(angular_distance_deg(azimuth_deg, 0.0)))
-    offset = -8.0 * across if nearest < 180.0 else 8.0 * across
-    axes.annotate(
-        "", (tip[0], tip[1]), (x, y), arrowprops={"arrowstyle": "->", "color": INK, "linewidth": 1.0}
-    )
-    axes.annotate(
-        "0°", (tip[0], tip[1]), (offset[0], offset[1]), textcoords="offset points", ha="center", va="center",
-        size=8,
-    )  # fmt: skip
+def _turns(axes: Axes, scene: Scene, looks: list[Style]) -> None:
+    """Azimuths over time: thick while the talker talks; where they are not known, a level for each talker."""
+    for talker, (source, look) in enumerate(zip(scene.sources, looks, strict=True)):
+        times_s, azimuths_deg = _azimuths(source, scene.duration_s)
+        if not scene.located:
+            azimuths_deg = np.full(times_s.size, 360.0 * (talker + 1) / (len(looks) + 1))
+        axes.plot(times_s, azimuths_deg, color=look.color, linewidth=0.8, alpha=0.6)
+        talks = (times_s >= source.onset_s) & (times_s <= source.onset_s + source.duration_s)
+        axes.plot(times_s[talks], azimuths_deg[talks], color=look.color, linewidth=4.0, solid_capstyle="butt")
+        place_s = source.onset_s + source.duration_s * (talker + 1) / (len(looks) + 1)
+        place = int(np.argmin(np.abs(times_s - place_s)))
+        numbered(axes, np.array([times_s[place], azimuths_deg[place]]), talker, look)
+    azimuth_axes(axes, "Who talks when, and from where", scene.duration_s)
+    if not scene.located:
+        axes.set(title="Who talks when; directions are not known", ylabel="", yticks=[])
 
 
-def _towards_wall(scene: Scene, azimuth_deg: float, share: float) -> Array:
-    """The point ``(2,)`` in the room at a share of the way from the array to the wall in a direction."""
-    direction = (rotation_matrix(*scene.array_rotation_deg) @ direction_vector(azimuth_deg))[:2]
-    center = np.array(scene.array_center_m[:2])
-    ways = [
-        ((last if step > 0.0 else first) - start) / step
-        for start, first, last, step in zip(center, *_floor(scene), direction, strict=True)
-        if abs(step) > 1e-9
-    ]
-    point: Array = center + share * min(ways) * direction
-    return point
+def _azimuths(source: Source, duration_s: float) -> tuple[Array, Array]:
+    """Times and azimuths ``(time,)`` of a talker; not a number where it passes 0°."""
+    times_s = np.linspace(0.0, duration_s, 1000)
+    if not source.track:
+        return times_s, np.full(times_s.size, source.azimuth_deg)
+    known_s = [direction.time_s for direction in source.track]
+    unwrapped = np.unwrap([direction.azimuth_deg for direction in source.track], period=360.0)
+    return times_s, cut_at_zero(np.interp(times_s, known_s, unwrapped))
 
 
-def numbered(axes: Axes, point: Array, talker: int, look: Style) -> None:
-    """Draw a talker's marker with its number, from 1, at a point ``(2,)``."""
-    x, y = float(point[0]), float(point[1])
-    middle = _TRIANGLES.get(look.marker)
-    axes.plot(
-        x, y, look.marker, color=look.color, markersize=12 if middle else 9, markeredgecolor=SHADE,
-        markeredgewidth=0.8, zorder=4,
-    )  # fmt: skip
-    axes.annotate(
-        str(talker + 1), (x, y), middle or (0.0, 0.0), textcoords="offset points", color=SURFACE, size=6.5,
-        weight="bold", ha="center", va="center_baseline", zorder=5,
-    )  # fmt: skip
+def _response(
+    axes: Axes, scene: Scene, array: MicrophoneArray, talker: int, response: Array, look: Style
+) -> None:
+    """The start of a response, and, dashed, when its direct path is due by geometry."""
+    source = scene.sources[talker]
+    microphone = scene.microphones_m(array.positions)[array.reference]
+    due_s = float(np.linalg.norm(np.array(source.position_m) - microphone)) / scene.speed_of_sound
+    times_ms = 1000.0 * np.arange(response.size) / scene.sample_rate
+    axes.axvline(1000.0 * due_s, color=MUTED, linewidth=1.0, linestyle="--")
+    axes.plot(times_ms, response / np.abs(response).max(), color=look.color, linewidth=0.9)
+    start_ms = 1000.0 * max(0.0, due_s - _BEFORE_S)
+    where = " (start)" if source.waypoints else ""
+    axes.set_title(f"Talker {talker + 1}{where}: direct path at {1000.0 * due_s:.2f} ms", size=8)
+    axes.set(xlabel="Time since emission (ms)", xlim=(start_ms, start_ms + 1000.0 * _SHOWN_S))
+    axes.set_ylabel("Response" if talker % _MAX_COLUMNS == 0 else "")
+
+
+def _decay(axes: Axes, scene: Scene, talker: int, response: Array, look: Style) -> None:
+    """A response in dB, its Schroeder curve, the line of its T30, and the decay of the target T60."""
+    decay = measure_decay(response, scene.sample_rate)
+    times_s = np.arange(response.size) / scene.sample_rate
+    with np.errstate(divide="ignore"):
+        power_db = 20.0 * np.log10(np.abs(response) / np.abs(response).max())
+    axes.plot(times_s, power_db, color=LIGHT["slate"], linewidth=0.4, alpha=0.6, label="response")
+    axes.plot(times_s, decay.level_db, color=look.color, linewidth=2.0, label="Schroeder curve")
+    title = f"Talker {talker + 1}" + (": anechoic" if scene.t60_target_s == 0 else "")
+    end_s = times_s[-1]
+    if decay.slope_db_s is not None and decay.t60_s is not None and scene.t60_target_s != 0:
+        line_s = np.array([0.0, (_FLOOR_DB - decay.start_db) / decay.slope_db_s])
+        line_db = decay.start_db + decay.slope_db_s * line_s
+        axes.plot(line_s, line_db, "--", color=INK, linewidth=1.1, label="line of the T30")
+        title += f": T60 {decay.t60_s:.3f} s"
+        if scene.t60_target_s:
+            first_s = float(times_s[np.argmax(decay.level_db < _FIT_DB[0])])
+            target_s = np.array([first_s, first_s + scene.t60_target_s * (_FIT_DB[0] - _FLOOR_DB) / 60.0])
+            axes.plot(target_s, [_FIT_DB[0], _FLOOR_DB], ":", color=INK, linewidth=1.6, label="target T60")
+        end_s = max(end_s, float(line_s[1]))
+    axes.grid(True)
+    axes.set_title(title, size=8)
+    axes.set(xlabel="Time since emission (s)", xlim=(0.0, end_s), ylim=(_FLOOR_DB, 3.0))
+    axes.set_ylabel("Level (dB)" if talker % _MAX_COLUMNS == 0 else "")

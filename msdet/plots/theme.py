@@ -129,19 +129,14 @@ class Style(NamedTuple):
 def styles(systems: Iterable[str]) -> dict[str, Style]:
     """The style of each system, in their order; the unprocessed mixture is gray.
 
-    >>> found = styles(["model", "unprocessed", "srp_beam"])
-    >>> found["srp_beam"] == Style(LIGHT["vermillion"], "s", "--")
+    >>> styles(["model", "unprocessed", "srp_beam"])["srp_beam"] == Style(LIGHT["vermillion"], "s", "--")
     True
     """
-    drawn = [name for name in systems if name != UNPROCESSED]
-    hues = len(HUES)
-    found = {
-        name: Style(
-            LIGHT[HUES[n % hues]], _MARKERS[n % len(_MARKERS)], _DASHES[(n + n // hues) % len(_DASHES)]
-        )
-        for n, name in enumerate(drawn)
-    }
-    return found | {UNPROCESSED: Style(LIGHT["slate"], "x", ":")}
+    hues, looks = len(HUES), {}
+    for n, name in enumerate(name for name in systems if name != UNPROCESSED):
+        dashes = _DASHES[(n + n // hues) % len(_DASHES)]
+        looks[name] = Style(LIGHT[HUES[n % hues]], _MARKERS[n % len(_MARKERS)], dashes)
+    return looks | {UNPROCESSED: Style(LIGHT["slate"], "x", ":")}
 
 
 def degrees(label: str) -> str:
@@ -160,11 +155,6 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def css_variables(colors: dict[str, str]) -> str:
-    """Colors as CSS declarations ``--role: #rrggbb``."""
-    return " ".join(f"--{role}: {color};" for role, color in colors.items())
-
-
 def to_svg(figure: Figure, label: str, prefix: str) -> str:
     """A figure as an ``<svg>`` element for the page.
 
@@ -179,8 +169,7 @@ def to_svg(figure: Figure, label: str, prefix: str) -> str:
     figure.set_layout_engine("none")  # as it is: laying out takes longer than drawing
     text = buffer.getvalue()
     body = text[text.index("<svg") :]
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    body = re.sub(r'<style type="text/css">.*?</style>', "", body, flags=re.DOTALL)  # would reach the page
+    body = re.sub(r"<(metadata|style)\b.*?</\1>", "", body, flags=re.DOTALL)  # a style would reach the page
     body = re.sub(r' id="image\w+"', "", body)  # a hash: equal images would share it
     body = body.replace("'DejaVu Sans'", "system-ui")
     for role, color in LIGHT.items():

@@ -1,3 +1,1 @@
-"""The report of an evaluation: what it shows, how it is drawn, and the HTML around it."""
-
-from __future__ import annotations
+"""The pages that open offline: of an evaluation, a separated recording, a data set or a bank."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import itertools
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -10,13 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from msdet.conventions import Array
+from msdet.plots.scores import BreakdownPanel
 from msdet.plots.theme import degrees
-from msdet.report import tables
-from msdet.report.content import Evaluation
+from msdet.report.content import ScoredSystem
 from msdet.scoring.breakdowns import BREAKDOWNS, Bin
-from msdet.scoring.metrics import METRICS, Metric, Row
+from msdet.scoring.metrics import METRICS, Metric
+from msdet.scoring.summary import Summary
+from msdet.scoring.values import Row
 
-SHOWN = ("si_sdr_improvement_db", "doa_mae_deg")
+BROKEN_DOWN = ("si_sdr_improvement_db", "doa_mae_deg")
 """Metrics that are broken down."""
 
 
@@ -26,31 +27,66 @@ class Condition(NamedTuple):
     Attributes:
         name: in `BREAKDOWNS`.
         title: of the breakdown.
-        bins: those that hold scenes and none of an earlier one's.
+        disjoint: the bins that hold scenes and do not overlap an earlier one.
         overlapping: those that hold scenes but overlap an earlier one.
     """
 
     name: str
     title: str
-    bins: tuple[Bin, ...]
+    disjoint: tuple[Bin, ...]
     overlapping: tuple[Bin, ...]
+
+    @property
+    def bins(self) -> tuple[Bin, ...]:
+        """All bins that hold scenes."""
+        return self.disjoint + self.overlapping
+
+
+class Cell(NamedTuple):
+    """A metric of the scenes that two bins share.
+
+    Attributes:
+        value: mean, scaled as it is shown.
+        scenes: how many.
+        share: 0 for the table's smallest value to 1 for its largest.
+    """
+
+    value: float
+    scenes: int
+    share: float
+
+
+class Crossing(NamedTuple):
+    """A table of a metric by two conditions.
+
+    Attributes:
+        metric: its name in `METRICS`.
+        down: condition of the rows.
+        across: condition of the columns.
+        cells: by row, a cell in each column; None where no scene is in both bins.
+    """
+
+    metric: str
+    down: Condition
+    across: Condition
+    cells: list[list[Cell | None]]
 
 
 def varying(rows: Iterable[Row]) -> list[Condition]:
     """The breakdowns by which scenes differ."""
     labels = list(rows)
-    found = []
+    conditions = []
     for name, (title, bins) in BREAKDOWNS.items():
-        held = [b for b in bins if any(b.members(row).any() for row in labels)]
-        later = [b for k, b in enumerate(held) if any(_overlap(b, early) for early in held[:k])]
-        apart = [b for b in held if b not in later]
-        if len(apart) > 1:
-            found.append(Condition(name, degrees(title), tuple(apart), tuple(later)))
-    return found
+        filled = [b for b in bins if any(b.members(row).any() for row in labels)]
+        overlapping = [b for k, b in enumerate(filled) if any(_overlap(b, early) for early in filled[:k])]
+        disjoint = [b for b in filled if b not in overlapping]
+        if len(disjoint) > 1:
+            conditions.append(Condition(name, degrees(title), tuple(disjoint), tuple(overlapping)))
+    return conditions
 
 
 def short(bin_name: str) -> str:
-    """A bin's name for little room.
+    """A bin's name where space is little.
 
     >>> short(">= 90 deg"), short("15 to 45 deg")
     ('≥ 90°', '15–45°')
@@ -58,27 +94,40 @@ def short(bin_name: str) -> str:
     return degrees(bin_name).replace(">=", "≥").replace(" to ", "–")
 
 
-def crossings(evaluation: Evaluation, conditions: list[Condition]) -> str:
-    """Tables of the chosen system's metrics by any two conditions, and what chooses among them; as HTML."""
-    metrics = [key for key in SHOWN if evaluation.chosen.mean(METRICS[key].field) is not None]
-    if len(conditions) < 2 or not metrics:
-        return ""
-    pairs = list(itertools.permutations(conditions, 2))
-    shown = f"{metrics[0]} {pairs[0][0].name} {pairs[0][1].name}"
-    parts = [_choice(conditions, metrics)]
-    rows = list(evaluation.chosen.rows.values())
-    inside = {b: [b.members(row) for row in rows] for c in conditions for b in c.bins}
-    for key, (first, second) in itertools.product(metrics, pairs):
-        crossing = f"{key} {first.name} {second.name}"
-        hidden = "" if crossing == shown else " hidden"
-        values = [row.get(METRICS[key].field) for row in rows]
-        cells = {
-            (a, b): _cell(values, inside[a], inside[b]) for a, b in itertools.product(first.bins, second.bins)
+def breakdown_panels(
+    summary: Summary, conditions: list[Condition], metric: str, systems: Iterable[str]
+) -> list[BreakdownPanel]:
+    """What `msdet.plots.scores.breakdown_figure` draws of a summary that is broken down by the conditions."""
+    panels = []
+    for condition in conditions:
+        by_bin = summary.breakdowns[BREAKDOWNS[condition.name][0]]
+        intervals = {
+            system: [by_bin[b.name][system].get(metric) for b in condition.bins] for system in systems
         }
-        title = f"{evaluation.chosen.name}: {degrees(METRICS[key].label)}"
-        table = _table(title, METRICS[key], first, second, cells)
-        parts.append(f'<div data-crossing="{crossing}"{hidden}>{table}</div>')
-    return f"<div>{''.join(parts)}</div>"
+        labels = [short(b.name) for b in condition.bins]
+        panels.append(BreakdownPanel(condition.title, labels, len(condition.disjoint), intervals))
+    return panels
+
+
+def crossings(system: ScoredSystem, conditions: list[Condition]) -> list[Crossing]:
+    """Tables of a system's metrics by any two conditions."""
+    metrics = [key for key in BROKEN_DOWN if system.mean(METRICS[key].field) is not None]
+    rows = list(system.rows.values())
+    members = {b: [b.members(row) for row in rows] for c in conditions for b in c.disjoint}
+    tables = []
+    for key, (down, across) in itertools.product(metrics, itertools.permutations(conditions, 2)):
+        values = [row.get(METRICS[key].field) for row in rows]
+        means = [
+            [_mean(values, members[a], members[b], METRICS[key]) for b in across.disjoint]
+            for a in down.disjoint
+        ]
+        numbers = [mean[0] for row in means for mean in row if mean is not None]
+        low, span = min(numbers, default=0.0), float(np.ptp(numbers)) if numbers else 0.0
+        cells = [
+            [mean and Cell(*mean, (mean[0] - low) / span if span else 0.0) for mean in row] for row in means
+        ]
+        tables.append(Crossing(key, down, across, cells))
+    return tables
 
 
 def _overlap(a: Bin, b: Bin) -> bool:
@@ -88,61 +137,20 @@ def _overlap(a: Bin, b: Bin) -> bool:
     return max(a.low, b.low) < min(a.high, b.high)
 
 
-def _choice(conditions: list[Condition], metrics: list[str]) -> str:
-    names = {condition.name: condition.title for condition in conditions}
-    labels = {key: degrees(METRICS[key].label) for key in metrics}
-    return (
-        '<form id="crossing-choice" class="choices" hidden>'
-        f"{tables.select('metric', 'Metric', labels)}{tables.select('first', 'Down', names)}"
-        f"{tables.select('second', 'Across', names, list(names)[1])}</form>"
-    )
-
-
-def _table(
-    title: str,
-    metric: Metric,
-    first: Condition,
-    second: Condition,
-    cells: dict[tuple[Bin, Bin], tuple[float | None, int]],
-) -> str:
-    values = [value for value, _ in cells.values() if value is not None]
-    low, high = min(values, default=0.0), max(values, default=0.0)
-    rows = []
-    for a in first.bins:
-        row = f'<th scope="row" class="text">{html.escape(short(a.name))}</th>'
-        for b in second.bins:
-            value, scenes = cells[a, b]
-            if value is None:
-                row += "<td>–</td>"
-                continue
-            share = (value - low) / (high - low) if high > low else 0.0
-            text = tables.number(value * metric.scale, metric.decimals)
-            shown = f"<span>{text}<small>n = {scenes}</small></span>"
-            row += f'<td class="heat" style="--share: {share:.2f}">{shown}</td>'
-        rows.append(f"<tr>{row}</tr>")
-    head = tables.column(first.title, kind="text") + "".join(
-        tables.column(short(b.name)) for b in second.bins
-    )
-    by = " and ".join(_inside(condition.title) for condition in (first, second))
-    return tables.table(f"{title} by {by}", head, rows, "crossed")
-
-
-def _inside(title: str) -> str:
-    """A title inside a sentence: without its capital, unless it is an abbreviation."""
-    return title if title[1:2].isdigit() or title[1:2].isupper() else title[0].lower() + title[1:]
-
-
-def _cell(values: list[Any], first: list[Array], second: list[Array]) -> tuple[float | None, int]:
+def _mean(
+    values: list[Any], first: list[Array], second: list[Array], metric: Metric
+) -> tuple[float, int] | None:
     """The mean of a metric over scenes and those of their talkers in two bins, and the number of scenes.
 
     Args:
         values: by scene, a list over talkers, or None.
         first: by scene, which talkers ``(talker,)`` are in a bin.
         second: the same for the other bin.
+        metric: whose values they are.
     """
     means = []
     for of_scene, a, b in zip(values, first, second, strict=True):
         inside = a & b
         if isinstance(of_scene, list) and None not in of_scene and inside.any():
             means.append(np.array(of_scene, dtype=np.float64)[inside].mean())
-    return (float(np.mean(means)), len(means)) if means else (None, 0)
+    return (metric.scale * float(np.mean(means)), len(means)) if means else None

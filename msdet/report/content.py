@@ -25,12 +25,12 @@ from msdet.scoring.submission import DOA_FILE, DoaEstimates, Track, check_made_f
 from msdet.scoring.summary import Summary, summarize
 
 MODEL = "model"
-"""The system that a report is about if there is one of this name and no other is asked for."""
+"""The system that a report is about if there is one of this name and no other is chosen."""
 
 ESTIMATES = "estimates"
 """A system's own folder of estimates, beside its scores."""
 
-GAIN, DOA_ERROR = "si_sdr_improvement_db", "doa_error_deg"
+SI_SDRI, DOA_ERROR = "si_sdr_improvement_db", "doa_error_deg"
 """The fields of a row by which scenes are ranked: the first, or without audio the second."""
 
 _LABELS = ("id", "azimuth_deg", "azimuth_gap_deg", "t60_s", "straddles")
@@ -47,7 +47,7 @@ class ScoredSystem:
         rows: its scores by scene.
         estimates: folder of its estimates; None of the unprocessed mixture.
         lines: of its ``doa.jsonl``, by scene; empty without DoA.
-        is_oracle: whether it was told the truth.
+        is_oracle: whether it used the references or true directions.
     """
 
     name: str
@@ -56,38 +56,31 @@ class ScoredSystem:
     lines: dict[str, dict[str, Any]]
     is_oracle: bool = False
 
-    @property
-    def has_audio(self) -> bool:
-        """Whether there are estimates to listen to."""
-        scored = any(row.get("permutation_from") == "si_sdr" for row in self.rows.values())
-        return scored and self.estimates is not None
-
     def directions(self, scene_id: str) -> DoaEstimates | None:
-        """What it says of a scene's directions, in the talkers' order; None unless it says of each of them.
+        """Its directions in a scene, in the talkers' order; None unless it estimates each talker's.
 
         Raises:
-            MsdetError: another estimate than was scored.
+            MsdetError: other directions than were scored.
         """
-        row, line = self.rows[scene_id], self.lines.get(scene_id)
+        row = self.rows[scene_id]
         if row.get("permutation") is None or row.get(DOA_ERROR) is None:
             return None
         try:
-            found = DoaEstimates.from_row(line)
-            return in_order(found, np.array(row["permutation"], dtype=np.int64))
+            estimates = DoaEstimates.from_row(self.lines.get(scene_id))
+            return in_order(estimates, np.array(row["permutation"], dtype=np.int64))
         except (MsdetError, IndexError) as error:
-            raise MsdetError(
-                f"{self.estimates}/{DOA_FILE}: scene '{scene_id}' is not what was scored"
-            ) from error
+            place = f"{self.estimates}/{DOA_FILE}"
+            raise MsdetError(f"{place}: scene '{scene_id}' is not what was scored") from error
 
     def azimuth_pairs(self) -> tuple[Array, Array]:
         """True and estimated azimuths ``(talker,)`` in degrees of all talkers that have both."""
         truths: list[float] = []
         estimates: list[float] = []
         for scene_id, row in self.rows.items():
-            found = self.directions(scene_id)
-            if found is not None:
+            directions = self.directions(scene_id)
+            if directions is not None:
                 truths += row["azimuth_deg"]
-                estimates += found.azimuth_deg.tolist()
+                estimates += directions.azimuth_deg.tolist()
         return np.array(truths), np.array(estimates)
 
     def value(self, scene_id: str, field: str) -> float | None:
@@ -118,8 +111,8 @@ class Evaluation:
 
     Attributes:
         scene_set: the data set.
-        systems: the chosen one first, then the others by their mean gain, then oracles, then the unprocessed
-            mixture.
+        systems: the chosen one first, then the others by their mean SI-SDRi, then oracles, then the
+            unprocessed mixture.
         summary: of all of them, in this order.
     """
 
@@ -134,7 +127,7 @@ class Evaluation:
 
     @property
     def oracles(self) -> list[str]:
-        """Names of the systems that were told the truth."""
+        """Names of the oracles."""
         return [name for name, system in self.systems.items() if system.is_oracle]
 
     @property
@@ -144,12 +137,12 @@ class Evaluation:
         Raises:
             MsdetError: nothing of the chosen system is scored.
         """
-        found = next((field for field in (GAIN, DOA_ERROR) if self.chosen.mean(field) is not None), None)
-        if found is None:
-            reasons = (row.get("error") for row in self.chosen.rows.values())
-            first = next(filter(None, reasons), "no metric has a value")
-            raise MsdetError(f"no scene of '{self.chosen.name}' is scored ({first})")
-        return found
+        for field in (SI_SDRI, DOA_ERROR):
+            if self.chosen.mean(field) is not None:
+                return field
+        reasons = filter(None, (row.get("error") for row in self.chosen.rows.values()))
+        reason = next(reasons, "no metric has a value")
+        raise MsdetError(f"no scene of '{self.chosen.name}' is scored ({reason})")
 
 
 def read_evaluation(
@@ -171,58 +164,58 @@ def read_evaluation(
     """
     if not folder.is_dir():
         raise MsdetError(f"{folder}: no such folder of an evaluation")
-    names = sorted(
-        plain_name(path.parent.name, "name of a system", folder) for path in folder.glob("*/scores.jsonl")
-    )
+    paths = sorted(folder.glob("*/scores.jsonl"))
+    names = [plain_name(path.parent.name, "name of a system", folder) for path in paths]
     if not names:
         raise MsdetError(f"{folder}: holds no <system>/scores.jsonl (run msdet evaluate first)")
-    for name in (*([system] if system else []), *(estimates or {})):
+    estimates = estimates or {}
+    for name in (*([system] if system else []), *estimates):
         if name not in names:
             raise UnknownNameError("system", name, names)
     scene_set = SceneSet.open(data)
-    given = estimates or {}
-    ranked = _ranked([_read_system(folder / name, given.get(name), scene_set) for name in names])
-    by_name = {found.name: found for found in ranked}
-    chosen = system or (MODEL if MODEL in by_name else ranked[0].name)
-    systems = {chosen: by_name[chosen], **by_name}
-    summary = summarize({name: list(found.rows.values()) for name, found in systems.items()}, by=())
-    return Evaluation(scene_set, systems, summary)
+    systems = _ranked(_read_system(folder / name, estimates.get(name), scene_set) for name in names)
+    chosen = system or (MODEL if MODEL in systems else next(iter(systems)))
+    systems = {chosen: systems[chosen], **systems}
+    rows = {name: list(scored.rows.values()) for name, scored in systems.items()}
+    return Evaluation(scene_set, systems, summarize(rows, by=()))
 
 
-def in_order(found: DoaEstimates, permutation: Array) -> DoaEstimates:
+def in_order(estimates: DoaEstimates, permutation: Array) -> DoaEstimates:
     """Directions rearranged: the n-th of the result is the ``permutation[n]``-th of those given."""
 
-    def picked(values: Array | None) -> Array | None:
+    def pick(values: Array | None) -> Array | None:
         return None if values is None else values[permutation]
 
-    shared = found.posterior is not None and len(found.posterior) == 1
-    track = found.track and Track(
-        found.track.time_s, found.track.azimuth_deg[permutation], picked(found.track.elevation_deg)
+    shared = estimates.posterior is not None and len(estimates.posterior) == 1
+    track = estimates.track and Track(
+        estimates.track.time_s,
+        estimates.track.azimuth_deg[permutation],
+        pick(estimates.track.elevation_deg),
     )
     return dataclasses.replace(
-        found,
-        azimuth_deg=found.azimuth_deg[permutation],
-        elevation_deg=picked(found.elevation_deg),
-        confidence=picked(found.confidence),
-        posterior=found.posterior if shared else picked(found.posterior),
+        estimates,
+        azimuth_deg=estimates.azimuth_deg[permutation],
+        elevation_deg=pick(estimates.elevation_deg),
+        confidence=pick(estimates.confidence),
+        posterior=estimates.posterior if shared else pick(estimates.posterior),
         track=track,
     )
 
 
-def _ranked(systems: Iterable[ScoredSystem]) -> list[ScoredSystem]:
-    """The best first, by gain and without audio by DoA error; then oracles; the unprocessed mixture last."""
+def _ranked(systems: Iterable[ScoredSystem]) -> dict[str, ScoredSystem]:
+    """By name, the best first, by SI-SDRi or else DoA error; then oracles, then the unprocessed mixture."""
 
     def key(system: ScoredSystem) -> tuple[bool, bool, float, float, str]:
-        gain, error = system.mean(GAIN), system.mean(DOA_ERROR)
+        improvement, error = system.mean(SI_SDRI), system.mean(DOA_ERROR)
         return (
             system.name == UNPROCESSED,
             system.is_oracle,
-            np.inf if gain is None else -gain,
+            np.inf if improvement is None else -improvement,
             np.inf if error is None else error,
             system.name,
         )
 
-    return sorted(systems, key=key)
+    return {system.name: system for system in sorted(systems, key=key)}
 
 
 def _read_system(folder: Path, estimates: Path | None, scene_set: SceneSet) -> ScoredSystem:
@@ -247,16 +240,12 @@ def _read_system(folder: Path, estimates: Path | None, scene_set: SceneSet) -> S
             )
     if folder.name == UNPROCESSED:
         return ScoredSystem(folder.name, rows, None, {})
-    place = estimates or _found(folder / ESTIMATES, provenance.estimates)
+    own, noted = folder / ESTIMATES, provenance.estimates
+    place = estimates or (own if noted is None or (own.is_dir() and not noted.is_dir()) else noted)
     if not place.is_dir():
         raise MsdetError(f"{place}: no such folder; say where by --estimates {folder.name}=FOLDER")
     check_made_for(place, scene_set)
     return ScoredSystem(folder.name, rows, place, read_directions(place) or {}, provenance.is_oracle)
-
-
-def _found(own: Path, noted: Path | None) -> Path:
-    """The folder of estimates that was noted, unless only a system's own is there."""
-    return own if noted is None or (own.is_dir() and not noted.is_dir()) else noted
 
 
 def _read_rows(path: Path) -> dict[str, Row]:

@@ -1,114 +1,144 @@
-"""An HTML page that opens offline: everything in one file, and no script but ours, named by its hash."""
+"""HTML pages that open offline: one file each, from templates, with no script but ours, named by its hash.
+
+Whatever a template is given is text, and escaped, but for the drawings of `PageFigure`.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import html
-import json
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
+import jinja2
+import numpy as np
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from msdet import __version__
-from msdet.plots.theme import to_svg
-from msdet.report.style import style_sheet
+from msdet.conventions import Array
+from msdet.io import audio
+from msdet.plots.theme import DARK, LIGHT, Style, degrees, to_svg
+from msdet.report.conditions import short
+from msdet.scoring.comparison import Difference
+from msdet.scoring.metrics import METRICS, Metric
+from msdet.scoring.statistics import ConfidenceInterval
 
-SCRIPT = "page.js"
-"""File beside this one: the script of the pages that have one."""
+_POLICY = (
+    "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'"
+)
 
-_POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
+_PEAK = 0.9  # of what is played together
 
 
-def document(
-    title: str,
-    heading: str,
-    about: str,
-    sections: dict[str, tuple[str, str]],
-    source: str,
-    script: bool = False,
-) -> str:
-    """A page of sections.
+class PageFigure(NamedTuple):
+    """A drawing on a page.
 
-    Args:
-        title: of the window, text.
-        heading: text.
-        about: a line below the heading, text.
-        sections: by id, the heading as text and the content as HTML.
-        source: of what is shown, text for the page's foot.
-        script: whether tables sort, filter and so on.
+    Attributes:
+        number: of the figure on the page.
+        svg: element.
+        note: below it, after the caption that the template has.
     """
-    code = resources.files(__package__).joinpath(SCRIPT).read_text(encoding="utf-8") if script else ""
-    policy = _POLICY + (f"; script-src '{_hash(code)}'" if code else "")
-    links = "".join(f'<li><a href="#{key}">{name}</a></li>' for key, (name, _) in sections.items())
-    body = "\n".join(
-        f'<section id="{key}" aria-labelledby="{key}-title"><h2 id="{key}-title">{name}</h2>\n'
-        f"{content}\n</section>"
-        for key, (name, content) in sections.items()
-    )
-    return _PAGE.format(
-        policy=policy,
-        style=style_sheet(),
-        title=html.escape(title),
-        heading=html.escape(heading),
-        about=html.escape(about),
-        links=links,
-        body=body,
-        version=html.escape(__version__),
-        source=html.escape(source),
-        script=f"<script>{code}</script>\n" if code else "",
-    )
+
+    number: int
+    svg: Markup
+    note: str = ""
 
 
-def data_element(key: str, value: Any) -> str:
-    """Data for the script, as an element with an id; values that JSON can express."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    return f'<script type="application/json" id="{key}">{text}</script>\n'
-
-
-def _hash(code: str) -> str:
-    """How a content security policy names a script."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}"
-
-
-def figure_element(figure: Figure, number: int, label: str, caption: str) -> str:
-    """A figure of the page as HTML.
+def page_figure(figure: Figure, number: int, label: str, note: str = "") -> PageFigure:
+    """A figure for a page.
 
     Args:
         figure: drawn in the light colors of the theme.
         number: of the figure on the page.
         label: what it shows, for readers who do not see it.
-        caption: text below it.
+        note: text after its caption.
     """
-    return (
-        f'<figure><div class="wide" tabindex="0" role="group" aria-label="Figure {number}">'
-        f"{to_svg(figure, label, f'f{number}')}</div>"
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>\n"
-    )
+    return PageFigure(number, Markup(to_svg(figure, label, f"f{number}")), note)
 
 
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{title}</title>
-<style>
-{style}</style>
-</head>
-<body>
-<a class="skip" href="#main">Skip to the results</a>
-<header>
-<h1>{heading}</h1>
-<p class="about">{about}</p>
-<nav aria-label="Sections"><ul>{links}</ul></nav>
-</header>
-<main id="main">
-{body}
-</main>
-<footer>Drawn by msdet {version}. {source}.</footer>
-{script}</body>
-</html>
-"""
+def playback_gain(*signals: Array) -> float:
+    """The gain with which signals are played together: the loudest sample of all is just below full scale."""
+    peak = max((float(np.abs(signal).max(initial=0.0)) for signal in signals), default=0.0)
+    return _PEAK / peak if peak > 0.0 else 1.0
+
+
+def sound_url(signal: Array, sample_rate: int) -> str:
+    """A signal ``(time,)``, compressed, as a data URL for a player."""
+    content, kind = audio.clip(signal, sample_rate)
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def render_page(template: str, script: str = "", **content: Any) -> str:
+    """A page.
+
+    Args:
+        template: name of its template, which extends ``base.html``.
+        script: name of its script, beside the templates.
+        content: what the template shows; at least ``title`` of the window, ``heading``, lines ``about`` what
+            is shown, ``sections`` by id, and the ``source`` for the foot, all of them text.
+    """
+    code = resources.files(__package__).joinpath("templates", script).read_text("utf-8") if script else ""
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    policy = f"{_POLICY}; script-src 'sha256-{digest}'" if code else _POLICY
+    return _TEMPLATES.get_template(template).render(policy=policy, script=Markup(code), **content)
+
+
+def number(value: float | None, decimals: int = 1, signed: bool = False) -> str:
+    """A number with a true minus sign; a zero has no sign, None is a dash.
+
+    >>> number(-1.25, 1), number(3.0, 1, signed=True), number(-0.01, 1), number(None)
+    ('−1.2', '+3.0', '0.0', '–')
+    """
+    if value is None:
+        return "–"
+    text = f"{value:{'+' if signed else ''}.{decimals}f}"
+    return text.lstrip("+-") if float(text) == 0.0 else text.replace("-", "−")
+
+
+def _bounds(interval: ConfidenceInterval | Difference, metric: Metric, signed: bool = False) -> str:
+    """The ends of an interval in brackets; nothing for fewer than two scenes."""
+    if interval.low is None or interval.high is None:
+        return ""
+    low, high = (number(x * metric.scale, metric.decimals, signed) for x in (interval.low, interval.high))
+    return f"[{low}, {high}]"
+
+
+def _with_unit(value: float, metric: Metric, signed: bool = False) -> str:
+    """A value of a metric, or with a sign a difference of two, with its unit."""
+    unit = degrees(metric.label).removesuffix(")").partition(" (")[2]
+    if signed and unit == "%":
+        unit = "points"
+    space = "" if unit in ("", "°") else " "
+    return number(value * metric.scale, metric.decimals, signed) + space + unit
+
+
+def _plain(value: float, metric: Metric) -> str:
+    """A value of a metric for programs to read."""
+    return f"{value * metric.scale:.{metric.decimals}f}"
+
+
+def _in_sentence(title: str) -> str:
+    """A title inside a sentence: without its capital, unless it is an abbreviation."""
+    return title if title[1:2].isdigit() or title[1:2].isupper() else title[0].lower() + title[1:]
+
+
+def _color_role(style: Style) -> str:
+    """The name of the style's color."""
+    return next(role for role, color in LIGHT.items() if color == style.color)
+
+
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader(__package__),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_TEMPLATES.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+_TEMPLATES.globals.update(light=LIGHT, dark=DARK, metrics=METRICS, version=__version__)
+_TEMPLATES.filters.update(
+    bounds=_bounds, color_role=_color_role, degrees=degrees, in_sentence=_in_sentence, number=number,
+    plain=_plain, short=short, with_unit=_with_unit,
+)  # fmt: skip

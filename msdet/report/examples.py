@@ -1,4 +1,4 @@
-"""Scenes to look at and listen to: the chosen system's best, median and worst, and any asked for."""
+"""Scenes to look at and listen to: the chosen system's best, median and worst, and others by their ids."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from msdet.conventions import Array
 from msdet.errors import MsdetError, UnknownNameError
-from msdet.report.content import GAIN, Evaluation, ScoredSystem
+from msdet.report.content import SI_SDRI, Evaluation, ScoredSystem
 from msdet.scenes.scene import Scene
 from msdet.scoring.metrics import Row
 from msdet.scoring.submission import DoaEstimates, read_estimates
@@ -45,7 +45,7 @@ class SceneExample:
         score: by which scenes are ranked, averaged over talkers; None if it was not scored.
         mixture: ``(time,)`` at the reference microphone.
         references: ``(talker, time)``.
-        outputs: by system that gives anything of the scene, in the report's order.
+        outputs: by system that has audio or directions of the scene, in the report's order.
     """
 
     title: str
@@ -56,13 +56,13 @@ class SceneExample:
     outputs: dict[str, Output]
 
     @property
-    def heard(self) -> dict[str, Array]:
+    def waveforms(self) -> dict[str, Array]:
         """By system, its estimates ``(talker, time)``."""
         return {name: out.waveforms for name, out in self.outputs.items() if out.waveforms is not None}
 
 
-def choose_scenes(evaluation: Evaluation, asked: Iterable[str] = ()) -> dict[str, str]:
-    """Titles by scene: best, median and worst of the chosen system, then those asked for.
+def choose_scenes(evaluation: Evaluation, others: Iterable[str] = ()) -> dict[str, str]:
+    """Titles by scene: best, median and worst of the chosen system, then others by their ids.
 
     The former are of the scenes with references and directions, which the page shows; where no such scene is
     scored there are none.
@@ -72,21 +72,23 @@ def choose_scenes(evaluation: Evaluation, asked: Iterable[str] = ()) -> dict[str
         MsdetError: nothing of the chosen system is scored.
     """
     field = evaluation.rank_field
-    sign = -1.0 if field == GAIN else 1.0
-    scores = {scene.id: evaluation.chosen.value(scene.id, field) for scene in evaluation.scene_set.scenes}
-    known = {scene.id for scene in evaluation.scene_set.scenes if scene.referenced and scene.located}
-    found = {scene_id: score for scene_id, score in scores.items() if score is not None and scene_id in known}
-    ranked = sorted(found, key=lambda scene_id: sign * found[scene_id])
+    scenes = {scene.id: scene for scene in evaluation.scene_set.scenes}
+    scores: dict[str, float] = {}
+    for scene in scenes.values():
+        score = evaluation.chosen.value(scene.id, field)
+        if score is not None and scene.referenced and scene.located:
+            scores[scene.id] = -score if field == SI_SDRI else score
+    ranked = sorted(scores, key=lambda scene_id: scores[scene_id])
     titles: dict[str, str] = {}
     if ranked:
         titles[ranked[0]] = "Best scene"
         titles.setdefault(ranked[-1], "Worst scene")
         titles.setdefault(ranked[len(ranked) // 2], "Median scene")
     ordered = {scene_id: titles[scene_id] for scene_id in sorted(titles, key=ranked.index)}
-    for scene_id in asked:
-        if scene_id not in scores:
-            raise UnknownNameError("scene", scene_id, scores)
-        ordered.setdefault(scene_id, "Scene asked for")
+    for scene_id in others:
+        if scene_id not in scenes:
+            raise UnknownNameError("scene", scene_id, scenes)
+        ordered.setdefault(scene_id, "Chosen scene")
     return ordered
 
 
@@ -101,14 +103,13 @@ def read_example(evaluation: Evaluation, scene: Scene, title: str) -> SceneExamp
         raise MsdetError(f"{scene_set.root}: scene '{scene.id}' has no directions, which a page shows")
     references = scene_set.references(scene)
     outputs = {name: _output(system, scene, references) for name, system in evaluation.systems.items()}
-    given = {n: o for n, o in outputs.items() if o.waveforms is not None or o.directions is not None}
     return SceneExample(
         title,
         scene,
         evaluation.chosen.value(scene.id, evaluation.rank_field),
         scene_set.mixture(scene)[scene_set.array.reference],
         references,
-        given,
+        {n: o for n, o in outputs.items() if o.waveforms is not None or o.directions is not None},
     )
 
 
@@ -125,5 +126,5 @@ def _output(system: ScoredSystem, scene: Scene, references: Array) -> Output:
 
 def _at_level(signal: Array, reference: Array) -> Array:
     """A signal at the level of its reference; as it is if either is silent."""
-    level, wanted = (float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) for x in (signal, reference))
-    return signal * (wanted / level) if level > 0.0 and wanted > 0.0 else signal
+    level, target = (float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) for x in (signal, reference))
+    return signal * (target / level) if level > 0.0 and target > 0.0 else signal

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import html
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from matplotlib.figure import Figure
 
-from msdet.plots.breakdowns import breakdown_figure
-from msdet.plots.confidence import (
-    Curve,
+from msdet.conventions import Array
+from msdet.plots.directions import doa_confusion, doa_polar
+from msdet.plots.learning import Curves, learning_curves, read_curves
+from msdet.plots.scene import estimates_figure
+from msdet.plots.scores import (
+    DetectionCurve,
+    breakdown_figure,
     calibration_figure,
     confidence_curve,
     detection_figure,
     posterior_curve,
 )
-from msdet.plots.directions import doa_confusion, doa_polar
-from msdet.plots.learning import Curves, learning_curves, read_curves
-from msdet.plots.scene import example_scene
 from msdet.plots.theme import UNPROCESSED, degrees, styles, to_png
-from msdet.report import results, tables
-from msdet.report.conditions import SHOWN, crossings, varying
-from msdet.report.content import DOA_ERROR, GAIN, Evaluation, read_evaluation
-from msdet.report.document import document, figure_element
+from msdet.report.conditions import BROKEN_DOWN, breakdown_panels, crossings, varying
+from msdet.report.content import DOA_ERROR, SI_SDRI, read_evaluation
+from msdet.report.document import PageFigure, page_figure, playback_gain, render_page, sound_url
 from msdet.report.examples import SceneExample, choose_scenes, read_example
-from msdet.report.players import signals
+from msdet.report.results import main_results
 from msdet.report.scene_table import scene_table
 from msdet.scoring.breakdowns import BREAKDOWNS
 from msdet.scoring.calibration import TOLERANCE_DEG, curves
@@ -41,7 +40,7 @@ AUDIO_BYTES = 12_000_000
 """Most compressed audio that a page embeds, before its encoding; longer scenes are cut to an excerpt."""
 
 MAX_DRAWN = 6
-"""Most systems that a figure of scores shows; tables have all."""
+"""Most systems in a figure; tables have all."""
 
 _CLIP_BYTES_PER_S = 9_000
 
@@ -52,12 +51,17 @@ _LABELS = (
     *dict.fromkeys(b.field for _, bins in BREAKDOWNS.values() for b in bins),
 )
 
-_PLAYER_CHOICE = (
-    '<form id="player-choice" class="choices" hidden><label><input type="checkbox" name="together"> '
-    "A player goes on where the last one of its scene was</label></form>"
-)
+_TITLES = {
+    "results": "Results",
+    "conditions": "By condition",
+    "directions": "Directions",
+    "confidence": "Confidence",
+    "training": "Training",
+    "scenes": "All scenes",
+    "examples": "Scenes to see and hear",
+}
 
-_FRAME = "Azimuths are in the array's frame: 0° on its +x axis, counter-clockwise seen from above."
+_LEARNING_LABEL = "Learning curves: losses and validation scores of all tasks over training steps"
 
 
 class Report:
@@ -65,7 +69,7 @@ class Report:
 
     Attributes:
         html: the page.
-        images: PNG files by name, of the main figures, if they were wanted.
+        images: PNG files by name, of the main figures, if wanted.
         figures: number of figures on the page.
         systems: the systems' names, the chosen one first.
 
@@ -97,222 +101,175 @@ class Report:
         self.html = self._page(data, learning)
 
     def _page(self, data: Path, learning: Curves | None) -> str:
-        drawn = {
-            "results": ("Results", self._results()),
-            "conditions": ("By condition", self._by_condition()),
-            "directions": ("Directions", self._directions()),
-            "confidence": ("Confidence", self._confidence()),
-            "training": ("Training", "" if learning is None else self._training(learning)),
-            "scenes": ("All scenes", self._all_scenes()),
-            "examples": ("Scenes to see and hear", self._scenes()),
+        e = self._evaluation
+        anchors = {example.scene.id: f"scene-{n}" for n, example in enumerate(self._examples, start=1)}
+        parts = {
+            "results": main_results(e),
+            "conditions": self._by_condition(),
+            "directions": self._directions(),
+            "confidence": self._confidence(),
+            "training": {}
+            if learning is None
+            else self._figure(learning_curves(learning), _LEARNING_LABEL, "", "learning_curves"),
+            "scenes": scene_table(e, self._conditions, anchors),
+            "examples": self._scenes(anchors),
         }
-        sections = {key: section for key, section in drawn.items() if section[1]}
         heading = "Speech separation and direction of arrival"
-        source = f"Data set {self._evaluation.scene_set.identity}"
-        about = _about(self._evaluation, data)
-        return document(f"{heading}: evaluation", heading, about, sections, source, script=True)
-
-    def _results(self) -> str:
-        found = results.find_differences(self._evaluation)
-        return (
-            results.tiles(self._evaluation, found)
-            + results.headline(self._evaluation, found, self._looks)
-            + results.difference_tables(self._evaluation, found)
+        array, rate = e.scene_set.array, e.scene_set.sample_rate
+        about = (
+            f"{e.summary.scenes} scenes of {data.resolve().name}, {array.microphones} microphones "
+            f"({array.name}), {rate / 1000:g} kHz"
+        )
+        return render_page(
+            "report.html",
+            script="page.js",
+            title=f"{heading}: evaluation",
+            heading=heading,
+            about=[about],
+            sections={key: title for key, title in _TITLES.items() if parts[key]},
+            source=f"Data set {e.scene_set.identity}",
+            summary=e.summary,
+            chosen=e.chosen.name,
+            oracles=e.oracles,
+            looks=self._looks,
+            confidence_level=CONFIDENCE,
+            near=f"{TOLERANCE_DEG:g}°",
+            mirrored=array.resolvable_domain.azimuth_span_deg != 360,
+            parts=parts,
         )
 
-    def _by_condition(self) -> str:
+    def _by_condition(self) -> dict[str, Any]:
         systems, conditions = self._evaluation.systems, self._conditions
-        keys = [k for k in SHOWN if any(s.mean(METRICS[k].field) is not None for s in systems.values())]
+        scored = {
+            key: [name for name, system in systems.items() if system.mean(METRICS[key].field) is not None]
+            for key in BROKEN_DOWN
+        }
+        keys = [key for key, names in scored.items() if names]
         if not keys or not conditions:
-            return ""
+            return {}
         kept = {*_LABELS, *(METRICS[key].field for key in keys)}
         rows = {
             name: [{k: v for k, v in row.items() if k in kept} for row in system.rows.values()]
             for name, system in systems.items()
         }
         summary = summarize(rows, by=[condition.name for condition in conditions])
-        caption = (
-            f"Means with {CONFIDENCE:.0%} intervals over the n scenes of each bin; in bins of a talker's "
-            "azimuth or distance a scene counts with those of its talkers that are in them. Bins to the "
-            "right of a dotted line overlap the others. The unprocessed mixture is left out: its gain is "
-            "0 dB by definition."
-        )
-        parts = []
+        figures: dict[str, PageFigure] = {}
         for key in keys:
-            looks = {
-                name: look
-                for name, look in self._looks.items()
-                if name in systems
-                and name != UNPROCESSED
-                and systems[name].mean(METRICS[key].field) is not None
-            }
+            looks, note = self._few({n: self._looks[n] for n in scored[key] if n != UNPROCESSED})
             if looks:
                 label = f"{degrees(METRICS[key].label)} by {', '.join(c.title for c in conditions)}"
-                drawn, note = self._few(looks)
-                figure = breakdown_figure(summary, conditions, key, drawn)
-                parts.append(self._figure(figure, label, caption + note, f"breakdown_{key}.png"))
-                caption = "The same scenes and bins."
-        numbers = "".join(tables.breakdown(summary, title, keys) for title in summary.breakdowns)
-        crossed = crossings(self._evaluation, conditions)
-        crossed = f"<h3>Two conditions at once</h3>{crossed}" if crossed else ""
-        return f"{''.join(parts)}<details><summary>The same as tables</summary>{numbers}</details>{crossed}"
+                panels = breakdown_panels(summary, conditions, key, looks)
+                figure = breakdown_figure(panels, METRICS[key], looks)
+                figures |= self._figure(figure, label, note, f"breakdown_{key}")
+        tables = crossings(self._evaluation.chosen, conditions)
+        return {
+            "figures": figures,
+            "breakdowns": summary.breakdowns,
+            "metrics": keys,
+            "crossings": tables,
+            "crossed_metrics": {t.metric: degrees(METRICS[t.metric].label) for t in tables},
+            "crossed_conditions": {t.down.name: t.down.title for t in tables},
+        }
 
-    def _directions(self) -> str:
+    def _directions(self) -> dict[str, PageFigure]:
         systems = self._evaluation.systems.values()
         errors = {s.name: tuple(s.of_talkers("azimuth_deg", DOA_ERROR)) for s in systems}
         errors = {name: pair for name, pair in errors.items() if pair[0].size}
         if not errors:
-            return ""
-        caption = (
-            "Each point is one talker, at its true azimuth; the distance from the inner circle is the error. "
-        )
-        if self._evaluation.scene_set.array.resolvable_domain.azimuth_span_deg != 360:
-            caption += "The array cannot tell a direction from its mirror image: the nearer of both counts. "
+            return {}
         label = f"Direction errors around the circle of true azimuths, for {', '.join(errors)}"
         drawn, note = self._few(errors)
-        parts = [self._figure(doa_polar(drawn, self._looks), label, caption + _FRAME + note, "doa_polar.png")]
+        figures = self._figure(doa_polar(drawn, self._looks), label, note, "doa_polar")
         pairs = {s.name: s.azimuth_pairs() for s in systems if s.name in errors}
-        pairs = {name: pair for name, pair in pairs.items() if pair[0].size}
-        if pairs:
-            caption = (
-                "How many talkers at which true azimuth were located at which; a perfect system has only the "
-                "diagonal, which goes on from 360° at 0°. Of talkers who move, the start. "
-            )
-            label = f"Estimated against true azimuths, for {', '.join(pairs)}"
-            some, note = self._few(pairs)
-            figure = doa_confusion(some, self._looks)
-            parts.append(self._figure(figure, label, caption + _FRAME + note, "doa_confusion.png"))
-        return "".join(parts)
+        drawn, note = self._few({name: pair for name, pair in pairs.items() if pair[0].size})
+        if drawn:
+            label = f"Estimated against true azimuths, for {', '.join(drawn)}"
+            figures |= self._figure(doa_confusion(drawn, self._looks), label, note, "doa_confusion")
+        return figures
 
-    def _confidence(self) -> str:
-        """What confidences and posteriors are worth, of the systems that give any."""
-        e = self._evaluation
-        found = {s.name: curves(e.scene_set, s.lines, list(s.rows.values())) for s in e.systems.values()}
-        near = f"{TOLERANCE_DEG:g}°"
-        return "".join(
-            [
-                self._detection(
-                    {name: posterior_curve(of["posterior"]) for name, of in found.items()},
-                    "posterior",
-                    ("Talkers found", "Directions elsewhere"),
-                    "Posteriors around the circle as a threshold falls: talkers with as much within "
-                    f"{near} of them, directions as probable elsewhere, and, for the precision, peaks there.",
-                ),
-                self._detection(
-                    {s.name: confidence_curve(s) for s in e.systems.values()},
-                    "confidence",
-                    ("Right directions kept", "Wrong directions kept"),
-                    "Directions as ever less confident ones are kept; right are those with an error up to "
-                    f"{near}. Recall is of all talkers: one whose direction is wrong is not found.",
-                ),
-                self._calibration({name: of["calibration"] for name, of in found.items()}),
-            ]
+    def _confidence(self) -> dict[str, PageFigure]:
+        """What confidences and posteriors are worth, of the systems that have any."""
+        systems, scene_set = self._evaluation.systems.values(), self._evaluation.scene_set
+        found = {s.name: curves(scene_set, s.lines, list(s.rows.values())) for s in systems}
+        posteriors = {name: posterior_curve(of["posterior"]) for name, of in found.items()}
+        confidences = {s.name: confidence_curve(*s.of_talkers("doa_confidence", DOA_ERROR)) for s in systems}
+        figures = self._detection(posteriors, "posterior", "Talkers found", "Directions elsewhere")
+        figures |= self._detection(
+            confidences, "confidence", "Right directions kept", "Wrong directions kept"
         )
+        given = {name: of["calibration"] for name, of in found.items() if of["calibration"]}
+        drawn, note = self._few({name: of for name, of in given.items() if "bins" in of})
+        no_probability = [name for name, of in given.items() if "bins" not in of]
+        if drawn:
+            if no_probability:
+                note = f" Not between 0 and 1, and left out: {', '.join(no_probability)}.{note}"
+            label = f"Reliability of the confidences of {', '.join(drawn)}"
+            figures |= self._figure(calibration_figure(drawn, self._looks), label, note, "calibration")
+        return figures
 
     def _detection(
-        self, found: dict[str, Curve | None], what: str, axes: tuple[str, str], caption: str
-    ) -> str:
-        drawn, note = self._few({name: curve for name, curve in found.items() if curve is not None})
+        self, by_system: dict[str, DetectionCurve | None], what: str, right: str, wrong: str
+    ) -> dict[str, PageFigure]:
+        drawn, note = self._few({name: curve for name, curve in by_system.items() if curve is not None})
         if not drawn:
-            return ""
+            return {}
         label = f"ROC, and precision over recall, of the {what} of {', '.join(drawn)}"
-        figure = detection_figure(drawn, self._looks, what, *axes)
-        return self._figure(figure, label, caption + note, f"roc_{what}.png")
+        figure = detection_figure(drawn, self._looks, what, right, wrong)
+        return self._figure(figure, label, note, f"roc_{what}")
 
-    def _calibration(self, found: dict[str, Any]) -> str:
-        drawn, note = self._few({name: of for name, of in found.items() if of is not None and "bins" in of})
-        no_probability = [name for name, of in found.items() if of is not None and "bins" not in of]
-        if not drawn:
-            return ""
-        caption = (
-            f"Share of directions with an error up to {TOLERANCE_DEG:g}°, with {CONFIDENCE:.0%} intervals "
-            "(Wilson), by confidence; where confidences are probabilities it is on the diagonal."
-        )
-        if no_probability:
-            caption += f" Not between 0 and 1, and left out: {', '.join(no_probability)}."
-        label = f"Reliability of the confidences of {', '.join(drawn)}"
-        figure = calibration_figure(drawn, self._looks)
-        return self._figure(figure, label, caption + note, "calibration.png")
+    def _scenes(self, anchors: dict[str, str]) -> dict[str, Any]:
+        """The examples with a figure of each and what plays its signals, no longer than `seconds`."""
+        players = sum(1 + len(e.references) * (1 + len(e.waveforms)) for e in self._examples)
+        seconds = AUDIO_BYTES / (_CLIP_BYTES_PER_S * players) if players else 0.0
+        pictured = next((e for e in self._examples if e.title == "Median scene"), None)
+        scenes = []
+        for example in self._examples:
+            name = "scene" if example is (pictured or self._examples[0]) else ""
+            label = (
+                f"{example.title}: spectrograms of mixture, references and estimates, and a plan of the room"
+            )
+            (figure,) = self._figure(self._example_figure(example), label, "", name).values()
+            play = _player(example, seconds)
+            scenes.append(
+                {"example": example, "anchor": anchors[example.scene.id], "figure": figure, "play": play}
+            )
+        return {
+            "scenes": scenes,
+            "oracles": _oracle_note(self._evaluation.oracles),
+            "excerpt_s": seconds if any(e.scene.duration_s > seconds for e in self._examples) else None,
+            "by_si_sdr": bool(scenes) and self._evaluation.rank_field == SI_SDRI,
+        }
 
-    def _training(self, learning: Curves) -> str:
-        label = "Learning curves: losses and validation scores of all tasks over training steps"
-        caption = (
-            "Losses are averaged over the steps since the last validation and over the validation scenes."
-        )
-        return self._figure(learning_curves(learning), label, caption, "learning_curves.png")
+    def _example_figure(self, example: SceneExample) -> Figure:
+        few = dict(itertools.islice(example.outputs.items(), MAX_DRAWN))
+        signals = {"Reference": example.references}
+        signals |= {name: out.waveforms for name, out in few.items() if out.waveforms is not None}
+        directions = {name: out.directions for name, out in few.items() if out.directions is not None}
+        array = self._evaluation.scene_set.array
+        return estimates_figure(example.scene, array, example.mixture, signals, directions, self._looks)
 
-    def _all_scenes(self) -> str:
-        shown = {example.scene.id: _anchor(n) for n, example in enumerate(self._examples)}
-        intro = "Every scene with its labels and the systems' scores"
-        intro += "; linked ones can be heard below." if shown else "."
-        return f"<p>{intro}</p>" + scene_table(self._evaluation, self._conditions, shown)
+    def _few(self, by_system: dict[str, T]) -> tuple[dict[str, T], str]:
+        """The first systems, as many as a figure shows, and a note: how many are missing, and oracles."""
+        few = dict(itertools.islice(by_system.items(), MAX_DRAWN))
+        note = f" Drawn are {len(few)} of {len(by_system)} systems." if len(few) < len(by_system) else ""
+        return few, note + _oracle_note(name for name in self._evaluation.oracles if name in few)
 
-    def _scenes(self) -> str:
-        if not self._examples:
-            return "<p>No scene that was scored has both references and directions, as one to see has.</p>"
-        signals_heard = sum(1 + len(e.references) * (1 + len(e.heard)) for e in self._examples)
-        seconds = AUDIO_BYTES / (_CLIP_BYTES_PER_S * signals_heard)
-        cut = any(example.scene.duration_s > seconds for example in self._examples)
-        what = "SI-SDRi" if self._evaluation.rank_field == GAIN else "DoA error"
-        intro = (
-            f"The best, median and worst scenes of {self._evaluation.chosen.name} by {what}. Estimates are "
-            "shown and played at the level of their references, all signals of a scene with one gain."
-        ) + (f" Players hold the first {seconds:.1f} s." if cut else "")
-        intro += _told(self._evaluation.oracles)
-        parts = [f"<p>{html.escape(intro)}</p>", _PLAYER_CHOICE]
-        pictured = next((e for e in self._examples if e.title == "Median scene"), self._examples[0])
-        for n, example in enumerate(self._examples):
-            parts.append(self._example(example, _anchor(n), "scene.png" if example is pictured else None))
-            parts.append(signals(example, seconds))
-        return "".join(parts)
-
-    def _example(self, example: SceneExample, anchor: str, image: str | None) -> str:
-        scene = example.scene
-        facts = []
-        if len(scene.sources) > 1:
-            facts.append(f"azimuth gap {scene.azimuth_gap_deg:.0f}°")
-        if scene.t60_s is not None:
-            facts.append(f"T60 {scene.t60_s:.2f} s")
-        if scene.snr_db is not None:
-            facts.append(f"signal-to-noise ratio {tables.number(scene.snr_db, 1)} dB")
-        what, unit = ("SI-SDRi", " dB") if self._evaluation.rank_field == GAIN else ("DoA error", "°")
-        score = "" if example.score is None else f": {what} {tables.number(example.score, 1)}{unit}"
-        label = f"{example.title}: spectrograms of mixture, references and estimates, and a plan of the room"
-        caption = "One color scale for all spectrograms. In the plan, numbers are talkers."
-        figure = example_scene(example, self._evaluation.scene_set.array, self._looks)
-        return (
-            f'<h3 id="{anchor}">{example.title}{score}</h3>'
-            f'<p class="about">{html.escape(scene.id)}: {", ".join(facts)}</p>'
-            + self._figure(figure, label, caption, image)
-        )
-
-    def _few(self, found: dict[str, T]) -> tuple[dict[str, T], str]:
-        """The first systems, as many as a figure shows, and a note: who is missing, and who is an oracle."""
-        few = dict(itertools.islice(found.items(), MAX_DRAWN))
-        note = f" Drawn are {len(few)} of {len(found)} systems." if len(few) < len(found) else ""
-        return few, note + _told(name for name in self._evaluation.oracles if name in few)
-
-    def _figure(self, figure: Figure, label: str, caption: str, image: str | None) -> str:
-        if image is not None and self._with_images:
-            self.images[image] = to_png(figure)
+    def _figure(self, figure: Figure, label: str, note: str, image: str) -> dict[str, PageFigure]:
+        """A figure by its name, under which it is also an image, if it has one and images are wanted."""
+        if image and self._with_images:
+            self.images[f"{image}.png"] = to_png(figure)
         self.figures += 1
-        return figure_element(figure, self.figures, label, caption)
+        return {image: page_figure(figure, self.figures, label, note)}
 
 
-def _told(oracles: Iterable[str]) -> str:
-    """A sentence that names those that were told the truth; nothing without any."""
+def _oracle_note(oracles: Iterable[str]) -> str:
+    """A sentence that names oracles; nothing without any."""
     names = ", ".join(oracles)
-    return f" Told the truth (oracle): {names}." if names else ""
+    return f" Oracles, which use the truth: {names}." if names else ""
 
 
-def _anchor(n: int) -> str:
-    return f"scene-{n + 1}"
-
-
-def _about(evaluation: Evaluation, data: Path) -> str:
-    scene_set = evaluation.scene_set
-    scored = evaluation.summary.scenes
-    return (
-        f"{scored} scenes of {data.resolve().name}, {scene_set.array.microphones} microphones "
-        f"({scene_set.array.name}), {scene_set.sample_rate / 1000:g} kHz"
-    )
+def _player(example: SceneExample, seconds: float) -> Callable[[Array], str]:
+    """Makes the data URL of a signal ``(time,)`` of a scene, cut to so many seconds, all with one gain."""
+    rate = example.scene.sample_rate
+    gain = playback_gain(example.mixture, example.references, *example.waveforms.values())
+    return lambda signal: sound_url(gain * signal[: int(seconds * rate)], rate)

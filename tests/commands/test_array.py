@@ -8,7 +8,7 @@ import pytest
 
 from msdet.arrays import MicrophoneArray, array_names, load_array
 from msdet.cli import main
-from msdet.plots.array import array_sheet
+from msdet.plots.geometry import array_sheet
 
 
 def test_without_an_array_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from msdet.conventions import Array, wrap_deg
 from msdet.data.scene_set import SceneSet
 from msdet.data.simulate import simulate
 from msdet.errors import MsdetError
-from msdet.plots.scene_sheet import measure_decay, scene_sheet
+from msdet.plots.scene import measure_decay, scene_sheet
 from msdet.plots.theme import to_png
 from msdet.scenes.distribution import SceneDistribution
 from msdet.scenes.rir.bank import RirBank
@@ -70,7 +70,7 @@ def test_the_picture_and_the_facts_are_written(
     text = capsys.readouterr().out
     scene = dev_set.scenes[0]
     assert text.startswith("dev-000000\n  sound 1.5 s at 8 kHz, references direct\n")
-    assert f"T60 asked for {scene.t60_target_s:.3f} s, measured {scene.t60_measured_s:.3f} s" in text
+    assert f"T60 target {scene.t60_target_s:.3f} s, measured {scene.t60_measured_s:.3f} s" in text
     rows = [line.split() for line in text.splitlines() if line.split()[0] in ("1", "2")]
     assert [row[1] for row in rows] == [source.speaker for source in scene.sources]
     assert [row[2] for row in rows] == [f"{source.azimuth_deg:.1f}°" for source in scene.sources]
@@ -137,13 +137,14 @@ def test_a_decay_that_ends_too_early_has_no_t60() -> None:
 def test_moving_talkers_are_drawn_with_their_paths(walking_set: SceneSet) -> None:
     (scene,) = walking_set.scenes
     figure, _ = sheet(walking_set, scene)
-    for title, seen in (("From above", [0, 1]), ("From the side", [0, 2])):
+    for title, upwards in (("From above", 1), ("From the side", 2)):
+        seen = ["xyz".index(panel(figure, title).get_xlabel()[0]), upwards]
         drawn = [np.array(line.get_xydata()) for line in panel(figure, title).lines]
         for source in scene.sources:
             corners = np.array([w.position_m for w in source.waypoints])[:, seen]
             assert any(line.shape == corners.shape and np.allclose(line, corners) for line in drawn)
         assert "noise" in texts(panel(figure, title))
-    assert {"0°", "+z"} <= set(texts(panel(figure, "From the side")))
+    assert "+z" in texts(panel(figure, "From the side"))
     when = panel(figure, "Who talks when")
     for k, source in enumerate(scene.sources):
         shown = np.array(when.lines[3 * k + 1].get_xydata())

@@ -24,7 +24,7 @@ def examples(evaluation: Evaluation) -> list[Any]:
     return [read_example(evaluation, by_id[key], title) for key, title in choose_scenes(evaluation).items()]
 
 
-def test_the_report_is_about_the_model_or_the_best_or_the_one_asked_for(evaluation: Path, data: Path) -> None:
+def test_the_report_is_about_the_model_or_the_best_or_the_chosen_one(evaluation: Path, data: Path) -> None:
     assert list(read_evaluation(evaluation, data).systems) == ["model", "srp_beam", "unprocessed"]
     assert next(iter(read_evaluation(evaluation, data, "unprocessed").systems)) == "unprocessed"
     assert list(read_evaluation(evaluation, data, "srp_beam").systems) == ["srp_beam", "model", "unprocessed"]
@@ -92,12 +92,12 @@ def test_examples_are_best_median_and_worst(evaluation: Path, data: Path) -> Non
             assert np.corrcoef(waveform, reference)[0, 1] > 0.9
 
 
-def test_scenes_asked_for_come_after_those_and_once(evaluation: Path, data: Path) -> None:
+def test_chosen_scenes_come_after_those_and_once(evaluation: Path, data: Path) -> None:
     found = read_evaluation(evaluation, data)
     chosen = choose_scenes(found)
     left = next(scene.id for scene in found.scene_set.scenes if scene.id not in chosen)
     worst = list(chosen)[-1]
-    assert choose_scenes(found, [left, worst, left]) == {**chosen, left: "Scene asked for"}
+    assert choose_scenes(found, [left, worst, left]) == {**chosen, left: "Chosen scene"}
 
 
 def test_pairs_and_errors_are_of_the_same_talkers(evaluation: Path, data: Path) -> None:

@@ -13,8 +13,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+
+from msdet.data.description import Description, Quantity
+from msdet.plots.theme import LIGHT
+from msdet.report.description_page import description_page
+from msdet.report.page import Report
+from msdet.report.recording_page import overview, recording_page
 
 CHROMIUM = next(
     filter(
@@ -134,7 +142,9 @@ SCENES = "document.querySelector('#scene-table table')"
 IDS = f"[...{SCENES}.tBodies[0].rows].map(row => row.cells[0].textContent)"
 SCORES = "document.querySelector('table.sortable')"
 SYSTEMS = f"[...{SCORES}.tBodies[0].rows].map(row => row.cells[0].textContent)"
-HOSTILE = 'a<b>&"c"$x$'
+HOSTILE = """a<img src=x onerror=hacked=1>&"c"'$x${{ 7*7 }}"""
+QUOTE = '"'
+ANYTHING = f"{HOSTILE}</title></script><script>hacked=1</script>"  # where slashes are allowed
 
 
 def button(table: str, head: str) -> str:
@@ -142,7 +152,8 @@ def button(table: str, head: str) -> str:
     return f"[...{table}.querySelectorAll('button.sort')].find(b => b.textContent.startsWith('{head}'))"
 
 
-def test_it_loads_without_complaint_and_without_a_network(shown: Page, page: Path) -> None:
+def assert_no_complaint(shown: Page, page: Path) -> None:
+    """Nothing was thrown, logged or requested from elsewhere while a page loaded."""
     methods = [event.get("method") for event in shown.events]
     assert "Network.requestWillBeSent" in methods
     for event in shown.events:
@@ -152,6 +163,49 @@ def test_it_loads_without_complaint_and_without_a_network(shown: Page, page: Pat
         if event.get("method") == "Network.requestWillBeSent":
             url = parameters["request"]["url"]
             assert url == page.as_uri() or url.startswith("data:")
+
+
+def test_it_loads_without_complaint_and_without_a_network(shown: Page, page: Path) -> None:
+    assert_no_complaint(shown, page)
+
+
+@pytest.mark.parametrize("kind", ["report", "recording", "description"])
+def test_markup_in_names_is_text(
+    browser: Page, evaluation: Path, data: Path, run: Path, tmp_path: Path, kind: str
+) -> None:
+    if kind == "report":
+        for path in sorted(tmp_path.rglob("*"), reverse=True):
+            if path.suffix in (".json", ".jsonl"):
+                text = path.read_text()
+                for name in ("scene0", "pair", "s0"):
+                    text = text.replace(f'"{name}"', json.dumps(HOSTILE))
+                path.write_text(text)
+            if path.name in ("scene0", "srp_beam"):
+                path.rename(path.with_name(HOSTILE))
+        log = run / "logs" / "metrics.csv"
+        log.write_text(log.read_text().replace("train/doa", f"train/{HOSTILE}".replace(QUOTE, "")))
+        text = Report(evaluation, data.rename(tmp_path / HOSTILE), run).html
+    elif kind == "recording":
+        tone = overview([np.sin(np.arange(8000.0))], 8000, 8000)
+        talker = {"file": f"{HOSTILE}.wav", "azimuth_deg": 10.0, "confidence": 0.5, "active_s": 1.0}
+        described = {"talkers": [talker], "array": {"name": ANYTHING}, "warnings": [ANYTHING]}
+        text = recording_page(ANYTHING, described | {"separated_by": ANYTHING}, tone, [tone])
+    else:
+        quantity = Quantity(ANYTHING, ANYTHING, np.arange(3.0))
+        text = description_page(Description(ANYTHING, (ANYTHING, ANYTHING), (quantity,)), ANYTHING)
+    out = tmp_path / "page.html"
+    out.write_text(text, encoding="utf-8")
+    browser.open(out)
+    assert_no_complaint(browser, out)
+    assert browser.do("typeof hacked") == "undefined"
+    assert browser.do("document.querySelectorAll('img, iframe, object').length") == 0
+    scripts = 2 if kind == "report" else 0  # its own, and the scores
+    assert browser.do("document.scripts.length") == scripts
+    handlers = (
+        "[...document.querySelectorAll('*')].filter(e => [...e.attributes].some(a => /^on/.test(a.name)))"
+    )
+    assert browser.do(f"{handlers}.length") == 0
+    assert browser.do("document.body.innerText").count(HOSTILE) >= 4
 
 
 def test_columns_sort_by_mouse_and_by_keyboard(shown: Page) -> None:
@@ -203,17 +257,37 @@ def test_tables_are_copied(shown: Page) -> None:
     copy = "[...document.querySelectorAll('.copy')][0].querySelectorAll('button')[{}].click()"
     shown.do(copy.format(0))
     head, rule, model, hostile, *_ = shown.do("copied").splitlines()
-    assert head.startswith("| System | SI-SDR (dB) n = 4 | SI-SDRi (dB) n = 4 |")
+    assert head.startswith("| System | SI-SDR (dB) n = 4 | SI-SDR")
     assert rule.startswith("| --- | ---: | ---: |")
     assert model.startswith("| model |")
     assert "significantly" not in hostile
     shown.do(copy.format(1))
+    lines = shown.do("copied").splitlines()
+    assert lines[1].startswith("\\begin{tabular}{lrr")
+    assert lines[3].startswith("{}System & SI-SDR (dB) n = 4 & ") and lines[3].endswith("\\\\")
+    assert '{}a$<$img src=x onerror=hacked=1$>$\\&"c"\'\\$x\\$\\{\\{ 7*7 \\}\\}' in lines[6]
+    shown.do(copy.format(2))
     head, *rows = shown.do("copied").splitlines()
     assert head.startswith("System,SI-SDR (dB) n = 4,low,high,")
-    assert rows[1].startswith('"a<b>&""c""$x$",')
+    assert rows[1].startswith(f'"{HOSTILE.replace(QUOTE, 2 * QUOTE)}",')
     value, low, high = map(float, rows[0].split(",")[1:4])
     assert low <= value <= high
     assert shown.do("document.querySelector('.copy [role=status]').textContent") == "copied"
+
+
+def test_a_figure_is_saved_in_light_colors(shown: Page) -> None:
+    shown.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    shown.do("HTMLAnchorElement.prototype.click = function () { window.saved = this; }")
+    shown.do("URL.revokeObjectURL = () => {}")
+    shown.do("document.querySelector('figure .copy button').click()")
+    assert shown.do("saved.download") == "figure1.svg"
+    text = shown.do(
+        "new Promise(done => { const r = new FileReader(); r.onload = () => done(r.result);"
+        " URL.createObjectURL = blob => { r.readAsText(blob); return 'blob:x'; };"
+        " document.querySelector('figure .copy button').click(); })"
+    )
+    assert ElementTree.fromstring(text).tag.endswith("}svg")
+    assert "var(" not in text and LIGHT["ink"] in text
 
 
 def test_conditions_are_crossed_as_chosen(shown: Page) -> None:
@@ -271,7 +345,7 @@ def test_dark_narrow_and_printed(shown: Page) -> None:
     assert shown.do(background) == "rgb(255, 255, 255)"
     shown.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
     assert shown.do(background) == "rgb(20, 23, 28)"
-    for width in (400, 1280):
+    for width in (390, 1280, 1920):
         shown.send(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False
         )

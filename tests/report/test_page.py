@@ -26,7 +26,7 @@ from msdet.report.content import read_evaluation
 from msdet.report.page import Report
 from msdet.scoring.score import score_set, score_unprocessed
 
-HOSTILE = 'a<b>&"c"$x$'
+HOSTILE = """a<img src=x onerror=hacked=1>&"c"'$x${{ 7*7 }}"""
 IMAGES = {
     "breakdown_si_sdr_improvement_db.png", "breakdown_doa_mae_deg.png", "doa_polar.png", "doa_confusion.png",
     "roc_confidence.png", "calibration.png", "learning_curves.png", "scene.png",
@@ -87,7 +87,7 @@ def test_everything_is_on_the_page(
         for value in (interval.value, interval.low, interval.high):
             assert f"{value:.{decimals}f}".replace("-", "−") in elements.text
     text = page.read_text(encoding="utf-8")
-    assert "<b>" not in text
+    assert "<img" not in text
     assert HOSTILE in elements.text
     assert "prefers-color-scheme: dark" in text
     assert "@media print" in text
@@ -183,9 +183,9 @@ def test_oracles_are_shown_as_such(evaluation: Path, data: Path) -> None:
     text = Elements(Report(evaluation, data).html).text
     assert text.count("srp_beamoracle") == 3  # in the headline's three tables
     assert "modeloracle" not in text
-    assert "oracles (srp_beam) are told the references or directions of every scene" in text
+    assert "Oracles (srp_beam) use the references or true directions of every scene" in text
     # below the breakdown of two metrics and both figures of directions, and above the scenes
-    assert text.count("Told the truth (oracle): srp_beam.") == 5
+    assert text.count("Oracles, which use the truth: srp_beam.") == 5
 
 
 def test_a_system_without_audio_is_ranked_by_its_directions(evaluation: Path, data: Path) -> None:
@@ -222,6 +222,7 @@ def test_another_system_with_estimates_elsewhere_and_scenes_that_are_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(page_module, "AUDIO_BYTES", 4 * 7 * 9_000)  # a second of each signal of four scenes
+    monkeypatch.setattr(page_module, "MAX_DRAWN", 1)
     (evaluation / "srp_beam" / "estimates").rename(tmp_path / "mine")
     arguments = ["report", str(evaluation), "--data", str(data), "--out", str(tmp_path / "r.html")]
     assert cli.main(arguments) == 2
@@ -233,8 +234,9 @@ def test_another_system_with_estimates_elsewhere_and_scenes_that_are_long(
     elements = Elements((tmp_path / "r.html").read_text(encoding="utf-8"))
     assert "of srp_beam by SI-SDRi" in elements.text
     assert "Training" not in elements.text
+    assert "Drawn are 1 of 2 systems." in elements.text
     assert "Players hold the first 1.0 s." in elements.text
-    assert elements.text.count("Scene asked for") == 1  # the others are best, median and worst
+    assert elements.text.count("Chosen scene") == 1  # the others are best, median and worst
     players = elements.of("audio")
     assert len(players) == 4 * 7
     for attributes in players:

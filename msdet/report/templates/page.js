@@ -1,4 +1,4 @@
-// What the report does beyond showing: sorts and copies tables, filters scenes, chooses what a table holds.
+// What the report does beyond showing: sorts and copies tables, saves figures, filters scenes, chooses what a table holds.
 // Everything here is an addition: without scripts the page shows the same numbers, pictures and players.
 "use strict";
 
@@ -83,6 +83,24 @@
       csvCells(cell, "interval" in heads[column].dataset)).map(quoted).join(",") + "\n").join("");
   };
 
+  const LATEX = {
+    "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "\u00b0": "\\textdegree{}",
+    "\u2265": "$\\geq$", "\u2013": "--", "<": "$<$", ">": "$>$", "\u25b2": "", "\u25bc": "",
+  };
+
+  const latexText = (text) => text.replace(/[\\~^\u00b0\u2265\u2013<>\u25b2\u25bc&%$#_{}]/g, (sign) => LATEX[sign] ?? `\\${sign}`)
+    .replace(/(^|[\s[])-(?=\d)/g, (_, before) => `${before}$-$`);
+
+  // Rows begin with an empty group: a bracket at their start would be an argument of the row before.
+  const asLatex = (table) => {
+    const heads = Array.from(table.tHead.rows[0].cells);
+    const align = heads.map((cell) => (cell.classList.contains("text") ? "l" : "r")).join("");
+    const [head, ...body] = rowsOf(table).map((row) =>
+      `{}${Array.from(row.cells, (cell) => latexText(cellText(cell))).join(" & ")} \\\\\n`);
+    return `% needs \\usepackage{booktabs}\n\\begin{tabular}{${align}}\n\\toprule\n${head}\\midrule\n`
+      + `${body.join("")}\\bottomrule\n\\end{tabular}\n`;
+  };
+
   // Pages opened from a file may not use the clipboard's own interface in every browser.
   const toClipboard = async (text) => {
     try {
@@ -105,7 +123,7 @@
     const table = box.querySelector("table");
     const status = make("span", { role: "status" });
     const bar = make("div", { class: "copy" });
-    for (const [name, write] of [["Markdown", asMarkdown], ["CSV", asCsv]]) {
+    for (const [name, write] of [["Markdown", asMarkdown], ["LaTeX", asLatex], ["CSV", asCsv]]) {
       const button = make("button", { type: "button" }, `Copy as ${name}`);
       button.addEventListener("click", async () => {
         status.textContent = (await toClipboard(write(table))) ? "copied" : "the browser did not allow it";
@@ -115,6 +133,26 @@
     }
     bar.append(status);
     box.after(bar);
+  };
+
+  // Figures -----------------------------------------------------------------------------------------------
+
+  // What is saved is light, whatever the page is.
+  const svgFile = (svg) => {
+    const style = getComputedStyle(document.documentElement);
+    return new XMLSerializer().serializeToString(svg)
+      .replace(/var\(--(\w+)\)/g, (_, role) => style.getPropertyValue(`--light-${role}`).trim())
+      .replaceAll("system-ui", "sans-serif");
+  };
+
+  const makeSavable = (figure, n) => {
+    const button = make("button", { type: "button" }, "Save as SVG");
+    button.addEventListener("click", () => {
+      const url = URL.createObjectURL(new Blob([svgFile(figure.querySelector("svg"))], { type: "image/svg+xml" }));
+      make("a", { href: url, download: `figure${n + 1}.svg` }).click();
+      setTimeout(() => URL.revokeObjectURL(url), 1000);
+    });
+    figure.append(make("div", { class: "copy" }, button));
   };
 
   // Scenes ------------------------------------------------------------------------------------------------
@@ -215,6 +253,7 @@
 
   all("table.sortable").forEach(makeSortable);
   all("[data-copy]").forEach(makeCopyable);
+  all("figure").forEach(makeSavable);
   all("#scene-table").forEach(sceneTable);
   all("#crossing-choice").forEach(crossings);
   all("#player-choice").forEach(makePlayers);

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msdet.plots.theme import DARK, HUES, LIGHT
+from msdet.plots.theme import DARK, HUES, LIGHT, styles
 
 # what is left of linear sRGB without a kind of cones (Machado et al., IEEE TVCG 15(6), 2009)
 EYES = {
@@ -94,3 +94,11 @@ def test_ten_systems_have_colors_that_all_eyes_tell_apart(scheme: dict[str, str]
 def test_colors_stand_out_from_the_page(scheme: dict[str, str]) -> None:
     for role in (*HUES, "slate", "ink", "muted"):
         assert contrast(scheme[role], scheme["surface"]) >= (4.5 if role in ("ink", "muted") else 3.0), role
+
+
+def test_ten_systems_differ_in_color_marker_and_dashes() -> None:
+    found = styles([f"system{n}" for n in range(10)])
+    for looks in zip(*found.values(), strict=True):
+        assert len(set(looks)) == 11  # and the unprocessed mixture
+    many = styles([f"system{n}" for n in range(40)])
+    assert len(set(many.values())) == 41

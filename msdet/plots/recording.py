@@ -1,0 +1,91 @@
+"""Figures of a separated recording: waveforms, spectrograms, and directions over time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from msdet.conventions import Array
+from msdet.plots.scene import azimuth_axes, cut_at_zero, draw_spectrogram, spectrogram_db, top_level_db
+from msdet.plots.theme import MUTED, WIDTH_IN, Style, drawing
+
+MAX_POINTS = 1200
+"""Most points of a line over time."""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A signal of any length, as much of it as is drawn.
+
+    Attributes:
+        low: smallest sample ``(point,)`` over its time.
+        high: largest.
+        excerpt: its beginning ``(time,)``.
+        sample_rate: of the excerpt.
+        seconds: length of all of it.
+    """
+
+    low: Array
+    high: Array
+    excerpt: Array
+    sample_rate: int
+    seconds: float
+
+
+def sound_figure(signals: dict[str, Overview], colors: Sequence[str]) -> Figure:
+    """A row for each signal: its waveform beside its spectrogram, each kind to one scale."""
+    levels = [spectrogram_db(s.excerpt, s.sample_rate) for s in signals.values()]
+    top_db = top_level_db(levels)
+    limit = 1.05 * max(max(float(-s.low.min()), float(s.high.max())) for s in signals.values()) or 1.0
+    with drawing():
+        figure = Figure((WIDTH_IN, 0.4 + 1.5 * len(signals)), layout="constrained")
+        panels = figure.subplots(len(signals), 2, squeeze=False, sharex="col")
+        for (name, s), level, color, (left, right) in zip(
+            signals.items(), levels, colors, panels, strict=False
+        ):
+            times_s = (np.arange(s.low.size) + 0.5) * s.seconds / s.low.size
+            left.fill_between(times_s, s.low, s.high, color=color, linewidth=0.3, rasterized=True)
+            left.set(title=name, xlim=(0.0, s.seconds), ylim=(-limit, limit), ylabel="Amplitude")
+            draw_spectrogram(right, level, s.excerpt.size / s.sample_rate, s.sample_rate, top_db)
+            right.set(xlabel="", ylabel="kHz")
+        for axes in panels[-1]:
+            axes.set_xlabel("Time (s)")
+    return figure
+
+
+def tracks_figure(
+    times_s: Array, azimuths_deg: Array, activity: Array, seconds: float, looks: Sequence[Style]
+) -> Figure:
+    """Azimuths over time, and around the array with time as the radius; thick where a talker speaks.
+
+    Args:
+        times_s: ``(time,)``.
+        azimuths_deg: ``(talker, time)``; not a number where not known.
+        activity: probability ``(talker, time)`` that a talker speaks.
+        seconds: length of the recording.
+        looks: style of each talker.
+    """
+    step = math.ceil(times_s.size / MAX_POINTS)
+    with drawing():
+        figure = Figure((WIDTH_IN, 3.6), layout="constrained")
+        grid = figure.add_gridspec(1, 2, width_ratios=[1.7, 1.0])
+        flat = figure.add_subplot(grid[0])
+        polar: Any = figure.add_subplot(grid[1], projection="polar")
+        polar.set_theta_zero_location("E")
+        for n, look in enumerate(looks):
+            line = cut_at_zero(azimuths_deg[n, ::step])
+            speaks = np.where(activity[n, ::step] >= 0.5, line, np.nan)
+            for shown, width, label in ((line, 0.8, None), (speaks, 3.5, f"talker {n + 1}")):
+                flat.plot(times_s[::step], shown, color=look.color, linewidth=width, label=label)
+                polar.plot(np.deg2rad(shown), times_s[::step], color=look.color, linewidth=width)
+        azimuth_axes(flat, "Azimuth over time", seconds)
+        figure.legend(loc="outside lower center", ncols=len(looks))
+        polar.set(title="From above, time outwards (s)", rlim=(0.0, seconds))
+        polar.tick_params(axis="y", labelsize=7, colors=MUTED)
+        polar.grid(True)
+    return figure
