@@ -18,8 +18,8 @@ from msdet.conventions import Array
 from msdet.plots.geometry import array_view, numbered, room_view
 from msdet.plots.theme import INK, LIGHT, MUTED, WIDTH_IN, Style, drawing, styles
 from msdet.scenes.scene import Scene, Source
-from msdet.scoring.doa_file import DoaEstimates, Track
 from msdet.scoring.doa_scores import moves, true_track
+from msdet.scoring.submission import DoaEstimates, Track
 
 _RANGE_DB, _COLORS = 60.0, 64  # steps of about 1 dB, which compress well
 

@@ -13,9 +13,8 @@ from msdet.plots.scores import BreakdownPanel
 from msdet.plots.theme import degrees
 from msdet.report.content import ScoredSystem
 from msdet.scoring.breakdowns import BREAKDOWNS, Bin
-from msdet.scoring.metrics import METRICS, Metric
+from msdet.scoring.metrics import METRICS, Metric, Row
 from msdet.scoring.summary import Summary
-from msdet.scoring.values import Row
 
 BROKEN_DOWN = ("si_sdr_improvement_db", "doa_mae_deg")
 """Metrics that are broken down."""

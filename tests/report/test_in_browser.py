@@ -257,7 +257,7 @@ def test_tables_are_copied(shown: Page) -> None:
     copy = "[...document.querySelectorAll('.copy')][0].querySelectorAll('button')[{}].click()"
     shown.do(copy.format(0))
     head, rule, model, hostile, *_ = shown.do("copied").splitlines()
-    assert head.startswith("| System | SI-SDR (dB) n = 4 | SI-SDR")
+    assert head.startswith("| System | SI-SDR (dB) n = 4 | SI-SDRi (dB) n = 4 |")
     assert rule.startswith("| --- | ---: | ---: |")
     assert model.startswith("| model |")
     assert "significantly" not in hostile
