@@ -30,7 +30,7 @@ def test_points_of_the_breakdown_are_where_the_intervals_are() -> None:
     panel = BreakdownPanel("Gap", ("small", "none", "large"), 2, {"a": intervals})
     axes = breakdown_figure([panel], METRICS["accuracy_5deg"], {"a": styles(["a"])["a"]}).axes[0]
     assert [t.get_text() for t in axes.get_xticklabels()] == ["small\nn = 9", "none\nn = 0", "large\nn = 1"]
-    points = [line.get_xydata()[0] for line in axes.lines if line.get_marker() == "o"]  # type: ignore[index]
+    points = np.concatenate([line.get_xydata() for line in axes.lines if line.get_marker() == "o"])
     assert np.allclose(points, [(0.0, 50.0), (2.0, 25.0)])
     (span,) = axes.collections
     assert np.allclose(span.get_segments()[0], [(0.0, 40.0), (0.0, 60.0)])  # type: ignore[attr-defined]
