@@ -22,6 +22,8 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from msdet.errors import CodeNotAllowedError, MsdetError, UnknownNameError, did_you_mean
 
+P = TypeVar("P")
+
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
 """Types of options that are checked, as a message calls them."""
 
@@ -81,9 +83,6 @@ def import_paths(settings: Any) -> list[str]:
             module, colon, name = value.partition(":")
             found |= {value} if colon and _is_module_name(module) and name.isidentifier() else set()
     return sorted(found)
-
-
-P = TypeVar("P")
 
 
 class Registry:
@@ -149,10 +148,27 @@ class Registry:
         return found
 
     def fact(self, name: str, key: str, default: Any = None) -> Any:
-        """What a part's registration says of it under `key`; `default` for a user's own part."""
-        if ":" not in name:
-            self.find(name)
-        return self._facts.get(name, {}).get(key, default)
+        """What a registration says of a part under `key`; of a user's own part, its attribute."""
+        part = self.find(name)
+        return getattr(part, key, default) if ":" in name else self._facts[name].get(key, default)
+
+    def name_of(self, part: Any) -> str:
+        """What a part is called in settings: its name, or else its import path."""
+        names = [name for name, registered in self._parts.items() if registered is part]
+        return names[0] if names else f"{part.__module__}:{part.__qualname__}"
+
+    def exported(self, name: str) -> Any:
+        """A registered class by its own name, for ``__getattr__`` of the package that registers it.
+
+        Raises:
+            AttributeError: there is none.
+        """
+        if name[:1].isupper():  # not what the import system asks every module for
+            self.names()
+            for part in self._parts.values():
+                if part.__name__ == name:
+                    return part
+        raise AttributeError(f"module '{self._package}' has no attribute '{name}'")
 
 
 def _import_path(path: str, kind: str) -> Any:

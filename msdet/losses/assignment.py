@@ -1,20 +1,20 @@
-"""Assignment of references to output slots, one rule a file.
+"""Which reference each output slot answers for.
 
-A module defines ``assign(labels: Labels, costs: Costs, **options) -> Tensor``: ``(batch, slot)``, the index
-of the reference each slot answers for. No ordering of talkers around a circle is continuous everywhere (two
-unordered points on a circle form a Möbius band); each rule states its seam.
-
-Slots that nobody fills come last in every ordering. A scene without the labels that a rule orders by takes
-the cheapest permutation of what is labeled (`in_order`).
+A rule is a function of `TalkerLabels`, `PairCosts` and options that returns the index of the reference of
+each slot, ``(batch, slot)``. No ordering of talkers around a circle is continuous everywhere (two unordered
+points on a circle form a Möbius band); each rule states where its ordering jumps. Slots without a talker come
+last in every ordering. A scene without the labels that a rule orders by takes the cheapest permutation of the
+joint loss (`in_order`).
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from msdet.components import Registry, with_options
 from msdet.errors import MsdetError
@@ -26,7 +26,7 @@ class TalkerLabels(NamedTuple):
     """Where the talkers are.
 
     Attributes:
-        azimuth_deg: ``(batch, talker)``; NaN where it is not known, or nobody is there.
+        azimuth_deg: ``(batch, talker)``; NaN where it is not known, or there is no talker.
         distance_m: ``(batch, talker)``, likewise.
         active: bool ``(batch, talker)``, whether there is a talker; None where all are.
     """
@@ -56,12 +56,8 @@ class PairCosts(NamedTuple):
         return (1.0 - self.doa_weight) * self.separation() + self.doa_weight * self.doa()
 
 
-class AssignmentRule(Protocol):
-    """What an assignment rule is."""
-
-    def __call__(self, labels: TalkerLabels, costs: PairCosts) -> Tensor:
-        """Index of the reference of each slot, ``(batch, slot)``."""
-        ...
+AssignmentRule = Callable[[TalkerLabels, PairCosts], Tensor]
+"""A rule with its options."""
 
 
 def assignment_rule(name: str, options: dict[str, Any] | None = None) -> AssignmentRule:
@@ -71,49 +67,45 @@ def assignment_rule(name: str, options: dict[str, Any] | None = None) -> Assignm
         UnknownNameError: no such rule; the nearest name is offered.
         MsdetError: an option that the rule does not have, or a value that it cannot work with.
     """
+
+    def trial(rule: AssignmentRule) -> None:
+        azimuth_deg = torch.tensor([[200.0, 10.0]])
+        pairs = torch.tensor([[[2.0, 1.0], [1.0, 3.0]]])
+        labels = TalkerLabels(azimuth_deg, torch.tensor([[1.0, 2.0]]), torch.ones(1, 2, dtype=torch.bool))
+        rule(labels, PairCosts(lambda: pairs, lambda: pairs, 0.5, lambda: azimuth_deg))
+
     rule = ASSIGNMENTS.find(name)
-    chosen: AssignmentRule = with_options(rule, options or {}, f"assignment '{name}'", 2, _try_assignment)
+    chosen: AssignmentRule = with_options(rule, options or {}, f"assignment '{name}'", 2, trial)
     return chosen
 
 
-def _try_assignment(rule: AssignmentRule) -> None:
-    """Assign two talkers."""
-    azimuth_deg = torch.tensor([[200.0, 10.0]])
-    pairs = torch.tensor([[[2.0, 1.0], [1.0, 3.0]]])
-    labels = TalkerLabels(azimuth_deg, torch.tensor([[1.0, 2.0]]), torch.ones(1, 2, dtype=torch.bool))
-    rule(labels, PairCosts(lambda: pairs, lambda: pairs, 0.5, lambda: azimuth_deg))
+class PITLoss(nn.Module):
+    """Permutation invariant training with any loss of pairs (M. Kolbæk et al., IEEE/ACM TASLP 25, 2017).
 
-
-def in_order(keys: Tensor, labels: TalkerLabels, costs: PairCosts) -> Tensor:
-    """Slots ascending in `keys` ``(batch, talker)``: index of the reference of each slot, ``(batch, slot)``.
-
-    Equal keys keep the order of the references; nobody comes last. A scene in which the key of a talker is
-    not known (NaN) takes the cheapest permutation of the joint loss.
+    Args:
+        loss: of an estimate and a reference whose leading axes ``(batch, slot)`` broadcast, such as
+            `msdet.losses.si_sdr_loss`.
     """
-    active = torch.ones_like(keys, dtype=torch.bool) if labels.active is None else labels.active
-    order = torch.where(active, keys, torch.inf).argsort(dim=-1, stable=True)
-    unknown = (active & keys.isnan()).any(-1)
-    if not unknown.any():
-        return order
-    from msdet.losses.assignment import cheapest_permutation
 
-    return torch.where(unknown[:, None], cheapest_permutation(costs.joint()), order)
+    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.loss = loss
 
+    def forward(self, estimate: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loss under the cheapest permutations; and these, the reference ``(batch, slot)`` of each slot.
 
-# --- Permutation invariant training (Kolbæk et al., 2017) by asteroid's `PITLossWrapper`.
-# Needs the loss of all pairs, N² of them. No seam in space, but slots carry no meaning.
-
-
-@ASSIGNMENTS.register("pit")
-def pit_assignment(labels: TalkerLabels, costs: PairCosts) -> Tensor:
-    """Index of the reference of each slot, ``(batch, slot)``, with the smallest total separation loss."""
-    return cheapest_permutation(costs.separation())
+        Args:
+            estimate: ``(batch, slot, ...)``.
+            reference: ``(batch, slot, ...)``, in any order of the slots.
+        """
+        with torch.no_grad():  # a choice has no gradient, and the losses of all pairs need not be kept
+            permutation = cheapest_permutation(self.loss(estimate[:, :, None], reference[:, None]))
+        rows = torch.arange(len(permutation), device=permutation.device)[:, None]
+        return self.loss(estimate, reference[rows, permutation]).mean(), permutation
 
 
 def cheapest_permutation(pairwise: Tensor) -> Tensor:
     """The assignment ``(batch, slot)`` with the smallest sum of costs ``(batch, slot, talker)``."""
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of asteroid and its own dependencies
         from asteroid.losses import PITLossWrapper
@@ -123,40 +115,68 @@ def cheapest_permutation(pairwise: Tensor) -> Tensor:
     return best.argsort(dim=-1)
 
 
-# --- Location-based training by azimuth (Taherian, Tan and Wang, 2022): slots ascend in [0, 360) degrees.
-# Seam: two talkers on either side of 0 degrees swap slots when one crosses it. Equal azimuths keep the order
-# of the references.
+def in_order(keys: Tensor, labels: TalkerLabels, costs: PairCosts) -> Tensor:
+    """Slots ascending in `keys` ``(batch, talker)``: index of the reference of each slot, ``(batch, slot)``.
+
+    Equal keys keep the order of the references; slots without a talker come last. A scene in which the key of
+    a talker is not known (NaN) takes the cheapest permutation of the joint loss.
+    """
+    active = torch.ones_like(keys, dtype=torch.bool) if labels.active is None else labels.active
+    order = torch.where(active, keys, torch.inf).argsort(dim=-1, stable=True)
+    unknown = (active & keys.isnan()).any(-1)
+    if not unknown.any():
+        return order
+    return torch.where(unknown[:, None], cheapest_permutation(costs.joint()), order)
+
+
+@ASSIGNMENTS.register("pit")
+def pit_assignment(labels: TalkerLabels, costs: PairCosts) -> Tensor:
+    """The smallest total separation loss: permutation invariant training (Kolbæk et al., 2017).
+
+    Needs the loss of all N² pairs. Jumps nowhere in space, but slots carry no meaning.
+    """
+    return cheapest_permutation(costs.separation())
+
+
+@ASSIGNMENTS.register("pit_joint")
+def joint_pit_assignment(labels: TalkerLabels, costs: PairCosts) -> Tensor:
+    """The smallest total of separation and DoA loss, so that one matching serves all heads.
+
+    As set prediction does: N. Carion et al., "End-to-end object detection with transformers", ECCV 2020.
+    Needs both losses of all N² pairs. Jumps nowhere in space, but slots carry no meaning.
+    """
+    return cheapest_permutation(costs.joint())
 
 
 @ASSIGNMENTS.register("azimuth")
 def azimuth_assignment(labels: TalkerLabels, costs: PairCosts) -> Tensor:
-    """Index of the reference of each slot, ``(batch, slot)``."""
+    """Slots ascend in azimuth, [0, 360): location-based training (Taherian, Tan and Wang, 2022).
+
+    Jumps where one of two talkers on either side of 0 degrees crosses it. Equal azimuths keep the order of
+    the references.
+    """
     return in_order(labels.azimuth_deg.remainder(360.0), labels, costs)
-
-
-# --- Location-based training by distance (Taherian, Tan and Wang, 2022): slots ascend in distance.
-# Seam: two talkers equally far away. Equal distances keep the order of the references.
 
 
 @ASSIGNMENTS.register("distance")
 def distance_assignment(labels: TalkerLabels, costs: PairCosts) -> Tensor:
-    """Index of the reference of each slot, ``(batch, slot)``."""
+    """Slots ascend in distance: location-based training (Taherian, Tan and Wang, 2022).
+
+    Jumps where two talkers are equally far away. Equal distances keep the order of the references.
+    """
     return in_order(labels.distance_m, labels, costs)
-
-
-# --- By azimuth, but by distance among talkers whose azimuths are close.
-# Talkers form groups: going around the circle, neighbors closer than the threshold share one. Groups ascend
-# in azimuth, talkers within a group in distance. A group across 0 degrees is the first.
-#
-# Seam: two talkers on either side of 0 degrees and farther apart than the threshold, a gap that crosses the
-# threshold, and equal distances within a group.
 
 
 @ASSIGNMENTS.register("azimuth_or_distance")
 def azimuth_or_distance_assignment(
     labels: TalkerLabels, costs: PairCosts, threshold_deg: float = 10.0
 ) -> Tensor:
-    """Index of the reference of each slot, ``(batch, slot)``.
+    """By azimuth, but by distance among talkers whose azimuths are close.
+
+    Going around the circle, neighbors closer than the threshold form a group. Groups ascend in azimuth,
+    talkers within a group in distance; a group across 0 degrees is the first. Jumps where one of two talkers
+    farther apart than the threshold crosses 0 degrees, where a gap crosses the threshold, and at equal
+    distances within a group.
 
     Args:
         labels: where the talkers are.
@@ -170,14 +190,14 @@ def azimuth_or_distance_assignment(
         raise MsdetError(f"threshold_deg is {threshold_deg}, expected 0 to 360")
     azimuth = labels.azimuth_deg.remainder(360.0)
     unknown = azimuth.isnan() | labels.distance_m.isnan()
-    placed = torch.where(azimuth.isnan(), torch.inf, azimuth)  # nobody is a group of its own, the last
+    placed = torch.where(azimuth.isnan(), torch.inf, azimuth)  # an empty slot is a group of its own, the last
     around = placed.argsort(dim=-1, stable=True)
     ascending = placed.gather(-1, around)
     apart = ~(ascending.diff(dim=-1) < threshold_deg)
     group = torch.nn.functional.pad(apart.long().cumsum(-1), (1, 0))
-    somebody = ascending.isfinite()
-    last = torch.where(somebody, group, -1).amax(-1, keepdim=True)
-    farthest = torch.where(somebody, ascending, -torch.inf).amax(-1, keepdim=True)
+    occupied = ascending.isfinite()
+    last = torch.where(occupied, group, -1).amax(-1, keepdim=True)
+    farthest = torch.where(occupied, ascending, -torch.inf).amax(-1, keepdim=True)
     across_zero = ascending[..., :1] + 360.0 - farthest < threshold_deg
     group = torch.where(across_zero & (group == last), 0, group)
     by_distance = labels.distance_m.gather(-1, around).argsort(dim=-1, stable=True)
@@ -186,52 +206,40 @@ def azimuth_or_distance_assignment(
     return in_order(torch.where(unknown, torch.nan, rank), labels, costs)
 
 
-# --- Folded azimuth: slots ascend in the angle to an axis, |wrap(azimuth - axis)| in [0, 180] degrees.
-# After arXiv:2609.12629: going around the circle never jumps, so there is no seam at 0 degrees. Seam: talkers
-# that mirror each other about the axis, whose angles to it are equal. Two models with axes 90 degrees apart
-# are each good where the other has its seam; that doubles the budget of training and of inference.
-
-
 @ASSIGNMENTS.register("folded")
 def folded_assignment(labels: TalkerLabels, costs: PairCosts, axis_deg: float = 0.0) -> Tensor:
-    """Index of the reference of each slot, ``(batch, slot)``.
+    """Slots ascend in the angle to an axis, |wrap(azimuth - axis)| in [0, 180] degrees (arXiv:2609.12629).
+
+    Going around the circle never jumps; talkers that mirror each other about the axis swap slots. Two models
+    with axes 90 degrees apart are each good where the other jumps, at twice the cost.
 
     Args:
         labels: where the talkers are.
         costs: asked for where azimuths are not known.
         axis_deg: azimuth that angles are measured from, on both sides.
     """
-    wrapped = (labels.azimuth_deg - axis_deg).remainder(360.0)
-    return in_order(wrapped.minimum(360.0 - wrapped), labels, costs)
-
-
-# --- Permutation invariant training on the joint cost, separation and DoA, as set prediction does.
-# After Carion et al., "End-to-end object detection with transformers", ECCV 2020: one matching serves all
-# heads. Needs N² of both losses. No seam in space, but slots carry no meaning.
-
-
-@ASSIGNMENTS.register("pit_joint")
-def joint_pit_assignment(labels: TalkerLabels, costs: PairCosts) -> Tensor:
-    """Index of the reference of each slot, ``(batch, slot)``, with the smallest total joint loss."""
-    return cheapest_permutation(costs.joint())
-
-
-# --- Slots are anchored by the model's own DoA: each answers for the talker at the direction it points to.
-# The permutation with the smallest sum of azimuth errors, so neither a separation loss of any pair nor an
-# ordering of the circle is needed. Seam: none in space; early in training the estimates decide little. A slot
-# answers for nobody if the others' directions fit better; a scene of unknown azimuths takes the cheapest
-# permutation of the joint loss.
+    return in_order(_distance_deg(labels.azimuth_deg, axis_deg), labels, costs)
 
 
 @ASSIGNMENTS.register("doa_anchored")
 def doa_anchored_assignment(labels: TalkerLabels, costs: PairCosts) -> Tensor:
-    """Index of the reference of each slot, ``(batch, slot)``, with the smallest total azimuth error."""
-    estimated = costs.azimuth_deg().detach()
-    difference = (estimated[:, :, None] - labels.azimuth_deg[:, None]).remainder(360.0)
-    anchored = cheapest_permutation(difference.minimum(360.0 - difference).nan_to_num(0.0))
+    """The smallest total azimuth error: each slot answers for the talker at the direction it points to.
+
+    Needs neither a separation loss of any pair nor an ordering of the circle, so it jumps nowhere in space;
+    early in training the estimates decide little. A scene of unknown azimuths takes the cheapest permutation
+    of the joint loss.
+    """
+    error = _distance_deg(costs.azimuth_deg().detach()[:, :, None], labels.azimuth_deg[:, None])
+    anchored = cheapest_permutation(error.nan_to_num(0.0))
     unknown = labels.azimuth_deg.isnan()
     if labels.active is not None:
         unknown = unknown & labels.active
     if not unknown.any():
         return anchored
     return torch.where(unknown.any(-1, keepdim=True), cheapest_permutation(costs.joint()), anchored)
+
+
+def _distance_deg(azimuth_deg: Tensor, other_deg: Tensor | float) -> Tensor:
+    """Angle between azimuths around the circle, 0 to 180."""
+    difference = (azimuth_deg - other_deg).remainder(360.0)
+    return difference.minimum(360.0 - difference)

@@ -1,13 +1,13 @@
-"""Losses of DoA.
+"""Losses of DoA: functions of logits ``(..., class)``, azimuths ``(...)`` and options to a loss ``(...)``.
 
-A module defines ``loss(logits: Tensor, azimuth_deg: Tensor, **options) -> Tensor``: logits ``(..., class)``
-over the full circle and azimuths ``(...)`` to a loss ``(...)``. Class k is at k · 360° / classes.
+Class k of the full circle is at k · 360° / classes (`msdet.dsp.spatial.decode_azimuth` reads azimuths).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Protocol
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,13 +18,11 @@ from msdet.errors import MsdetError, UnknownNameError
 
 DOA_LOSSES = Registry("DoA loss", __name__)
 
+SHAPES = ("von_mises", "gaussian")
 
-class DoaLoss(Protocol):
-    """What a loss of DoA is."""
 
-    def __call__(self, logits: Tensor, azimuth_deg: Tensor) -> Tensor:
-        """Loss ``(...)`` of logits ``(..., class)``."""
-        ...
+DoaLoss = Callable[[Tensor, Tensor], Tensor]
+"""A loss with its options, of logits and azimuths."""
 
 
 def doa_loss(name: str, options: dict[str, Any] | None = None) -> DoaLoss:
@@ -34,19 +32,12 @@ def doa_loss(name: str, options: dict[str, Any] | None = None) -> DoaLoss:
         UnknownNameError: no such loss; the nearest name is offered.
         MsdetError: an option that the loss does not have, or a value that it cannot work with.
     """
-    loss = DOA_LOSSES.find(name)
-    chosen: DoaLoss = with_options(loss, options or {}, f"DoA loss '{name}'", 2, _try)
+
+    def trial(loss: DoaLoss) -> None:
+        loss(torch.linspace(-1.0, 1.0, 144).reshape(1, 2, 72), torch.tensor([[10.0, 200.0]]))
+
+    chosen: DoaLoss = with_options(DOA_LOSSES.find(name), options or {}, f"DoA loss '{name}'", 2, trial)
     return chosen
-
-
-def _try(loss: DoaLoss) -> None:
-    """Take a loss of something."""
-    loss(torch.linspace(-1.0, 1.0, 144).reshape(1, 2, 72), torch.tensor([[10.0, 200.0]]))
-
-
-# --- Target distributions over azimuth classes.
-
-SHAPES = ("von_mises", "gaussian")
 
 
 def nearest_class(azimuth_deg: Tensor, classes: int) -> Tensor:
@@ -57,7 +48,7 @@ def nearest_class(azimuth_deg: Tensor, classes: int) -> Tensor:
 def soft_target(
     azimuth_deg: Tensor, classes: int, width_deg: float, shape: Literal["von_mises", "gaussian"] = "von_mises"
 ) -> Tensor:
-    """A distribution ``(..., class)`` around each azimuth, which may lie between classes.
+    """A distribution ``(..., class)`` around each azimuth ``(...)``, which may lie between classes.
 
     Args:
         azimuth_deg: ``(...)``.
@@ -80,26 +71,20 @@ def soft_target(
     return (exponent / width**2).softmax(-1)
 
 
-# --- Cross-entropy against the class nearest to the azimuth.
-
-
 @DOA_LOSSES.register("cross_entropy")
 def cross_entropy_loss(logits: Tensor, azimuth_deg: Tensor) -> Tensor:
-    """Cross-entropy ``(...)`` of logits ``(..., class)`` against azimuths ``(...)``."""
+    """Cross-entropy ``(...)`` of logits ``(..., class)`` against the nearest classes of azimuths."""
     target = nearest_class(azimuth_deg, logits.shape[-1])
     return -logits.float().log_softmax(-1).gather(-1, target[..., None])[..., 0]
 
 
-# --- Cross-entropy with label smoothing (Szegedy et al., "Rethinking the Inception architecture", CVPR 2016).
-
-
 @DOA_LOSSES.register("smoothed")
 def smoothed_cross_entropy_loss(logits: Tensor, azimuth_deg: Tensor, smoothing: float = 0.1) -> Tensor:
-    """Loss ``(...)`` of logits ``(..., class)`` against azimuths ``(...)``.
+    """Cross-entropy with label smoothing (Szegedy et al., "Rethinking the Inception architecture", 2016).
 
     Args:
-        logits: of azimuth classes.
-        azimuth_deg: where the talker is.
+        logits: ``(..., class)``.
+        azimuth_deg: ``(...)``.
         smoothing: probability that the target spreads over all classes alike; the rest is the nearest's.
 
     Raises:
@@ -112,12 +97,6 @@ def smoothed_cross_entropy_loss(logits: Tensor, azimuth_deg: Tensor, smoothing: 
     return -(1.0 - smoothing) * nearest - smoothing * logarithm.mean(-1)
 
 
-# --- Cross-entropy against a circular distribution around the azimuth.
-# Classes near the true one are less wrong than others (He, Motlicek and Odobez, "Deep neural networks for
-# multiple speaker detection and localization", ICRA 2018, use a Gaussian), and an azimuth between two classes
-# keeps its place. The least possible value is the target's entropy.
-
-
 @DOA_LOSSES.register("soft")
 def soft_cross_entropy_loss(
     logits: Tensor,
@@ -125,11 +104,15 @@ def soft_cross_entropy_loss(
     width_deg: float = 5.0,
     shape: Literal["von_mises", "gaussian"] = "von_mises",
 ) -> Tensor:
-    """Loss ``(...)`` of logits ``(..., class)`` against azimuths ``(...)``.
+    """Cross-entropy ``(...)`` against a circular distribution around the azimuth.
+
+    Classes near the true one are less wrong than others (He, Motlicek and Odobez, "Deep neural networks for
+    multiple speaker detection and localization", ICRA 2018, use a Gaussian), and an azimuth between two
+    classes keeps its place. The least possible value is the target's entropy.
 
     Args:
-        logits: of azimuth classes.
-        azimuth_deg: where the talker is.
+        logits: ``(..., class)``.
+        azimuth_deg: ``(...)``.
         width_deg: standard deviation of the target.
         shape: of the target, ``von_mises`` or ``gaussian``.
 
@@ -140,22 +123,15 @@ def soft_cross_entropy_loss(
     return -(target * logits.float().log_softmax(-1)).sum(-1)
 
 
-# --- Circular earth mover's distance between the posterior and the target, in radians.
-# How far probability has to travel around the circle, so that a near miss costs less than a far one. On a
-# circle the cost is that of the line, the sum of |differences of the cumulative distributions|, least over
-# the point where the circle is cut: their median is taken off (Werman, Peleg and Rosenfeld, 1985; Rabin,
-# Delon and Gousseau, "Transportation distances on the circle", 2011).
-
-
 @DOA_LOSSES.register("earth_mover")
 def earth_mover_loss(
     logits: Tensor, azimuth_deg: Tensor, width_deg: float = 0.0, squared: bool = False
 ) -> Tensor:
-    """Loss ``(...)`` of logits ``(..., class)`` against azimuths ``(...)``; a class is 2π / classes wide.
+    """How far probability has to travel around the circle, in radians ``(...)``: a near miss costs less.
 
     Args:
-        logits: of azimuth classes.
-        azimuth_deg: where the talker is.
+        logits: ``(..., class)``.
+        azimuth_deg: ``(...)``.
         width_deg: of a von Mises target; 0 for the nearest class alone.
         squared: sum the squares instead, with the mean taken off (after Hou, Yu and Samaras, "Squared earth
             mover's distance-based loss", 2016), which is smooth.
@@ -172,7 +148,12 @@ def earth_mover_loss(
 
 
 def circular_distance(first: Tensor, second: Tensor, squared: bool = False) -> Tensor:
-    """Earth mover's distance ``(...)`` in radians of distributions ``(..., class)`` on a circle."""
+    """Earth mover's distance ``(...)`` in radians of distributions ``(..., class)`` on a circle.
+
+    That of a line, the sum of |differences of the cumulative distributions|, least over the point where the
+    circle is cut: their median is taken off (Werman, Peleg and Rosenfeld, 1985; Rabin, Delon and Gousseau,
+    "Transportation distances on the circle", 2011).
+    """
     surplus = (first - second).cumsum(-1)
     step = 2.0 * math.pi / first.shape[-1]
     if squared:

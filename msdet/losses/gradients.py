@@ -1,15 +1,27 @@
-"""Balancing by gradients: of each task, and their inner products on the parameters that tasks share."""
+"""Balancing by gradients: of each task, and their inner products on the parameters that tasks share.
+
+`balanced_backward` takes a step's place of ``backward``; GradNorm is here, the methods of TorchJD are in
+`msdet.losses.torchjd`.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from msdet.errors import MsdetError
-from msdet.losses.weighting import BALANCERS, Observed, require_positive, sum_over_processes, weighted_sum
+from msdet.losses.weighting import (
+    BALANCERS,
+    GradientBalancer,
+    Observed,
+    require_positive,
+    sum_over_processes,
+    weighted_sum,
+)
 
 
 def task_gradients(losses: Sequence[Tensor], parameters: Sequence[Tensor]) -> list[list[Tensor | None]]:
@@ -32,14 +44,14 @@ def inner_products(rows: Sequence[Sequence[Tensor | None]], columns: Sequence[in
     """Gramian ``(row, row)`` of gradients over some of the parameters, in double precision."""
     size = len(rows)
     device = next((g.device for row in rows for g in row if g is not None), torch.device("cpu"))
-    found = torch.zeros(size, size, dtype=torch.double, device=device)
+    gramian = torch.zeros(size, size, dtype=torch.double, device=device)
     for i in range(size):
         for j in range(i, size):
             pairs = [(rows[i][k], rows[j][k]) for k in columns]
             dots = [(a * b).sum(dtype=torch.double) for a, b in pairs if a is not None and b is not None]
             if dots:
-                found[i, j] = found[j, i] = torch.stack(dots).sum()
-    return found
+                gramian[i, j] = gramian[j, i] = torch.stack(dots).sum()
+    return gramian
 
 
 def shared_parameters(rows: Sequence[Sequence[Tensor | None]]) -> list[int]:
@@ -49,6 +61,47 @@ def shared_parameters(rows: Sequence[Sequence[Tensor | None]]) -> list[int]:
     the DoA that its beams are steered by.
     """
     return [k for k in range(len(rows[0])) if sum(row[k] is not None for row in rows) > 1]
+
+
+class Balanced(NamedTuple):
+    """A step whose gradients a balancer makes.
+
+    Attributes:
+        total: what is minimized, all in all.
+        losses: of the tasks, as they are balanced.
+        extra: the parts of the total that are no task's, say a penalty.
+    """
+
+    total: Tensor
+    losses: dict[str, Tensor]
+    extra: Sequence[Tensor] = ()
+
+
+def balanced_backward(
+    balancer: GradientBalancer, step: Balanced, loss: Tensor, parameters: Sequence[nn.Parameter]
+) -> None:
+    """Add the balanced gradients of the tasks, and those of what is no task, to ``grad`` of the parameters.
+
+    They arrive as those of a backward pass do, so that what waits for gradients, such as their averaging over
+    processes, sees them.
+
+    Args:
+        balancer: combines the tasks' gradients.
+        step: what it is asked about.
+        loss: what a backward pass would start at: the total, or that times a factor.
+        parameters: that may learn.
+    """
+    learning = [p for p in parameters if p.requires_grad]
+    scale = 1.0  # one over the number of accumulated batches
+    if loss is not step.total:
+        (scale,) = torch.autograd.grad(loss, step.total, retain_graph=True)
+    gradients = balancer.gradients(step.losses, learning)
+    for row in task_gradients(step.extra, learning):
+        for k, more in enumerate(row):
+            known = gradients[k]
+            gradients[k] = more if known is None else known if more is None else known + more
+    reached = [(p, scale * g) for p, g in zip(learning, gradients, strict=True) if g is not None]
+    torch.autograd.backward([p for p, _ in reached], [g for _, g in reached])
 
 
 class SharedGradients(nn.Module, ABC):
@@ -136,17 +189,15 @@ def _combined(
     return combined
 
 
-# --- GradNorm: weights that make the tasks' gradients equally long, longer for tasks that lag behind.
-# Chen et al., "GradNorm: gradient normalization for adaptive loss balancing in deep multitask networks", ICML
-# 2018, algorithm 1. Norms are over all shared parameters. L_grad (eq. 2) is descended in the logarithms of
-# the weights and relative to the mean norm, so weights stay positive and one rate fits losses of any scale.
-
-
 @BALANCERS.register("gradnorm")
 class GradNorm(SharedGradients):
-    """Σ weight · loss with weights that move towards |weight · ∇loss| = mean · r^alpha.
+    """Weights that make the tasks' gradients equally long, longer for tasks that lag behind.
 
-    r is how much of its first loss a task still has, relative to the mean task. The weights keep their sum.
+    They move towards |weight · ∇loss| = mean · r^alpha, where r is how much of its first loss a task still
+    has, relative to the mean task, and keep their sum (Chen et al., "GradNorm: gradient normalization for
+    adaptive loss balancing in deep multitask networks", ICML 2018, algorithm 1). Norms are over all shared
+    parameters. L_grad (eq. 2) is descended in the logarithms of the weights and relative to the mean norm, so
+    weights stay positive and one rate fits losses of any scale.
 
     Args:
         weights: to start with, by task; a task of weight zero stays out.
@@ -180,12 +231,12 @@ class GradNorm(SharedGradients):
         names = [list(self.weights)[i] for i in live]
         require_positive(dict(zip(names, losses, strict=True)), "balance 'gradnorm'")
         labeled = losses.where(losses > 0, torch.nan)  # another process may have labels where this has none
-        seen = Observed(dict(zip(names, labeled, strict=True)), names, gramian.device)
+        mean = Observed(dict(zip(names, labeled, strict=True)), names, gramian.device).values
         known = self.first[live]
-        self.first[live] = first = known.where(known.isfinite(), seen.values)
+        self.first[live] = first = known.where(known.isfinite(), mean)
         now = self.present[live]
         norms = now * gramian.diagonal().sqrt()
-        progress = seen.values / first.clamp_min(1e-12)
+        progress = mean / first.clamp_min(1e-12)
         lag = (progress / progress.mean().clamp_min(1e-12)) ** self.alpha
         moved = now * torch.exp(-self.rate * (norms - norms.mean() * lag).sign() * norms / norms.mean())
         self.present[live] = moved * (now.sum() / moved.sum())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 import torch
@@ -15,8 +15,8 @@ from msdet.errors import MsdetError, did_you_mean
 NORMS = ("l1", "l2")
 
 
-class Regularization:
-    """Σ l1 · |p| + l2 · p² over the parameters that each pattern matches.
+def penalty(patterns: Mapping[str, Mapping[str, float]], model: nn.Module) -> Tensor | None:
+    """Σ l1 · |p| + l2 · p² over the parameters that each pattern matches; None where nothing is asked for.
 
     A parameter that two patterns match pays for both. Frozen ones pay too, which changes no gradient.
 
@@ -28,30 +28,21 @@ class Regularization:
         MsdetError: a pattern that matches nothing, of which the nearest name is offered; an unknown norm, or
             a weight that is not one.
     """
-
-    def __init__(self, patterns: Mapping[str, Mapping[str, float]], model: nn.Module) -> None:
-        names = [name for name, _ in model.named_parameters()]
-        self.terms: list[tuple[str, float, float]] = []
-        for pattern, weights in patterns.items():
-            _check(pattern, weights)
-            matched = [name for name in names if fnmatchcase(name, pattern)]
-            if not matched:
-                nearest = _nearest(pattern, names)
-                raise MsdetError(f"objective.regularization: '{pattern}' matches no parameter{nearest}")
-            self.terms += [(name, weights.get("l1", 0.0), weights.get("l2", 0.0)) for name in matched]
-
-    def __call__(self, model: nn.Module) -> Tensor | None:
-        """The penalty; None where nothing is asked for."""
-        if not self.terms:
-            return None
-        parameters = dict(model.named_parameters())
-        penalties = []
-        for name, l1, l2 in self.terms:
-            if l1:
-                penalties.append(l1 * parameters[name].abs().sum())
-            if l2:
-                penalties.append(l2 * parameters[name].square().sum())
-        return torch.stack(penalties).sum() if penalties else None
+    parameters = dict(model.named_parameters())
+    terms = []
+    for pattern, weights in patterns.items():
+        _check(pattern, weights)
+        matched = [parameter for name, parameter in parameters.items() if fnmatchcase(name, pattern)]
+        if not matched:
+            bare = pattern.replace("*", "").replace("?", "")
+            near = difflib.get_close_matches(bare, list(parameters), n=1, cutoff=0.0)
+            nearest = f"; did you mean '{near[0]}'?" if near else ""
+            raise MsdetError(f"objective.regularization: '{pattern}' matches no parameter{nearest}")
+        if l1 := weights.get("l1", 0.0):
+            terms += [l1 * parameter.abs().sum() for parameter in matched]
+        if l2 := weights.get("l2", 0.0):
+            terms += [l2 * parameter.square().sum() for parameter in matched]
+    return torch.stack(terms).sum() if terms else None
 
 
 def _check(pattern: str, weights: Mapping[str, float]) -> None:
@@ -64,10 +55,3 @@ def _check(pattern: str, weights: Mapping[str, float]) -> None:
             raise MsdetError(
                 f"objective.regularization: {norm} of '{pattern}' is {weight}, expected 0 or more"
             )
-
-
-def _nearest(pattern: str, names: Iterable[str]) -> str:
-    """The end of a sentence that offers the name nearest to a pattern; its wildcards count for nothing."""
-    bare = pattern.replace("*", "").replace("?", "")
-    near = difflib.get_close_matches(bare, list(names), n=1, cutoff=0.0)
-    return f"; did you mean '{near[0]}'?" if near else ""

@@ -1,7 +1,11 @@
-"""Balancing by an aggregator of TorchJD, https://torchjd.org (extra ``mtl``)."""
+"""Balancing by the aggregators of TorchJD, https://torchjd.org (extra ``mtl``), on shared parameters.
+
+Each task's weight scales its gradient first; a task of weight zero takes no part.
+"""
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +22,6 @@ class TorchJdBalancer(SharedGradients):
 
     The aggregator is given the square root of the gradients' Gramian, which has their inner products and
     fewer columns: all of these methods combine gradients with weights that follow from inner products alone.
-    A task of weight zero takes no part.
 
     Args:
         weights: of the tasks by name.
@@ -59,9 +62,9 @@ class TorchJdBalancer(SharedGradients):
         root = vectors * values.clamp_min(0.0).sqrt()
         with torch.random.fork_rng(devices=[]):  # some draw an order: the same in a resumed run
             torch.default_generator.manual_seed(int(self.drawn))
-            found: Tensor = self.weigh(self.build(len(live)), root, live)
+            weights: Tensor = self.weigh(self.build(len(live)), root, live)
         self.drawn += 1
-        return found.to(own) * own
+        return weights.to(own) * own
 
     def weigh(self, aggregator: Any, root: Tensor, live: list[int]) -> Tensor:
         """Weights ``(task,)`` that an aggregator gives to the rows of a matrix."""
@@ -69,30 +72,25 @@ class TorchJdBalancer(SharedGradients):
         return weights
 
 
-# --- PCGrad: a gradient loses its component along every other one that it conflicts with.
-# Yu et al., "Gradient surgery for multi-task learning", NeurIPS 2020, algorithm 1, by TorchJD. What is left
-# is summed; without conflict it is the weighted sum.
-
-
 @BALANCERS.register("pcgrad")
 class PCGrad(TorchJdBalancer):
-    """Gradient surgery on shared parameters."""
+    """A gradient loses its component along every other one that it conflicts with; what is left is summed.
+
+    Yu et al., "Gradient surgery for multi-task learning", NeurIPS 2020, algorithm 1.
+    """
 
     def __init__(self, weights: dict[str, float]) -> None:
         super().__init__(weights, "PCGrad")
 
 
-# --- CAGrad: near the mean gradient, the direction along which the loss that falls least falls most.
-# Liu et al., "Conflict-averse gradient descent for multi-task learning", NeurIPS 2021, algorithm 1, by
-# TorchJD.
-
-
 @BALANCERS.register("cagrad")
 class CAGrad(TorchJdBalancer):
-    """Conflict-averse direction on shared parameters.
+    """Near the mean gradient, the direction along which the loss that falls least falls most.
+
+    Liu et al., "Conflict-averse gradient descent for multi-task learning", NeurIPS 2021, algorithm 1.
 
     Args:
-        weights: of the tasks by name; each scales its gradient first.
+        weights: of the tasks by name.
         radius: c of the paper: how far from the mean gradient, relative to its norm. 0 is the mean; below 1
             the mean loss converges.
     """
@@ -101,17 +99,15 @@ class CAGrad(TorchJdBalancer):
         super().__init__(weights, "CAGrad", c=radius)
 
 
-# --- MGDA: the shortest convex combination of the gradients, which no loss rises along.
-# Désidéri, 2012; Sener and Koltun, "Multi-task learning as multi-objective optimization", NeurIPS 2018,
-# algorithm 2 (Frank-Wolfe), by TorchJD. The task with the smallest gradient has the largest say.
-
-
 @BALANCERS.register("mgda")
 class MGDA(TorchJdBalancer):
-    """The min-norm point of the gradients' convex hull, on shared parameters.
+    """The shortest convex combination of the gradients; the task with the smallest has the largest say.
+
+    Désidéri, 2012; Sener and Koltun, "Multi-task learning as multi-objective optimization", NeurIPS 2018,
+    algorithm 2 (Frank-Wolfe).
 
     Args:
-        weights: of the tasks by name; each scales its gradient first.
+        weights: of the tasks by name.
         epsilon: step of Frank-Wolfe below which it ends.
         iterations: of Frank-Wolfe at most.
     """
@@ -120,43 +116,37 @@ class MGDA(TorchJdBalancer):
         super().__init__(weights, "MGDA", epsilon=epsilon, max_iters=iterations)
 
 
-# --- UPGrad: each gradient projected on the directions that no loss rises along, then their mean.
-# Quinton and Rey, "Jacobian descent for multi-objective optimization", 2024, by TorchJD.
-
-
 @BALANCERS.register("upgrad")
 class UPGrad(TorchJdBalancer):
-    """Unconflicting projections on shared parameters."""
+    """Each gradient projected on the directions that no loss rises along, then their mean.
+
+    Quinton and Rey, "Jacobian descent for multi-objective optimization", 2024.
+    """
 
     def __init__(self, weights: dict[str, float]) -> None:
         super().__init__(weights, "UPGrad")
 
 
-# --- IMTL-G: the combination whose projections on all gradients' directions are equal.
-# Liu et al., "Towards impartial multi-task learning", ICLR 2021, generalized in Quinton and Rey, "Jacobian
-# descent for multi-objective optimization", 2024, by TorchJD. The scale of a loss does not matter, so neither
-# do the tasks' weights, unless one is zero.
-
-
 @BALANCERS.register("imtl_g")
 class IMTLG(TorchJdBalancer):
-    """Impartial gradients on shared parameters."""
+    """The combination whose projections on all gradients' directions are equal.
+
+    Liu et al., "Towards impartial multi-task learning", ICLR 2021. The scale of a loss does not matter, so
+    neither do the tasks' weights.
+    """
 
     def __init__(self, weights: dict[str, float]) -> None:
         super().__init__(weights, "IMTLG")
 
 
-# --- Aligned-MTL: gradients are made orthogonal and equally long, with as little change as possible.
-# Senushkin et al., "Independent component alignment for multi-task learning", CVPR 2023, algorithm 1, by
-# TorchJD; their mean is the direction.
-
-
 @BALANCERS.register("aligned_mtl")
 class AlignedMTL(TorchJdBalancer):
-    """Aligned components on shared parameters.
+    """The mean of gradients made orthogonal and equally long, with as little change as possible.
+
+    Senushkin et al., "Independent component alignment for multi-task learning", CVPR 2023, algorithm 1.
 
     Args:
-        weights: of the tasks by name; each scales its gradient first.
+        weights: of the tasks by name.
         length: that components are brought to: the smallest singular value, the ``median``, or ``rmse``.
     """
 
@@ -166,14 +156,12 @@ class AlignedMTL(TorchJdBalancer):
         super().__init__(weights, "AlignedMTL", scale_mode=length)
 
 
-# --- Nash-MTL: the tasks bargain for the direction; each gains in proportion to what it can lose.
-# Navon et al., "Multi-task learning as a bargaining game", ICML 2022, algorithm 1, by TorchJD. The scale of a
-# loss does not matter, so neither do the tasks' weights, unless one is zero.
-
-
 @BALANCERS.register("nash_mtl")
 class NashMTL(TorchJdBalancer):
-    """The Nash bargaining solution on shared parameters; each step starts at the last one's.
+    """The tasks bargain for the direction; each gains in proportion to what it can lose.
+
+    Navon et al., "Multi-task learning as a bargaining game", ICML 2022, algorithm 1. Each step starts at the
+    last one's solution. The scale of a loss does not matter, so neither do the tasks' weights.
 
     Args:
         weights: of the tasks by name.
@@ -205,8 +193,6 @@ class NashMTL(TorchJdBalancer):
 
     def weigh(self, aggregator: Any, root: Tensor, live: list[int]) -> Tensor:
         """Weights ``(task,)`` of the bargain."""
-        import warnings
-
         aggregator.weighting.prvs_alpha = self.solution[live].cpu().numpy()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of cvxpy, that the problem is not compiled once for all

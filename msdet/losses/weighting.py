@@ -1,12 +1,10 @@
-"""Balancing: how the losses of tasks become one, or their gradients one direction; one file each.
+"""How the losses of tasks become one: brought to a common scale, weighted, and with weights that change.
 
-A module defines ``Balancer``, a `torch.nn.Module` built as ``Balancer(weights, **options)`` from the tasks'
-weights by name. Called with the losses of the tasks that a batch labels, all scalars and maybe none, it gives
-one scalar. That is what is minimized, unless the balancer also has ``gradients(losses, parameters)``
-(`GradientBalancer`): then those are the gradients of the step, and the scalar is only logged.
-
-Its parameters, if any, learn with the model's; its state is in buffers, which the trainer's state holds. A
-step whose loss is not finite leaves them as they are. Besides, a balancer may have
+A balancer is a `torch.nn.Module` built from the tasks' weights by name and options. Called with the losses of
+the tasks that a batch labels, all scalars and maybe none, it gives one scalar. That is what is minimized,
+unless the balancer also has ``gradients`` (`GradientBalancer`): then those are the gradients of the step, and
+the scalar is only logged. Its parameters, if any, learn with the model's; its state is in buffers, which the
+trainer's state holds. A step whose loss is not finite leaves them as they are. Besides, a balancer may have
 
 - ``start_epoch(epoch)``, called at the start of each epoch of training, which is the steps between two
   validations; twice for an epoch that a resumed run starts again;
@@ -26,6 +24,8 @@ from msdet.components import Registry, build
 from msdet.errors import MsdetError, UnknownNameError
 
 BALANCERS = Registry("balancing", "msdet.losses")
+
+NORMALIZATIONS = ("none", "running_mean", "log")
 
 
 class Balancer(Protocol):
@@ -54,18 +54,12 @@ class GradientBalancer(Protocol):
 
 
 def build_balancer(name: str, options: dict[str, Any], weights: dict[str, float]) -> Balancer:
-    """A balancer by name or import path ``module:Class``.
-
-    Args:
-        name: of a file in this package, or an import path.
-        options: what its constructor takes besides the weights.
-        weights: of the tasks by name, which sum to whatever the user gave.
+    """A balancer by name or import path ``module:Class``, for tasks with these weights.
 
     Raises:
         MsdetError: an unknown name or option; the nearest is offered.
     """
-    factory = BALANCERS.find(name)
-    balancer: Balancer = build(factory, options, f"balancing '{name}'", weights=weights)
+    balancer: Balancer = build(BALANCERS.find(name), options, f"balancing '{name}'", weights=weights)
     return balancer
 
 
@@ -93,9 +87,9 @@ class Observed:
 
     def __init__(self, losses: dict[str, Tensor], names: Sequence[str], device: torch.device) -> None:
         absent = torch.full((), torch.nan, device=device)
-        found = torch.stack([losses.get(name, absent).detach().double() for name in names])
-        finite = found.isfinite()
-        both = torch.stack([found.where(finite, torch.zeros_like(found)), finite.double()])
+        own = torch.stack([losses.get(name, absent).detach().double() for name in names])
+        finite = own.isfinite()
+        both = torch.stack([own.where(finite, torch.zeros_like(own)), finite.double()])
         total, count = sum_over_processes(both)
         self.values = total / count.clamp_min(1)
         self.known = count > 0
@@ -112,7 +106,54 @@ def require_positive(losses: Mapping[str, Tensor], method: str) -> None:
             raise MsdetError(f"objective.{method} needs losses of 0 or more: that of {name} is {value:.3g}")
 
 
-# --- Fixed weights: the weighted sum of the losses.
+class LossNormalization(nn.Module):
+    """Brings losses to a common scale.
+
+    - ``none``: as they are;
+    - ``running_mean``: divided by a running mean of their magnitude, this step's included, so each is near 1;
+    - ``log``: their logarithm, whose gradient is the loss's own relative to its size; needs losses above
+      zero.
+
+    Args:
+        name: one of these.
+        tasks: their names.
+        decay: share of the running mean that a step keeps; the first step's loss starts it.
+
+    Raises:
+        UnknownNameError: another name; the nearest is offered.
+    """
+
+    mean: Tensor
+
+    def __init__(self, name: str, tasks: Sequence[str], decay: float = 0.99) -> None:
+        super().__init__()
+        if name not in NORMALIZATIONS:
+            raise UnknownNameError("objective.normalize", name, NORMALIZATIONS)
+        self.name = name
+        self.tasks = list(tasks)
+        self.decay = decay
+        self.register_buffer("mean", torch.full((len(self.tasks),), torch.nan, dtype=torch.double))
+
+    def forward(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The losses of labeled tasks, rescaled."""
+        if self.name == "log":
+            require_positive(losses, "normalize 'log'")
+            return {name: loss.clamp_min(1e-8).log() for name, loss in losses.items()}
+        if self.name == "running_mean":
+            self._update(losses)
+            scales = self.mean.abs().nan_to_num(1.0).clamp_min(1e-8)
+            return {name: loss / scales[self.tasks.index(name)].to(loss) for name, loss in losses.items()}
+        return losses
+
+    @torch.no_grad()
+    def _update(self, losses: dict[str, Tensor]) -> None:
+        """Take a step of training into the mean; what is not finite is left out."""
+        if not self.training:
+            return
+        now = Observed({name: loss.abs() for name, loss in losses.items()}, self.tasks, self.mean.device)
+        moved = self.decay * self.mean + (1 - self.decay) * now.values
+        moved = moved.where(self.mean.isfinite(), now.values)
+        self.mean.copy_(moved.where(now.known, self.mean))
 
 
 @BALANCERS.register("fixed")
@@ -128,16 +169,13 @@ class FixedWeights(nn.Module):
         return weighted_sum(self.weights, losses)
 
 
-# --- Dynamic weight averaging: a task whose loss falls slower than the others' weighs more.
-# Liu, Johns and Davison, "End-to-end multi-task learning with attention", CVPR 2019, eq. 7. An epoch is the
-# steps between two validations.
-
-
 @BALANCERS.register("dynamic_weight_average")
 class DynamicWeightAverage(nn.Module):
-    """Σ weight · λ · loss with λ = tasks · softmax(r / temperature).
+    """A task whose loss falls slower than the others' weighs more: Σ weight · λ · loss.
 
-    r is a task's mean loss of the last epoch over that of the epoch before; 1 until there are two.
+    λ = tasks · softmax(r / temperature), where r is a task's mean loss of the last epoch over that of the
+    epoch before; 1 until there are two (Liu, Johns and Davison, "End-to-end multi-task learning with
+    attention", CVPR 2019, eq. 7). An epoch is the steps between two validations.
 
     Args:
         weights: of the tasks by name.
@@ -164,8 +202,8 @@ class DynamicWeightAverage(nn.Module):
         """The weighted sum."""
         if self.training and torch.is_grad_enabled():
             require_positive(losses, "balance 'dynamic_weight_average'")
-            seen = Observed(losses, list(self.weights), self.sums.device)
-            self.sums += torch.stack([seen.values, seen.known.double()])
+            now = Observed(losses, list(self.weights), self.sums.device)
+            self.sums += torch.stack([now.values, now.known.double()])
         return weighted_sum(dict(zip(self.weights, self.task_weights().tolist(), strict=True)), losses)
 
     def start_epoch(self, epoch: int) -> None:
@@ -186,21 +224,17 @@ class DynamicWeightAverage(nn.Module):
         return own * len(rates) * (rates / self.temperature).softmax(0)
 
 
-# --- Uncertainty weighting: each task's noise is learned with the model, and noisy tasks weigh less.
-# Kendall, Gal and Cipolla, "Multi-task learning using uncertainty to weigh losses", CVPR 2018, eqs. 7 and 10,
-# with s = log σ² as what is learned:
-#
-# - regression: ½ exp(-s) · loss + ½ s, least at σ² = loss;
-# - classification: exp(-s) · loss + ½ s, least at σ² = 2 · loss.
-
-
 @BALANCERS.register("uncertainty")
 class UncertaintyWeighting(nn.Module):
-    """Σ weight · (factor · exp(-s) · loss + ½ s), over the tasks that are labeled.
+    """Each task's noise is learned, and noisy tasks weigh less: Σ weight · (factor · exp(-s) · loss + ½ s).
+
+    s = log σ² is what is learned (Kendall, Gal and Cipolla, "Multi-task learning using uncertainty to weigh
+    losses", CVPR 2018, eqs. 7 and 10). The factor is 1 for classification, where the cost is least at
+    σ² = 2 · loss, and ½ for regression, where it is least at σ² = loss. The sum is over labeled tasks.
 
     Args:
         weights: of the tasks by name.
-        classification: tasks whose factor is 1; it is ½ for the others.
+        classification: tasks whose factor is 1.
     """
 
     POSITIVE = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -34,7 +34,7 @@ class JointOutput(NamedTuple):
         spectra: estimates at unit mixture level, each complex ``(batch, talker, freq, frame)``, the last one
             final.
         doa_logits: of azimuth classes, ``(batch, talker, class)``.
-        occupancy: probability ``(batch, talker)`` that somebody is in a slot; 1 for a model without
+        occupancy: probability ``(batch, talker)`` that a slot has a talker; 1 for a model without
             variable_num_speakers.
         level: RMS ``(batch, 1, 1)`` of the mixture at the reference microphone.
         features: that the DoA head saw, ``(batch, freq, frame, feature)``.
@@ -72,10 +72,10 @@ class JointModel(nn.Module):
         self.sample_rate = sample_rate
         self.stft = Stft(window_samples(config.window_s, sample_rate))
         geometry = ArrayGeometry(array, self.stft.freqs, sample_rate, config.doa_classes)
-        front_end = build_front_end(
+        front_end: Any = build_front_end(
             config.front_end, config.front_end_options, FrontEndSizes(geometry, config.talkers)
         )
-        self.front_end = cast(nn.Module, front_end)
+        self.front_end: nn.Module = front_end
         sharing = build_sharing(
             config.sharing,
             config.sharing_options,
@@ -88,7 +88,7 @@ class JointModel(nn.Module):
             ),
             SharingSizes(config.talkers, config.doa_classes + config.variable_num_speakers),
         )
-        self.sharing = cast(nn.Module, sharing)
+        self.sharing = sharing
         self.penalty = sharing.penalty
         sizes = HeadSizes(geometry, sharing.features_doa, config.talkers, config.variable_num_speakers)
         self.doa_head = build_head("doa", config.doa_head, config.doa_options, sizes)
@@ -123,16 +123,16 @@ class JointModel(nn.Module):
             )
         reference = mixture[:, self.array.reference, None]
         level = reference.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-8)
-        observation: FrontEndOutput = self.front_end(self.stft(mixture / level))
-        shared = self.sharing(observation.features, lambda features: self.doa_head(features, observation))
+        front_end: FrontEndOutput = self.front_end(self.stft(mixture / level))
+        shared = self.sharing(front_end.features, lambda features: self.doa_head(features, front_end))
         logits = final_frame_logits(shared.logits)
         doa_logits = logits[..., : self.config.doa_classes]
         spectra = self.separation_head(
-            shared.separation, observation, shared.logits[..., : self.config.doa_classes]
+            shared.separation, front_end, shared.logits[..., : self.config.doa_classes]
         )
         resynthesize = partial(self.stft.inverse, samples=mixture.shape[-1])
         passes = tuple(Signals(spectrum, resynthesize) for spectrum in spectra)
-        predictions = {name: self.task_head(name)(shared.doa, observation) for name in self.config.tasks}
+        predictions = {name: self.task_head(name)(shared.doa, front_end) for name in self.config.tasks}
         return JointOutput(
             passes[-1].waveform * level,
             spectra,

@@ -3,7 +3,7 @@
 A module defines a class ``Task`` with
 
 - ``Head``, a class attribute: a `torch.nn.Module` built as ``Head(sizes, **options)`` from `HeadSizes` and
-  the options of ``model.tasks``. Its ``forward(features, observation)`` makes the prediction, a tensor, from
+  the options of ``model.tasks``. Its ``forward(features, front_end)`` makes the prediction, a tensor, from
   the features that the DoA head sees, ``(batch, freq, frame, feature)``;
 - ``loss(prediction, truth) -> Labeled``: the loss of each example or slot against `BatchLabels`, which is in
   the order of slots, and which of them are labeled;

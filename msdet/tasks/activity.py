@@ -30,14 +30,14 @@ class ActivityHead(nn.Module):
         self.pool = Pool(sizes, sizes.talkers, width)
         self.classify = classifier(self.pool.features_out, width, 1)
 
-    def forward(self, features: Tensor, observation: FrontEndOutput) -> Tensor:
+    def forward(self, features: Tensor, front_end: FrontEndOutput) -> Tensor:
         """Logits ``(batch, slot, frame)`` on the frames of the model's STFT."""
         logits: Tensor = self.classify(self.pool.of_frames(features))
         return logits[..., 0]
 
-    def stream(self, features: Tensor, observation: FrontEndOutput, memory: State) -> tuple[Tensor, State]:
+    def stream(self, features: Tensor, front_end: FrontEndOutput, state: State) -> tuple[Tensor, State]:
         """The next frames, each for itself."""
-        return self(features, observation), None
+        return self(features, front_end), None
 
 
 @TASKS.register("activity")

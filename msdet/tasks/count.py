@@ -24,7 +24,7 @@ class CountHead(nn.Module):
         self.pool = Pool(sizes, sizes.talkers, width)
         self.classify = classifier(sizes.talkers * self.pool.features_out, width, sizes.talkers + 1)
 
-    def forward(self, features: Tensor, observation: FrontEndOutput) -> Tensor:
+    def forward(self, features: Tensor, front_end: FrontEndOutput) -> Tensor:
         """Logits ``(batch, count)`` of nobody, one talker and so on to as many as there are slots."""
         logits: Tensor = self.classify(self.pool(features).flatten(1))
         return logits

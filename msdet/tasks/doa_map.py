@@ -55,9 +55,9 @@ class DoaMapHead(nn.Module):
         self.classify = classifier(sizes.talkers * self.pool.features_out, width, sizes.classes)
         nn.init.constant_(self.classify[-1].bias, _RARE)  # type: ignore[arg-type]
 
-    def forward(self, features: Tensor, observation: FrontEndOutput) -> Tensor:
+    def forward(self, features: Tensor, front_end: FrontEndOutput) -> Tensor:
         """Logits ``(batch, class)`` that somebody is in the direction of each azimuth class."""
-        spectrum = observation.spectrum
+        spectrum = front_end.spectrum
         level = torch.log1p(spectrum[:, self.geometry.reference].abs())
         weights = (self.mask(features)[..., 0].sigmoid() * level)[:, None]
         covariance = weighted_covariance(phase_normalize(spectrum), weights)

@@ -43,7 +43,7 @@ class DomainHead(nn.Module):
         self.pool = Pool(sizes, 1, width)
         self.classify = classifier(self.pool.features_out, width, domains)
 
-    def forward(self, features: Tensor, observation: FrontEndOutput) -> Tensor:
+    def forward(self, features: Tensor, front_end: FrontEndOutput) -> Tensor:
         """Logits ``(batch, domain)``."""
         logits: Tensor = self.classify(self.pool(reverse_gradient(features, self.strength)))
         return logits[:, 0]

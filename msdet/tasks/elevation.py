@@ -39,7 +39,7 @@ class ElevationHead(nn.Module):
         self.pool = Pool(sizes, sizes.talkers, width)
         self.classify = classifier(self.pool.features_out, width, steps + 1)
 
-    def forward(self, features: Tensor, observation: FrontEndOutput) -> Tensor:
+    def forward(self, features: Tensor, front_end: FrontEndOutput) -> Tensor:
         """Logits ``(batch, slot, class)``."""
         logits: Tensor = self.classify(self.pool(features))
         return logits

@@ -48,7 +48,7 @@ class DistanceHead(nn.Module):
         self.pool = Pool(sizes, sizes.talkers, width)
         self.estimate = classifier(self.pool.features_out, width, 1)
 
-    def forward(self, features: Tensor, observation: FrontEndOutput) -> Tensor:
+    def forward(self, features: Tensor, front_end: FrontEndOutput) -> Tensor:
         """Natural logarithms ``(batch, slot)`` of meters."""
         log_m: Tensor = self.estimate(self.pool(features))
         return log_m[..., 0]
@@ -92,7 +92,7 @@ class T60Head(nn.Module):
         self.pool = Pool(sizes, 1, width)
         self.estimate = classifier(self.pool.features_out, width, 1)
 
-    def forward(self, features: Tensor, observation: FrontEndOutput) -> Tensor:
+    def forward(self, features: Tensor, front_end: FrontEndOutput) -> Tensor:
         """Natural logarithms ``(batch,)`` of seconds."""
         log_s: Tensor = self.estimate(self.pool(features))
         return log_s[:, 0, 0]

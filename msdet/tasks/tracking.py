@@ -16,7 +16,7 @@ from msdet.tasks.activity import speech_activity
 from msdet.tasks.labels import BatchLabels, LabeledLoss
 from msdet.tasks.pooling import Pool, hidden_width
 
-MEMORIES = (1.0, 4.0, 12.0)
+TIME_CONSTANTS = (1.0, 4.0, 12.0)
 """Time constants, in frames, that the averages of the steered response start from."""
 
 REACH = 32
@@ -49,20 +49,20 @@ class TrackingHead(nn.Module):
         self.causal = causal
         self.mask = nn.Linear(sizes.features, 2 * sizes.talkers)
         self.frequency = nn.Parameter(torch.zeros(sizes.geometry.steering.shape[1]))
-        self.log_memory = nn.Parameter(torch.tensor(MEMORIES).log())
-        self.trust = nn.Parameter(torch.ones(len(MEMORIES)))
+        self.log_memory = nn.Parameter(torch.tensor(TIME_CONSTANTS).log())
+        self.trust = nn.Parameter(torch.ones(len(TIME_CONSTANTS)))
         self.sharpen = nn.ModuleList(
-            [nn.Conv2d(len(MEMORIES), channels, (3, 5)), nn.Conv2d(channels, 1, (3, 5))]
+            [nn.Conv2d(len(TIME_CONSTANTS), channels, (3, 5)), nn.Conv2d(channels, 1, (3, 5))]
         )
         self.pool = Pool(sizes, sizes.talkers, width)
         self.recur = nn.GRU(self.pool.features_out, width, batch_first=True, bidirectional=not causal)
         self.classify = nn.Linear(width * (1 if causal else 2), sizes.classes)
 
-    def forward(self, features: Tensor, observation: FrontEndOutput) -> Tensor:
+    def forward(self, features: Tensor, front_end: FrontEndOutput) -> Tensor:
         """Logits ``(batch, slot, frame, class)`` on the frames of the model's STFT."""
         if self.causal:
-            return self.stream(features, observation, None)[0]
-        response = self._response(features, observation.spectrum, observation.spectrum)
+            return self.stream(features, front_end, None)[0]
+        response = self._response(features, front_end.spectrum, front_end.spectrum)
         averaged = running_averages(response.flatten(0, 1), self.log_memory.exp(), causal=False)
         z = _standardized(averaged)
         x = torch.relu(self._convolve(0, nn.functional.pad(z, (0, 0, 1, 1))))
@@ -70,11 +70,11 @@ class TrackingHead(nn.Module):
         known = run_rnn(self.recur, self.pool.of_frames(features).flatten(0, 1))[0]
         return self._logits(z, sharpened, known).view_as(response)
 
-    def stream(self, features: Tensor, observation: FrontEndOutput, memory: State) -> tuple[Tensor, State]:
+    def stream(self, features: Tensor, front_end: FrontEndOutput, state: State) -> tuple[Tensor, State]:
         """Logits ``(batch, slot, frame, class)`` of the next frames, of a causal head."""
-        levels, responses, first, second, hidden = memory or (None,) * 5
-        seen, _, levels = running_rms_normalize(observation.spectrum, self.geometry.reference, before=levels)
-        response = self._response(features, observation.spectrum, seen)
+        levels, responses, first, second, hidden = state or (None,) * 5
+        seen, _, levels = running_rms_normalize(front_end.spectrum, self.geometry.reference, before=levels)
+        response = self._response(features, front_end.spectrum, seen)
         joined, responses = with_past(response.flatten(0, 1), REACH, 1, responses)
         z = _standardized(running_averages(joined, self.log_memory.exp(), causal=True)[:, :, REACH:])
         joined, first = with_past(z, 2, 2, first)
@@ -125,21 +125,21 @@ def between_neighbors(coarse: Tensor, classes: int) -> Tensor:
 
 
 @full_precision
-def running_averages(response: Tensor, memory: Tensor, causal: bool) -> Tensor:
-    """Exponential averages over time, ``(batch, memory, frame, direction)``.
+def running_averages(response: Tensor, time_constants: Tensor, causal: bool) -> Tensor:
+    """Exponential averages over time, ``(batch, time constant, frame, direction)``.
 
     Args:
         response: ``(batch, frame, direction)``.
-        memory: time constants ``(memory,)`` in frames.
+        time_constants: in frames.
         causal: over frames before; otherwise over those after, too.
     """
     batch, frames, directions = response.shape
     age = torch.arange(-REACH, 1 if causal else REACH + 1, device=response.device).abs()
-    kernels = (-age / memory[:, None]).softmax(-1)
+    kernels = (-age / time_constants[:, None]).softmax(-1)
     by_time = response.transpose(1, 2).reshape(batch * directions, 1, frames)
     padded = nn.functional.pad(by_time, (REACH, 0 if causal else REACH))
     averaged = nn.functional.conv1d(padded, kernels[:, None])
-    return averaged.view(batch, directions, len(memory), frames).permute(0, 2, 3, 1)
+    return averaged.view(batch, directions, len(time_constants), frames).permute(0, 2, 3, 1)
 
 
 @TASKS.register("tracking")
@@ -199,7 +199,7 @@ def frame_track_deg(truth: BatchLabels, frames: int) -> Tensor:
 
 
 def decode_track(
-    logits: Tensor, speech: Tensor | None = None, memory: float = 4.0, causal: bool = False
+    logits: Tensor, speech: Tensor | None = None, time_constant: float = 4.0, causal: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Azimuth in degrees and confidence of each frame, ``(batch, slot, frame)``.
 
@@ -210,7 +210,7 @@ def decode_track(
     Args:
         logits: ``(batch, slot, frame, class)``.
         speech: probability ``(batch, slot, frame)`` that the talker speaks, say of the task ``activity``.
-        memory: time constant of the mean in frames.
+        time_constant: of the mean, in frames.
         causal: a mean of this frame and those before.
     """
     azimuth_deg, confidence = decode_azimuth(logits)
@@ -218,7 +218,7 @@ def decode_track(
         return azimuth_deg, confidence
     angle_rad = torch.deg2rad(azimuth_deg)
     pointer = speech[..., None] * torch.stack([angle_rad.cos(), angle_rad.sin()], dim=-1)
-    constant = torch.tensor([memory], device=logits.device)
+    constant = torch.tensor([time_constant], device=logits.device)
     mean = running_averages(pointer.flatten(0, 1), constant, causal)[:, 0].unflatten(0, logits.shape[:2])
     bridged = wrap_azimuth(torch.rad2deg(torch.atan2(mean[..., 1], mean[..., 0])))
     return torch.where(mean.norm(dim=-1) > 1e-6, bridged, azimuth_deg), confidence * speech

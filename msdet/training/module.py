@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -14,8 +14,13 @@ from torch import Tensor, nn
 from msdet.conventions import wrap_signed_deg
 from msdet.data.example import Example
 from msdet.dsp.spatial import decode_azimuth
-from msdet.losses.gradients import average_over_processes, inner_products, task_gradients
-from msdet.losses.regularization import Regularization
+from msdet.losses.gradients import (
+    Balanced,
+    average_over_processes,
+    balanced_backward,
+    inner_products,
+    task_gradients,
+)
 from msdet.losses.separation import si_sdr_db
 from msdet.losses.weighting import GradientBalancer
 from msdet.models.joint import JointModel, JointOutput
@@ -65,7 +70,7 @@ class JointModule(pl.LightningModule):
         self.bad = bad or NonFiniteGuard(TrainerConfig.max_nonfinite_steps, str, lambda line: None)
         self.lost = False
         self.means = MetricMeans()
-        self.regularization = Regularization(objective.regularization, model)
+        objective.penalties(model)  # refuses patterns that match nothing now
         self.balanced: Balanced | None = None
         self.scored: dict[str, tuple[str, ...]] = {}
         self.frozen = frozen_modules(model)
@@ -103,9 +108,8 @@ class JointModule(pl.LightningModule):
     def training_step(self, batch: Example, batch_idx: int) -> Tensor | None:
         """Loss of a batch; None, which skips the step, if it is not finite."""
         terms, _, _ = self.terms(batch)
-        added = {"penalty": self.model.penalty(), "regularization": self.regularization(self.model)}
-        extra = {name: value for name, value in added.items() if value is not None}
-        total = sum(extra.values(), terms.total)
+        extra = self.objective.penalties(self.model)
+        total = sum(extra.values(), terms.balanced)
         finite = bool(torch.isfinite(total))
         if not finite and not torch.distributed.is_initialized():
             self.bad.skip(self.global_step, "loss", batch["item"].tolist())
@@ -295,48 +299,6 @@ def best_permutation(pairs: Tensor) -> Tensor:
     permutations = torch.tensor(list(itertools.permutations(range(talkers))), device=pairs.device)
     totals = pairs[:, torch.arange(talkers, device=pairs.device), permutations].sum(-1)
     return permutations[totals.argmax(-1)]
-
-
-# --- Gradients of tasks: set by a balancer instead of by one backward pass, and how well they agree.
-
-
-class Balanced(NamedTuple):
-    """A step whose gradients a balancer makes.
-
-    Attributes:
-        total: what is minimized, all in all.
-        losses: of the tasks, as they are balanced.
-        extra: the parts of the total that are no task's, say a penalty.
-    """
-
-    total: Tensor
-    losses: dict[str, Tensor]
-    extra: Sequence[Tensor] = ()
-
-
-def balanced_backward(
-    balancer: GradientBalancer, step: Balanced, loss: Tensor, parameters: Sequence[nn.Parameter]
-) -> None:
-    """Add the balanced gradients of the tasks, and those of what is no task, to ``grad`` of the parameters.
-
-    They arrive as those of a backward pass do, so that what waits for gradients, such as their averaging over
-    processes, sees them.
-
-    Args:
-        balancer: combines the tasks' gradients.
-        step: what it is asked about.
-        loss: what a backward pass would start at: the total, or that times a factor.
-        parameters: that may learn.
-    """
-    learning = [p for p in parameters if p.requires_grad]
-    (scale,) = torch.autograd.grad(loss, step.total, retain_graph=True)  # one over the accumulated batches
-    gradients = balancer.gradients(step.losses, learning)
-    for row in task_gradients(step.extra, learning):
-        for k, more in enumerate(row):
-            known = gradients[k]
-            gradients[k] = more if known is None else known if more is None else known + more
-    reached = [(p, scale * g) for p, g in zip(learning, gradients, strict=True) if g is not None]
-    torch.autograd.backward([p for p, _ in reached], [g for _, g in reached])
 
 
 def task_cosines(losses: dict[str, Tensor], parameters: Sequence[nn.Parameter]) -> dict[str, Tensor]:

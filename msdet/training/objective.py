@@ -11,10 +11,13 @@ from msdet.dsp.spatial import decode_azimuth
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.losses.assignment import PairCosts, TalkerLabels, assignment_rule
 from msdet.losses.doa import doa_loss
-from msdet.losses.normalization import LossNormalization
+from msdet.losses.gradients import Balanced, balanced_backward
+from msdet.losses.regularization import penalty
 from msdet.losses.separation import is_signed, separation_loss
-from msdet.losses.weighting import build_balancer
+from msdet.losses.weighting import GradientBalancer, LossNormalization, build_balancer
 from msdet.models.config import ModelConfig
+from msdet.models.joint import JointModel
+from msdet.models.sharing import SHARING_SCHEMES
 from msdet.tasks import MAIN, TaskLike, find_task
 from msdet.tasks.doa import DoaTask
 from msdet.tasks.labels import BatchLabels
@@ -26,10 +29,11 @@ AUXILIARY_WEIGHT = 0.1
 
 
 class ObjectiveTerms(NamedTuple):
-    """What an objective found.
+    """Losses of a batch, whose gradients `backward` sets.
 
     Attributes:
-        total: the scalar to minimize.
+        objective: whose they are.
+        balanced: the scalar that its balancer makes of the tasks' losses.
         losses: of each task, over what is labeled; zero where nothing is.
         assignment: the reference ``(batch, slot)`` that each slot answers for.
         scaled: the losses as they are balanced, on a common scale if that is asked for; zero, with zero
@@ -37,11 +41,59 @@ class ObjectiveTerms(NamedTuple):
         labeled: number of losses, of examples or slots, that each task's is the mean of.
     """
 
-    total: Tensor
+    objective: Objective
+    balanced: Tensor
     losses: dict[str, Tensor]
     assignment: Tensor
     scaled: dict[str, Tensor]
     labeled: dict[str, int]
+
+    @property
+    def total(self) -> Tensor:
+        """The scalar to minimize; its backward pass is refused where that would not be all of a step.
+
+        So it is with a balancer that makes gradients, and with penalties on the model's parameters: use
+        `backward`.
+        """
+        total: Tensor = _OfBackward.apply(self.balanced, self.objective.beyond_total)
+        return total
+
+    def backward(self, model: JointModel) -> Tensor:
+        """Add a step's gradients to ``grad`` of all parameters that learn: balanced, and of penalties.
+
+        Returns:
+            the total with the penalties, for the log.
+
+        Raises:
+            MsdetError: no parameter is reached by two tasks, which the balancer needs.
+        """
+        penalties = list(self.objective.penalties(model).values())
+        total = sum(penalties, self.balanced)
+        balancer = self.objective.balancer
+        if isinstance(balancer, GradientBalancer):
+            balanced_backward(
+                balancer, Balanced(total, self.scaled, penalties), total, list(model.parameters())
+            )
+        else:
+            total.backward()  # type: ignore[no-untyped-call]
+        return total.detach()
+
+
+class _OfBackward(torch.autograd.Function):
+    """The same scalar; its backward pass raises if there is a reason to."""
+
+    @staticmethod
+    def forward(ctx: Any, scalar: Tensor, reason: str | None) -> Tensor:
+        """The scalar."""
+        ctx.reason = reason
+        return scalar.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """The gradient as it comes."""
+        if ctx.reason:
+            raise MsdetError(f"total.backward(): {ctx.reason}; call terms.backward(model) instead")
+        return gradients[0], None
 
 
 class Objective(nn.Module):
@@ -71,6 +123,11 @@ class Objective(nn.Module):
         if config.log_cosine_every < 0:
             raise MsdetError(f"objective.log_cosine_every is {config.log_cosine_every}, expected 0 or more")
         self.regularization = config.regularization
+        self.beyond_total: str | None = None
+        if isinstance(self.balancer, GradientBalancer):
+            self.beyond_total = f"objective.balance '{config.balance}' sets gradients of its own"
+        elif config.regularization or SHARING_SCHEMES.fact(model.sharing, "penalizes", False):
+            self.beyond_total = "the total has no penalties on the model's parameters"
         self.log_cosine_every = config.log_cosine_every
 
     def forward(self, predictions: dict[str, Any], truth: BatchLabels) -> ObjectiveTerms:
@@ -82,15 +139,24 @@ class Objective(nn.Module):
         """
         assignment = self.assign(predictions, truth)
         wanted = truth.in_slots(assignment)
-        found = {name: task.loss(predictions[name], wanted) for name, task in self.tasks.items()}
-        losses = {name: each.mean() for name, each in found.items()}
-        counts = torch.stack([each.known.sum() for each in found.values()]).tolist()
-        labeled = dict(zip(found, counts, strict=True))
+        of_slots = {name: task.loss(predictions[name], wanted) for name, task in self.tasks.items()}
+        losses = {name: each.mean() for name, each in of_slots.items()}
+        counts = torch.stack([each.known.sum() for each in of_slots.values()]).tolist()
+        labeled = dict(zip(of_slots, counts, strict=True))
         known = {name: loss for name, loss in losses.items() if labeled[name]}
         scaled = self.normalization(known)
         blank = [losses[name] for name in losses if name not in known]  # zero, but their heads are reached
-        total = sum(blank, cast(Tensor, self.balancer(scaled)))
-        return ObjectiveTerms(total, losses, assignment, losses | scaled, labeled)
+        balanced = sum(blank, cast(Tensor, self.balancer(scaled)))
+        return ObjectiveTerms(self, balanced, losses, assignment, losses | scaled, labeled)
+
+    def penalties(self, model: JointModel) -> dict[str, Tensor]:
+        """What a model's parameters cost besides the tasks: of its sharing scheme, and of `regularization`.
+
+        Raises:
+            MsdetError: a pattern of parameters that matches nothing, an unknown norm or weight.
+        """
+        parts = {"penalty": model.penalty(), "regularization": penalty(self.regularization, model)}
+        return {name: part for name, part in parts.items() if part is not None}
 
     def start_epoch(self, epoch: int) -> None:
         """Tell a balancer that wants to know that an epoch of training starts."""

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from msdet.errors import MsdetError
-from msdet.losses.normalization import LossNormalization
-from msdet.losses.regularization import Regularization
+from msdet.losses.regularization import penalty
+from msdet.losses.weighting import LossNormalization
 from msdet.tasks.labels import LabeledLoss
 from msdet.training.config import ObjectiveConfig
 from msdet.training.objective import Objective
@@ -23,7 +23,7 @@ def scaled(normalization: LossNormalization, **losses: float) -> dict[str, float
 
 
 def test_running_mean_by_hand() -> None:
-    normalization = LossNormalization("running_mean", ["a", "b"], memory=0.9)
+    normalization = LossNormalization("running_mean", ["a", "b"], decay=0.9)
     assert scaled(normalization, a=4.0, b=-0.5) == pytest.approx({"a": 1.0, "b": -1.0})
     assert scaled(normalization, a=2.0) == pytest.approx({"a": 2.0 / 3.8}), "0.9 · 4 + 0.1 · 2"
     assert scaled(normalization, a=math.nan, b=1.5)["b"] == pytest.approx(1.5 / 0.6)
@@ -55,7 +55,7 @@ def test_log_makes_gradients_relative() -> None:
 
 
 def test_running_mean_survives_saving() -> None:
-    first, second = (LossNormalization("running_mean", ["a"], memory=0.5) for _ in range(2))
+    first, second = (LossNormalization("running_mean", ["a"], decay=0.5) for _ in range(2))
     scaled(first, a=4.0)
     second.load_state_dict(first.state_dict())
     assert scaled(first, a=8.0) == scaled(second, a=8.0) == pytest.approx({"a": 8.0 / 6.0})
@@ -73,10 +73,10 @@ class Small(nn.Module):
 
 def test_regularization_by_hand() -> None:
     model = Small()
-    penalty = Regularization({"head.*": {"l1": 0.1, "l2": 0.01}, "*.weight": {"l2": 2.0}}, model)(model)
-    assert penalty is not None
-    assert penalty.item() == pytest.approx(0.1 * 3.5 + 0.01 * 9.25 + 2.0 * (1 + 4 + 9))
-    penalty.backward()
+    cost = penalty({"head.*": {"l1": 0.1, "l2": 0.01}, "*.weight": {"l2": 2.0}}, model)
+    assert cost is not None
+    assert cost.item() == pytest.approx(0.1 * 3.5 + 0.01 * 9.25 + 2.0 * (1 + 4 + 9))
+    cost.backward()  # type: ignore[no-untyped-call]
     assert model.encoder.weight.grad is not None and model.head.bias.grad is not None
     assert model.encoder.weight.grad.tolist() == [[4.0, -8.0]]
     assert model.head.bias.grad.tolist() == pytest.approx([-0.1 + 0.02 * -0.5])
@@ -84,7 +84,7 @@ def test_regularization_by_hand() -> None:
 
 @pytest.mark.parametrize("patterns", [{}, {"head.*": {}}, {"head.*": {"l1": 0.0}}])
 def test_nothing_to_regularize_is_no_penalty(patterns: dict[str, dict[str, float]]) -> None:
-    assert Regularization(patterns, Small())(Small()) is None
+    assert penalty(patterns, Small()) is None
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_nothing_to_regularize_is_no_penalty(patterns: dict[str, dict[str, float
 )
 def test_wrong_regularization_is_refused(patterns: dict[str, Any], message: str) -> None:
     with pytest.raises(MsdetError, match=message):
-        Regularization(patterns, Small())
+        penalty(patterns, Small())
 
 
 class Seen(nn.Module):

@@ -24,7 +24,7 @@ from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
 from msdet.training.callbacks import TRAINER_STATE
 from msdet.training.config import ObjectiveConfig, OptimizerConfig, TrainConfig
-from msdet.training.module import Balanced, JointModule, balanced_backward, task_cosines
+from msdet.training.module import JointModule, task_cosines
 from msdet.training.objective import Objective
 from msdet.training.run import train
 
@@ -129,16 +129,44 @@ def test_nothing_shared_is_refused_by_name(dev_set: SceneSet, batch: Example) ->
         system.backward(loss)
 
 
+@pytest.mark.parametrize("balance", ["pcgrad", "gradnorm"])
+def test_a_plain_loop_balances_or_is_refused(balance: str, dev_set: SceneSet, batch: Example) -> None:
+    """`terms.backward` sets the gradients that training does; a backward pass of the total sets none."""
+    system = make_system(dev_set, balance=balance, regularization={"doa_head.*": {"l2": 0.1}})
+    with pytest.raises(MsdetError, match=rf"balance '{balance}' sets gradients .* terms.backward\(model\)"):
+        system.terms(batch)[0].total.backward()
+    assert all(p.grad is None for p in system.parameters())
+    total = system.terms(batch)[0].backward(system.model)
+    trained = make_system(dev_set, balance=balance, regularization={"doa_head.*": {"l2": 0.1}})
+    trained.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
+    loss = trained.training_step(batch, 0)
+    assert loss is not None
+    trained.backward(loss)
+    torch.testing.assert_close(total, loss.detach())
+    pairs = zip(system.model.named_parameters(), trained.model.parameters(), strict=True)
+    for (name, parameter), other in pairs:
+        assert parameter.grad is not None, name
+        torch.testing.assert_close(parameter.grad, other.grad, msg=name)
+
+
+def test_a_total_without_the_penalties_is_refused(dev_set: SceneSet, batch: Example) -> None:
+    for settings, model in (
+        ({"regularization": {"doa_head.*": {"l2": 0.1}}}, SMALL),
+        ({}, dataclasses.replace(SMALL, sharing="soft")),
+    ):
+        system = make_system(dev_set, model, **settings)
+        terms = system.terms(batch)[0]
+        with pytest.raises(MsdetError, match="has no penalties on the model's parameters"):
+            terms.total.backward()
+        extra = sum(system.objective.penalties(system.model).values())
+        torch.testing.assert_close(terms.backward(system.model), terms.balanced.detach() + extra)
+
+
 def test_frozen_parts_get_no_gradient(dev_set: SceneSet, batch: Example) -> None:
     system = make_system(dev_set, balance="upgrad")
     system.model.doa_head.requires_grad_(False)
     terms = system.terms(batch)[0]
-    balanced_backward(
-        system.objective.balancer,  # type: ignore[arg-type]
-        Balanced(terms.total, terms.scaled),
-        terms.total,
-        list(system.model.parameters()),
-    )
+    terms.backward(system.model)
     assert all(p.grad is None for p in system.model.doa_head.parameters())
     assert all(p.grad is not None for p in system.model.sharing.parameters())
 

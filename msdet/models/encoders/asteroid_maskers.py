@@ -156,17 +156,17 @@ class ConvTasNet(FoldedMasker):
             last = cast(nn.ModuleList, self.masker.TCN)[-1]
             cast(nn.Module, last.res_conv).requires_grad_(False)
 
-    def stream(self, features: Tensor, memory: State) -> tuple[Tensor, State]:
+    def stream(self, features: Tensor, state: State) -> tuple[Tensor, State]:
         """The next frames, of a causal encoder: asteroid's forward pass, convolutions with their past."""
         masker = cast(Any, self.masker)
-        state = masker.bottleneck(self._folded(features))
+        x = masker.bottleneck(self._folded(features))
         skips: Tensor | float = 0.0
         after = []
-        for block, before in zip(masker.TCN, memory or [None] * len(masker.TCN), strict=True):
+        for block, before in zip(masker.TCN, state or [None] * len(masker.TCN), strict=True):
             enter, rectify, norm, convolve, *leave = block.shared_block
             conv = convolve[0]
             past = conv.dilation[0] * (conv.kernel_size[0] - 1)
-            joined, kept = with_past(norm(rectify(enter(state))), past, -1, before)
+            joined, kept = with_past(norm(rectify(enter(x))), past, -1, before)
             after.append(kept)
             shared = nn.functional.conv1d(
                 joined, conv.weight, conv.bias, dilation=conv.dilation, groups=conv.groups
@@ -175,8 +175,8 @@ class ConvTasNet(FoldedMasker):
                 shared = layer(shared)
             if block.skip_out_chan:
                 skips = skips + block.skip_conv(shared)
-            state = state + block.res_conv(shared)
-        return self._unfolded(masker.mask_net(skips if masker.skip_chan else state), features), after
+            x = x + block.res_conv(shared)
+        return self._unfolded(masker.mask_net(skips if masker.skip_chan else x), features), after
 
 
 # --- Dual-path RNN on the STFT: asteroid's `DPRNN`, frequencies folded into channels.

@@ -38,7 +38,7 @@ class BandGRU(StreamingBlocks):
         limits: bins, ascending, at which the next width begins.
         widths: bins in a band, up to each limit and after the last.
         causal: run across time forwards only.
-        checkpoint: compute activations again in the backward pass, for memory.
+        checkpoint: compute activations again in the backward pass, which saves memory.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class BandGRU(StreamingBlocks):
         self.leave = _Exit(self.zones, features_in, 2 * hidden, self.features_out)
 
     def start(self, features: Tensor) -> Tensor:
-        """State ``(batch, band, frame, width)``."""
+        """``(batch, band, frame, width)``."""
         batch, _, frames, width = features.shape
         bands = []
         for (start, stop, bins), enter in zip(self.zones, self.enter, strict=True):
@@ -86,17 +86,17 @@ class BandGRU(StreamingBlocks):
             bands.append(enter(zone.flatten(-2)))
         return torch.cat(bands, dim=1)
 
-    def block(self, index: int, state: Tensor) -> Tensor:
+    def block(self, index: int, x: Tensor) -> Tensor:
         """Two recurrences."""
-        return run_block(self.blocks[index], state, checkpoint=self.checkpoint)
+        return run_block(self.blocks[index], x, checkpoint=self.checkpoint)
 
-    def stream_block(self, index: int, state: Tensor, memory: State) -> tuple[Tensor, State]:
+    def stream_block(self, index: int, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next frames, of a causal encoder."""
-        return cast(RecurrentBlock, self.blocks[index]).stream(state, memory)
+        return cast(RecurrentBlock, self.blocks[index]).stream(x, state)
 
-    def finish(self, state: Tensor, features: Tensor) -> Tensor:
+    def finish(self, x: Tensor, features: Tensor) -> Tensor:
         """Bins of every band, each with a linear path from its own features."""
-        finished: Tensor = self.leave(state, features)
+        finished: Tensor = self.leave(x, features)
         return finished
 
     def width(self, index: int) -> int:
@@ -114,7 +114,7 @@ class _Exit(nn.Module):
     Args:
         zones: first bin, bin after the last and bins in a band, of each zone.
         features_in: features of a bin.
-        width: of the state.
+        width: of what the last block gave.
         outputs: features of a bin that come out.
     """
 
@@ -125,11 +125,9 @@ class _Exit(nn.Module):
         self.bins = nn.ModuleList(nn.Linear(width, bins * outputs) for _, _, bins in zones)
         self.bypass = nn.Linear(features_in, outputs)
 
-    def forward(self, state: Tensor, features: Tensor) -> Tensor:
+    def forward(self, x: Tensor, features: Tensor) -> Tensor:
         """``(batch, band, frame, width)`` to ``(batch, freq, frame, features_out)``."""
-        parts = torch.relu(state).split(
-            [-(-(stop - start) // bins) for start, stop, bins in self.zones], dim=1
-        )
+        parts = torch.relu(x).split([-(-(stop - start) // bins) for start, stop, bins in self.zones], dim=1)
         zones = []
         for (start, stop, bins), layer, part in zip(self.zones, self.bins, parts, strict=True):
             zone = layer(part).unflatten(-1, (bins, -1)).transpose(2, 3).flatten(1, 2)

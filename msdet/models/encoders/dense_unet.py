@@ -42,7 +42,7 @@ class DenseUNet(nn.Module):
         middle_layers: LSTMs, or stacks of 7 dilated convolutions.
         dropout: share dropped before and after the middle.
         causal: see no later frame.
-        checkpoint: compute activations again in the backward pass, for memory.
+        checkpoint: compute activations again in the backward pass, which saves memory.
     """
 
     def __init__(
@@ -89,9 +89,9 @@ class DenseUNet(nn.Module):
 
         return self._through(features, apply)
 
-    def stream(self, features: Tensor, memory: State) -> tuple[Tensor, State]:
+    def stream(self, features: Tensor, state: State) -> tuple[Tensor, State]:
         """Encode the next frames ``(batch, freq, frame, feature)``, of a causal encoder."""
-        before = iter(memory or [])
+        before = iter(state or [])
         after = []
 
         def apply(part: nn.Module, x: Tensor) -> Tensor:
@@ -155,9 +155,9 @@ class _Conv(nn.Module):
         y: Tensor = self.finish(self.conv(nn.functional.pad(x, (self.past, 2 - self.past))))
         return y
 
-    def stream(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
+    def stream(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next frames, of a causal convolution."""
-        joined, kept = with_past(x, self.past, 3, memory)
+        joined, kept = with_past(x, self.past, 3, state)
         return self.finish(self.conv(joined)), kept
 
 
@@ -171,9 +171,9 @@ class _Halve(_Conv):
         """``(batch, channel, freq, frame)`` to half as many frequencies."""
         return super().forward(self._odd(x))
 
-    def stream(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
+    def stream(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next frames, of a causal convolution."""
-        return super().stream(self._odd(x), memory)
+        return super().stream(self._odd(x), state)
 
     def _odd(self, x: Tensor) -> Tensor:
         """An odd number of frequencies, by another one of zeros."""
@@ -194,9 +194,9 @@ class _Double(nn.Module):
         y: Tensor = self.finish(self.conv(x)[..., self.first : self.first + x.shape[3]])
         return y
 
-    def stream(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
+    def stream(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next frames, of a causal convolution."""
-        joined, kept = with_past(x, 2, 3, memory)
+        joined, kept = with_past(x, 2, 3, state)
         return self.finish(self.conv(joined)[..., 2 : 2 + x.shape[3]]), kept
 
 
@@ -223,10 +223,10 @@ class _DenseBlock(nn.Module):
             outputs.append(layer(torch.cat(outputs, dim=1)))
         return outputs[-1]
 
-    def stream(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
+    def stream(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next frames, of causal layers."""
         outputs, after = [x], []
-        for layer, before in zip(self.layers, memory or [None] * len(self.layers), strict=True):
+        for layer, before in zip(self.layers, state or [None] * len(self.layers), strict=True):
             y, kept = cast(Any, layer).stream(torch.cat(outputs, dim=1), before)
             outputs.append(y)
             after.append(kept)
@@ -248,7 +248,7 @@ class _FrequencyMap(nn.Module):
         mapped: Tensor = self.after(self.map(squeezed.transpose(2, 3)).transpose(2, 3))
         return mapped
 
-    def stream(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
+    def stream(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next frames, each for itself."""
         return self(x), None
 
@@ -267,10 +267,10 @@ class _Lstm(nn.Module):
         """``(batch, width, frame)`` to the same."""
         return self.stream(x, None)[0]
 
-    def stream(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
+    def stream(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The same of the next frames, if it is causal."""
-        encoded, memory = run_rnn(self.lstm, x.permute(2, 0, 1), memory)
-        return encoded.permute(1, 2, 0), memory
+        encoded, state = run_rnn(self.lstm, x.permute(2, 0, 1), state)
+        return encoded.permute(1, 2, 0), state
 
 
 class _Tcn(nn.Module):
@@ -293,10 +293,10 @@ class _Tcn(nn.Module):
             x = x + conv(nn.functional.pad(nn.functional.elu(norm(x)), sides))
         return x
 
-    def stream(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
+    def stream(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next frames, of causal convolutions."""
         after = []
-        layers = zip(self.norms, self.convs, memory or [None] * len(self.convs), strict=True)
+        layers = zip(self.norms, self.convs, state or [None] * len(self.convs), strict=True)
         for layer, (norm, conv, before) in enumerate(layers):
             joined, kept = with_past(nn.functional.elu(norm(x)), 2 * 2 ** (layer % 7), 2, before)
             x = x + conv(joined)

@@ -39,7 +39,7 @@ class FTGRU(StreamingBlocks):
         blocks: number of blocks.
         group: neighboring bins in one step.
         causal: run across time forwards only.
-        checkpoint: compute activations again in the backward pass, for memory.
+        checkpoint: compute activations again in the backward pass, which saves memory.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class FTGRU(StreamingBlocks):
         self.bypass = nn.Linear(features_in, units)
 
     def start(self, features: Tensor) -> Tensor:
-        """State ``(batch, group of bins, frame, width)``."""
+        """``(batch, group of bins, frame, width)``."""
         batch, freqs, frames, width = features.shape
         groups = -(-freqs // self.group)
         padded = nn.functional.pad(features, (0, 0, 0, 0, 0, groups * self.group - freqs))
@@ -74,18 +74,18 @@ class FTGRU(StreamingBlocks):
         entered: Tensor = self.enter(grouped.flatten(-2))
         return entered
 
-    def block(self, index: int, state: Tensor) -> Tensor:
+    def block(self, index: int, x: Tensor) -> Tensor:
         """Two recurrences."""
-        return run_block(self.blocks[index], state, checkpoint=self.checkpoint)
+        return run_block(self.blocks[index], x, checkpoint=self.checkpoint)
 
-    def stream_block(self, index: int, state: Tensor, memory: State) -> tuple[Tensor, State]:
+    def stream_block(self, index: int, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next frames, of a causal encoder."""
         block = cast(RecurrentBlock, self.blocks[index])
-        return block.stream(state, memory)
+        return block.stream(x, state)
 
-    def finish(self, state: Tensor, features: Tensor) -> Tensor:
+    def finish(self, x: Tensor, features: Tensor) -> Tensor:
         """Bins of every group, and the linear path."""
-        return _to_bins(state, features, self.leave, self.bypass)
+        return _to_bins(x, features, self.leave, self.bypass)
 
     def width(self, index: int) -> int:
         """Both directions."""
@@ -105,15 +105,15 @@ class _Exit(nn.Module):
         self.leave = nn.Linear(width, group * features_out)
         self.bypass = nn.Linear(features_in, features_out)
 
-    def forward(self, state: Tensor, features: Tensor) -> Tensor:
+    def forward(self, x: Tensor, features: Tensor) -> Tensor:
         """``(batch, group of bins, frame, width)`` to ``(batch, freq, frame, features_out)``."""
-        return _to_bins(state, features, self.leave, self.bypass)
+        return _to_bins(x, features, self.leave, self.bypass)
 
 
-def _to_bins(state: Tensor, features: Tensor, leave: nn.Module, bypass: nn.Module) -> Tensor:
+def _to_bins(x: Tensor, features: Tensor, leave: nn.Module, bypass: nn.Module) -> Tensor:
     """Features of the bins of each group, each with a linear path from its own."""
     past: Tensor = bypass(features)
-    bins = leave(torch.relu(state)).unflatten(-1, (-1, past.shape[-1]))
+    bins = leave(torch.relu(x)).unflatten(-1, (-1, past.shape[-1]))
     bins = bins.permute(0, 1, 3, 2, 4).flatten(1, 2)
     return torch.relu(bins[:, : features.shape[1]] + past)
 
@@ -131,8 +131,8 @@ class RecurrentBlock(nn.Module):
         """``(batch, freq, frame, width)`` to the same."""
         return self.stream(x, None)[0]
 
-    def stream(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
+    def stream(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The same of the next frames, if it is causal."""
         x = x + run_rnn_along(self.across_freq, self.norm_freq(x), 1)[0]
-        over_time, memory = run_rnn_along(self.across_time, self.norm_time(x), 2, memory)
-        return x + over_time, memory
+        over_time, state = run_rnn_along(self.across_time, self.norm_time(x), 2, state)
+        return x + over_time, state

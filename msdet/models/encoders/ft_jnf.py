@@ -45,18 +45,18 @@ class FTJNF(StreamingBlocks):
         self.across_time = nn.LSTM(2 * hidden_freq, hidden_time, bidirectional=not causal)
         self.dropout = nn.Dropout(dropout)
 
-    def block(self, index: int, state: Tensor) -> Tensor:
+    def block(self, index: int, x: Tensor) -> Tensor:
         """The first runs across frequency, the second across time."""
         layer, axis = (self.across_freq, 1) if index == 0 else (self.across_time, 2)
-        encoded: Tensor = self.dropout(run_rnn_along(layer, state, axis)[0])
+        encoded: Tensor = self.dropout(run_rnn_along(layer, x, axis)[0])
         return encoded
 
-    def stream_block(self, index: int, state: Tensor, memory: State) -> tuple[Tensor, State]:
+    def stream_block(self, index: int, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next frames, of a causal encoder."""
         if index == 0:
-            return self.block(index, state), None
-        encoded, memory = run_rnn_along(self.across_time, state, 2, memory)
-        return self.dropout(encoded), memory
+            return self.block(index, x), None
+        encoded, state = run_rnn_along(self.across_time, x, 2, state)
+        return self.dropout(encoded), state
 
     def width(self, index: int) -> int:
         """Units of that recurrence, in all directions."""

@@ -99,9 +99,9 @@ class Conv(nn.Module):
             x = nn.functional.pad(x, (0, 0, self.past, 0))
         return self._convolved(x)
 
-    def stream(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
+    def stream(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next frames, of a causal convolution."""
-        joined, kept = with_past(x, self.past, 2, memory)
+        joined, kept = with_past(x, self.past, 2, state)
         return self._convolved(joined), kept
 
     def _convolved(self, x: Tensor) -> Tensor:
@@ -191,11 +191,10 @@ def preset(sizes: dict[str, dict[str, int]], size: str, **given: int | None) -> 
     return {**sizes[size], **{name: number for name, number in given.items() if number is not None}}
 
 
-# --- The part that encoders made of blocks have in common (`msdet.models.encoders.BlockEncoder`).
-
-
 class Blocks(nn.Module, ABC):
-    """`start`, each `block` in turn, `finish`; as it stands, states are features of bins all the way.
+    """What encoders made of blocks have in common (`msdet.models.encoders.BlockEncoder`).
+
+    `start`, each `block` in turn, `finish`; as it stands, there are features of bins all the way.
 
     Attributes:
         depth: number of blocks.
@@ -209,61 +208,61 @@ class Blocks(nn.Module, ABC):
 
     def forward(self, features: Tensor) -> Tensor:
         """Encode ``(batch, freq, frame, feature)``; keeps the first three axes."""
-        state = self.start(features)
+        x = self.start(features)
         for index in range(self.depth):
-            state = self.block(index, state)
-        return self.finish(state, features)
+            x = self.block(index, x)
+        return self.finish(x, features)
 
     def start(self, features: Tensor) -> Tensor:
         """The features themselves."""
         return features
 
     @abstractmethod
-    def block(self, index: int, state: Tensor) -> Tensor:
-        """State after block `index`, from the state before."""
+    def block(self, index: int, x: Tensor) -> Tensor:
+        """What block `index` makes of what enters it."""
 
-    def finish(self, state: Tensor, features: Tensor) -> Tensor:
-        """The last state itself."""
-        return state
+    def finish(self, x: Tensor, features: Tensor) -> Tensor:
+        """What the last block gave."""
+        return x
 
     def width(self, index: int) -> int:
-        """Width of the state after block `index`."""
+        """Width of what block `index` gives."""
         return self.features_out
 
     def exit_after(self, index: int) -> Exit:
-        """The state after block `index` itself."""
+        """What block `index` gives, as it is."""
         return _Straight(self.width(index))
 
 
 class StreamingBlocks(Blocks):
     """Blocks whose causal variant also takes a signal in pieces."""
 
-    def stream(self, features: Tensor, memory: State) -> tuple[Tensor, State]:
+    def stream(self, features: Tensor, state: State) -> tuple[Tensor, State]:
         """Encode the next frames ``(batch, freq, frame, feature)``."""
-        first, *others = memory or [None] * (self.depth + 1)
-        state, first = self.stream_start(features, first)
+        first, *others = state or [None] * (self.depth + 1)
+        x, first = self.stream_start(features, first)
         kept = [first]
         for index, before in enumerate(others):
-            state, after = self.stream_block(index, state, before)
+            x, after = self.stream_block(index, x, before)
             kept.append(after)
-        return self.finish(state, features), kept
+        return self.finish(x, features), kept
 
-    def stream_start(self, features: Tensor, memory: State) -> tuple[Tensor, State]:
+    def stream_start(self, features: Tensor, state: State) -> tuple[Tensor, State]:
         """`start` of the next frames; as it stands, it needs no frames before."""
         return self.start(features), None
 
     @abstractmethod
-    def stream_block(self, index: int, state: Tensor, memory: State) -> tuple[Tensor, State]:
+    def stream_block(self, index: int, x: Tensor, state: State) -> tuple[Tensor, State]:
         """`block` of the next frames."""
 
 
 class _Straight(nn.Module):
-    """A state that needs no way out."""
+    """A way out that leaves everything as it is."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.features_out = width
 
-    def forward(self, state: Tensor, features: Tensor) -> Tensor:
-        """The state."""
-        return state
+    def forward(self, x: Tensor, features: Tensor) -> Tensor:
+        """What the block gave."""
+        return x

@@ -60,7 +60,7 @@ class SpatialNet(StreamingBlocks):
         dropout: share dropped after attention and after feed-forward.
         causal: see no later frame.
         context: frames that the causal attention sees, this one and the ones before.
-        checkpoint: compute activations again in the backward pass, for memory.
+        checkpoint: compute activations again in the backward pass, which saves memory.
     """
 
     compiles = True
@@ -98,24 +98,24 @@ class SpatialNet(StreamingBlocks):
         )
 
     def start(self, features: Tensor) -> Tensor:
-        """State ``(batch, freq, frame, width)``."""
-        state: Tensor = self.enter(features)
-        return state
+        """``(batch, freq, frame, width)``."""
+        x: Tensor = self.enter(features)
+        return x
 
-    def block(self, index: int, state: Tensor) -> Tensor:
+    def block(self, index: int, x: Tensor) -> Tensor:
         """A cross-band and a narrow-band block."""
-        mask = past_mask(state.shape[2], self.context, state.device) if self.causal else None
-        state = run_block(self.cross_band[index], state, self.full_band, checkpoint=self.checkpoint)
-        return run_block(self.narrow_band[index], state, mask, checkpoint=self.checkpoint)
+        mask = past_mask(x.shape[2], self.context, x.device) if self.causal else None
+        x = run_block(self.cross_band[index], x, self.full_band, checkpoint=self.checkpoint)
+        return run_block(self.narrow_band[index], x, mask, checkpoint=self.checkpoint)
 
-    def stream_start(self, features: Tensor, memory: State) -> tuple[Tensor, State]:
+    def stream_start(self, features: Tensor, state: State) -> tuple[Tensor, State]:
         """The next frames, of a causal encoder."""
-        return self.enter.stream(features, memory)
+        return self.enter.stream(features, state)
 
-    def stream_block(self, index: int, state: Tensor, memory: State) -> tuple[Tensor, State]:
+    def stream_block(self, index: int, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next frames, of a causal encoder."""
         narrow = cast(_NarrowBand, self.narrow_band[index])
-        return narrow.stream(self.cross_band[index](state, self.full_band), self.context, memory)
+        return narrow.stream(self.cross_band[index](x, self.full_band), self.context, state)
 
 
 class _FullBand(nn.Module):
@@ -193,9 +193,9 @@ class _NarrowBand(nn.Module):
         added: Tensor = x + self.dropout(self._feed_forward(self.norm_ffn(x), first, second, third))
         return added
 
-    def stream(self, x: Tensor, context: int, memory: State) -> tuple[Tensor, State]:
+    def stream(self, x: Tensor, context: int, state: State) -> tuple[Tensor, State]:
         """The same of the next frames, if it is causal; attention sees `context` frames."""
-        attended, *convolved = memory or [None] * 4
+        attended, *convolved = state or [None] * 4
         query, key, value = self._attention_parts(self.norm_attention(x))
         if attended is not None:
             key, value = (torch.cat(pair, dim=2) for pair in zip(attended, (key, value), strict=True))

@@ -57,7 +57,7 @@ class TFGridNet(StreamingBlocks):
         dropout: share dropped after each of the three modules.
         causal: see no later frame.
         context: frames that the causal attention sees, this one and the ones before.
-        checkpoint: compute activations again in the backward pass, for memory.
+        checkpoint: compute activations again in the backward pass, which saves memory.
     """
 
     def __init__(
@@ -98,23 +98,23 @@ class TFGridNet(StreamingBlocks):
         self.blocks = nn.ModuleList(_Block(recurrence, attention, dropout, causal) for _ in range(self.depth))
 
     def start(self, features: Tensor) -> Tensor:
-        """State ``(batch, freq, frame, width)``."""
-        state: Tensor = self.norm(self.enter(features))
-        return state
+        """``(batch, freq, frame, width)``."""
+        x: Tensor = self.norm(self.enter(features))
+        return x
 
-    def block(self, index: int, state: Tensor) -> Tensor:
+    def block(self, index: int, x: Tensor) -> Tensor:
         """The three modules."""
-        mask = past_mask(state.shape[2], self.context, state.device) if self.causal else None
-        return run_block(self.blocks[index], state, mask, checkpoint=self.checkpoint)
+        mask = past_mask(x.shape[2], self.context, x.device) if self.causal else None
+        return run_block(self.blocks[index], x, mask, checkpoint=self.checkpoint)
 
-    def stream_start(self, features: Tensor, memory: State) -> tuple[Tensor, State]:
+    def stream_start(self, features: Tensor, state: State) -> tuple[Tensor, State]:
         """The next frames, of a causal encoder."""
-        entered, memory = self.enter.stream(features, memory)
-        return self.norm(entered), memory
+        entered, state = self.enter.stream(features, state)
+        return self.norm(entered), state
 
-    def stream_block(self, index: int, state: Tensor, memory: State) -> tuple[Tensor, State]:
+    def stream_block(self, index: int, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next frames, of a causal encoder."""
-        return cast(_Block, self.blocks[index]).stream(state, self.context, memory)
+        return cast(_Block, self.blocks[index]).stream(x, self.context, state)
 
 
 class _Block(nn.Module):
@@ -140,9 +140,9 @@ class _Block(nn.Module):
         added: Tensor = x + self.dropout(self.attention(x, mask))
         return added
 
-    def stream(self, x: Tensor, context: int, memory: State) -> tuple[Tensor, State]:
+    def stream(self, x: Tensor, context: int, state: State) -> tuple[Tensor, State]:
         """The same of the next frames, if it is causal; attention sees `context` frames."""
-        recurred, attended = memory or (None, None)
+        recurred, attended = state or (None, None)
         x = x + self.across_freq(x)
         y, recurred = self.across_time.stream(x, recurred)
         x = x + y
@@ -173,12 +173,12 @@ class _Recurrence(nn.Module):
         added: Tensor = bins[..., first : first + length].unflatten(0, sequence.shape[:2])
         return added.movedim(-1, self.axis)
 
-    def stream(self, x: Tensor, memory: State) -> tuple[Tensor, State]:
+    def stream(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next frames ``(batch, freq, frame, width)``, of one that runs forwards across time.
 
         A step is due every `stride` frames; what it gives to frames to come is kept.
         """
-        count, past, hidden, ahead = memory or (0, None, None, None)
+        count, past, hidden, ahead = state or (0, None, None, None)
         length, reach = x.shape[2], self.window - 1
         joined, past = with_past(self.norm(x).movedim(2, -1), reach, -1, past)
         first = -count % self.stride  # frame of the first step
@@ -220,15 +220,15 @@ class _FrameAttention(nn.Module):
         """``(batch, freq, frame, width)`` to the same."""
         return self._attend(x, *self._parts(x), mask)
 
-    def stream(self, x: Tensor, context: int, memory: State) -> tuple[Tensor, State]:
+    def stream(self, x: Tensor, context: int, state: State) -> tuple[Tensor, State]:
         """The same of the next frames, which see `context` frames each."""
         query, key, value = self._parts(x)
-        if memory is not None:
-            key, value = (torch.cat(pair, dim=2) for pair in zip(memory, (key, value), strict=True))
+        if state is not None:
+            key, value = (torch.cat(pair, dim=2) for pair in zip(state, (key, value), strict=True))
         mask = past_mask(x.shape[2], context, x.device, key.shape[2] - x.shape[2])
         kept = max(0, key.shape[2] - context + 1)
-        memory = (key[:, :, kept:].clone(), value[:, :, kept:].clone())
-        return self._attend(x, query, key, value, mask), memory
+        state = (key[:, :, kept:].clone(), value[:, :, kept:].clone())
+        return self._attend(x, query, key, value, mask), state
 
     def _parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value, each ``(batch, head, frame, freq and feature)``."""

@@ -1,21 +1,22 @@
-"""Front ends, one file each: what the encoder sees of the spectrum.
+"""Front ends: what the encoder sees of the spectrum.
 
-A module defines ``FrontEnd``, a `torch.nn.Module` built as ``FrontEnd(sizes, **options)`` with
-`FrontEndSizes`. It maps a spectrum ``(batch, mic, freq, frame)`` to a `FrontEndOutput`. Its attributes:
+A front end is a `torch.nn.Module` built as ``FrontEnd(sizes, **options)`` with `FrontEndSizes`. It maps a
+spectrum ``(batch, mic, freq, frame)`` to a `FrontEndOutput`, registers itself,
+``@FRONT_ENDS.register("steered")``, and has the attributes
 
 - ``features_out`` (int): features of a bin;
 - ``causal`` (bool): no frame of the features depends on a later frame, nor on the level of the whole
-  recording. ``seed_logits`` are the last word on the whole recording either way;
+  recording. ``seed_logits`` are those of the whole recording either way;
 - ``array_bound`` (bool): the weights belong to one array. If false, a checkpoint serves any array: the
   features' width and meaning do not depend on it, nor on the order of the other microphones.
 
 One whose features show each bin's own phase, not only phases relative to the reference's, says
 ``keeps_phase = True``, also in what it gives (`FrontEndOutput.keeps_phase`).
 
-A causal front end may work on a stream: ``stream(spectrum, memory) -> (Observation, memory)`` takes the next
-frames, at least one, at any level, and what it returned as memory before, None at first. Pieces in turn give
-what ``forward`` gives of them joined. A memory (`msdet.dsp.streaming_state`) is never changed in place. One
-with a localizer gives ``seeds_so_far``, too.
+A causal front end may work on a stream: ``stream(spectrum, state) -> (FrontEndOutput, state)`` takes the next
+frames, at least one, at any level, and the state that it returned before, None at first. Pieces in turn give
+what ``forward`` gives of them joined. A state (`msdet.dsp.streaming_state`) is never changed in place. One
+with a localizer gives ``frame_seed_logits``, too.
 
 Separation by a causal front end, encoder and separation head is causal but for the STFT's window: the model
 scales the mixture by its level, and such a front end looks past that scale.
@@ -23,7 +24,7 @@ scales the mixture by its level, and such a front end looks past that scale.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,57 +33,10 @@ from msdet.arrays import MicrophoneArray
 from msdet.components import Registry, build
 from msdet.conventions import class_azimuths_deg
 from msdet.dsp.spatial import diffuse_coherence, steering_vectors
-from msdet.dsp.streaming_state import State, running_mean
+from msdet.dsp.streaming_state import State, decay_over, running_mean
 from msdet.errors import MsdetError
 
 FRONT_ENDS = Registry("front end", __name__, network=True)
-
-
-class FrontEndSizes(NamedTuple):
-    """What a front end's sizes follow from.
-
-    Attributes:
-        geometry: of the array; ``geometry.steering`` is ``(class, freq, mic)``.
-        talkers: number of output slots.
-    """
-
-    geometry: ArrayGeometry
-    talkers: int
-
-
-class FrontEndLike(Protocol):
-    """What every front end offers."""
-
-    features_out: int
-    causal: bool
-    array_bound: bool
-
-    def __call__(self, spectrum: Tensor) -> FrontEndOutput:
-        """Observe a spectrum ``(batch, mic, freq, frame)`` of unit level at the reference microphone."""
-        ...
-
-
-def build_front_end(name: str, options: dict[str, Any], sizes: FrontEndSizes) -> FrontEndLike:
-    """A front end by name or import path ``module:Class``.
-
-    Args:
-        name: of a file in this package, or an import path.
-        options: what the front end's constructor takes besides sizes.
-        sizes: what its sizes follow from.
-
-    Raises:
-        MsdetError: an unknown name or option, of which the nearest is offered; or what is named is no module,
-            or lacks an attribute that every front end has.
-    """
-    factory = FRONT_ENDS.find(name)
-    front_end: FrontEndLike = build(factory, options, f"front end '{name}'", sizes=sizes)
-    for attribute in ("features_out", "causal", "array_bound"):
-        if not hasattr(front_end, attribute):
-            raise MsdetError(f"front end '{name}' has no attribute '{attribute}'")
-    return front_end
-
-
-# --- From a mixture to what front ends work on: the STFT, the array's geometry, and what a front end gives.
 
 
 class ArrayGeometry(nn.Module):
@@ -128,16 +82,23 @@ class ArrayGeometry(nn.Module):
         return len(self.positions)
 
 
+class FrontEndSizes(NamedTuple):
+    """What a front end's sizes follow from: the array's geometry, and the number of output slots."""
+
+    geometry: ArrayGeometry
+    talkers: int
+
+
 class FrontEndOutput(NamedTuple):
-    """What the front end saw.
+    """What a front end gives.
 
     Attributes:
         spectrum: of the mixture, complex ``(batch, mic, freq, frame)``, unit level at the reference.
         features: for the encoder, ``(batch, freq, frame, feature)``.
         seed_logits: DoA logits ``(batch, talker, class)`` of a classical localizer, if the front end has one.
         level: that the features are relative to, `reference_level`; None stands for the whole recording's.
-        seeds_so_far: of a causal front end with a localizer, its logits in each frame from what came so far,
-            ``(batch, talker, frame, class)``.
+        frame_seed_logits: of a causal front end with a localizer, its logits in each frame on what came
+            before it, ``(batch, talker, frame, class)``.
         keeps_phase: whether the features show the phase of each bin itself, not relative to the reference's.
     """
 
@@ -145,8 +106,55 @@ class FrontEndOutput(NamedTuple):
     features: Tensor
     seed_logits: Tensor | None
     level: Tensor | None = None
-    seeds_so_far: Tensor | None = None
+    frame_seed_logits: Tensor | None = None
     keeps_phase: bool = False
+
+
+def build_front_end(name: str, options: dict[str, Any], sizes: FrontEndSizes) -> nn.Module:
+    """A front end by name or import path ``module:Class``.
+
+    Raises:
+        MsdetError: an unknown name or option, of which the nearest is offered; or what is named is no module,
+            or lacks an attribute that every front end has.
+    """
+    front_end: nn.Module = build(FRONT_ENDS.find(name), options, f"front end '{name}'", sizes=sizes)
+    for attribute in ("features_out", "causal", "array_bound"):
+        if not hasattr(front_end, attribute):
+            raise MsdetError(f"front end '{name}' has no attribute '{attribute}'")
+    return front_end
+
+
+class LeveledFrontEnd(nn.Module):
+    """Features of each bin by itself, relative to the level of the recording, or if causal of it so far.
+
+    Args:
+        sizes: what its sizes follow from.
+        causal: levels are relative to the recording so far.
+        time_constant_s: time constant in seconds with which a causal front end forgets levels; None for
+            never.
+    """
+
+    def __init__(self, sizes: FrontEndSizes, causal: bool, time_constant_s: float | None) -> None:
+        super().__init__()
+        self.geometry = sizes.geometry
+        self.causal = causal
+        self.decay = decay_over(time_constant_s, sizes.geometry.frame_s)
+
+    def forward(self, spectrum: Tensor) -> FrontEndOutput:
+        """Features of a spectrum ``(batch, mic, freq, frame)``."""
+        if self.causal:
+            return self.stream(spectrum, None)[0]
+        level = reference_level(spectrum[:, self.geometry.reference])
+        return FrontEndOutput(spectrum, self.features(spectrum), None, level)
+
+    def stream(self, spectrum: Tensor, state: State) -> tuple[FrontEndOutput, State]:
+        """The next frames, of a causal front end."""
+        leveled, level, state = running_rms_normalize(spectrum, self.geometry.reference, self.decay, state)
+        return FrontEndOutput(spectrum, self.features(leveled), None, level), state
+
+    def features(self, leveled: Tensor) -> Tensor:
+        """Features ``(batch, freq, frame, feature)`` of a leveled spectrum ``(batch, mic, freq, frame)``."""
+        raise NotImplementedError
 
 
 def reference_level(reference: Tensor) -> Tensor:
@@ -154,33 +162,33 @@ def reference_level(reference: Tensor) -> Tensor:
     return reference.abs().square().mean(1, keepdim=True).mean(-1, keepdim=True).clamp_min(1e-16).sqrt()
 
 
-def running_rms(reference: Tensor, decay: float = 1.0, before: State = None) -> tuple[Tensor, State]:
-    """RMS ``(batch, 1, frame)`` of the bins of each frame and those before it, and the memory of it.
+def running_rms(reference: Tensor, decay: float = 1.0, state: State = None) -> tuple[Tensor, State]:
+    """RMS ``(batch, 1, frame)`` of the bins of each frame and those before it, and the state after them.
 
     Args:
         reference: the next frames of a spectrum at the reference microphone, ``(batch, freq, frame)``.
         decay: weight of what is one frame older.
-        before: memory of the frames before.
+        state: of the frames before.
     """
     power = reference.abs().square().mean(1, keepdim=True)
-    mean, memory = running_mean(power, -1, decay, before)
-    return mean.clamp_min(1e-16).sqrt(), memory
+    mean, state = running_mean(power, -1, decay, state)
+    return mean.clamp_min(1e-16).sqrt(), state
 
 
 def running_rms_normalize(
-    spectrum: Tensor, reference: int, decay: float = 1.0, before: State = None
+    spectrum: Tensor, reference: int, decay: float = 1.0, state: State = None
 ) -> tuple[Tensor, Tensor, State]:
-    """A spectrum, each frame scaled as if the recording so far had unit RMS; the level of that; its memory.
+    """A spectrum, each frame scaled as if the recording so far had unit RMS; its level, and the state.
 
     The model has scaled the recording to unit RMS. A causal part must not know that scale, and a stream has
     none. Unit RMS is an RMS of the bins of ``sqrt(freqs - 1)``. Takes what `running_rms` takes.
     """
-    level, memory = running_rms(spectrum[:, reference], decay, before)
-    return spectrum * ((spectrum.shape[2] - 1) ** 0.5 / level[:, None]), level, memory
+    level, state = running_rms(spectrum[:, reference], decay, state)
+    return spectrum * ((spectrum.shape[2] - 1) ** 0.5 / level[:, None]), level, state
 
 
 def final_frame_logits(logits: Tensor) -> Tensor:
-    """DoA logits ``(batch, talker, outputs)`` on the whole recording, of it all or of its last frame."""
+    """DoA logits ``(batch, talker, outputs)`` of the whole recording, or those of its last frame."""
     return logits if logits.dim() == 3 else logits[:, :, -1]
 
 
@@ -194,3 +202,7 @@ def beam_features(beams: Tensor, reference: Tensor) -> list[Tensor]:
     relative = beams * (reference.conj()[:, None] / level.square())
     squashed = relative / (1.0 + relative.abs())
     return [torch.log1p(beams.abs()), squashed.real, squashed.imag]
+
+
+def __getattr__(name: str) -> Any:  # from msdet.models.frontends import SteeredFrontEnd
+    return FRONT_ENDS.exported(name)

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from msdet.dsp.streaming_state import State, decay_over
-from msdet.models.frontends import (
-    FRONT_ENDS,
-    FrontEndOutput,
-    FrontEndSizes,
-    reference_level,
-    running_rms_normalize,
-)
+from msdet.models.frontends import FRONT_ENDS, FrontEndSizes, LeveledFrontEnd
 
 
 @FRONT_ENDS.register("real_imaginary")
-class RealImaginaryFrontEnd(nn.Module):
+class RealImaginaryFrontEnd(LeveledFrontEnd):
     """Parts are turned so that the reference's phase is zero; the level of each bin is kept as its logarithm.
 
     Args:
@@ -31,27 +24,12 @@ class RealImaginaryFrontEnd(nn.Module):
     def __init__(
         self, sizes: FrontEndSizes, causal: bool = False, time_constant_s: float | None = None
     ) -> None:
-        super().__init__()
-        self.geometry = sizes.geometry
-        self.causal = causal
-        self.decay = decay_over(time_constant_s, sizes.geometry.frame_s)
+        super().__init__(sizes, causal, time_constant_s)
         self.features_out = 2 * sizes.geometry.microphones + 1
 
-    def forward(self, spectrum: Tensor) -> FrontEndOutput:
-        """Features of a spectrum ``(batch, mic, freq, frame)``."""
-        if self.causal:
-            return self.stream(spectrum, None)[0]
-        level = reference_level(spectrum[:, self.geometry.reference])
-        return FrontEndOutput(spectrum, self._features(spectrum), None, level)
-
-    def stream(self, spectrum: Tensor, memory: State) -> tuple[FrontEndOutput, State]:
-        """The next frames, of a causal front end."""
-        seen, level, memory = running_rms_normalize(spectrum, self.geometry.reference, self.decay, memory)
-        return FrontEndOutput(spectrum, self._features(seen), None, level), memory
-
-    def _features(self, seen: Tensor) -> Tensor:
-        parts = torch.cat(relative_parts(seen, self.geometry.reference), dim=1)
-        return parts.permute(0, 2, 3, 1)
+    def features(self, leveled: Tensor) -> Tensor:
+        """Features ``(batch, freq, frame, feature)`` of a leveled spectrum ``(batch, mic, freq, frame)``."""
+        return torch.cat(relative_parts(leveled, self.geometry.reference), dim=1).permute(0, 2, 3, 1)
 
 
 def relative_parts(spectrum: Tensor, reference: int) -> list[Tensor]:

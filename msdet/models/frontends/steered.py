@@ -77,22 +77,22 @@ class SteeredFrontEnd(nn.Module):
         return FrontEndOutput(spectrum, features, logits[:, : self.talkers], level)
 
     @torch.no_grad()
-    def stream(self, spectrum: Tensor, memory: State) -> tuple[FrontEndOutput, State]:
+    def stream(self, spectrum: Tensor, state: State) -> tuple[FrontEndOutput, State]:
         """The next frames, of a causal front end."""
-        levels, maps, before = memory or (None, None, None)
-        seen, level, levels = running_rms_normalize(spectrum, self.geometry.reference, self.decay, levels)
+        levels, maps, before = state or (None, None, None)
+        leveled, level, levels = running_rms_normalize(spectrum, self.geometry.reference, self.decay, levels)
         response = steered_response(phase_normalize(spectrum), self.geometry.steering)
         srp_map, maps = running_mean(response.mean(2).transpose(1, 2), 1, self.decay, maps)
 
-        def found(frames: list[int]) -> tuple[Tensor, Tensor]:
+        def update(frames: list[int]) -> tuple[Tensor, Tensor]:
             logits = self._seeds(srp_map[:, frames])
             weights = self._weights(logits.softmax(-1).flatten(0, 1))
             return logits, weights.unflatten(0, logits.shape[:2])
 
-        (logits, weights), before = sample_and_hold(found, spectrum.shape[-1], self.update_interval, before)
+        (logits, weights), before = sample_and_hold(update, spectrum.shape[-1], self.update_interval, before)
         response = response[:, ::2]
         there = torch.einsum("btsk,bkft->bsft", logits.softmax(-1)[..., ::2] * 2.0, response)
-        features = self._features(response, there, apply_beam_per_frame(weights, seen), seen)
+        features = self._features(response, there, apply_beam_per_frame(weights, leveled), leveled)
         seeds = logits[:, :, : self.talkers].transpose(1, 2)
         return FrontEndOutput(spectrum, features, seeds[:, :, -1], level, seeds), (levels, maps, before)
 
@@ -113,9 +113,9 @@ class SteeredFrontEnd(nn.Module):
         among_all = steered_beam_weights(posterior, steering, coherence)
         return torch.cat([weights, among_all[:, self.talkers :]], dim=1)
 
-    def _features(self, response: Tensor, there: Tensor, beams: Tensor, seen: Tensor) -> Tensor:
-        """``(batch, freq, frame, feature)`` of what was found in a leveled spectrum."""
-        reference = seen[:, self.geometry.reference]
+    def _features(self, response: Tensor, there: Tensor, beams: Tensor, leveled: Tensor) -> Tensor:
+        """``(batch, freq, frame, feature)`` of responses, those at the peaks, beams and spectrum."""
+        reference = leveled[:, self.geometry.reference]
         level = torch.log1p(reference.abs())[:, None]
         features = [response, level, there, *beam_features(beams, reference)]
         return torch.cat(features, 1).permute(0, 2, 3, 1)

@@ -42,13 +42,13 @@ class StftFrontEnd(nn.Module):
         if self.causal:
             return self.stream(spectrum, None)[0]
         level = reference_level(spectrum[:, self.geometry.reference])
-        return self._observation(spectrum, spectrum / level[:, None], level)
+        return self._output(spectrum, spectrum / level[:, None], level)
 
-    def stream(self, spectrum: Tensor, memory: State) -> tuple[FrontEndOutput, State]:
+    def stream(self, spectrum: Tensor, state: State) -> tuple[FrontEndOutput, State]:
         """The next frames, of a causal front end."""
-        level, memory = running_rms(spectrum[:, self.geometry.reference], self.decay, memory)
-        return self._observation(spectrum, spectrum / level[:, None], level), memory
+        level, state = running_rms(spectrum[:, self.geometry.reference], self.decay, state)
+        return self._output(spectrum, spectrum / level[:, None], level), state
 
-    def _observation(self, spectrum: Tensor, seen: Tensor, level: Tensor) -> FrontEndOutput:
-        features = torch.cat([seen.real, seen.imag], dim=1).permute(0, 2, 3, 1)
+    def _output(self, spectrum: Tensor, leveled: Tensor, level: Tensor) -> FrontEndOutput:
+        features = torch.cat([leveled.real, leveled.imag], dim=1).permute(0, 2, 3, 1)
         return FrontEndOutput(spectrum, features, None, level, keeps_phase=True)

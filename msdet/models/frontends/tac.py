@@ -9,14 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from msdet.dsp.streaming_state import State, decay_over
-from msdet.models.frontends import (
-    FRONT_ENDS,
-    FrontEndOutput,
-    FrontEndSizes,
-    reference_level,
-    running_rms_normalize,
-)
+from msdet.models.frontends import FRONT_ENDS, FrontEndSizes, LeveledFrontEnd
 from msdet.models.frontends.real_imaginary import relative_parts
 
 DECIMETERS = 10.0
@@ -24,8 +17,8 @@ DECIMETERS = 10.0
 
 
 @FRONT_ENDS.register("tac")
-class TACFrontEnd(nn.Module):
-    """One network for all channels, which hear of each other by their mean alone.
+class TACFrontEnd(LeveledFrontEnd):
+    """One network for all channels, which learn of each other by their mean alone.
 
     A channel enters as real and imaginary part relative to the reference; as the same with the phase taken
     out that a wave from each of some directions would have there, so that their mean over channels is a beam;
@@ -57,13 +50,10 @@ class TACFrontEnd(nn.Module):
         causal: bool = False,
         time_constant_s: float | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(sizes, causal, time_constant_s)
         classes = len(sizes.geometry.steering)
         if not 1 <= directions <= classes:
             raise ValueError(f"directions is {directions}, expected 1 to {classes} (DoA classes)")
-        self.geometry = sizes.geometry
-        self.causal = causal
-        self.decay = decay_over(time_constant_s, sizes.geometry.frame_s)
         self.features_out = features + 1
         chosen = torch.arange(directions) * classes // directions
         steering = sizes.geometry.steering[chosen].permute(0, 2, 1).conj().resolve_conj()
@@ -73,20 +63,9 @@ class TACFrontEnd(nn.Module):
         self.blocks = nn.ModuleList(_Tac(hidden) for _ in range(blocks))
         self.leave = nn.Linear(hidden, features)
 
-    def forward(self, spectrum: Tensor) -> FrontEndOutput:
-        """Features of a spectrum ``(batch, mic, freq, frame)``."""
-        if self.causal:
-            return self.stream(spectrum, None)[0]
-        level = reference_level(spectrum[:, self.geometry.reference])
-        return FrontEndOutput(spectrum, self._features(spectrum), None, level)
-
-    def stream(self, spectrum: Tensor, memory: State) -> tuple[FrontEndOutput, State]:
-        """The next frames, of a causal front end."""
-        seen, level, memory = running_rms_normalize(spectrum, self.geometry.reference, self.decay, memory)
-        return FrontEndOutput(spectrum, self._features(seen), None, level), memory
-
-    def _features(self, seen: Tensor) -> Tensor:
-        real, imaginary, log_level = relative_parts(seen, self.geometry.reference)
+    def features(self, leveled: Tensor) -> Tensor:
+        """Features ``(batch, freq, frame, feature)`` of a leveled spectrum ``(batch, mic, freq, frame)``."""
+        real, imaginary, log_level = relative_parts(leveled, self.geometry.reference)
         phase = torch.complex(real, imaginary)
         turned = phase[:, None] * self.steering[..., None]
         parts = torch.cat([real[:, None], imaginary[:, None], turned.real, turned.imag], dim=1)

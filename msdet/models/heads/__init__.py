@@ -1,27 +1,27 @@
-"""Heads: from features to DoA logits (`doa`) and to each talker's spectrum (`separation`), one file each.
+"""Heads: from features to DoA logits and to each talker's spectrum.
 
-A module of either package defines ``Head``, a `torch.nn.Module` built as ``Head(sizes, **options)`` with
-`HeadSizes`. A DoA head maps features and `Observation` to logits ``(batch, talker, outputs)``, a separation
-head maps features, `Observation` and azimuth logits ``(batch, talker, class)`` to estimates, each complex
-``(batch, talker, freq, frame)``, one a pass, the last one final.
+A head is a `torch.nn.Module` built as ``Head(sizes, **options)`` with `HeadSizes`, and registers itself,
+``@DOA_HEADS.register("steered")``. A DoA head maps features and `FrontEndOutput` to logits ``(batch, talker,
+outputs)``. A separation head maps features, `FrontEndOutput` and azimuth logits ``(batch, talker, class)`` to
+estimates, each complex ``(batch, talker, freq, frame)``, one a pass, the last one final. Features are
+``(batch, freq, frame, feature)``; where `HeadSizes.per_slot` says so, a separation head is given features of
+each slot, ``(batch, talker, freq, frame, feature)``.
 
 A head whose weights belong to one array says ``array_bound = True``, a head none of whose frames depends on a
-later one ``causal = True``. A DoA head gives one word on the whole recording; a causal one gives its word in
-each frame on what came so far, ``(batch, talker, frame, outputs)``, and a separation head is handed that. A
-separation head that needs it says ``needs_causal_doa = True``.
+later one ``causal = True``. A DoA head gives logits of the whole recording; a causal one gives them in each
+frame on what came so far, ``(batch, talker, frame, outputs)``, and a separation head is handed these. A
+separation head that needs them says ``needs_causal_doa = True``.
 
-A causal head may work on a stream: ``stream(..., memory)`` takes what ``forward`` takes of the next frames,
-at least one, and what it returned as memory before, None at first; it returns what ``forward`` returns of
-them, and a memory. Pieces in turn give what ``forward`` gives of them joined. A memory
-(`msdet.dsp.streaming_state`) is never changed in place.
-
-Features are ``(batch, freq, frame, feature)``; where `HeadSizes.per_slot` says so, a separation head is given
-features of each slot, ``(batch, talker, freq, frame, feature)``.
+A causal head may work on a stream: ``stream(..., state)`` takes what ``forward`` takes of the next frames, at
+least one, and the state that it returned before, None at first; it returns what ``forward`` returns of them,
+and a state. Pieces in turn give what ``forward`` gives of them joined. A state (`msdet.dsp.streaming_state`)
+is never changed in place.
 """
 
 from __future__ import annotations
 
 import inspect
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -44,8 +44,8 @@ class HeadSizes(NamedTuple):
         geometry: of the array; ``geometry.steering`` is ``(class, freq, mic)``.
         features: width of a bin's features.
         talkers: number of output slots.
-        variable_num_speakers: whether a slot may be empty; a DoA head then has one more output, nobody, after
-            its classes.
+        variable_num_speakers: whether a slot may be empty; a DoA head then has one more output, for an empty
+            slot, after its classes.
         per_slot: whether a separation head is given features of each slot.
     """
 
@@ -62,13 +62,7 @@ class HeadSizes(NamedTuple):
 
 
 def build_head(task: str, name: str, options: dict[str, Any], sizes: HeadSizes) -> nn.Module:
-    """A head by name or import path ``module:Class``.
-
-    Args:
-        task: ``doa`` or ``separation``.
-        name: of a file in that package, or an import path.
-        options: what the head's constructor takes besides sizes.
-        sizes: what its sizes follow from.
+    """A head of ``doa`` or ``separation``, by name or import path ``module:Class``.
 
     Raises:
         MsdetError: an unknown name or option; the nearest is offered.
@@ -95,11 +89,8 @@ class SlotLinear(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """``(batch, talker, freq, frame, outputs)``."""
-        found: Tensor = self.linear(features)
-        if self.per_slot:
-            return found
-        by_slot: Tensor = found.unflatten(-1, (self.talkers, -1)).movedim(-2, 1)
-        return by_slot
+        outputs: Tensor = self.linear(features)
+        return outputs if self.per_slot else outputs.unflatten(-1, (self.talkers, -1)).movedim(-2, 1)
 
     def start_at_zero(self) -> None:
         """Make the first outputs zero."""
@@ -114,7 +105,7 @@ def as_complex(features: Tensor) -> Tensor:
 
 
 def slot_occupancy(prediction: Tensor, classes: int) -> Tensor:
-    """Probability ``(...)`` that somebody is there, from logits ``(..., outputs)``; 1 with azimuths alone."""
+    """Probability ``(...)`` that a slot has a talker, from logits ``(..., outputs)``; 1 of azimuths alone."""
     if prediction.shape[-1] == classes:
         return torch.ones_like(prediction[..., 0], dtype=torch.float32)
     return 1.0 - prediction.float().softmax(-1)[..., classes]
@@ -131,3 +122,10 @@ def build_task_head(name: str, options: dict[str, Any], sizes: HeadSizes) -> nn.
         raise MsdetError(f"task '{name}' has no Head that is a torch.nn.Module")
     head: nn.Module = build(factory, options, f"task '{name}'", sizes=sizes)
     return head
+
+
+def __getattr__(name: str) -> Any:  # from msdet.models.heads import SteeredBeamHead
+    for registry in (DOA_HEADS, SEPARATION_HEADS):
+        with suppress(AttributeError):
+            return registry.exported(name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -1,4 +1,4 @@
-"""DoA heads, one file each: class ``Head`` (`msdet.models.heads`)."""
+"""DoA heads: a classifier on pooled features, and mask-weighted SRP-PHAT (`msdet.models.heads`)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from msdet.models.heads import DOA_HEADS, HeadSizes
 
 @DOA_HEADS.register("pooled")
 class PooledDoaHead(nn.Module):
-    """Pooling weights are learned per slot (attention); a hidden layer follows.
+    """A classifier on features of bins pooled by learned attention, one for each slot.
 
     Pools over the whole recording, unless causal.
 
     Args:
         sizes: what its sizes follow from.
-        causal: give a word in each frame, on what came so far. The weights are those of a head that is not.
+        causal: give logits in each frame, on what came so far. The weights are those of a head that is not.
         time_constant_s: time constant in seconds with which a causal head forgets; null for never.
     """
 
@@ -38,17 +38,17 @@ class PooledDoaHead(nn.Module):
             nn.Linear(4 * features, classes + sizes.variable_num_speakers),
         )
 
-    def forward(self, features: Tensor, observation: FrontEndOutput) -> Tensor:
+    def forward(self, features: Tensor, front_end: FrontEndOutput) -> Tensor:
         """Logits ``(batch, talker, outputs)``, or of a causal head ``(batch, talker, frame, outputs)``."""
         if self.causal:
-            return self.stream(features, observation, None)[0]
+            return self.stream(features, front_end, None)[0]
         weights = self.attention(features).flatten(1, 2).softmax(1)
         logits: Tensor = self.classify(weights.mT @ self._values(features).flatten(1, 2))
         return logits
 
-    def stream(self, features: Tensor, observation: FrontEndOutput, memory: State) -> tuple[Tensor, State]:
+    def stream(self, features: Tensor, front_end: FrontEndOutput, state: State) -> tuple[Tensor, State]:
         """Logits ``(batch, talker, frame, outputs)`` of the next frames, of a causal head."""
-        sums, shares = memory or (None, None)
+        sums, shares = state or (None, None)
         attention = self.attention(features).float().permute(0, 2, 3, 1)  # (batch, frame, talker, freq)
         highest = attention.amax(-1, keepdim=True)
         share = (attention - highest).exp()
@@ -66,19 +66,17 @@ class PooledDoaHead(nn.Module):
         return torch.cat([embedded, placed], dim=-1)
 
 
-# --- Mask-weighted SRP-PHAT, sharpened by circular convolutions, on top of the front end's seed.
-
-
 @DOA_HEADS.register("steered")
 class SteeredDoaHead(nn.Module):
-    """At the start the logits are the seed's: the model is the classical localizer, and learns from there.
+    """Mask-weighted SRP-PHAT, sharpened by circular convolutions, on top of the front end's seed logits.
 
-    Whether anybody is in a slot is read from its features, pooled by its mask, and from the height of its
+    At the start the logits are the seed's: the model is the classical localizer, and learns from there.
+    Whether a slot has a talker is read from its features, pooled by its mask, and from the height of its
     steered response. Pools over the whole recording, unless causal.
 
     Args:
         sizes: what its sizes follow from.
-        causal: give a word in each frame, on what came so far. Has the parameters of a head that is not; its
+        causal: give logits in each frame, on what came so far. Has the parameters of a head that is not; its
             weights of bins are relative to the level so far.
         time_constant_s: time constant in seconds with which a causal head forgets; null for never.
         update_interval: frames from one estimate of a causal head to the next; more is faster.
@@ -117,44 +115,44 @@ class SteeredDoaHead(nn.Module):
         if sizes.variable_num_speakers:
             self.nobody = nn.Sequential(nn.Linear(sizes.features + 3, 32), nn.ReLU(), nn.Linear(32, 1))
 
-    def forward(self, features: Tensor, observation: FrontEndOutput) -> Tensor:
+    def forward(self, features: Tensor, front_end: FrontEndOutput) -> Tensor:
         """Logits ``(batch, talker, outputs)``, or of a causal head ``(batch, talker, frame, outputs)``."""
         if self.causal:
-            return self.stream(features, observation, None)[0]
-        spectrum = observation.spectrum
+            return self.stream(features, front_end, None)[0]
+        spectrum = front_end.spectrum
         weights = self._weights(features, spectrum)
         covariance = weighted_covariance(phase_normalize(spectrum), weights)
         response = srp_from_covariance(covariance, self.geometry.steering)
-        seed = torch.zeros_like(response) if observation.seed_logits is None else observation.seed_logits
+        seed = torch.zeros_like(response) if front_end.seed_logits is None else front_end.seed_logits
         if self.nobody is None:
             return self._logits(response, seed)
         share = (weights / weights.sum((-2, -1), keepdim=True).clamp_min(1e-8)).to(features.dtype)
         return self._logits(response, seed, torch.einsum("bsft,bftd->bsd", share, features))
 
-    def stream(self, features: Tensor, observation: FrontEndOutput, memory: State) -> tuple[Tensor, State]:
+    def stream(self, features: Tensor, front_end: FrontEndOutput, state: State) -> tuple[Tensor, State]:
         """Logits ``(batch, talker, frame, outputs)`` of the next frames, of a causal head."""
-        levels, responses, sums, shares, said = memory or (None,) * 5
-        spectrum = observation.spectrum
-        seen, _, levels = running_rms_normalize(spectrum, self.geometry.reference, self.decay, levels)
-        weights = self._weights(features, seen)
+        levels, responses, sums, shares, estimate = state or (None,) * 5
+        spectrum = front_end.spectrum
+        leveled, _, levels = running_rms_normalize(spectrum, self.geometry.reference, self.decay, levels)
+        weights = self._weights(features, leveled)
         of_frames = frame_response(phase_normalize(spectrum), weights, self.geometry.steering)
         response, responses = running_sum(of_frames, 2, self.decay, responses)
         response = response.to(of_frames.dtype)
-        seed = observation.seeds_so_far
+        seed = front_end.frame_seed_logits
         seed = torch.zeros_like(response) if seed is None else seed
         pooled = None
         if self.nobody is not None:
-            heard = torch.einsum("bsft,bftd->bstd", weights.to(features.dtype), features)
-            total, sums = running_sum(heard, 2, self.decay, sums)
+            of_frames = torch.einsum("bsft,bftd->bstd", weights.to(features.dtype), features)
+            total, sums = running_sum(of_frames, 2, self.decay, sums)
             weight, shares = running_sum(weights.sum(2)[..., None], 2, self.decay, shares)
             pooled = (total / weight.clamp_min(1e-8)).to(features.dtype)
 
-        def say(frames: list[int]) -> tuple[Tensor]:
+        def update(frames: list[int]) -> tuple[Tensor]:
             known = None if pooled is None else pooled[:, :, frames]
             return (self._logits(response[:, :, frames], seed[:, :, frames], known).transpose(1, 2),)
 
-        (logits,), said = sample_and_hold(say, spectrum.shape[-1], self.update_interval, said)
-        return logits.transpose(1, 2), (levels, responses, sums, shares, said)
+        (logits,), estimate = sample_and_hold(update, spectrum.shape[-1], self.update_interval, estimate)
+        return logits.transpose(1, 2), (levels, responses, sums, shares, estimate)
 
     def _weights(self, features: Tensor, spectrum: Tensor) -> Tensor:
         """Of each slot's bins, ``(batch, talker, freq, frame)``."""
@@ -173,5 +171,5 @@ class SteeredDoaHead(nn.Module):
         if self.nobody is None or pooled is None:
             return logits
         there = (seed.softmax(-1) * response).sum(-1, keepdim=True) / mean.clamp_min(1e-6)
-        seen = [pooled, there, spread / mean.clamp_min(1e-6), z.amax(-1, keepdim=True)]
-        return torch.cat([logits, self.nobody(torch.cat(seen, dim=-1))], dim=-1)
+        evidence = [pooled, there, spread / mean.clamp_min(1e-6), z.amax(-1, keepdim=True)]
+        return torch.cat([logits, self.nobody(torch.cat(evidence, dim=-1))], dim=-1)

@@ -42,7 +42,7 @@ class RecordingFilterHead(nn.Module):
         hidden: width of the networks that predict them, the first and the last.
         blocks: number of blocks of these networks.
         frames: that the filters frame by frame span, this one and the ones before.
-        refiner: encoder of these, a file name in ``msdet/models/encoders`` or ``module:Class``.
+        refiner: encoder of these, by name or ``module:Class``.
         refiner_options: what that encoder's constructor takes besides derived sizes.
     """
 
@@ -82,11 +82,9 @@ class RecordingFilterHead(nn.Module):
             self.statistics_again.features_out, self.low, inputs[1], hidden[1], blocks[1]
         )
 
-    def forward(
-        self, features: Tensor, observation: FrontEndOutput, doa_logits: Tensor
-    ) -> tuple[Tensor, ...]:
+    def forward(self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor) -> tuple[Tensor, ...]:
         """Beams filtered, refined, and filtered again, each ``(batch, talker, freq, frame)``."""
-        spectrum = observation.spectrum
+        spectrum = front_end.spectrum
         low = (slice(None), slice(None), slice(self.low))
         with torch.no_grad():
             azimuth_deg = decode_azimuth(final_frame_logits(doa_logits))[0]

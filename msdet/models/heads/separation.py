@@ -1,4 +1,4 @@
-"""Separation heads, one file each: class ``Head`` (`msdet.models.heads`)."""
+"""Separation heads: masks, maps, filters and mask-based beamforming (`msdet.models.heads`)."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ class BeamMasks(nn.Module):
         return self.stream(features, beams, signals, None)[0]
 
     def stream(
-        self, features: Tensor, beams: Tensor, signals: list[Tensor], memory: State
+        self, features: Tensor, beams: Tensor, signals: list[Tensor], state: State
     ) -> tuple[Tensor, State]:
         """The same of the next frames."""
         filters = as_complex(self.filter(features))
         joined, kept = [], []
-        for signal, before in zip(signals, memory or [None] * len(signals), strict=True):
+        for signal, before in zip(signals, state or [None] * len(signals), strict=True):
             past, after = with_past(signal, self.frames - 1, 3, before)
             joined.append(past)
             kept.append(after)
-        if self.per_slot:  # one layer serves all slots: each finds its own signals first
-            seen = torch.stack([self._filtered(own) for own in own_first(joined, beams)], dim=1)
+        if self.per_slot:  # one layer serves all slots: each has its own signals first
+            filtered = torch.stack([self._filtered(own) for own in own_first(joined, beams)], dim=1)
         else:
-            seen = self._filtered(joined)[:, None]
-        refined: Tensor = beams + (filters * seen).sum(2)
+            filtered = self._filtered(joined)[:, None]
+        refined: Tensor = beams + (filters * filtered).sum(2)
         return refined, kept
 
     def _filtered(self, signals: list[Tensor]) -> Tensor:
@@ -80,80 +80,65 @@ def at_least_one(value: int, name: str) -> int:
     return value
 
 
-# --- A complex ratio mask for each talker on the reference microphone (Williamson et al., 2016).
+class FramewiseHead(nn.Module):
+    """A separation head that needs no frame but the present one; a subclass has ``forward``."""
+
+    causal = True
+
+    def stream(
+        self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor, state: State
+    ) -> tuple[tuple[Tensor, ...], State]:
+        """The next frames."""
+        return self(features, front_end, doa_logits), None
 
 
 @SEPARATION_HEADS.register("reference_mask")
-class ReferenceMaskHead(nn.Module):
-    """The mask is not bounded."""
-
-    causal = True
+class ReferenceMaskHead(FramewiseHead):
+    """A complex mask for each talker on the reference microphone (Williamson et al., 2016), not bounded."""
 
     def __init__(self, sizes: HeadSizes) -> None:
         super().__init__()
         self.reference = sizes.geometry.reference
         self.mask = SlotLinear(sizes, 2)
 
-    def forward(
-        self, features: Tensor, observation: FrontEndOutput, doa_logits: Tensor
-    ) -> tuple[Tensor, ...]:
+    def forward(self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor) -> tuple[Tensor, ...]:
         """One estimate ``(batch, talker, freq, frame)``."""
         mask = as_complex(self.mask(features))[:, :, 0]
-        return (mask * observation.spectrum[:, self.reference, None],)
-
-    def stream(
-        self, features: Tensor, observation: FrontEndOutput, doa_logits: Tensor, memory: State
-    ) -> tuple[tuple[Tensor, ...], State]:
-        """The next frames."""
-        return self(features, observation, doa_logits), None
-
-
-# --- Complex spectral mapping: each talker's spectrum itself, not a mask (Wang, Wang and Wang, TASLP 2021).
-# "Multi-microphone Complex Spectral Mapping for Utterance-wise and Continuous Speech Separation".
+        return (mask * front_end.spectrum[:, self.reference, None],)
 
 
 @SEPARATION_HEADS.register("complex_mapping")
-class ComplexMappingHead(nn.Module):
-    """The map is scaled by the level of the recording at the reference.
+class ComplexMappingHead(FramewiseHead):
+    """Complex spectral mapping: each talker's spectrum itself, not a mask.
 
-    Where the front end does not keep phases but shows them relative to the reference's, a phase of its own
-    could not be mapped to: the map is then turned by each bin's phase at the reference.
+    Z.-Q. Wang, P. Wang and D. Wang, "Multi-microphone complex spectral mapping for utterance-wise and
+    continuous speech separation", IEEE/ACM TASLP 29, 2021. The map is scaled by the level of the recording at
+    the reference. Where the front end does not keep phases but shows them relative to the reference's, a
+    phase of its own could not be mapped to: the map is then turned by each bin's phase at the reference.
     """
-
-    causal = True
 
     def __init__(self, sizes: HeadSizes) -> None:
         super().__init__()
         self.reference = sizes.geometry.reference
         self.map = SlotLinear(sizes, 2)
 
-    def forward(
-        self, features: Tensor, observation: FrontEndOutput, doa_logits: Tensor
-    ) -> tuple[Tensor, ...]:
+    def forward(self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor) -> tuple[Tensor, ...]:
         """One estimate ``(batch, talker, freq, frame)``."""
-        reference = observation.spectrum[:, self.reference]
-        level = reference_level(reference) if observation.level is None else observation.level
+        reference = front_end.spectrum[:, self.reference]
+        level = reference_level(reference) if front_end.level is None else front_end.level
         mapped = as_complex(self.map(features))[:, :, 0]
-        if observation.keeps_phase:
+        if front_end.keeps_phase:
             return (mapped * level[:, None],)
         return (mapped * (level * phase_normalize(reference))[:, None],)
-
-    def stream(
-        self, features: Tensor, observation: FrontEndOutput, doa_logits: Tensor, memory: State
-    ) -> tuple[tuple[Tensor, ...], State]:
-        """The next frames; a causal front end gives their level."""
-        return self(features, observation, doa_logits), None
-
-
-# --- A learned filter over microphones and frames, one a bin and talker: sum over m, l of w_ml X_m(t-l).
-# Over frames it is deep filtering (Mack and Habets, IEEE SPL 27, 2020), over microphones filter-and-sum; over
-# both, the filter of multi-channel multi-frame networks (Z. Zhang et al., "Multi-channel multi-frame
-# ADL-MVDR", TASLP 2021), here given by the network itself.
 
 
 @SEPARATION_HEADS.register("multi_frame_filter")
 class MultiFrameFilterHead(nn.Module):
-    """The weights are not bounded. Those of all microphones belong to one array.
+    """A filter over microphones and frames that the network gives, for each bin and talker: Σ w_ml X_m(t-l).
+
+    Over frames it is deep filtering (Mack and Habets, IEEE SPL 27, 2020), over microphones filter-and-sum;
+    over both, the filter of multi-channel multi-frame networks (Z. Zhang et al., "Multi-channel multi-frame
+    ADL-MVDR", TASLP 2021). The weights are not bounded. Those of all microphones belong to one array.
 
     Args:
         sizes: what its sizes follow from.
@@ -170,45 +155,40 @@ class MultiFrameFilterHead(nn.Module):
         self.array_bound = microphones == "all"
         self.reference = sizes.geometry.reference
         self.frames = at_least_one(frames, "frames")
-        heard = sizes.geometry.microphones if self.array_bound else 1
-        self.filter = SlotLinear(sizes, 2 * heard * frames)
+        channels = sizes.geometry.microphones if self.array_bound else 1
+        self.filter = SlotLinear(sizes, 2 * channels * frames)
 
-    def forward(
-        self, features: Tensor, observation: FrontEndOutput, doa_logits: Tensor
-    ) -> tuple[Tensor, ...]:
+    def forward(self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor) -> tuple[Tensor, ...]:
         """One estimate ``(batch, talker, freq, frame)``."""
-        return self.stream(features, observation, doa_logits, None)[0]
+        return self.stream(features, front_end, doa_logits, None)[0]
 
     def stream(
-        self, features: Tensor, observation: FrontEndOutput, doa_logits: Tensor, memory: State
+        self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor, state: State
     ) -> tuple[tuple[Tensor, ...], State]:
         """The next frames."""
-        heard = observation.spectrum
+        spectrum = front_end.spectrum
         if not self.array_bound:
-            heard = heard[:, self.reference : self.reference + 1]
+            spectrum = spectrum[:, self.reference : self.reference + 1]
         weights = as_complex(self.filter(features))
-        joined, memory = with_past(heard, self.frames - 1, 3, memory)
+        joined, state = with_past(spectrum, self.frames - 1, 3, state)
         past = past_frames(joined, self.frames)[..., self.frames - 1 :]
-        return ((weights * past[:, None]).sum(2),), memory
-
-
-# --- Masks, spatial covariances, MVDR, complex masks: a beamformer steered by masks, trained through.
-# Masks for covariances as in Heymann, Drude and Haeb-Umbach (ICASSP 2016), the beamformer by Souden et al.
-# (IEEE TASLP 18(2), 2010).
+        return ((weights * past[:, None]).sum(2),), state
 
 
 @SEPARATION_HEADS.register("masked_mvdr")
 class MaskedMVDRHead(nn.Module):
-    """Each bin is shared among the talkers and noise, by masks that add up to one.
+    """Masks, spatial covariances, MVDR, complex masks: a beamformer steered by masks, trained through.
 
-    A beam is refined by complex masks on all beams and the reference, which start at zero.
+    Masks for covariances as in Heymann, Drude and Haeb-Umbach (ICASSP 2016), the beamformer by Souden et al.
+    (IEEE TASLP 18(2), 2010). Each bin is shared among the talkers and noise, by masks that add up to one. A
+    beam is refined by complex masks on all beams and the reference, which start at zero.
 
     Args:
         sizes: what its sizes follow from.
         frames: that the refining filters see, this one and the ones before; 1 makes them masks.
         loading: of the disturbance's diagonal, relative to its trace; if not given 1e-4, and 1e-3 of a causal
             head, whose first covariances are of few frames.
-        causal: a beam for each frame, from covariances of that frame and those before it. Takes memory for a
+        causal: a beam for each frame, from covariances of that frame and those before it. Keeps a
             covariance of every bin.
         time_constant_s: time constant in seconds with which a causal head forgets; null for never.
     """
@@ -237,23 +217,21 @@ class MaskedMVDRHead(nn.Module):
         talkers = self.share(features)[..., 0].float()
         return torch.cat([talkers, torch.zeros_like(talkers[:, :1])], dim=1).softmax(1)[:, :-1]
 
-    def forward(
-        self, features: Tensor, observation: FrontEndOutput, doa_logits: Tensor
-    ) -> tuple[Tensor, ...]:
+    def forward(self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor) -> tuple[Tensor, ...]:
         """One estimate ``(batch, talker, freq, frame)``."""
         if self.causal:
-            return self.stream(features, observation, doa_logits, None)[0]
-        spectrum = observation.spectrum
+            return self.stream(features, front_end, doa_logits, None)[0]
+        spectrum = front_end.spectrum
         beams = masked_mvdr(spectrum, self.masks(features), self.reference, self.loading)
         signals = [beams, spectrum[:, self.reference : self.reference + 1]]
         return (self.refine(features, beams, signals),)
 
     def stream(
-        self, features: Tensor, observation: FrontEndOutput, doa_logits: Tensor, memory: State
+        self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor, state: State
     ) -> tuple[tuple[Tensor, ...], State]:
         """The next frames, of a causal head."""
-        covariances, refining = memory or (None, None)
-        spectrum = observation.spectrum
+        covariances, refining = state or (None, None)
+        spectrum = front_end.spectrum
         beams, covariances = causal_masked_mvdr(
             spectrum, self.masks(features), self.reference, self.loading, self.decay, covariances
         )

@@ -1,4 +1,4 @@
-"""A beam steered by the DoA posterior, refined by complex masks on all beams and the reference."""
+"""The separation head of beams steered by the DoA posterior."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ BEAMFORMERS = ("wiener", "mvdr")
 
 @SEPARATION_HEADS.register("steered_beam")
 class SteeredBeamHead(nn.Module):
-    """The masks start at zero, so the first estimate is the beam itself.
+    """A beam steered by the DoA posterior, refined by complex masks on all beams and the reference.
 
-    The posterior is one for the whole recording, unless `causal`. Each further pass fits a
+    The masks start at zero, so the first estimate is the beam itself. The posterior is one for the whole
+    recording, unless `causal`. Each further pass fits a
     beamformer to the estimates before it, encodes what that gives together with the features, and refines it
     likewise.
 
@@ -37,7 +38,7 @@ class SteeredBeamHead(nn.Module):
         sizes: what its sizes follow from.
         frames: frames that the refining filters see, this one and the ones before; 1 makes them masks.
         filter_taps: frames that the Wiener filters of further passes span; 0 stands for 1.
-        refiner: encoder of a further pass, a file name in ``msdet/models/encoders`` or ``module:Class``.
+        refiner: encoder of a further pass, by name or ``module:Class``.
         refiner_options: what that encoder's constructor takes besides derived sizes.
         passes: number of passes; if not given, 2 with `filter_taps` or `second`, otherwise 1.
         second: beamformer of further passes: ``wiener`` (one filter of all microphones, `wiener_filter`), or
@@ -79,13 +80,11 @@ class SteeredBeamHead(nn.Module):
             _Pass(sizes, frames, refiner, refiner_options or {}) for _ in range(count - 1)
         )
 
-    def forward(
-        self, features: Tensor, observation: FrontEndOutput, doa_logits: Tensor
-    ) -> tuple[Tensor, ...]:
+    def forward(self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor) -> tuple[Tensor, ...]:
         """One estimate ``(batch, talker, freq, frame)`` a pass."""
         if self.causal:
-            return self.stream(features, observation, doa_logits, None)[0]
-        spectrum = observation.spectrum
+            return self.stream(features, front_end, doa_logits, None)[0]
+        spectrum = front_end.spectrum
         reference = spectrum[:, self.geometry.reference]
         beams = apply_beam(self._weights(final_frame_logits(doa_logits)), spectrum)
         estimates = [self.refine(features, beams, [beams, reference[:, None]])]
@@ -97,11 +96,11 @@ class SteeredBeamHead(nn.Module):
         return tuple(estimates)
 
     def stream(
-        self, features: Tensor, observation: FrontEndOutput, doa_logits: Tensor, memory: State
+        self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor, state: State
     ) -> tuple[tuple[Tensor, ...], State]:
         """The next frames, of a causal head, with logits ``(batch, talker, frame, class)``."""
-        steered, refining = memory or (None, None)
-        spectrum = observation.spectrum
+        steered, refining = state or (None, None)
+        spectrum = front_end.spectrum
 
         def steer(frames: list[int]) -> tuple[Tensor]:
             logits = doa_logits[:, :, frames].transpose(1, 2)
@@ -141,12 +140,12 @@ class _Pass(nn.Module):
     def forward(self, features: Tensor, beams: Tensor, before: Tensor, reference: Tensor) -> Tensor:
         """Refined beams ``(batch, talker, freq, frame)``."""
         with torch.no_grad():
-            seen = [*beam_features(beams, reference), *beam_features(before, reference)]
+            fitted = [*beam_features(beams, reference), *beam_features(before, reference)]
         if self.per_slot:
-            of_slots = torch.stack([torch.cat(own, dim=1) for own in own_first(seen, beams)], dim=1)
+            of_slots = torch.stack([torch.cat(own, dim=1) for own in own_first(fitted, beams)], dim=1)
             width = torch.cat([features, of_slots.permute(0, 1, 3, 4, 2)], dim=-1)
             encoded = self.encode(width.flatten(0, 1)).unflatten(0, width.shape[:2])
         else:
-            encoded = self.encode(torch.cat([features, torch.cat(seen, 1).permute(0, 2, 3, 1)], dim=-1))
+            encoded = self.encode(torch.cat([features, torch.cat(fitted, 1).permute(0, 2, 3, 1)], dim=-1))
         refined: Tensor = self.refine(encoded, beams, [beams, before, reference[:, None]])
         return refined

@@ -1,36 +1,28 @@
-"""Sharing schemes: how much of the encoder localization and separation have in common; one file each.
+"""Sharing schemes: how much of the encoder localization and separation have in common.
 
-A module defines ``Sharing``, a `torch.nn.Module` built as ``Sharing(make_encoder, sizes, **options)``:
-``make_encoder()`` gives a new encoder, `SharingSizes` what else sizes follow from. It has the attributes
-
-- ``features_doa`` and ``features_separation``: widths of the features that it gives to either head;
-- ``per_slot``: whether the separation head is given features of each slot;
-- ``causal``: whether no frame of the features depends on a later one.
-
-``forward(features, localize) -> Shared``: ``localize`` is the DoA head, from features to logits, so that a
-scheme may let separation depend on what localization found. ``penalty() -> Tensor | None`` is a scalar added
-to the loss.
-
-A causal scheme may work on a stream: ``stream(features, localize, memory) -> (Shared, memory)`` takes the
-next frames; the memories are those of its encoders (`msdet.models.encoders`).
-
-A scheme that works between the blocks of an encoder says ``needs_blocks = True`` and gets them by
-`as_blocks`, which refuses an encoder that shows none.
+A scheme is a `Sharing` built as ``Scheme(make_encoder, sizes, **options)``: ``make_encoder()`` gives a new
+encoder, `SharingSizes` what else sizes follow from. It registers itself,
+``@SHARING_SCHEMES.register("hard")``, and says there if it needs an encoder that shows its blocks
+(``needs_blocks``) and if it adds a penalty to the loss (``penalizes``). A user's own scheme needs no base
+class, and says so by attributes.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
 from msdet.components import Registry, build
 from msdet.errors import MsdetError
-from msdet.models.encoders import BLOCK_MEMBERS, BlockEncoder, EncoderLike
+from msdet.models.encoders import BLOCK_MEMBERS, ENCODERS, BlockEncoder, EncoderLike
 
 MakeEncoder = Callable[[], EncoderLike]
 
+Localize = Callable[[Tensor], Tensor]
+"""The DoA head, from features to logits."""
 
 SHARING_SCHEMES = Registry("sharing scheme", __name__, network=True)
 
@@ -63,21 +55,31 @@ class Shared(NamedTuple):
     separation: Tensor
 
 
-class SharingLike(Protocol):
-    """What every scheme offers."""
+class Sharing(nn.Module, ABC):
+    """What every scheme offers.
+
+    A causal one may work on a stream: ``stream(features, localize, state) -> (Shared, state)`` takes the next
+    frames, with the states of its encoders (`msdet.models.encoders`).
+
+    Attributes:
+        features_doa: width of the features that the DoA head is given.
+        features_separation: width of those that the separation head is given.
+        per_slot: whether the separation head is given features of each slot.
+        causal: whether no frame of the features depends on a later one.
+    """
 
     features_doa: int
     features_separation: int
-    per_slot: bool
+    per_slot = False
     causal: bool
 
-    def __call__(self, features: Tensor, localize: Callable[[Tensor], Tensor]) -> Shared:
-        """Features for either head, and what the DoA head said of them."""
-        ...
+    @abstractmethod
+    def forward(self, features: Tensor, localize: Localize) -> Shared:
+        """Features for either head; separation may depend on what `localize` says."""
 
     def penalty(self) -> Tensor | None:
         """A scalar added to the loss, if any."""
-        ...
+        return None
 
 
 def as_module(encoder: EncoderLike) -> nn.Module:
@@ -95,23 +97,16 @@ def as_module(encoder: EncoderLike) -> nn.Module:
 
 
 def as_blocks(encoder: EncoderLike, scheme: str, at_least: int = 1) -> BlockEncoder:
-    """An encoder as the blocks that it is made of.
-
-    Args:
-        encoder: any.
-        scheme: name of the sharing scheme that asks.
-        at_least: number of blocks that it needs.
+    """An encoder as the blocks that it is made of, for a sharing scheme that needs so many.
 
     Raises:
         MsdetError: the encoder does not show its blocks, or has too few.
     """
     as_module(encoder)
-    kind = type(encoder)
-    package, _, module = kind.__module__.rpartition(".")
-    name = module if package == "msdet.models.encoders" else f"{kind.__module__}:{kind.__qualname__}"
+    name = ENCODERS.name_of(type(encoder))
     missing = [member for member in BLOCK_MEMBERS if not hasattr(encoder, member)]
     if missing:
-        others = [s for s in SHARING_SCHEMES.names() if not getattr(_scheme(s), "needs_blocks", False)]
+        others = [s for s in SHARING_SCHEMES.names() if not SHARING_SCHEMES.fact(s, "needs_blocks", False)]
         raise MsdetError(
             f"sharing scheme '{scheme}' works between blocks, which encoder '{name}' does not show: it has no"
             f" {', '.join(missing)}; it can do: {', '.join(others)}"
@@ -124,17 +119,13 @@ def as_blocks(encoder: EncoderLike, scheme: str, at_least: int = 1) -> BlockEnco
     return blocks
 
 
-def _scheme(name: str) -> Any:
-    return SHARING_SCHEMES.find(name)
-
-
 def build_sharing(
     name: str, options: dict[str, Any], make_encoder: MakeEncoder, sizes: SharingSizes
-) -> SharingLike:
+) -> Sharing:
     """A scheme by name or import path ``module:Class``.
 
     Args:
-        name: of a file in this package, or an import path.
+        name: that it is registered by, or an import path.
         options: what the scheme's constructor takes besides the encoder and sizes.
         make_encoder: gives a new encoder at each call.
         sizes: what else sizes follow from.
@@ -143,7 +134,10 @@ def build_sharing(
         MsdetError: an unknown name or option, of which the nearest is offered; or an encoder that the scheme
             cannot work with.
     """
-    sharing: SharingLike = build(
-        _scheme(name), options, f"sharing scheme '{name}'", make_encoder=make_encoder, sizes=sizes
-    )
+    factory, kind = SHARING_SCHEMES.find(name), f"sharing scheme '{name}'"
+    sharing: Sharing = build(factory, options, kind, make_encoder=make_encoder, sizes=sizes)
     return sharing
+
+
+def __getattr__(name: str) -> Any:  # from msdet.models.sharing import CrossStitchSharing
+    return SHARING_SCHEMES.exported(name)

@@ -1,28 +1,81 @@
-"""Soft sharing: two encoders whose weights are held close to each other (Duong et al., ACL 2015).
-
-L. Duong, T. Cohn, S. Bird and P. Cook, "Low resource dependency parsing: cross-lingual parameter sharing in a
-neural network parser", ACL-IJCNLP 2015: the squared L2 distance of the weights is added to the loss.
-"""
+"""Schemes that share whole encoders: one for both heads, or one for each, apart or kept close."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from msdet.dsp.streaming_state import State
 from msdet.errors import MsdetError
-from msdet.models.encoders import streaming
-from msdet.models.sharing import SHARING_SCHEMES, MakeEncoder, Shared, SharingSizes, as_module
+from msdet.models.sharing import (
+    SHARING_SCHEMES,
+    Localize,
+    MakeEncoder,
+    Shared,
+    Sharing,
+    SharingSizes,
+    as_module,
+)
 
 
-@SHARING_SCHEMES.register("soft")
-class SoftSharing(nn.Module):
-    """Two encoders, one for each head, and a penalty on how far apart they are.
+@SHARING_SCHEMES.register("hard")
+class HardSharing(Sharing):
+    """One encoder serves both heads, as in MSDET."""
+
+    def __init__(self, make_encoder: MakeEncoder, sizes: SharingSizes) -> None:
+        super().__init__()
+        encoder = make_encoder()
+        self.encoder = as_module(encoder)
+        self.features_doa = self.features_separation = encoder.features_out
+        self.causal = encoder.causal
+
+    def forward(self, features: Tensor, localize: Localize) -> Shared:
+        """The same features for both."""
+        encoded = self.encoder(features)
+        return Shared(encoded, localize(encoded), encoded)
+
+    def stream(self, features: Tensor, localize: Localize, state: State) -> tuple[Shared, State]:
+        """The next frames, of a causal encoder."""
+        encoded, state = cast(Any, self.encoder).stream(features, state)
+        return Shared(encoded, localize(encoded), encoded), state
+
+
+@SHARING_SCHEMES.register("none")
+class NoSharing(Sharing):
+    """Two encoders of the same kind, twice the parameters: the baseline that sharing is measured against."""
+
+    def __init__(self, make_encoder: MakeEncoder, sizes: SharingSizes) -> None:
+        super().__init__()
+        encoder = make_encoder()
+        self.encoder_doa, self.encoder_separation = as_module(encoder), as_module(make_encoder())
+        self.features_doa = self.features_separation = encoder.features_out
+        self.causal = encoder.causal
+
+    def forward(self, features: Tensor, localize: Localize) -> Shared:
+        """Features of either encoder."""
+        encoded = self.encoder_doa(features)
+        return Shared(encoded, localize(encoded), self.encoder_separation(features))
+
+    def stream(self, features: Tensor, localize: Localize, state: State) -> tuple[Shared, State]:
+        """The next frames, of causal encoders."""
+        of_doa, of_separation = state or (None, None)
+        doa, of_doa = cast(Any, self.encoder_doa).stream(features, of_doa)
+        separation, of_separation = cast(Any, self.encoder_separation).stream(features, of_separation)
+        return Shared(doa, localize(doa), separation), (of_doa, of_separation)
+
+
+@SHARING_SCHEMES.register("soft", penalizes=True)
+class SoftSharing(NoSharing):
+    """Two encoders, one for each head, and a penalty on how far apart their weights are.
+
+    L. Duong, T. Cohn, S. Bird and P. Cook, "Low resource dependency parsing: cross-lingual parameter sharing
+    in a neural network parser", ACL-IJCNLP 2015: the squared L2 distance of the weights is added to the loss.
 
     Args:
         make_encoder: gives a new encoder.
@@ -39,8 +92,6 @@ class SoftSharing(nn.Module):
         MsdetError: a pattern that no parameter matches.
     """
 
-    per_slot = False
-
     def __init__(
         self,
         make_encoder: MakeEncoder,
@@ -50,35 +101,17 @@ class SoftSharing(nn.Module):
         normalize: bool = True,
         start_equal: bool = True,
     ) -> None:
-        super().__init__()
         if not (weight >= 0.0 and math.isfinite(weight)):
             raise ValueError(f"weight {weight} is not 0 or more")
         patterns = [parameters] if isinstance(parameters, str) else parameters
         if not patterns:
             raise ValueError("parameters is empty: name at least one pattern")
+        super().__init__(make_encoder, sizes)
         self.weight = weight
         self.normalize = normalize
-        encoder = make_encoder()
-        self.encoder_doa, self.encoder_separation = as_module(encoder), as_module(make_encoder())
-        self.features_doa = self.features_separation = encoder.features_out
-        self.causal = encoder.causal
         self.groups = [_matching(self.encoder_doa, pattern) for pattern in patterns]
         if start_equal:
             self.encoder_separation.load_state_dict(self.encoder_doa.state_dict())
-
-    def forward(self, features: Tensor, localize: Callable[[Tensor], Tensor]) -> Shared:
-        """Features of either encoder."""
-        encoded = self.encoder_doa(features)
-        return Shared(encoded, localize(encoded), self.encoder_separation(features))
-
-    def stream(
-        self, features: Tensor, localize: Callable[[Tensor], Tensor], memory: State
-    ) -> tuple[Shared, State]:
-        """The next frames, of causal encoders."""
-        of_doa, of_separation = memory or (None, None)
-        doa, of_doa = streaming(self.encoder_doa).stream(features, of_doa)
-        separation, of_separation = streaming(self.encoder_separation).stream(features, of_separation)
-        return Shared(doa, localize(doa), separation), (of_doa, of_separation)
 
     def penalty(self) -> Tensor:
         """Weighted sum of the groups' squared distances."""

@@ -1,0 +1,197 @@
+"""Schemes that work between the blocks of encoders: cross-stitch units and hierarchical sharing."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from msdet.dsp.streaming_state import State
+from msdet.models.encoders import BlockEncoder
+from msdet.models.frontends import final_frame_logits
+from msdet.models.sharing import (
+    SHARING_SCHEMES,
+    Localize,
+    MakeEncoder,
+    Shared,
+    Sharing,
+    SharingSizes,
+    as_blocks,
+)
+
+
+@SHARING_SCHEMES.register("cross_stitch", needs_blocks=True)
+class CrossStitchSharing(Sharing):
+    """Two encoders, one for each head, whose features mix after each block.
+
+    I. Misra, A. Shrivastava, A. Gupta and M. Hebert, "Cross-stitch networks for multi-task learning", CVPR
+    2016, equation 1: what either encoder hands on is a learned linear combination of both, with one 2 x 2
+    matrix for each feature channel.
+
+    Args:
+        make_encoder: gives a new encoder, which shows its blocks.
+        sizes: what else sizes follow from.
+        own: initial weight of an encoder's own features; the paper finds 0.9 with 0.1 for the other's good,
+            its sum keeps the scale.
+        other: initial weight of the other encoder's features.
+
+    Raises:
+        MsdetError: the encoder does not show its blocks.
+    """
+
+    encoder_doa: BlockEncoder
+    encoder_separation: BlockEncoder
+
+    def __init__(
+        self, make_encoder: MakeEncoder, sizes: SharingSizes, own: float = 0.9, other: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.encoder_doa = as_blocks(make_encoder(), "cross_stitch")
+        self.encoder_separation = as_blocks(make_encoder(), "cross_stitch")
+        self.features_doa = self.features_separation = self.encoder_doa.features_out
+        self.causal = self.encoder_doa.causal
+        self.stitches = nn.ModuleList(
+            _Stitch(self.encoder_doa.width(index), own, other) for index in range(self.encoder_doa.depth)
+        )
+
+    def forward(self, features: Tensor, localize: Localize) -> Shared:
+        """Features of either encoder."""
+        doa, separation = self.encoder_doa.start(features), self.encoder_separation.start(features)
+        for index, stitch in enumerate(self.stitches):
+            doa, separation = stitch(
+                self.encoder_doa.block(index, doa), self.encoder_separation.block(index, separation)
+            )
+        encoded = self.encoder_doa.finish(doa, features)
+        return Shared(encoded, localize(encoded), self.encoder_separation.finish(separation, features))
+
+    def stream(self, features: Tensor, localize: Localize, state: State) -> tuple[Shared, State]:
+        """The next frames, of causal encoders."""
+        first, second = cast(Any, self.encoder_doa), cast(Any, self.encoder_separation)
+        (of_doa, of_separation), *others = state or [(None, None)] * (len(self.stitches) + 1)
+        doa, of_doa = first.stream_start(features, of_doa)
+        separation, of_separation = second.stream_start(features, of_separation)
+        after = [(of_doa, of_separation)]
+        for index, (stitch, (of_doa, of_separation)) in enumerate(zip(self.stitches, others, strict=True)):
+            doa, of_doa = first.stream_block(index, doa, of_doa)
+            separation, of_separation = second.stream_block(index, separation, of_separation)
+            doa, separation = stitch(doa, separation)
+            after.append((of_doa, of_separation))
+        encoded = first.finish(doa, features)
+        return Shared(encoded, localize(encoded), second.finish(separation, features)), after
+
+
+class _Stitch(nn.Module):
+    """Mixes two tensors ``(..., width)``, each feature channel by a matrix of its own.
+
+    Attributes:
+        mix: ``(2, 2, width)``, from the second axis to the first; DoA comes first.
+    """
+
+    def __init__(self, width: int, own: float, other: float) -> None:
+        super().__init__()
+        mix = torch.tensor([[own, other], [other, own]])
+        self.mix = nn.Parameter(mix[..., None].repeat(1, 1, width))
+
+    def forward(self, doa: Tensor, separation: Tensor) -> tuple[Tensor, Tensor]:
+        """Both, mixed."""
+        mix = self.mix
+        return (
+            mix[0, 0] * doa + mix[0, 1] * separation,
+            mix[1, 0] * doa + mix[1, 1] * separation,
+        )
+
+
+@SHARING_SCHEMES.register("hierarchical", needs_blocks=True)
+class HierarchicalSharing(Sharing):
+    """One encoder: lower blocks serve both heads, upper ones run once for each slot, told its direction.
+
+    A task of a lower level is supervised at lower layers (A. Søgaard and Y. Goldberg, "Deep multi-task
+    learning with low level tasks supervised at lower layers", ACL 2016), and its result is given to those
+    above (V. Sanh, T. Wolf and S. Ruder, "A hierarchical multi-task approach for learning embeddings from
+    semantic tasks", AAAI 2019). That a direction steers a filter to the talker who is there is from K. Tesch
+    and T. Gerkmann, "Multi-channel speech separation using spatially selective deep non-linear filters",
+    IEEE/ACM TASLP 32, 2024. The conditioning is feature-wise linear modulation (E. Perez et al., AAAI 2018).
+
+    What localization sees leaves the encoder by a way out of its own (`BlockEncoder.exit_after`). Not causal:
+    the posterior is one of the whole recording.
+
+    Args:
+        make_encoder: gives a new encoder, which shows its blocks.
+        sizes: what else sizes follow from.
+        after: number of lower blocks, at least 1 and not all; None for half of them.
+        temperature: divides the logits: above 1 the posterior that conditions is flatter than the one that
+            the DoA loss sees.
+        detach: keep the separation loss from training localization through the posterior.
+
+    Raises:
+        MsdetError: the encoder does not show its blocks, or has only one.
+    """
+
+    per_slot = True
+    causal = False
+
+    encoder: BlockEncoder
+
+    def __init__(
+        self,
+        make_encoder: MakeEncoder,
+        sizes: SharingSizes,
+        after: int | None = None,
+        temperature: float = 1.0,
+        detach: bool = False,
+    ) -> None:
+        super().__init__()
+        self.encoder = as_blocks(make_encoder(), "hierarchical", at_least=2)
+        depth = self.encoder.depth
+        self.after = depth // 2 if after is None else after
+        if not 1 <= self.after < depth:
+            raise ValueError(f"after {after} is not 1 to {depth - 1}: the encoder has {depth} blocks")
+        if not (temperature > 0.0 and math.isfinite(temperature)):
+            raise ValueError(f"temperature {temperature} is not above 0")
+        self.temperature = temperature
+        self.detach = detach
+        way_out = self.encoder.exit_after(self.after - 1)
+        self.exit_doa = cast(nn.Module, way_out)
+        self.features_doa = way_out.features_out
+        self.features_separation = self.encoder.features_out
+        self.condition = _Condition(sizes.doa_outputs, self.encoder.width(self.after - 1))
+
+    def forward(self, features: Tensor, localize: Localize) -> Shared:
+        """Features for localization, and features of each slot."""
+        x = self.encoder.start(features)
+        for index in range(self.after):
+            x = self.encoder.block(index, x)
+        encoded = self.exit_doa(x, features)
+        logits = final_frame_logits(localize(encoded))
+        posterior = (logits / self.temperature).softmax(-1)
+        by_slot = self.condition(x, posterior.detach() if self.detach else posterior)
+        slots = by_slot.shape[:2]
+        x = by_slot.flatten(0, 1)
+        for index in range(self.after, self.encoder.depth):
+            x = self.encoder.block(index, x)
+        again = features[:, None].expand(*slots, *features.shape[1:]).flatten(0, 1)
+        return Shared(encoded, logits, self.encoder.finish(x, again).unflatten(0, slots))
+
+
+class _Condition(nn.Module):
+    """Scales and shifts features, for each slot by what its posterior says.
+
+    Each output of the DoA head has a learned scale and shift of every feature; a slot gets their mean under
+    its posterior. They start at zero, so that every slot starts from the features as they are.
+    """
+
+    def __init__(self, outputs: int, width: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(outputs, 2 * width)
+        nn.init.zeros_(self.embed.weight)
+        nn.init.zeros_(self.embed.bias)
+
+    def forward(self, x: Tensor, posterior: Tensor) -> Tensor:
+        """``(batch, ..., width)`` and ``(batch, talker, outputs)`` to ``(batch, talker, ..., width)``."""
+        embedded = self.embed(posterior)
+        between = [1] * (x.dim() - 2)
+        scale, shift = embedded.view(*embedded.shape[:2], *between, -1).chunk(2, dim=-1)
+        conditioned: Tensor = x[:, None] * (1.0 + scale) + shift
+        return conditioned
