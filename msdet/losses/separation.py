@@ -136,7 +136,7 @@ def l1_resynthesized_loss(
 
 
 def _spectrum(waveform: Tensor, window: int) -> Tensor:
-    spectrum = Stft(window).to(waveform.device)(waveform.reshape(1, -1, waveform.shape[-1]))
+    spectrum: Tensor = Stft(window).to(waveform.device)(waveform.reshape(1, -1, waveform.shape[-1]))
     return spectrum.reshape(*waveform.shape[:-1], *spectrum.shape[-2:])
 
 

@@ -1,6 +1,6 @@
-"""Tasks of a joint model, one file each: head, target, loss and metric.
+"""Tasks of a joint model: head, target, loss and metric.
 
-A module defines a class ``Task`` with
+An auxiliary task is a class that registers itself, ``@TASKS.register("activity")``, with
 
 - ``Head``, a class attribute: a `torch.nn.Module` built as ``Head(sizes, **options)`` from `HeadSizes` and
   the options of ``model.tasks``. Its ``forward(features, front_end)`` makes the prediction, a tensor, from

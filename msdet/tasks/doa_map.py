@@ -1,4 +1,4 @@
-"""DoA map: one probability for each direction that somebody is there, for all talkers together.
+"""DoA map: for each direction the probability of a talker there, for all talkers together.
 
 After He, Motlicek and Odobez, "Deep neural networks for multiple speaker detection and localization", ICRA
 2018: the output is the likelihood of a talker at every azimuth, so it needs no slots and no assignment, and
@@ -36,7 +36,7 @@ class DoaMapHead(nn.Module):
 
     Args:
         sizes: what its sizes follow from.
-        hidden: width of the pooled features; that of the features, 32 at most, if not given.
+        hidden: width of the pooled features (`hidden_width`).
         channels: of the circular convolutions that sharpen the response.
     """
 
@@ -56,7 +56,7 @@ class DoaMapHead(nn.Module):
         nn.init.constant_(self.classify[-1].bias, _RARE)  # type: ignore[arg-type]
 
     def forward(self, features: Tensor, front_end: FrontEndOutput) -> Tensor:
-        """Logits ``(batch, class)`` that somebody is in the direction of each azimuth class."""
+        """Logits ``(batch, class)`` of a talker in the direction of each azimuth class."""
         spectrum = front_end.spectrum
         level = torch.log1p(spectrum[:, self.geometry.reference].abs())
         weights = (self.mask(features)[..., 0].sigmoid() * level)[:, None]
@@ -102,7 +102,7 @@ class DoaMapTask:
     def scores(self, prediction: Tensor, truth: BatchLabels) -> dict[str, Tensor]:
         """F1 of the peaks of each scene, matched within 10 degrees, and whether their number is right.
 
-        F1 is not defined where nobody is, nor found.
+        F1 is not defined where there is no talker and no peak.
         """
         azimuth_deg = decode_map(prediction, self.threshold).azimuth_deg
         count = azimuth_deg.isfinite().sum(-1)
@@ -122,7 +122,7 @@ class DoaMapTask:
 
 
 def located(truth: BatchLabels) -> Tensor:
-    """Whether the azimuth of everybody who is there is known, ``(batch,)``."""
+    """Whether the azimuths of all talkers of a scene are known, ``(batch,)``."""
     return (truth.azimuth_deg.isfinite() | ~truth.active).all(-1)
 
 
@@ -131,7 +131,7 @@ class Peaks(NamedTuple):
 
     Attributes:
         azimuth_deg: ``(batch, peak)``, [0, 360); NaN after a map's last peak.
-        probability: ``(batch, peak)``, that somebody is there; 0 after the last peak.
+        probability: ``(batch, peak)``, of a talker there; 0 after the last peak.
     """
 
     azimuth_deg: Tensor

@@ -1,11 +1,22 @@
-"""What the heads of auxiliary tasks share: features pooled by learned attention, and a small classifier."""
+"""What auxiliary tasks share: features pooled by learned attention, a small classifier, and losses.
+
+The option ``hidden`` of every head is the width of the features that it pools (`hidden_width`).
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import smooth_l1_loss
 
 from msdet.models.heads import HeadSizes
+from msdet.tasks.labels import LabeledLoss
+
+SMALLEST = 1e-3
+"""No quantity is smaller."""
+
+BEND = 0.2
+"""Error of the logarithm up to which its square counts, and beyond which its size: about 20 percent."""
 
 WIDEST = 32
 """Width of the features that a head pools, if it is not given one, unless its own are narrower."""
@@ -70,3 +81,21 @@ class Pool(nn.Module):
         alone = features.transpose(1, 2).flatten(0, 1)[:, :, None]
         pooled: Tensor = self(alone).unflatten(0, (batch, frames)).transpose(1, 2)
         return pooled
+
+
+def class_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy ``(...)`` of logits ``(..., class)`` against classes ``(...)``."""
+    return -logits.float().log_softmax(-1).gather(-1, target[..., None])[..., 0]
+
+
+def log_loss(prediction: Tensor, target: Tensor, known: Tensor) -> LabeledLoss:
+    """Smooth L1 loss (Girshick 2015) of logarithms ``(batch, ...)``.
+
+    Args:
+        prediction: natural logarithms ``(batch, ...)``.
+        target: the quantity itself ``(batch, ...)``, NaN where it is not known.
+        known: bool ``(batch, ...)``, whether it matters.
+    """
+    labeled = known & (target > 0.0)
+    wanted = target.nan_to_num(1.0).clamp_min(SMALLEST).log()
+    return LabeledLoss(smooth_l1_loss(prediction.float(), wanted, reduction="none", beta=BEND), labeled)

@@ -12,8 +12,8 @@ from msdet.models.encoders.layers import run_rnn
 from msdet.models.frontends import FrontEndOutput, running_rms_normalize
 from msdet.models.heads import TASKS, HeadSizes
 from msdet.scenes.room_geometry import TRACK_STEP_S
-from msdet.tasks.activity import speech_activity
 from msdet.tasks.labels import BatchLabels, LabeledLoss
+from msdet.tasks.per_slot import speech_activity
 from msdet.tasks.pooling import Pool, hidden_width
 
 TIME_CONSTANTS = (1.0, 4.0, 12.0)

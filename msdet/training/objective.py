@@ -19,9 +19,8 @@ from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
 from msdet.models.sharing import SHARING_SCHEMES
 from msdet.tasks import MAIN, TaskLike, find_task
-from msdet.tasks.doa import DoaTask
 from msdet.tasks.labels import BatchLabels
-from msdet.tasks.separation import SeparationTask
+from msdet.tasks.main import DoaTask, SeparationTask
 from msdet.training.config import ObjectiveConfig
 
 AUXILIARY_WEIGHT = 0.1

@@ -13,17 +13,15 @@ from msdet.data.example import Example
 from msdet.dsp.stft import Signals, Stft
 from msdet.models.frontends import FrontEndOutput
 from msdet.models.heads import HeadSizes
-from msdet.tasks.activity import ActivityTask as Activity
-from msdet.tasks.activity import speech_activity
-from msdet.tasks.count import CountTask as Count
-from msdet.tasks.domain import DomainHead as DomainHead
-from msdet.tasks.domain import DomainTask as Domain
-from msdet.tasks.elevation import ElevationHead as ElevationHead
-from msdet.tasks.elevation import ElevationTask as Elevation
-from msdet.tasks.elevation import decode_elevation
 from msdet.tasks.labels import BatchLabels, batch_labels
-from msdet.tasks.regression import DistanceTask as Distance
-from msdet.tasks.regression import T60Task as T60
+from msdet.tasks.per_scene import CountTask as Count
+from msdet.tasks.per_scene import DomainHead
+from msdet.tasks.per_scene import DomainTask as Domain
+from msdet.tasks.per_scene import T60Task as T60
+from msdet.tasks.per_slot import ActivityTask as Activity
+from msdet.tasks.per_slot import DistanceTask as Distance
+from msdet.tasks.per_slot import ElevationHead, decode_elevation, speech_activity
+from msdet.tasks.per_slot import ElevationTask as Elevation
 
 MakeTruth = Callable[..., BatchLabels]
 
