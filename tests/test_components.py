@@ -1,7 +1,9 @@
-"""Components of the user's own: what is said of modules that cannot be imported and of wrong options."""
+"""Registries: classes by their own names; modules that cannot be imported and wrong options are named."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,23 @@ from msdet.cli import main
 from msdet.components import build, with_options
 from msdet.errors import MsdetError
 from msdet.models.encoders import ENCODERS
+
+
+def test_classes_are_imported_by_their_own_names_and_cost_no_asteroid() -> None:
+    code = """
+import sys
+from msdet.models import JointModel, JointOutput, ModelConfig, load_model
+from msdet.models.encoders import FTGRU, ConvTasNet, SpatialNet, layers
+from msdet.models.frontends import SteeredFrontEnd
+from msdet.models.heads import SteeredBeamHead, SteeredDoaHead
+from msdet.models.sharing import CrossStitchSharing
+from msdet.losses import PITLoss, l1_spectral_loss, l1_waveform_loss, si_sdr_loss, snr_loss
+assert SpatialNet.__module__ == "msdet.models.encoders.spatialnet"
+assert "asteroid" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(ImportError, match="cannot import name 'SpatialNat'"):
+        exec("from msdet.models.encoders import SpatialNat")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from msdet.errors import MsdetError, UnknownNameError
+from msdet.losses import PITLoss, l1_spectral_loss, si_sdr_loss
 from msdet.losses.assignment import ASSIGNMENTS, PairCosts, TalkerLabels, assignment_rule
 
 AZIMUTH, DISTANCE, PIT = (assignment_rule(name) for name in ("azimuth", "distance", "pit"))
@@ -264,3 +265,18 @@ def test_rule_of_a_user_works_by_import_path(
     assert rule(TalkerLabels(torch.tensor([[10.0, 20.0]]), torch.ones(1, 2)), GEOMETRY_ALONE).tolist() == [
         [1, 0]
     ]
+
+
+def test_pit_wrapper_undoes_any_permutation_and_has_a_gradient() -> None:
+    torch.manual_seed(0)
+    reference = torch.randn(3, 4, 800)
+    order = torch.stack([torch.randperm(4) for _ in range(3)])
+    estimate = (reference + 0.1 * torch.randn(3, 4, 800))[torch.arange(3)[:, None], order].requires_grad_()
+    loss, permutation = PITLoss(si_sdr_loss)(estimate, reference)
+    assert torch.equal(permutation, order)
+    torch.testing.assert_close(loss, torch.tensor(-2.0), atol=0.05, rtol=0)  # 20 dB times 0.1
+    loss.backward()
+    assert estimate.grad is not None and estimate.grad.any()
+    spectra = torch.randn(2, 2, 5, 7, dtype=torch.complex64)
+    loss, permutation = PITLoss(l1_spectral_loss)(spectra, spectra.flip(1))
+    assert loss == 0 and permutation.tolist() == [[1, 0]] * 2

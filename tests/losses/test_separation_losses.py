@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -160,3 +161,37 @@ def test_loss_is_least_for_the_reference_and_in_silence_for_silence(name: str) -
 def test_a_loss_that_can_be_below_zero_says_so(name: str) -> None:
     perfect = signals(noise(1, 1))
     assert (float(separation_loss(name)(perfect, perfect)) < 0) == is_signed(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_losses_take_tensors(name: str) -> None:
+    """Of any leading axes; the objective's signals give the same."""
+    estimate, reference = signals(noise(2, 3)), signals(noise(2, 3, seed=1))
+    loss = SEPARATION_LOSSES.find(name)
+    domain = SEPARATION_LOSSES.fact(name, "domain", "waveform")
+    window = {"window": WINDOW} if name == "l1_resynthesized" else {}
+    found = loss(getattr(estimate, domain), getattr(reference, domain), **window)
+    torch.testing.assert_close(found, separation_loss(name)(estimate, reference))
+    one_by_one = loss(getattr(estimate, domain)[1, 2], getattr(reference, domain)[1, 2], **window)
+    torch.testing.assert_close(one_by_one, found[1, 2])
+
+
+OWN = """
+def log_spectral(estimate, reference):
+    return (estimate.abs() + 1).log().sub((reference.abs() + 1).log()).mean((-2, -1))
+
+log_spectral.domain, log_spectral.signed = "spectrum", True
+
+def square(estimate, reference):
+    return (estimate - reference).square().mean(-1)
+"""
+
+
+def test_own_loss_says_what_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_losses.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert is_signed("own_losses:log_spectral") and not is_signed("own_losses:square")
+    quiet, loud = signals(noise(1, 2)), signals(2.0 * noise(1, 2))
+    assert (separation_loss("own_losses:log_spectral")(quiet, loud) < 0).all()
+    expected = quiet.waveform.square().mean(-1)
+    torch.testing.assert_close(separation_loss("own_losses:square")(quiet, loud), expected)

@@ -25,11 +25,13 @@ stays within 5 % (RMS) of its float32 output.
 from __future__ import annotations
 
 import inspect
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from msdet.components import Registry, build
+from msdet.dsp.streaming_state import State
 from msdet.errors import MsdetError
 
 ENCODERS = Registry("encoder", __name__, network=True)
@@ -38,32 +40,23 @@ BLOCK_MEMBERS = ("depth", "start", "block", "finish", "width", "exit_after")
 """What `BlockEncoder` has that other encoders have not."""
 
 
-class EncoderLike(Protocol):
-    """What every encoder offers."""
+class Encoder(nn.Module):
+    """What every encoder offers; it needs no base class.
+
+    Attributes:
+        features_out: width of the encoded features.
+        causal: whether no output frame depends on a later input frame.
+    """
 
     features_out: int
     causal: bool
 
-    def __call__(self, features: Tensor) -> Tensor:
-        """Encode ``(batch, freq, frame, feature)``."""
-        ...
 
-
-class Exit(Protocol):
-    """A way out after a block: a `torch.nn.Module`."""
-
-    features_out: int
-
-    def __call__(self, x: Tensor, features: Tensor) -> Tensor:
-        """Features ``(batch, freq, frame, features_out)``, of what a block gave and of what was entered."""
-        ...
-
-
-class BlockEncoder(EncoderLike, Protocol):
+class BlockEncoder(Encoder, ABC):
     """An encoder that shows its blocks: it is `start`, each `block` in turn, then `finish`.
 
     Between blocks ``x`` is ``(batch, ..., frame, width)``; the axes between may be frequencies, or groups of
-    them.
+    them. As it stands, there are features of bins all the way.
 
     Attributes:
         depth: number of blocks.
@@ -71,30 +64,69 @@ class BlockEncoder(EncoderLike, Protocol):
 
     depth: int
 
-    def start(self, features: Tensor) -> Tensor:
-        """What enters the first block, of features ``(batch, freq, frame, features_in)``."""
-        ...
+    def forward(self, features: Tensor) -> Tensor:
+        """Encode ``(batch, freq, frame, feature)``; keeps the first three axes."""
+        x = self.start(features)
+        for index in range(self.depth):
+            x = self.block(index, x)
+        return self.finish(x, features)
 
+    def start(self, features: Tensor) -> Tensor:
+        """What enters the first block."""
+        return features
+
+    @abstractmethod
     def block(self, index: int, x: Tensor) -> Tensor:
         """What block `index` makes of what enters it."""
-        ...
 
     def finish(self, x: Tensor, features: Tensor) -> Tensor:
-        """Encoded ``(batch, freq, frame, features_out)``, of what the last block gave and the features."""
-        ...
+        """Encoded features, of what the last block gave and of what was entered."""
+        return x
 
     def width(self, index: int) -> int:
         """Width of what block `index` gives."""
-        ...
+        return self.features_out
 
-    def exit_after(self, index: int) -> Exit:
-        """A new way out after block `index`, with parameters of its own if it has any."""
-        ...
+    def exit_after(self, index: int) -> Any:
+        """A new way out after block `index`: a module like `finish`, with ``features_out``."""
+        return _Straight(self.width(index))
 
 
-def build_encoder(
-    name: str, options: dict[str, Any], features_in: int, freqs: int | None = None
-) -> EncoderLike:
+class StreamingBlockEncoder(BlockEncoder):
+    """Blocks whose causal variant also works on a stream."""
+
+    def stream(self, features: Tensor, state: State) -> tuple[Tensor, State]:
+        """Encode the next frames ``(batch, freq, frame, feature)``."""
+        first, *others = state or [None] * (self.depth + 1)
+        x, first = self.stream_start(features, first)
+        after = [first]
+        for index, before in enumerate(others):
+            x, now = self.stream_block(index, x, before)
+            after.append(now)
+        return self.finish(x, features), after
+
+    def stream_start(self, features: Tensor, state: State) -> tuple[Tensor, State]:
+        """`start` of the next frames; as it stands, it needs no frames before."""
+        return self.start(features), None
+
+    @abstractmethod
+    def stream_block(self, index: int, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """`block` of the next frames."""
+
+
+class _Straight(nn.Module):
+    """A way out that leaves everything as it is."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.features_out = width
+
+    def forward(self, x: Tensor, features: Tensor) -> Tensor:
+        """What the block gave."""
+        return x
+
+
+def build_encoder(name: str, options: dict[str, Any], features_in: int, freqs: int | None = None) -> Encoder:
     """An encoder by name or by import path ``module:Class``.
 
     Args:
@@ -114,7 +146,7 @@ def build_encoder(
         derived["freqs"] = freqs
     elif parameter is not None and parameter.default is inspect.Parameter.empty:
         raise MsdetError(f"encoder '{name}' needs the number of frequencies, which is not known here")
-    encoder: EncoderLike = build(factory, options, f"encoder '{name}'", **derived)
+    encoder: Encoder = build(factory, options, f"encoder '{name}'", **derived)
     return encoder
 
 

@@ -1,4 +1,7 @@
-"""Maskers of asteroid as encoders: frequencies are folded into channels, and unfolded again."""
+"""Maskers of asteroid as encoders, on the STFT: frequencies are folded into channels, and unfolded again.
+
+The learned encoders and decoders of Conv-TasNet and DPRNN give way to the front end and the heads.
+"""
 
 from __future__ import annotations
 
@@ -82,32 +85,23 @@ class FoldedMasker(nn.Module):
         folded: Tensor = self.dropout(self.project(features)).transpose(2, 3).flatten(1, 2)
         return folded
 
-    def _unfolded(self, found: Tensor, features: Tensor) -> Tensor:
+    def _unfolded(self, masks: Tensor, features: Tensor) -> Tensor:
         """Bins ``(batch, freq, frame, feature)`` of what the masker gave, with the linear path."""
-        masked = self.dropout(found)
-        unfolded = masked.unflatten(1, (features.shape[1], self.features_out)).transpose(2, 3)
+        unfolded = self.dropout(masks).unflatten(1, (features.shape[1], self.features_out)).transpose(2, 3)
         return nn.functional.relu(unfolded + self.bypass(features))
 
 
-# --- Conv-TasNet's separator on the STFT: asteroid's `TDConvNet`, frequencies folded into channels.
-# Y. Luo and N. Mesgarani, "Conv-TasNet: surpassing ideal time-frequency magnitude masking for speech
-# separation", IEEE/ACM TASLP 27, 2019; the sizes are the paper's. Deviations: the learned encoder and decoder
-# give way to the front end and the heads, see `msdet.models.encoders.asteroid_maskers.FoldedMasker`.
-
-CONV_TASNET_TINY = {
-    "bottleneck": 6,
-    "hidden": 8,
-    "skip": 5,
-    "blocks": 2,
-    "repeats": 1,
-    "per_bin": 2,
-    "features_out": 4,
-}
+_TINY = {"bottleneck": 6, "repeats": 1, "per_bin": 2, "features_out": 4}
+CONV_TASNET_TINY = _TINY | {"hidden": 8, "skip": 5, "blocks": 2}
+DPRNN_TINY = _TINY | {"hidden": 5, "chunk": 4}
 
 
 @ENCODERS.register("conv_tasnet", tiny=CONV_TASNET_TINY)
 class ConvTasNet(FoldedMasker):
-    """Stacks of dilated depthwise convolutions over frames.
+    """Stacks of dilated depthwise convolutions over frames: asteroid's `TDConvNet`.
+
+    Y. Luo and N. Mesgarani, "Conv-TasNet: surpassing ideal time-frequency magnitude masking for speech
+    separation", IEEE/ACM TASLP 27, 2019; the sizes are the paper's.
 
     Args:
         features_in: features of a bin.
@@ -179,19 +173,14 @@ class ConvTasNet(FoldedMasker):
         return self._unfolded(masker.mask_net(skips if masker.skip_chan else x), features), after
 
 
-# --- Dual-path RNN on the STFT: asteroid's `DPRNN`, frequencies folded into channels.
-# Y. Luo, Z. Chen and T. Yoshioka, "Dual-path RNN: efficient long sequence modeling for time-domain
-# single-channel speech separation", ICASSP 2020; the sizes are the paper's, but for the chunk, which is
-# shorter because STFT frames are fewer than samples. Deviations: the learned encoder and decoder give way to
-# the front end and the heads, see `msdet.models.encoders.asteroid_maskers.FoldedMasker`. There is no causal
-# variant: the recurrence inside a chunk runs both ways.
-
-DPRNN_TINY = {"bottleneck": 6, "hidden": 5, "chunk": 4, "repeats": 1, "per_bin": 2, "features_out": 4}
-
-
 @ENCODERS.register("dprnn", tiny=DPRNN_TINY)
 class DualPathRNN(FoldedMasker):
-    """Blocks of two BLSTMs, inside chunks of frames and across chunks.
+    """Blocks of two BLSTMs, inside chunks of frames and across chunks: asteroid's `DPRNN`.
+
+    Y. Luo, Z. Chen and T. Yoshioka, "Dual-path RNN: efficient long sequence modeling for time-domain
+    single-channel speech separation", ICASSP 2020; the sizes are the paper's, but for the chunk, which is
+    shorter because STFT frames are fewer than samples. There is no causal variant: the recurrence inside a
+    chunk runs both ways.
 
     Args:
         features_in: features of a bin.

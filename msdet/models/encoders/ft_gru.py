@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from msdet.dsp.streaming_state import State
-from msdet.models.encoders import ENCODERS, Exit
-from msdet.models.encoders.layers import StreamingBlocks, preset, run_block, run_rnn_along
+from msdet.models.encoders import ENCODERS, StreamingBlockEncoder
+from msdet.models.encoders.layers import preset, run_block, run_rnn_along
 
 SIZES = {
     "tiny": {"hidden": 32, "blocks": 1, "group": 4},
@@ -29,7 +29,7 @@ TINY = {"hidden": 8, "blocks": 2, "group": 8}
 
 
 @ENCODERS.register("ft_gru", tiny=TINY)
-class FTGRU(StreamingBlocks):
+class FTGRU(StreamingBlockEncoder):
     """Blocks of two residual GRUs, across frequency (both ways) and across time.
 
     Args:
@@ -91,7 +91,7 @@ class FTGRU(StreamingBlocks):
         """Both directions."""
         return 2 * self.features_out
 
-    def exit_after(self, index: int) -> Exit:
+    def exit_after(self, index: int) -> nn.Module:
         """Another of the kind that the encoder itself ends with."""
         return _Exit(self.features_in, self.width(index), self.group, self.features_out)
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from msdet.dsp.streaming_state import State
-from msdet.models.encoders import ENCODERS
-from msdet.models.encoders.layers import StreamingBlocks, run_rnn_along
+from msdet.models.encoders import ENCODERS, StreamingBlockEncoder
+from msdet.models.encoders.layers import run_rnn_along
 
 TINY = {"hidden_freq": 6, "hidden_time": 5}
 
 
 @ENCODERS.register("ft_jnf", tiny=TINY)
-class FTJNF(StreamingBlocks):
+class FTJNF(StreamingBlockEncoder):
     """Two blocks: a wide-band recurrence within each frame, a narrow-band one within each frequency.
 
     Args:

@@ -1,11 +1,10 @@
-"""Layers that several encoders share: norms, convolutions, recurrence, attention masks, checkpoints.
+"""Layers that several encoders share: norms, convolutions, recurrence, attention to the past, checkpoints.
 
 All of them take and give ``(batch, freq, frame, feature)`` unless they say otherwise.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -14,7 +13,6 @@ from torch.utils.checkpoint import checkpoint as recompute
 
 from msdet.dsp.streaming_state import State, with_past
 from msdet.errors import UnknownNameError
-from msdet.models.encoders import Exit
 
 
 class LayerNorm(nn.LayerNorm):
@@ -163,6 +161,28 @@ def past_mask(frames: int, context: int, device: torch.device, before: int = 0) 
     return (age >= 0) & (age < context)
 
 
+def attend_past(
+    key: Tensor, value: Tensor, context: int, state: State
+) -> tuple[Tensor, Tensor, Tensor, State]:
+    """What the next frames of a causal attention see: keys and values of the past and their own.
+
+    Args:
+        key: of the next frames, ``(batch, head, frame, feature)``.
+        value: likewise.
+        context: frames that each sees.
+        state: keys and values of the frames before.
+
+    Returns:
+        keys, values, the mask of `past_mask`, and the state for the next call.
+    """
+    frames = key.shape[2]
+    if state is not None:
+        key, value = (torch.cat(pair, dim=2) for pair in zip(state, (key, value), strict=True))
+    mask = past_mask(frames, context, key.device, key.shape[2] - frames)
+    first = max(0, key.shape[2] - context + 1)
+    return key, value, mask, (key[:, :, first:].clone(), value[:, :, first:].clone())
+
+
 def run_block(block: nn.Module, x: Tensor, *shared: Any, checkpoint: bool) -> Tensor:
     """Apply a block; with `checkpoint`, its activations are computed again in the backward pass, not kept."""
     y: Tensor
@@ -189,80 +209,3 @@ def preset(sizes: dict[str, dict[str, int]], size: str, **given: int | None) -> 
         if number is not None and number < 1:
             raise ValueError(f"{name} {number} is less than 1")
     return {**sizes[size], **{name: number for name, number in given.items() if number is not None}}
-
-
-class Blocks(nn.Module, ABC):
-    """What encoders made of blocks have in common (`msdet.models.encoders.BlockEncoder`).
-
-    `start`, each `block` in turn, `finish`; as it stands, there are features of bins all the way.
-
-    Attributes:
-        depth: number of blocks.
-        features_out: width of the encoded features.
-        causal: whether no output frame depends on a later input frame.
-    """
-
-    depth: int
-    features_out: int
-    causal: bool
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Encode ``(batch, freq, frame, feature)``; keeps the first three axes."""
-        x = self.start(features)
-        for index in range(self.depth):
-            x = self.block(index, x)
-        return self.finish(x, features)
-
-    def start(self, features: Tensor) -> Tensor:
-        """The features themselves."""
-        return features
-
-    @abstractmethod
-    def block(self, index: int, x: Tensor) -> Tensor:
-        """What block `index` makes of what enters it."""
-
-    def finish(self, x: Tensor, features: Tensor) -> Tensor:
-        """What the last block gave."""
-        return x
-
-    def width(self, index: int) -> int:
-        """Width of what block `index` gives."""
-        return self.features_out
-
-    def exit_after(self, index: int) -> Exit:
-        """What block `index` gives, as it is."""
-        return _Straight(self.width(index))
-
-
-class StreamingBlocks(Blocks):
-    """Blocks whose causal variant also takes a signal in pieces."""
-
-    def stream(self, features: Tensor, state: State) -> tuple[Tensor, State]:
-        """Encode the next frames ``(batch, freq, frame, feature)``."""
-        first, *others = state or [None] * (self.depth + 1)
-        x, first = self.stream_start(features, first)
-        kept = [first]
-        for index, before in enumerate(others):
-            x, after = self.stream_block(index, x, before)
-            kept.append(after)
-        return self.finish(x, features), kept
-
-    def stream_start(self, features: Tensor, state: State) -> tuple[Tensor, State]:
-        """`start` of the next frames; as it stands, it needs no frames before."""
-        return self.start(features), None
-
-    @abstractmethod
-    def stream_block(self, index: int, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """`block` of the next frames."""
-
-
-class _Straight(nn.Module):
-    """A way out that leaves everything as it is."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.features_out = width
-
-    def forward(self, x: Tensor, features: Tensor) -> Tensor:
-        """What the block gave."""
-        return x

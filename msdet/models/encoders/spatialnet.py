@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from msdet.dsp.streaming_state import State
-from msdet.models.encoders import ENCODERS
+from msdet.models.encoders import ENCODERS, StreamingBlockEncoder
 from msdet.models.encoders.layers import (
     AxesNorm,
     Conv,
     LayerNorm,
     PRelu,
-    StreamingBlocks,
+    attend_past,
     past_mask,
     preset,
     run_block,
@@ -45,7 +45,7 @@ TINY = {"blocks": 2, "hidden": 16, "ffn": 16, "squeeze": 2, "context": 4}
 
 
 @ENCODERS.register("spatialnet", tiny=TINY)
-class SpatialNet(StreamingBlocks):
+class SpatialNet(StreamingBlockEncoder):
     """Interleaved cross-band and narrow-band blocks; a pair counts as one block.
 
     Args:
@@ -197,12 +197,9 @@ class _NarrowBand(nn.Module):
         """The same of the next frames, if it is causal; attention sees `context` frames."""
         attended, *convolved = state or [None] * 4
         query, key, value = self._attention_parts(self.norm_attention(x))
-        if attended is not None:
-            key, value = (torch.cat(pair, dim=2) for pair in zip(attended, (key, value), strict=True))
-        mask = past_mask(x.shape[2], context, x.device, key.shape[2] - x.shape[2])
+        key, value, mask, attended = attend_past(key, value, context, attended)
         x = x + self._attend(query, key, value, mask).view_as(x)
-        kept = max(0, key.shape[2] - context + 1)
-        after: list[State] = [(key[:, :, kept:].clone(), value[:, :, kept:].clone())]
+        after: list[State] = [attended]
 
         def convolve(index: int) -> Callable[[Tensor], Tensor]:
             def layer(y: Tensor) -> Tensor:

@@ -14,17 +14,16 @@ from __future__ import annotations
 
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
 from msdet.dsp.streaming_state import State, with_past
-from msdet.models.encoders import ENCODERS
+from msdet.models.encoders import ENCODERS, StreamingBlockEncoder
 from msdet.models.encoders.layers import (
     AxesNorm,
     Conv,
     LayerNorm,
     PRelu,
-    StreamingBlocks,
+    attend_past,
     past_mask,
     preset,
     run_block,
@@ -40,7 +39,7 @@ TINY = {"blocks": 1, "width": 8, "hidden": 6, "heads": 2, "window": 3, "similari
 
 
 @ENCODERS.register("tfgridnet", tiny=TINY)
-class TFGridNet(StreamingBlocks):
+class TFGridNet(StreamingBlockEncoder):
     """Blocks of three residual modules: full-band BLSTM, sub-band BLSTM, self-attention across frames.
 
     Args:
@@ -189,9 +188,9 @@ class _Recurrence(nn.Module):
         if first < length:
             windows = joined[..., first:].unfold(-1, self.window, self.stride)
             steps = windows.permute(3, 0, 1, 2, 4).flatten(3).flatten(1, 2)
-            found, hidden = run_rnn(self.lstm, steps, hidden)
+            outputs, hidden = run_rnn(self.lstm, steps, hidden)
             weight = self.leave.weight
-            given = nn.functional.conv_transpose1d(found.permute(1, 2, 0), weight, stride=self.stride)
+            given = nn.functional.conv_transpose1d(outputs.permute(1, 2, 0), weight, stride=self.stride)
             sums[..., first : first + given.shape[-1]] += given
         bias = cast(Tensor, self.leave.bias)
         bins = (sums[..., :length] + bias[:, None]).unflatten(0, x.shape[:2])
@@ -223,11 +222,7 @@ class _FrameAttention(nn.Module):
     def stream(self, x: Tensor, context: int, state: State) -> tuple[Tensor, State]:
         """The same of the next frames, which see `context` frames each."""
         query, key, value = self._parts(x)
-        if state is not None:
-            key, value = (torch.cat(pair, dim=2) for pair in zip(state, (key, value), strict=True))
-        mask = past_mask(x.shape[2], context, x.device, key.shape[2] - x.shape[2])
-        kept = max(0, key.shape[2] - context + 1)
-        state = (key[:, :, kept:].clone(), value[:, :, kept:].clone())
+        key, value, mask, state = attend_past(key, value, context, state)
         return self._attend(x, query, key, value, mask), state
 
     def _parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from msdet.components import Registry, build
 from msdet.errors import MsdetError
-from msdet.models.encoders import BLOCK_MEMBERS, ENCODERS, BlockEncoder, EncoderLike
+from msdet.models.encoders import BLOCK_MEMBERS, ENCODERS, BlockEncoder, Encoder
 
-MakeEncoder = Callable[[], EncoderLike]
+MakeEncoder = Callable[[], Encoder]
 
 Localize = Callable[[Tensor], Tensor]
 """The DoA head, from features to logits."""
@@ -82,8 +82,8 @@ class Sharing(nn.Module, ABC):
         return None
 
 
-def as_module(encoder: EncoderLike) -> nn.Module:
-    """An encoder as the module that it is.
+def as_module(encoder: Encoder) -> Encoder:
+    """An encoder, if it is one.
 
     Raises:
         MsdetError: it is none, or does not say what every encoder says.
@@ -96,7 +96,7 @@ def as_module(encoder: EncoderLike) -> nn.Module:
     return encoder
 
 
-def as_blocks(encoder: EncoderLike, scheme: str, at_least: int = 1) -> BlockEncoder:
+def as_blocks(encoder: Encoder, scheme: str, at_least: int = 1) -> BlockEncoder:
     """An encoder as the blocks that it is made of, for a sharing scheme that needs so many.
 
     Raises:
