@@ -18,6 +18,7 @@ from msdet.commands.train import train
 from msdet.data.dataset import RenderedDataset
 from msdet.data.example import Example
 from msdet.data.scene_set import SceneSet
+from msdet.losses import SEPARATION_LOSSES
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
 from msdet.scenes.sampling import Material, sample_scene
@@ -81,6 +82,16 @@ def test_the_encoder_of_the_documentation_works(tmp_path: Path, monkeypatch: pyt
     assert output.waveforms.shape == (1, 2, 4000)
 
 
+def test_the_loss_of_the_documentation_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"{own_module('my_loss', tmp_path)}:log_spectral"
+    loss = SEPARATION_LOSSES.find(name)
+    assert SEPARATION_LOSSES.fact(name, "domain") == "spectrum"
+    spectra = torch.randn(2, 3, 5, 7, dtype=torch.complex64)
+    assert torch.equal(loss(spectra, spectra), torch.zeros(2, 3))
+    Objective(ObjectiveConfig(separation_loss=name, separation_options={"floor": 0.01}))
+
+
 def test_the_task_of_the_documentation_learns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dev_set: SceneSet
 ) -> None:
@@ -97,7 +108,7 @@ def test_the_task_of_the_documentation_learns(
         optimizer.zero_grad()
         output = model(batch["mixture"])
         terms = objective(output.predictions, batch_labels(batch, model.stft, 0, output.level))
-        terms.total.backward()
+        terms.backward(model)
         optimizer.step()
         losses.append(terms.losses[name].item())
     assert losses[-1] < 0.5 * losses[0]
