@@ -13,8 +13,11 @@ RENAMED = {
     "data.directions": "data.doa_fraction",
     "scenes.centre_offset_m": "scenes.center_offset_m",
     "model.vacancy": "model.variable_num_speakers",
-    "front_end_options.memory_s": "front_end_options.time_constant_s",
-    "doa_options.memory_s": "doa_options.time_constant_s",
+    **{
+        f"{part}_options.{old}": f"{part}_options.{new}"
+        for part in ("front_end", "doa", "separation")
+        for old, new in (("memory_s", "time_constant_s"), ("every", "update_interval"))
+    },
     "objective.normalise": "objective.normalize",
     "objective.regularisation": "objective.regularization",
     "optimizer.gradient_norm": "optimizer.gradient_clip_norm",

@@ -27,7 +27,7 @@ from msdet.io.files import atomic_path
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
 from msdet.models.packages import MODEL_FILE, WEIGHTS_FILE, ModelFiles, find_model
-from msdet.models.renamed import renamed_model
+from msdet.renamed import translated
 
 SCHEMA_VERSION = 1
 
@@ -236,4 +236,13 @@ def _described(files: ModelFiles) -> dict[str, Any]:
             raise MsdetError(f"{origin}: {key} is {description[key]!r}, expected {kind.__name__}")
     if not isinstance(description.get("notes", {}), dict):
         raise MsdetError(f"{origin}: notes is {description['notes']!r}, expected dict")
-    return description | {"model": renamed_model(description["model"])}
+    return description | {"model": _current_settings(description["model"])}
+
+
+def _current_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a model under today's names; options of parts that are not msdet's stay as they are."""
+    current: dict[str, Any] = translated({"model": settings})["model"] if settings else {}
+    for part, options in (("front_end", "front_end"), ("doa_head", "doa"), ("separation_head", "separation")):
+        if ":" in str(settings.get(part, "")):
+            current[f"{options}_options"] = settings.get(f"{options}_options", {})
+    return current

@@ -15,14 +15,15 @@ class ModelConfig:
     Attributes:
         talkers: number of output slots.
         variable_num_speakers: slots may be empty, so one model serves 1 to `talkers` people; DoA has one more
-            class for nobody.
+            class for an empty slot.
         doa_classes: azimuth classes over the full circle.
         window_s: length of an STFT frame, at most 1 s; the hop is half of it.
         front_end: ``steered`` (responses and beams from coordinates), ``stft`` (spectra with their phase) or
             ``real_imaginary`` (relative to the reference) of one array, ``tac`` (any array, learned), or your
             own ``module:Class``.
         front_end_options: what the front end takes.
-        encoder: a file name in ``msdet/models/encoders``, or your own ``module:Class``.
+        encoder: ``ft_gru``, ``ft_jnf``, ``dense_unet``, ``spatialnet``, ``tfgridnet``, ``conv_tasnet``,
+            ``dprnn``, or your own ``module:Class``.
         encoder_options: what the encoder's constructor takes besides derived sizes.
         sharing: what localization and separation have in common: ``hard`` (one encoder), ``none``, ``soft``,
             ``cross_stitch``, ``hierarchical``, or your own ``module:Class``.
@@ -34,8 +35,8 @@ class ModelConfig:
             (beams through filters predicted from the whole recording, refined), ``reference_mask``,
             ``complex_mapping``, ``multi_frame_filter``, ``masked_mvdr``, or your own ``module:Class``.
         separation_options: what the separation head takes.
-        tasks: auxiliary tasks, file names in ``msdet/tasks`` or your own ``module:Task``, each with the
-            options of its head, for example ``{"activity": {}}``.
+        tasks: auxiliary tasks, such as ``activity`` or your own ``module:Class``, each with the options of
+            its head, for example ``{"activity": {}}``.
     """
 
     talkers: int = 2
