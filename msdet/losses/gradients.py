@@ -92,7 +92,7 @@ def balanced_backward(
         parameters: that may learn.
     """
     learning = [p for p in parameters if p.requires_grad]
-    scale = 1.0  # one over the number of accumulated batches
+    scale: Tensor | float = 1.0  # one over the number of accumulated batches
     if loss is not step.total:
         (scale,) = torch.autograd.grad(loss, step.total, retain_graph=True)
     gradients = balancer.gradients(step.losses, learning)

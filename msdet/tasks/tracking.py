@@ -73,7 +73,7 @@ class TrackingHead(nn.Module):
     def stream(self, features: Tensor, front_end: FrontEndOutput, state: State) -> tuple[Tensor, State]:
         """Logits ``(batch, slot, frame, class)`` of the next frames, of a causal head."""
         levels, responses, first, second, hidden = state or (None,) * 5
-        seen, _, levels = running_rms_normalize(front_end.spectrum, self.geometry.reference, before=levels)
+        seen, _, levels = running_rms_normalize(front_end.spectrum, self.geometry.reference, state=levels)
         response = self._response(features, front_end.spectrum, seen)
         joined, responses = with_past(response.flatten(0, 1), REACH, 1, responses)
         z = _standardized(running_averages(joined, self.log_memory.exp(), causal=True)[:, :, REACH:])

@@ -18,16 +18,16 @@ class ObjectiveConfig:
         assignment: which reference a slot answers for: ``azimuth``, ``distance``, ``azimuth_or_distance``,
             ``folded``, ``pit``, ``pit_joint``, ``doa_anchored``, or your own ``module:function``.
         assignment_options: what the rule takes besides labels and costs.
-        separation_loss: a file name in ``msdet/losses/separation``, for example
-            ``l1_real_imaginary_magnitude``, or your own ``module:function``.
+        separation_loss: ``l1_real_imaginary_magnitude``, ``l1_real_imaginary``, ``l1_resynthesized``,
+            ``l1_waveform``, ``snr``, ``si_sdr``, or your own ``module:function``.
         separation_options: what the loss takes besides estimate and reference.
         consistency: weight of the separation loss between the sums of all estimates and all references.
-        doa_loss: a file name in ``msdet/losses/doa``, or your own ``module:function``.
+        doa_loss: ``cross_entropy``, ``smoothed``, ``soft``, ``earth_mover``, or your own ``module:function``.
         doa_options: what the loss takes besides logits and azimuth.
         doa_weight: λ of (1 - λ) · separation + λ · DoA.
         task_weights: weights of the model's auxiliary tasks, added to that; 0.1 for one that is not named.
-        balance: how the weighted losses are joined: ``fixed``, another file name in
-            ``msdet/losses/weighting``, or your own ``module:Class``.
+        balance: how the weighted losses are joined: ``fixed``, ``dynamic_weight_average``, ``uncertainty``,
+            ``gradnorm``, a method of TorchJD such as ``pcgrad``, or your own ``module:Class``.
         balance_options: what the balancing takes.
         normalize: how losses are brought to a common scale before they are weighted: ``none``,
             ``running_mean`` or ``log``.

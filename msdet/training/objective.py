@@ -54,7 +54,8 @@ class ObjectiveTerms(NamedTuple):
         So it is with a balancer that makes gradients, and with penalties on the model's parameters: use
         `backward`.
         """
-        total: Tensor = _OfBackward.apply(self.balanced, self.objective.beyond_total)
+        reason = self.objective.beyond_total
+        total: Tensor = _OfBackward.apply(self.balanced, reason)  # type: ignore[no-untyped-call]
         return total
 
     def backward(self, model: JointModel) -> Tensor:
@@ -74,7 +75,7 @@ class ObjectiveTerms(NamedTuple):
                 balancer, Balanced(total, self.scaled, penalties), total, list(model.parameters())
             )
         else:
-            total.backward()  # type: ignore[no-untyped-call]
+            total.backward()
         return total.detach()
 
 
