@@ -5,8 +5,8 @@ An auxiliary task is a class that registers itself, ``@TASKS.register("activity"
 - ``Head``, a class attribute: a `torch.nn.Module` built as ``Head(sizes, **options)`` from `HeadSizes` and
   the options of ``model.tasks``. Its ``forward(features, front_end)`` makes the prediction, a tensor, from
   the features that the DoA head sees, ``(batch, freq, frame, feature)``;
-- ``loss(prediction, truth) -> LabeledLoss``: the loss of each example or slot against `BatchLabels`, which is in
-  the order of slots, and which of them are labeled;
+- ``loss(prediction, truth) -> LabeledLoss``: the loss of each example or slot against `BatchLabels`, which
+  is in the order of slots, and which of them are labeled;
 - ``scores(prediction, truth) -> dict[str, Tensor]``: what validation shows, each of any shape, NaN where it
   is not defined; names end in their unit.
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from msdet.dsp.streaming_state import State
-from msdet.models.encoders import ENCODERS, Exit
+from msdet.models.encoders import ENCODERS, StreamingBlockEncoder
 from msdet.models.encoders.ft_gru import RecurrentBlock
-from msdet.models.encoders.layers import StreamingBlocks, run_block
+from msdet.models.encoders.layers import run_block
 
 Zone = tuple[int, int, int]
 """First bin, bin after the last, and bins in a band."""
@@ -26,7 +26,7 @@ TINY = {"hidden": 8, "blocks": 2, "limits": [8], "widths": [2, 8]}
 
 
 @ENCODERS.register("band_gru", tiny=TINY)
-class BandGRU(StreamingBlocks):
+class BandGRU(StreamingBlockEncoder):
     """Blocks of two residual GRUs, across bands (both ways) and across time.
 
     Args:
@@ -103,7 +103,7 @@ class BandGRU(StreamingBlocks):
         """Both directions."""
         return self.state_width
 
-    def exit_after(self, index: int) -> Exit:
+    def exit_after(self, index: int) -> nn.Module:
         """Another of the kind that the encoder itself ends with."""
         return _Exit(self.zones, self.features_in, self.width(index), self.features_out)
 
