@@ -40,20 +40,20 @@ def results(exp: Path, command: str, splits: str = DISJOINT) -> str:
 
 
 def _trained(training: dict[str, Any], notes: dict[str, Any]) -> str:
-    """How long was trained, in stages or not, and which model was kept."""
+    """How long was trained, in stages or not, and which model is the best."""
     settings = notes["training"]
     batch_seconds = (
         settings["data"].get("batch_seconds") if "train" in settings["data_identity"] else None
     )  # else it is mixed
     batch = f"{batch_seconds:g} s" if batch_seconds else f"{settings['optimizer']['batch']} mixtures"
-    kept = f"best model by {settings['optimizer']['keep']} at step {notes['step']}"
+    best = f"best model by {settings['trainer']['monitor']} at step {notes['step']}"
     if settings["objective"]["doa_weight"] == 0.0:
-        kept += ", trained on separation alone: its directions are those of an untrained head"
+        best += ", trained on separation alone: its directions are those of an untrained head"
     stages = training.get("stages", {})
     if not stages:
-        return f"{training['steps']} steps of {batch}, {kept}"
+        return f"{training['steps']} steps of {batch}, {best}"
     parts = ", ".join(f"{name.partition('-')[2]} {stage['steps']}" for name, stage in stages.items())
-    return f"{training['steps']} steps of {batch} ({parts}), {kept} of the last stage"
+    return f"{training['steps']} steps of {batch} ({parts}), {best} of the last stage"
 
 
 def main() -> None:

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+from list_runs import SEEDS
+
+from msdet.scoring.comparison import Difference
+from msdet.scoring.metrics import METRICS
+
 
 class Claim(NamedTuple):
     """A question that the difference of two rows answers, and the metrics that it is asked of."""
@@ -13,6 +19,29 @@ class Claim(NamedTuple):
     second: str
     metrics: tuple[str, ...]
 
+
+class Answer(NamedTuple):
+    """What the difference of a claim is in one metric, over all seeds and for each."""
+
+    claim: Claim
+    metric: str
+    difference: Difference
+    of_seeds: list[float]
+
+    @property
+    def verdict(self) -> str:
+        """In a word; none unless all seeds are there."""
+        if len(self.of_seeds) < len(SEEDS["main"]):
+            return ""
+        d, higher = self.difference, METRICS[self.metric].higher_is_better
+        if d.low is None or d.high is None or d.low <= 0.0 <= d.high:
+            return "not shown"
+        if any(seed * np.sign(d.value) <= NO_DIFFERENCE for seed in self.of_seeds):
+            return "not shown"
+        return "better" if (d.value > 0.0) == higher else "worse"
+
+
+NO_DIFFERENCE = 1e-9  # rounding of a mean
 
 GAIN, WITHIN = "si_sdr_improvement_db", "own_accuracy_5deg"
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from claims import GAIN, WITHIN
+from claims import GAIN, WITHIN, Answer
 from list_runs import Run
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,9 +13,6 @@ from msdet.io.files import atomic_path
 from msdet.plots.learning import Curves
 from msdet.plots.theme import LIGHT, MUTED, WIDTH_IN, drawing, to_png
 from msdet.scoring.metrics import METRICS
-
-if TYPE_CHECKING:
-    from results import Answer
 
 _LINE_IN = 0.27  # height of a claim
 

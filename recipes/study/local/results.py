@@ -6,19 +6,18 @@ import argparse
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import figures
-import numpy as np
-from claims import AROUND, GAIN, MAIN, WITHIN, Claim
-from list_runs import SEEDS, Run, all_runs, choose
+from claims import AROUND, GAIN, MAIN, WITHIN, Answer, Claim
+from list_runs import Run, all_runs, choose
 
 from msdet.commands.compare import read_scores
 from msdet.errors import MsdetError
 from msdet.io.files import plain_name, read_json, write_text
 from msdet.models.checkpoint import load_model
 from msdet.plots.learning import read_curves
-from msdet.scoring.comparison import Difference, differences
+from msdet.scoring.comparison import differences
 from msdet.scoring.metrics import FIELDS_OF_KIND, METRICS, Metric, Row, aligned_rows
 from msdet.scoring.statistics import ConfidenceInterval
 from msdet.scoring.summary import summarize
@@ -26,7 +25,6 @@ from msdet.scoring.tables import Table, aligned, markdown, number
 
 COLUMNS = (GAIN, "sdr_db", "estoi", "own_doa_mae_deg", "own_accuracy_5deg", "own_accuracy_10deg")
 BREAKDOWNS = ("azimuth_gap", "straddling")
-NO_DIFFERENCE = 1e-9  # rounding of a mean
 CLAIM_NOTES = (
     "The first row less the second: above zero, the first is better. Over the scenes that both score; in "
     "brackets, 95 % of what other scenes would give, which says nothing of other seeds.",
@@ -40,27 +38,6 @@ TRAINING_NOTES = (
     "Minutes on one thread, without those before a kill; how many others ran beside it is not known here.",
     "Last fall: from the validation before the last to the last.",
 )
-
-
-class Answer(NamedTuple):
-    """What the difference of a claim is in one metric, over all seeds and for each."""
-
-    claim: Claim
-    metric: str
-    difference: Difference
-    of_seeds: list[float]
-
-    @property
-    def verdict(self) -> str:
-        """In a word; none unless all seeds are there."""
-        if len(self.of_seeds) < len(SEEDS["main"]):
-            return ""
-        d, higher = self.difference, METRICS[self.metric].higher_is_better
-        if d.low is None or d.high is None or d.low <= 0.0 <= d.high:
-            return "not shown"
-        if any(seed * np.sign(d.value) <= NO_DIFFERENCE for seed in self.of_seeds):
-            return "not shown"
-        return "better" if (d.value > 0.0) == higher else "worse"
 
 
 def pooled(runs: list[list[Row]]) -> list[Row]:
