@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -16,17 +17,20 @@ def usable_cores() -> int:
 
 
 @contextmanager
-def progress_bar(title: str, lines: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function that is called with the number done and the number in all.
+def progress_bar(title: str, lines: bool = True, every_s: float | None = None) -> Iterator[Callable[..., None]]:
+    """Yield a function that is called with the number done, the number in all and, if any, a note.
 
-    Where output is not a terminal, it prints a line now and then, or nothing with ``lines=False``.
+    Args:
+        title: what is done.
+        lines: where output is not a terminal, print a line at the first call and now and then.
+        every_s: seconds between such lines; without, there is one at each quarter.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _lines(title) if lines else lambda done, total: None
+        yield _lines(title, every_s) if lines else lambda done, total, note="": None
         return
     columns = (
         "{task.description}",
@@ -37,18 +41,20 @@ def progress_bar(title: str, lines: bool = True) -> Iterator[Callable[[int, int]
     )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield lambda done, total, note="": bar.update(
+            task, completed=done, total=total, description=f"{title}  {note}" if note else title
+        )
 
 
-def _lines(title: str) -> Callable[[int, int], None]:
-    told = -1
+def _lines(title: str, every_s: float | None) -> Callable[..., None]:
+    last: float | None = None
 
-    def tell(done: int, total: int) -> None:
-        nonlocal told
-        quarter = 4 * done // max(total, 1)
-        if quarter != told:
-            told = quarter
-            print(f"{title}: {done}/{total}", flush=True)
+    def tell(done: int, total: int, note: str = "") -> None:
+        nonlocal last
+        now = 4 * done // max(total, 1) if every_s is None else time.monotonic() // every_s
+        if now != last:
+            last = now
+            print(f"{title}: {done}/{total}" + (f", {note}" if note else ""), flush=True)
 
     return tell
 

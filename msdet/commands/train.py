@@ -8,7 +8,14 @@ from typing import Any
 
 from msdet.commands._progress import progress_bar
 from msdet.models.config import ModelConfig
-from msdet.training.config import DataConfig, ObjectiveConfig, OptimizerConfig, TrainConfig, TrainerConfig
+from msdet.training.config import (
+    DataConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    TrainConfig,
+    TrainerConfig,
+    parse_stage,
+)
 
 
 def train(
@@ -45,9 +52,8 @@ def train(
         stop_stage: the last stage to train.
         dry_run: take two steps, say how long all would take, and write nothing.
     """
-    from msdet.training.run import dry_run_all
+    from msdet.training.run import dry_run as try_out
     from msdet.training.run import train as run
-    from msdet.training.stages import parse_stage
     from msdet.training.trainer import is_first_process
 
     for name in ("pytorch_lightning", "lightning_fabric"):
@@ -55,9 +61,9 @@ def train(
     listed = [parse_stage(row, number) for number, row in enumerate(stages, start=1)]
     config = TrainConfig(data, model, objective, optimizer, trainer, init, freeze, train_only, listed)
     if dry_run:
-        dry_run_all(config)
+        try_out(config)
         return
-    with progress_bar("train", lines=False) as progress:
+    with progress_bar("train", every_s=60.0) as progress:
         run(out, config, lambda line: print(line, flush=True), progress, stage, stop_stage)
     if is_first_process() and (out / "model.safetensors").is_file():
         print(f"{out}: trained; best model by {trainer.monitor} in {out}/model.safetensors")

@@ -20,9 +20,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
@@ -39,16 +40,17 @@ from msdet.models.joint import JointModel
 from msdet.tasks import MAIN, auxiliary_names
 from msdet.training.checks import check, comparable, on_one_device
 from msdet.training.config import TrainConfig
-from msdet.training.grouping import Grouping, best_grouping
-from msdet.training.loaders import loaders
 from msdet.training.module import JointModule
-from msdet.training.single_stage import build
-from msdet.training.trainer import fit, make_trainer, restored_determinism
+from msdet.training.single_run import prepare
+from msdet.training.trainer import fit, restored_determinism
 from msdet.training.transfer import weights_hash
 
 FINISHED = "affinity.json"
 
 TABLE = "affinity.csv"
+
+MAX_TASKS = 10
+"""Tasks whose partitions can all be tried: 115 975 of them."""
 
 SHARED = ("sharing.", "front_end.")
 """Beginnings of the names of parameters that tasks share."""
@@ -70,6 +72,20 @@ class AffinityConfig:
     every: int = 5
     step_size: float | None = None
     groups: int = 2
+
+
+class Grouping(NamedTuple):
+    """A partition of tasks.
+
+    Attributes:
+        groups: names of the tasks of each group.
+        onto: what each task gets from its group, by name.
+        mean: of `onto`.
+    """
+
+    groups: list[list[str]]
+    onto: dict[str, float]
+    mean: float
 
 
 @dataclass(frozen=True)
@@ -116,24 +132,25 @@ def measure_affinities(
     _check(config, settings)
     best_grouping(settings.tasks, np.zeros((len(settings.tasks),) * 2), settings.groups)  # refuses its number
     with restored_determinism():
-        built = build(config, lambda line: None)
-        _check_shared(built.system.model, config, settings)
-        asked = dataclasses.asdict(settings)
-        asked.pop("groups")  # follow from what is measured
-        asked = {"affinity": asked, "training": comparable(config), "data": built.data.identity}
+        lookahead = Lookahead(settings, config.optimizer.learning_rate, progress)
+        limits: dict[str, Any] = {"limit_val_batches": 0, "num_sanity_val_steps": 0}
+        run = prepare(config, lambda line: None, callbacks=[lookahead], **limits)
+        _check_shared(run.module.model, config, settings)
+        decisive: dict[str, Any] = {
+            "affinity": {k: v for k, v in dataclasses.asdict(settings).items() if k != "groups"},
+            "training": comparable(config),
+            "data": run.data.identity,
+        }
         if config.init:
-            asked["init"] = weights_hash(config.init)
-        if begin_run_dir(out, asked, FINISHED):
-            lookahead = Lookahead(settings, config.optimizer.learning_rate, progress)
-            limits: dict[str, Any] = {"limit_val_batches": 0, "num_sanity_val_steps": 0}
-            trainer = make_trainer(out, config, [lookahead], **limits)
-            fit(trainer, built.system, loaders(built.data, config))
-            found = _found(settings, np.stack(lookahead.measured))
+            decisive["init"] = weights_hash(config.init)
+        if begin_run_dir(out, decisive, FINISHED):
+            fit(run.trainer, run.module, run.batches)
+            result = _averaged(settings, np.stack(lookahead.measured))
         else:
-            found = _read(out / FINISHED, settings)
-    _write_table(out / TABLE, found)
-    finish_run_dir(out, asked, FINISHED, _to_dict(found))
-    return found
+            result = _read(out / FINISHED, settings)
+    _write_table(out / TABLE, result)
+    finish_run_dir(out, decisive, FINISHED, _to_dict(result))
+    return result
 
 
 def with_tasks(config: TrainConfig, tasks: Sequence[str]) -> TrainConfig:
@@ -203,7 +220,7 @@ def affinities(system: JointModule, batch: Example, tasks: Sequence[str], rate: 
         MsdetError: no shared parameter learns.
     """
     shared = shared_parameters(system.model)
-    found = np.full((len(tasks), len(tasks)), np.nan)
+    matrix = np.full((len(tasks), len(tasks)), np.nan)
     with unchanged(system, shared):
         with torch.enable_grad(), _same_noise(system.device):
             before = system.terms(batch)[0].losses
@@ -219,8 +236,8 @@ def affinities(system: JointModule, batch: Example, tasks: Sequence[str], rate: 
                 _moved(reached, rate, system.settings.gradient_clip_norm),
             ):
                 after = _values(system.terms(batch)[0].losses, tasks)
-            found[i] = np.where(start > 0, 1.0 - after / np.where(start > 0, start, 1.0), np.nan)
-    return np.where(np.isfinite(found), found, np.nan)
+            matrix[i] = np.where(start > 0, 1.0 - after / np.where(start > 0, start, 1.0), np.nan)
+    return np.where(np.isfinite(matrix), matrix, np.nan)
 
 
 def shared_parameters(model: nn.Module) -> list[nn.Parameter]:
@@ -229,12 +246,12 @@ def shared_parameters(model: nn.Module) -> list[nn.Parameter]:
     Raises:
         MsdetError: there are none.
     """
-    found = [p for name, p in model.named_parameters() if name.startswith(SHARED) and p.requires_grad]
-    if not found:
+    shared = [p for name, p in model.named_parameters() if name.startswith(SHARED) and p.requires_grad]
+    if not shared:
         raise MsdetError(
             "no parameter of model.sharing and the front end learns: tasks have nothing to share"
         )
-    return found
+    return shared
 
 
 @contextmanager
@@ -309,7 +326,7 @@ def _check_shared(model: JointModel, config: TrainConfig, settings: AffinityConf
         raise MsdetError("model.sharing is 'none': separation shares nothing with other tasks")
 
 
-def _found(settings: AffinityConfig, measured: Array) -> Affinities:
+def _averaged(settings: AffinityConfig, measured: Array) -> Affinities:
     """Means over measurements ``(measurement, task, task)``.
 
     Raises:
@@ -330,15 +347,15 @@ def _found(settings: AffinityConfig, measured: Array) -> Affinities:
     )
 
 
-def _to_dict(found: Affinities) -> dict[str, Any]:
+def _to_dict(result: Affinities) -> dict[str, Any]:
     """JSON form; null for what is not known."""
-    errors = [[None if np.isnan(x) else x for x in row] for row in found.standard_error.tolist()]
+    errors = [[None if np.isnan(x) else x for x in row] for row in result.standard_error.tolist()]
     return {
-        "tasks": found.tasks,
-        "affinity": found.mean.tolist(),
+        "tasks": result.tasks,
+        "affinity": result.mean.tolist(),
         "standard_error": errors,
-        "measured": found.measured.tolist(),
-        "grouping": found.grouping._asdict(),
+        "measured": result.measured.tolist(),
+        "grouping": result.grouping._asdict(),
     }
 
 
@@ -351,9 +368,70 @@ def _read(path: Path, settings: AffinityConfig) -> Affinities:
     return Affinities(settings.tasks, mean, error, np.array(content["measured"]), grouping)
 
 
-def _write_table(path: Path, found: Affinities) -> None:
+def _write_table(path: Path, result: Affinities) -> None:
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["step of", *(f"onto {name}" for name in found.tasks)])
-        for name, row in zip(found.tasks, found.mean.tolist(), strict=True):
+        writer.writerow(["step of", *(f"onto {name}" for name in result.tasks)])
+        for name, row in zip(result.tasks, result.mean.tolist(), strict=True):
             writer.writerow([name, *row])
+
+
+def best_grouping(tasks: Sequence[str], affinity: npt.ArrayLike, most: int) -> Grouping:
+    """The partition into at most `most` groups with the largest mean affinity onto each task.
+
+    What a task gets from its group is the mean of the affinities onto it from the group's other tasks; a task
+    alone gets nothing, and loses nothing. All partitions are tried; of equally good ones the one with fewer
+    groups is taken.
+
+    Args:
+        tasks: names.
+        affinity: ``(task, task)``, of the one (row) onto the other (column); the diagonal is not looked at.
+        most: number of groups at most.
+
+    Raises:
+        MsdetError: too many tasks, or no group.
+
+    >>> best_grouping(["a", "b", "c"], [[0, 2, -1], [2, 0, -1], [-1, -1, 0]], 2).groups
+    [['a', 'b'], ['c']]
+    """
+    if len(tasks) > MAX_TASKS:
+        raise MsdetError(f"{len(tasks)} tasks, expected at most {MAX_TASKS} to try all groupings of")
+    if most < 1:
+        raise MsdetError(f"groups is {most}, expected at least 1")
+    matrix = np.array(affinity, dtype=np.float64)
+    candidates = sorted(partitions(len(tasks), most), key=len)
+    gains = np.array([_onto(matrix, groups).mean() for groups in candidates])
+    best = candidates[int(np.argmax(gains > gains.max() - 1e-12))]
+    onto = _onto(matrix, best)
+    return Grouping(
+        [[tasks[k] for k in group] for group in best],
+        dict(zip(tasks, onto.tolist(), strict=True)),
+        float(onto.mean()),
+    )
+
+
+def partitions(count: int, most: int) -> Iterator[list[list[int]]]:
+    """All partitions of numbers from 0 on into at most so many groups.
+
+    >>> sorted(partitions(3, 2))
+    [[[0], [1, 2]], [[0, 1], [2]], [[0, 1, 2]], [[0, 2], [1]]]
+    """
+    if count == 0:
+        yield []
+        return
+    for groups in partitions(count - 1, most):
+        for k in range(len(groups)):
+            yield [[*group, count - 1] if n == k else group for n, group in enumerate(groups)]
+        if len(groups) < most:
+            yield [*groups, [count - 1]]
+
+
+def _onto(affinity: Array, groups: Sequence[Sequence[int]]) -> Array:
+    """What each task gets from its group, ``(task,)``."""
+    onto = np.zeros(len(affinity))
+    for group in groups:
+        for task in group:
+            others = [other for other in group if other != task]
+            if others:
+                onto[task] = affinity[others, task].mean()
+    return onto

@@ -1,22 +1,32 @@
-"""Metrics of validation by name: which way is better, and for how long there was no better one."""
+"""What a run does beside its steps: watch metrics, skip bad steps, save, stop early, and report."""
 
 from __future__ import annotations
 
 import math
+import resource
+import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, EarlyStopping
 from torch import Tensor
 
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.io.files import atomic_path
 from msdet.models.checkpoint import save_model
 from msdet.models.joint import JointModel
+
+Report = Callable[[str], None]
+"""Called with one line for each thing of note."""
+
+StepProgress = Callable[[int, int, str], None]
+"""Called after each step with the steps done, those in all, and seconds a step and memory in words."""
+
+TRAINER_STATE = "last.ckpt"
 
 HIGHER_IS_BETTER = ("accuracy", "improvement", "precision", "recall", "f1", "si_sdr", "correlation", "_area")
 """Parts of names of metrics that grow as a model gets better; losses and errors fall."""
@@ -34,7 +44,7 @@ def higher_is_better(metric: str) -> bool:
 class BestMetric:
     """The best value of a metric so far, and how many validations ago that was.
 
-    >>> watch = Watch("dev/accuracy_5deg")
+    >>> watch = BestMetric("dev/accuracy_5deg")
     >>> [watch.update({"dev/accuracy_5deg": value}) for value in (0.2, 0.3, 0.3, float("nan"))]
     [True, True, False, False]
     >>> watch.best, watch.since
@@ -77,19 +87,16 @@ def find_metric(scores: Mapping[str, Any], metric: str) -> Any:
     return scores[metric]
 
 
-# --- Steps whose loss or gradient is not finite: said, skipped, and refused when they go on and on.
-
-
 class NonFiniteGuard:
-    """Counts steps that were skipped.
+    """Skips steps whose loss or gradient is not finite, and ends a training that has only such steps.
 
     Args:
         limit: so many in a row end the training.
         name: of an example, by its number in the data.
-        report: called with one line for each.
+        report: called with one line for each skipped step.
     """
 
-    def __init__(self, limit: int, name: Callable[[int], str], report: Callable[[str], None]) -> None:
+    def __init__(self, limit: int, name: Callable[[int], str], report: Report) -> None:
         self.limit = limit
         self.name = name
         self.report = report
@@ -97,7 +104,7 @@ class NonFiniteGuard:
         self.in_a_row = 0
         self._items: list[Tensor] = []
 
-    def seen(self, items: Tensor) -> None:
+    def add_examples(self, items: Tensor) -> None:
         """Note the examples of a batch that goes into the next step."""
         self._items.append(items)
 
@@ -113,37 +120,34 @@ class NonFiniteGuard:
             MsdetError: too many in a row.
         """
         items, self._items = self._items, []
-        found = [(lost, [int(item) for batch in items for item in batch])]
+        rows = [(lost, [int(item) for batch in items for item in batch])]
         if torch.distributed.is_initialized():
             bad = (~finite | lost).float()
             torch.distributed.all_reduce(bad)
             finite = bad == 0
             if not finite:
-                found = found * torch.distributed.get_world_size()
-                torch.distributed.all_gather_object(found, found[0])
+                rows = rows * torch.distributed.get_world_size()
+                torch.distributed.all_gather_object(rows, rows[0])
         if finite:
             self.in_a_row = 0 if items else self.in_a_row  # without items all losses were bad, and counted
             return True
-        lost = any(row[0] for row in found)
-        names = [item for was_lost, row in found if was_lost or not lost for item in row]
-        self.skip(step, "loss" if lost else "gradient", names)
+        lost = any(was_lost for was_lost, _ in rows)
+        self.skip(
+            step,
+            "loss" if lost else "gradient",
+            [item for was_lost, row in rows if was_lost or not lost for item in row],
+        )
         return False
 
-    def skip(self, step: int, what: str, items: Iterable[int]) -> None:
-        """Count a step that is left out.
-
-        Args:
-            step: its number.
-            what: is not finite.
-            items: numbers of its examples.
+    def skip(self, step: int, what: str, items: list[int]) -> None:
+        """Count a step that is left out, of which `what` is not finite with the examples `items`.
 
         Raises:
             MsdetError: too many in a row.
         """
         self.total += 1
         self.in_a_row += 1
-        names = ", ".join(self.name(int(item)) for item in items)
-        line = f"step {step}: the {what} is not finite with {names}"
+        line = f"step {step}: the {what} is not finite with {', '.join(map(self.name, items))}"
         if self.in_a_row >= self.limit:
             raise MsdetError(
                 f"{line}; {self.in_a_row} steps in a row were not: try a lower optimizer.learning_rate"
@@ -159,139 +163,138 @@ class NonFiniteGuard:
         self.total, self.in_a_row = int(state["total"]), int(state["in_a_row"])
 
 
-# --- What happens after each validation: keep the best model, stop, write a resumable state, say one line.
+class SaveBest(Callback):
+    """Writes the checkpoint directory whenever a metric of validation is the best so far.
 
-TRAINER_STATE = "last.ckpt"
-
-
-class KeepBest(Callback):
-    """Writes the checkpoint directory whenever a metric of validation is the best so far."""
+    Not Lightning's ``ModelCheckpoint``: what is written is a model as safetensors and JSON, which anybody may
+    load, not a pickled state of the trainer.
+    """
 
     def __init__(self, out: Path, settings: dict[str, Any], metric: str = "dev/loss") -> None:
         self.out = out
         self.settings = settings
-        self.watch = BestMetric(metric)
+        self.best = BestMetric(metric)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare and write."""
         scores = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("dev/")}
-        if trainer.sanity_checking or not self.watch.update(scores) or not trainer.is_global_zero:
+        if trainer.sanity_checking or not self.best.update(scores) or not trainer.is_global_zero:
             return
         model = pl_module.model
         assert isinstance(model, JointModel)
         rounded = {k: round(v, 4) for k, v in scores.items()}
-        save_model(
-            self.out, model, {"step": trainer.global_step, "scores": rounded, "training": self.settings}
-        )
+        notes = {"step": trainer.global_step, "scores": rounded, "training": self.settings}
+        save_model(self.out, model, notes)
 
     def state_dict(self) -> dict[str, Any]:
         """The best value so far."""
-        return self.watch.state_dict()
+        return self.best.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best value so far."""
-        self.watch.load_state_dict(state_dict)
+        self.best.load_state_dict(state_dict)
 
 
-class StopEarly(Callback):
-    """Ends a run whose metric has not improved in so many validations; it is then finished."""
+class StopEarly(EarlyStopping):
+    """Ends a run whose metric has not improved in so many validations; it is then finished.
+
+    Lightning's, but that a run which was killed after it had come to its end stays ended.
+    """
 
     def __init__(self, metric: str, patience: int) -> None:
-        self.watch = BestMetric(metric)
-        self.patience = patience
+        mode = "max" if higher_is_better(metric) else "min"
+        super().__init__(
+            metric, patience=patience, mode=mode, check_finite=False, check_on_train_epoch_end=False
+        )
 
     @property
     def reason(self) -> str | None:
         """Why the run ends now; None while it goes on."""
-        if self.watch.since < self.patience:
+        if self.wait_count < self.patience:
             return None
-        return f"{self.watch.metric} has not improved in {self.watch.since} validations"
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count a validation."""
-        if not trainer.sanity_checking:
-            self.watch.update(trainer.callback_metrics)
-            trainer.should_stop = self.reason is not None
+        return f"{self.monitor} has not improved in {self.wait_count} validations"
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """End at once what was killed after it had come to its end."""
         trainer.should_stop = self.reason is not None
 
-    def state_dict(self) -> dict[str, Any]:
-        """The best value so far and its age."""
-        return self.watch.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore them."""
-        self.watch.load_state_dict(state_dict)
-
 
 class SaveState(Callback):
-    """Writes the trainer's own state atomically at the end of each epoch, for going on after a kill."""
+    """Writes the trainer's own state at the end of each epoch, for going on after a kill.
+
+    Not Lightning's ``ModelCheckpoint``, which does not write to a temporary file first: a kill while it
+    writes would leave half a state.
+    """
 
     def __init__(self, out: Path) -> None:
-        self.out = out
+        self.path = out / TRAINER_STATE
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write ``last.ckpt``."""
-        path = self.out / TRAINER_STATE
         if not trainer.is_global_zero:
-            trainer.save_checkpoint(path)  # writes nothing, but the others wait for it
+            trainer.save_checkpoint(self.path)  # writes nothing, but the others wait for it
             return
-        with atomic_path(path) as temporary:
+        with atomic_path(self.path) as temporary:
             trainer.save_checkpoint(temporary)
 
 
-class TellUnlabeled(Callback):
-    """Says after the first validation which tasks the dev set has no label for: their scores are all NaN."""
+class ReportLines(Callback):
+    """Reports one line after each validation, and the progress after each step.
 
-    def __init__(self, report: Callable[[str], None]) -> None:
-        self.report = report
-        self.told = False
+    After the first validation also names the tasks without any label in the dev set: their scores are NaN.
+    """
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look at the scores of each task, once."""
-        if trainer.sanity_checking or self.told:
-            return
-        self.told = True
-        for task, names in pl_module.scored.items():  # type: ignore[union-attr, operator]
-            values = [float(trainer.callback_metrics[f"dev/{name}"]) for name in names]
-            if values and all(math.isnan(value) for value in values):
-                self.report(f"validation: no scene of the dev set is labeled for the task '{task}'")
-
-
-class ReportLine(Callback):
-    """Says one line after each validation, and how many steps are done after each step."""
-
-    def __init__(
-        self, steps: int, report: Callable[[str], None], progress: Callable[[int, int], None] | None
-    ) -> None:
+    def __init__(self, steps: int, report: Report, progress: StepProgress | None = None) -> None:
         self.steps = steps
         self.report = report
         self.progress = progress
         self.started = time.monotonic()
         self.first_step = 0
+        self.checked_labels = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
         self.started, self.first_step = time.monotonic(), trainer.global_step
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Count a step."""
         if self.progress:
-            self.progress(trainer.global_step, self.steps)
+            note = f"{self._step_s(trainer):.2f} s a step, {max_memory_mb(pl_module.device):.0f} MB"
+            self.progress(trainer.global_step, self.steps, note)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look for tasks without a label, once."""
+        if trainer.sanity_checking or self.checked_labels:
+            return
+        self.checked_labels = True
+        for task, names in pl_module.scored.items():  # type: ignore[union-attr, operator]
+            values = [float(trainer.callback_metrics[f"dev/{name}"]) for name in names]
+            if values and all(math.isnan(value) for value in values):
+                self.report(f"validation: no scene of the dev set is labeled for the task '{task}'")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say how far the training is and how good the model."""
         m = {k: float(v) for k, v in trainer.callback_metrics.items()}
-        step = trainer.global_step
-        minutes = (time.monotonic() - self.started) / 60
-        left = minutes * max(self.steps - step, 0) / max(step - self.first_step, 1)
+        step, step_s = trainer.global_step, self._step_s(trainer)
         skipped = f"  {pl_module.skipped_steps} skipped" if pl_module.skipped_steps else ""
         self.report(
             f"step {step:>6}/{self.steps}"
             f"  loss {m.get('train/loss', float('nan')):.3f}  dev {m['dev/loss']:.3f}"
             f"  SI-SDR improvement {m['dev/si_sdr_improvement_db']:.2f} dB"
             f"  DoA within 10° {100 * m['dev/accuracy_10deg']:.0f} %"
-            f"  {minutes:.1f} min, {left:.1f} min left{skipped}"
+            f"  {step_s:.2f} s a step, {max_memory_mb(pl_module.device):.0f} MB"
+            f"  {(time.monotonic() - self.started) / 60:.1f} min, "
+            f"{step_s * max(self.steps - step, 0) / 60:.1f} min left{skipped}"
         )
+
+    def _step_s(self, trainer: pl.Trainer) -> float:
+        """Seconds a step since the start, validations included."""
+        return (time.monotonic() - self.started) / max(trainer.global_step - self.first_step, 1)
+
+
+def max_memory_mb(device: torch.device) -> float:
+    """Most memory that was used: of the GPU, or else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3

@@ -14,8 +14,8 @@ from torch.compiler import list_backends
 from msdet.errors import MsdetError, UnknownNameError, did_you_mean
 from msdet.io.files import plain_name
 from msdet.training.config import DataConfig, StageConfig, TrainConfig
-from msdet.training.loggers import LOGGERS, require_package
 from msdet.training.optimization import OPTIMIZERS, build_schedule
+from msdet.training.trainer import LOGGERS, require_package
 
 _POSITIVE = (
     "optimizer.steps", "optimizer.batch", "optimizer.accumulate", "optimizer.learning_rate",
@@ -148,9 +148,6 @@ def comparable(config: TrainConfig) -> dict[str, Any]:
     settings.pop("init")  # its weights are
     settings.pop("stages")
     return settings
-
-
-# --- Trainings that take one device, whatever there is.
 
 
 def on_one_device(config: TrainConfig, what: str) -> TrainConfig:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from msdet.errors import MsdetError, did_you_mean
 from msdet.models.config import ModelConfig
+from msdet.renamed import renaming
 from msdet.scenes.distribution import Interval, SceneDistribution
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -239,3 +246,58 @@ class TrainConfig:
     def total_steps(self) -> int:
         """Steps that are taken: whole intervals."""
         return self.optimizer.steps // self.interval * self.interval
+
+
+def parse_stage(row: Mapping[str, Any], number: int) -> StageConfig:
+    """A stage from the settings of a file.
+
+    Raises:
+        MsdetError: an unknown key, with the nearest; no name; or a value of the wrong type.
+    """
+    where = f"stages, {number}"
+    known = [field.name for field in dataclasses.fields(StageConfig)]
+    for key in row:
+        if key not in known:
+            raise MsdetError(renaming(key) or f"{where}: unknown key '{key}'{did_you_mean(key, known)}")
+    if "name" not in row:
+        raise MsdetError(f"{where}: key 'name' is missing")
+    return overridden(StageConfig(""), row, where)
+
+
+def overridden(config: T, changes: Mapping[str, Any], where: str) -> T:
+    """A dataclass with some fields changed, groups within it field by field, values of the right type.
+
+    >>> overridden(OptimizerConfig(), {"steps": 7}, "optimizer").steps
+    7
+
+    Raises:
+        MsdetError: an unknown field, with the nearest; or a value of the wrong type.
+    """
+    from jsonargparse import ArgumentParser
+
+    if not changes:
+        return config
+    merged = _merged(config, changes, where)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(type(config), as_group=False)
+    try:
+        values = parser.instantiate(parser.parse_object(merged))
+    except argparse.ArgumentError as error:
+        raise MsdetError(f"{where}: {' '.join(str(error).split())}") from error
+    return type(config)(**values.as_dict())
+
+
+def _merged(config: Any, changes: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Fields of a dataclass, those that change in their new form."""
+    fields = [field.name for field in dataclasses.fields(config)]
+    merged = dataclasses.asdict(config)
+    for key, value in changes.items():
+        if key not in fields:
+            option = f"{where.split(': ')[-1]}.{key}"
+            raise MsdetError(
+                renaming(option) or f"{where}: unknown key '{key}'{did_you_mean(str(key), fields)}"
+            )
+        old = getattr(config, key)
+        nested = dataclasses.is_dataclass(old) and isinstance(value, Mapping)
+        merged[key] = _merged(old, value, f"{where}.{key}") if nested else value
+    return merged

@@ -115,7 +115,7 @@ class JointModule(pl.LightningModule):
             self.bad.skip(self.global_step, "loss", batch["item"].tolist())
             return None
         self.lost |= not finite  # other processes wait for this one's gradient
-        self.bad.seen(batch["item"])
+        self.bad.add_examples(batch["item"])
         self.balanced = Balanced(total, terms.scaled, list(extra.values()))
         values = {"loss": total, **extra, **self.agreement(terms)}
         self.log_dict(

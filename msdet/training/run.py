@@ -1,24 +1,49 @@
-"""A training run from its settings: of one stage, or of several one after the other."""
+"""A training run from its settings: of one stage, or of several one after the other.
+
+Each stage has its own objective, data, optimizer and choice of what learns. It is a run of its own in
+``stages/01-name`` of the run's folder, with all that a run has; the last one's model is the run's. A stage
+draws other mixtures than those before it, unless it sets its own seed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import itertools
+import shutil
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from msdet.errors import MsdetError
-from msdet.training.checks import check
-from msdet.training.config import TrainConfig
-from msdet.training.dry_run import dry_run
-from msdet.training.single_stage import train_one
-from msdet.training.stages import planned, train_stages
-from msdet.training.trainer import is_first_process
+from msdet.io.files import (
+    FolderKind,
+    atomic_path,
+    check_own_folder,
+    plain_name,
+    read_json,
+    remove_folder,
+    write_json,
+)
+from msdet.io.jobs import IN_PROGRESS, begin_run_dir, finish_run_dir
+from msdet.training.callbacks import TRAINER_STATE, Report, StepProgress
+from msdet.training.checks import check, comparable
+from msdet.training.config import TrainConfig, overridden
+from msdet.training.loaders import TrainingData, load_data
+from msdet.training.single_run import FINISHED, dry_run_single, prepare, train_single
+from msdet.training.trainer import is_first_process, restored_determinism
+
+RUN = FolderKind("training", (FINISHED, IN_PROGRESS), "settings", ".*")
+"""A stage's own folder; loggers may write anything there."""
 
 
 def train(
     out: Path,
     config: TrainConfig,
-    report: Callable[[str], None] = print,
-    progress: Callable[[int, int], None] | None = None,
+    report: Report = print,
+    progress: StepProgress | None = None,
     stage: int | None = None,
     stop_stage: int | None = None,
 ) -> Path:
@@ -29,8 +54,10 @@ def train(
             the last stage).
         config: everything that decides the run.
         report: called with one line after each validation.
-        progress: called with steps done and in all after each step, of a stage.
-        stage: train from this stage on (from 1), again if it was trained before.
+        progress: called after each step with the steps done and in all of a stage, and seconds a step and
+            memory in words.
+        stage: train from this stage on (from 1), again if it was trained before: what is there of it and of
+            later ones is deleted.
         stop_stage: the last stage to train.
 
     Returns:
@@ -45,18 +72,18 @@ def train(
         if is_first_process():
             report(line)
 
-    def count(done: int, total: int) -> None:
+    def count(done: int, total: int, note: str) -> None:
         if progress and is_first_process():
-            progress(done, total)
+            progress(done, total, note)
 
     if config.stages:
-        return train_stages(out, config, say, count, stage, stop_stage)
+        return _train_stages(out, config, say, count, stage, stop_stage)
     if stage is not None or stop_stage is not None:
         raise MsdetError("stage and stop_stage choose among stages, the settings name none")
-    return train_one(out, config, say, count)
+    return train_single(out, config, say, count)
 
 
-def dry_run_all(config: TrainConfig, report: Callable[[str], None] = print) -> None:
+def dry_run(config: TrainConfig, report: Report = print) -> None:
     """Take two steps and validate on one batch, of each stage; say how long all would take. Writes nothing.
 
     Raises:
@@ -66,4 +93,184 @@ def dry_run_all(config: TrainConfig, report: Callable[[str], None] = print) -> N
     for folder, stage in planned(config) if config.stages else [("", config)]:
         if folder:
             report(f"stage {folder}:")
-        dry_run(stage, report)
+        dry_run_single(stage, report)
+
+
+def planned(config: TrainConfig) -> list[tuple[str, TrainConfig]]:
+    """Folder and settings of each stage; initial weights are those that do not depend on other stages.
+
+    Raises:
+        MsdetError: a stage sets what does not exist, or what cannot work.
+    """
+    plans = []
+    for number, stage in enumerate(config.stages, start=1):
+        where = f"stages, {number} ({stage.name})"
+        seed = {"seed": config.trainer.seed + number - 1}
+        init = config.init if number == 1 else None
+        plan = dataclasses.replace(
+            config,
+            data=overridden(config.data, stage.data, f"{where}: data"),
+            objective=overridden(config.objective, stage.objective, f"{where}: objective"),
+            optimizer=overridden(config.optimizer, stage.optimizer, f"{where}: optimizer"),
+            trainer=overridden(config.trainer, seed | stage.trainer, f"{where}: trainer"),
+            init=init if stage.init == "previous" else None if stage.init == "none" else Path(stage.init),
+            freeze=[*config.freeze, *stage.freeze],
+            train=stage.train or config.train,
+            stages=[],
+        )
+        try:
+            check(plan)
+        except MsdetError as error:
+            raise MsdetError(f"{where}: {error}") from error
+        plans.append((f"{number:02d}-{stage.name}", plan))
+    return plans
+
+
+def _train_stages(
+    out: Path,
+    config: TrainConfig,
+    report: Report,
+    progress: StepProgress,
+    first: int | None,
+    last: int | None,
+) -> Path:
+    """Train the stages that are not finished yet, from stage `first` to stage `last`.
+
+    Raises:
+        MsdetError: bad settings or data, or a folder that holds a run with other settings.
+    """
+    plans = planned(config)
+    for option, number in (("stage", first), ("stop_stage", last)):
+        if number is not None and not 1 <= number <= len(plans):
+            raise MsdetError(f"{option} is {number}, expected 1 to {len(plans)}")
+    settings = {
+        "stages": {
+            folder: comparable(plan) | {"init": stage.init}
+            for stage, (folder, plan) in zip(config.stages, plans, strict=True)
+        }
+    }
+    _prepare_all(out, plans)
+    if not _begin(out, settings, first, report):
+        return out
+    previous: Path | None = None
+    for number, (stage, (folder, plan)) in enumerate(zip(config.stages, plans, strict=True), start=1):
+        if last is not None and number > last:
+            return out
+        init = previous if previous and stage.init == "previous" else plan.init
+        report(f"stage {number} of {len(plans)}, {stage.name}:")
+        previous = train_single(
+            out / "stages" / folder, dataclasses.replace(plan, init=init), report, progress
+        )
+    if is_first_process() and previous is not None:
+        _finish(out, settings, previous, [folder for folder, _ in plans])
+    return out
+
+
+def _prepare_all(out: Path, plans: Sequence[tuple[str, TrainConfig]]) -> None:
+    """Find what a later stage cannot do before the first one starts.
+
+    Raises:
+        MsdetError: names the stage.
+    """
+    opened: list[tuple[TrainConfig, TrainingData]] = []
+    earlier: list[Path] = []
+    threads = torch.get_num_threads()
+    for folder, plan in plans:
+        if plan.init and plan.init.resolve() in earlier:
+            plan = dataclasses.replace(plan, init=None)  # will be there when its turn comes
+        earlier.append((out / "stages" / folder).resolve())
+        try:
+            data = next((data for other, data in opened if other.data == plan.data), None)
+            if data is None:
+                data = load_data(plan.data, plan.model, plan.trainer.seed)
+                opened.append((plan, data))
+            with restored_determinism():
+                prepare(plan, lambda line: None, data)
+        except MsdetError as error:
+            raise MsdetError(f"stage {folder}: {error}") from error
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _begin(out: Path, settings: dict[str, Any], first: int | None, report: Report) -> bool:
+    """Whether there is something to train; the first process begins the folder."""
+    folders = list(settings["stages"])[(first or 1) - 1 :]
+    if is_first_process():
+        if first is not None:
+            _delete_from(out, settings, first)
+        try:
+            todo = begin_run_dir(out, settings, FINISHED)
+        except MsdetError as error:
+            number = _first_changed(out, settings)
+            if number is None:
+                raise
+            raise MsdetError(f"{error}; --stage {number} trains again from there") from error
+    else:
+        while first is not None and any(_is_old(out / "stages" / folder) for folder in folders):
+            time.sleep(0.1)  # the first process deletes them
+        todo = first is not None or not (out / FINISHED).is_file()
+    if not todo:
+        report(f"{out}: training is already finished")
+    return todo
+
+
+def _is_old(stage: Path) -> bool:
+    return (stage / FINISHED).exists() or (stage / TRAINER_STATE).exists()
+
+
+def _header(out: Path) -> Path | None:
+    """The file of a folder that says what it holds, if any."""
+    return next((out / name for name in (FINISHED, IN_PROGRESS) if (out / name).is_file()), None)
+
+
+def _first_changed(out: Path, settings: dict[str, Any]) -> int | None:
+    """Number of the first stage that differs from what a folder holds; None if that is the first of all."""
+    header = _header(out)
+    before = read_json(header).get("settings", {}).get("stages") if header else None
+    now = settings["stages"]
+    same = len(list(itertools.takewhile(lambda folder: before and before.get(folder) == now[folder], now)))
+    return same + 1 if 0 < same < len(now) else None
+
+
+def _delete_from(out: Path, settings: dict[str, Any], first: int) -> None:
+    """Delete what a run left of a stage and of all later ones; their settings may have changed.
+
+    Raises:
+        MsdetError: earlier stages had other settings, the folder is not a run of stages, or what it says is a
+            stage is none.
+    """
+    header = _header(out)
+    if header is None:
+        return  # nothing, or not ours: `begin_run_dir` says so
+    before = read_json(header).get("settings", {}).get("stages")
+    if not isinstance(before, dict):
+        raise MsdetError(f"{out}: is a run without stages; choose another folder or delete this one")
+    kept = list(settings["stages"])[: first - 1]
+    for folder in kept:
+        if before.get(folder) != settings["stages"][folder]:
+            raise MsdetError(
+                f"{out}: stage {folder} had other settings; start there or choose another folder"
+            )
+    old = [out / "stages" / plain_name(folder, "stage", header) for folder in before.keys() - set(kept)]
+    for stage in old:
+        check_own_folder(stage, RUN)
+    # from here on the run is unfinished
+    write_json(out / IN_PROGRESS, {"kind": RUN.name, "settings": settings})
+    for name in (FINISHED, "model.json", "model.safetensors"):
+        (out / name).unlink(missing_ok=True)
+    for stage in old:
+        remove_folder(stage, RUN)
+
+
+def _finish(out: Path, settings: dict[str, Any], last: Path, folders: list[str]) -> None:
+    """Put the last stage's model into the run's folder, and the header."""
+    with (
+        atomic_path(out / "model.json") as description,
+        atomic_path(out / "model.safetensors") as weights,
+    ):
+        shutil.copyfile(last / "model.json", description)
+        shutil.copyfile(last / "model.safetensors", weights)
+    ends = {folder: read_json(out / "stages" / folder / FINISHED) for folder in folders}
+    counts = {folder: {"steps": end["steps"], "skipped": end["skipped"]} for folder, end in ends.items()}
+    total = {name: sum(count[name] for count in counts.values()) for name in ("steps", "skipped")}
+    finish_run_dir(out, settings, FINISHED, {**total, "stages": counts})

@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import numpy as np
 
 from msdet.errors import MsdetError, UnknownNameError, did_you_mean
-from msdet.training.config import TrainConfig
-from msdet.training.stages import overridden
+from msdet.training.config import TrainConfig, overridden
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

@@ -1,4 +1,4 @@
-"""Lightning's trainer as msdet uses it: one machine or many, one process or many.
+"""Lightning's trainer and loggers as msdet uses them: one machine or many, one process or many.
 
 With several devices each process takes its share of every batch and gradients are averaged (DDP), so a run
 learns the same from the same batches however many share them, up to rounding, as long as all examples are
@@ -10,10 +10,12 @@ first process alone writes.
 
 from __future__ import annotations
 
+import os
 import signal
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
@@ -130,3 +132,57 @@ def restored_determinism() -> Iterator[None]:
 def is_first_process() -> bool:
     """Whether this process, of all that train together, is the one that writes and speaks."""
     return int(getattr(rank_zero_only, "rank", None) or 0) == 0
+
+
+def _mlflow(out: Path, logs: Path) -> Logger:
+    """MLflow; into the run's folder unless ``MLFLOW_TRACKING_URI`` names a server."""
+    address = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(logs / 'mlflow.db').absolute()}"
+    return MLFlowLogger(experiment_name="msdet", run_name=out.name, tracking_uri=address)
+
+
+def _wandb(out: Path, logs: Path) -> Logger:
+    """Weights & Biases; ``WANDB_MODE=offline`` keeps everything in the run's folder."""
+    return WandbLogger(project="msdet", name=out.name, save_dir=logs)
+
+
+LOGGERS: dict[str, Callable[[Path, Path], Logger]] = {"mlflow": _mlflow, "wandb": _wandb}
+"""Loggers by name, each made from the run's folder and the folder of its logs."""
+
+
+def require_package(name: str) -> None:
+    """Refuse a logger whose package is not installed.
+
+    Raises:
+        MsdetError: says how to install it.
+    """
+    if find_spec(name) is None:
+        raise MsdetError(f"trainer.loggers: {name} needs its package: pip install msdet[{name}]")
+
+
+def make_loggers(out: Path, names: Sequence[str]) -> list[Logger]:
+    """CSV, TensorBoard, and those named.
+
+    Raises:
+        MsdetError: the package of one is not installed.
+    """
+    logs = out / "logs"
+    made: list[Logger] = [
+        CSVLogger(out, name="", version="logs"),
+        TensorBoardLogger(out, name="", version="logs"),
+    ]
+    for name in names:
+        logs.mkdir(parents=True, exist_ok=True)
+        try:
+            made.append(LOGGERS[name](out, logs))
+        except ImportError as error:
+            raise MsdetError(
+                f"trainer.loggers: {name} needs its package: pip install msdet[{name}]"
+            ) from error
+    return made
+
+
+def keep_log(folder: Path) -> None:
+    """Rename an earlier ``metrics.csv`` to ``metrics-001.csv`` …: Lightning's logger deletes it."""
+    log = folder / "metrics.csv"
+    if log.is_file():
+        log.rename(folder / f"metrics-{len(list(folder.glob('metrics-*.csv'))) + 1:03d}.csv")

@@ -15,7 +15,7 @@ import csv
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,15 +25,15 @@ import torch
 from msdet.errors import MsdetError
 from msdet.io.files import write_json
 from msdet.io.jobs import IN_PROGRESS, begin_run_dir, finish_run_dir
-from msdet.models.joint import JointModel
+from msdet.training.callbacks import Report
 from msdet.training.checks import check, comparable, on_one_device
 from msdet.training.config import TrainConfig
-from msdet.training.module import JointModule
-from msdet.training.objective import Objective
+from msdet.training.loaders import TrainingData
 from msdet.training.run import train
 from msdet.training.search_space import Option, applied, parse_space
-from msdet.training.single_stage import Built, build
+from msdet.training.single_run import PreparedRun, prepare
 from msdet.training.study import Record, Study, StudyConfig
+from msdet.training.trainer import restored_determinism
 from msdet.training.transfer import weights_hash
 
 if TYPE_CHECKING:
@@ -48,8 +48,6 @@ PRUNED = "pruned.json"
 _WEIGHTED = ("doa_weight", "task_weights", "consistency", "separation_loss", "separation_options", "doa_loss",
              "doa_options")  # fmt: skip
 """Of the objective: what ``dev/loss`` is made of, so that its values cannot be compared."""
-
-TrialCallback = Callable[[str], None]
 
 
 class TrialPruned(Exception):
@@ -75,7 +73,7 @@ class Outcome:
     running: int
 
 
-def tune(out: Path, base: TrainConfig, config: StudyConfig, report: TrialCallback = print) -> Outcome:
+def tune(out: Path, base: TrainConfig, config: StudyConfig, report: Report = print) -> Outcome:
     """Run the trials of a study that are not finished yet, in a new study or an older one.
 
     A trial whose training fails, for one because the GPU's memory is too small for it, is noted with its
@@ -122,7 +120,7 @@ def tune(out: Path, base: TrainConfig, config: StudyConfig, report: TrialCallbac
     return outcome
 
 
-def _next(study: Study, base: TrainConfig, report: TrialCallback) -> bool:
+def _next(study: Study, base: TrainConfig, report: Report) -> bool:
     """Take a trial and run it; False if none is left."""
     with study.next_trial() as taken:
         if taken is None:
@@ -134,7 +132,7 @@ def _next(study: Study, base: TrainConfig, report: TrialCallback) -> bool:
     return True
 
 
-def _run(study: Study, trial: Trial, config: TrainConfig, report: TrialCallback) -> None:
+def _run(study: Study, trial: Trial, config: TrainConfig, report: Report) -> None:
     """Train a trial to its end, or until it is pruned or fails."""
     number, metric = trial.number, study.config.metric
     folder = study.folder(number)
@@ -170,7 +168,7 @@ class _TrialMonitor:
         report: called with each line.
     """
 
-    def __init__(self, study: Study, trial: Trial, folder: Path, total: int, report: TrialCallback) -> None:
+    def __init__(self, study: Study, trial: Trial, folder: Path, total: int, report: Report) -> None:
         self.study = study
         self.trial = trial
         self.folder = folder
@@ -254,30 +252,27 @@ def _check_options(base: TrainConfig, config: StudyConfig, space: list[Option]) 
             "dev/si_sdr_improvement_db"
         )
     watching = dataclasses.replace(base, trainer=dataclasses.replace(base.trainer, monitor=config.metric))
-    built = build(watching, lambda line: None)
+    run = _prepared(watching)
     for option in space:
         for value in option.corners():
             try:
-                _try(applied(base, {option.name: value}), base, built)
+                _try(applied(base, {option.name: value}), base, run)
             except MsdetError as error:
                 raise MsdetError(f"search, {option.name} = {_short(value)}: {error}") from error
-    return built.data.identity
+    return run.data.identity
 
 
-def _try(config: TrainConfig, base: TrainConfig, built: Built) -> None:
+def _try(config: TrainConfig, base: TrainConfig, run: PreparedRun) -> None:
     """Build what a trial trains, with the data at hand if they are its own."""
     check(config)
     slots = [(c.model.talkers, c.model.variable_num_speakers) for c in (config, base)]
-    if config.data != base.data or slots[0] != slots[1]:
-        build(config, lambda line: None)
-        return
-    model = built.system.model
-    if config.model != base.model:
-        model = JointModel(config.model, built.data.array, built.data.sample_rate)
-    system = JointModule(
-        model, Objective(config.objective, config.model), config.optimizer, config.total_steps
-    )
-    system.configure_optimizers()
+    same = config.data == base.data and slots[0] == slots[1]
+    _prepared(config, run.data if same else None)
+
+
+def _prepared(config: TrainConfig, data: TrainingData | None = None) -> PreparedRun:
+    with restored_determinism():
+        return prepare(config, lambda line: None, data)
 
 
 def _short(value: Any) -> str:

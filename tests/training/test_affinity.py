@@ -21,9 +21,15 @@ from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
-from msdet.training.affinity import AffinityConfig, affinities, measure_affinities, shared_parameters
+from msdet.training.affinity import (
+    AffinityConfig,
+    affinities,
+    best_grouping,
+    measure_affinities,
+    partitions,
+    shared_parameters,
+)
 from msdet.training.config import ObjectiveConfig, OptimizerConfig, TrainConfig
-from msdet.training.grouping import best_grouping, partitions
 from msdet.training.module import JointModule
 from msdet.training.objective import Objective
 

@@ -15,13 +15,12 @@ from safetensors.torch import load_file
 
 from msdet.errors import MsdetError
 from msdet.io.files import read_json
-from msdet.training.callbacks import TRAINER_STATE, NonFiniteGuard, StopEarly, TellUnlabeled
+from msdet.training.callbacks import TRAINER_STATE, NonFiniteGuard, ReportLines, StopEarly
 from msdet.training.config import OptimizerConfig, TrainConfig
-from msdet.training.loaders import loaders
 from msdet.training.module import JointModule
-from msdet.training.run import dry_run_all, train
-from msdet.training.single_stage import Built, build
-from msdet.training.trainer import fit, make_trainer, restored_determinism
+from msdet.training.run import dry_run, train
+from msdet.training.single_run import PreparedRun, prepare
+from msdet.training.trainer import LOGGERS, fit, restored_determinism
 from msdet.training.weight_averaging import WeightAveraging, averaging
 
 MakeConfig = Callable[..., TrainConfig]
@@ -66,11 +65,10 @@ class Watch(pl.Callback):
             self.validated.append({n: p.detach().clone() for n, p in module.model.named_parameters()})
 
 
-def run(config: TrainConfig, out: Path, *callbacks: pl.Callback) -> Built:
-    built = build(config, silent)
-    trainer = make_trainer(out, config, callbacks)
-    fit(trainer, built.system, loaders(built.data, config))
-    return built
+def run(config: TrainConfig, out: Path, *callbacks: pl.Callback) -> PreparedRun:
+    prepared = prepare(config, silent, callbacks=callbacks, out=out)
+    fit(prepared.trainer, prepared.module, prepared.batches)
+    return prepared
 
 
 def test_moving_average_is_what_validation_sees(make_config: MakeConfig, tmp_path: Path) -> None:
@@ -168,7 +166,7 @@ def test_run_without_progress_stops_early_and_is_finished(make_config: MakeConfi
 def test_run_that_gets_better_does_not_stop(make_config: MakeConfig, tmp_path: Path) -> None:
     stop = StopEarly("dev/loss", 1)
     run(make_config(steps=3, validate_every=1, learning_rate=1e-3, warm_up=0), tmp_path, stop)
-    assert stop.watch.since == 0 and stop.reason is None
+    assert stop.wait_count == 0 and stop.reason is None
 
 
 def test_kept_model_is_the_best_by_the_metric_asked_for(make_config: MakeConfig, tmp_path: Path) -> None:
@@ -208,19 +206,18 @@ def test_bad_steps_name_their_scenes_and_end_the_run_in_a_row(
     """Steps 2, 3 and then 5 to 7 are bad: the third in a row, of steps 5 to 7, ends it."""
     lines: list[str] = []
     config = make_config(steps=8, validate_every=8, max_nonfinite_steps=3)
-    built = build(config, lines.append)
-    good = built.system.terms
+    prepared = prepare(config, lines.append)
+    good = prepared.module.terms
     asked = iter([True, False, False, True, *[False] * 4])
 
     def terms(batch: Any) -> Any:
         found = good(batch)
-        fine = not built.system.training or next(asked)
+        fine = not prepared.module.training or next(asked)
         return found if fine else (found[0]._replace(balanced=found[0].balanced * torch.nan), *found[1:])
 
-    monkeypatch.setattr(built.system, "terms", terms)
+    monkeypatch.setattr(prepared.module, "terms", terms)
     with pytest.raises(MsdetError) as error:
-        trainer = make_trainer(tmp_path, config, [])
-        fit(trainer, built.system, loaders(built.data, config))
+        fit(prepared.trainer, prepared.module, prepared.batches)
     named = "step {}: the loss is not finite with mixture {}, mixture {}"
     assert lines == [f"{named.format(s, 2 * s, 2 * s + 1)}; skipped" for s in (1, 2, 4, 5)]
     assert str(error.value).startswith(f"{named.format(6, 12, 13)}; 3 steps in a row were not")
@@ -231,10 +228,10 @@ def test_bad_gradients_name_all_scenes_of_their_step() -> None:
     lines: list[str] = []
     bad = NonFiniteGuard(2, lambda item: f"scene{item}", lines.append)
     for items in ([3, 4], [5, 6]):
-        bad.seen(torch.tensor(items))
+        bad.add_examples(torch.tensor(items))
     assert not bad.may_step(7, torch.tensor(False))
     assert lines == ["step 7: the gradient is not finite with scene3, scene4, scene5, scene6; skipped"]
-    bad.seen(torch.tensor([1]))
+    bad.add_examples(torch.tensor([1]))
     assert bad.may_step(8, torch.tensor(True))
     assert (bad.total, bad.in_a_row) == (1, 0)
     again = NonFiniteGuard(2, str, silent)
@@ -245,19 +242,19 @@ def test_bad_gradients_name_all_scenes_of_their_step() -> None:
 def test_task_without_labels_in_the_dev_set_is_told_once(make_config: MakeConfig, tmp_path: Path) -> None:
     lines: list[str] = []
     config = make_config(steps=2, validate_every=1)
-    built = build(config, silent)
-    train_batches, dev = loaders(built.data, config)
-    scenes = list(built.data.dev.scenes)
+    prepared = prepare(config, silent, callbacks=[ReportLines(2, lines.append)], out=tmp_path)
+    scenes = list(prepared.data.dev.scenes)
     unknown = [
         dataclasses.replace(
             s, sources=tuple(dataclasses.replace(talker, azimuth_deg=float("nan")) for talker in s.sources)
         )
         for s in scenes
     ]
-    built.data.dev.scenes = tuple(unknown)
-    trainer = make_trainer(tmp_path, config, [TellUnlabeled(lines.append)])
-    fit(trainer, built.system, (train_batches, dev))
-    assert lines == ["validation: no scene of the dev set is labeled for the task 'doa'"]
+    prepared.data.dev.scenes = tuple(unknown)
+    fit(prepared.trainer, prepared.module, prepared.batches)
+    assert [line for line in lines if not line.startswith("step ")] == [
+        "validation: no scene of the dev set is labeled for the task 'doa'"
+    ]
 
 
 def test_deterministic_mode_is_of_the_run_alone(make_config: MakeConfig, tmp_path: Path) -> None:
@@ -282,10 +279,10 @@ def test_dry_run_tells_and_writes_nothing(
     monkeypatch.chdir(tmp_path)
     lines: list[str] = []
     config = dataclasses.replace(make_config(ema=0.9), freeze=["doa_head.*"])
-    dry_run_all(config, lines.append)
+    dry_run(config, lines.append)
     assert not list(tmp_path.iterdir())
     assert [line.split(":")[0] for line in lines] == ["model", "step", "validation", "total", "memory"]
-    parameters = build(config, silent).system.model.parameters()
+    parameters = prepare(config, silent).module.model.parameters()
     sizes = [(p.numel(), p.requires_grad) for p in parameters]
     learning = sum(size for size, learns in sizes if learns)
     assert lines[0] == f"model: {sum(s for s, _ in sizes):,} parameters, {learning:,} of them learn"
@@ -348,7 +345,7 @@ def test_logger_that_is_not_installed_says_how_to(
     def missing(out: Path, logs: Path) -> None:
         raise ModuleNotFoundError("No module named 'wandb'")
 
-    monkeypatch.setitem(__import__("msdet.training.loggers").training.loggers.LOGGERS, "wandb", missing)
+    monkeypatch.setitem(LOGGERS, "wandb", missing)
     with pytest.raises(MsdetError, match=r"wandb needs its package: pip install msdet\[wandb\]"):
         train(tmp_path / "run", make_config(loggers=["wandb"]), silent)
 
@@ -374,7 +371,7 @@ def test_unknown_backend_of_compilation_is_refused(make_config: MakeConfig, tmp_
 def test_logger_without_its_package_writes_nothing(
     make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("msdet.training.loggers.find_spec", lambda name: None)
+    monkeypatch.setattr("msdet.training.trainer.find_spec", lambda name: None)
     with pytest.raises(MsdetError, match=r"mlflow needs its package: pip install msdet\[mlflow\]"):
         train(tmp_path / "run", make_config(loggers=["mlflow"]), silent)
     assert not (tmp_path / "run").exists()

@@ -19,9 +19,8 @@ from msdet.errors import MsdetError
 from msdet.io.files import read_json, write_json
 from msdet.models.checkpoint import load_model
 from msdet.models.joint import JointModel
-from msdet.training.config import StageConfig, TrainConfig
-from msdet.training.run import dry_run_all, train
-from msdet.training.stages import parse_stage, planned
+from msdet.training.config import StageConfig, TrainConfig, parse_stage
+from msdet.training.run import dry_run, planned, train
 from msdet.training.transfer import freeze
 
 MakeConfig = Callable[..., TrainConfig]
@@ -351,7 +350,7 @@ def test_shipped_stages_fit_their_model(dev_set: SceneSet) -> None:
 
 def test_dry_run_tries_every_stage(config: TrainConfig) -> None:
     lines: list[str] = []
-    dry_run_all(config, lines.append)
+    dry_run(config, lines.append)
     assert [line for line in lines if line.startswith("stage")] == ["stage 01-separation:", "stage 02-doa:"]
     counts = [line.split(", ")[1] for line in lines if line.startswith("model:")]
     assert counts[0] != counts[1]

@@ -1,0 +1,284 @@
+"""One run in one folder: what it is made of, training it, and a try before it."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch.utils.data import DataLoader, default_collate
+
+from msdet.data.example import Example
+from msdet.errors import MsdetError
+from msdet.io.files import write_json
+from msdet.io.jobs import begin_run_dir, finish_run_dir
+from msdet.models.joint import JointModel
+from msdet.training.callbacks import (
+    TRAINER_STATE,
+    NonFiniteGuard,
+    Report,
+    ReportLines,
+    SaveBest,
+    SaveState,
+    StepProgress,
+    StopEarly,
+    find_metric,
+    max_memory_mb,
+)
+from msdet.training.checks import comparable
+from msdet.training.config import TrainConfig, TrainerConfig
+from msdet.training.loaders import TrainingData, check_labels, load_data, loaders
+from msdet.training.module import JointModule
+from msdet.training.objective import Objective
+from msdet.training.trainer import fit, keep_log, make_loggers, make_trainer, restored_determinism
+from msdet.training.transfer import Transfer, freeze, transfer, weights_hash
+from msdet.training.weight_averaging import averaging
+
+FINISHED = "training.json"
+"""Written last into a run's folder."""
+
+_TRIED_STEPS = 2  # of a dry run; the first one is slower than all later ones
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """Everything a run is made of, before anything is written.
+
+    Attributes:
+        data: to learn from.
+        module: what learns.
+        trainer: Lightning's.
+        batches: loaders of training and validation.
+        transferred: where weights came from, if from a checkpoint.
+    """
+
+    data: TrainingData
+    module: JointModule
+    trainer: pl.Trainer
+    batches: tuple[DataLoader[Example], DataLoader[Example]]
+    transferred: Transfer | None
+
+
+def prepare(
+    config: TrainConfig,
+    report: Report,
+    data: TrainingData | None = None,
+    callbacks: Sequence[Callback] = (),
+    out: Path | None = None,
+    **limits: Any,
+) -> PreparedRun:
+    """Open the data, draw the weights, take others from a checkpoint, freeze; make trainer and loaders.
+
+    The trainer may set torch's deterministic mode: call this inside `restored_determinism`.
+
+    Args:
+        config: everything that decides the run; its stages are not looked at.
+        report: called with one line for each thing of note.
+        data: of the same settings, if they are open.
+        callbacks: of the trainer.
+        out: the run's folder, whose state says how many epochs are done; none for a run that writes nothing.
+        limits: of Lightning's trainer, such as ``max_steps``.
+
+    Raises:
+        MsdetError: bad settings or data.
+    """
+    objective = Objective(config.objective, config.model)
+    data = data or load_data(config.data, config.model, config.trainer.seed)
+    check_labels(data, config.objective, config.model)
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
+    pl.seed_everything(config.trainer.seed, workers=True, verbose=False)
+    model = JointModel(config.model, data.array, data.sample_rate)
+    transferred = transfer(model, config.init) if config.init else None
+    freeze(model, config.freeze, config.train)
+    guard = NonFiniteGuard(config.trainer.max_nonfinite_steps, data.name, report)
+    module = JointModule(model, objective, config.optimizer, config.total_steps, guard)
+    if config.trainer.compile:
+        model.compile(backend=config.trainer.compile)  # in place: names of weights stay
+    module.configure_optimizers()  # an unknown option is named before anything is written
+    _check_metrics(module, data, config.trainer)
+    trainer = make_trainer(out or Path(), config, callbacks, **limits)
+    epochs_done = _epochs_done(out / TRAINER_STATE) if out else 0
+    batches = loaders(data, config, epochs_done, trainer.world_size)
+    return PreparedRun(data, module, trainer, batches, transferred)
+
+
+def _check_metrics(module: JointModule, data: TrainingData, settings: TrainerConfig) -> None:
+    """Score one example, to name a metric that does not exist before anything is written."""
+    plateau = module.plateau and module.plateau.metric
+    watched = {m for m in (settings.monitor, settings.stop_metric, plateau) if m}
+    if watched == {"dev/loss"}:
+        return
+    with torch.no_grad():
+        module.eval()
+        module.validation_step(default_collate([data.dev[0]]), 0)
+        module.train()
+    for metric in watched:
+        find_metric({f"dev/{name}": None for name in ("loss", *module.means.sums)}, metric)
+    module.means.clear()
+
+
+def _epochs_done(state: Path) -> int:
+    """Epochs completed in a trainer's state; 0 without one.
+
+    Raises:
+        MsdetError: the state cannot be read.
+    """
+    if not state.is_file():
+        return 0
+    try:
+        loops = torch.load(state, map_location="cpu", weights_only=True)["loops"]
+        return int(loops["fit_loop"]["epoch_progress"]["current"]["completed"])
+    except (OSError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise MsdetError(f"{state}: not readable as a trainer's state; delete it to start again") from error
+
+
+def train_single(out: Path, config: TrainConfig, report: Report, progress: StepProgress | None) -> Path:
+    """Train a model into a folder, or go on from the last checkpoint that a killed run left there.
+
+    Args:
+        out: the run's folder.
+        config: everything that decides the run; its stages are not looked at.
+        report: called with one line after each validation and for each thing of note.
+        progress: called after each step.
+
+    Returns:
+        `out`.
+
+    Raises:
+        MsdetError: bad settings or data, or a folder that holds a run with other settings.
+    """
+    t, state = config.trainer, out / TRAINER_STATE
+    with restored_determinism():
+        data = load_data(config.data, config.model, t.seed)
+        settings = comparable(config) | {"data_identity": data.identity}
+        if config.init:
+            settings["init"] = weights_hash(config.init)
+        stop = StopEarly(t.stop_metric, t.stop_patience) if t.stop_metric else None
+        callbacks: list[Callback] = [
+            SaveBest(out, settings, t.monitor),
+            *([stop] if stop else []),
+            *averaging(config),
+            SaveState(out),
+            ReportLines(config.total_steps, report, progress),
+        ]
+        run = prepare(config, report, data, callbacks, out)
+        if not _begin(out, settings, run.trainer, report):
+            return out
+        run.trainer.loggers = make_loggers(out, t.loggers)
+        if run.trainer.is_global_zero:
+            _report_start(out, run, state.is_file(), report)
+        fit(run.trainer, run.module, run.batches, state if state.is_file() else None)
+    if not run.trainer.is_global_zero:
+        return out
+    if not (out / "model.safetensors").is_file():
+        raise MsdetError(
+            f"{out}: no validation had a finite {t.monitor}; try a lower optimizer.learning_rate"
+        )
+    content: dict[str, Any] = {"steps": run.trainer.global_step, "skipped": run.module.skipped_steps}
+    finish_run_dir(out, settings, FINISHED, content | ({"stopped": stop.reason} if stop else {}))
+    if stop and stop.reason:
+        report(f"stopped at step {run.trainer.global_step}: {stop.reason}")
+    return out
+
+
+def _begin(out: Path, settings: dict[str, Any], trainer: pl.Trainer, report: Report) -> bool:
+    """Whether there is something to train in the folder; the first process begins it."""
+    todo = not (out / FINISHED).is_file()
+    if trainer.is_global_zero:
+        todo = begin_run_dir(out, settings, FINISHED)
+    if not todo:
+        report(f"{out}: training is already finished")
+    return todo
+
+
+def _report_start(out: Path, run: PreparedRun, going_on: bool, report: Report) -> None:
+    """Say where the weights come from, and keep the log of an earlier run."""
+    keep_log(out / "logs")
+    if going_on:
+        report(f"{out}: going on from the last checkpoint")
+    elif run.transferred:
+        write_json(out / "init.json", run.transferred.to_dict())
+        for line in run.transferred.lines():
+            report(line)
+
+
+class _Clock(Callback):
+    """Seconds of the last training and validation batch, loading left out."""
+
+    def __init__(self) -> None:
+        self.started = self.train_s = self.dev_s = 0.0
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.started = _now()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.train_s = _now() - self.started
+
+    def on_validation_batch_start(self, *_: Any) -> None:
+        self.started = _now()
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        self.dev_s = _now() - self.started
+
+
+def dry_run_single(config: TrainConfig, report: Report) -> None:
+    """Prepare a run, train for two steps, validate on one batch; write nothing; say how long all would take.
+
+    Raises:
+        MsdetError: bad settings or data.
+    """
+    accumulate, workers, clock = config.optimizer.accumulate, config.data.workers, _Clock()
+    in_process = dataclasses.replace(config, data=dataclasses.replace(config.data, workers=0))
+    limits: dict[str, Any] = {
+        "max_steps": _TRIED_STEPS,
+        "limit_train_batches": _TRIED_STEPS * accumulate,
+        "limit_val_batches": 1,
+        "num_sanity_val_steps": 0,
+    }
+    with restored_determinism():
+        run = prepare(in_process, report, callbacks=[clock, *averaging(config)], **limits)
+        started = _now()
+        next(iter(run.batches[0]))
+        load_s = _now() - started
+        fit(run.trainer, run.module, run.batches)
+    for line in run.transferred.lines() if run.transferred else []:
+        report(line)
+    sizes = [(p.numel(), p.requires_grad) for p in run.module.model.parameters()]
+    learning = sum(size for size, learns in sizes if learns)
+    report(f"model: {sum(size for size, _ in sizes):,} parameters, {learning:,} of them learn")
+    step_s = accumulate * (max(clock.train_s, load_s / workers) if workers else clock.train_s + load_s)
+    report(
+        f"step: {step_s:.2f} s; a batch takes {clock.train_s:.2f} s to learn from and {load_s:.2f} s to "
+        f"prepare, with {workers} workers beside"
+    )
+    dev_batches, validations = len(run.batches[1]), config.total_steps // config.interval
+    report(f"validation: {dev_batches * clock.dev_s:.1f} s, {dev_batches} batches of {clock.dev_s:.2f} s")
+    total_s = config.total_steps * step_s + validations * dev_batches * clock.dev_s
+    report(f"total: {config.total_steps} steps and {validations} validations, about {_duration(total_s)}")
+    report(f"memory: {max_memory_mb(run.module.device):.0f} MB at most")
+
+
+def _duration(seconds: float) -> str:
+    """Seconds for people.
+
+    >>> _duration(44.0), _duration(150.0), _duration(9000.0)
+    ('44 s', '2.5 min', '2.5 h')
+    """
+    if seconds < 60.0:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60.0:.1f} min" if seconds < 3600.0 else f"{seconds / 3600.0:.1f} h"
+
+
+def _now() -> float:
+    """The time, with the GPU's work done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
