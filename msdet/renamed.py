@@ -57,8 +57,8 @@ def renaming(option: str) -> str | None:
     return None if now == option else f"option '{option}' is now '{now}'"
 
 
-def translated(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings that an earlier version wrote, under today's names.
+def translated(settings: object) -> dict[str, Any]:
+    """Nested settings that an earlier version wrote, under today's names; empty if they are no mapping.
 
     Args:
         settings: groups by the names that options have, such as ``{"optimiser": {"keep": "dev/loss"}}``.
@@ -67,6 +67,8 @@ def translated(settings: Mapping[str, Any]) -> dict[str, Any]:
     {'trainer': {'monitor': 'dev/loss'}, 'optimizer': {'steps': 9}}
     """
     result: dict[str, Any] = {}
+    if not isinstance(settings, Mapping):
+        return result
     for path, value in _leaves(settings, ()):
         group = result
         *groups, name = _current(path)

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from msdet import __version__
 from msdet.errors import MsdetError
 from msdet.io.files import read_json, remove_leftovers, settings_hash, write_json
+from msdet.renamed import translated
 
 Progress = Callable[[int, int], None]
 """Called with the number of jobs done and the number in all."""
@@ -166,7 +167,7 @@ def begin_run_dir(out: Path, settings: dict[str, Any], header: str, share: Shard
     )
     for name in (header, IN_PROGRESS):  # after the listing: another part may have claimed it just now
         if (out / name).is_file():
-            before = read_json(out / name).get("settings", {})
+            before = translated(read_json(out / name).get("settings", {}))
             if name == header or foreign:
                 _refuse_other_settings(out, before, settings)
             elif before != settings:  # claimed by a run that failed before it wrote anything

@@ -2,13 +2,11 @@
 
 C. Fifty et al., "Efficiently identifying task groupings for multi-task learning", NeurIPS 2021, eq. 1. The
 affinity of task i onto task j at a step is ``1 - L_j(after) / L_j(before)``: before is the present model;
-after it, the same with the shared parameters moved by one gradient step of task i alone, all heads as they
-are, on the same batch. Above zero a step for i lowers the loss of j. It is averaged over steps of a training
-of all tasks together, so that one training tells of all pairs. Shared parameters are those of ``sharing`` and
-of the front end.
+after it, the same with the shared parameters (of ``sharing`` and the front end) moved by one gradient step of
+task i alone, all heads as they are, on the same batch. Above zero a step for i lowers the loss of j. It is
+averaged over steps of a training of all tasks together.
 
-What is measured holds for the data, the model, the steps and the rate that it was measured with: affinities
-change in the course of a training, with the size of the model, and with what else is trained. In single
+What is measured holds for the data, the model, the steps and the rate that it was measured with. In single
 precision what is below about 1e-6 is rounding; a larger `AffinityConfig.step_size` lifts it out of that.
 """
 
@@ -154,11 +152,7 @@ def measure_affinities(
 
 
 def with_tasks(config: TrainConfig, tasks: Sequence[str]) -> TrainConfig:
-    """The settings of a training with some auxiliary tasks switched on, as they are or with their defaults.
-
-    Raises:
-        UnknownNameError: no such task; the nearest is offered.
-    """
+    """The settings of a training with auxiliary tasks switched on, as they are or with their defaults."""
     known = [*MAIN, *auxiliary_names()]
     for name in tasks:
         if ":" not in name and name not in known:
@@ -170,11 +164,6 @@ def with_tasks(config: TrainConfig, tasks: Sequence[str]) -> TrainConfig:
 
 class Lookahead(Callback):
     """Measures affinities before every so many steps of a training, which they do not change.
-
-    Args:
-        settings: what is measured.
-        rate: of the step that is looked ahead, if the settings give none.
-        progress: called with steps done and in all after each step.
 
     Attributes:
         measured: ``(task, task)`` for each measurement; NaN where a task is not labeled.
@@ -211,7 +200,7 @@ def affinities(system: JointModule, batch: Example, tasks: Sequence[str], rate: 
         system: model and objective.
         batch: of examples.
         tasks: names, of the model's.
-        rate: learning rate of the step; its gradient is clipped as in training.
+        rate: learning rate of the step.
 
     Returns:
         of the one (row) onto the other (column); NaN where a task has no label in the batch.
@@ -221,7 +210,7 @@ def affinities(system: JointModule, batch: Example, tasks: Sequence[str], rate: 
     """
     shared = shared_parameters(system.model)
     matrix = np.full((len(tasks), len(tasks)), np.nan)
-    with unchanged(system, shared):
+    with unchanged([*shared, *system.buffers()]):
         with torch.enable_grad(), _same_noise(system.device):
             before = system.terms(batch)[0].losses
         rows = task_gradients([before[name] for name in tasks], shared)
@@ -230,11 +219,8 @@ def affinities(system: JointModule, batch: Example, tasks: Sequence[str], rate: 
             reached = [(p, g) for p, g in zip(shared, row, strict=True) if g is not None]
             if not start[i] > 0:
                 continue  # nothing is labeled
-            with (
-                torch.no_grad(),
-                _same_noise(system.device),
-                _moved(reached, rate, system.settings.gradient_clip_norm),
-            ):
+            with torch.no_grad(), _same_noise(system.device), unchanged([p for p, _ in reached]):
+                _step(reached, rate, system.settings.gradient_clip_norm)
                 after = _values(system.terms(batch)[0].losses, tasks)
             matrix[i] = np.where(start > 0, 1.0 - after / np.where(start > 0, start, 1.0), np.nan)
     return np.where(np.isfinite(matrix), matrix, np.nan)
@@ -255,31 +241,15 @@ def shared_parameters(model: nn.Module) -> list[nn.Parameter]:
 
 
 @contextmanager
-def unchanged(system: JointModule, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Restore parameters and all buffers, such as running means, when the block ends."""
-    tensors: list[Tensor] = [*parameters, *system.buffers()]
-    kept = [tensor.detach().clone() for tensor in tensors]
+def unchanged(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Restore parameters or buffers, such as running means, when the block ends."""
+    before = [tensor.detach().clone() for tensor in tensors]
     try:
         yield
     finally:
         with torch.no_grad():
-            for tensor, value in zip(tensors, kept, strict=True):
+            for tensor, value in zip(tensors, before, strict=True):
                 tensor.copy_(value)
-
-
-@contextmanager
-def _moved(reached: Sequence[tuple[nn.Parameter, Tensor]], rate: float, largest: float) -> Iterator[None]:
-    """Parameters one gradient step further, inside the block."""
-    kept = [p.detach().clone() for p, _ in reached]
-    norm = torch.stack([g.norm() for _, g in reached]).norm() if reached else torch.ones(())
-    step = rate * (largest / norm.clamp_min(1e-30)).clamp_max(1.0)
-    try:
-        for parameter, gradient in reached:
-            parameter.sub_(step * gradient)
-        yield
-    finally:
-        for (parameter, _), value in zip(reached, kept, strict=True):
-            parameter.copy_(value)
 
 
 @contextmanager
@@ -290,16 +260,20 @@ def _same_noise(device: torch.device) -> Iterator[None]:
         yield
 
 
+def _step(reached: Sequence[tuple[nn.Parameter, Tensor]], rate: float, max_norm: float) -> None:
+    """Move parameters by one step of gradient descent, with clipped gradients."""
+    norm = torch.stack([g.norm() for _, g in reached]).norm() if reached else torch.ones(())
+    step = rate * (max_norm / norm.clamp_min(1e-30)).clamp_max(1.0)
+    for parameter, gradient in reached:
+        parameter.sub_(step * gradient)
+
+
 def _values(losses: dict[str, Tensor], tasks: Sequence[str]) -> Array:
     return torch.stack([losses[name].detach().double() for name in tasks]).cpu().numpy()
 
 
 def _check(config: TrainConfig, settings: AffinityConfig) -> None:
-    """Refuse settings that cannot work.
-
-    Raises:
-        MsdetError: names the option.
-    """
+    """Refuse settings that cannot work, by the option's name."""
     tasks, loss = settings.tasks, config.objective.separation_loss
     if len(set(tasks)) < 2 or len(set(tasks)) < len(tasks):
         raise MsdetError(f"tasks are {', '.join(tasks) or 'none'}, expected at least two, each once")
@@ -316,11 +290,7 @@ def _check(config: TrainConfig, settings: AffinityConfig) -> None:
 
 
 def _check_shared(model: JointModel, config: TrainConfig, settings: AffinityConfig) -> None:
-    """Refuse a model in which separation shares no parameter with other tasks.
-
-    Raises:
-        MsdetError: names the setting.
-    """
+    """Refuse a model in which separation shares no parameter with other tasks."""
     front_end = any(p.requires_grad for p in model.front_end.parameters())
     if config.model.sharing == "none" and "separation" in settings.tasks and not front_end:
         raise MsdetError("model.sharing is 'none': separation shares nothing with other tasks")
@@ -360,7 +330,7 @@ def _to_dict(result: Affinities) -> dict[str, Any]:
 
 
 def _read(path: Path, settings: AffinityConfig) -> Affinities:
-    """What an earlier run measured, with the grouping that is asked for now."""
+    """What an earlier run measured, grouped as the settings say now."""
     content = read_json(path)
     mean = np.array(content["affinity"])
     error = np.array(content["standard_error"], dtype=np.float64)
@@ -372,8 +342,7 @@ def _write_table(path: Path, result: Affinities) -> None:
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["step of", *(f"onto {name}" for name in result.tasks)])
-        for name, row in zip(result.tasks, result.mean.tolist(), strict=True):
-            writer.writerow([name, *row])
+        writer.writerows([name, *row] for name, row in zip(result.tasks, result.mean.tolist(), strict=True))
 
 
 def best_grouping(tasks: Sequence[str], affinity: npt.ArrayLike, most: int) -> Grouping:
@@ -430,8 +399,6 @@ def _onto(affinity: Array, groups: Sequence[Sequence[int]]) -> Array:
     """What each task gets from its group, ``(task,)``."""
     onto = np.zeros(len(affinity))
     for group in groups:
-        for task in group:
-            others = [other for other in group if other != task]
-            if others:
-                onto[task] = affinity[others, task].mean()
+        for task in group if len(group) > 1 else ():
+            onto[task] = affinity[[other for other in group if other != task], task].mean()
     return onto

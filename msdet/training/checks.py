@@ -89,11 +89,7 @@ def _check_labels(data: DataConfig) -> None:
 
 
 def check_optimization(config: TrainConfig) -> None:
-    """Refuse settings of the optimizer and the trainer that cannot work.
-
-    Raises:
-        MsdetError: names the field.
-    """
+    """Refuse settings of the optimizer and the trainer that cannot work."""
     for name in _POSITIVE:
         value = attrgetter(name)(config)
         if not (math.isfinite(value) and value > 0):
@@ -126,11 +122,7 @@ def check_optimization(config: TrainConfig) -> None:
 
 
 def check_stages(stages: Sequence[StageConfig]) -> None:
-    """Refuse stages that cannot have folders of their own.
-
-    Raises:
-        MsdetError: names the stage.
-    """
+    """Refuse stages that cannot have folders of their own."""
     names = [stage.name for stage in stages]
     for number, name in enumerate(names, start=1):
         plain_name(name, "name", f"stages, {number}")

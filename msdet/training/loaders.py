@@ -152,22 +152,22 @@ def check_labels(data: TrainingData, objective: ObjectiveConfig, model: ModelCon
     root = "data.reference_fraction, data.doa_fraction"  # which alone take labels from what is mixed
     if data.rendered is not None:
         root = " and ".join(str(part.scene_set.root) for part in data.rendered.sets)
-    found = [data.train.labeling(item) for item in range(data.train.population or STREAM_BLOCK)]
-    there = {
-        "references": any(labels.referenced for labels in found),
-        "directions": any(labels.located for labels in found),
+    labelings = [data.train.labeling(item) for item in range(data.train.population or STREAM_BLOCK)]
+    available = {
+        "references": any(labels.referenced for labels in labelings),
+        "directions": any(labels.located for labels in labelings),
     }
-    if objective.doa_weight < 1.0 and not there["references"]:
+    if objective.doa_weight < 1.0 and not available["references"]:
         raise MsdetError(f"{root}: no scene has references; objective.doa_weight 1 trains the DoA alone")
-    if objective.doa_weight > 0.0 and not there["directions"]:
+    if objective.doa_weight > 0.0 and not available["directions"]:
         raise MsdetError(f"{root}: no scene has azimuths; objective.doa_weight 0 trains separation alone")
-    there["distances"] = there["directions"] or (
+    available["distances"] = available["directions"] or (
         data.rendered is not None
         and any(math.isfinite(talker.distance_m) for s in data.rendered.scenes for talker in s.sources)
     )
     for name in model.tasks if model else ():
         needed = getattr(find_task(name), "NEEDS", None)
-        if objective.task_weights.get(name, AUXILIARY_WEIGHT) > 0.0 and not there.get(str(needed), True):
+        if objective.task_weights.get(name, AUXILIARY_WEIGHT) > 0.0 and not available.get(str(needed), True):
             raise MsdetError(
                 f"{root}: no scene has {needed}, which task '{name}' learns from; "
                 "leave it out of model.tasks, or weigh it 0 in objective.task_weights"
@@ -208,14 +208,7 @@ def loaders(
 def _sampler(
     data: TrainingData, config: TrainConfig, batch: int, batches: int
 ) -> EpochSampler | BalancedSampler:
-    """Which examples make an epoch: as they come, or with a share of each label or set in each batch.
-
-    Args:
-        data: to sample.
-        config: of the run.
-        batch: examples a batch, over all processes.
-        batches: an epoch.
-    """
+    """Which examples make an epoch: as they come, or with a share of each label or set in each batch."""
     c, seed = config.data, config.trainer.seed
     if c.set_weights and data.rendered:
         return balance_sets(data.rendered, batch * batches, batch, c.set_weights, seed)
@@ -230,23 +223,19 @@ def _loader(data: LabeledData, workers: int, **how: Any) -> DataLoader[Example]:
         num_workers=workers,
         persistent_workers=False,  # workers hold no epoch of their own
         multiprocessing_context="forkserver" if workers else None,
-        worker_init_fn=_start_worker if workers else None,
+        worker_init_fn=_end_with_training if workers else None,
         **how,
     )
 
 
-def _start_worker(number: int) -> None:
-    """Make a loader's worker end with the training process, even if that is killed."""
-    end_with_parent()
+def _end_with_training(worker: int) -> None:
+    end_with_parent()  # even if the training process is killed
 
 
 def _batch(config: TrainConfig, processes: int) -> int:
     """Mixtures a batch of one process."""
-    batch, batch_seconds, duration_s = (
-        config.optimizer.batch,
-        config.data.batch_seconds,
-        config.data.scenes.duration_s,
-    )
+    batch, batch_seconds = config.optimizer.batch, config.data.batch_seconds
+    duration_s = config.data.scenes.duration_s
     if batch_seconds is None:
         if batch % processes:
             raise MsdetError(f"optimizer.batch is {batch}: {processes} devices cannot share it evenly")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from msdet.conventions import wrap_signed_deg
 from msdet.data.example import Example
 from msdet.dsp.spatial import decode_azimuth
+from msdet.losses.assignment import cheapest_permutation
 from msdet.losses.gradients import (
     Balanced,
     average_over_processes,
@@ -134,10 +134,10 @@ class JointModule(pl.LightningModule):
     def agreement(self, terms: ObjectiveTerms) -> dict[str, Tensor]:
         """Weights that a balancer gives the tasks and, every so many steps, cosines of their gradients."""
         values = {f"weight_{name}": weight for name, weight in self.objective.balance_weights().items()}
-        every = self.objective.log_cosine_every
-        if every and self.global_step % every == 0:
-            found = task_cosines(terms.losses, list(self.model.parameters()))
-            values |= {f"cosine_{pair}": value for pair, value in found.items()}
+        interval = self.objective.log_cosine_every
+        if interval and self.global_step % interval == 0:
+            cosines = task_cosines(terms.losses, list(self.model.parameters()))
+            values |= {f"cosine_{pair}": value for pair, value in cosines.items()}
         return values
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
@@ -149,7 +149,7 @@ class JointModule(pl.LightningModule):
             super().backward(loss, *args, **kwargs)
 
     def on_train_epoch_start(self) -> None:
-        """Tell a balancing that goes by epochs."""
+        """Tell a balancer whose weights change with the epochs."""
         self.objective.start_epoch(self.current_epoch)
 
     def configure_gradient_clipping(
@@ -180,9 +180,9 @@ class JointModule(pl.LightningModule):
         terms, output, truth = self.terms(batch)
         for name, loss in terms.losses.items():
             self.means.add_mean(name, loss, terms.labeled[name])
-        wanted = truth.in_slots(best_permutation(pairwise_scores(output, truth)))
+        in_slots = truth.in_slots(cheapest_permutation(-pairwise_scores(output, truth)))
         for name, task in self.objective.tasks.items():
-            scores = task.scores(output.predictions[name], wanted)
+            scores = task.scores(output.predictions[name], in_slots)
             self.scored[name] = tuple(scores)
             for score, values in scores.items():
                 self.means.add(score, values)
@@ -249,17 +249,16 @@ class MetricMeans:
 
     def add(self, name: str, values: Tensor) -> None:
         """Count values of any shape; NaN is left out."""
-        known = ~values.isnan()
-        self._add(name, torch.stack([torch.where(known, values, 0.0).sum(), known.sum()]))
+        self._add(name, torch.stack([values.nansum(), (~values.isnan()).sum()]))
 
     def add_mean(self, name: str, mean: Tensor, count: int) -> None:
         """Count the mean of so many values; NaN is not left out, and without any value nothing is counted."""
         total = mean * count if count else torch.zeros_like(mean)
         self._add(name, torch.stack([total, torch.full_like(mean, count)]))
 
-    def _add(self, name: str, found: Tensor) -> None:
-        found = found.double()
-        self.sums[name] = self.sums[name] + found if name in self.sums else found
+    def _add(self, name: str, sums: Tensor) -> None:
+        sums = sums.double()
+        self.sums[name] = self.sums[name] + sums if name in self.sums else sums
 
     def counted(self, name: str) -> bool:
         """Whether the last `compute` had any value of this name."""
@@ -278,7 +277,7 @@ class MetricMeans:
 
 
 def pairwise_scores(output: JointOutput, truth: BatchLabels) -> Tensor:
-    """How well each estimate fits each talker, ``(batch, slot, talker)``; nobody fits all equally.
+    """How well each estimate fits each talker, ``(batch, slot, talker)``; 0 for talkers who are not there.
 
     In dB of SI-SDR, or in degrees of negative azimuth error where a scene has no references.
     """
@@ -289,16 +288,6 @@ def pairwise_scores(output: JointOutput, truth: BatchLabels) -> Tensor:
     error = wrap_signed_deg(error).abs().nan_to_num(0.0)
     pairs = torch.where(truth.referenced[:, None, None], pairs, -error.to(pairs.dtype))
     return torch.where(truth.active[:, None], pairs, 0.0)
-
-
-def best_permutation(pairs: Tensor) -> Tensor:
-    """The reference of each slot ``(batch, slot)`` with the largest sum of ``(batch, slot, talker)``."""
-    talkers = pairs.shape[-1]
-    if math.factorial(talkers) > 720:
-        raise ValueError(f"{talkers} talkers: too many permutations to try")
-    permutations = torch.tensor(list(itertools.permutations(range(talkers))), device=pairs.device)
-    totals = pairs[:, torch.arange(talkers, device=pairs.device), permutations].sum(-1)
-    return permutations[totals.argmax(-1)]
 
 
 def task_cosines(losses: dict[str, Tensor], parameters: Sequence[nn.Parameter]) -> dict[str, Tensor]:

@@ -1,4 +1,9 @@
-"""Optimizers by name."""
+"""Optimizers by name, and how the learning rate goes over a run.
+
+A schedule gives a share of the largest rate; warm-up multiplies every schedule. ``linear``, ``cosine`` and
+``exponential`` stay until ``optimizer.decay_from`` and end at ``optimizer.final_lr_ratio``; the others take
+``optimizer.schedule_options``.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +41,7 @@ UNUSABLE = {
 
 
 def build_optimizer(settings: OptimizerConfig, model: nn.Module, objective: nn.Module) -> Any:
-    """The optimizer that the settings name, for what learns.
-
-    Parameters of the objective, such as learned weights of tasks, are not decayed.
+    """The optimizer that the settings name, for what learns; learned weights of tasks are not decayed.
 
     Raises:
         MsdetError: an unknown name or option, with the nearest; or nothing that learns.
@@ -62,12 +65,6 @@ def build_optimizer(settings: OptimizerConfig, model: nn.Module, objective: nn.M
     return build(factory, options, kind, params=groups, lr=settings.learning_rate, **decay)
 
 
-# --- How the learning rate goes over a run, by name; each is a share of the largest rate.
-# Warm-up multiplies every schedule. ``linear``, ``cosine`` and ``exponential`` stay until
-# ``optimizer.decay_from`` and end at ``optimizer.final_lr_ratio``; the
-# others take ``optimizer.schedule_options``.
-
-
 class ScheduleState(NamedTuple):
     """Where a run is.
 
@@ -87,47 +84,46 @@ class ScheduleState(NamedTuple):
 Schedule = Callable[[ScheduleState], float]
 
 
-def constant(place: ScheduleState) -> float:
+def constant(state: ScheduleState) -> float:
     """The largest rate throughout."""
     return 1.0
 
 
-def linear(place: ScheduleState) -> float:
+def linear(state: ScheduleState) -> float:
     """Straight down to the final share."""
-    return 1.0 - place.decayed * (1.0 - place.final_lr_ratio)
+    return 1.0 - state.decayed * (1.0 - state.final_lr_ratio)
 
 
-def cosine(place: ScheduleState) -> float:
+def cosine(state: ScheduleState) -> float:
     """Half a cosine down to the final share (Loshchilov and Hutter, SGDR, 2017, without restarts)."""
-    return (
-        place.final_lr_ratio + (1.0 - place.final_lr_ratio) * (1.0 + math.cos(math.pi * place.decayed)) / 2.0
-    )
+    last = state.final_lr_ratio
+    return last + (1.0 - last) * (1.0 + math.cos(math.pi * state.decayed)) / 2.0
 
 
-def exponential(place: ScheduleState) -> float:
+def exponential(state: ScheduleState) -> float:
     """By the same factor each step, down to the final share."""
-    return float(place.final_lr_ratio**place.decayed)
+    return float(state.final_lr_ratio**state.decayed)
 
 
-def step(place: ScheduleState, *, every: float = 0.25, factor: float = 0.5) -> float:
+def step(state: ScheduleState, *, every: float = 0.25, factor: float = 0.5) -> float:
     """Down by a factor each time a share of all steps is done.
 
-    >>> [step(Place(through, 0.0, 0.0, 0)) for through in (0.0, 0.24, 0.25, 0.5)]
+    >>> [step(ScheduleState(through, 0.0, 0.0, 0)) for through in (0.0, 0.24, 0.25, 0.5)]
     [1.0, 1.0, 0.5, 0.25]
     """
     if every <= 0.0:
         raise ValueError("expected more than 0")
-    return float(factor ** math.floor(place.through / every + 1e-9))
+    return float(factor ** math.floor(state.through / every + 1e-9))
 
 
-def cyclic(place: ScheduleState, *, cycles: int = 4, lowest: float = 0.1) -> float:
+def cyclic(state: ScheduleState, *, cycles: int = 4, lowest: float = 0.1) -> float:
     """Up and down in straight lines, from and to the lowest share (Smith, cyclical learning rates, 2017)."""
-    phase = place.through * cycles % 1.0
+    phase = state.through * cycles % 1.0
     return lowest + (1.0 - lowest) * (1.0 - abs(2.0 * phase - 1.0))
 
 
 def plateau(
-    place: ScheduleState,
+    state: ScheduleState,
     *,
     metric: str = "dev/loss",
     patience: int = 3,
@@ -137,7 +133,7 @@ def plateau(
     """Down by a factor each time a metric has not improved in `patience` validations."""
     if patience < 1:
         raise ValueError("expected at least 1")
-    return float(max(factor**place.plateaus, lowest))
+    return float(max(factor**state.plateaus, lowest))
 
 
 SCHEDULES = {f.__name__: f for f in (constant, linear, cosine, exponential, step, cyclic, plateau)}
@@ -181,8 +177,8 @@ def relative_rate(
     warm = min(1.0, (step + 1) / max(settings.warm_up, 1))
     start = settings.decay_from * total
     decayed = max(0.0, (step - start) / max(total - start, 1.0))
-    place = ScheduleState(min(step / total, 1.0), min(decayed, 1.0), settings.final_lr_ratio, plateaus)
-    return warm * schedule(place)
+    state = ScheduleState(min(step / total, 1.0), min(decayed, 1.0), settings.final_lr_ratio, plateaus)
+    return warm * schedule(state)
 
 
 def _defaults(name: str) -> dict[str, Any]:

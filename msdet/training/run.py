@@ -28,6 +28,7 @@ from msdet.io.files import (
     write_json,
 )
 from msdet.io.jobs import IN_PROGRESS, begin_run_dir, finish_run_dir
+from msdet.renamed import translated
 from msdet.training.callbacks import TRAINER_STATE, Report, StepProgress
 from msdet.training.checks import check, comparable
 from msdet.training.config import TrainConfig, overridden
@@ -134,11 +135,7 @@ def _train_stages(
     first: int | None,
     last: int | None,
 ) -> Path:
-    """Train the stages that are not finished yet, from stage `first` to stage `last`.
-
-    Raises:
-        MsdetError: bad settings or data, or a folder that holds a run with other settings.
-    """
+    """Train the stages that are not finished yet, from stage `first` to stage `last`."""
     plans = planned(config)
     for option, number in (("stage", first), ("stop_stage", last)):
         if number is not None and not 1 <= number <= len(plans):
@@ -167,11 +164,7 @@ def _train_stages(
 
 
 def _prepare_all(out: Path, plans: Sequence[tuple[str, TrainConfig]]) -> None:
-    """Find what a later stage cannot do before the first one starts.
-
-    Raises:
-        MsdetError: names the stage.
-    """
+    """Find what a later stage cannot do before the first one starts."""
     opened: list[tuple[TrainConfig, TrainingData]] = []
     earlier: list[Path] = []
     threads = torch.get_num_threads()
@@ -223,12 +216,16 @@ def _header(out: Path) -> Path | None:
     return next((out / name for name in (FINISHED, IN_PROGRESS) if (out / name).is_file()), None)
 
 
+def _settings(header: Path | None) -> dict[str, Any]:
+    """The settings that a folder's header names."""
+    return translated(read_json(header).get("settings", {})) if header else {}
+
+
 def _first_changed(out: Path, settings: dict[str, Any]) -> int | None:
     """Number of the first stage that differs from what a folder holds; None if that is the first of all."""
-    header = _header(out)
-    before = read_json(header).get("settings", {}).get("stages") if header else None
+    before = _settings(_header(out)).get("stages")
     now = settings["stages"]
-    same = len(list(itertools.takewhile(lambda folder: before and before.get(folder) == now[folder], now)))
+    same = len(list(itertools.takewhile(lambda name: before and before.get(name) == now[name], now)))
     return same + 1 if 0 < same < len(now) else None
 
 
@@ -242,7 +239,7 @@ def _delete_from(out: Path, settings: dict[str, Any], first: int) -> None:
     header = _header(out)
     if header is None:
         return  # nothing, or not ours: `begin_run_dir` says so
-    before = read_json(header).get("settings", {}).get("stages")
+    before = _settings(header).get("stages")
     if not isinstance(before, dict):
         raise MsdetError(f"{out}: is a run without stages; choose another folder or delete this one")
     kept = list(settings["stages"])[: first - 1]

@@ -54,8 +54,8 @@ class Choices:
 
     def value(self, stored: Any) -> Any:
         """The value that the study's data base holds in its own form."""
-        kept = [(type(_as_choice(v)), _as_choice(v)) for v in self.values]
-        return self.values[kept.index((type(stored), stored))]
+        forms = [(type(choice), choice) for choice in self.grid()]
+        return self.values[forms.index((type(stored), stored))]
 
     def corners(self) -> Sequence[Any]:
         """Values that are tried before any training."""
@@ -112,12 +112,12 @@ class Range:
         step = self.step or (1 if self.whole else None)
         if self.points is not None:
             spaced = np.geomspace if self.log else np.linspace
-            found = spaced(self.low, self.high, self.points).tolist()
+            points = spaced(self.low, self.high, self.points).tolist()
         elif step is not None and (count := math.floor((self.high - self.low) / step + 1e-9)) < _MAX_POINTS:
-            found = [self.low + k * step for k in range(count + 1)]
+            points = [self.low + k * step for k in range(count + 1)]
         else:
             raise MsdetError(f"search, {self.name}: sampler 'grid' needs points, how many values it has")
-        return list(dict.fromkeys(round(v) for v in found)) if self.whole else found
+        return list(dict.fromkeys(round(v) for v in points)) if self.whole else points
 
 
 Option = Choices | Range
@@ -163,11 +163,11 @@ def applied(base: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
     changes: dict[str, Any] = {}
     for name, value in values.items():
         *groups, last = name.split(".")
-        place, at = changes, base
+        target, at = changes, base
         for group in groups:
             at = getattr(at, group) if dataclasses.is_dataclass(at) else _inside(at, group)
-            place = place.setdefault(group, {} if dataclasses.is_dataclass(at) else dict(at or {}))
-        place[last] = value
+            target = target.setdefault(group, {} if dataclasses.is_dataclass(at) else dict(at or {}))
+        target[last] = value
     groups_changed = {
         group: overridden(getattr(base, group), change, f"search: {group}")
         for group, change in changes.items()
@@ -180,11 +180,7 @@ def _inside(value: Any, key: str) -> Any:
 
 
 def _check_name(name: str, hints: Mapping[str, Any], base: TrainConfig) -> None:
-    """Refuse a name that is no option and no part of one that holds named values.
-
-    Raises:
-        UnknownNameError: offers the nearest.
-    """
+    """Refuse a name that is no option and no part of one that holds named values; the nearest is offered."""
     if name in hints:
         return
     parts = name.split(".")
@@ -211,37 +207,30 @@ def _option(name: str, values: Any, hint: Any) -> Option:
         if key not in values:
             raise MsdetError(f"{where}: key '{key}' is missing")
     for key, value in values.items():
-        if key == "log":
-            sound = isinstance(value, bool)
-        else:
-            sound = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not sound:
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not (isinstance(value, bool) if key == "log" else number):
             expected = "true or false" if key == "log" else "a number"
             raise MsdetError(f"{where}: {key} is {value!r}, expected {expected}")
     floats = any(isinstance(values[key], float) for key in ("low", "high", "step") if key in values)
     whole = not floats and float not in (hint, *typing.get_args(hint))
-    found = Range(
+    option = Range(
         name, values["low"], values["high"], values.get("log", False), values.get("step"),
         values.get("points"), whole,
     )  # fmt: skip
-    _check_range(where, found)
-    return found
+    _check_range(where, option)
+    return option
 
 
-def _check_range(where: str, found: Range) -> None:
-    """Refuse a range that holds nothing or cannot be drawn from.
-
-    Raises:
-        MsdetError: names the key.
-    """
-    if not found.low <= found.high:
-        raise MsdetError(f"{where}: low is {found.low}, high is {found.high}, expected low <= high")
-    if found.log and (found.low <= 0 or found.step is not None):
-        raise MsdetError(f"{where}: log needs low above 0 and no step, low is {found.low}")
-    if found.step is not None and (found.step <= 0 or found.points is not None):
-        raise MsdetError(f"{where}: step is {found.step}, expected more than 0, and no points")
-    if found.points is not None and (not isinstance(found.points, int) or found.points < 2):
-        raise MsdetError(f"{where}: points is {found.points}, expected at least 2")
+def _check_range(where: str, option: Range) -> None:
+    """Refuse a range that holds nothing or cannot be drawn from, by its key."""
+    if not option.low <= option.high:
+        raise MsdetError(f"{where}: low is {option.low}, high is {option.high}, expected low <= high")
+    if option.log and (option.low <= 0 or option.step is not None):
+        raise MsdetError(f"{where}: log needs low above 0 and no step, low is {option.low}")
+    if option.step is not None and (option.step <= 0 or option.points is not None):
+        raise MsdetError(f"{where}: step is {option.step}, expected more than 0, and no points")
+    if option.points is not None and (not isinstance(option.points, int) or option.points < 2):
+        raise MsdetError(f"{where}: points is {option.points}, expected at least 2")
 
 
 def _as_choice(value: Any) -> Any:

@@ -1,8 +1,8 @@
-"""A study: Optuna's data base of trials, and who of several processes is at work on which.
+"""A study's trials in Optuna's data base, shared by several processes.
 
-A trial is taken by locking ``trials/0000.lock`` of the study's folder, and a lock ends with its process,
-however that ends. So a trial that is running and not locked was left by a process that was killed, and is
-taken up again. What a trial tries follows from the seed, its number, and how the trials before it did.
+A process takes a trial by locking ``trials/0000.lock`` of the study's folder; the lock ends with the process.
+So a trial that is running and not locked was left by a process that was killed, and is taken up again. What a
+trial tries follows from the seed, its number, and how the trials before it did.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -117,7 +117,9 @@ class Study:
         self.out = out
         self.config = config
         self.space = space
-        self.pruner = _pruner(config, validations)
+        resource = {"max_resource": validations} if config.pruner == "hyperband" else {}
+        options = resource | config.pruner_options
+        self.pruner: BasePruner = _from_optuna("pruner", PRUNERS, config.pruner, options)
         self.grid = _grid(space) if config.sampler == "grid" else None
         self.wanted = _wanted(config, self.grid)
         self._sampler(0)  # refuses wrong options now
@@ -151,11 +153,11 @@ class Study:
     def next_trial(self) -> Iterator[tuple[Trial, dict[str, Any]] | None]:
         """A trial that a killed process left, or a new one, and its options; None if all are taken.
 
-        Nobody else takes it until the block ends.
+        It is locked until the block ends.
         """
-        with contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as locks:
             with _locked(self.out / "study.lock"):
-                trial = self._left(held) or self._new(held)
+                trial = self._abandoned(locks) or self._new(locks)
                 options = {option.name: option.suggest(trial) for option in self.space} if trial else {}
             yield (trial, options) if trial else None
 
@@ -210,16 +212,16 @@ class Study:
         """Of a trial's run."""
         return self.out / "trials" / f"{number:04d}"
 
-    def _left(self, held: contextlib.ExitStack) -> Trial | None:
+    def _abandoned(self, locks: contextlib.ExitStack) -> Trial | None:
         """A trial that was running in a process that is gone."""
         from optuna.trial import Trial, TrialState
 
         for frozen in self._optuna.get_trials(states=(TrialState.RUNNING,)):
-            if self._take(frozen.number, held):
+            if self._take(frozen.number, locks):
                 return Trial(self._optuna, frozen._trial_id)
         return None
 
-    def _new(self, held: contextlib.ExitStack) -> Trial | None:
+    def _new(self, locks: contextlib.ExitStack) -> Trial | None:
         from optuna.trial import TrialState
 
         trials = self._optuna.get_trials(deepcopy=False)
@@ -230,32 +232,26 @@ class Study:
         if self.grid is not None and begun == len(trials):  # not queued by a process that was killed then
             self._optuna.enqueue_trial(self.grid[begun])
         trial = self._optuna.ask()
-        if not self._take(trial.number, held):
+        if not self._take(trial.number, locks):
             raise MsdetError(f"{self.folder(trial.number)}.lock: is locked by another program")
         return trial
 
-    def _take(self, number: int, held: contextlib.ExitStack) -> bool:
-        """Lock a trial until `held` ends, unless another process has."""
+    def _take(self, number: int, locks: contextlib.ExitStack) -> bool:
+        """Lock a trial until `locks` ends, unless another process has."""
         file = self.folder(number).with_suffix(".lock").open("a")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.close()
             return False
-        held.enter_context(file)
+        locks.enter_context(file)
         return True
 
     def _sampler(self, number: int) -> BaseSampler:
         """Draws a trial; each has a seed of its own, so that no process repeats what another one drew."""
-        import optuna
-
-        config = self.config
-        if config.sampler not in SAMPLERS:
-            raise UnknownNameError("sampler", config.sampler, SAMPLERS)
-        factory = getattr(optuna.samplers, SAMPLERS[config.sampler])
-        seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
-        sampler: BaseSampler = build(
-            factory, config.sampler_options, f"sampler '{config.sampler}'", seed=seed
+        seed = int(np.random.SeedSequence([self.config.seed, number]).generate_state(1)[0])
+        sampler: BaseSampler = _from_optuna(
+            "sampler", SAMPLERS, self.config.sampler, self.config.sampler_options, seed=seed
         )
         return sampler
 
@@ -265,18 +261,20 @@ _STATES: dict[str, State] = {
 }  # fmt: skip
 
 
-def _pruner(config: StudyConfig, validations: int) -> BasePruner:
-    """Optuna's pruner."""
+def _from_optuna(
+    kind: str, names: Mapping[str, str], name: str, options: dict[str, Any], **derived: Any
+) -> Any:
+    """A sampler or pruner of Optuna by our name.
+
+    Raises:
+        MsdetError: an unknown name or option, with the nearest.
+    """
     import optuna
 
-    if config.pruner not in PRUNERS:
-        raise UnknownNameError("pruner", config.pruner, PRUNERS)
-    options = config.pruner_options
-    if config.pruner == "hyperband":
-        options = {"max_resource": validations} | options
-    factory = getattr(optuna.pruners, PRUNERS[config.pruner])
-    pruner: BasePruner = build(factory, options, f"pruner '{config.pruner}'")
-    return pruner
+    if name not in names:
+        raise UnknownNameError(kind, name, names)
+    factory = getattr(getattr(optuna, f"{kind}s"), names[name])
+    return build(factory, options, f"{kind} '{name}'", **derived)
 
 
 def _grid(space: Sequence[Option]) -> list[dict[str, Any]]:
@@ -297,7 +295,7 @@ def _wanted(config: StudyConfig, grid: Sequence[Any] | None) -> int:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock on a file, once nobody else does."""
+    """Hold a lock on a file, waiting while another process holds it."""
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

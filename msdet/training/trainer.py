@@ -150,11 +150,7 @@ LOGGERS: dict[str, Callable[[Path, Path], Logger]] = {"mlflow": _mlflow, "wandb"
 
 
 def require_package(name: str) -> None:
-    """Refuse a logger whose package is not installed.
-
-    Raises:
-        MsdetError: says how to install it.
-    """
+    """Refuse a logger whose package is not installed, and say how to install it."""
     if find_spec(name) is None:
         raise MsdetError(f"trainer.loggers: {name} needs its package: pip install msdet[{name}]")
 

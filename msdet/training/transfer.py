@@ -1,4 +1,4 @@
-"""Parts of a model that do not learn, by the names of their parameters."""
+"""Where a run starts: weights taken from another checkpoint, and parameters that do not learn."""
 
 from __future__ import annotations
 
@@ -48,15 +48,13 @@ def frozen_modules(model: nn.Module) -> list[nn.Module]:
     So dropout is off in them, and batch statistics neither move nor depend on the batch. Recurrent layers
     stay as they are: cuDNN passes gradients through them in training mode alone.
     """
-    found = []
+    frozen = []
     for module in model.modules():
         parameters = list(module.parameters())
         if parameters and not any(p.requires_grad for p in parameters):
-            found += [m for m in module.modules() if not isinstance(m, nn.RNNBase)]
-    return list(dict.fromkeys(found))
+            frozen += [m for m in module.modules() if not isinstance(m, nn.RNNBase)]
+    return list(dict.fromkeys(frozen))
 
-
-# --- Weights from another checkpoint: what fits by name and shape is taken, what does not is said.
 
 _SHOWN = 10  # tensors named in the report
 
@@ -108,28 +106,23 @@ def transfer(model: nn.Module, folder: Path) -> Transfer:
     """
     read_description(folder)
     files = find_model(folder)
-    there, _ = read_tensors(files)
-    here = model.state_dict()
-    fits = {name: t for name, t in there.items() if name in here and here[name].shape == t.shape}
+    theirs, ours = read_tensors(files)[0], model.state_dict()
+    fits = {name: t for name, t in theirs.items() if name in ours and ours[name].shape == t.shape}
     if not fits:
         raise MsdetError(f"{files.shown(WEIGHTS_FILE)}: no tensor has a name and shape of this model")
     model.load_state_dict(fits, strict=False)
     return Transfer(
         str(folder),
         loaded=sorted(fits),
-        absent=sorted(here.keys() - there.keys()),
+        absent=sorted(ours.keys() - theirs.keys()),
         other_shape={
-            name: f"{tuple(there[name].shape)} there, {tuple(here[name].shape)} here"
-            for name in sorted((here.keys() & there.keys()) - fits.keys())
+            name: f"{tuple(theirs[name].shape)} there, {tuple(ours[name].shape)} here"
+            for name in sorted((ours.keys() & theirs.keys()) - fits.keys())
         },
-        unused=sorted(there.keys() - here.keys()),
+        unused=sorted(theirs.keys() - ours.keys()),
     )
 
 
 def weights_hash(folder: Path) -> str:
-    """A short hash of a checkpoint's weights, wherever it lies.
-
-    Raises:
-        MsdetError: it has none.
-    """
+    """A short hash of a checkpoint's weights, wherever it lies."""
     return hashlib.sha256(find_model(folder).read(WEIGHTS_FILE)).hexdigest()[:16]

@@ -1,12 +1,12 @@
-"""A search over options of a training: trials, one run each, that Optuna draws, prunes and keeps.
+"""A search over options of a training: trials, one run each, that Optuna draws and prunes.
 
 T. Akiba et al., "Optuna: a next-generation hyperparameter optimization framework", KDD 2019. Samplers:
 ``tpe`` (J. Bergstra et al., "Algorithms for hyper-parameter optimization", NeurIPS 2011), ``random``,
 ``grid``. Pruners: ``median``, ``hyperband`` (L. Li et al., JMLR 18, 2018), ``none``.
 
 The folder of a study holds the data base ``study.db`` and a run's folder for each trial, ``trials/0000`` and
-so on. A study that was killed goes on, with the trial that was running: under its number, with its options,
-from its last checkpoint. Several processes of one machine share a study by running the same command.
+so on. A study that was killed goes on, with the trial that was running, from its last checkpoint. Several
+processes of one machine share a study by running the same command.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from msdet.training.config import TrainConfig
 from msdet.training.loaders import TrainingData
 from msdet.training.run import train
 from msdet.training.search_space import Option, applied, parse_space
-from msdet.training.single_run import PreparedRun, prepare
+from msdet.training.single_run import prepare
 from msdet.training.study import Record, Study, StudyConfig
 from msdet.training.trainer import restored_determinism
 from msdet.training.transfer import weights_hash
@@ -56,7 +56,7 @@ class TrialPruned(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a study found so far.
+    """What a study has shown so far.
 
     Attributes:
         records: of all trials by number.
@@ -90,7 +90,7 @@ def tune(out: Path, base: TrainConfig, config: StudyConfig, report: Report = pri
             of the training with one of the values or an end of a range; or a folder that holds another study.
             Afterwards: every trial failed.
     """
-    given, base = base, on_one_device(base, "a trial has one; run the same command once for each device")
+    original, base = base, on_one_device(base, "a trial has one; run the same command once for each device")
     check(base)
     space = parse_space(config.search, base)
     study = Study(out, config, space, _validations(base))
@@ -107,7 +107,7 @@ def tune(out: Path, base: TrainConfig, config: StudyConfig, report: Report = pri
             (out / FINISHED).unlink()
         while _next(study, base, report):
             pass
-        outcome = _outcome(study, given)
+        outcome = _outcome(study, original)
     if outcome.running == 0:
         states = [record.state for record in outcome.records]
         counts = {state: states.count(state) for state in sorted(set(states))}
@@ -158,15 +158,7 @@ def _run(study: Study, trial: Trial, config: TrainConfig, report: Report) -> Non
 
 
 class _TrialMonitor:
-    """Passes on what a trial's training says, and after each validation asks the pruner.
-
-    Args:
-        study: of the trial.
-        trial: that is running.
-        folder: of its run.
-        total: validations in all.
-        report: called with each line.
-    """
+    """Passes on what a trial's training reports, and after each of `total` validations asks the pruner."""
 
     def __init__(self, study: Study, trial: Trial, folder: Path, total: int, report: Report) -> None:
         self.study = study
@@ -177,18 +169,14 @@ class _TrialMonitor:
         self.seen = study.reported(trial)
 
     def __call__(self, line: str) -> None:
-        """A line of the training.
-
-        Raises:
-            Pruned: the pruner gives the trial up.
-        """
+        """A line of the training; raises `TrialPruned` if the pruner gives the trial up."""
         self.report(f"trial {self.trial.number}: {line}")
-        found = validations(self.folder, self.study.config.metric)
-        new = [number for number in range(1, len(found) + 1) if number not in self.seen]
+        values = validations(self.folder, self.study.config.metric)
+        new = [number for number in range(1, len(values) + 1) if number not in self.seen]
         for number in new:
-            self.seen[number] = found[number - 1]
-            self.trial.report(found[number - 1], number)
-        if new and len(found) < self.total and self.trial.should_prune():
+            self.seen[number] = values[number - 1]
+            self.trial.report(values[number - 1], number)
+        if new and len(values) < self.total and self.trial.should_prune():
             raise TrialPruned
 
 
@@ -219,11 +207,9 @@ def best_of(values: list[float], maximizes: bool) -> float | None:
 def _outcome(study: Study, base: TrainConfig) -> Outcome:
     """What is known by now."""
     records = study.records()
-    done = [
-        (record.value, record) for record in records if record.state == "done" and record.value is not None
-    ]
-    sign = -1.0 if study.config.maximizes else 1.0
-    best = min(done, key=lambda pair: sign * pair[0])[1] if done else None
+    done = [record for record in records if record.state == "done" and record.value is not None]
+    choose = max if study.config.maximizes else min
+    best = choose(done, key=lambda record: record.value or 0.0, default=None)
     return Outcome(
         records,
         best,
@@ -252,27 +238,28 @@ def _check_options(base: TrainConfig, config: StudyConfig, space: list[Option]) 
             "dev/si_sdr_improvement_db"
         )
     watching = dataclasses.replace(base, trainer=dataclasses.replace(base.trainer, monitor=config.metric))
-    run = _prepared(watching)
+    data = _prepared(watching)
     for option in space:
         for value in option.corners():
             try:
-                _try(applied(base, {option.name: value}), base, run)
+                trial = applied(base, {option.name: value})
+                check(trial)
+                _prepared(trial, data if _reads_the_same(trial, base) else None)
             except MsdetError as error:
                 raise MsdetError(f"search, {option.name} = {_short(value)}: {error}") from error
-    return run.data.identity
+    return data.identity
 
 
-def _try(config: TrainConfig, base: TrainConfig, run: PreparedRun) -> None:
-    """Build what a trial trains, with the data at hand if they are its own."""
-    check(config)
-    slots = [(c.model.talkers, c.model.variable_num_speakers) for c in (config, base)]
-    same = config.data == base.data and slots[0] == slots[1]
-    _prepared(config, run.data if same else None)
-
-
-def _prepared(config: TrainConfig, data: TrainingData | None = None) -> PreparedRun:
+def _prepared(config: TrainConfig, data: TrainingData | None = None) -> TrainingData:
+    """Prepare a run, to find what cannot work; its data."""
     with restored_determinism():
-        return prepare(config, lambda line: None, data)
+        return prepare(config, lambda line: None, data).data
+
+
+def _reads_the_same(first: TrainConfig, second: TrainConfig) -> bool:
+    """Whether the data that two runs read are the same, in as many slots."""
+    read = [(c.data, c.model.talkers, c.model.variable_num_speakers) for c in (first, second)]
+    return read[0] == read[1]
 
 
 def _short(value: Any) -> str:

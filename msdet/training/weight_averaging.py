@@ -1,4 +1,10 @@
-"""Averages of a model's weights over steps, which often score better than the last weights."""
+"""Averages of a model's weights over steps of a run, and over checkpoints.
+
+They often score better than the last weights (P. Izmailov et al., "Averaging weights leads to wider optima
+and better generalization", UAI 2018; M. Wortsman et al., "Model soups", ICML 2022). Checkpoints that are
+averaged are of one run, or of runs that started from the same weights. Of models that were trained from
+different weights, `msdet.methods.trained` averages the outputs.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +26,12 @@ from msdet.training.transfer import weights_hash
 
 
 class WeightAveraging(Callback):
-    """Validates, and so keeps, an average of the weights; training goes on with the weights themselves.
+    """Validates, and so saves, an average of the weights; training goes on with the weights themselves.
 
-    Exponential moving average from the first step on, or the plain average of a run's tail (stochastic
-    weight averaging, Izmailov et al. 2018). Batch statistics are averaged as weights are. Callbacks that
-    want the average in `on_validation_end` stand before this one.
+    Exponential moving average from the first step on, or the plain average of a run's tail. Batch statistics
+    are averaged as weights are. Callbacks that want the average in `on_validation_end` stand before this one.
+    Not Lightning's callback of this name, which ends the average's turn before validation has its scores, so
+    that the best average could not be saved, and validates the first weights while there is no average yet.
 
     Args:
         ema: decay a step; 0 for the plain average.
@@ -81,11 +88,11 @@ class WeightAveraging(Callback):
         """
         if self._averaged.n_averaged == 0:
             return
-        current, average = _model(pl_module), self._averaged.module
-        for mine, other in zip(_tensors(current), _tensors(average), strict=True):
-            kept = mine.data.clone()
+        models = (_model(pl_module), self._averaged.module)
+        for mine, other in zip(*([*m.parameters(), *m.buffers()] for m in models), strict=True):
+            before = mine.data.clone()
             mine.data.copy_(other.data)
-            other.data.copy_(kept)
+            other.data.copy_(before)
 
 
 def averaging(config: TrainConfig) -> list[Callback]:
@@ -102,17 +109,6 @@ def _model(pl_module: pl.LightningModule) -> nn.Module:
     assert isinstance(model, nn.Module)
     return model
 
-
-def _tensors(module: nn.Module) -> list[Any]:
-    return [*module.parameters(), *module.buffers()]
-
-
-# --- The average of the weights of several checkpoints of one configuration.
-# Checkpoints of one run, or of runs that started from the same weights, often lie in one basin of the loss,
-# and their average generalizes better than each of them at no cost in inference (P. Izmailov et al.,
-# "Averaging weights leads to wider optima and better generalization", UAI 2018; M. Wortsman et al., "Model
-# soups", ICML 2022). Models that were trained from different weights have nothing in common to be averaged;
-# their outputs do (``msdet.methods.trained``).
 
 _SAME = ("assignment", "assignment_options")
 """Of the objective's settings: what decides who is in which slot."""
@@ -186,22 +182,18 @@ def common(first: Any, second: Any) -> Any:
 
 def _shares(count: int, weights: Sequence[float] | None) -> list[float]:
     """Weights that add up to one."""
-    given = list(weights or [1.0] * count)
-    if len(given) != count:
-        raise MsdetError(f"weights: {len(given)} given for {count} models, expected one for each")
-    if not all(math.isfinite(w) and w >= 0.0 for w in given) or sum(given) == 0.0:
-        raise MsdetError(f"weights are {given}, expected 0 or more, not all of them 0")
-    return [w / sum(given) for w in given]
+    weights = list(weights or [1.0] * count)
+    if len(weights) != count:
+        raise MsdetError(f"weights: {len(weights)} given for {count} models, expected one for each")
+    if not all(math.isfinite(w) and w >= 0.0 for w in weights) or sum(weights) == 0.0:
+        raise MsdetError(f"weights are {weights}, expected 0 or more, not all of them 0")
+    return [w / sum(weights) for w in weights]
 
 
 def _check_same(first: Path, one: dict[str, Any], second: Path, other: dict[str, Any]) -> None:
-    """Refuse a model of another configuration than the first.
-
-    Raises:
-        MsdetError: names the field and both values.
-    """
+    """Refuse a model of another configuration than the first, by the field and both values."""
     before, now = dict(_leaves(_decisive(one))), dict(_leaves(_decisive(other)))
-    if not (_objective(one) and _objective(other)):  # nobody wrote it down
+    if not (_objective(one) and _objective(other)):  # unknown
         before, now = ({k: v for k, v in d.items() if not k.startswith("objective.")} for d in (before, now))
     for field in [*before, *(name for name in now if name not in before)]:
         if before.get(field) != now.get(field):
@@ -224,9 +216,8 @@ def _decisive(description: dict[str, Any]) -> dict[str, Any]:
 
 def _objective(description: dict[str, Any]) -> dict[str, Any]:
     """Settings of the objective that a model was trained with, as far as its notes tell."""
-    training = (description.get("notes") or {}).get("training") or {}
-    found = training.get("objective")
-    return found if isinstance(found, dict) else {}
+    objective = ((description.get("notes") or {}).get("training") or {}).get("objective")
+    return objective if isinstance(objective, dict) else {}
 
 
 def _leaves(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -20,10 +20,11 @@ from msdet.data.example import Example
 from msdet.data.scene_set import SceneSet
 from msdet.dsp.spatial import decode_azimuth
 from msdet.dsp.stft import SeparationPasses
+from msdet.losses.assignment import cheapest_permutation
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
 from msdet.training.config import ObjectiveConfig, OptimizerConfig, TrainConfig
-from msdet.training.module import JointModule, best_permutation, pairwise_scores
+from msdet.training.module import JointModule, pairwise_scores
 from msdet.training.objective import Objective
 from msdet.training.trainer import make_trainer
 
@@ -162,7 +163,7 @@ def test_nobody_is_left_out_of_the_scores(dev_set: SceneSet, monkeypatch: pytest
     found = validate(system, batch, monkeypatch)
     assert all(math.isfinite(value) for value in found.values()), found
     _, output, truth = system.terms(batch)
-    wanted = truth.in_slots(best_permutation(pairwise_scores(output, truth)))
+    wanted = truth.in_slots(cheapest_permutation(-pairwise_scores(output, truth)))
     assert wanted.active.sum().item() == 6
     occupied = output.occupancy > 0.5
     assert float(found["dev/vacancy_accuracy"]) == pytest.approx(
