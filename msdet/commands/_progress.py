@@ -17,7 +17,9 @@ def usable_cores() -> int:
 
 
 @contextmanager
-def progress_bar(title: str, lines: bool = True, every_s: float | None = None) -> Iterator[Callable[..., None]]:
+def progress_bar(
+    title: str, lines: bool = True, every_s: float | None = None
+) -> Iterator[Callable[..., None]]:
     """Yield a function that is called with the number done, the number in all and, if any, a note.
 
     Args:
