@@ -11,6 +11,7 @@ first process alone writes.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -99,8 +100,8 @@ def fit(
         signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning leaves it ignored
         raise KeyboardInterrupt from stop
     except MsdetError as error:  # from a worker, torch makes its whole traceback the message
-        line = str(error).strip().splitlines()[-1]
-        raise MsdetError(line.removeprefix(f"{MsdetError.__module__}.MsdetError: ")) from error
+        line = re.split(rf"{MsdetError.__module__}\.\w+: ", str(error))[-1]
+        raise MsdetError(line.removesuffix(r"\n")) from error
     except RuntimeError as error:
         if "deterministic implementation" not in str(error):
             raise
