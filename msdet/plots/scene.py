@@ -245,8 +245,8 @@ def _directions_over_time(
 
 
 def _side(scene: Scene) -> tuple[int, int]:
-    """The side, x and z or y and z, from which talkers cover each other and the array the least."""
-    points = np.array([scene.array_center_m, *(s.position_m for s in scene.sources)])
+    """The side, x and z or y and z, from which talkers cover each other the least."""
+    points = np.array([s.position_m for s in scene.sources]).reshape(-1, 3)
     first, second = np.triu_indices(len(points), 1)
     apart = [np.hypot(*(points[first] - points[second])[:, (axis, 2)].T).min(initial=1e3) for axis in (0, 1)]
     return (0, 2) if apart[0] >= apart[1] else (1, 2)
