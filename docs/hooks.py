@@ -1,14 +1,13 @@
-"""Pages that follow from the code: one a command, one a package, one a recipe; see ``mkdocs.yml``."""
+"""Pages that follow from the code: one a command, some of the API, one a recipe; see ``mkdocs.yml``."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
-import pkgutil
 import re
+import tomllib
 import typing
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +18,54 @@ from mkdocs.structure.files import File, Files
 from msdet.cli import COMMANDS, load_command
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("conventions", "arrays", "corpora", "scenes", "data", "models", "losses", "tasks", "training")
-PACKAGES += ("methods", "inference", "scoring")
+API = {
+    "msdet": ["msdet"],
+    "arrays and conventions": ["msdet.arrays", "msdet.conventions"],
+    "scenes and data": [
+        "msdet.scenes.distribution", "msdet.scenes.sampling", "msdet.scenes.rendering", "msdet.data.simulate",
+        "msdet.data.scene_set", "msdet.data.dataset", "msdet.data.example", "msdet.corpora",
+    ],
+    "models": [
+        "msdet.models.config", "msdet.models.joint", "msdet.models.checkpoint", "msdet.models.encoders",
+        "msdet.models.frontends", "msdet.models.heads", "msdet.models.sharing",
+    ],
+    "losses and tasks": [
+        "msdet.losses.separation", "msdet.losses.doa", "msdet.losses.assignment", "msdet.losses.weighting",
+        "msdet.losses.torchjd", "msdet.tasks", "msdet.tasks.labels",
+    ],
+    "training": ["msdet.training.config", "msdet.training.objective", "msdet.training.run"],
+    "inference": ["msdet.inference.model", "msdet.inference.blocks", "msdet.inference.streaming"],
+    "methods": ["msdet.methods", "msdet.methods.base", "msdet.methods.beamformers", "msdet.methods.blind"],
+    "scoring": [
+        "msdet.scoring.score", "msdet.scoring.submission", "msdet.scoring.summary",
+        "msdet.scoring.comparison", "msdet.scoring.separation_metrics", "msdet.scoring.doa_metrics",
+        "msdet.scoring.statistics",
+    ],
+}  # fmt: skip
+"""Pages of the API: what a program is likely to use, by module."""
+
+EXAMPLES = tomllib.loads((ROOT / "docs" / "commands.toml").read_text("utf-8"))
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Add the generated pages to the navigation."""
     recipes = ["recipes/index.md", *({p.parent.name: f"recipes/{p.parent.name}.md"} for p in recipe_pages())]
     commands = [{f"msdet {name}": command_path(name)} for name in COMMANDS]
-    packages = [{f"msdet.{package}": f"api/{package}.md"} for package in PACKAGES]
-    config.nav += [{"Recipes": recipes}, {"Commands": commands}, {"API": packages}]
+    api = [{title: api_path(title)} for title in API]
+    config.nav += [{"Recipes": recipes}, {"Commands": commands}, {"API": api}]
     return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
     pages = {command_path(name): command_page(name) for name in COMMANDS}
-    pages |= {f"api/{package}.md": package_page(package) for package in PACKAGES}
+    pages |= {api_path(title): api_page(title) for title in API}
     pages |= {f"recipes/{p.parent.name}.md": recipe_page(p) for p in recipe_pages()}
     overview = (ROOT / "recipes" / "README.md").read_text("utf-8")
     pages["recipes/index.md"] = overview.replace("/README.md)", ".md)")
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
+    files.append(File.generated(config, "scene.png", content=(ROOT / "docs" / "scene.png").read_bytes()))
     for path in (ROOT / "recipes").glob("*/*.png"):
         files.append(
             File.generated(config, f"recipes/{path.parent.name}/{path.name}", content=path.read_bytes())
@@ -69,19 +94,14 @@ def recipe_page(path: Path) -> str:
     return re.sub(r"\]\((\w+\.png)\)", rf"]({path.parent.name}/\1)", text)
 
 
-def package_page(package: str) -> str:
-    """Everything public in a package."""
-    names = [f"msdet.{package}", *_submodules(f"msdet.{package}")]
-    return f"# msdet.{package}\n\n" + "\n\n".join(f"::: {name}" for name in names) + "\n"
+def api_path(title: str) -> str:
+    """Where a page of the API is."""
+    return f"api/{title.split()[0]}.md"
 
 
-def _submodules(name: str) -> Iterator[str]:
-    paths = getattr(import_module(name), "__path__", [])
-    for found in pkgutil.iter_modules(paths):
-        if not found.name.startswith("_"):
-            yield f"{name}.{found.name}"
-            if found.ispkg:
-                yield from _submodules(f"{name}.{found.name}")
+def api_page(title: str) -> str:
+    """What is public in some modules."""
+    return f"# {title}\n\n" + "\n\n".join(f"::: {name}" for name in API[title]) + "\n"
 
 
 def command_path(name: str) -> str:
@@ -95,6 +115,7 @@ def command_page(name: str) -> str:
     about = docstring_parser.parse(inspect.getdoc(function) or "")
     rows = list(option_rows(function, ""))
     lines = [f"# msdet {name}", "", about.short_description or "", "", about.long_description or "", ""]
+    lines += ["```sh", EXAMPLES[name].strip(), "```", ""]
     lines += ["| option | default | |", "|---|---|---|"]
     lines += [f"| `--{option}` | {default} | {text} |" for option, default, text in rows]
     return "\n".join(lines) + "\n\nAny of these can stand in a YAML file given by `--config`.\n"

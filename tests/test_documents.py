@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
+import shlex
+import subprocess
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +16,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from msdet.arrays import load_array
-from msdet.cli import COMMANDS, main, parse_options
+from msdet.cli import COMMANDS, load_command, main, parse_options
+from msdet.commands._options import plain_parser
 from msdet.commands.simulate import simulate
 from msdet.commands.train import train
 from msdet.data.dataset import RenderedDataset
@@ -30,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [*(ROOT / "docs" / "pages").glob("*.md")]
 ADDING = (ROOT / "docs" / "pages" / "adding.md").read_text(encoding="utf-8")
+EXAMPLES = tomllib.loads((ROOT / "docs" / "commands.toml").read_text(encoding="utf-8"))
 CONFIGS = [*(ROOT / "msdet" / "configs").glob("*.yaml"), *(ROOT / "recipes").glob("*/conf/*.yaml")]
 
 
@@ -55,17 +61,6 @@ def test_every_shipped_scene_distribution_can_be_drawn_from(name: str, material:
     ]
     assert {len(s.sources) for s in scenes} <= set(distribution.weights)
     assert min(s.azimuth_gap_deg for s in scenes) >= distribution.minimum_gap_deg
-
-
-def test_the_encoder_of_the_readme_works_from_a_configuration(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    block = next(b for b in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "my_encoder.py" in b)
-    (tmp_path / "my_encoder.py").write_text(block, encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
-    config = ModelConfig(encoder="my_encoder:MyEncoder", encoder_options={"width": 16})
-    output = JointModel(config, load_array("circular6_10cm"), 8000)(torch.randn(1, 6, 4000))
-    assert output.waveforms.shape == (1, 2, 4000)
 
 
 def own_module(name: str, folder: Path) -> str:
@@ -114,17 +109,78 @@ def test_the_task_of_the_documentation_learns(
     assert losses[-1] < 0.5 * losses[0]
 
 
-def commands_in(shell: str) -> list[str]:
-    """Names of the commands that a script calls: of two words where the first one alone is none."""
-    called = re.findall(r"^msdet ([\w-]+)(?: ([\w-]+))?", shell, re.MULTILINE)
-    return [first if first in COMMANDS else f"{first} {second}" for first, second in called]
+def calls_in(shell: str) -> list[list[str]]:
+    """Calls of msdet in a script, each as its arguments."""
+    lines = re.findall(r"^(?:srun (?:--\S+ )*)?msdet (.+)", shell.replace("\\\n", " "), re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines]
 
 
-def test_the_documentation_names_only_commands_that_exist() -> None:
-    for page in PAGES:
-        shell = "".join(re.findall(r"```sh\n(.*?)```", page.read_text("utf-8"), re.DOTALL))
-        for command in commands_in(shell):
-            assert command in COMMANDS, page.name
+SCRIPTS = {
+    "README.md": README,
+    **{path.name: path.read_text("utf-8") for path in PAGES},
+    "commands.toml": "".join(f"```sh\n{text}```\n" for text in EXAMPLES.values()),
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_documents_name_only_commands_and_options_that_exist(name: str) -> None:
+    shell = "".join(re.findall(r"```sh\n(.*?)```", SCRIPTS[name], re.DOTALL))
+    for first, *rest in calls_in(shell):
+        if first.startswith("-"):
+            continue
+        command = first if first in COMMANDS else f"{first} {rest[0]}"
+        assert command in COMMANDS, command
+        known = {o for a in plain_parser(load_command(command), "p")._actions for o in a.option_strings}
+        options = {argument.partition("=")[0] for argument in rest if argument.startswith("--")}
+        assert options <= {*known, "--help"}, command
+
+
+def test_every_command_has_an_example() -> None:
+    assert list(EXAMPLES) == list(COMMANDS)
+    for command, text in EXAMPLES.items():
+        assert all(" ".join(call).startswith(command) for call in calls_in(text))
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    navigation = (ROOT / "docs" / "mkdocs.yml").read_text("utf-8").partition("nav:")[2]
+    assert set(re.findall(r"[\w-]+\.md", navigation)) == {path.name for path in PAGES}
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "expected"),
+    [
+        (
+            "train",
+            {"SLURM_NTASKS_PER_NODE": "4", "SLURM_JOB_NUM_NODES": "2"},
+            "train run --config steered --trainer.devices 4 --trainer.nodes 2",
+        ),
+        (
+            "simulate",
+            {"SLURM_CPUS_PER_TASK": "8", "SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "8"},
+            "simulate run --config steered --jobs 8 --shard 3/8",
+        ),
+    ],
+)
+def test_slurm_scripts_call_what_exists(
+    name: str, task: dict[str, str], expected: str, tmp_path: Path
+) -> None:
+    script = ROOT / "examples" / f"{name}.sbatch"
+    assert script.read_text("utf-8") in (ROOT / "docs" / "pages" / "slurm.md").read_text("utf-8")
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "activate").write_text("")
+    (tmp_path / "srun").write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/called\n')
+    (tmp_path / "srun").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", **task}
+    call = ["bash", script, "run", "--config", "steered"]
+    subprocess.run(call, cwd=tmp_path, env=environment, check=True)
+    called = (tmp_path / "called").read_text().split()
+    called = called[called.index("msdet") + 1 :]
+    assert " ".join(called) == expected
+    known = plain_parser(load_command(name), "p")
+    assert {o for o in called if o.startswith("--")} <= {
+        option for action in known._actions for option in action.option_strings
+    }
 
 
 def test_the_array_of_the_readme_loads(tmp_path: Path) -> None:
@@ -135,10 +191,7 @@ def test_the_array_of_the_readme_loads(tmp_path: Path) -> None:
     assert np.isclose(array.aperture_m, 0.08)
 
 
-def test_the_readme_names_only_commands_and_files_that_exist() -> None:
-    shell = "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
-    for command in commands_in(shell):
-        assert command in COMMANDS
+def test_links_of_the_readme_lead_somewhere() -> None:
     for target in re.findall(r"\]\(([\w./-]+)\)", README):
         assert (ROOT / target).exists(), target
 
@@ -146,7 +199,9 @@ def test_the_readme_names_only_commands_and_files_that_exist() -> None:
 def test_the_example_of_the_readme_prints_what_the_readme_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    example = re.search(r"```sh\nmsdet (separate \S+ --out voices/)\n```.*?```\n(.*?)```", README, re.DOTALL)
+    example = re.search(
+        r"```sh\npip install \.\nmsdet (separate \S+ --out voices/)\n```.*?```\n(.*?)```", README, re.DOTALL
+    )
     assert example
     monkeypatch.chdir(tmp_path)
     (tmp_path / "docs").symlink_to(ROOT / "docs")

@@ -267,6 +267,8 @@ def _plain(
     )
     for name, (title, actions) in groups.items():
         group = parser.add_argument_group(f"{name}, {title}" if name else title)
+        if name:
+            group.add_argument(f"--{name}", metavar="FILE", help="YAML file with these options")
         for action in actions:
             option, hint = action.option_strings[0], _hint(action)
             text = " ".join((action.help or "").replace("``", "").split()).replace("%", "%%")

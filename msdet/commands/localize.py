@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import sys
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,17 +27,17 @@ def localize(
     overlap_s: float = 2.0,
     match: Match = "both",
     gate: bool = True,
+    json: bool = False,
     threads: int = 1,
 ) -> int:
     """Find where the talkers of recordings are, and who speaks when; no audio is written.
 
-    Prints what `msdet separate` writes as doa.json, a line of JSON a recording, for other programs to read;
-    warnings go to standard error. Ends with 1 if some of several recordings failed.
+    Prints a line a talker; warnings go to standard error. Ends with 1 if some of several recordings failed.
 
     Args:
         recordings: multichannel audio files, channels in the array's order; Kaldi tables (.scp) of them; or -
             for a WAV file on standard input. May come first, unnamed.
-        out: folder for doa.json and talkers.rttm instead; with several recordings or a table, for a folder of
+        out: folder for doa.json and talkers.rttm; with several recordings or a table, for a folder of
             each.
         model: checkpoint directory, package (.tar) or name of a shipped model; without model and method,
             the shipped model for the recording's sample rate (`msdet info` lists them).
@@ -50,6 +49,7 @@ def localize(
         overlap_s: what two blocks share, up to half a block.
         match: what keeps talkers in their slots from block to block: overlap and direction, or one of them.
         gate: give no directions of a slot in blocks in which nobody speaks there.
+        json: print what `msdet separate` writes as doa.json, a line of JSON a recording, for other programs.
         threads: cores to compute on. Small models gain little from more, and lose much where others use them
             too: the default one took 0.04 s a second on one, and six times as long on two shared ones.
     """
@@ -63,10 +63,12 @@ def localize(
 
     def work(recording: Recording) -> None:
         described, there = _localized(recording, chosen, options)
-        if out is None:
-            _print(described)
-        else:
+        if out is not None:
             _write(out if alone else out / recording.name, described, there, recording.name)
+        if json:
+            print(dumps(described, ensure_ascii=False, allow_nan=False), flush=True)
+        else:
+            _tell(described, "" if alone else f"{recording.name}: ")
 
     with _inference.computing(threads):
         return _inference.each(found, work)
@@ -98,24 +100,16 @@ def _localized(
     return description(talkers, system.array, notes), talkers
 
 
-def _print(described: dict[str, Any]) -> None:
-    from msdet.errors import MsdetError
-
-    try:
-        print(json.dumps(described, ensure_ascii=False, allow_nan=False), flush=True)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest as it ends
-        raise MsdetError(f"standard output: cannot be written ({error.strerror})") from error
-
-
 def _write(out: Path, described: dict[str, Any], talkers: Separation, name: str) -> None:
     from msdet.inference import results
     from msdet.io.files import write_text
 
     write_text(out / results.RTTM_FILE, results.rttm(talkers, name))
     results.write_description(out / results.DOA_FILE, described)
-    for number, found in enumerate(described["talkers"], start=1):
-        azimuth = "" if found["azimuth_deg"] is None else f"  azimuth {found['azimuth_deg']:5.1f}°"
-        print(f"talker {number}{azimuth}  speaks {found['active_s']:.1f} s")
+
+
+def _tell(described: dict[str, Any], prefix: str) -> None:
+    for number, talker in enumerate(described["talkers"], start=1):
+        azimuth_deg = talker["azimuth_deg"]
+        azimuth = "" if azimuth_deg is None else f"  azimuth {azimuth_deg:5.1f}°"
+        print(f"{prefix}talker {number}{azimuth}  speaks {talker['active_s']:.1f} s", flush=True)

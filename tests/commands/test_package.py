@@ -132,7 +132,7 @@ def test_what_takes_a_model_takes_the_package(
         assert main(["separate", str(recording), "--model", str(model), "--out", str(tmp_path / name)]) == 0
         found[name] = (tmp_path / name / "talker1.wav").read_bytes()
         capsys.readouterr()
-        assert main(["localize", str(recording), "--model", str(model)]) == 0
+        assert main(["localize", str(recording), "--model", str(model), "--json"]) == 0
         found[f"{name} doa"] = json.loads(capsys.readouterr().out)["talkers"]
         found[f"{name} voices"] = msdet.load(model)(mixture, RATE).estimates
     assert found["folder"] == found["tar"]
@@ -286,7 +286,7 @@ def test_without_a_model_the_shipped_one_for_the_rate_is_taken(
     rate: int, name: str, shipped: Path, dev_set: SceneSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     audio.write(tmp_path / "r.wav", audio.resample(dev_set.mixture(dev_set.scenes[0]), RATE, rate), rate)
-    assert main(["localize", str(tmp_path / "r.wav")]) == 0
+    assert main(["localize", str(tmp_path / "r.wav"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["localized_by"] == name
     assert found["array"]["name"] == dev_set.array.name
@@ -302,7 +302,7 @@ def test_another_array_is_given_by_its_name(
         f"error: {tmp_path}/r.wav: has 6 channels, the array 'circular4_5cm' has 4; give the recording's own "
         "by --array: chime_tablet, circular6_10cm, respeaker_6mic_ring, sms_wsj, or a TOML file\n"
     )
-    assert main(["localize", str(tmp_path / "r.wav"), "--array", "circular6_10cm"]) == 0
+    assert main(["localize", str(tmp_path / "r.wav"), "--array", "circular6_10cm", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["array"]["name"] == "circular6_10cm"
 
 

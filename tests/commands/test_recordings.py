@@ -213,11 +213,11 @@ def test_standard_output_on_a_full_disk_is_one_line(
     )
 
 
-def test_localize_prints_a_line_of_json_a_recording(
+def test_localize_prints_lines_or_json(
     model_folder: Path, recording: Path, long_recording: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["localize", str(recording), str(long_recording), "--model", str(model_folder), *SMALL_BLOCKS]
-    assert main(arguments) == 0
+    assert main([*arguments, "--json"]) == 0
     short, long = map(json.loads, capsys.readouterr().out.splitlines())
     assert (short["recording"], long["recording"]) == ("recording.wav", "long.wav")
     expected = model_separator(JointModel(ModelConfig(window_s=0.032), load_array(ARRAY), RATE))(
@@ -226,9 +226,14 @@ def test_localize_prints_a_line_of_json_a_recording(
     assert [t["azimuth_deg"] for t in short["talkers"]] == pytest.approx(expected.azimuth_deg, abs=0.01)
     assert "file" not in short["talkers"][0]
     assert len(long["activity"][0]) == 90
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == [
+        f"{name}: talker {n}" for name in ("recording.wav", "long.wav") for n in (1, 2)
+    ]
 
 
-def test_localize_writes_tables_instead(
+def test_localize_writes_tables(
     recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Also with a method that gives directions alone."""
