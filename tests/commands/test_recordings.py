@@ -229,7 +229,7 @@ def test_localize_prints_lines_or_json(
     assert main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines] == [
-        f"{name}: talker {n}" for name in ("recording.wav", "long.wav") for n in (1, 2)
+        f"{name}: talker {n}" for name in ("recording", "long") for n in (1, 2)
     ]
 
 
