@@ -233,9 +233,7 @@ def test_localize_prints_lines_or_json(
     ]
 
 
-def test_localize_writes_tables(
-    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_localize_writes_tables(recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Also with a method that gives directions alone."""
     options = ["--method", "norm_music", "--array", ARRAY, "--out", str(tmp_path / "out")]
     assert main(["localize", str(recording), *options]) == 0
