@@ -1,8 +1,9 @@
-"""Finding a component by name: a module of a package, or a class by import path.
+"""Parts by name: registries of msdet's own, import paths of the user's, and their options.
 
-A new encoder (loss, corpus, baseline) is one new file in its package; nothing else lists it. A user's
-own component lives anywhere Python can import, and is named ``their.module:ClassName``: freely in settings of
-the user's own, in a file that describes a model only if its module is allowed (`allowing`, `described_by`).
+A new encoder (loss, corpus, method) registers itself in one new file of its package; nothing else lists it. A
+user's own part lives anywhere Python can import, and is named ``their.module:ClassName``: freely in settings
+of the user's own, in a file that describes a model only if its module is allowed (`allowing`,
+`described_by`).
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def import_paths(settings: Any) -> list[str]:
     >>> import_paths({"encoder": "mine.layers:Encoder", "tasks": {"my_task:Task": {}}, "sharing": "hard"})
     ['mine.layers:Encoder', 'my_task:Task']
     """
-    found, left = set(), [settings]
+    paths, left = set(), [settings]
     while left:
         value = left.pop()
         if isinstance(value, Mapping):
@@ -81,8 +82,8 @@ def import_paths(settings: Any) -> list[str]:
             left += value
         elif isinstance(value, str):
             module, colon, name = value.partition(":")
-            found |= {value} if colon and _is_module_name(module) and name.isidentifier() else set()
-    return sorted(found)
+            paths |= {value} if colon and _is_module_name(module) and name.isidentifier() else set()
+    return sorted(paths)
 
 
 class Registry:
@@ -135,17 +136,17 @@ class Registry:
             MsdetError: the import path cannot be imported, or what it names is not such a part.
         """
         if ":" in name:
-            found = _import_path(name, self.kind)
+            part = _import_path(name, self.kind)
         else:
             if name not in self._parts and name not in (names := self.names()):
                 raise UnknownNameError(self.kind, name, names)
-            found = self._parts[name]
+            part = self._parts[name]
         if self._network:
             from torch import nn
 
-            if not (inspect.isclass(found) and issubclass(found, nn.Module)):
+            if not (inspect.isclass(part) and issubclass(part, nn.Module)):
                 raise MsdetError(f"{self.kind} '{name}' is not a torch.nn.Module")
-        return found
+        return part
 
     def fact(self, name: str, key: str, default: Any = None) -> Any:
         """What a registration says of a part under `key`; of a user's own part, its attribute."""
@@ -192,10 +193,10 @@ def _import_path(path: str, kind: str) -> Any:
         ) from error
     if not hasattr(module, attribute):
         raise MsdetError(f"{kind} '{path}': module '{module_name}' has no '{attribute}'")
-    found = getattr(module, attribute)
-    if not callable(found):
-        raise MsdetError(f"{kind} '{path}': is a {type(found).__name__}, expected a class or a function")
-    return found
+    part = getattr(module, attribute)
+    if not callable(part):
+        raise MsdetError(f"{kind} '{path}': is a {type(part).__name__}, expected a class or a function")
+    return part
 
 
 def _is_module_name(name: str) -> bool:

@@ -51,9 +51,9 @@ class _Counter(TorchDispatchMode):
         self.operations = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
+        out = func(*args, **(kwargs or {}))
         formula = flop_registry.get(func.overloadpacket)
         if formula is not None:
             complex_product = any(isinstance(a, Tensor) and a.is_complex() for a in args)
-            self.operations += (4 if complex_product else 1) * formula(*args, **(kwargs or {}), out_val=found)
-        return found
+            self.operations += (4 if complex_product else 1) * formula(*args, **(kwargs or {}), out_val=out)
+        return out

@@ -227,15 +227,13 @@ def shipped_names() -> list[str]:
 
 def shipped_models() -> list[Shipped]:
     """The models that msdet ships."""
-    found = []
+    models = []
     for name in shipped_names():
         description = find_model(name).read_json(MODEL_FILE)
-        array = description["array"]
+        array, rate = description["array"], description["sample_rate"]
         talkers = description["model"]["talkers"]
-        found.append(
-            Shipped(name, array["name"], len(array["positions_m"]), description["sample_rate"], talkers)
-        )
-    return found
+        models.append(Shipped(name, array["name"], len(array["positions_m"]), rate, talkers))
+    return models
 
 
 def choose_shipped(models: Sequence[Shipped], sample_rate: int, array: str | None = None) -> Shipped:
@@ -247,9 +245,9 @@ def choose_shipped(models: Sequence[Shipped], sample_rate: int, array: str | Non
         array: name of its array; a model made for that one is preferred.
     """
     made_for = [m for m in models if m.array == array] or list(models)
-    heard = [m for m in made_for if m.sample_rate <= sample_rate]
-    if heard:
-        return max(heard, key=lambda m: m.sample_rate)
+    no_higher = [m for m in made_for if m.sample_rate <= sample_rate]
+    if no_higher:
+        return max(no_higher, key=lambda m: m.sample_rate)
     return min(made_for, key=lambda m: m.sample_rate)
 
 

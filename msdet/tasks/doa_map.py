@@ -25,7 +25,7 @@ from msdet.tasks.labels import BatchLabels, LabeledLoss
 from msdet.tasks.pooling import Pool, classifier, hidden_width
 
 MATCHED_DEG = 10.0
-"""A peak has found a talker if it is no further away."""
+"""A peak is a talker's if it is no further away."""
 
 _RARE = -2.0
 """Logit that an untrained map starts from: most directions are empty."""
@@ -109,8 +109,8 @@ class DoaMapTask:
         talkers = truth.active.sum(-1)
         hits = torch.tensor(
             [
-                _matches(found[found.isfinite()], true[active])
-                for found, true, active in zip(azimuth_deg, truth.azimuth_deg, truth.active, strict=True)
+                _matches(peaks[peaks.isfinite()], true[active])
+                for peaks, true, active in zip(azimuth_deg, truth.azimuth_deg, truth.active, strict=True)
             ],
             device=count.device,
         )
@@ -167,9 +167,9 @@ def decode_map(logits: Tensor, threshold: float = 0.5, gap_deg: float = 8.0) -> 
     return Peaks(azimuth.masked_fill(~taken, torch.nan), probability.masked_fill(~taken, 0.0))
 
 
-def _matches(found_deg: Tensor, true_deg: Tensor) -> int:
+def _matches(peaks_deg: Tensor, true_deg: Tensor) -> int:
     """The most pairs within `MATCHED_DEG`, each peak and each talker in one at most."""
-    distance = wrap_signed_deg(found_deg[:, None] - true_deg[None])
+    distance = wrap_signed_deg(peaks_deg[:, None] - true_deg[None])
     near = (distance.abs() <= MATCHED_DEG).cpu().numpy().astype(np.int64)
     rows, columns = linear_sum_assignment(near, maximize=True)
     return int(near[rows, columns].sum())

@@ -16,7 +16,7 @@ class BatchLabels(NamedTuple):
     """Labels of a batch; what is not known is NaN.
 
     Attributes:
-        references: of each slot, ``(batch, slot)`` signals at unit mixture level; zero where nobody is.
+        references: of each slot, ``(batch, slot)`` signals at unit mixture level; zero of an empty slot.
         mixture: at the reference microphone at unit level, ``(batch, time)``.
         referenced: bool ``(batch,)``, whether the references are known.
         active: bool ``(batch, slot)``, whether there is a talker.

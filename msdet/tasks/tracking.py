@@ -203,7 +203,7 @@ def decode_track(
 ) -> tuple[Tensor, Tensor]:
     """Azimuth in degrees and confidence of each frame, ``(batch, slot, frame)``.
 
-    While a talker is silent nothing of theirs can be located, and the posterior may be sure of somebody else.
+    A talker who is silent cannot be located, and the posterior may be sure of another one.
     Given `speech`, a frame takes the mean of the directions around it, weighted by that and by age, which
     bridges pauses from both sides; the confidence falls with it.
 

@@ -217,3 +217,10 @@ class DualPathRNN(FoldedMasker):
             "norm_type": GlobalNorm,
         }
         super().__init__("DPRNN", features_in, freqs, per_bin, features_out, False, dropout, options)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Encode ``(batch, freq, frame, feature)``; recurrences run in float32, as `run_rnn` does it."""
+        folded = self._folded(features)
+        with torch.autocast(folded.device.type, enabled=False):
+            masks = self.masker(folded.float())[:, 0]
+        return self._unfolded(masks.to(folded.dtype), features)
