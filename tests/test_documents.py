@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import shlex
@@ -107,6 +108,26 @@ def test_the_task_of_the_documentation_learns(
         optimizer.step()
         losses.append(terms.losses[name].item())
     assert losses[-1] < 0.5 * losses[0]
+
+
+LOOP = (ROOT / "docs" / "pages" / "training_loop.md").read_text(encoding="utf-8")
+
+
+def test_the_training_loop_of_the_documentation_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, speech: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "speech").symlink_to(speech)
+    exec("\n".join(re.findall(r"```python\n(.*?)```", LOOP, re.DOTALL)), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "torch.Size([2, 4, 12000]) torch.Size([2, 2, 12000]) torch.Size([2, 2])"
+    assert "(2, 12000)" in printed[-1]
+
+
+def test_the_notebook_is_the_page_on_the_training_loop() -> None:
+    notebook = json.loads((ROOT / "examples" / "training_loop.ipynb").read_text(encoding="utf-8"))
+    code = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
+    assert code == [block.strip() for block in re.findall(r"```python\n(.*?)```", LOOP, re.DOTALL)]
 
 
 def calls_in(shell: str) -> list[list[str]]:
