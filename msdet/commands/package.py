@@ -33,8 +33,7 @@ def package(
         model: checkpoint directory; may come first, unnamed.
         out: package to write: NAME.tar, or a folder.
         license: of the weights, such as Apache-2.0, or a sentence.
-        data_notes: text or Markdown file: which data the model learned from, their licenses and who is to be
-            named.
+        data_notes: text or Markdown file: what data it learned from, their licenses and who is to be named.
         evaluation: folders of `msdet evaluate --model`, each with a name for its test set before it:
             "unseen rooms=exp/evaluation" "other noise=exp/other". They stand side by side in the card. If
             none is given, a package keeps its own scores.
@@ -51,8 +50,7 @@ def package(
     if not name or out.suffix in COMPRESSED:
         raise MsdetError(f"{out}: expected the name of a folder, or one that ends in .tar, not compressed")
     plain_name(name, "name of the package", out)
-    empty_folder = out.is_dir() and out.suffix != packages.TAR and not any(out.iterdir())
-    if out.exists() and not empty_folder:
+    if out.exists() and not (out.is_dir() and out.suffix != packages.TAR and not any(out.iterdir())):
         raise MsdetError(f"{out}: exists; choose another name")
     if not license.strip():
         raise MsdetError("license is empty, expected a name such as Apache-2.0")
@@ -64,9 +62,8 @@ def package(
         scores_table(scores, packaged.shown(packages.SCORES_FILE))  # refused here if malformed
     else:
         scores = collect_scores(evaluation, data, packages.weights_hash(model))
-    for called, entry in scores["evaluations"].items():
-        if entry["weights"] is None:
-            print(f"warning: evaluation '{called}' does not say which weights it is of", file=sys.stderr)
+    for called in (key for key, entry in scores["evaluations"].items() if entry["weights"] is None):
+        print(f"warning: evaluation '{called}' does not say which weights it is of", file=sys.stderr)
     description.setdefault("notes", {})["package"] = {"name": name, "license": license.strip(), "data": notes}
     command = _command(model, out, license, data_notes, evaluation, data)
     card = _card(out, loaded, description, model, scores, license, notes, command)

@@ -5,6 +5,13 @@ rate and length) and ``doa.jsonl`` with a row ``{"id": ..., "azimuth_deg": [...]
 the order of the files; see `msdet.scoring.submission`. A system may give audio only or azimuths only. The
 number of azimuths may differ from the talkers'.
 
+A row has labels of the scene; ``error`` (null); ``doubts``, what looks wrong but was scored; ``permutation``
+(``permutation[n]`` is the estimate of talker n, from 0); for each field of a metric a list over talkers, or a
+number of the scene, null where undefined or where the system gives nothing; and the reasons in ``undefined``.
+One permutation serves every metric, DoA included: the one that maximizes the sum of SI-SDR. Without audio, or
+references, it is the azimuths' optimal assignment; ``permutation_from`` says which ("si_sdr" or "doa").
+``doa_error_deg`` is under the permutation, ``doa_error_own_deg`` under the azimuths' optimal assignment.
+
 Signals and directions of a scene fail apart: where one cannot be scored, the other is as far as it does not
 need it. Where a system gives audio and that of a scene cannot be read, which azimuth belongs to whom is
 unknown, and directions are scored alone: ``doa_error_own_deg``, and how many talkers are detected.
@@ -209,11 +216,7 @@ def score_scene(
     no_audio: str = NO_AUDIO,
     no_directions: str = NO_DOA,
 ) -> Row:
-    """Score the estimates of one scene.
-
-    One permutation serves every metric, DoA included: the one that maximizes the sum of SI-SDR. Without
-    audio, or references, it is the azimuths' optimal assignment; ``permutation_from`` says which ("si_sdr"
-    or "doa"). See the module for estimates without an SI-SDR.
+    """Score the estimates of one scene; see the module for its row.
 
     Args:
         scene: the scene.
@@ -221,27 +224,17 @@ def score_scene(
         mixture: ``(mic, time)``; None without `estimates`.
         references: ``(talker, time)``; None without `estimates`.
         estimates: ``(talker, time)``, or None without audio to score.
-        directions: in the order of `estimates`, or None without DoA to score.
+        directions: in the order of `estimates`; None without DoA to score.
         options: what to score.
         unprocessed: the mixture's own row; scored here if None.
-        no_audio: why `estimates` is None; anything but `NO_AUDIO` and `NO_REFERENCES` is a failure of a
-            system that gives audio.
+        no_audio: why `estimates` is None; all but `NO_AUDIO` and `NO_REFERENCES` are a system's failure.
         no_directions: why `directions` is None.
-
-    Returns:
-        Labels of the scene; ``error`` (null); ``doubts`` (what looks wrong but was scored); ``permutation``
-        (``permutation[n]`` is the estimate of talker n, from 0); for each field of a metric a list over
-        talkers, or a number of the scene, in which an undefined value is null, or null where the system
-        gives nothing; and in ``undefined`` the reason. ``doa_error_deg`` is under the permutation,
-        ``doa_error_own_deg`` under the azimuths' optimal assignment. Decibels and degrees are rounded to 4
-        decimals, others to 6.
 
     Raises:
         MsdetError: another number of talkers or another length than the references'.
     """
     row = _empty_row(scene, options)
-    undefined: dict[str, str] = row["undefined"]
-    permutation = ambiguous = None
+    undefined, permutation, ambiguous = row["undefined"], None, None
     no_permutation = None if no_audio in (NO_AUDIO, NO_REFERENCES) else no_audio
     if estimates is None:
         undefined |= dict.fromkeys(separation_fields(options.metrics), no_audio)
@@ -253,8 +246,8 @@ def score_scene(
         undefined |= scored.undefined
         row["doubts"] += scored.doubts
         permutation, ambiguous = scored.permutation, scored.ambiguous
-        no_permutation = AMBIGUOUS if permutation is None else None
-        row["permutation_from"] = None if permutation is None else "si_sdr"
+        decided = permutation is not None
+        row["permutation_from"], no_permutation = ("si_sdr", None) if decided else (None, AMBIGUOUS)
     if directions is None:
         undefined |= dict.fromkeys(options.doa_fields, no_directions)
     else:
@@ -270,8 +263,7 @@ def score_scene(
         ]
         if permutation is None and no_permutation is None and optimal is not None:
             permutation, row["permutation_from"] = optimal, "doa"
-    row["permutation"] = None if permutation is None else permutation.tolist()
-    return row
+    return row | {"permutation": None if permutation is None else permutation.tolist()}
 
 
 _Task = tuple[Scene, dict[str, Any] | None, Row | None]
