@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import msdet
-from msdet import cli
 from msdet.cli import main
+from msdet.commands import _options
 from msdet.data.scene_set import SceneSet
 from msdet.errors import CodeNotAllowedError, MsdetError
 from msdet.io import audio
@@ -77,7 +77,7 @@ def arguments(command: str, data: SceneSet) -> list[str]:
 
 
 def test_every_command_that_loads_models_is_here() -> None:
-    assert {name.split()[0] for name in COMMANDS} | {"info"} == set(cli.LOAD_MODELS)
+    assert {name.split()[0] for name in COMMANDS} | {"info"} == set(_options.LOAD_MODELS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -181,7 +181,7 @@ def test_a_package_says_what_code_it_needs(
 ) -> None:
     assert main(["package", *PACKAGE.replace(".tar", "").split(), "--allow-code", "own_layers"]) == 0
     card = Path("voices/README.md").read_text()
-    assert "--out voices/ --allow-code own_layers\n" in card and "allow_code=['own_layers'])" in card
+    assert "--out out/ --allow-code own_layers\n" in card and "allow_code=['own_layers'])" in card
     forget()
     assert main(["localize", "x.wav", "--model", "voices"]) == 2
     assert "--allow-code own_layers" in capsys.readouterr().err and not Path("imported").exists()

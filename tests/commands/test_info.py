@@ -108,7 +108,7 @@ def test_what_looks_wrong_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[
     [
         ("sms_wjs", "sms_wjs: no model, data set, RIR bank or array; did you mean 'sms_wsj'?"),
         ("eigenmike", "did you mean 'eigenmike32'?"),
-        ("nowhere.toml", "nowhere.toml: cannot be read (No such file or directory)"),
+        ("nowhere.toml", "nowhere.toml: no such file"),
     ],
 )
 def test_an_unknown_array_offers_the_nearest(

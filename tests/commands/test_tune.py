@@ -265,7 +265,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
 def test_several_devices_and_a_missing_optuna_are_told(
     base: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    two = dataclasses.replace(base, optimizer=dataclasses.replace(base.optimizer, devices="2"))
+    two = dataclasses.replace(base, trainer=dataclasses.replace(base.trainer, devices="2"))
     with pytest.raises(MsdetError, match="devices is 2, nodes 1: a trial has one; run"):
         tune(tmp_path / "study", two, GRID)
     monkeypatch.setitem(sys.modules, "optuna", None)

@@ -315,7 +315,7 @@ def test_the_memory_of_a_stream_does_not_grow(encoder: str) -> None:
         ),
         (
             {"encoder": "dprnn", "encoder_options": {}},
-            "encoder 'dprnn' is not causal; causal encoders: conv_tasnet, dense_unet, ft_gru",
+            "encoder 'dprnn' is not causal; causal encoders: band_gru, conv_tasnet, dense_unet, ft_gru",
         ),
         ({"doa_options": {}}, "DoA head 'pooled' is not causal; train with model.doa_options.causal true"),
         ({"separation_head": "masked_mvdr"}, "separation head 'masked_mvdr' is not causal; train with"),
