@@ -104,8 +104,7 @@ def learn(system: JointModule, batch: Example, steps: int) -> dict[str, Any]:
         optimizer.zero_grad()
         terms = system.terms(batch)[0]
         first = first or {name: loss.item() for name, loss in terms.losses.items()}
-        penalty = system.model.penalty()
-        (terms.total if penalty is None else terms.total + penalty).backward()
+        terms.backward(system.model)
         torch.nn.utils.clip_grad_norm_(system.parameters(), 5.0)
         optimizer.step()
     with torch.no_grad():

@@ -7,6 +7,7 @@ that help and mistakes in options do not wait for them.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import io
@@ -177,7 +178,8 @@ def _guarded(work: Callable[[], int]) -> int:
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 (for as long as the process lives)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            with contextlib.suppress(OSError):  # a pipe that was written to already
+                stream.reconfigure(errors="backslashreplace")
     try:
         code = work()
         sys.stdout.flush()
