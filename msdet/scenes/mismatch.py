@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.fft import next_fast_len
-from scipy.signal import hilbert
 
 from msdet.conventions import Array
 from msdet.errors import MsdetError
@@ -104,5 +103,7 @@ def apply_gain_phase(signals: Array, mismatch: Mismatch) -> Array:
     if np.any(mismatch.phase_deg):
         samples = signals.shape[-1]
         padded = next_fast_len(2 * samples)  # or the ringing of one end would wrap round to the other
+        from scipy.signal import hilbert  # not when a command only shows its options
+
         changed -= quadrature * hilbert(signals, N=padded, axis=-1).imag[..., :samples]
     return changed
