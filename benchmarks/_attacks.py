@@ -48,6 +48,7 @@ model:
 optimizer:
   steps: 2
   batch: 2
+trainer:
   validate_every: 1
   accelerator: cpu
   threads: 1

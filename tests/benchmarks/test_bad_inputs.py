@@ -40,7 +40,7 @@ def test_a_box_lets_nothing_out(tmp_path: Path) -> None:
                 way()
             except (OSError, subprocess.CalledProcessError):
                 refused += 1
-        print(refused)
+        os.write(1, b"%d\n" % refused)
         bytearray(4 << 30)
         return 0
 

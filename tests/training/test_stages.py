@@ -264,7 +264,7 @@ def test_faulty_stage_is_refused_before_anything_is_written(
     ("folder", "message"),
     [
         ("../../canary", r"stage is '\.\./\.\./canary', expected a plain name"),
-        ("{canary}", "stage is '/.*', expected a plain name"),
+        ("{canary}", "stage is '/.*, expected a plain name"),
         ("03-link", "03-link: is a link or a file"),
         ("03-theirs", "03-theirs: has no training.json or in-progress.json of msdet's training"),
     ],
