@@ -69,19 +69,24 @@ def translated(settings: object) -> dict[str, Any]:
     result: dict[str, Any] = {}
     if not isinstance(settings, Mapping):
         return result
-    for path, value in _leaves(settings, ()):
+    for path, value in leaves(settings):
         group = result
         *groups, name = _current(path)
         for key in groups:
-            group = group.setdefault(key, {})
+            group[key] = group = group[key] if isinstance(group.get(key), dict) else {}
         group[name] = value
     return result
 
 
-def _leaves(settings: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+def leaves(settings: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The values of nested settings, each with the keys that lead to it.
+
+    >>> list(leaves({"a": {"b": 1, "c": {}}, "d": [2]}))
+    [(('a', 'b'), 1), (('a', 'c'), {}), (('d',), [2])]
+    """
     for key, value in settings.items():
         if isinstance(value, Mapping) and value:
-            yield from _leaves(value, (*path, key))
+            yield from leaves(value, (*path, key))
         else:
             yield (*path, key), value
 

@@ -194,16 +194,9 @@ class Lookahead(Callback):
 
 
 def affinities(system: JointModule, batch: Example, tasks: Sequence[str], rate: float) -> Array:
-    """Affinities ``(task, task)`` at the present weights, on one batch; the system is left as it is.
+    """Affinities ``(task, task)`` of the one (row) onto the other (column) on a batch, at the present weights.
 
-    Args:
-        system: model and objective.
-        batch: of examples.
-        tasks: names, of the model's.
-        rate: learning rate of the step.
-
-    Returns:
-        of the one (row) onto the other (column); NaN where a task has no label in the batch.
+    NaN where a task has no label in the batch. The system is left as it is; `rate` is that of the step.
 
     Raises:
         MsdetError: no shared parameter learns.
@@ -227,11 +220,7 @@ def affinities(system: JointModule, batch: Example, tasks: Sequence[str], rate: 
 
 
 def shared_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """Parameters of the sharing scheme and the front end that learn.
-
-    Raises:
-        MsdetError: there are none.
-    """
+    """Parameters of the sharing scheme and the front end that learn; an error if there are none."""
     shared = [p for name, p in model.named_parameters() if name.startswith(SHARED) and p.requires_grad]
     if not shared:
         raise MsdetError(
@@ -297,11 +286,7 @@ def _check_shared(model: JointModel, config: TrainConfig, settings: AffinityConf
 
 
 def _averaged(settings: AffinityConfig, measured: Array) -> Affinities:
-    """Means over measurements ``(measurement, task, task)``.
-
-    Raises:
-        MsdetError: a task that no batch had a label for.
-    """
+    """Means over measurements ``(measurement, task, task)``; an error for a task that was never labeled."""
     known = np.isfinite(measured)
     count = known.sum(axis=0)
     for name, times in zip(settings.tasks, count.diagonal(), strict=True):
@@ -356,9 +341,6 @@ def best_grouping(tasks: Sequence[str], affinity: npt.ArrayLike, most: int) -> G
         tasks: names.
         affinity: ``(task, task)``, of the one (row) onto the other (column); the diagonal is not looked at.
         most: number of groups at most.
-
-    Raises:
-        MsdetError: too many tasks, or no group.
 
     >>> best_grouping(["a", "b", "c"], [[0, 2, -1], [2, 0, -1], [-1, -1, 0]], 2).groups
     [['a', 'b'], ['c']]

@@ -104,11 +104,7 @@ class Range:
         return [self.value(self.low), self.value(self.high)]
 
     def grid(self) -> Sequence[float]:
-        """Values of a grid.
-
-        Raises:
-            MsdetError: the range does not say which.
-        """
+        """Values of a grid; an error if the range does not say which."""
         step = self.step or (1 if self.whole else None)
         if self.points is not None:
             spaced = np.geomspace if self.log else np.linspace
@@ -124,11 +120,7 @@ Option = Choices | Range
 
 
 def parse_space(search: Mapping[str, Any], base: TrainConfig) -> list[Option]:
-    """The options that a study searches.
-
-    Args:
-        search: values or range of each by its dotted name.
-        base: settings of a training without a study.
+    """The options that a study searches: values or range of each, by its dotted name.
 
     Raises:
         MsdetError: nothing to search, an unknown option (with the nearest), or what is no list and no range.

@@ -9,7 +9,8 @@ different weights, `msdet.methods.trained` averages the outputs.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from msdet.errors import MsdetError
 from msdet.models.checkpoint import load_model, read_description, save_model
+from msdet.renamed import leaves, translated
 from msdet.training.config import TrainConfig
 from msdet.training.transfer import weights_hash
 
@@ -124,9 +126,6 @@ def average_checkpoints(folders: Sequence[Path], out: Path, weights: Sequence[fl
         out: the new one.
         weights: of each, on any scale; all alike if not given.
 
-    Returns:
-        `out`.
-
     Raises:
         MsdetError: weights that do not fit, configurations that differ (the field is named), or an `out`
             that holds something.
@@ -192,7 +191,10 @@ def _shares(count: int, weights: Sequence[float] | None) -> list[float]:
 
 def _check_same(first: Path, one: dict[str, Any], second: Path, other: dict[str, Any]) -> None:
     """Refuse a model of another configuration than the first, by the field and both values."""
-    before, now = dict(_leaves(_decisive(one))), dict(_leaves(_decisive(other)))
+    before, now = (
+        {".".join(path): value for path, value in leaves(_decisive(description))}
+        for description in (one, other)
+    )
     if not (_objective(one) and _objective(other)):  # unknown
         before, now = ({k: v for k, v in d.items() if not k.startswith("objective.")} for d in (before, now))
     for field in [*before, *(name for name in now if name not in before)]:
@@ -220,15 +222,6 @@ def _objective(description: dict[str, Any]) -> dict[str, Any]:
     return objective if isinstance(objective, dict) else {}
 
 
-def _leaves(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Settings as ``name.of.field`` and value."""
-    for key, value in settings.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def _notes(
     folders: Sequence[Path], descriptions: Sequence[dict[str, Any]], shares: Sequence[float]
 ) -> dict[str, Any]:
@@ -238,7 +231,5 @@ def _notes(
         {"model": str(folder), "weight": share, "hash": weights_hash(folder), "step": notes.get("step")}
         for folder, notes, share in zip(folders, all_notes, shares, strict=True)
     ]
-    training = all_notes[0].get("training") or {}
-    for notes in all_notes[1:]:
-        training = common(training, notes.get("training") or {})
+    training = reduce(common, (translated(notes.get("training")) for notes in all_notes))
     return {"averaged": sources} | ({"training": training} if training else {})
