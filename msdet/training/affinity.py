@@ -194,9 +194,10 @@ class Lookahead(Callback):
 
 
 def affinities(system: JointModule, batch: Example, tasks: Sequence[str], rate: float) -> Array:
-    """Affinities ``(task, task)`` of the one (row) onto the other (column) on a batch, at the present weights.
+    """Affinities ``(task, task)`` of the one (row) onto the other (column) on a batch.
 
-    NaN where a task has no label in the batch. The system is left as it is; `rate` is that of the step.
+    NaN where a task has no label in the batch. The system is left as it is; the looked-ahead step has the
+    learning rate `rate`.
 
     Raises:
         MsdetError: no shared parameter learns.
