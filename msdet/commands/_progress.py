@@ -53,8 +53,8 @@ def _lines(title: str, every_s: float | None) -> Callable[..., None]:
 
     def tell(done: int, total: int, note: str = "") -> None:
         nonlocal last
-        now = 4 * done // max(total, 1) if every_s is None else time.monotonic() // every_s
-        if now != last:
+        now = 4 * done // max(total, 1) if every_s is None else time.monotonic()
+        if last is None or now - last >= (every_s or 1):
             last = now
             print(f"{title}: {done}/{total}" + (f", {note}" if note else ""), flush=True)
 

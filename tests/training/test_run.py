@@ -168,6 +168,14 @@ def test_run_killed_before_its_first_checkpoint_starts_again(
     assert not (tmp_path / "run" / ".part-left.ckpt").exists()
 
 
+def test_progress_is_reported_from_the_first_step(make_config: MakeConfig, tmp_path: Path) -> None:
+    steps: list[tuple[int, int, str]] = []
+    config = make_config(steps=2, validate_every=2)
+    train(tmp_path / "run", config, lambda line: None, lambda *step: steps.append(step))
+    assert [step[:2] for step in steps] == [(1, 2), (2, 2)]
+    assert all(re.fullmatch(r"\d+\.\d\d s a step, \d+ MB", note) for _, _, note in steps)
+
+
 def test_interrupted_run_is_not_finished(run: Run, tmp_path: Path) -> None:
     handler = signal.getsignal(signal.SIGINT)
     try:
