@@ -105,7 +105,7 @@ def prepare(
     module.configure_optimizers()  # an unknown option is named before anything is written
     _check_metrics(module, data, config.trainer)
     trainer = make_trainer(out or Path(), config, callbacks, **limits)
-    epochs_done = _epochs_done(out / TRAINER_STATE) if out else 0
+    epochs_done = _read_state(out / TRAINER_STATE)[0] if out else 0
     batches = loaders(data, config, epochs_done, trainer.world_size)
     return PreparedRun(data, module, trainer, batches, transferred)
 
@@ -125,19 +125,39 @@ def _check_metrics(module: JointModule, data: TrainingData, settings: TrainerCon
     module.means.clear()
 
 
-def _epochs_done(state: Path) -> int:
-    """Epochs completed in a trainer's state; 0 without one.
+def _read_state(state: Path) -> tuple[int, dict[str, torch.Size]]:
+    """Epochs completed in a trainer's state, and the shapes of its weights; none without a state.
 
     Raises:
-        MsdetError: the state cannot be read.
+        MsdetError: the state is damaged.
     """
     if not state.is_file():
-        return 0
+        return 0, {}
+    unreadable = (OSError, EOFError, RuntimeError, LookupError, TypeError, ValueError, AttributeError)
     try:
-        loops = torch.load(state, map_location="cpu", weights_only=True)["loops"]
-        return int(loops["fit_loop"]["epoch_progress"]["current"]["completed"])
-    except (OSError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        raise MsdetError(f"{state}: not readable as a trainer's state; delete it to start again") from error
+        content = torch.load(state, map_location="cpu", weights_only=True)
+        epochs = int(content["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"])
+        for part in ("optimizer_states", "lr_schedulers", "callbacks"):
+            content[part]
+        return epochs, {name: value.shape for name, value in content["state_dict"].items()}
+    except (*unreadable, pickle.UnpicklingError) as error:
+        raise _start_again(state, "not readable as a trainer's state") from error
+
+
+def _check_fits(state: Path, module: JointModule) -> None:
+    """Refuse a trainer's state of another model's weights.
+
+    Raises:
+        MsdetError: it is.
+    """
+    shapes = _read_state(state)[1]
+    if shapes and shapes != {name: value.shape for name, value in module.state_dict().items()}:
+        raise _start_again(state, "not the state of a training of this model")
+
+
+def _start_again(state: Path, reason: str) -> MsdetError:
+    advice = f"delete it to start again, from the best weights so far with --init {state.parent}"
+    return MsdetError(f"{state}: {reason}; {advice}")
 
 
 def train_single(out: Path, config: TrainConfig, report: Report, progress: StepProgress | None) -> Path:
@@ -172,6 +192,7 @@ def train_single(out: Path, config: TrainConfig, report: Report, progress: StepP
         run = prepare(config, report, data, callbacks, out)
         if not _begin(out, settings, run.trainer, report):
             return out
+        _check_fits(state, run.module)
         run.trainer.loggers = make_loggers(out, t.loggers)
         if run.trainer.is_global_zero:
             _report_start(out, run, state.is_file(), report)

@@ -24,6 +24,7 @@ from msdet.training.config import DataConfig, ObjectiveConfig, OptimizerConfig, 
 from msdet.training.module import JointModule
 from msdet.training.run import train
 
+FileBytes = Callable[[Path], dict[str, bytes]]
 MakeConfig = Callable[..., TrainConfig]
 
 
@@ -166,6 +167,43 @@ def test_run_killed_before_its_first_checkpoint_starts_again(
     train(tmp_path / "run", run.config, lambda line: None)
     assert_same_weights(weights(tmp_path / "run"), weights(run.out))
     assert not (tmp_path / "run" / ".part-left.ckpt").exists()
+
+
+def reshaped(path: Path) -> None:
+    content = torch.load(path, weights_only=True)
+    name = next(iter(content["state_dict"]))
+    content["state_dict"][name] = torch.zeros(3)
+    torch.save(content, path)
+
+
+def without_optimizer(path: Path) -> None:
+    content = torch.load(path, weights_only=True)
+    del content["optimizer_states"]
+    torch.save(content, path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda path: path.write_bytes(b""), "not readable as a trainer's state"),
+        (lambda path: path.write_bytes(path.read_bytes()[:5000]), "not readable as a trainer's state"),
+        (lambda path: torch.save([1], path), "not readable as a trainer's state"),
+        (reshaped, "not the state of a training of this model"),
+        (without_optimizer, "not readable as a trainer's state"),
+    ],
+)
+def test_a_damaged_state_is_told_before_anything_is_touched(
+    run: Run, tmp_path: Path, file_bytes: FileBytes, damage: Callable[[Path], object], reason: str
+) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(Killed):
+        train(out, run.config, kill)
+    damage(out / TRAINER_STATE)
+    before = file_bytes(out)
+    with pytest.raises(MsdetError, match=f"last.ckpt: {reason}; delete it .* with --init") as error:
+        train(out, run.config, kill)
+    assert "\n" not in str(error.value)
+    assert file_bytes(out) == before
 
 
 def test_progress_is_reported_from_the_first_step(make_config: MakeConfig, tmp_path: Path) -> None:
