@@ -86,11 +86,12 @@ def recipe_pages() -> list[Path]:
 
 
 def recipe_page(path: Path) -> str:
-    """A recipe's description and its results, links to files as their names."""
+    """A recipe's description and its results, links to figures and to other pages as they are here."""
     results = path.with_name("RESULTS.md")
     text = path.read_text("utf-8").replace("[RESULTS.md](RESULTS.md)", "its results, below")
     if results.is_file():
         text += "\n" + results.read_text("utf-8").replace("# ", "## ", 1)
+    text = text.replace("](../../docs/pages/", "](../")
     return re.sub(r"\]\((\w+\.png)\)", rf"]({path.parent.name}/\1)", text)
 
 
