@@ -82,10 +82,7 @@ class Attacked:
 
 
 ATTACKED = [
-    Attacked(
-        SIMULATE,
-        ["speech", "scenes.yaml"],
-    ),
+    Attacked(SIMULATE, ["speech", "scenes.yaml"]),
     Attacked(
         f"{SIMULATE} --bank bank --noise noise",
         ["speech", "scenes.yaml", "bank", "noise"],
@@ -94,19 +91,13 @@ ATTACKED = [
     Attacked("bank --out out --rooms 1 --positions 2 --jobs 1 --scenes scenes.yaml", ["scenes.yaml"]),
     Attacked("bank --out out --jobs 1 --measured measured --array circular4_5cm", ["measured"]),
     Attacked(
-        "train --config train.yaml --out out",
-        ["train.yaml", "dev", "bank", "speech"],
-        ["train.yaml", "bank", "dev"],
+        "train --config train.yaml --out out", ["train.yaml", "dev", "bank", "speech"], ["train.yaml", "bank", "dev"]
     ),
     Attacked("train --config train.yaml --out run", ["train.yaml", "dev", "bank", "speech", "run"], ["run"]),
     Attacked(
-        "train --config train.yaml --out out --init model",
-        ["train.yaml", "dev", "bank", "speech", "model"],
-        ["model"],
+        "train --config train.yaml --out out --init model", ["train.yaml", "dev", "bank", "speech", "model"], ["model"]
     ),
-    Attacked(
-        "tune --config tune.yaml --out out --trials 1", ["tune.yaml", "dev", "bank", "speech"], ["tune.yaml"]
-    ),
+    Attacked("tune --config tune.yaml --out out --trials 1", ["tune.yaml", "dev", "bank", "speech"], ["tune.yaml"]),
     Attacked(
         "affinity --config train.yaml --out out --tasks [separation,doa]",
         ["train.yaml", "dev", "bank", "speech"],
@@ -114,12 +105,9 @@ ATTACKED = [
     ),
     Attacked("average model other --out out", ["model", "other"]),
     Attacked(
-        "evaluate --data dev --out out --model model --methods srp_beam --metrics si_sdr --jobs 1",
-        ["dev", "model"],
+        "evaluate --data dev --out out --model model --methods srp_beam --metrics si_sdr --jobs 1", ["dev", "model"]
     ),
-    Attacked(
-        "score --data dev --estimates estimates --out out --jobs 1 --metrics si_sdr", ["dev", "estimates"]
-    ),
+    Attacked("score --data dev --estimates estimates --out out --jobs 1 --metrics si_sdr", ["dev", "estimates"]),
     Attacked("compare scored/model scored/srp_beam --out out.json", ["scored"]),
     Attacked(
         f"wer-lists {SCORED} --text text --speech speech --out out",
@@ -129,8 +117,7 @@ ATTACKED = [
     Attacked("wer --lists lists --hypotheses hypotheses --out out.json", ["lists", "hypotheses"]),
     Attacked("separate take.wav --out out --model model", ["take.wav", "model"]),
     Attacked(
-        "separate list.scp --out out --method srp_beam --array array.toml",
-        ["list.scp", "take.wav", "array.toml"],
+        "separate list.scp --out out --method srp_beam --array array.toml", ["list.scp", "take.wav", "array.toml"]
     ),
     Attacked("separate take.wav --out out --model package.tar", ["take.wav", "package.tar"], ["package.tar"]),
     Attacked("localize take.wav --out out --method music --array array.toml", ["take.wav", "array.toml"]),
@@ -144,9 +131,7 @@ ATTACKED = [
     Attacked("export --data dev --format sms_wsj", ["dev"]),
     Attacked("export-model --model model --out out.onnx", ["model"]),
     Attacked(
-        "import-set --source dev/sms_wsj.json --out out --array circular4_5cm --jobs 1",
-        ["dev"],
-        ["dev/sms_wsj.json"],
+        "import-set --source dev/sms_wsj.json --out out --array circular4_5cm --jobs 1", ["dev"], ["dev/sms_wsj.json"]
     ),
     Attacked("import-set --source dev --out out --array circular4_5cm --jobs 1", ["dev"]),
     Attacked("info model", ["model"]),
@@ -187,11 +172,7 @@ def make_base(root: Path) -> None:
     for name, options in {"model": {}, "other": {}, "causal": _CAUSAL}.items():
         torch.manual_seed(0)
         small = {"encoder_options": {"hidden": 8, "group": 8}}
-        save_model(
-            root / name,
-            JointModel(ModelConfig(**{**small, **options}), load_array("circular4_5cm"), RATE),
-            {},
-        )
+        save_model(root / name, JointModel(ModelConfig(**{**small, **options}), load_array("circular4_5cm"), RATE), {})
     _run(root, "train --config train.yaml --out run")
     _run(root, "evaluate --data dev --out scored --model model --methods srp_beam --metrics si_sdr --jobs 1")
     shutil.copytree(root / "scored" / "model" / "estimates", root / "estimates")
@@ -214,10 +195,7 @@ def make_base(root: Path) -> None:
 def _words(root: Path) -> None:
     utterances = [f"s{n:03d}/{u}" for n in range(6) for u in range(2)]
     (root / "text").write_text("".join(f"{name} one two three\n" for name in utterances))
-    _run(
-        root,
-        f"wer-lists {SCORED} --text text --speech speech --out lists",
-    )
+    _run(root, f"wer-lists {SCORED} --text text --speech speech --out lists")
     keys = [line.split()[0] for line in (root / "lists" / "wav.scp").read_text().splitlines()]
     (root / "hypotheses").write_text("".join(f"{key} one two\n" for key in keys))
 

@@ -54,12 +54,8 @@ def write_corpus(root: Path, speakers: int, utterances: int, seconds: float, sam
     """Write a corpus of made-up talkers, ``speaker/utterance.wav``, for the kind `folder`."""
     for speaker in range(speakers):
         for number in range(utterances):
-            speech = speech_like(
-                round(seconds * sample_rate), sample_rate, np.random.default_rng([speaker, number])
-            )
-            audio.write(
-                root / f"s{speaker:03d}" / f"{number}.wav", 0.5 * speech / np.abs(speech).max(), sample_rate
-            )
+            speech = speech_like(round(seconds * sample_rate), sample_rate, np.random.default_rng([speaker, number]))
+            audio.write(root / f"s{speaker:03d}" / f"{number}.wav", 0.5 * speech / np.abs(speech).max(), sample_rate)
 
 
 def take_turns(ways: Mapping[K, Callable[[], object]], rounds: int) -> dict[K, list[float]]:

@@ -69,11 +69,7 @@ def conversation(
         dry[talker, start:stop] = spoken[talker][words]
         said[talker] += stop - start
     response = room_response(
-        geometry.room_m,
-        geometry.t60_s,
-        geometry.microphones_m(array.positions),
-        np.array(geometry.positions_m),
-        rate,
+        geometry.room_m, geometry.t60_s, geometry.microphones_m(array.positions), np.array(geometry.positions_m), rate
     )
     talking_s = [sum(end - onset for t, onset, end in turns if t == talker) for talker in range(2)]
     paths = [(np.array([talker]), np.zeros(1)) for talker in range(2)]
@@ -105,8 +101,5 @@ def _spoken(folder: Path | None, samples: int, rate: int, rng: np.random.Generat
     else:
         speakers = load_corpus("folder", folder).by_speaker("test")
         chosen = rng.choice(sorted(speakers), size=2, replace=False)
-        spoken = [
-            np.concatenate([audio.read_mono(folder / u.path, rate) for u in speakers[name]])
-            for name in chosen
-        ]
+        spoken = [np.concatenate([audio.read_mono(folder / u.path, rate) for u in speakers[name]]) for name in chosen]
     return [own / np.abs(own).max() for own in spoken]

@@ -153,13 +153,7 @@ def _somewhere(rng: Rng, content: Any) -> tuple[Any, Any]:
     left = [content]
     while left:
         holder = left.pop()
-        keys = (
-            list(holder)
-            if isinstance(holder, dict)
-            else range(len(holder))
-            if isinstance(holder, list)
-            else ()
-        )
+        keys = list(holder) if isinstance(holder, dict) else range(len(holder)) if isinstance(holder, list) else ()
         places += [(key, holder) for key in keys]
         left += [holder[key] for key in keys]
     return pick(rng, places) if places else (None, None)
@@ -358,9 +352,7 @@ def tensors(rng: Rng, path: Path) -> str:
     header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
     names = [name for name in header if name != "__metadata__"]
     name = pick(rng, names)
-    how = pick(
-        rng, ["length", "cut", "dtype", "shape", "offsets", "gone", "renamed", "nan", "random", "json"]
-    )
+    how = pick(rng, ["length", "cut", "dtype", "shape", "offsets", "gone", "renamed", "nan", "random", "json"])
     if how == "dtype":
         header[name]["dtype"] = pick(rng, ["F64", "I8", "X", 3])
     elif how == "shape":
@@ -376,38 +368,21 @@ def tensors(rng: Rng, path: Path) -> str:
     text = json.dumps(header).encode() if how != "json" else b"{" * 5000
     size = len(text) if how != "length" else int(pick(rng, [0, 2**40, 2**63]))
     changed = struct.pack("<Q", size) + text + body
-    path.write_bytes(
-        rng.bytes(500) if how == "random" else changed[: len(changed) // 2] if how == "cut" else changed
-    )
+    path.write_bytes(rng.bytes(500) if how == "random" else changed[: len(changed) // 2] if how == "cut" else changed)
     return f"{path.name}: {name} {how}"
 
 
 def tar_members(rng: Rng, path: Path) -> str:
     """A package with members that climb, link, lie about their size, come twice, or are no files."""
     how = pick(
-        rng,
-        [
-            "climb",
-            "absolute",
-            "link",
-            "hard link",
-            "sparse",
-            "size",
-            "twice",
-            "device",
-            "cut",
-            "names",
-            "folder",
-        ],
+        rng, ["climb", "absolute", "link", "hard link", "sparse", "size", "twice", "device", "cut", "names", "folder"]
     )
     data = path.read_bytes()
     if how == "cut":
         path.write_bytes(data[: int(rng.integers(len(data)))])
         return f"{path.name}: cut"
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        members = [
-            (member, archive.extractfile(member)) for member in archive.getmembers() if member.isfile()
-        ]
+        members = [(member, archive.extractfile(member)) for member in archive.getmembers() if member.isfile()]
         content = [(member, file.read() if file else b"") for member, file in members]
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
         for number, (member, blob) in enumerate(content):

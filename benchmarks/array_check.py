@@ -69,11 +69,7 @@ class Drawn:
 
 
 def array_check(
-    quick: bool = False,
-    scenes: int = 120,
-    seconds: float = 12.0,
-    sample_rate: int = 16000,
-    speech: Path | None = None,
+    quick: bool = False, scenes: int = 120, seconds: float = 12.0, sample_rate: int = 16000, speech: Path | None = None
 ) -> None:
     """Measure how many faults of each kind are found, and how often one is found where none is.
 
@@ -141,9 +137,7 @@ def is_right(found: ArrayReport, fault: Fault, swap: tuple[int, int], channel: i
     return finding.kind == fault and finding.channels == (channel,) and near
 
 
-def render(
-    drawn: Drawn, array: MicrophoneArray, at_once: int, rng: np.random.Generator
-) -> tuple[Array, float]:
+def render(drawn: Drawn, array: MicrophoneArray, at_once: int, rng: np.random.Generator) -> tuple[Array, float]:
     """Mixture ``(mic, time)`` of people at `PLACES` places who take turns, and the room's T60."""
     rate, samples = drawn.sample_rate, round(drawn.seconds * drawn.sample_rate)
     distribution = SceneDistribution(
@@ -154,11 +148,7 @@ def render(
     mismatch = draw_mismatch(array.microphones, GAIN_DB, PHASE_DEG, POSITION_M, rng)
     positions = array.positions + np.array(mismatch.offset_m)
     response = room_response(
-        geometry.room_m,
-        geometry.t60_s,
-        geometry.microphones_m(positions),
-        np.array(geometry.positions_m),
-        rate,
+        geometry.room_m, geometry.t60_s, geometry.microphones_m(positions), np.array(geometry.positions_m), rate
     )
     turn = np.arange(samples) * PLACES // samples
     dry = [

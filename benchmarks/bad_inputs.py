@@ -140,15 +140,8 @@ def _bad_words(rng: Rng, words: list[str]) -> tuple[list[str], str]:
     if rng.random() < 0.35:
         place = int(rng.integers(1, len(words)))
         value = pick(rng, NAMES)
-        return [
-            *words[:place],
-            value.replace("\x00", ""),
-            *words[place + 1 :],
-        ], f"argument {place} is {value!r}"
-    option, value = (
-        pick(rng, options),
-        pick(rng, NUMBERS if rng.random() < 0.8 else NAMES).replace("\x00", ""),
-    )
+        return [*words[:place], value.replace("\x00", ""), *words[place + 1 :]], f"argument {place} is {value!r}"
+    option, value = (pick(rng, options), pick(rng, NUMBERS if rng.random() < 0.8 else NAMES).replace("\x00", ""))
     return [*words, f"--{option}", value], f"--{option} {value[:60]!r}"
 
 
@@ -177,8 +170,7 @@ def _fault(outcome: Outcome, place: Path) -> str:
     if warning := _LIBRARY.search(text):
         return f"warning of a library: {text[warning.start() : warning.start() + 200]!r}"
     if any(
-        (ord(c) < 32 and c not in "\n\t\r") or 0xD800 <= ord(c) < 0xE000
-        for c in outcome.stderr.replace("\x1b[", "")
+        (ord(c) < 32 and c not in "\n\t\r") or 0xD800 <= ord(c) < 0xE000 for c in outcome.stderr.replace("\x1b[", "")
     ):
         return f"control characters in the message: {outcome.stderr[-200:]!r}"
     if outcome.peak_bytes > MEMORY_BYTES:

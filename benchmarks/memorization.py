@@ -74,9 +74,7 @@ def memorization(quick: bool = False, steps: int = 60, wiring: str = "steered") 
             except MsdetError as error:
                 without.append(f"{encoder} with {scheme}: {error}")
             else:
-                rows.append(
-                    {"encoder": encoder, "sharing": scheme, **learn(system, batch, 8 if quick else steps)}
-                )
+                rows.append({"encoder": encoder, "sharing": scheme, **learn(system, batch, 8 if quick else steps)})
             progress(done + 1, len(pairs))
     for line in without:
         print(f"left out: {line}")
@@ -89,9 +87,7 @@ def tiny_system(encoder: str, scheme: str, wiring: str, data: SceneSet) -> Joint
     """A small model of a pair, ready to train."""
     torch.manual_seed(0)
     tiny = ENCODERS.fact(encoder, "tiny", {})
-    config = ModelConfig(
-        encoder=encoder, encoder_options=tiny, sharing=scheme, window_s=0.032, **WIRINGS[wiring]
-    )
+    config = ModelConfig(encoder=encoder, encoder_options=tiny, sharing=scheme, window_s=0.032, **WIRINGS[wiring])
     model = JointModel(config, data.array, data.sample_rate)
     return JointModule(model, Objective(ObjectiveConfig(), config), OptimizerConfig())
 

@@ -41,9 +41,7 @@ WAYS, ROUNDS = ("asteroid loop", "score_set"), 4
 LEAK_DB, NOISE_DB = -12.0, -25.0
 
 
-def scoring(
-    quick: bool = False, scenes: int = 200, data: Path | None = None, estimates: Path | None = None
-) -> None:
+def scoring(quick: bool = False, scenes: int = 200, data: Path | None = None, estimates: Path | None = None) -> None:
     """Count scenes per second of both ways, on all cores, and compare their values.
 
     Args:
@@ -69,9 +67,7 @@ def scoring(
         loop_s = seconds["asteroid loop", mixture]
         for way in WAYS:
             took = seconds[way, mixture]
-            rows.append(
-                {"way": way, "mixture": mixture, "scenes_per_s": len(scored) / took, "ratio": loop_s / took}
-            )
+            rows.append({"way": way, "mixture": mixture, "scenes_per_s": len(scored) / took, "ratio": loop_s / took})
     ratios = {f"ratio_{row['mixture']}_mixture": row["ratio"] for row in rows if row["way"] == "score_set"}
     found = differences(scored, theirs)
     report(rows, ratio=min(ratios.values()), **found, **ratios, scenes=len(scored), cores=usable_cores())
@@ -133,9 +129,7 @@ def write_estimates(scene_set: SceneSet, estimates: Path) -> None:
             audio.write(estimates / scene.id / f"talker{n}.wav", estimate, scene.sample_rate, "FLOAT")
 
 
-def asteroid_scores(
-    scene_set: SceneSet, estimates: Path, row: Row, scene: Scene, with_mixture: bool
-) -> dict[str, Any]:
+def asteroid_scores(scene_set: SceneSet, estimates: Path, row: Row, scene: Scene, with_mixture: bool) -> dict[str, Any]:
     """One scene by `get_metrics`; without the mixture's scores, by what it calls for the estimates."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the packages' own
@@ -151,11 +145,7 @@ def asteroid_scores(
             )
             return scores
         metrics = OutputMetrics(
-            found,
-            references,
-            sample_rate=scene.sample_rate,
-            enable_si_sdr=True,
-            compute_permutation=False,
+            found, references, sample_rate=scene.sample_rate, enable_si_sdr=True, compute_permutation=False
         )
         return {name: metrics[name] for name in METRICS}
 
@@ -170,10 +160,7 @@ def differences(rows: list[Row], theirs: dict[str, dict[str, Any]]) -> dict[str,
             scores = theirs[row["id"]]
             mine = np.array(row[metric.field])
             before = mine - np.array(row[metric.improvement_field])
-            gaps += [
-                np.abs(mine - np.ravel(scores[name])),
-                np.abs(before - np.ravel(scores[f"input_{name}"])),
-            ]
+            gaps += [np.abs(mine - np.ravel(scores[name])), np.abs(before - np.ravel(scores[f"input_{name}"]))]
         unit = f"_{metric.unit.lower()}" if metric.unit else ""
         found[f"max_{name}_difference{unit}"] = float(np.max(gaps))
     return found

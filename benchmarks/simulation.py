@@ -89,14 +89,7 @@ def timed(work: Callable[[], T]) -> tuple[T, float]:
 def make_set(root: Path, scenes: int) -> tuple[Scene, ...]:
     """`msdet simulate` with one process a core, workers' start included."""
     made = simulate(
-        root / f"set{scenes}",
-        root / "speech",
-        "folder",
-        SPLIT,
-        SceneDistribution(),
-        scenes,
-        SEED,
-        usable_cores(),
+        root / f"set{scenes}", root / "speech", "folder", SPLIT, SceneDistribution(), scenes, SEED, usable_cores()
     )
     assert made is not None
     return made.scenes
@@ -125,9 +118,7 @@ def plain_room(scene: Scene, array: MicrophoneArray, order: int, speech: list[Ar
     """A scene in pyroomacoustics, with msdet's absorption."""
     assert scene.room_m is not None and scene.t60_target_s is not None
     absorption = absorption_for_t60(scene.room_m, scene.t60_target_s)
-    room = pra.ShoeBox(
-        scene.room_m, fs=scene.sample_rate, materials=pra.Material(absorption), max_order=order
-    )
+    room = pra.ShoeBox(scene.room_m, fs=scene.sample_rate, materials=pra.Material(absorption), max_order=order)
     room.set_sound_speed(scene.speed_of_sound)
     for source, signal in zip(scene.sources, speech, strict=True):
         room.add_source(source.position_m, signal=signal)

@@ -53,10 +53,7 @@ def t60(quick: bool = False, rooms: int = 200, seed: int = 0) -> None:
         for both in pool.map(measure, drawn):
             ratios.append(both)
             progress(len(ratios), len(drawn))
-    ratio = {
-        "calibrated": np.array([r[0] for r in ratios]),
-        "inverse_sabine": np.array([r[1] for r in ratios]),
-    }
+    ratio = {"calibrated": np.array([r[0] for r in ratios]), "inverse_sabine": np.array([r[1] for r in ratios])}
     rows = [
         {
             "absorption": name,
@@ -94,10 +91,7 @@ def draw_room(rng: np.random.Generator) -> Room:
 
 def measure(room: Room) -> tuple[float, float]:
     """Measured T60 (T30, mean over all pairs) over the T60 asked for: calibrated, and Sabine's."""
-    absorptions = (
-        absorption_for_t60(room.size_m, room.t60_s),
-        float(pra.inverse_sabine(room.t60_s, room.size_m)[0]),
-    )
+    absorptions = (absorption_for_t60(room.size_m, room.t60_s), float(pra.inverse_sabine(room.t60_s, room.size_m)[0]))
     calibrated, sabine = (_ratio(room, absorption) for absorption in absorptions)
     return calibrated, sabine
 

@@ -67,9 +67,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, path, content=text))
     files.append(File.generated(config, "scene.png", content=(ROOT / "docs" / "scene.png").read_bytes()))
     for path in (ROOT / "recipes").glob("*/*.png"):
-        files.append(
-            File.generated(config, f"recipes/{path.parent.name}/{path.name}", content=path.read_bytes())
-        )
+        files.append(File.generated(config, f"recipes/{path.parent.name}/{path.name}", content=path.read_bytes()))
     return files
 
 

@@ -48,9 +48,7 @@ COMMANDS = {
     "array check": Command(ARRAYS, "find swapped, dead, inverted or delayed channels from a recording"),
     "simulate": Command(DATA, "make a data set of multichannel mixtures from a speech corpus"),
     "bank": Command(DATA, "make a bank of room impulse responses for mixing on the fly", "commands.simulate"),
-    "import-set": Command(
-        DATA, "make a data set from an sms_wsj.json or a Kaldi directory", "commands.export"
-    ),
+    "import-set": Command(DATA, "make a data set from an sms_wsj.json or a Kaldi directory", "commands.export"),
     "export": Command(DATA, "write a data set's tables for Kaldi, SMS-WSJ or lhotse"),
     "validate": Command(DATA, "find what is wrong with data sets, and what they share"),
     "describe": Command(DATA, "count and draw what a data set or an RIR bank holds"),
@@ -69,9 +67,7 @@ COMMANDS = {
     "wer": Command(SCORING, "count the word errors of a recognizer's hypotheses"),
     "info": Command(MODELS, "describe a model, a data set or an array"),
     "package": Command(MODELS, "put a model, its scores and its card into one file"),
-    "export-model": Command(
-        MODELS, "write a model as a file that other programs run: ONNX or a PyTorch program"
-    ),
+    "export-model": Command(MODELS, "write a model as a file that other programs run: ONNX or a PyTorch program"),
     "completion": Command(MODELS, "print a script that completes options in bash or zsh", "cli"),
 }
 """Names of one word, or of two, such as ``array show``."""

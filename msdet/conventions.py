@@ -69,12 +69,7 @@ def direction_vector(azimuth_deg: npt.ArrayLike, elevation_deg: npt.ArrayLike = 
     azimuth_rad, elevation_rad = np.broadcast_arrays(azimuth_rad, elevation_rad)
     horizontal = np.cos(elevation_rad)
     return np.stack(
-        [
-            horizontal * np.cos(azimuth_rad),
-            horizontal * np.sin(azimuth_rad),
-            np.sin(elevation_rad),
-        ],
-        axis=-1,
+        [horizontal * np.cos(azimuth_rad), horizontal * np.sin(azimuth_rad), np.sin(elevation_rad)], axis=-1
     )
 
 
@@ -121,9 +116,7 @@ def rotation_matrix(yaw_deg: float, pitch_deg: float = 0.0, roll_deg: float = 0.
     return rotation
 
 
-def to_array_frame(
-    points: npt.ArrayLike, center: npt.ArrayLike, rotation_deg: tuple[float, float, float]
-) -> Array:
+def to_array_frame(points: npt.ArrayLike, center: npt.ArrayLike, rotation_deg: tuple[float, float, float]) -> Array:
     """Room coordinates ``(..., 3)``, seen from an array at `center` turned by yaw, pitch and roll."""
     offset = np.asarray(points, dtype=np.float64) - np.asarray(center, dtype=np.float64)
     seen: Array = offset @ rotation_matrix(*rotation_deg)

@@ -87,9 +87,7 @@ def bank(tmp_path_factory: pytest.TempPathFactory, small_room: SceneDistribution
 
 
 @pytest.fixture(scope="session")
-def dev_set(
-    tmp_path_factory: pytest.TempPathFactory, speech: Path, small_room: SceneDistribution
-) -> SceneSet:
+def dev_set(tmp_path_factory: pytest.TempPathFactory, speech: Path, small_room: SceneDistribution) -> SceneSet:
     """A finished rendered set of 3 scenes of the dev talkers."""
     return simulate(tmp_path_factory.mktemp("dev"), speech, "folder", "dev", small_room, 3, seed=5, jobs=1)
 
@@ -98,9 +96,7 @@ def dev_set(
 def material() -> Material:
     """Utterances of six talkers, for sampling: no audio behind them. Every talker has a short one."""
     speech = {
-        f"s{n}": [
-            Utterance(f"s{n}", f"s{n}/{u}.wav", seconds, "train") for u, seconds in enumerate((1.0, 6.0))
-        ]
+        f"s{n}": [Utterance(f"s{n}", f"s{n}/{u}.wav", seconds, "train") for u, seconds in enumerate((1.0, 6.0))]
         for n in range(6)
     }
     return Material(speech, microphones=6)
@@ -194,9 +190,7 @@ def make_set(
 def write_estimates(tmp_path: Path) -> Callable[..., Path]:
     """Writes an estimates folder: noisy references in reversed order, and their azimuths 3 degrees off."""
 
-    def write(
-        scene_set: SceneSet, with_audio: bool = True, with_doa: bool = True, suffix: str = ".wav"
-    ) -> Path:
+    def write(scene_set: SceneSet, with_audio: bool = True, with_doa: bool = True, suffix: str = ".wav") -> Path:
         root = tmp_path / "estimates"
         root.mkdir()
         rng = np.random.default_rng(7)
@@ -206,8 +200,7 @@ def write_estimates(tmp_path: Path) -> Callable[..., Path]:
                 audio.write(root / scene.id / f"talker{n}{suffix}", estimate, RATE)
         if with_doa:
             rows = [
-                {"id": scene.id, "azimuth_deg": (scene.azimuths_deg[::-1] + 3.0).tolist()}
-                for scene in scene_set.scenes
+                {"id": scene.id, "azimuth_deg": (scene.azimuths_deg[::-1] + 3.0).tolist()} for scene in scene_set.scenes
             ]
             write_jsonl(root / "doa.jsonl", rows)
         return root

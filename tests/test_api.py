@@ -71,10 +71,7 @@ def test_a_file_is_separated_as_by_the_command(tmp_path: Path, folder: Path, mix
     audio.write(tmp_path / "x.wav", mixture, RATE)
     described = msdet.load(folder).separate_file(str(tmp_path / "x.wav"), tmp_path / "api")
     assert len(described["talkers"]) == 2
-    assert (
-        main(["separate", str(tmp_path / "x.wav"), "--out", str(tmp_path / "cli"), "--model", str(folder)])
-        == 0
-    )
+    assert main(["separate", str(tmp_path / "x.wav"), "--out", str(tmp_path / "cli"), "--model", str(folder)]) == 0
     names = sorted(path.name for path in (tmp_path / "cli").iterdir())
     assert names == ["doa.json", "talker1.wav", "talker2.wav", "talkers.rttm"]
     for name in names:

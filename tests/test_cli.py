@@ -50,9 +50,7 @@ def in_subprocess(*arguments: str, cwd: Path | None = None) -> subprocess.Comple
 
 
 def test_help_lists_the_commands_without_importing_torch() -> None:
-    program = (
-        "import sys; from msdet.cli import main; code = main(['--help']); print(*sys.modules); sys.exit(code)"
-    )
+    program = "import sys; from msdet.cli import main; code = main(['--help']); print(*sys.modules); sys.exit(code)"
     done = in_subprocess("-c", program)
     assert done.returncode == 0
     assert done.stderr == ""
@@ -144,10 +142,7 @@ def test_completion_is_a_script_that_names_all_commands(
     [
         ("msdet train --help | head -3", ""),
         ("msdet train --help >&-", ""),
-        (
-            "msdet train --help > /dev/full",
-            "error: standard output: cannot be written (No space left on device)\n",
-        ),
+        ("msdet train --help > /dev/full", "error: standard output: cannot be written (No space left on device)\n"),
         ("PYTHONIOENCODING=ascii msdet array show circular6_10cm", ""),
     ],
 )
@@ -186,9 +181,7 @@ def test_console_script_prints_one_line_and_exits_with_2(tmp_path: Path) -> None
         ("--config=stered", "unknown configuration 'stered'; did you mean 'steered'?"),
     ],
 )
-def test_wrong_option_is_named(
-    refused: Refused, speech: Path, tmp_path: Path, option: str, message: str
-) -> None:
+def test_wrong_option_is_named(refused: Refused, speech: Path, tmp_path: Path, option: str, message: str) -> None:
     line = refused("simulate", f"--out={tmp_path / 'set'}", f"--speech={speech}", option)
     assert message in line
     assert not (tmp_path / "set").exists()
@@ -248,9 +241,7 @@ def damaged(speech: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_speech_with_nan_is_refused_by_file(
-    refused: Refused, speech: Path, tmp_path: Path, jobs: int
-) -> None:
+def test_speech_with_nan_is_refused_by_file(refused: Refused, speech: Path, tmp_path: Path, jobs: int) -> None:
     line = refused(*simulate(tmp_path / "set", damaged(speech, tmp_path), f"--jobs={jobs}"))
     assert "holds NaN or infinite samples" in line
     assert f"{tmp_path}/speech/talker" in line
@@ -308,9 +299,7 @@ def test_wrong_key_of_a_configuration_is_named(
     refused: Refused, speech: Path, tmp_path: Path, text: str, message: str
 ) -> None:
     (tmp_path / "c.yaml").write_text(text)
-    line = refused(
-        "simulate", f"--config={tmp_path / 'c.yaml'}", f"--out={tmp_path / 'set'}", f"--speech={speech}"
-    )
+    line = refused("simulate", f"--config={tmp_path / 'c.yaml'}", f"--out={tmp_path / 'set'}", f"--speech={speech}")
     assert message in line
     assert not (tmp_path / "set").exists()
 
@@ -329,9 +318,7 @@ def test_folder_with_other_settings_is_refused_and_kept(
     refused: Refused, dev_set: SceneSet, speech: Path, file_bytes: Callable[[Path], dict[str, bytes]]
 ) -> None:
     before = file_bytes(dev_set.root)
-    assert "exists with other settings: seed is 5, asked for 6" in refused(
-        *simulate(dev_set.root, speech, "--seed=6")
-    )
+    assert "exists with other settings: seed is 5, asked for 6" in refused(*simulate(dev_set.root, speech, "--seed=6"))
     assert file_bytes(dev_set.root) == before
 
 
@@ -342,12 +329,7 @@ def test_folder_that_cannot_be_written_is_refused(refused: Refused, speech: Path
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_training_on_unreadable_speech_is_refused_in_one_line(
-    refused: Refused,
-    bank: RirBank,
-    dev_set: SceneSet,
-    speech: Path,
-    tmp_path: Path,
-    workers: int,
+    refused: Refused, bank: RirBank, dev_set: SceneSet, speech: Path, tmp_path: Path, workers: int
 ) -> None:
     broken = Path(shutil.copytree(speech, tmp_path / "speech"))
     for path in broken.glob("talker[0-3]/*.wav"):

@@ -85,6 +85,4 @@ def test_options_are_tried_once_and_only_if_there_are_some() -> None:
 def test_negative_weights_reach_the_average(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["average", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "c")]
     assert main([*argv, "--weights", "1", "-1"]) == 2
-    assert (
-        capsys.readouterr().err == "error: weights are [1.0, -1.0], expected 0 or more, not all of them 0\n"
-    )
+    assert capsys.readouterr().err == "error: weights are [1.0, -1.0], expected 0 or more, not all of them 0\n"

@@ -55,9 +55,7 @@ def test_every_shipped_scene_distribution_can_be_drawn_from(name: str, material:
     array = load_array(distribution.array)
     assert array.resolvable_domain.azimuth_span_deg == 360
     scenes = [
-        sample_scene(
-            f"test-{n:06d}", distribution, dataclasses.replace(material, microphones=array.microphones), 0
-        )
+        sample_scene(f"test-{n:06d}", distribution, dataclasses.replace(material, microphones=array.microphones), 0)
         for n in range(20)
     ]
     assert {len(s.sources) for s in scenes} <= set(distribution.weights)
@@ -182,9 +180,7 @@ def test_every_page_is_in_the_navigation() -> None:
         ),
     ],
 )
-def test_slurm_scripts_call_what_exists(
-    name: str, task: dict[str, str], expected: str, tmp_path: Path
-) -> None:
+def test_slurm_scripts_call_what_exists(name: str, task: dict[str, str], expected: str, tmp_path: Path) -> None:
     script = ROOT / "examples" / f"{name}.sbatch"
     assert script.read_text("utf-8") in (ROOT / "docs" / "pages" / "slurm.md").read_text("utf-8")
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
@@ -230,9 +226,7 @@ def test_the_example_of_the_readme_prints_what_the_readme_shows(
     printed = capsys.readouterr().out.splitlines()
     shown = example[2].splitlines()
     assert len(shown) == 2
-    assert [_figures(line) for line in printed[:2]] == [
-        pytest.approx(_figures(line), abs=0.11) for line in shown
-    ]
+    assert [_figures(line) for line in printed[:2]] == [pytest.approx(_figures(line), abs=0.11) for line in shown]
 
 
 def _figures(line: str) -> list[float]:

@@ -53,14 +53,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
     inside = set(zipfile.ZipFile(wheel).namelist())
-    for pattern in (
-        "*.py",
-        "presets/*.toml",
-        "configs/*.yaml",
-        "configs/scenes/*.yaml",
-        "templates/*",
-        "py.typed",
-    ):
+    for pattern in ("*.py", "presets/*.toml", "configs/*.yaml", "configs/scenes/*.yaml", "templates/*", "py.typed"):
         found = [str(p.relative_to(ROOT)) for p in (ROOT / "msdet").rglob(pattern)]
         assert found, pattern
         assert not set(found) - inside, pattern

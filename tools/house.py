@@ -51,9 +51,7 @@ class Module:
         for node in ast.walk(self.tree):
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == PACKAGE:
                 source = (node.module or "").removeprefix(PACKAGE).lstrip(".") or "__init__"
-                self.imports |= {
-                    a.asname or a.name: (source, a.name) for a in node.names if a.name != "__version__"
-                }
+                self.imports |= {a.asname or a.name: (source, a.name) for a in node.names if a.name != "__version__"}
         self.defined = {name: node for node in self.tree.body for name in _names(node)}
 
     @property

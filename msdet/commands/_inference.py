@@ -24,11 +24,7 @@ MakeSystem = Callable[[MicrophoneArray, int], "RecordingSystem"]
 
 
 def systems(
-    model: Path | None,
-    method: str | None,
-    array: str | None,
-    talkers: int | None,
-    beamform: Beamformer | None = None,
+    model: Path | None, method: str | None, array: str | None, talkers: int | None, beamform: Beamformer | None = None
 ) -> SystemFactory:
     """The model or method that options name; the shipped model for the recording's rate if they name none.
 
@@ -60,9 +56,7 @@ def systems(
     return SystemFactory(geometry, beamed)
 
 
-def _of_model(
-    folder: Path, array: MicrophoneArray | None, talkers: int | None
-) -> tuple[MicrophoneArray, MakeSystem]:
+def _of_model(folder: Path, array: MicrophoneArray | None, talkers: int | None) -> tuple[MicrophoneArray, MakeSystem]:
     from msdet.methods.trained import model_separator
     from msdet.models.checkpoint import load_model
 

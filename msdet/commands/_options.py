@@ -299,15 +299,7 @@ def _metavar(hint: Any) -> str:
         return "{" + ",".join(map(str, get_args(hint))) + "}"
     if kind is list:
         return f"{_metavar(get_args(hint)[0])} ..."
-    words = {
-        Path: "PATH",
-        bool: "{true,false}",
-        int: "N",
-        float: "X",
-        str: "TEXT",
-        tuple: "LOW,HIGH",
-        None: "FILE",
-    }
+    words = {Path: "PATH", bool: "{true,false}", int: "N", float: "X", str: "TEXT", tuple: "LOW,HIGH", None: "FILE"}
     return words.get(kind, "JSON")
 
 

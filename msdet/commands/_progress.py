@@ -17,9 +17,7 @@ def usable_cores() -> int:
 
 
 @contextmanager
-def progress_bar(
-    title: str, lines: bool = True, every_s: float | None = None
-) -> Iterator[Callable[..., None]]:
+def progress_bar(title: str, lines: bool = True, every_s: float | None = None) -> Iterator[Callable[..., None]]:
     """Yield a function that is called with the number done, the number in all and, if any, a note.
 
     Args:
@@ -34,13 +32,7 @@ def progress_bar(
     if not console.is_terminal:
         yield _lines(title, every_s) if lines else lambda done, total, note="": None
         return
-    columns = (
-        "{task.description}",
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total, note="": bar.update(

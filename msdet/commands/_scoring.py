@@ -122,9 +122,7 @@ class Scoring:
         write_json(self.out / name / "curves.json", certainty)
         self.remarks += curve_notes(name, certainty)
         if unknown := unknown_scenes(scene_set, estimates):
-            self.remarks.append(
-                f"{name}: estimates of {len(unknown)} scenes that the set has not ({listed(unknown)})."
-            )
+            self.remarks.append(f"{name}: estimates of {len(unknown)} scenes that the set has not ({listed(unknown)}).")
 
     def scores(self, name: str) -> Path:
         """The file of a system's scores."""

@@ -67,10 +67,7 @@ def _shown(found: Affinities) -> str:
     from msdet.scoring.tables import Table, plain
 
     cells = [
-        [
-            f"{100 * m:+.3g}" + (f" ± {100 * e:.1g}" if e == e else "")
-            for m, e in zip(means, errors, strict=True)
-        ]
+        [f"{100 * m:+.3g}" + (f" ± {100 * e:.1g}" if e == e else "") for m, e in zip(means, errors, strict=True)]
         for means, errors in zip(found.mean.T.tolist(), found.standard_error.T.tolist(), strict=True)
     ]
     header = ["step of", *(f"onto {name}" for name in found.tasks)]

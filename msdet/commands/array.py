@@ -75,9 +75,7 @@ def array_check(recordings: list[str], array: str, json: Path | None = None) -> 
 
     geometry = load_array(array)
     with ExitStack() as stack:
-        sources = [
-            stack.enter_context(opened(r, sys.stdin.buffer)) for r in listed(recordings, distinct=False)
-        ]
+        sources = [stack.enter_context(opened(r, sys.stdin.buffer)) for r in listed(recordings, distinct=False)]
         report = check_array(sources, geometry)
     for finding in report.findings:
         print(finding.text)

@@ -223,13 +223,10 @@ def _model_separators(folder: Path, scene_set: SceneSet) -> dict[int, Separator 
     slots = model.config.talkers
     if scene_set.sample_rate != model.sample_rate:
         raise MsdetError(
-            f"{scene_set.root}: sample rate is {scene_set.sample_rate}, the model {folder} expects "
-            f"{model.sample_rate}"
+            f"{scene_set.root}: sample rate is {scene_set.sample_rate}, the model {folder} expects {model.sample_rate}"
         )
     if counts[-1] > slots or (counts[0] < slots and not model.config.variable_num_speakers):
         expected = f"1 to {slots}" if model.config.variable_num_speakers else f"{slots}"
         in_set = " or ".join(map(str, counts))
-        raise MsdetError(
-            f"{scene_set.root}: number of talkers is {in_set}, the model {folder} expects {expected}"
-        )
+        raise MsdetError(f"{scene_set.root}: number of talkers is {in_set}, the model {folder} expects {expected}")
     return dict.fromkeys(counts, model_separator(model))

@@ -94,8 +94,7 @@ def _fitting_set(data: Path, model: JointModel, folder: Path) -> SceneSet:
     recorded, known = scene_set.array, model.array
     if (recorded.positions_m, recorded.reference) != (known.positions_m, known.reference):
         raise MsdetError(
-            f"{data}: its array '{recorded.name}' has other coordinates than '{known.name}' of the model "
-            f"{folder}"
+            f"{data}: its array '{recorded.name}' has other coordinates than '{known.name}' of the model {folder}"
         )
     counts = {len(scene.sources) for scene in scene_set.scenes}
     slots = model.config.talkers
@@ -118,10 +117,7 @@ def _tell_scores(
     from msdet.export.parity import file_separator
     from msdet.methods.trained import model_separator
 
-    systems = {
-        "PyTorch": model_separator(model),
-        f"the file in {precision}": file_separator(model, file.runner, stft),
-    }
+    systems = {"PyTorch": model_separator(model), f"the file in {precision}": file_separator(model, file.runner, stft)}
     print(f"  on {len(scene_set.scenes)} scenes of {scene_set.root}")
     for name, (gain_db, error_deg) in _scores(scene_set, systems).items():
         print(f"    {name}: SI-SDRi {gain_db:.2f} dB, DoA error {error_deg:.2f}°")
@@ -145,13 +141,9 @@ def _scores(scene_set: SceneSet, systems: Mapping[str, Separator]) -> dict[str, 
                 found = separate(mixture)
                 assert found.azimuth_deg is not None
                 directions = DoaEstimates(found.azimuth_deg)
-                row = score_scene(
-                    scene, scene_set.array, mixture, references, found.estimates, directions, asked
-                )
+                row = score_scene(scene, scene_set.array, mixture, references, found.estimates, directions, asked)
                 for values, field in zip(rows[name], fields, strict=True):
                     values += [value for value in row.get(field) or [] if value is not None]
             progress(number, len(scene_set.scenes))
-    means = {
-        name: [float(np.mean(v)) if v else float("nan") for v in values] for name, values in rows.items()
-    }
+    means = {name: [float(np.mean(v)) if v else float("nan") for v in values] for name, values in rows.items()}
     return {name: (gain, error) for name, (gain, error) in means.items()}

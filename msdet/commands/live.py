@@ -154,13 +154,7 @@ class _Live:
     """Runs a stream from a source into a folder."""
 
     def __init__(
-        self,
-        streamer: Streamer,
-        source: Input,
-        name: str,
-        seconds: float | None,
-        record: bool,
-        subtype: str,
+        self, streamer: Streamer, source: Input, name: str, seconds: float | None, record: bool, subtype: str
     ) -> None:
         from msdet.inference.sources import ChannelSums
 

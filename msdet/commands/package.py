@@ -135,9 +135,7 @@ def _read_notes(path: Path) -> str:
     return text
 
 
-def _command(
-    model: Path, out: Path, license: str, data_notes: Path, evaluation: list[str], data: list[Path]
-) -> str:
+def _command(model: Path, out: Path, license: str, data_notes: Path, evaluation: list[str], data: list[Path]) -> str:
     """The command line, with places of this machine as their last names."""
     from msdet.hub.model_card import without_places
 

@@ -84,7 +84,6 @@ def _compared(folder: Path, scene_set: SceneSet) -> dict[str, list[Row]]:
         data = read_provenance(system).data
         if data not in (None, scene_set.identity):
             raise MsdetError(
-                f"{system}: was scored on a data set with hash {data}, "
-                f"{scene_set.root} has {scene_set.identity}"
+                f"{system}: was scored on a data set with hash {data}, {scene_set.root} has {scene_set.identity}"
             )
     return {plain_name(system.name, "name of a system", folder): read_scores(system) for system in systems}

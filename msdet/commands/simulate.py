@@ -48,15 +48,11 @@ def simulate(
 
     share = Shard.parse(shard)
     with workers(jobs, dask) as pool, progress_bar(f"simulate {split}") as progress:
-        made = simulate_set(
-            out, speech, corpus, split, scenes, count, seed, pool, progress, noise, bank, share
-        )
+        made = simulate_set(out, speech, corpus, split, scenes, count, seed, pool, progress, noise, bank, share)
     if made is None:
         print(f"{out}: part {shard} is done; run again without --shard when all are")
     else:
-        print(
-            f"{out}: {len(made.scenes)} scenes, {made.array.microphones} microphones at {made.sample_rate} Hz"
-        )
+        print(f"{out}: {len(made.scenes)} scenes, {made.array.microphones} microphones at {made.sample_rate} Hz")
 
 
 def bank(
@@ -99,9 +95,7 @@ def bank(
         if measured is None:
             made = make_bank(out, scenes, rooms, positions or POSITIONS, seed, pool, progress, share)
         else:
-            made = make_measured_bank(
-                out, measured, array, scenes.sample_rate, positions, pool, progress, share
-            )
+            made = make_measured_bank(out, measured, array, scenes.sample_rate, positions, pool, progress, share)
     if made is None:
         print(f"{out}: part {shard} is done; run again without --shard when all are")
     else:
@@ -122,6 +116,4 @@ def _refuse_contradictions(scenes: SceneDistribution, rooms: int, seed: int) -> 
     for name, value, unasked in options:
         if value != unasked:
             instead = "; choose the array by --array" if name == "scenes.array" else ""
-            raise MsdetError(
-                f"--{name} {value} is for simulated rooms; those of --measured are as they are{instead}"
-            )
+            raise MsdetError(f"--{name} {value} is for simulated rooms; those of --measured are as they are{instead}")

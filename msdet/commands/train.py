@@ -8,14 +8,7 @@ from typing import Any
 
 from msdet.commands._progress import progress_bar
 from msdet.models.config import ModelConfig
-from msdet.training.config import (
-    DataConfig,
-    ObjectiveConfig,
-    OptimizerConfig,
-    TrainConfig,
-    TrainerConfig,
-    parse_stage,
-)
+from msdet.training.config import DataConfig, ObjectiveConfig, OptimizerConfig, TrainConfig, TrainerConfig, parse_stage
 
 
 def train(

@@ -73,15 +73,11 @@ def tune(
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     base = TrainConfig(data, model, objective, optimizer, trainer, init, freeze, train_only)
-    study = StudyConfig(
-        search, metric, direction, trials, sampler, sampler_options, pruner, pruner_options, seed
-    )
+    study = StudyConfig(search, metric, direction, trials, sampler, sampler_options, pruner, pruner_options, seed)
     outcome = run(out, base, study, lambda line: print(line, flush=True))
     print(_table(outcome, study), end="")
     if outcome.running:
-        print(
-            f"trials still running in other processes: {outcome.running}; the last one writes what was found"
-        )
+        print(f"trials still running in other processes: {outcome.running}; the last one writes what was found")
     else:
         _write(out, outcome, study)
 
@@ -150,9 +146,7 @@ def _table(outcome: Outcome, study: StudyConfig) -> str:
     if share:
         notes.append("In per cent: importance of the option, by PED-ANOVA (Watanabe et al., IJCAI 2023).")
     if len(outcome.records) > len(shown):
-        notes.append(
-            f"The best {len(shown)} of {len(outcome.records)} trials; all of them are in trials.csv."
-        )
+        notes.append(f"The best {len(shown)} of {len(outcome.records)} trials; all of them are in trials.csv.")
     title = f"Trials, {'largest' if study.maximizes else 'smallest'} {study.metric} first"
     return plain([Table(title, header, columns, 0)], notes)
 

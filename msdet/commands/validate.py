@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from msdet.data.scene_checks import Problem
 
 
-def validate(
-    sets: list[Path], bank: Path | None = None, quick: bool = False, lines: int = 5, jobs: int = 0
-) -> int:
+def validate(sets: list[Path], bank: Path | None = None, quick: bool = False, lines: int = 5, jobs: int = 0) -> int:
     """Find what is wrong with data sets, and what they share that they must not.
 
     Exit code 0: nothing is wrong; 1: something is; 2: no data set.

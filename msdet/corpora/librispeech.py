@@ -42,9 +42,7 @@ def read_librispeech(root: Path) -> Corpus:
 
 def _subsets(home: Path) -> list[tuple[Path, str]]:
     """Folders of subsets, each with its split."""
-    return [
-        (folder, split) for folder in folders(home) for split in SPLITS if folder.name.startswith(f"{split}-")
-    ]
+    return [(folder, split) for folder in folders(home) for split in SPLITS if folder.name.startswith(f"{split}-")]
 
 
 def _is_home(folder: Path) -> bool:

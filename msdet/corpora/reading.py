@@ -90,9 +90,7 @@ def find_home(root: Path, is_home: Callable[[Path], bool], kind: str, layout: st
         raise layout_error(root, kind, layout, is_part=is_home(root.absolute().parent))
     if len(homes) > 1:
         names = ", ".join(home.name for home in homes)
-        raise MsdetError(
-            f"{root}: holds several corpora of kind '{kind}' ({names}), give one of these folders"
-        )
+        raise MsdetError(f"{root}: holds several corpora of kind '{kind}' ({names}), give one of these folders")
     return homes[0]
 
 
@@ -143,7 +141,4 @@ def split_by_name(root: Path, speakers: Collection[str], remedy: str = "") -> di
     tenth, fifth = (sum(p < edge for p in position.values()) for edge in (0.1, 0.2))
     test = min(max(tenth, 2), most)
     dev = min(max(fifth - tenth, 2), most)
-    return {
-        name: "test" if rank < test else "dev" if rank < test + dev else "train"
-        for rank, name in enumerate(order)
-    }
+    return {name: "test" if rank < test else "dev" if rank < test + dev else "train" for rank, name in enumerate(order)}

@@ -25,9 +25,7 @@ from msdet.corpora.reading import (
 )
 from msdet.errors import MsdetError, UnknownNameError
 
-LAYOUT = (
-    "a folder wav48_silence_trimmed or wav48 with files like p225/p225_001_mic1.flac or p225/p225_001.wav"
-)
+LAYOUT = "a folder wav48_silence_trimmed or wav48 with files like p225/p225_001_mic1.flac or p225/p225_001.wav"
 
 # where the speech lies in versions 0.92 and 0.80; the first that is there is read
 SPEECH_FOLDERS = ("wav48_silence_trimmed", "wav48")
@@ -74,9 +72,7 @@ def read_vctk(root: Path, microphone: str = "mic1") -> Corpus:
 
 def _speech_folders(home: Path) -> list[Path]:
     """Folders of speech in `home`, of the newest version first."""
-    return sorted(
-        (f for f in folders(home) if f.name in SPEECH_FOLDERS), key=lambda f: SPEECH_FOLDERS.index(f.name)
-    )
+    return sorted((f for f in folders(home) if f.name in SPEECH_FOLDERS), key=lambda f: SPEECH_FOLDERS.index(f.name))
 
 
 def _is_home(folder: Path) -> bool:

@@ -192,9 +192,7 @@ class ConcatSceneDataset(_Rendered):
         starts: number of the first example of each set, and of all examples.
     """
 
-    def __init__(
-        self, scene_sets: Sequence[SceneSet], slots: int | None = None, mixed_lengths: bool = False
-    ) -> None:
+    def __init__(self, scene_sets: Sequence[SceneSet], slots: int | None = None, mixed_lengths: bool = False) -> None:
         """Check that the sets belong together.
 
         Args:
@@ -212,9 +210,7 @@ class ConcatSceneDataset(_Rendered):
             _check_together(scene_sets[0], other, mixed_lengths)
         most = max(len(scene.sources) for data in scene_sets for scene in data.scenes)
         self.slots = most if slots is None else slots
-        self.sets = tuple(
-            RenderedDataset(data, slots=self.slots, mixed_lengths=mixed_lengths) for data in scene_sets
-        )
+        self.sets = tuple(RenderedDataset(data, slots=self.slots, mixed_lengths=mixed_lengths) for data in scene_sets)
         self.scenes = tuple(scene for data in self.sets for scene in data.scenes)
         self.starts = (0, *accumulate(len(data) for data in self.sets))
 
@@ -243,13 +239,9 @@ class ConcatSceneDataset(_Rendered):
 def _check_together(first: SceneSet, other: SceneSet, mixed_lengths: bool) -> None:
     """Refuse a set that does not fit the first."""
     if other.sample_rate != first.sample_rate:
-        raise MsdetError(
-            f"{other.root}: is at {other.sample_rate} Hz, {first.root} at {first.sample_rate} Hz"
-        )
+        raise MsdetError(f"{other.root}: is at {other.sample_rate} Hz, {first.root} at {first.sample_rate} Hz")
     if other.array.positions_m != first.array.positions_m or other.array.reference != first.array.reference:
-        raise MsdetError(
-            f"{other.root}: array is '{other.array.name}', that of {first.root} is '{first.array.name}'"
-        )
+        raise MsdetError(f"{other.root}: array is '{other.array.name}', that of {first.root} is '{first.array.name}'")
     targets = [sorted({s.target for s in data.scenes if s.referenced}) for data in (first, other)]
     if all(targets) and targets[0] != targets[1]:
         actual, expected = (" and ".join(names) for names in reversed(targets))
@@ -276,12 +268,7 @@ class LabelSubset(Dataset[Example]):
     """
 
     def __init__(
-        self,
-        dataset: LabeledData,
-        reference_fraction: float,
-        doa_fraction: float,
-        seed: int,
-        block: int | None = None,
+        self, dataset: LabeledData, reference_fraction: float, doa_fraction: float, seed: int, block: int | None = None
     ) -> None:
         """Withhold labels.
 

@@ -91,9 +91,7 @@ def describe_set(data: SceneSet) -> Description:
         Quantity("Talkers a scene", "scenes", *_whole([len(s.sources) for s in scenes])),
         _azimuths([source.azimuth_deg for scene in located for source in scene.sources]),
         _gaps([scene.azimuth_gap_deg for scene in located if len(scene.sources) > 1]),
-        _varying(
-            Quantity("Elevation (°)", "talkers", _array(s.elevation_deg for a in located for s in a.sources))
-        ),
+        _varying(Quantity("Elevation (°)", "talkers", _array(s.elevation_deg for a in located for s in a.sources))),
         Quantity("Distance (m)", "talkers", _array(distances_m)),
         Quantity("T60 measured (s)", "scenes", _array(m for m, _ in measured)),
         Quantity("T60 measured / asked for", "scenes", _array(m / t for m, t in measured if t)),

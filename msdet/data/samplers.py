@@ -150,12 +150,7 @@ def balance_labels(
 
 
 def _balance_one(
-    dataset: LabeledData,
-    size: int,
-    batch: int,
-    reference_fraction: float | None,
-    doa_fraction: float | None,
-    seed: int,
+    dataset: LabeledData, size: int, batch: int, reference_fraction: float | None, doa_fraction: float | None, seed: int
 ) -> BalancedSampler:
     """A sampler by one kind of label; the other comes as it comes."""
     place = int(doa_fraction is not None)
@@ -255,9 +250,7 @@ class LengthBatches(Sampler[list[int]]):
 
     def __init__(self, lengths_s: Sequence[float], batch_seconds: float, batches: int, seed: int = 0) -> None:
         if max(lengths_s) > batch_seconds:
-            raise MsdetError(
-                f"data.batch_seconds is {batch_seconds:g}, the longest scene has {max(lengths_s):g} s"
-            )
+            raise MsdetError(f"data.batch_seconds is {batch_seconds:g}, the longest scene has {max(lengths_s):g} s")
         self.lengths_s = np.asarray(lengths_s, dtype=np.float64)
         self.batch_seconds = batch_seconds
         self.batches = batches

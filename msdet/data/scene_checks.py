@@ -93,9 +93,7 @@ def _inside(scene: Scene, array: MicrophoneArray) -> Iterator[str]:
     """What is outside the room, where its size is known and where things are in it."""
     if scene.room_m is None or not scene.located:
         return
-    places = [
-        (f"microphone {channel}", at) for channel, at in enumerate(scene.microphones_m(array.positions))
-    ]
+    places = [(f"microphone {channel}", at) for channel, at in enumerate(scene.microphones_m(array.positions))]
     for number, source in enumerate(scene.sources, start=1):
         places.append((f"talker {number}", np.array(source.position_m)))
         places += [(f"talker {number} on its path", np.array(w.position_m)) for w in source.waypoints]
@@ -202,12 +200,7 @@ def audio_paths(scene: Scene) -> list[str]:
 
 
 def _sound(
-    root: Path,
-    scene: Scene,
-    array: MicrophoneArray,
-    sample_rate: int,
-    sums: dict[str, str],
-    well_labeled: bool,
+    root: Path, scene: Scene, array: MicrophoneArray, sample_rate: int, sums: dict[str, str], well_labeled: bool
 ) -> Iterator[tuple[str, str]]:
     """What is wrong with the audio; of each file the first thing, which explains the others."""
     signals: list[Array] = []
@@ -234,9 +227,7 @@ def _sound(
         yield from (("arrival", text) for text in texts)
 
 
-def _read(
-    path: Path, expected: audio.AudioInfo, is_mixture: bool
-) -> tuple[Array | None, tuple[str, str] | None]:
+def _read(path: Path, expected: audio.AudioInfo, is_mixture: bool) -> tuple[Array | None, tuple[str, str] | None]:
     """Samples ``(channel, time)`` of a file, if it can be read, and what is wrong with it."""
     try:
         header = audio.info(path)

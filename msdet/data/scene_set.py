@@ -55,8 +55,7 @@ class SceneSet:
             raise MsdetError(f"{root}/{HEADER}: sample_rate is {rate!r}, expected hertz")
         manifest = root / MANIFEST
         scenes = tuple(
-            Scene.from_dict(row, f"{manifest}, line {n}")
-            for n, row in enumerate(read_jsonl(manifest), start=1)
+            Scene.from_dict(row, f"{manifest}, line {n}") for n, row in enumerate(read_jsonl(manifest), start=1)
         )
         if not scenes:
             raise MsdetError(f"{manifest}: has no scenes")
@@ -71,9 +70,7 @@ class SceneSet:
         """The references ``(talker, time)`` of a scene that has them, in its sources' order, float32."""
         if not scene.referenced:
             raise MsdetError(f"{self.root}: scene '{scene.id}' has no references")
-        return np.concatenate(
-            [self._read(reference_path(scene.id, s), scene, 1) for s in range(len(scene.sources))]
-        )
+        return np.concatenate([self._read(reference_path(scene.id, s), scene, 1) for s in range(len(scene.sources))])
 
     def unlabeled(self) -> dict[str, int]:
         """Number of scenes without ``references`` and without ``directions``, where there are any."""
@@ -98,9 +95,7 @@ class SceneSet:
 def finish_set(out: Path, settings: dict[str, Any], array: MicrophoneArray, ids: list[str]) -> SceneSet:
     """Write manifest, Kaldi tables, checksums and header of a set whose scenes are all written; open it."""
     records = [read_json(record_path(out, scene_id)) for scene_id in ids]
-    scenes = tuple(
-        Scene.from_dict(row["scene"], str(record_path(out, i))) for i, row in zip(ids, records, strict=True)
-    )
+    scenes = tuple(Scene.from_dict(row["scene"], str(record_path(out, i))) for i, row in zip(ids, records, strict=True))
     write_jsonl(out / MANIFEST, [scene.to_dict() for scene in scenes])
     write_kaldi(out, scenes)
     sums = {path: digest for row in records for path, digest in row["sha256"].items()}
@@ -155,9 +150,7 @@ def write_kaldi(root: Path, scenes: tuple[Scene, ...]) -> None:
     places = {
         "utt2doa": {s.id: " ".join(f"{a:.2f}" for a in s.azimuths_deg) for s in ordered if s.located},
         "utt2distance": {
-            i: " ".join(f"{d:.3f}" for d in row)
-            for i, row in distances_m.items()
-            if all(map(math.isfinite, row))
+            i: " ".join(f"{d:.3f}" for d in row) for i, row in distances_m.items() if all(map(math.isfinite, row))
         },
     }
     tables |= {name: table for name, table in places.items() if table}

@@ -88,9 +88,7 @@ def simulate(
         **identity,
     }
     settings = json.loads(json.dumps(settings))
-    draw = partial(
-        sample_scene, distribution=distribution, material=material, set_seed=scene_seed(seed, split)
-    )
+    draw = partial(sample_scene, distribution=distribution, material=material, set_seed=scene_seed(seed, split))
     ids = [f"{split}-{n:06d}" for n in range(scenes)]
     drawn = [draw(scene_id) for scene_id in share.of(ids)]  # what cannot be drawn claims no folder
     if not begin_run_dir(out, settings, HEADER, share):

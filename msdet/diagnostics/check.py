@@ -9,13 +9,7 @@ import numpy as np
 
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array, angular_distance_deg, azimuth_elevation_deg
-from msdet.diagnostics.findings import (
-    Finding,
-    copy_finding,
-    deaf_finding,
-    unexplained_finding,
-    wiring_findings,
-)
+from msdet.diagnostics.findings import Finding, copy_finding, deaf_finding, unexplained_finding, wiring_findings
 from msdet.diagnostics.fit import Fit
 from msdet.diagnostics.levels import Totals, level_findings
 from msdet.diagnostics.moments import Moments, moments
@@ -158,9 +152,7 @@ def is_symmetric(positions: Array) -> bool:
     return sum(map(bool, same)) > 1
 
 
-def _fitted(
-    heard: Moments, array: MicrophoneArray, channels: list[int]
-) -> tuple[Fit | None, list[int], list[int]]:
+def _fitted(heard: Moments, array: MicrophoneArray, channels: list[int]) -> tuple[Fit | None, list[int], list[int]]:
     """A fit, the channels in it, and those left out since they hear nothing of what the others hear."""
     deaf: list[int] = []
     while len(channels) >= 2 and len(heard.coherence) >= MIN_MOMENTS:

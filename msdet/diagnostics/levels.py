@@ -84,9 +84,7 @@ def level_findings(sums: ChannelSums) -> list[Finding]:
         if channel not in sums.dead:
             gain_db = float(relative_db[channel])
             how = "stronger" if gain_db > 0 else "weaker"
-            text = (
-                f"channel {channel} is {abs(gain_db):.0f} dB {how} than the median channel; set gains alike"
-            )
+            text = f"channel {channel} is {abs(gain_db):.0f} dB {how} than the median channel; set gains alike"
             found.append(Finding("gain", (channel,), text, gain_db))
     return found
 

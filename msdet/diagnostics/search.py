@@ -56,9 +56,7 @@ class Evidence:
 
 def compare(fit: Fit, better: Wiring, worse: Wiring) -> Evidence:
     """The evidence for one wiring against another."""
-    concerned = (
-        (better.order != worse.order) | (better.sign != worse.sign) | (better.delay_s != worse.delay_s)
-    )
+    concerned = (better.order != worse.order) | (better.sign != worse.sign) | (better.delay_s != worse.delay_s)
     return _evidence(fit.quality(better), fit.quality(worse), _share(fit, int(concerned.sum())))
 
 
@@ -170,9 +168,7 @@ def _changes(fit: Fit, wiring: Wiring) -> Iterator[tuple[Wiring, int, float]]:
         supports[channel] = correlation[int(np.abs(lags_s).argmin())]
         if abs(lags_s[peak]) > MIN_DELAY_S:
             late = wiring.delayed(channel, float(lags_s[peak]))
-            yield (
-                (late, 1, MIN_DELAY_GAIN) if correlation[peak] > 0 else (late.inverted(channel), 1, MIN_GAIN)
-            )
+            yield ((late, 1, MIN_DELAY_GAIN) if correlation[peak] > 0 else (late.inverted(channel), 1, MIN_GAIN))
         if supports[channel] < 0 or fit.channels <= _MAX_CHANNELS:
             yield wiring.inverted(channel), 1, MIN_GAIN
     worst = sorted(int(c) for c in np.argsort(supports)[:_MAX_CHANNELS])

@@ -106,9 +106,7 @@ def power_masks(estimates: Tensor, mixture: Tensor) -> Tensor:
 
 
 @full_precision
-def masked_mvdr(
-    spectrum: Tensor, masks: Tensor, reference: int, loading: float = 1e-4, causal: bool = False
-) -> Tensor:
+def masked_mvdr(spectrum: Tensor, masks: Tensor, reference: int, loading: float = 1e-4, causal: bool = False) -> Tensor:
     """MVDR beams ``(batch, talker, freq, frame)`` by Souden et al. (IEEE TASLP 18(2), 2010), from torchaudio.
 
     A talker's covariance is weighted by its mask, the disturbance's by one less the mask.
@@ -129,12 +127,7 @@ def masked_mvdr(
 
 @full_precision
 def causal_masked_mvdr(
-    spectrum: Tensor,
-    masks: Tensor,
-    reference: int,
-    loading: float = 1e-4,
-    decay: float = 1.0,
-    before: State = None,
+    spectrum: Tensor, masks: Tensor, reference: int, loading: float = 1e-4, decay: float = 1.0, before: State = None
 ) -> tuple[Tensor, State]:
     """`masked_mvdr` with a beam for each frame, from it and those before; and the state for the next frames.
 

@@ -40,11 +40,7 @@ def full_precision(kernel: Kernel) -> Kernel:
 
 
 def steering_vectors(
-    positions: Tensor,
-    azimuth_deg: Tensor,
-    frequency_hz: Tensor,
-    reference: int,
-    speed_of_sound: float = SPEED_OF_SOUND,
+    positions: Tensor, azimuth_deg: Tensor, frequency_hz: Tensor, reference: int, speed_of_sound: float = SPEED_OF_SOUND
 ) -> Tensor:
     """Far-field steering vectors ``(direction, freq, mic)``, complex64, 1 at the reference microphone.
 
@@ -61,9 +57,7 @@ def steering_vectors(
     return torch.polar(torch.ones_like(phase), phase).to(torch.complex64)
 
 
-def diffuse_coherence(
-    positions: Tensor, frequency_hz: Tensor, speed_of_sound: float = SPEED_OF_SOUND
-) -> Tensor:
+def diffuse_coherence(positions: Tensor, frequency_hz: Tensor, speed_of_sound: float = SPEED_OF_SOUND) -> Tensor:
     """Coherence ``(freq, mic, mic)`` of a spherically diffuse field: sin(x)/x, x = 2π f d / c."""
     distance = torch.cdist(positions.double(), positions.double())
     return torch.sinc(2 * frequency_hz.double()[:, None, None] * distance / speed_of_sound).float()

@@ -52,9 +52,7 @@ class Stft(nn.Module):
         """
         padding = -waveform.shape[-1] % self.hop
         flat = nn.functional.pad(waveform.flatten(0, 1), (0, padding))
-        spectrum = torch.stft(
-            flat, self.length, self.hop, window=self.window, pad_mode="constant", return_complex=True
-        )
+        spectrum = torch.stft(flat, self.length, self.hop, window=self.window, pad_mode="constant", return_complex=True)
         unflat: Tensor = spectrum.unflatten(0, waveform.shape[:2])
         return unflat
 

@@ -32,9 +32,7 @@ def decay_over(time_constant_s: float | None, frame_s: float) -> float:
     return math.exp(-frame_s / time_constant_s)
 
 
-def running_sum(
-    values: Tensor, axis: int, decay: float = 1.0, before: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def running_sum(values: Tensor, axis: int, decay: float = 1.0, before: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Sum of each entry along an axis and all before it, older ones weighted by powers of `decay`.
 
     Returns the sums in double precision, of the shape of `values`, and the last of them, which is `before` of

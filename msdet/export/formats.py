@@ -89,10 +89,7 @@ def onnx_model(
         # what is computed from a few numbers stays so, and takes no place in the file
         onnxscript.optimizer.optimize_ir(found.model, output_size_limit=SMALL)
         model: onnx.ModelProto = found.model_proto
-    symbols = {
-        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param: name
-        for axis, name in lengths.items()
-    }
+    symbols = {model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param: name for axis, name in lengths.items()}
     for value in [*model.graph.input, *model.graph.output]:
         del value.metadata_props[:]
         for dim in value.type.tensor_type.shape.dim:
@@ -128,9 +125,7 @@ def torch_bytes(program: ExportedProgram, metadata: dict[str, Any]) -> bytes:
     known._example_inputs = None  # half of a small file else
     written = io.BytesIO()
     with quiet():
-        torch.export.save(
-            known, written, extra_files={METADATA_FILE: json.dumps(metadata, ensure_ascii=False)}
-        )
+        torch.export.save(known, written, extra_files={METADATA_FILE: json.dumps(metadata, ensure_ascii=False)})
     return written.getvalue()
 
 

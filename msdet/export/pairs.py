@@ -52,9 +52,7 @@ def partwise(operation: Callable[..., Any]) -> Callable[..., Any]:
 
     def apply(*args: Any, **kwargs: Any) -> Any:
         def of(part: Callable[[Any], Any]) -> Any:
-            chosen = [
-                [part(v) for v in a] if isinstance(a, (list, tuple)) and holds_pair(a) else a for a in args
-            ]
+            chosen = [[part(v) for v in a] if isinstance(a, (list, tuple)) and holds_pair(a) else a for a in args]
             return operation(*(part(a) if isinstance(a, Pair) else a for a in chosen), **kwargs)
 
         return pytree.tree_map(Pair, of(real), of(imag))
@@ -70,9 +68,7 @@ def bilinear(times: Callable[..., Any]) -> Callable[[Any, Any], Any]:
             return Pair(times(a, b.real), times(a, b.imag)) if isinstance(b, Pair) else times(a, b)
         if not isinstance(b, Pair):
             return Pair(times(a.real, b), times(a.imag, b))
-        return Pair(
-            times(a.real, b.real) - times(a.imag, b.imag), times(a.real, b.imag) + times(a.imag, b.real)
-        )
+        return Pair(times(a.real, b.real) - times(a.imag, b.imag), times(a.real, b.imag) + times(a.imag, b.real))
 
     return multiply
 

@@ -135,9 +135,7 @@ def seconds_of(ways: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> d
 def speeds(model: JointModel, runners: dict[str, Runner], stft: StftPlace) -> dict[str, float]:
     """Real-time factors of files and of the model itself ("PyTorch"), the STFT counted for all."""
     samples = round(TIMED_S * model.sample_rate)
-    mixture = np.random.default_rng(0).standard_normal(
-        (1, model.array.microphones, samples), dtype=np.float32
-    )
+    mixture = np.random.default_rng(0).standard_normal((1, model.array.microphones, samples), dtype=np.float32)
 
     def itself() -> None:
         with torch.inference_mode():

@@ -21,9 +21,7 @@ ONNX_GATES = {"gru": (1, 0, 2), "lstm": (0, 3, 1, 2)}
 
 _LIBRARY = torch.library.Library("msdet", "DEF")
 
-_ARGUMENTS = (
-    "Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, "
-)
+_ARGUMENTS = "Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, "
 
 _LIBRARY.define(f"gru(Tensor input, Tensor hx, {_ARGUMENTS}bool batch_first) -> (Tensor, Tensor)")
 
@@ -83,9 +81,7 @@ def recurrences_kept() -> Iterator[None]:
         yield
 
 
-def packed(
-    kind: str, params: Sequence[Tensor], biases: bool, layers: int, directions: int
-) -> list[list[Tensor]]:
+def packed(kind: str, params: Sequence[Tensor], biases: bool, layers: int, directions: int) -> list[list[Tensor]]:
     """Weights as ONNX has them: for each layer W ``(direction, gates * hidden, input)``, R and B.
 
     Args:
@@ -112,9 +108,7 @@ def packed(
     return found
 
 
-def run_packed(
-    kind: str, given: Tensor, hx: Any, weights: Sequence[Sequence[Tensor]], batch_first: bool
-) -> Any:
+def run_packed(kind: str, given: Tensor, hx: Any, weights: Sequence[Sequence[Tensor]], batch_first: bool) -> Any:
     """What the layers give, each run as one operation of ONNX."""
     states = [hx] if kind == "gru" else list(hx)
     operation = getattr(torch.ops.msdet, f"{kind}_layer")
@@ -149,9 +143,7 @@ def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     def gru_layer(given: Any, w: Any, r: Any, b: Any, h: Any) -> Any:
         direction = "bidirectional" if w.shape[0] == 2 else "forward"
         hidden = int(r.shape[2])
-        y, end = op.GRU(
-            given, w, r, b, None, h, direction=direction, hidden_size=hidden, linear_before_reset=1
-        )
+        y, end = op.GRU(given, w, r, b, None, h, direction=direction, hidden_size=hidden, linear_before_reset=1)
         return joined(y), end
 
     def lstm_layer(given: Any, w: Any, r: Any, b: Any, h: Any, c: Any) -> Any:

@@ -13,15 +13,7 @@ from msdet import __version__
 from msdet.conventions import class_azimuths_deg
 from msdet.errors import MsdetError
 from msdet.export import Format, Precision, StftPlace
-from msdet.export.formats import (
-    Runner,
-    check_installed,
-    onnx_bytes,
-    onnx_model,
-    onnx_runner,
-    torch_bytes,
-    torch_runner,
-)
+from msdet.export.formats import Runner, check_installed, onnx_bytes, onnx_model, onnx_runner, torch_bytes, torch_runner
 from msdet.export.model import ExportedModel
 from msdet.export.parity import LIMIT, Deviation, deviation
 from msdet.export.precision import lowered

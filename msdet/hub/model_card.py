@@ -167,11 +167,7 @@ class Card:
         lines = [
             f"- The array tells apart {domain}; it has no distance.",
             f"- {_talkers(c).capitalize()}"
-            + (
-                ": other slots stay empty."
-                if c.variable_num_speakers
-                else ": always as many, however many talk."
-            ),
+            + (": other slots stay empty." if c.variable_num_speakers else ": always as many, however many talk."),
             "- It was measured on the test sets above alone. Where reverberation, noise, distance or the "
             "array's accuracy are beyond those, expect less; the sets beside each other show how much less.",
             "- Directions are relative to the array, not to the room.",
@@ -193,16 +189,12 @@ def scores_table(scores: Any, origin: str, shown: Sequence[str] = SHOWN) -> tupl
     try:
         return _scores_table(scores["evaluations"], shown)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise MsdetError(
-            f"{origin}: not the scores of a package ({type(error).__name__}: {error})"
-        ) from error
+        raise MsdetError(f"{origin}: not the scores of a package ({type(error).__name__}: {error})") from error
 
 
 def _scores_table(evaluations: Mapping[str, Any], shown: Sequence[str]) -> tuple[Table, list[str]]:
     lines = [
-        (name, system, entry["systems"][system])
-        for name, entry in evaluations.items()
-        for system in entry["systems"]
+        (name, system, entry["systems"][system]) for name, entry in evaluations.items() for system in entry["systems"]
     ]
     if not lines:
         return Table("", [], [], 0), []

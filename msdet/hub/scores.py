@@ -70,9 +70,7 @@ def _evaluation(folder: Path, known: Mapping[str, SceneSet], weights: str) -> di
     if not isinstance(systems, dict):
         raise MsdetError(f"{path}: not the summary of an evaluation, 'systems' is missing")
     if MODEL not in systems:
-        raise MsdetError(
-            f"{path}: has no scores of a model (msdet evaluate --model){did_you_mean(MODEL, systems)}"
-        )
+        raise MsdetError(f"{path}: has no scores of a model (msdet evaluate --model){did_you_mean(MODEL, systems)}")
     scored = summary.get("weights")
     if scored not in (None, weights):
         raise MsdetError(
@@ -93,9 +91,7 @@ def _evaluation(folder: Path, known: Mapping[str, SceneSet], weights: str) -> di
             "systems": {name: _scores(systems[name]) for name in COMPARED if name in systems},
         }
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise MsdetError(
-            f"{path}: not the summary of an evaluation ({type(error).__name__}: {error})"
-        ) from error
+        raise MsdetError(f"{path}: not the summary of an evaluation ({type(error).__name__}: {error})") from error
 
 
 def _scores(metrics: Mapping[str, Any]) -> dict[str, dict[str, float | int | None]]:

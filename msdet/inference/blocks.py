@@ -50,9 +50,7 @@ class BlockOptions:
         if not 1.0 <= self.block_s <= 600.0:
             raise MsdetError(f"block_s is {self.block_s:g}, expected 1 to 600")
         if not 0.0 <= self.overlap_s <= self.block_s / 2:
-            raise MsdetError(
-                f"overlap_s is {self.overlap_s:g}, expected 0 to {self.block_s / 2:g}, half of block_s"
-            )
+            raise MsdetError(f"overlap_s is {self.overlap_s:g}, expected 0 to {self.block_s / 2:g}, half of block_s")
 
 
 @dataclass(frozen=True)

@@ -18,19 +18,14 @@ from msdet.methods.base import Oracle, OracleInput, Separation, Separator
 from msdet.scenes.scene import Scene
 from msdet.scoring.submission import DATA_FILE, DOA_FILE, talker_files
 
-ESTIMATES = FolderKind(
-    "estimates", (DATA_FILE,), "hash", r"data\.json|doa\.jsonl|[^/]+/|[^/]+/talker\d+\.wav"
-)
+ESTIMATES = FolderKind("estimates", (DATA_FILE,), "hash", r"data\.json|doa\.jsonl|[^/]+/|[^/]+/talker\d+\.wav")
 """What `write_estimates` writes, and replaces."""
 
 _LOGGER = logging.getLogger(__name__)
 
 
 def write_estimates(
-    scene_set: SceneSet,
-    separators: Mapping[int, Separator | Oracle],
-    out: Path,
-    progress: Progress | None = None,
+    scene_set: SceneSet, separators: Mapping[int, Separator | Oracle], out: Path, progress: Progress | None = None
 ) -> None:
     """Separate every scene into ``<out>/<scene id>/talkerN.wav`` (32-bit float) and ``<out>/doa.jsonl``.
 
@@ -89,7 +84,5 @@ def _written(result: Separation, scene: Scene, out: Path) -> dict[str, Any]:
         audio.write(out / scene.id / f"talker{talker}.wav", voice, scene.sample_rate, "FLOAT")
     given = {"azimuth_deg": (result.azimuth_deg, 3), "confidence": (result.confidence, 4)}
     return {
-        name: np.round(values, decimals).tolist()
-        for name, (values, decimals) in given.items()
-        if values is not None
+        name: np.round(values, decimals).tolist() for name, (values, decimals) in given.items() if values is not None
     }

@@ -80,9 +80,7 @@ class OfflineSeparation:
         options: of cutting and joining.
     """
 
-    def __init__(
-        self, system: RecordingSystem, source: RecordingSource, scanned: Scan, options: BlockOptions
-    ) -> None:
+    def __init__(self, system: RecordingSystem, source: RecordingSource, scanned: Scan, options: BlockOptions) -> None:
         self.system = system
         self.source = source
         self.scan = scanned

@@ -156,9 +156,7 @@ def write_separation(
     return described
 
 
-def write_voices(
-    out: Path, kept: Scratch, slots: Array, sample_rate: int, subtype: str
-) -> tuple[list[str], float]:
+def write_voices(out: Path, kept: Scratch, slots: Array, sample_rate: int, subtype: str) -> tuple[list[str], float]:
     """Write ``talker1.wav`` and so on, in place of an earlier result, of which nothing stays.
 
     Args:

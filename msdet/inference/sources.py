@@ -223,9 +223,7 @@ def check_channels(source: RecordingSource, array: MicrophoneArray) -> None:
     if source.channels != array.microphones:
         channels = f"{source.channels} channel{'s' * (source.channels != 1)}"
         mono = ": one microphone has no directions" if source.channels == 1 else ""
-        raise MsdetError(
-            f"{source.name}: has {channels}, the array '{array.name}' has {array.microphones}{mono}"
-        )
+        raise MsdetError(f"{source.name}: has {channels}, the array '{array.name}' has {array.microphones}{mono}")
 
 
 def check_length(source: RecordingSource, samples: int) -> None:

@@ -39,9 +39,7 @@ class Stitcher:
         filled: bool ``(slot,)``, whether any block had a talker in it.
     """
 
-    def __init__(
-        self, slots: int, options: BlockOptions, sample_rate: int, levels: Levels, reference: int
-    ) -> None:
+    def __init__(self, slots: int, options: BlockOptions, sample_rate: int, levels: Levels, reference: int) -> None:
         self.overall = SlotDirections(slots)
         self.filled = np.zeros(slots, dtype=bool)
         self._slots = slots

@@ -213,9 +213,7 @@ class Streamer:
 
         shared, shared_after = model.sharing.stream(observation.features, localize, shared_before)
         azimuths = shared.logits[..., : model.config.doa_classes]
-        spectra, separation = model.separation_head.stream(
-            shared.separation, observation, azimuths, separation
-        )
+        spectra, separation = model.separation_head.stream(shared.separation, observation, azimuths, separation)
         found, kept = {}, {}
         for name in self._tasks:
             before = tasks[name] if tasks else None

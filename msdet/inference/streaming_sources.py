@@ -50,9 +50,7 @@ class FileInput:
         MsdetError: the file cannot be read, has another number of channels, or no such channel.
     """
 
-    def __init__(
-        self, path: Path, chunk_s: float, fast: bool, count: int, channels: list[int] | None = None
-    ) -> None:
+    def __init__(self, path: Path, chunk_s: float, fast: bool, count: int, channels: list[int] | None = None) -> None:
         self._source = FileSource(path)
         self.name = path.name
         self.sample_rate = self._source.sample_rate
@@ -151,9 +149,7 @@ class Microphone:
                         yield np.zeros((len(self._channels), 0), dtype=np.float32)
         except self._sounddevice.PortAudioError as error:
             reason = " ".join(str(error).split())
-            raise MsdetError(
-                f"device {self.name} cannot be used at {self.sample_rate} Hz ({reason})"
-            ) from error
+            raise MsdetError(f"device {self.name} cannot be used at {self.sample_rate} Hz ({reason})") from error
         raise MsdetError(f"device {self.name} stopped")
 
     def _take(self, samples: Array, frames: int, times: object, status: Any) -> None:

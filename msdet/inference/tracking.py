@@ -68,12 +68,7 @@ class SlotDirections:
         self._time_constant_s = time_constant_s
 
     def add(
-        self,
-        slot: int,
-        seconds: float,
-        azimuth_deg: float,
-        confidence: float = np.nan,
-        elevation_deg: float = np.nan,
+        self, slot: int, seconds: float, azimuth_deg: float, confidence: float = np.nan, elevation_deg: float = np.nan
     ) -> None:
         """Remember a direction of a slot; NaN for what is not known besides the azimuth."""
         total = self._seconds[slot].sum() + seconds

@@ -70,9 +70,7 @@ def read(path: Path, start: int = 0, frames: int = -1) -> tuple[Array, int]:
         MsdetError: the file is missing, not audio, empty, or holds NaN or infinite samples.
     """
     try:
-        samples, sample_rate = soundfile.read(
-            str(path), frames=frames, start=start, dtype="float32", always_2d=True
-        )
+        samples, sample_rate = soundfile.read(str(path), frames=frames, start=start, dtype="float32", always_2d=True)
     except (OSError, RuntimeError) as error:
         raise _unreadable(path, error) from error
     if len(samples) == 0:
@@ -159,9 +157,7 @@ def limited_to_full_scale(subtype: str) -> bool:
 
 
 @contextmanager
-def writer(
-    path: Path, sample_rate: int, frames: int, subtype: str = "PCM_16", channels: int = 1
-) -> Iterator[Append]:
+def writer(path: Path, sample_rate: int, frames: int, subtype: str = "PCM_16", channels: int = 1) -> Iterator[Append]:
     """Write a WAV file in pieces, ``(time,)`` or ``(channel, time)``; it takes its place when all went well.
 
     Args:

@@ -55,9 +55,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f"{_PART}{_HOST}-{os.getpid()}-", suffix=path.suffix
-        )
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{_PART}{_HOST}-{os.getpid()}-", suffix=path.suffix)
         os.close(handle)
     except OSError as error:
         raise WriteError(f"{path}: cannot be written ({error.strerror})") from error

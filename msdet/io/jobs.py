@@ -72,9 +72,7 @@ class Shard:
 ALL = Shard(1, 1)
 
 
-def run_jobs(
-    todo: Sequence[Job], workers: Workers, progress: Progress | None = None, done: int = 0
-) -> list[Any]:
+def run_jobs(todo: Sequence[Job], workers: Workers, progress: Progress | None = None, done: int = 0) -> list[Any]:
     """Run all jobs in processes (in this one for 1) or on an executor; the first error stops the rest.
 
     Returns:
@@ -162,9 +160,7 @@ def begin_run_dir(out: Path, settings: dict[str, Any], header: str, share: Shard
         MsdetError: the folder holds other settings (the first field that differs is named), or things that
             msdet did not write.
     """
-    foreign = out.is_dir() and any(
-        not p.name.startswith(".part-") and p.name != IN_PROGRESS for p in out.iterdir()
-    )
+    foreign = out.is_dir() and any(not p.name.startswith(".part-") and p.name != IN_PROGRESS for p in out.iterdir())
     for name in (header, IN_PROGRESS):  # after the listing: another part may have claimed it just now
         if (out / name).is_file():
             before = translated(read_json(out / name).get("settings", {}))
@@ -187,12 +183,7 @@ def finish_run_dir(out: Path, settings: dict[str, Any], header: str, content: di
     """Write the header that marks the folder finished."""
     write_json(
         out / header,
-        {
-            **content,
-            "generator": f"msdet {__version__}",
-            "hash": settings_hash(settings),
-            "settings": settings,
-        },
+        {**content, "generator": f"msdet {__version__}", "hash": settings_hash(settings), "settings": settings},
     )
     (out / IN_PROGRESS).unlink(missing_ok=True)
 

@@ -168,9 +168,7 @@ def distance_assignment(labels: TalkerLabels, costs: PairCosts) -> Tensor:
 
 
 @ASSIGNMENTS.register("azimuth_or_distance")
-def azimuth_or_distance_assignment(
-    labels: TalkerLabels, costs: PairCosts, threshold_deg: float = 10.0
-) -> Tensor:
+def azimuth_or_distance_assignment(labels: TalkerLabels, costs: PairCosts, threshold_deg: float = 10.0) -> Tensor:
     """By azimuth, but by distance among talkers whose azimuths are close.
 
     Going around the circle, neighbors closer than the threshold form a group. Groups ascend in azimuth,

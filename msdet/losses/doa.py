@@ -99,10 +99,7 @@ def smoothed_cross_entropy_loss(logits: Tensor, azimuth_deg: Tensor, smoothing: 
 
 @DOA_LOSSES.register("soft")
 def soft_cross_entropy_loss(
-    logits: Tensor,
-    azimuth_deg: Tensor,
-    width_deg: float = 5.0,
-    shape: Literal["von_mises", "gaussian"] = "von_mises",
+    logits: Tensor, azimuth_deg: Tensor, width_deg: float = 5.0, shape: Literal["von_mises", "gaussian"] = "von_mises"
 ) -> Tensor:
     """Cross-entropy ``(...)`` against a circular distribution around the azimuth.
 
@@ -124,9 +121,7 @@ def soft_cross_entropy_loss(
 
 
 @DOA_LOSSES.register("earth_mover")
-def earth_mover_loss(
-    logits: Tensor, azimuth_deg: Tensor, width_deg: float = 0.0, squared: bool = False
-) -> Tensor:
+def earth_mover_loss(logits: Tensor, azimuth_deg: Tensor, width_deg: float = 0.0, squared: bool = False) -> Tensor:
     """How far probability has to travel around the circle, in radians ``(...)``: a near miss costs less.
 
     Args:

@@ -32,9 +32,7 @@ def task_gradients(losses: Sequence[Tensor], parameters: Sequence[Tensor]) -> li
     rows: list[list[Tensor | None]] = []
     for loss in losses:
         if loss.requires_grad:
-            rows.append(
-                list(torch.autograd.grad(loss, list(parameters), retain_graph=True, allow_unused=True))
-            )
+            rows.append(list(torch.autograd.grad(loss, list(parameters), retain_graph=True, allow_unused=True)))
         else:  # of a task that the batch does not label, or whose parts are frozen
             rows.append([None] * len(parameters))
     return rows

@@ -48,10 +48,6 @@ def penalty(patterns: Mapping[str, Mapping[str, float]], model: nn.Module) -> Te
 def _check(pattern: str, weights: Mapping[str, float]) -> None:
     for norm, weight in weights.items():
         if norm not in NORMS:
-            raise MsdetError(
-                f"objective.regularization: '{pattern}' has no norm '{norm}'{did_you_mean(norm, NORMS)}"
-            )
+            raise MsdetError(f"objective.regularization: '{pattern}' has no norm '{norm}'{did_you_mean(norm, NORMS)}")
         if not (math.isfinite(weight) and weight >= 0):
-            raise MsdetError(
-                f"objective.regularization: {norm} of '{pattern}' is {weight}, expected 0 or more"
-            )
+            raise MsdetError(f"objective.regularization: {norm} of '{pattern}' is {weight}, expected 0 or more")

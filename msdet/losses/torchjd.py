@@ -48,9 +48,7 @@ class TorchJdBalancer(SharedGradients):
 
             return getattr(aggregation, self.method)(**self.options)
         except ImportError as error:
-            raise MsdetError(
-                f"balancing by {self.method} needs TorchJD: pip install 'msdet[mtl]' ({error})"
-            ) from error
+            raise MsdetError(f"balancing by {self.method} needs TorchJD: pip install 'msdet[mtl]' ({error})") from error
 
     def shares(self, gramian: Tensor, live: list[int], losses: Tensor) -> Tensor:
         """Weights ``(task,)`` on shared parameters, those of the tasks included."""

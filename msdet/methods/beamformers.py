@@ -61,12 +61,7 @@ the mixture's covariance, both ``(freq, mic, mic)``; complex128."""
 
 
 def beam_separator(
-    weights: Weights,
-    array: MicrophoneArray,
-    sample_rate: int,
-    talkers: int,
-    doa: str | list[float],
-    window_s: float,
+    weights: Weights, array: MicrophoneArray, sample_rate: int, talkers: int, doa: str | list[float], window_s: float
 ) -> Separator | Oracle:
     """A separator that steers a beam at each talker.
 
@@ -90,9 +85,7 @@ def beam_separator(
         with torch.inference_mode():
             spectrum = stft(torch.from_numpy(mixture)[None])
             x = spectrum[0].permute(1, 0, 2).to(torch.complex128)
-            steering = steering_vectors(
-                positions, torch.from_numpy(azimuth_deg), frequency_hz, array.reference
-            )
+            steering = steering_vectors(positions, torch.from_numpy(azimuth_deg), frequency_hz, array.reference)
             beams = weights(steering.to(torch.complex128), coherence, x @ x.mH)
             voices = apply_beam(beams.to(spectrum.dtype)[None], spectrum)
             waveforms: Array = stft.inverse(voices, mixture.shape[-1])[0].numpy()
@@ -186,11 +179,7 @@ def _locator(doa: str, array: MicrophoneArray, sample_rate: int, talkers: int) -
 
 @METHODS.register("delay_and_sum")
 def delay_and_sum(
-    array: MicrophoneArray,
-    sample_rate: int,
-    talkers: int,
-    doa: str | list[float] = DOA,
-    window_s: float = WINDOW_S,
+    array: MicrophoneArray, sample_rate: int, talkers: int, doa: str | list[float] = DOA, window_s: float = WINDOW_S
 ) -> Separator | Oracle:
     """Microphones aligned towards each talker and averaged; arguments and errors as `beam_separator`."""
 

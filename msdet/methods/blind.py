@@ -191,9 +191,7 @@ def fastmnmf(
 
         options = {"n_iter": FASTMNMF_AUXIVA_ITERATIONS, "proj_back": False, "return_filters": True}
         filters = auxiva(components, **options)[1]
-        voices: Array = fastmnmf(
-            components, n_iter=iterations, n_components=bases, mic_index="all", W0=filters
-        )
+        voices: Array = fastmnmf(components, n_iter=iterations, n_components=bases, mic_index="all", W0=filters)
         return voices
 
     return blind_separator("FastMNMF", images, array, sample_rate, talkers, iterations, window_s, seed)

@@ -75,12 +75,7 @@ def loudest(method: Any, spectrum: Array) -> Array:
 
 
 def search(
-    algorithm: str,
-    bins: Bins,
-    array: MicrophoneArray,
-    sample_rate: int,
-    talkers: int,
-    window_s: float = WINDOW_S,
+    algorithm: str, bins: Bins, array: MicrophoneArray, sample_rate: int, talkers: int, window_s: float = WINDOW_S
 ) -> Separator:
     """A separator that gives azimuths alone: the highest peaks of a method's spatial spectrum.
 
@@ -128,9 +123,7 @@ def located(
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # of ill-conditioned matrices on the way
         try:
-            method = pra.doa.algorithms[algorithm](
-                positions, sample_rate, window, c=SPEED_OF_SOUND, **options
-            )
+            method = pra.doa.algorithms[algorithm](positions, sample_rate, window, c=SPEED_OF_SOUND, **options)
             method.locate_sources(spectrum, freq_bins=bins(method, spectrum))
         except (np.linalg.LinAlgError, ValueError, IndexError, UnboundLocalError) as error:
             raise MsdetError(f"{algorithm} finds no directions in this recording") from error

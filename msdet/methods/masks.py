@@ -26,11 +26,7 @@ POSTFILTER_WINDOW_S, POSTFILTER_LOADING = 0.064, 1e-3
 
 @METHODS.register("mask_mvdr")
 def mask_mvdr(
-    array: MicrophoneArray,
-    sample_rate: int,
-    talkers: int,
-    masks: str = MASKS,
-    window_s: float = WINDOW_S,
+    array: MicrophoneArray, sample_rate: int, talkers: int, masks: str = MASKS, window_s: float = WINDOW_S
 ) -> Separator | Oracle:
     """MVDR beams, one a talker, from covariances weighted by ratio masks.
 

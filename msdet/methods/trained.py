@@ -160,9 +160,7 @@ def _matches(first: Separation, other: Separation) -> Array:
     assert first.estimates is not None and other.estimates is not None  # every joint model gives them
     likeness_db = np.nan_to_num(pairwise_si_sdr(first.estimates, other.estimates), nan=_UNLIKE_DB)
     apart_deg = angular_distance_deg(_azimuths(first)[:, None], _azimuths(other))
-    rows, columns = linear_sum_assignment(
-        likeness_db.clip(_UNLIKE_DB) - DB_PER_DEG * apart_deg, maximize=True
-    )
+    rows, columns = linear_sum_assignment(likeness_db.clip(_UNLIKE_DB) - DB_PER_DEG * apart_deg, maximize=True)
     matches = np.full(first.count, -1)
     matches[rows] = columns
     return matches
@@ -186,9 +184,7 @@ def _mean_of_talker(results: Sequence[Separation], places: Sequence[int]) -> dic
     return {
         "azimuth_deg": wrap_deg(np.rad2deg(np.angle(towards))),
         "confidence": np.abs(towards),
-        "track_deg": None
-        if tracks is None
-        else wrap_deg(np.rad2deg(np.angle(_vectors(tracks).mean(axis=0)))),
+        "track_deg": None if tracks is None else wrap_deg(np.rad2deg(np.angle(_vectors(tracks).mean(axis=0)))),
         **{name: mean(name) for name in ("estimates", "elevation_deg", "activity")},
     }
 
@@ -267,9 +263,7 @@ def _folders(method: str, models: str) -> list[Path]:
     return folders
 
 
-def _separators(
-    folders: Sequence[Path], array: MicrophoneArray, sample_rate: int, talkers: int
-) -> list[Separator]:
+def _separators(folders: Sequence[Path], array: MicrophoneArray, sample_rate: int, talkers: int) -> list[Separator]:
     """Separators of models for an array, a number of talkers and mixtures of any sample rate.
 
     Raises:

@@ -89,10 +89,7 @@ def load_model(folder: Path | str, array: MicrophoneArray | None = None) -> Join
     with _no_larger_than(tensors, f"{origin}: describes a model that is larger than its weights"):
         model = _build(ModelConfig(**settings), own_array, description["sample_rate"], origin)
     _check_weights(files.shown(WEIGHTS_FILE), tensors, metadata, model)
-    if array is not None and (array.positions_m, array.reference) != (
-        own_array.positions_m,
-        own_array.reference,
-    ):
+    if array is not None and (array.positions_m, array.reference) != (own_array.positions_m, own_array.reference):
         bound = bound_parts(model)
         if bound:
             raise MsdetError(
@@ -187,9 +184,7 @@ def read_tensors(files: ModelFiles) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, header.get("__metadata__") or {}
 
 
-def _check_weights(
-    weights: str, tensors: dict[str, Tensor], metadata: dict[str, str], model: JointModel
-) -> None:
+def _check_weights(weights: str, tensors: dict[str, Tensor], metadata: dict[str, str], model: JointModel) -> None:
     """Refuse weights that do not fit `model`.
 
     Raises:
@@ -206,9 +201,7 @@ def _check_weights(
         found_shape = tuple(tensors[name].shape) if name in tensors else "missing"
         expected_shape = tuple(expected[name].shape) if name in expected else "absent"
         if found_shape != expected_shape:
-            raise MsdetError(
-                f"{weights}: {name} is {found_shape}, the configuration expects {expected_shape}"
-            )
+            raise MsdetError(f"{weights}: {name} is {found_shape}, the configuration expects {expected_shape}")
         if not tensors[name].isfinite().all():
             raise MsdetError(f"{weights}: has values that are not finite, in {name}")
 

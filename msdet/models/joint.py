@@ -12,13 +12,7 @@ from msdet.dsp.stft import SeparationPasses, Signals, Stft, window_samples
 from msdet.errors import MsdetError
 from msdet.models.config import ModelConfig
 from msdet.models.encoders import build_encoder
-from msdet.models.frontends import (
-    ArrayGeometry,
-    FrontEndOutput,
-    FrontEndSizes,
-    build_front_end,
-    final_frame_logits,
-)
+from msdet.models.frontends import ArrayGeometry, FrontEndOutput, FrontEndSizes, build_front_end, final_frame_logits
 from msdet.models.heads import HeadSizes, build_head, build_task_head, slot_occupancy
 from msdet.models.sharing import SharingSizes, build_sharing
 
@@ -79,13 +73,7 @@ class JointModel(nn.Module):
         sharing = build_sharing(
             config.sharing,
             config.sharing_options,
-            partial(
-                build_encoder,
-                config.encoder,
-                config.encoder_options,
-                front_end.features_out,
-                self.stft.freqs,
-            ),
+            partial(build_encoder, config.encoder, config.encoder_options, front_end.features_out, self.stft.freqs),
             SharingSizes(config.talkers, config.doa_classes + config.variable_num_speakers),
         )
         self.sharing = sharing
@@ -127,9 +115,7 @@ class JointModel(nn.Module):
         shared = self.sharing(front_end.features, lambda features: self.doa_head(features, front_end))
         logits = final_frame_logits(shared.logits)
         doa_logits = logits[..., : self.config.doa_classes]
-        spectra = self.separation_head(
-            shared.separation, front_end, shared.logits[..., : self.config.doa_classes]
-        )
+        spectra = self.separation_head(shared.separation, front_end, shared.logits[..., : self.config.doa_classes])
         resynthesize = partial(self.stft.inverse, samples=mixture.shape[-1])
         passes = tuple(Signals(spectrum, resynthesize) for spectrum in spectra)
         predictions = {name: self.task_head(name)(shared.doa, front_end) for name in self.config.tasks}

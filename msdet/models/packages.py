@@ -25,12 +25,7 @@ SCORES_FILE, CARD_FILE = "scores.json", "README.md"
 
 TAR = ".tar"
 
-MAX_BYTES = {
-    MODEL_FILE: 16 * 2**20,
-    WEIGHTS_FILE: 2 * 2**30,
-    SCORES_FILE: 16 * 2**20,
-    CARD_FILE: 4 * 2**20,
-}
+MAX_BYTES = {MODEL_FILE: 16 * 2**20, WEIGHTS_FILE: 2 * 2**30, SCORES_FILE: 16 * 2**20, CARD_FILE: 4 * 2**20}
 """Files of a package, and how large each may be."""
 
 PRETRAINED = "pretrained"
@@ -142,10 +137,7 @@ def write_package(out: Path, files: Mapping[str, bytes]) -> None:
             with atomic_path(out / name) as temporary:
                 temporary.write_bytes(files[name])
         return
-    with (
-        atomic_path(out) as temporary,
-        tarfile.open(temporary, "w:", format=tarfile.GNU_FORMAT) as archive,
-    ):
+    with atomic_path(out) as temporary, tarfile.open(temporary, "w:", format=tarfile.GNU_FORMAT) as archive:
         for name in sorted(files):
             member = tarfile.TarInfo(f"{out.stem}/{name}")
             member.size, member.mode = len(files[name]), 0o644  # no time, no owner
@@ -167,9 +159,7 @@ def _read_tar(path: Path) -> dict[str, bytes]:
                     continue
                 name = _expected_name(path, member)
                 if len(folders) > 1 or len(parts) > 2 or ".." in parts or member.name.startswith("/"):
-                    raise MsdetError(
-                        f"{path}: holds '{member.name}', expected files at the top or in one folder"
-                    )
+                    raise MsdetError(f"{path}: holds '{member.name}', expected files at the top or in one folder")
                 for part in parts:
                     plain_name(part, "name of a member", path)
                 if name in content:

@@ -105,9 +105,7 @@ def _cell(x: int, y: int, count: int, most: int, look: Style) -> Rectangle:
     """A cell in the system's color, the more opaque the more talkers, but never invisible."""
     share = math.sqrt(count / most)
     opacity = _FAINTEST + (1.0 - _FAINTEST) * share
-    return Rectangle(
-        (x, y), _CELL_DEG, _CELL_DEG, facecolor=look.color, edgecolor="none", alpha=opacity, zorder=2
-    )
+    return Rectangle((x, y), _CELL_DEG, _CELL_DEG, facecolor=look.color, edgecolor="none", alpha=opacity, zorder=2)
 
 
 def _polar_panel(axes: Any, truth_deg: Array, errors_deg: Array, look: Style) -> None:

@@ -45,9 +45,7 @@ def sound_figure(signals: dict[str, Overview], colors: Sequence[str]) -> Figure:
     with drawing():
         figure = Figure((WIDTH_IN, 0.4 + 1.5 * len(signals)), layout="constrained")
         panels = figure.subplots(len(signals), 2, squeeze=False, sharex="col")
-        for (name, s), level, color, (left, right) in zip(
-            signals.items(), levels, colors, panels, strict=False
-        ):
+        for (name, s), level, color, (left, right) in zip(signals.items(), levels, colors, panels, strict=False):
             times_s = (np.arange(s.low.size) + 0.5) * s.seconds / s.low.size
             left.fill_between(times_s, s.low, s.high, color=color, linewidth=0.3, rasterized=True)
             left.set(title=name, xlim=(0.0, s.seconds), ylim=(-limit, limit), ylabel="Amplitude")

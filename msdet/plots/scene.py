@@ -128,10 +128,7 @@ def estimates_figure(
         directions: by system, in the talkers' order.
         looks: the systems' styles.
     """
-    levels = {
-        name: [spectrogram_db(x, scene.sample_rate) for x in of_talkers]
-        for name, of_talkers in signals.items()
-    }
+    levels = {name: [spectrogram_db(x, scene.sample_rate) for x in of_talkers] for name, of_talkers in signals.items()}
     mixed = spectrogram_db(mixture, scene.sample_rate)
     top_db = top_level_db([mixed, *next(iter(levels.values()))])
     lines = math.ceil(len(levels) / _MAX_COLUMNS)
@@ -191,9 +188,7 @@ def scene_sheet(scene: Scene, array: MicrophoneArray, mixture: Array, responses:
         image = draw_spectrogram(panels[0], level_db, scene.duration_s, scene.sample_rate, top_db)
         panels[0].set_title("Mixture, reference microphone")
         _turns(panels[1], scene, looks)
-        figure.colorbar(
-            image, ax=panels, pad=0.01, aspect=12, shrink=0.5, anchor=(0.0, 1.0), label="dB re full scale"
-        )
+        figure.colorbar(image, ax=panels, pad=0.01, aspect=12, shrink=0.5, anchor=(0.0, 1.0), label="dB re full scale")
         cells = [rows[row].subgridspec(1, columns) for row in range(3, len(heights))]
         for talker, response in enumerate(() if responses is None else responses):
             group, column = divmod(talker, columns)
@@ -208,11 +203,7 @@ def scene_sheet(scene: Scene, array: MicrophoneArray, mixture: Array, responses:
 
 
 def _plan(
-    axes: Axes,
-    scene: Scene,
-    array: MicrophoneArray,
-    directions: dict[str, DoaEstimates],
-    looks: dict[str, Style],
+    axes: Axes, scene: Scene, array: MicrophoneArray, directions: dict[str, DoaEstimates], looks: dict[str, Style]
 ) -> None:
     """The room from above with all systems' directions, and a legend beside it."""
     estimates = {name: (found.azimuth_deg, looks[name]) for name, found in directions.items()}
@@ -290,9 +281,7 @@ def _azimuths(source: Source, duration_s: float) -> tuple[Array, Array]:
     return times_s, cut_at_zero(np.interp(times_s, known_s, unwrapped))
 
 
-def _response(
-    axes: Axes, scene: Scene, array: MicrophoneArray, talker: int, response: Array, look: Style
-) -> None:
+def _response(axes: Axes, scene: Scene, array: MicrophoneArray, talker: int, response: Array, look: Style) -> None:
     """The start of a response, and, dashed, when its direct path is due by geometry."""
     source = scene.sources[talker]
     microphone = scene.microphones_m(array.positions)[array.reference]

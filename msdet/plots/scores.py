@@ -79,9 +79,7 @@ def breakdown_figure(panels: Sequence[BreakdownPanel], metric: Metric, looks: di
         first = None
         for n, row in enumerate(rows):
             widths = [panel.width for panel in row]
-            cells = grid[n].subgridspec(
-                1, len(row) + 1, width_ratios=[*widths, max(widest - sum(widths), 1e-3)]
-            )
+            cells = grid[n].subgridspec(1, len(row) + 1, width_ratios=[*widths, max(widest - sum(widths), 1e-3)])
             for column, panel in enumerate(row):
                 axes = figure.add_subplot(cells[column], sharey=first)
                 first = first or axes

@@ -100,9 +100,7 @@ def breakdown_panels(
     panels = []
     for condition in conditions:
         by_bin = summary.breakdowns[BREAKDOWNS[condition.name][0]]
-        intervals = {
-            system: [by_bin[b.name][system].get(metric) for b in condition.bins] for system in systems
-        }
+        intervals = {system: [by_bin[b.name][system].get(metric) for b in condition.bins] for system in systems}
         labels = [short(b.name) for b in condition.bins]
         panels.append(BreakdownPanel(condition.title, labels, len(condition.disjoint), intervals))
     return panels
@@ -116,15 +114,10 @@ def crossings(system: ScoredSystem, conditions: list[Condition]) -> list[Crossin
     tables = []
     for key, (down, across) in itertools.product(metrics, itertools.permutations(conditions, 2)):
         values = [row.get(METRICS[key].field) for row in rows]
-        means = [
-            [_mean(values, members[a], members[b], METRICS[key]) for b in across.disjoint]
-            for a in down.disjoint
-        ]
+        means = [[_mean(values, members[a], members[b], METRICS[key]) for b in across.disjoint] for a in down.disjoint]
         numbers = [mean[0] for row in means for mean in row if mean is not None]
         low, span = min(numbers, default=0.0), float(np.ptp(numbers)) if numbers else 0.0
-        cells = [
-            [mean and Cell(*mean, (mean[0] - low) / span if span else 0.0) for mean in row] for row in means
-        ]
+        cells = [[mean and Cell(*mean, (mean[0] - low) / span if span else 0.0) for mean in row] for row in means]
         tables.append(Crossing(key, down, across, cells))
     return tables
 
@@ -136,9 +129,7 @@ def _overlap(a: Bin, b: Bin) -> bool:
     return max(a.low, b.low) < min(a.high, b.high)
 
 
-def _mean(
-    values: list[Any], first: list[Array], second: list[Array], metric: Metric
-) -> tuple[float, int] | None:
+def _mean(values: list[Any], first: list[Array], second: list[Array], metric: Metric) -> tuple[float, int] | None:
     """The mean of a metric over scenes and those of their talkers in two bins, and the number of scenes.
 
     Args:

@@ -188,9 +188,7 @@ def in_order(estimates: DoaEstimates, permutation: Array) -> DoaEstimates:
 
     shared = estimates.posterior is not None and len(estimates.posterior) == 1
     track = estimates.track and Track(
-        estimates.track.time_s,
-        estimates.track.azimuth_deg[permutation],
-        pick(estimates.track.elevation_deg),
+        estimates.track.time_s, estimates.track.azimuth_deg[permutation], pick(estimates.track.elevation_deg)
     )
     return dataclasses.replace(
         estimates,
@@ -224,8 +222,7 @@ def _read_system(folder: Path, estimates: Path | None, scene_set: SceneSet) -> S
     provenance = read_provenance(folder)
     if provenance.data not in (None, scene_set.identity):
         raise MsdetError(
-            f"{folder}: was scored on a data set with hash {provenance.data}, "
-            f"{scene_set.root} has {scene_set.identity}"
+            f"{folder}: was scored on a data set with hash {provenance.data}, {scene_set.root} has {scene_set.identity}"
         )
     rows = _read_rows(path)
     scenes = {scene.id: scene for scene in scene_set.scenes}

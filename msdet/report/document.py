@@ -25,8 +25,7 @@ from msdet.scoring.metrics import METRICS, Metric
 from msdet.scoring.statistics import ConfidenceInterval
 
 _POLICY = (
-    "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
-    "base-uri 'none'; form-action 'none'"
+    "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 )
 
 _PEAK = 0.9  # of what is played together

@@ -194,9 +194,7 @@ class Report:
         posteriors = {name: posterior_curve(of["posterior"]) for name, of in found.items()}
         confidences = {s.name: confidence_curve(*s.of_talkers("doa_confidence", DOA_ERROR)) for s in systems}
         figures = self._detection(posteriors, "posterior", "Talkers found", "Directions elsewhere")
-        figures |= self._detection(
-            confidences, "confidence", "Right directions kept", "Wrong directions kept"
-        )
+        figures |= self._detection(confidences, "confidence", "Right directions kept", "Wrong directions kept")
         given = {name: of["calibration"] for name, of in found.items() if of["calibration"]}
         drawn, note = self._few({name: of for name, of in given.items() if "bins" in of})
         no_probability = [name for name, of in given.items() if "bins" not in of]
@@ -225,14 +223,10 @@ class Report:
         scenes = []
         for example in self._examples:
             name = "scene" if example is (pictured or self._examples[0]) else ""
-            label = (
-                f"{example.title}: spectrograms of mixture, references and estimates, and a plan of the room"
-            )
+            label = f"{example.title}: spectrograms of mixture, references and estimates, and a plan of the room"
             (figure,) = self._figure(self._example_figure(example), label, "", name).values()
             play = _player(example, seconds)
-            scenes.append(
-                {"example": example, "anchor": anchors[example.scene.id], "figure": figure, "play": play}
-            )
+            scenes.append({"example": example, "anchor": anchors[example.scene.id], "figure": figure, "play": play})
         return {
             "scenes": scenes,
             "oracles": _oracle_note(self._evaluation.oracles),

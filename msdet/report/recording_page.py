@@ -47,9 +47,7 @@ def estimate_overview(path: Path) -> Overview:
     return overview(pieces(), header.frames, header.sample_rate)
 
 
-def recording_page(
-    heading: str, described: dict[str, Any], mixture: Overview, estimates: list[Overview]
-) -> str:
+def recording_page(heading: str, described: dict[str, Any], mixture: Overview, estimates: list[Overview]) -> str:
     """The page of a recording.
 
     Args:

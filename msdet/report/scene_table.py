@@ -27,9 +27,7 @@ _LABELS: dict[str, tuple[int, Callable[[Scene, Row], float | None]]] = {
 """Columns of what is known of scenes: decimals, and the value; None if it is not known."""
 
 
-def scene_table(
-    evaluation: Evaluation, conditions: list[Condition], anchors: dict[str, str]
-) -> dict[str, Any]:
+def scene_table(evaluation: Evaluation, conditions: list[Condition], anchors: dict[str, str]) -> dict[str, Any]:
     """What the template shows: the table's columns and rows, filters, and data for the script.
 
     Args:
@@ -48,8 +46,7 @@ def scene_table(
     columns = {name: texts for name, texts in columns.items() if len(set(texts)) > 1}
     values = {
         key: [
-            [_scene_value(s.rows.get(scene.id), METRICS[key]) for s in evaluation.systems.values()]
-            for scene in scenes
+            [_scene_value(s.rows.get(scene.id), METRICS[key]) for s in evaluation.systems.values()] for scene in scenes
         ]
         for key in metrics
     }

@@ -173,9 +173,7 @@ class SceneDistribution:
         if not weights or min(weights) < 1 or max(weights) > MAX_TALKERS:
             raise MsdetError(f"talkers is {self.talkers}, expected 1 to {MAX_TALKERS}")
         if min(weights.values()) < 0 or not math.isfinite(sum(weights.values())) or not any(weights.values()):
-            raise MsdetError(
-                f"talkers is {self.talkers}, expected weights of 0 or more, one at least above 0"
-            )
+            raise MsdetError(f"talkers is {self.talkers}, expected weights of 0 or more, one at least above 0")
         gaps = self.most_talkers - (self.sector_deg < 360.0)  # around the circle the last gap counts too
         if not 0.0 < self.sector_deg <= 360.0 or self.minimum_gap_deg * gaps > self.sector_deg:
             raise MsdetError(

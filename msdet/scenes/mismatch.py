@@ -46,11 +46,7 @@ class Mismatch:
 
 
 def draw_mismatch(
-    microphones: int,
-    gain_std_db: float,
-    phase_std_deg: float,
-    position_std_m: float,
-    rng: np.random.Generator,
+    microphones: int, gain_std_db: float, phase_std_deg: float, position_std_m: float, rng: np.random.Generator
 ) -> Mismatch:
     """Draw normally distributed errors of zero mean for each microphone.
 

@@ -85,11 +85,7 @@ def theoretical_coherence(
 
 
 def diffuse(
-    signals: Array,
-    microphones_m: Array,
-    sample_rate: int,
-    field: Field,
-    speed_of_sound: float = SPEED_OF_SOUND,
+    signals: Array, microphones_m: Array, sample_rate: int, field: Field, speed_of_sound: float = SPEED_OF_SOUND
 ) -> Array:
     """Mix independent signals into a diffuse field ``(mic, time)`` float32.
 
@@ -164,9 +160,7 @@ def _mix(signals: Array, filters: Array) -> Array:
 def _equalizing_gains(signals: Array, taps: int) -> Array:
     """Gains ``(mic, freq)`` that bring each signal's long-term spectrum to the mean of all."""
     segment = max(min(taps, signals.shape[-1] // 8), 1)  # averages enough of them, in short signals too
-    power = np.stack(
-        [scipy.signal.welch(row, nperseg=segment, nfft=taps, detrend=False)[1] for row in signals]
-    )
+    power = np.stack([scipy.signal.welch(row, nperseg=segment, nfft=taps, detrend=False)[1] for row in signals])
     mean = np.maximum(power.mean(axis=0), np.finfo(np.float32).tiny)
     gains: Array = np.sqrt(mean / np.maximum(power, mean * 10 ** (-MAX_EQUALIZATION_DB / 10)))
     return gains
@@ -310,9 +304,7 @@ def _loop(samples: Array, offset: int, count: int) -> Array:
     return loop.take(np.arange(offset, offset + count), mode="wrap")
 
 
-def babble(
-    speech: Sequence[Array], streams: int, samples: int, rng: np.random.Generator, talkers: int = 4
-) -> Array:
+def babble(speech: Sequence[Array], streams: int, samples: int, rng: np.random.Generator, talkers: int = 4) -> Array:
     """Babble ``(streams, samples)`` float32, each stream a sum of `talkers` at equal level; RMS about 1.
 
     Dry utterances ``(time,)`` loop. Streams are independent: an utterance that is used several times starts

@@ -67,9 +67,7 @@ def reverberate(speech: Array, responses: Array, times_s: Array, sample_rate: in
         start = 0 if p == 0 else max(0, math.ceil(corners[p - 1]))
         stop = samples if p == len(responses) - 1 else min(samples, math.ceil(corners[p + 1]))
         weight = np.interp(np.arange(start, stop), corners, np.arange(len(responses)) == p)
-        piece = scipy.signal.fftconvolve(
-            (speech[start:stop] * weight).astype(np.float32)[None], response, axes=-1
-        )
+        piece = scipy.signal.fftconvolve((speech[start:stop] * weight).astype(np.float32)[None], response, axes=-1)
         end = min(samples, start + piece.shape[-1])
         mixed[:, start:end] += piece[:, : end - start]
     return mixed
@@ -153,9 +151,7 @@ def reverberate_sources(
     return images
 
 
-def render(
-    scene: Scene, array: MicrophoneArray, sounds: Sounds, bank: RirBank | None = None
-) -> tuple[Mixture, Scene]:
+def render(scene: Scene, array: MicrophoneArray, sounds: Sounds, bank: RirBank | None = None) -> tuple[Mixture, Scene]:
     """Render a scene; also returns it with the T60 measured.
 
     Args:

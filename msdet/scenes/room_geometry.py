@@ -8,13 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from msdet.conventions import (
-    Array,
-    angular_distance_deg,
-    azimuth_elevation_deg,
-    rotation_matrix,
-    to_array_frame,
-)
+from msdet.conventions import Array, angular_distance_deg, azimuth_elevation_deg, rotation_matrix, to_array_frame
 from msdet.errors import MsdetError
 from msdet.scenes.distribution import SceneDistribution
 from msdet.scenes.rir.reverberation import longest_t60_s, shortest_t60_s
@@ -69,9 +63,7 @@ def sample_geometry(
         center = np.array(room) / 2 + rng.uniform(*d.center_offset_m, size=3)
         if d.array_height_m is not None:
             center[2] = rng.uniform(*d.array_height_m)
-        yaw, pitch, roll = (
-            float(rng.uniform(*interval)) for interval in (d.rotation_deg, d.tilt_deg, d.tilt_deg)
-        )
+        yaw, pitch, roll = (float(rng.uniform(*interval)) for interval in (d.rotation_deg, d.tilt_deg, d.tilt_deg))
         points = _draw_talkers(d, talkers, room, center, (yaw, pitch, roll), rng)
         if points is not None:
             points += [_draw_noise_position(room, center, rng) for _ in range(d.point_noises)]
@@ -101,9 +93,7 @@ def sample_path(
         there = _draw_position(d, center, (0.0, 2 * np.pi), rng)
         there[2] = start[2]
         seconds = float(np.linalg.norm(there - here) / speed)
-        nearest = np.linalg.norm(
-            here + np.linspace(0, 1, 50)[:, None] * (there - here) - center, axis=-1
-        ).min()
+        nearest = np.linalg.norm(here + np.linspace(0, 1, 50)[:, None] * (there - here) - center, axis=-1).min()
         if not _inside(there, geometry.room_m) or seconds < TRACK_STEP_S or nearest < d.distance_m[0] / 2:
             continue
         share = min(1.0, (d.duration_s - time) / seconds)
@@ -112,9 +102,7 @@ def sample_path(
         path.append(Waypoint(time, as_point(here)))
         if time >= d.duration_s:
             return tuple(path)
-    raise MsdetError(
-        f"no path at distance_m {list(d.distance_m)} found in a room of {_size(geometry.room_m)}"
-    )
+    raise MsdetError(f"no path at distance_m {list(d.distance_m)} found in a room of {_size(geometry.room_m)}")
 
 
 def positions_along(waypoints: tuple[Waypoint, ...], times_s: Array) -> Array:
@@ -159,12 +147,7 @@ def _draw_room(d: SceneDistribution, rng: np.random.Generator, name: str) -> tup
 
 
 def _draw_talkers(
-    d: SceneDistribution,
-    talkers: int,
-    room: Point,
-    center: Array,
-    rotation: Rotation,
-    rng: np.random.Generator,
+    d: SceneDistribution, talkers: int, room: Point, center: Array, rotation: Rotation, rng: np.random.Generator
 ) -> list[Point] | None:
     """Positions that keep margins, gap and sector; None if this room has none to be found."""
     points: list[Point] = []

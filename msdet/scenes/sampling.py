@@ -18,24 +18,8 @@ from msdet.scenes.distribution import SceneDistribution
 from msdet.scenes.mismatch import draw_mismatch
 from msdet.scenes.noise import NoiseExcerpt, NoiseRecording, draw_excerpts
 from msdet.scenes.rir.bank import RirBank
-from msdet.scenes.room_geometry import (
-    MAX_DRAWS,
-    RoomGeometry,
-    as_point,
-    sample_geometry,
-    sample_path,
-    track_along,
-)
-from msdet.scenes.scene import (
-    Direction,
-    Noise,
-    NoiseKind,
-    Point,
-    Scene,
-    Source,
-    Waypoint,
-    scene_seed,
-)
+from msdet.scenes.room_geometry import MAX_DRAWS, RoomGeometry, as_point, sample_geometry, sample_path, track_along
+from msdet.scenes.scene import Direction, Noise, NoiseKind, Point, Scene, Source, Waypoint, scene_seed
 
 # utterances that a babble is made of, if the corpus has as many; more for many microphones
 MIN_BABBLE_TALKERS = 6
@@ -90,9 +74,7 @@ def sample_count(distribution: SceneDistribution, rng: np.random.Generator) -> i
     return int(rng.choice(list(distribution.weights), p=weights / weights.sum()))
 
 
-def sample_turns(
-    speech: Speech, talkers: int, distribution: SceneDistribution, rng: np.random.Generator
-) -> list[Turn]:
+def sample_turns(speech: Speech, talkers: int, distribution: SceneDistribution, rng: np.random.Generator) -> list[Turn]:
     """Draw different speakers with one utterance each; who starts first is drawn as well.
 
     An utterance at least as long as its turn is preferred and cut at a random offset; a shorter one starts
@@ -240,9 +222,7 @@ def _places_in_new_room(d: SceneDistribution, talkers: int, rng: np.random.Gener
 def _places(geometry: RoomGeometry) -> tuple[SpeakerPlacement, ...]:
     return tuple(
         SpeakerPlacement(position, float(azimuth), float(elevation), float(distance))
-        for position, azimuth, elevation, distance in zip(
-            geometry.positions_m, *geometry.from_array(), strict=True
-        )
+        for position, azimuth, elevation, distance in zip(geometry.positions_m, *geometry.from_array(), strict=True)
     )
 
 
@@ -259,9 +239,7 @@ def _keep_gap(places: Sequence[SpeakerPlacement], minimum_gap_deg: float) -> boo
     if not minimum_gap_deg or not any(p.track for p in places):
         return True
     frames = max(len(p.track) for p in places)
-    azimuths = np.array(
-        [[t.azimuth_deg for t in p.track] if p.track else [p.azimuth_deg] * frames for p in places]
-    )
+    azimuths = np.array([[t.azimuth_deg for t in p.track] if p.track else [p.azimuth_deg] * frames for p in places])
     gaps = angular_distance_deg(azimuths[:, None], azimuths[None])
     return bool((gaps[np.triu_indices(len(places), 1)] >= minimum_gap_deg).all())
 

@@ -279,6 +279,4 @@ def _without_defaults(record: type, row: dict[str, Any]) -> dict[str, Any]:
 
 def _is_unknown(value: Any) -> bool:
     """Whether a number, or any of a point, is NaN."""
-    return any(
-        isinstance(v, float) and math.isnan(v) for v in (value if isinstance(value, tuple) else (value,))
-    )
+    return any(isinstance(v, float) and math.isnan(v) for v in (value if isinstance(value, tuple) else (value,)))

@@ -93,10 +93,7 @@ BREAKDOWNS: dict[str, tuple[str, tuple[Bin, ...]]] = {
     ),
     "distance": ("Talker's distance", _intervals("distance_m", "m", 1.0, 1.5, 2.0, 3.0)),
     "snr": ("Talkers to noise", _intervals("noise_snr_db", "dB", 0.0, 10.0, 20.0)),
-    "talkers": (
-        "Talkers",
-        (*(Bin(str(n), "talkers", n, n + 1.0) for n in range(1, 5)), Bin(">= 5", "talkers", 5.0)),
-    ),
+    "talkers": ("Talkers", (*(Bin(str(n), "talkers", n, n + 1.0) for n in range(1, 5)), Bin(">= 5", "talkers", 5.0))),
     "overlap": ("Overlap", _intervals("overlap_ratio", "%", 0.25, 0.5, 0.75, scale=100.0)),
     "gender": (
         "Talkers' genders",

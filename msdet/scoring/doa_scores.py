@@ -128,11 +128,7 @@ def true_track(scene: Scene) -> Track:
     for source in scene.sources:
         points = source.track or (source,)
         times = np.array([d.time_s for d in source.track]) if source.track else time_s[:1]
-        own = Track(
-            times,
-            np.array([[p.azimuth_deg for p in points]]),
-            np.array([[p.elevation_deg for p in points]]),
-        )
+        own = Track(times, np.array([[p.azimuth_deg for p in points]]), np.array([[p.elevation_deg for p in points]]))
         frames = own.at(time_s) if source.track else own
         assert frames.elevation_deg is not None
         azimuths.append(np.broadcast_to(frames.azimuth_deg[0], time_s.shape))
@@ -219,15 +215,11 @@ def _over_time(estimates: DoaEstimates, time_s: Array) -> Track:
         return estimates.track.at(time_s)
     frames, elevation = np.ones(time_s.size), estimates.elevation_deg
     return Track(
-        time_s,
-        np.outer(estimates.azimuth_deg, frames),
-        None if elevation is None else np.outer(elevation, frames),
+        time_s, np.outer(estimates.azimuth_deg, frames), None if elevation is None else np.outer(elevation, frames)
     )
 
 
-def _leave_out(
-    scores: dict[str, Any], undefined: dict[str, str], field: str, talkers: Array, why: str
-) -> None:
+def _leave_out(scores: dict[str, Any], undefined: dict[str, str], field: str, talkers: Array, why: str) -> None:
     """Make a field null for some talkers, and say why beside what is said already."""
     if talkers.any():
         scores[field] = np.where(talkers, np.nan, scores[field])

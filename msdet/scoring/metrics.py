@@ -68,9 +68,7 @@ SEPARATION_METRICS = {
     "sdr": SeparationMetric("sdr_db", "SDR", "dB", 2, ScoredSignals.sdr),
     "sir": SeparationMetric("sir_db", "SIR", "dB", 2, lambda s, n, m: float(s.bss_eval(n, m).sir)),
     "sar": SeparationMetric("sar_db", "SAR", "dB", 2, lambda s, n, m: float(s.bss_eval(n, m).sar)),
-    "snr": SeparationMetric(
-        "snr_db", "SNR", "dB", 2, lambda s, n, m: float(snr(s.references[n], s.trials[m]))
-    ),
+    "snr": SeparationMetric("snr_db", "SNR", "dB", 2, lambda s, n, m: float(snr(s.references[n], s.trials[m]))),
     "stoi": SeparationMetric("stoi", "STOI", "", 3, ScoredSignals.stoi),
     "estoi": SeparationMetric("estoi", "ESTOI", "", 3, lambda s, n, m: s.stoi(n, m, extended=True)),
     "pesq": SeparationMetric("pesq", "PESQ", "", 2, ScoredSignals.pesq),
@@ -143,25 +141,12 @@ def _doa_metrics(prefix: str, field: str, groups: dict[str, Group], compared: st
     for key, (name, statistic) in statistics.items():
         label = f"DoA {name}{', optimal' if optimal else ''} (deg)"
         metrics[f"{prefix}doa_{key}_deg"] = Metric(
-            field,
-            label,
-            1,
-            groups.get(key),
-            statistic,
-            higher_is_better=False,
-            compared=key in compared.split(),
+            field, label, 1, groups.get(key), statistic, higher_is_better=False, compared=key in compared.split()
         )
     for limit in map(str, THRESHOLDS_DEG):
         label = f"{'optimal ' if optimal else ''}within {limit} deg (%)"
         metrics[f"{prefix}accuracy_{limit}deg"] = Metric(
-            field,
-            label,
-            1,
-            groups.get(limit),
-            "mean",
-            float(limit),
-            100.0,
-            compared=limit in compared.split(),
+            field, label, 1, groups.get(limit), "mean", float(limit), 100.0, compared=limit in compared.split()
         )
     return metrics
 
@@ -189,18 +174,14 @@ METRICS: dict[str, Metric] = {
         "doa_great_circle_deg", "great circle (deg)", 1, "doa", higher_is_better=False, compared=True
     ),
     **_doa_metrics("own_", "doa_error_own_deg", {"mae": "optimal", "5": "optimal", "10": "optimal"}),
-    "assignment_accuracy": Metric(
-        "doa_assigned", "assignment accuracy (%)", 1, "optimal", scale=100.0, compared=True
-    ),
+    "assignment_accuracy": Metric("doa_assigned", "assignment accuracy (%)", 1, "optimal", scale=100.0, compared=True),
     "doa_recall": _rate("recall (%)", "doa_matched", _TALKERS),
     "doa_precision": _rate("precision (%)", "doa_matched", ("doa_matched", "doa_false")),
     "doa_f1": _rate("F1 (%)", "doa_matched", ("doa_matched", *_TALKERS, "doa_false"), times=2, compared=True),
     "doa_miss_rate": _rate("missed (%)", "doa_missed", _TALKERS, better=False),
     "doa_false_alarm_rate": _rate("false alarms per talker (%)", "doa_false", _TALKERS, better=False),
     "count_accuracy": Metric("doa_count_error", "right count (%)", 1, "detection", within=0.0, scale=100.0),
-    "track_mae_deg": Metric(
-        "track_error_deg", "track MAE (deg)", 1, "track", higher_is_better=False, compared=True
-    ),
+    "track_mae_deg": Metric("track_error_deg", "track MAE (deg)", 1, "track", higher_is_better=False, compared=True),
     "track_accuracy_10deg": Metric(
         "track_within_10deg", "frames within 10 deg (%)", 1, "track", scale=100.0, compared=True
     ),
@@ -338,9 +319,7 @@ def why_not(row: Row, metric: Metric) -> str:
 
 def optimal_assignments(systems: dict[str, list[Row]]) -> dict[str, int]:
     """By system, in how many scenes (if any) azimuths have their optimal assignment, for want of audio."""
-    counts = {
-        name: sum(row.get("permutation_from") == "doa" for row in rows) for name, rows in systems.items()
-    }
+    counts = {name: sum(row.get("permutation_from") == "doa" for row in rows) for name, rows in systems.items()}
     return {name: count for name, count in counts.items() if count}
 
 

@@ -353,9 +353,7 @@ def _score_mixture(scene_set: SceneSet, options: ScoringOptions, scene: Scene) -
     return row | {"permutation": list(range(len(references))), "permutation_from": "si_sdr"}
 
 
-def _score_all(
-    score_one: Callable[[T], Row], tasks: Sequence[T], jobs: int, progress: Progress | None
-) -> list[Row]:
+def _score_all(score_one: Callable[[T], Row], tasks: Sequence[T], jobs: int, progress: Progress | None) -> list[Row]:
     if jobs < 1:
         raise MsdetError(f"jobs is {jobs}, expected at least 1")
     rows: list[Row] = []

@@ -180,9 +180,7 @@ def bss_eval(references: npt.ArrayLike, estimates: npt.ArrayLike) -> BssEval:
     return BssEval(*ratios_db)
 
 
-def stoi(
-    reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int, extended: bool = False
-) -> float:
+def stoi(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int, extended: bool = False) -> float:
     """Short-time objective intelligibility of one signal, at most 1; computed by pystoi.
 
     Taal et al., "An algorithm for intelligibility prediction of time-frequency weighted noisy speech",
@@ -365,9 +363,7 @@ def _leveled(reference: npt.ArrayLike, estimate: npt.ArrayLike) -> tuple[Array, 
 def _ratio_db(target: Array, residual: Array) -> Array:
     """Energy ratio over time, limited."""
     with np.errstate(divide="ignore"):  # a perfect or an orthogonal estimate
-        return _limited(
-            10 * np.log10(np.sum(target**2, axis=-1)) - 10 * np.log10(np.sum(residual**2, axis=-1))
-        )
+        return _limited(10 * np.log10(np.sum(target**2, axis=-1)) - 10 * np.log10(np.sum(residual**2, axis=-1)))
 
 
 def _cosine_to_db(squared_cosine: Array) -> Array:

@@ -116,11 +116,7 @@ def score_signals(
             improvement = None if value is None or unprocessed is None else value - unprocessed
             for field, number, because in (
                 (metric.field, value, reason),
-                (
-                    metric.improvement_field,
-                    improvement,
-                    reason or (why and why.replace("estimate", "mixture")),
-                ),
+                (metric.improvement_field, improvement, reason or (why and why.replace("estimate", "mixture"))),
             ):
                 fields[field].append(None if number is None else round(number, metric.stored_decimals))
                 if because and because not in reasons[field]:

@@ -134,8 +134,7 @@ def check_made_for(estimates: Path, scene_set: SceneSet) -> None:
     data = made_for(estimates)
     if data not in (None, scene_set.identity):
         raise MsdetError(
-            f"{estimates}: was made for a data set with hash {data}, "
-            f"{scene_set.root} has {scene_set.identity}"
+            f"{estimates}: was made for a data set with hash {data}, {scene_set.root} has {scene_set.identity}"
         )
 
 
@@ -181,9 +180,7 @@ def read_signals(estimates: Path, scene: Scene) -> Array:
     talkers = len(scene.sources)
     if [_talker_number(p) for p in paths] != list(range(1, talkers + 1)):
         names = (", ".join(p.name for p in paths) or "no talker files") + _hint(estimates, scene)
-        raise MsdetError(
-            f"{estimates / scene.id}: found {names}, expected one file for each of {talkers} talkers"
-        )
+        raise MsdetError(f"{estimates / scene.id}: found {names}, expected one file for each of {talkers} talkers")
     return np.stack([_read_signal(path, scene) for path in paths])
 
 
@@ -224,9 +221,7 @@ def unknown_scenes(scene_set: SceneSet, estimates: Path) -> list[str]:
         MsdetError: ``doa.jsonl`` is not readable.
     """
     folders = {p.name for p in estimates.iterdir() if p.is_dir() and any(map(_talker_number, p.iterdir()))}
-    return sorted(
-        (folders | set(read_directions(estimates) or {})) - {scene.id for scene in scene_set.scenes}
-    )
+    return sorted((folders | set(read_directions(estimates) or {})) - {scene.id for scene in scene_set.scenes})
 
 
 def no_estimates_error(scene_set: SceneSet, estimates: Path) -> MsdetError:

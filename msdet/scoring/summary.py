@@ -33,16 +33,7 @@ from msdet.scoring.metrics import (
     why_not,
 )
 from msdet.scoring.statistics import CONFIDENCE, RESAMPLES, ConfidenceInterval, bootstrap, percentile_interval
-from msdet.scoring.tables import (
-    Table,
-    blank_repeats,
-    csv_text,
-    interval_cells,
-    latex,
-    markdown,
-    plain,
-    print_tables,
-)
+from msdet.scoring.tables import Table, blank_repeats, csv_text, interval_cells, latex, markdown, plain, print_tables
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -169,9 +160,7 @@ class ScoreTable:
         return plain(*self.tables())
 
 
-def summarize(
-    systems: dict[str, list[Row]], seed: int = 0, by: Iterable[str] = DEFAULT_BREAKDOWNS
-) -> Summary:
+def summarize(systems: dict[str, list[Row]], seed: int = 0, by: Iterable[str] = DEFAULT_BREAKDOWNS) -> Summary:
     """Means, 95 % bootstrap intervals and breakdowns of systems scored on the same scenes.
 
     Only scenes in which every system has a value for a metric enter that metric; a system without a value
@@ -199,9 +188,7 @@ def summarize(
     compared = {key: len(_common(values[key])) for key in METRICS}
     scored = [key for key in METRICS if compared[key]]
     breakdowns = {
-        breakdown.title: {
-            cell: _cell_intervals(rows, bins, scored, seed) for cell, bins in breakdown.cells.items()
-        }
+        breakdown.title: {cell: _cell_intervals(rows, bins, scored, seed) for cell, bins in breakdown.cells.items()}
         for breakdown in chosen
     }
     doubts = {  # without the scenes' particulars, so that equal ones count together
@@ -267,9 +254,7 @@ def summary_tables(summary: Summary) -> tuple[list[Table], list[str]]:
     return _tables(summary), _notes(summary)
 
 
-def _score(
-    rows: list[Row], values: list[Array | None], metric: Metric, interval: ConfidenceInterval | None
-) -> Score:
+def _score(rows: list[Row], values: list[Array | None], metric: Metric, interval: ConfidenceInterval | None) -> Score:
     missing = [row for row, v in zip(rows, values, strict=True) if v is None]
     reasons = Counter(why_not(row, metric) for row in missing)
     return Score(interval, len(rows) - len(missing), len(missing), dict(reasons.most_common()))
@@ -282,9 +267,7 @@ def _common(values: dict[str, list[Array | None]]) -> list[int]:
     return [i for i, of in enumerate(scenes) if all(x is not None for x in of)]
 
 
-def _intervals(
-    values: dict[str, list[Array | None]], metric: Metric, seed: int
-) -> dict[str, ConfidenceInterval]:
+def _intervals(values: dict[str, list[Array | None]], metric: Metric, seed: int) -> dict[str, ConfidenceInterval]:
     """The interval of each system that takes part, over the scenes in common; none without scenes."""
     common = _common(values)
     groups = {name: [x for i in common if (x := v[i]) is not None] for name, v in values.items()}

@@ -135,14 +135,11 @@ def aligned(parts: Sequence[Sequence[str]], pattern: str) -> list[str]:
     """
     widths = [max(map(len, column)) for column in zip(*(row for row in parts if row), strict=True)]
     return [
-        pattern.format(*(text.rjust(w) for text, w in zip(row, widths, strict=True))) if row else "-"
-        for row in parts
+        pattern.format(*(text.rjust(w) for text, w in zip(row, widths, strict=True))) if row else "-" for row in parts
     ]
 
 
-def interval_cells(
-    intervals: Sequence[Sequence[float | None] | None], decimals: int, scale: float = 1.0
-) -> list[str]:
+def interval_cells(intervals: Sequence[Sequence[float | None] | None], decimals: int, scale: float = 1.0) -> list[str]:
     """Cells of values with their intervals, aligned; a dash for None.
 
     >>> interval_cells([(0.5, 0.25, 1.0), None], 1, 100.0)

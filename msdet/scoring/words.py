@@ -104,9 +104,7 @@ def write_lists(
     return dict(left_out)
 
 
-def count_word_errors(
-    references: Mapping[str, str], hypotheses: Mapping[str, str]
-) -> dict[str, WordErrors | None]:
+def count_word_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> dict[str, WordErrors | None]:
     """Word errors by utterance; None for one without hypothesis (which may be an empty line).
 
     Raises:

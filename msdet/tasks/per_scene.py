@@ -90,9 +90,7 @@ class DomainHead(nn.Module):
         ValueError: fewer than two domains, or a negative strength.
     """
 
-    def __init__(
-        self, sizes: HeadSizes, domains: int = 16, strength: float = 1.0, hidden: int | None = None
-    ) -> None:
+    def __init__(self, sizes: HeadSizes, domains: int = 16, strength: float = 1.0, hidden: int | None = None) -> None:
         super().__init__()
         if domains < 2:
             raise ValueError(f"domains is {domains}, expected at least 2")

@@ -131,9 +131,7 @@ class ElevationHead(nn.Module):
         super().__init__()
         domain = sizes.geometry.domain
         if domain.axis is not None:
-            raise MsdetError(
-                f"task 'elevation' needs microphones that span space; these resolve {domain.words}"
-            )
+            raise MsdetError(f"task 'elevation' needs microphones that span space; these resolve {domain.words}")
         steps = round(180.0 / width_deg) if width_deg > 0 else 0
         if steps < 1 or abs(steps * width_deg - 180.0) > 1e-6:
             raise ValueError(f"width_deg is {width_deg}, expected to divide 180")

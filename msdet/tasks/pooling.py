@@ -68,9 +68,7 @@ class Pool(nn.Module):
         embedded = torch.relu(self.embed(features)).float()  # half precision loses small deviations
         placed = embedded * self.frequency[:, None]
         with torch.autocast(features.device.type, enabled=False):
-            mean, square, somewhere = (
-                shares.float() @ x.flatten(1, 2) for x in (embedded, embedded.square(), placed)
-            )
+            mean, square, somewhere = (shares.float() @ x.flatten(1, 2) for x in (embedded, embedded.square(), placed))
             deviation = ((square - mean.square()).clamp_min(0.0) + 1e-5).sqrt()
             pooled: Tensor = torch.cat([mean, deviation, somewhere], dim=-1) + self.offset
         return pooled

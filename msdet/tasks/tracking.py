@@ -40,9 +40,7 @@ class TrackingHead(nn.Module):
         causal: do not look at later frames.
     """
 
-    def __init__(
-        self, sizes: HeadSizes, hidden: int | None = None, channels: int = 16, causal: bool = False
-    ) -> None:
+    def __init__(self, sizes: HeadSizes, hidden: int | None = None, channels: int = 16, causal: bool = False) -> None:
         super().__init__()
         width = hidden_width(sizes, hidden)
         self.geometry = sizes.geometry
@@ -51,9 +49,7 @@ class TrackingHead(nn.Module):
         self.frequency = nn.Parameter(torch.zeros(sizes.geometry.steering.shape[1]))
         self.log_memory = nn.Parameter(torch.tensor(TIME_CONSTANTS).log())
         self.trust = nn.Parameter(torch.ones(len(TIME_CONSTANTS)))
-        self.sharpen = nn.ModuleList(
-            [nn.Conv2d(len(TIME_CONSTANTS), channels, (3, 5)), nn.Conv2d(channels, 1, (3, 5))]
-        )
+        self.sharpen = nn.ModuleList([nn.Conv2d(len(TIME_CONSTANTS), channels, (3, 5)), nn.Conv2d(channels, 1, (3, 5))])
         self.pool = Pool(sizes, sizes.talkers, width)
         self.recur = nn.GRU(self.pool.features_out, width, batch_first=True, bidirectional=not causal)
         self.classify = nn.Linear(width * (1 if causal else 2), sizes.classes)
@@ -161,9 +157,7 @@ class TrackingTask:
         lower = place.floor()
         share = place - lower
         log_posterior = prediction.float().log_softmax(-1)
-        below, above = (
-            log_posterior.gather(-1, ((lower.long() + k) % classes)[..., None])[..., 0] for k in (0, 1)
-        )
+        below, above = (log_posterior.gather(-1, ((lower.long() + k) % classes)[..., None])[..., 0] for k in (0, 1))
         return LabeledLoss(-(1.0 - share) * below - share * above, self.known(track_deg, truth))
 
     def known(self, track_deg: Tensor, truth: BatchLabels) -> Tensor:

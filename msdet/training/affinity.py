@@ -106,10 +106,7 @@ class Affinities:
 
 
 def measure_affinities(
-    out: Path,
-    config: TrainConfig,
-    settings: AffinityConfig,
-    progress: Callable[[int, int], None] | None = None,
+    out: Path, config: TrainConfig, settings: AffinityConfig, progress: Callable[[int, int], None] | None = None
 ) -> Affinities:
     """Train all tasks together for a while and measure affinities on the way, or read what was measured.
 
@@ -224,9 +221,7 @@ def shared_parameters(model: nn.Module) -> list[nn.Parameter]:
     """Parameters of the sharing scheme and the front end that learn; an error if there are none."""
     shared = [p for name, p in model.named_parameters() if name.startswith(SHARED) and p.requires_grad]
     if not shared:
-        raise MsdetError(
-            "no parameter of model.sharing and the front end learns: tasks have nothing to share"
-        )
+        raise MsdetError("no parameter of model.sharing and the front end learns: tasks have nothing to share")
     return shared
 
 
@@ -298,9 +293,7 @@ def _averaged(settings: AffinityConfig, measured: Array) -> Affinities:
     squares = (np.where(known, measured - mean, 0.0) ** 2).sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         error = np.where(count > 1, np.sqrt(squares / (count - 1) / count), np.nan)
-    return Affinities(
-        settings.tasks, mean, error, count, best_grouping(settings.tasks, mean, settings.groups)
-    )
+    return Affinities(settings.tasks, mean, error, count, best_grouping(settings.tasks, mean, settings.groups))
 
 
 def _to_dict(result: Affinities) -> dict[str, Any]:
@@ -356,9 +349,7 @@ def best_grouping(tasks: Sequence[str], affinity: npt.ArrayLike, most: int) -> G
     best = candidates[int(np.argmax(gains > gains.max() - 1e-12))]
     onto = _onto(matrix, best)
     return Grouping(
-        [[tasks[k] for k in group] for group in best],
-        dict(zip(tasks, onto.tolist(), strict=True)),
-        float(onto.mean()),
+        [[tasks[k] for k in group] for group in best], dict(zip(tasks, onto.tolist(), strict=True)), float(onto.mean())
     )
 
 

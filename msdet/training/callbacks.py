@@ -149,9 +149,7 @@ class NonFiniteGuard:
         self.in_a_row += 1
         line = f"step {step}: the {what} is not finite with {', '.join(map(self.name, items))}"
         if self.in_a_row >= self.limit:
-            raise MsdetError(
-                f"{line}; {self.in_a_row} steps in a row were not: try a lower optimizer.learning_rate"
-            )
+            raise MsdetError(f"{line}; {self.in_a_row} steps in a row were not: try a lower optimizer.learning_rate")
         self.report(f"{line}; skipped")
 
     def state_dict(self) -> dict[str, Any]:
@@ -203,9 +201,7 @@ class StopEarly(EarlyStopping):
 
     def __init__(self, metric: str, patience: int) -> None:
         mode = "max" if higher_is_better(metric) else "min"
-        super().__init__(
-            metric, patience=patience, mode=mode, check_finite=False, check_on_train_epoch_end=False
-        )
+        super().__init__(metric, patience=patience, mode=mode, check_finite=False, check_on_train_epoch_end=False)
 
     @property
     def reason(self) -> str | None:

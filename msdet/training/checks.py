@@ -115,9 +115,7 @@ def check_optimization(config: TrainConfig) -> None:
     if not 0.0 <= o.ema < 1.0:
         raise MsdetError(f"optimizer.ema is {o.ema}, expected 0 to 1, 1 left out")
     if o.swa_from is not None and (o.ema or not 0.0 <= o.swa_from < 1.0):
-        raise MsdetError(
-            f"optimizer.swa_from is {o.swa_from} and ema {o.ema}, expected 0 to 1, 1 left out, and no ema"
-        )
+        raise MsdetError(f"optimizer.swa_from is {o.swa_from} and ema {o.ema}, expected 0 to 1, 1 left out, and no ema")
     build_schedule(o)
 
 

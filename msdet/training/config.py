@@ -294,9 +294,7 @@ def _merged(config: Any, changes: Mapping[str, Any], where: str) -> dict[str, An
     for key, value in changes.items():
         if key not in fields:
             option = f"{where.split(': ')[-1]}.{key}"
-            raise MsdetError(
-                renaming(option) or f"{where}: unknown key '{key}'{did_you_mean(str(key), fields)}"
-            )
+            raise MsdetError(renaming(option) or f"{where}: unknown key '{key}'{did_you_mean(str(key), fields)}")
         old = getattr(config, key)
         nested = dataclasses.is_dataclass(old) and isinstance(value, Mapping)
         merged[key] = _merged(old, value, f"{where}.{key}") if nested else value

@@ -11,13 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from msdet.arrays import MicrophoneArray
 from msdet.corpora import load_corpus
-from msdet.data.dataset import (
-    STREAM_BLOCK,
-    ConcatSceneDataset,
-    DynamicMixingDataset,
-    LabelSubset,
-    RenderedDataset,
-)
+from msdet.data.dataset import STREAM_BLOCK, ConcatSceneDataset, DynamicMixingDataset, LabelSubset, RenderedDataset
 from msdet.data.example import Example, LabeledData
 from msdet.data.samplers import (
     BalancedSampler,
@@ -114,12 +108,7 @@ def _within(scene_set: SceneSet, t60_s: tuple[float, float] | None) -> SceneSet:
 
 
 def _check_together(
-    config: DataConfig,
-    model: ModelConfig,
-    dev_set: SceneSet,
-    counts: set[int],
-    rate: int,
-    array: MicrophoneArray,
+    config: DataConfig, model: ModelConfig, dev_set: SceneSet, counts: set[int], rate: int, array: MicrophoneArray
 ) -> None:
     if counts != {model.talkers} and not model.variable_num_speakers:
         raise MsdetError(
@@ -129,8 +118,7 @@ def _check_together(
     targets = {scene.target for scene in dev_set.scenes}
     if config.train is None and targets != {config.scenes.target}:
         raise MsdetError(
-            f"data.scenes.target is '{config.scenes.target}', "
-            f"the scenes of {config.dev} have {sorted(targets)}"
+            f"data.scenes.target is '{config.scenes.target}', the scenes of {config.dev} have {sorted(targets)}"
         )
     if rate != dev_set.sample_rate:
         raise MsdetError(f"{config.dev}: is at {dev_set.sample_rate} Hz, training data at {rate} Hz")
@@ -205,9 +193,7 @@ def loaders(
     return train, DataLoader(data.dev, batch_sampler=dev, collate_fn=padded)
 
 
-def _sampler(
-    data: TrainingData, config: TrainConfig, batch: int, batches: int
-) -> EpochSampler | BalancedSampler:
+def _sampler(data: TrainingData, config: TrainConfig, batch: int, batches: int) -> EpochSampler | BalancedSampler:
     """Which examples make an epoch: as they come, or with a share of each label or set in each batch."""
     c, seed = config.data, config.trainer.seed
     if c.set_weights and data.rendered:
@@ -243,7 +229,6 @@ def _batch(config: TrainConfig, processes: int) -> int:
     fitting = int(batch_seconds / duration_s + 1e-9) // processes
     if config.data.train is None and not fitting:
         raise MsdetError(
-            f"data.batch_seconds is {batch_seconds:g}, a mixture has {duration_s:g} s "
-            f"on each of {processes} devices"
+            f"data.batch_seconds is {batch_seconds:g}, a mixture has {duration_s:g} s on each of {processes} devices"
         )
     return max(fitting, 1)

@@ -14,13 +14,7 @@ from msdet.conventions import wrap_signed_deg
 from msdet.data.example import Example
 from msdet.dsp.spatial import decode_azimuth
 from msdet.losses.assignment import cheapest_permutation
-from msdet.losses.gradients import (
-    Balanced,
-    average_over_processes,
-    balanced_backward,
-    inner_products,
-    task_gradients,
-)
+from msdet.losses.gradients import Balanced, average_over_processes, balanced_backward, inner_products, task_gradients
 from msdet.losses.separation import si_sdr_db
 from msdet.losses.weighting import GradientBalancer
 from msdet.models.joint import JointModel, JointOutput
@@ -95,13 +89,7 @@ class JointModule(pl.LightningModule):
     def terms(self, batch: Example) -> tuple[ObjectiveTerms, JointOutput, BatchLabels]:
         """Objective, what the model gave, and the labels in the talkers' own order."""
         output: JointOutput = self.model(batch["mixture"])
-        truth = batch_labels(
-            batch,
-            self.model.stft,
-            self.model.array.reference,
-            output.level,
-            self.model.sample_rate,
-        )
+        truth = batch_labels(batch, self.model.stft, self.model.array.reference, output.level, self.model.sample_rate)
         terms: ObjectiveTerms = self.objective(output.predictions, truth)
         return terms, output, truth
 
@@ -153,10 +141,7 @@ class JointModule(pl.LightningModule):
         self.objective.start_epoch(self.current_epoch)
 
     def configure_gradient_clipping(
-        self,
-        optimizer: Any,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
         """Clip the norm of all the model's gradients together; drop all if one is not finite."""
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip_norm)
@@ -191,9 +176,7 @@ class JointModule(pl.LightningModule):
         """Log the means of all batches; count a plateau."""
         means = self.means.compute(self.device)
         labeled = [name for name in self.objective.weights if self.means.counted(name)]
-        loss = torch.stack(
-            [self.objective.weights[name] * means[name] for name in labeled] or [torch.zeros(())]
-        )
+        loss = torch.stack([self.objective.weights[name] * means[name] for name in labeled] or [torch.zeros(())])
         scores = {f"dev/{name}": value for name, value in ({"loss": loss.sum()} | means).items()}
         self.log_dict(scores)
         if self.plateau is None or self.trainer.sanity_checking:

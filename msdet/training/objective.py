@@ -71,9 +71,7 @@ class ObjectiveTerms(NamedTuple):
         total = sum(penalties, self.balanced)
         balancer = self.objective.balancer
         if isinstance(balancer, GradientBalancer):
-            balanced_backward(
-                balancer, Balanced(total, self.scaled, penalties), total, list(model.parameters())
-            )
+            balanced_backward(balancer, Balanced(total, self.scaled, penalties), total, list(model.parameters()))
         else:
             total.backward()
         return total.detach()
@@ -215,9 +213,7 @@ def _check_sign(config: ObjectiveConfig, positive: bool) -> None:
             "can be below"
         )
     if positive and config.normalize == "log":
-        raise MsdetError(
-            f"objective.balance '{config.balance}' needs losses above zero; normalize 'log' can be below"
-        )
+        raise MsdetError(f"objective.balance '{config.balance}' needs losses above zero; normalize 'log' can be below")
 
 
 def task_weights(config: ObjectiveConfig, model: ModelConfig) -> dict[str, float]:

@@ -123,12 +123,7 @@ def cyclic(state: ScheduleState, *, cycles: int = 4, lowest: float = 0.1) -> flo
 
 
 def plateau(
-    state: ScheduleState,
-    *,
-    metric: str = "dev/loss",
-    patience: int = 3,
-    factor: float = 0.5,
-    lowest: float = 0.0,
+    state: ScheduleState, *, metric: str = "dev/loss", patience: int = 3, factor: float = 0.5, lowest: float = 0.0
 ) -> float:
     """Down by a factor each time a metric has not improved in `patience` validations."""
     if patience < 1:
@@ -170,9 +165,7 @@ def plateau_options(settings: OptimizerConfig) -> tuple[str, int] | None:
     return str(options["metric"]), int(options["patience"])
 
 
-def relative_rate(
-    schedule: Schedule, settings: OptimizerConfig, total: int, step: int, plateaus: int
-) -> float:
+def relative_rate(schedule: Schedule, settings: OptimizerConfig, total: int, step: int, plateaus: int) -> float:
     """Learning rate at a step of a run of so many in all, relative to the largest."""
     warm = min(1.0, (step + 1) / max(settings.warm_up, 1))
     start = settings.decay_from * total

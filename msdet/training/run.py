@@ -18,15 +18,7 @@ from typing import Any
 import torch
 
 from msdet.errors import MsdetError
-from msdet.io.files import (
-    FolderKind,
-    atomic_path,
-    check_own_folder,
-    plain_name,
-    read_json,
-    remove_folder,
-    write_json,
-)
+from msdet.io.files import FolderKind, atomic_path, check_own_folder, plain_name, read_json, remove_folder, write_json
 from msdet.io.jobs import IN_PROGRESS, begin_run_dir, finish_run_dir
 from msdet.renamed import translated
 from msdet.training.callbacks import TRAINER_STATE, Report, StepProgress
@@ -128,12 +120,7 @@ def planned(config: TrainConfig) -> list[tuple[str, TrainConfig]]:
 
 
 def _train_stages(
-    out: Path,
-    config: TrainConfig,
-    report: Report,
-    progress: StepProgress,
-    first: int | None,
-    last: int | None,
+    out: Path, config: TrainConfig, report: Report, progress: StepProgress, first: int | None, last: int | None
 ) -> Path:
     """Train the stages that are not finished yet, from stage `first` to stage `last`."""
     plans = planned(config)
@@ -155,9 +142,7 @@ def _train_stages(
             return out
         init = previous if previous and stage.init == "previous" else plan.init
         report(f"stage {number} of {len(plans)}, {stage.name}:")
-        previous = train_single(
-            out / "stages" / folder, dataclasses.replace(plan, init=init), report, progress
-        )
+        previous = train_single(out / "stages" / folder, dataclasses.replace(plan, init=init), report, progress)
     if is_first_process() and previous is not None:
         _finish(out, settings, previous, [folder for folder, _ in plans])
     return out
@@ -245,9 +230,7 @@ def _delete_from(out: Path, settings: dict[str, Any], first: int) -> None:
     kept = list(settings["stages"])[: first - 1]
     for folder in kept:
         if before.get(folder) != settings["stages"][folder]:
-            raise MsdetError(
-                f"{out}: stage {folder} had other settings; start there or choose another folder"
-            )
+            raise MsdetError(f"{out}: stage {folder} had other settings; start there or choose another folder")
     old = [out / "stages" / plain_name(folder, "stage", header) for folder in before.keys() - set(kept)]
     for stage in old:
         check_own_folder(stage, RUN)
@@ -261,10 +244,7 @@ def _delete_from(out: Path, settings: dict[str, Any], first: int) -> None:
 
 def _finish(out: Path, settings: dict[str, Any], last: Path, folders: list[str]) -> None:
     """Put the last stage's model into the run's folder, and the header."""
-    with (
-        atomic_path(out / "model.json") as description,
-        atomic_path(out / "model.safetensors") as weights,
-    ):
+    with atomic_path(out / "model.json") as description, atomic_path(out / "model.safetensors") as weights:
         shutil.copyfile(last / "model.json", description)
         shutil.copyfile(last / "model.safetensors", weights)
     ends = {folder: read_json(out / "stages" / folder / FINISHED) for folder in folders}

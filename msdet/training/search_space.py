@@ -161,8 +161,7 @@ def applied(base: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
             target = target.setdefault(group, {} if dataclasses.is_dataclass(at) else dict(at or {}))
         target[last] = value
     groups_changed = {
-        group: overridden(getattr(base, group), change, f"search: {group}")
-        for group, change in changes.items()
+        group: overridden(getattr(base, group), change, f"search: {group}") for group, change in changes.items()
     }
     return dataclasses.replace(base, **groups_changed)
 

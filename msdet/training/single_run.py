@@ -200,9 +200,7 @@ def train_single(out: Path, config: TrainConfig, report: Report, progress: StepP
     if not run.trainer.is_global_zero:
         return out
     if not (out / "model.safetensors").is_file():
-        raise MsdetError(
-            f"{out}: no validation had a finite {t.monitor}; try a lower optimizer.learning_rate"
-        )
+        raise MsdetError(f"{out}: no validation had a finite {t.monitor}; try a lower optimizer.learning_rate")
     content: dict[str, Any] = {"steps": run.trainer.global_step, "skipped": run.module.skipped_steps}
     finish_run_dir(out, settings, FINISHED, content | ({"stopped": stop.reason} if stop else {}))
     if stop and stop.reason:

@@ -261,9 +261,7 @@ _STATES: dict[str, State] = {
 }  # fmt: skip
 
 
-def _from_optuna(
-    kind: str, names: Mapping[str, str], name: str, options: dict[str, Any], **derived: Any
-) -> Any:
+def _from_optuna(kind: str, names: Mapping[str, str], name: str, options: dict[str, Any], **derived: Any) -> Any:
     """A sampler or pruner of Optuna by our name.
 
     Raises:

@@ -35,11 +35,7 @@ from msdet.training.module import JointModule
 
 
 def make_trainer(
-    out: Path,
-    config: TrainConfig,
-    callbacks: Sequence[Callback],
-    loggers: Sequence[Logger] = (),
-    **limits: Any,
+    out: Path, config: TrainConfig, callbacks: Sequence[Callback], loggers: Sequence[Logger] = (), **limits: Any
 ) -> pl.Trainer:
     """Lightning's trainer; validation ends each epoch. Writes nothing yet.
 
@@ -163,18 +159,13 @@ def make_loggers(out: Path, names: Sequence[str]) -> list[Logger]:
         MsdetError: the package of one is not installed.
     """
     logs = out / "logs"
-    made: list[Logger] = [
-        CSVLogger(out, name="", version="logs"),
-        TensorBoardLogger(out, name="", version="logs"),
-    ]
+    made: list[Logger] = [CSVLogger(out, name="", version="logs"), TensorBoardLogger(out, name="", version="logs")]
     for name in names:
         logs.mkdir(parents=True, exist_ok=True)
         try:
             made.append(LOGGERS[name](out, logs))
         except ImportError as error:
-            raise MsdetError(
-                f"trainer.loggers: {name} needs its package: pip install msdet[{name}]"
-            ) from error
+            raise MsdetError(f"trainer.loggers: {name} needs its package: pip install msdet[{name}]") from error
     return made
 
 

@@ -32,9 +32,7 @@ def freeze(model: nn.Module, frozen: Sequence[str], trained: Sequence[str]) -> N
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in names):
                 choices = dict.fromkeys(f"{name.partition('.')[0]}.*" for name in names)
-                raise MsdetError(
-                    f"{setting}: no parameter is named '{pattern}'{did_you_mean(pattern, choices)}"
-                )
+                raise MsdetError(f"{setting}: no parameter is named '{pattern}'{did_you_mean(pattern, choices)}")
     for name, parameter in model.named_parameters():
         learns = not trained or any(fnmatchcase(name, p) for p in trained)
         parameter.requires_grad_(learns and not any(fnmatchcase(name, p) for p in frozen))

@@ -111,9 +111,7 @@ def tune(out: Path, base: TrainConfig, config: StudyConfig, report: Report = pri
     if outcome.running == 0:
         states = [record.state for record in outcome.records]
         counts = {state: states.count(state) for state in sorted(set(states))}
-        finish_run_dir(
-            out, settings, FINISHED, {"trials": counts, "best": outcome.best and outcome.best.number}
-        )
+        finish_run_dir(out, settings, FINISHED, {"trials": counts, "best": outcome.best and outcome.best.number})
     if outcome.best is None and outcome.running == 0:
         last = outcome.records[-1]
         raise MsdetError(f"{out}: no trial came to its end; trial {last.number} {last.state}: {last.reason}")

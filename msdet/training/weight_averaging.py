@@ -192,8 +192,7 @@ def _shares(count: int, weights: Sequence[float] | None) -> list[float]:
 def _check_same(first: Path, one: dict[str, Any], second: Path, other: dict[str, Any]) -> None:
     """Refuse a model of another configuration than the first, by the field and both values."""
     before, now = (
-        {".".join(path): value for path, value in leaves(_decisive(description))}
-        for description in (one, other)
+        {".".join(path): value for path, value in leaves(_decisive(description))} for description in (one, other)
     )
     if not (_objective(one) and _objective(other)):  # unknown
         before, now = ({k: v for k, v in d.items() if not k.startswith("objective.")} for d in (before, now))
@@ -222,9 +221,7 @@ def _objective(description: dict[str, Any]) -> dict[str, Any]:
     return objective if isinstance(objective, dict) else {}
 
 
-def _notes(
-    folders: Sequence[Path], descriptions: Sequence[dict[str, Any]], shares: Sequence[float]
-) -> dict[str, Any]:
+def _notes(folders: Sequence[Path], descriptions: Sequence[dict[str, Any]], shares: Sequence[float]) -> dict[str, Any]:
     """Where the average comes from."""
     all_notes = [description.get("notes") or {} for description in descriptions]
     sources = [

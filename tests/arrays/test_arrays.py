@@ -78,9 +78,7 @@ def test_rings_are_as_documented(
     assert array.aliasing_frequency_hz == pytest.approx(343 / (2 * side_m), rel=0.002)
 
 
-@pytest.mark.parametrize(
-    ("name", "microphones", "spacing_m"), [("linear4_5cm", 4, 0.05), ("linear8_3cm", 8, 0.03)]
-)
+@pytest.mark.parametrize(("name", "microphones", "spacing_m"), [("linear4_5cm", 4, 0.05), ("linear8_3cm", 8, 0.03)])
 def test_lines_are_uniform_along_x(name: str, microphones: int, spacing_m: float) -> None:
     positions = load_array(name).positions
     assert positions.shape == (microphones, 3)
@@ -136,8 +134,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"positions_m": (np.array(SQUARE) / 1000).tolist()},
-        "positions_m: span 0.08 mm, expected at least 5 mm; were meters divided by 1000? multiply by 1000 "
-        "(8 cm wide)",
+        "positions_m: span 0.08 mm, expected at least 5 mm; were meters divided by 1000? multiply by 1000 (8 cm wide)",
     ),
     ({"reference": 4}, "reference is 4, expected a channel from 0 to 3"),
     ({"reference": -1}, "reference is -1, expected a channel from 0 to 3"),

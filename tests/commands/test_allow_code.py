@@ -30,12 +30,10 @@ PACKAGE = "--model model --out voices.tar --license CC0 --data_notes notes.txt"
 
 COMMANDS = {
     "separate": "separate x.wav --model model --out out",
-    "separate by several": "separate x.wav --out out --array circular4_5cm "
-    "--method ensemble,models=model:model",
+    "separate by several": "separate x.wav --out out --array circular4_5cm --method ensemble,models=model:model",
     "localize": "localize x.wav --model model",
     "live": "live model --out out --file x.wav --fast",
-    "evaluate": "evaluate --data {data} --model model --out out "
-    "--methods unprocessed --metrics si_sdr --jobs 1",
+    "evaluate": "evaluate --data {data} --model model --out out --methods unprocessed --metrics si_sdr --jobs 1",
     "export_model": "export-model --model model --out model.pt2 --format torch",
     "package": f"package {PACKAGE}",
     "average": "average model model --out out",
@@ -87,9 +85,7 @@ def test_nothing_is_imported_unless_allowed(
     for others in ([], ["--allow-code", "own", "own_layers.inner", "layers"]):
         assert main([*arguments(command, dev_set), *others]) == 2
         told = capsys.readouterr().err
-        assert told.startswith(
-            "error: model/model.json: encoder 'own_layers:Encoder' is code that is not msdet's"
-        )
+        assert told.startswith("error: model/model.json: encoder 'own_layers:Encoder' is code that is not msdet's")
         assert "--allow-code own_layers (" in told and told.count("\n") == 1
         assert not Path("imported").exists() and "own_layers" not in sys.modules
 
@@ -115,11 +111,7 @@ def test_modules_of_python_are_not_imported(
 def test_a_part_inside_the_options_of_another_is_refused(here: Callable[[str], Path]) -> None:
     path = here("ft_gru") / "model" / "model.json"
     description = json.loads(path.read_text())
-    description["model"] |= {
-        "separation_head": "steered_beam",
-        "front_end": "steered",
-        "front_end_options": {},
-    }
+    description["model"] |= {"separation_head": "steered_beam", "front_end": "steered", "front_end_options": {}}
     description["model"]["separation_options"] = {"passes": 2, "refiner": "own_layers:Encoder"}
     path.write_text(json.dumps(description))
     with pytest.raises(CodeNotAllowedError, match=r"'own_layers:Encoder'.*--allow-code own_layers"):
@@ -127,9 +119,7 @@ def test_a_part_inside_the_options_of_another_is_refused(here: Callable[[str], P
     assert not Path("imported").exists()
 
 
-@pytest.mark.parametrize(
-    "name", ["a b:Encoder", "..own_layers:Encoder", "own\nlayers:Encoder", "own_layers:a.b"]
-)
+@pytest.mark.parametrize("name", ["a b:Encoder", "..own_layers:Encoder", "own\nlayers:Encoder", "own_layers:a.b"])
 def test_a_name_of_no_module_is_one_line(name: str, here: Callable[[str], Path]) -> None:
     here(name)
     with pytest.raises(MsdetError, match="expected module:Name") as error:
@@ -141,9 +131,7 @@ def test_python_allows_by_name(here: Callable[[str], Path]) -> None:
     for allowed in ((), ["own"], ["own_layers.inner"]):
         with pytest.raises(CodeNotAllowedError, match=r"allow_code=\['own_layers'\]"):
             msdet.load("model", allow_code=allowed)
-    with pytest.raises(
-        MsdetError, match="allow_code has 'own_layers:Encoder', expected the name of a module"
-    ):
+    with pytest.raises(MsdetError, match="allow_code has 'own_layers:Encoder', expected the name of a module"):
         msdet.load("model", allow_code=["own_layers:Encoder"])
     assert not Path("imported").exists()
     model = msdet.load("model", allow_code=["own_layers"])
@@ -164,9 +152,7 @@ def test_a_package_allows_what_is_in_it(here: Callable[[str], Path]) -> None:
     assert Path("imported").exists()
 
 
-def test_info_tells_what_code_is_needed(
-    here: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_info_tells_what_code_is_needed(here: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "model"]) == 0
     told = capsys.readouterr().out
     assert "needs code that is not msdet's, and was not imported: own_layers:Encoder" in told
@@ -176,9 +162,7 @@ def test_info_tells_what_code_is_needed(
     assert "own_layers:Encoder -> reference_mask" in capsys.readouterr().out
 
 
-def test_a_package_says_what_code_it_needs(
-    here: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_package_says_what_code_it_needs(here: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["package", *PACKAGE.replace(".tar", "").split(), "--allow-code", "own_layers"]) == 0
     card = Path("voices/README.md").read_text()
     assert "--out out/ --allow-code own_layers\n" in card and "allow_code=['own_layers'])" in card

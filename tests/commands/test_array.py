@@ -65,9 +65,7 @@ def test_a_picture_is_a_png_too(tmp_path: Path) -> None:
         (["--out", "a.png"], "out needs an array to draw"),
     ],
 )
-def test_bad_input_is_one_line(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["array", "show", *arguments]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""

@@ -202,9 +202,7 @@ def test_whole_numbers_are_written_whole() -> None:
         (["nowhere", "--out=page.htm"], "page.htm: the page's name must end in .html"),
     ],
 )
-def test_bad_input_is_one_line(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["describe", *arguments]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""

@@ -53,9 +53,7 @@ def test_weights_in_eight_bits_and_what_they_cost(
     gains = re.findall(r"SI-SDRi (-?\d+\.\d+) dB, DoA error (\d+\.\d+)°", printed.out)
     assert len(gains) == 2
     assert abs(float(gains[0][0]) - float(gains[1][0])) < 1.0
-    outputs = formats.onnx_runner(out.read_bytes())(
-        np.random.default_rng(0).standard_normal((3, 4, 3001), np.float32)
-    )
+    outputs = formats.onnx_runner(out.read_bytes())(np.random.default_rng(0).standard_normal((3, 4, 3001), np.float32))
     assert {name: value.shape for name, value in outputs.items()} == {
         "estimates": (3, 2, 3001),
         "doa": (3, 2, 72),
@@ -93,9 +91,7 @@ def test_a_missing_package_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(formats.NEEDED, "onnx", ("no_such_runtime",))
     assert main(["export-model", str(folder), "--out", str(tmp_path / "model.onnx")]) == 2
-    assert capsys.readouterr().err == (
-        "error: format onnx needs no_such_runtime: pip install 'msdet[export]'\n"
-    )
+    assert capsys.readouterr().err == ("error: format onnx needs no_such_runtime: pip install 'msdet[export]'\n")
 
 
 def test_a_data_set_of_another_array_of_the_same_name_is_refused(

@@ -48,9 +48,7 @@ def test_an_array_is_described_in_full(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize("name", array_names())
-def test_every_shipped_array_is_drawn_with_all_its_channels(
-    name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_shipped_array_is_drawn_with_all_its_channels(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(capsys, name)
     assert max(map(len, text.splitlines())) <= 110
     array = load_array(name)
@@ -64,9 +62,7 @@ def test_every_shipped_array_is_drawn_with_all_its_channels(
 
 def test_the_drawing_is_the_array_seen_from_above(capsys: pytest.CaptureFixture[str]) -> None:
     view = printed(capsys, "respeaker_4mic_square").split("cm high\n\n")[1].splitlines()
-    place = {
-        mark: (row, line.index(mark)) for row, line in enumerate(view) for mark in "0123+" if mark in line
-    }
+    place = {mark: (row, line.index(mark)) for row, line in enumerate(view) for mark in "0123+" if mark in line}
     (origin_row, origin_column), (rows, columns) = place["+"], (6, 12)
     assert place == {
         "0": (origin_row, origin_column - columns),  # on -x
@@ -111,9 +107,7 @@ def test_what_looks_wrong_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[
         ("nowhere.toml", "nowhere.toml: no such file"),
     ],
 )
-def test_an_unknown_array_offers_the_nearest(
-    what: str, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unknown_array_offers_the_nearest(what: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", what]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -121,9 +115,7 @@ def test_an_unknown_array_offers_the_nearest(
     assert len(captured.err.splitlines()) == 1
 
 
-def test_a_wrong_file_prints_one_line_and_nothing_else(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_file_prints_one_line_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = own(tmp_path, [[0.0, 0.0, 0.0], [40.0, 0.0, 0.0]])
     assert main(["info", str(path)]) == 2
     captured = capsys.readouterr()

@@ -39,11 +39,7 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 @pytest.mark.parametrize(
     ("kind", "written"),
-    [
-        ("kaldi", {"utt2distance"}),
-        ("sms_wsj", {"sms_wsj.json"}),
-        ("lhotse", {"recordings.jsonl.gz", "cuts.jsonl.gz"}),
-    ],
+    [("kaldi", {"utt2distance"}), ("sms_wsj", {"sms_wsj.json"}), ("lhotse", {"recordings.jsonl.gz", "cuts.jsonl.gz"})],
 )
 def test_export_adds_tables_and_changes_nothing_else(
     data: Path, dev_set: SceneSet, kind: str, written: set[str], file_bytes: Files,
@@ -64,12 +60,8 @@ def test_export_that_cannot_be_is_refused(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], file_bytes: Files
 ) -> None:
     before = file_bytes(data)
-    assert "unknown format 'lhots'; did you mean 'lhotse'?" in error_of(
-        capsys, "export", data, "--format=lhots"
-    )
-    assert "only format sms_wsj names its data set" in error_of(
-        capsys, "export", data, "--format=kaldi", "--dataset=x"
-    )
+    assert "unknown format 'lhots'; did you mean 'lhotse'?" in error_of(capsys, "export", data, "--format=lhots")
+    assert "only format sms_wsj names its data set" in error_of(capsys, "export", data, "--format=kaldi", "--dataset=x")
     assert "not a data set" in error_of(capsys, "export", tmp_path / "none", "--format=kaldi")
     assert file_bytes(data) == before
 
@@ -103,9 +95,7 @@ def test_kaldi_round_trip_by_commands_says_what_it_scaled(
     np.testing.assert_allclose(made.mixture(made.scenes[0]), 0.6 * loud, atol=2**-15)
 
 
-def test_import_that_cannot_be_is_refused(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_import_that_cannot_be_is_refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["export", str(data), "--format=sms_wsj"])
     capsys.readouterr()
     file, out = data / "sms_wsj.json", f"--out={tmp_path / 'back'}"

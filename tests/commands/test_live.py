@@ -73,9 +73,7 @@ def test_a_file_gives_the_voices_that_separate_gives(model: Path, recording: Pat
     )
 
 
-def test_another_rate_and_chosen_channels(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_rate_and_chosen_channels(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     samples = np.concatenate([np.zeros((1, round(SECONDS * 16000)), np.float32), sound(4, 16000)])
     audio.write(tmp_path / "six.wav", samples, 16000)
     options = ["--file", str(tmp_path / "six.wav"), "--fast", "--channels", "1,2,3,4"]
@@ -103,10 +101,7 @@ def test_a_signal_ends_with_complete_files(
     thread = threading.Thread(target=end)
     thread.start()
     try:
-        assert (
-            main(["live", str(model), "--file", str(tmp_path / "long.wav"), "--out", str(tmp_path / "out")])
-            == 0
-        )
+        assert main(["live", str(model), "--file", str(tmp_path / "long.wav"), "--out", str(tmp_path / "out")]) == 0
     finally:
         ended.set()
         thread.join()
@@ -143,9 +138,7 @@ def test_a_source_that_gives_nothing_leaves_nothing(
     assert not list(tmp_path.glob("out/*"))
 
 
-def test_dead_and_offset_channels_are_told(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_dead_and_offset_channels_are_told(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     samples = sound()
     samples[0] = 0.0
     samples[3] += 0.2
@@ -168,9 +161,7 @@ def test_a_recording_of_earlier_is_not_written_over(
     before = (out / "input.wav").read_bytes()
     capsys.readouterr()
     assert main([*options, "--record", "--seconds", "0.5"]) == 2
-    assert capsys.readouterr().err == (
-        f"error: {out}: holds input.wav of an earlier recording; give another folder\n"
-    )
+    assert capsys.readouterr().err == (f"error: {out}: holds input.wav of an earlier recording; give another folder\n")
     assert main(["live", str(model), "--out", str(out)]) == 2  # of a device, which nobody can hear again
     assert "holds doa.json of an earlier recording" in capsys.readouterr().err
     assert main(options) == 0
@@ -202,12 +193,7 @@ def test_clipping_is_told(model: Path, tmp_path: Path, capsys: pytest.CaptureFix
     ],
 )
 def test_bad_options_are_one_line(
-    options: list[str],
-    message: str,
-    model: Path,
-    recording: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    options: list[str], message: str, model: Path, recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [] if "--file" in options else ["--file", str(recording)]
     arguments = ["live", str(model), *given, *options, "--fast", "--out", str(tmp_path / "out")]
@@ -219,10 +205,7 @@ def test_bad_options_are_one_line(
 
 
 def test_a_model_that_cannot_stream_is_refused(
-    write_causal_model: Callable[..., Path],
-    recording: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    write_causal_model: Callable[..., Path], recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = write_causal_model(tmp_path / "model", encoder_options={"hidden": 8})
     assert main(["live", str(model), "--file", str(recording), "--out", str(tmp_path / "out")]) == 2
@@ -234,10 +217,7 @@ def test_a_model_that_cannot_stream_is_refused(
 @pytest.mark.parametrize(
     ("channels", "message"),
     [
-        (
-            6,
-            "has 6 channels, the array has 4 microphones; choose the array's, for example --channels 0,1,2,3",
-        ),
+        (6, "has 6 channels, the array has 4 microphones; choose the array's, for example --channels 0,1,2,3"),
         (1, "has 1 channel, the array has 4 microphones"),
     ],
 )

@@ -47,9 +47,7 @@ class InputStream:
         self.thread.join()
 
     def work(self) -> None:
-        samples = np.tile(
-            np.arange(self.options["channels"], dtype=np.float32), (self.options["blocksize"], 1)
-        )
+        samples = np.tile(np.arange(self.options["channels"], dtype=np.float32), (self.options["blocksize"], 1))
         count = 0
         while not self.stop.wait(0.001):
             self.options["callback"](samples, len(samples), None, SimpleNamespace(input_overflow=count == 3))
@@ -151,10 +149,7 @@ def test_a_device_that_gives_nothing_can_be_ended(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
-            ["--device", "Array"],
-            "device 'Array' is one of several: 1: Array UAC2, 2: Array UAC1; give its number",
-        ),
+        (["--device", "Array"], "device 'Array' is one of several: 1: Array UAC2, 2: Array UAC1; give its number"),
         (["--device", "Headsett"], "unknown input device 'Headsett'; did you mean 'Headset'?"),
         (["--fast"], "--fast is for --file"),
         (["--device", "0"], "unknown input device '0'"),

@@ -59,9 +59,7 @@ def test_every_baseline_in_one_table_and_oracles_gain(
     (tmp_path / "own_system.py").write_text(OWN_SYSTEM)
     monkeypatch.chdir(tmp_path)
     extra = ("lcmv,doa=oracle", "auxiva,iterations=5", "own_system:halved,gain=0.5")
-    code, printed = run(
-        "evaluate", dev_set.root, "--out", tmp_path, "--jobs", "1", "--methods", "all", *extra
-    )
+    code, printed = run("evaluate", dev_set.root, "--out", tmp_path, "--jobs", "1", "--methods", "all", *extra)
     assert code == 0, printed
     summary = json.loads((tmp_path / "summary.json").read_text())
     names = {*methods_without_options(), *extra}
@@ -107,10 +105,7 @@ def test_a_first_stage_that_does_not_give_what_is_needed_is_told(
         (["all,srp_beam"], ["all", "srp_beam"]),
         (["all", "srp_beam", "all"], ["all", "srp_beam"]),
         (["srp_beam,srp_beam"], ["srp_beam"]),
-        (
-            ["lcmv,doa=[10,100],mvdr,loading=0.2", "auxiva"],
-            ["lcmv,doa=[10,100]", "mvdr,loading=0.2", "auxiva"],
-        ),
+        (["lcmv,doa=[10,100],mvdr,loading=0.2", "auxiva"], ["lcmv,doa=[10,100]", "mvdr,loading=0.2", "auxiva"]),
         (["my.module:system,label=a,b,srp_phat"], ["my.module:system,label=a,b", "srp_phat"]),
         (["exp/a,b", "all,srp_bea"], ["exp/a,b", "all", "srp_bea"]),
     ],

@@ -51,9 +51,7 @@ COMMANDS = {
 class Place:
     """A copy of a set, a folder that must survive, and commands run between them."""
 
-    def __init__(
-        self, root: Path, dev_set: SceneSet, files: Files, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def __init__(self, root: Path, dev_set: SceneSet, files: Files, capsys: pytest.CaptureFixture[str]) -> None:
         self.root, self._files, self._capsys = root, files, capsys
         self.canary, self.data, self.out = root / "canary", root / "sets" / "dev", root / "out"
         shutil.copytree(dev_set.root, self.data)
@@ -134,8 +132,7 @@ def test_tables_of_recordings_and_sets_are_read_as_carefully(place: Place) -> No
 
 
 @pytest.mark.parametrize(
-    ("change", "field"),
-    [({"speaker_id": ["a", "../b"]}, "speaker_id"), ({"source_id": ["a", "/b"]}, "source_id")],
+    ("change", "field"), [({"speaker_id": ["a", "../b"]}, "speaker_id"), ({"source_id": ["a", "/b"]}, "source_id")]
 )
 def test_talkers_of_an_imported_set_are_checked(place: Place, change: Row, field: str) -> None:
     assert main(["export", str(place.data), "--format", "sms_wsj"]) == 0

@@ -234,10 +234,7 @@ def test_bad_input_is_refused_and_nothing_is_written(
             f"{other}/summary.json: is of other weights (SHA-256 012345678901...) than the model's (",
         ),
         (arguments(model_folder, out, notes, "--evaluation", str(bare)), "summary.json: not the summary of"),
-        (
-            arguments(model_folder, out, notes, "--evaluation", str(broken)),
-            "summary.json: not the summary of",
-        ),
+        (arguments(model_folder, out, notes, "--evaluation", str(broken)), "summary.json: not the summary of"),
         (
             arguments(model_folder, out, notes, "--evaluation", str(evaluation), f"dev={evaluation}"),
             "two are called 'dev'",

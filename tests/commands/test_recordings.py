@@ -110,9 +110,7 @@ class Tags(HTMLParser):
         self.found.append((tag, {name: value or "" for name, value in attrs}))
 
 
-def test_the_page_opens_offline_and_holds_every_voice(
-    model_folder: Path, long_recording: Path, tmp_path: Path
-) -> None:
+def test_the_page_opens_offline_and_holds_every_voice(model_folder: Path, long_recording: Path, tmp_path: Path) -> None:
     arguments = ["separate", str(long_recording), "--model", str(model_folder), *SMALL_BLOCKS, "--page"]
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
     page = (tmp_path / "out" / "index.html").read_text()
@@ -127,9 +125,7 @@ def test_the_page_opens_offline_and_holds_every_voice(
     assert "://" not in re.sub(r"xmlns(:\w+)?=\"[^\"]*\"", "", page)
 
 
-def test_mvdr_gives_other_voices_in_the_same_directions(
-    model_folder: Path, recording: Path, tmp_path: Path
-) -> None:
+def test_mvdr_gives_other_voices_in_the_same_directions(model_folder: Path, recording: Path, tmp_path: Path) -> None:
     arguments = ["separate", str(recording), "--model", str(model_folder)]
     assert main([*arguments, "--out", str(tmp_path / "a")]) == 0
     assert main([*arguments, "--out", str(tmp_path / "b"), "--beamform", "mvdr"]) == 0
@@ -183,9 +179,7 @@ def test_a_dead_channel_is_told_and_the_others_separate(
     assert angular_distance_deg(*azimuths).max() < 15.0
 
 
-def test_a_disk_that_fills_leaves_no_voice(
-    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_disk_that_fills_leaves_no_voice(recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Where files cannot grow to the length of the voices: a clear line, and nothing that looks complete."""
     options = ["--method", "srp_beam", "--array", ARRAY, "--out", str(tmp_path / "out")]
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -208,9 +202,7 @@ def test_standard_output_on_a_full_disk_is_one_line(
         monkeypatch.setattr(sys, "stdout", full)
         assert main(["localize", str(recording), "--method", "norm_music", "--array", ARRAY]) == 2
         monkeypatch.undo()
-    assert capsys.readouterr().err == (
-        "error: standard output: cannot be written (No space left on device)\n"
-    )
+    assert capsys.readouterr().err == ("error: standard output: cannot be written (No space left on device)\n")
 
 
 def test_localize_prints_lines_or_json(

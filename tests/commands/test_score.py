@@ -53,21 +53,13 @@ def arguments(dev_set: SceneSet, estimates: Path, out: Path, *more: object) -> l
     return ["score", *where, "--name", "mine", "--jobs", 1, *more]
 
 
-def test_everything_scored_is_exit_code_0(
-    dev_set: SceneSet, estimates: Path, tmp_path: Path, run: Run
-) -> None:
+def test_everything_scored_is_exit_code_0(dev_set: SceneSet, estimates: Path, tmp_path: Path, run: Run) -> None:
     out = tmp_path / "out"
     metrics = ("--metrics", "si_sdr,snr,estoi", "--by", "distance,gender*t60")
     code, text, _ = run(*arguments(dev_set, estimates, out, *metrics))
     assert code == 0
     assert "not scored" not in text
-    for expected in (
-        "SNR (dB)",
-        "ESTOI",
-        "Talker's distance",
-        "Talkers' genders by T60",
-        "randomization test",
-    ):
+    for expected in ("SNR (dB)", "ESTOI", "Talker's distance", "Talkers' genders by T60", "randomization test"):
         assert expected in text
     assert max(map(len, text.splitlines())) <= 110
     rows = read_jsonl(out / "mine" / "scores.jsonl")
@@ -188,9 +180,7 @@ def scored(dev_set: SceneSet, estimates: Path, tmp_path: Path, run: Run) -> Path
     out = tmp_path / "scored"
     run(*arguments(dev_set, estimates, out, "--metrics", "si_sdr"))
     for scene in dev_set.scenes:
-        audio.write(
-            estimates / scene.id / "talker1.wav", dev_set.references(scene)[0], scene.sample_rate, "FLOAT"
-        )
+        audio.write(estimates / scene.id / "talker1.wav", dev_set.references(scene)[0], scene.sample_rate, "FLOAT")
     better = ["--data", dev_set.root, "--estimates", estimates, "--out", out, "--name", "better"]
     assert run("score", *better, "--metrics", "si_sdr", "--jobs", 1)[0] == 0
     return out
@@ -215,9 +205,7 @@ def test_systems_of_one_name_are_named_with_their_evaluations(scored: Path, tmp_
     assert code == 0 and "scored/mine less again/mine" in text
 
 
-def test_a_model_is_compared_with_every_system_of_another_evaluation(
-    scored: Path, tmp_path: Path, run: Run
-) -> None:
+def test_a_model_is_compared_with_every_system_of_another_evaluation(scored: Path, tmp_path: Path, run: Run) -> None:
     shutil.copytree(scored / "mine", tmp_path / "evaluation" / "model")
     shutil.copytree(scored / "better", tmp_path / "evaluation" / "srp_beam")
     code, text, _ = run("compare", tmp_path / "evaluation", scored, "--by", "")
@@ -225,10 +213,7 @@ def test_a_model_is_compared_with_every_system_of_another_evaluation(
     assert "srp_beam" not in text and text.count("randomization test") == 1
     code, text, _ = run("compare", tmp_path / "evaluation", scored, "--by", "", "--format", "csv")
     lines = list(csv.DictReader(io.StringIO(text)))
-    assert code == 0 and {(x["system"], x["against"]) for x in lines} == {
-        ("model", "better"),
-        ("model", "mine"),
-    }
+    assert code == 0 and {(x["system"], x["against"]) for x in lines} == {("model", "better"), ("model", "mine")}
 
 
 def test_a_systems_own_folder_is_no_evaluation(
@@ -239,9 +224,7 @@ def test_a_systems_own_folder_is_no_evaluation(
     assert code == 2 and f"it is a system's own folder, did you mean {scored}?" in err
 
 
-def test_no_methods_are_refused_before_anything_is_scored(
-    dev_set: SceneSet, tmp_path: Path, run: Run
-) -> None:
+def test_no_methods_are_refused_before_anything_is_scored(dev_set: SceneSet, tmp_path: Path, run: Run) -> None:
     code, text, err = run("evaluate", "--data", dev_set.root, "--out", tmp_path / "out", "--methods", "")
     assert (code, text) == (2, "") and "methods has '', expected names of baselines" in err
     assert not (tmp_path / "out").exists()

@@ -83,9 +83,7 @@ def test_the_untrained_model_and_srp_beam_give_the_same(model_folder: Path, dev_
         assert similarity.min() > 50
 
 
-def test_a_recording_at_a_higher_rate_is_resampled(
-    model_folder: Path, dev_set: SceneSet, tmp_path: Path
-) -> None:
+def test_a_recording_at_a_higher_rate_is_resampled(model_folder: Path, dev_set: SceneSet, tmp_path: Path) -> None:
     mixture = dev_set.mixture(dev_set.scenes[0])
     audio.write(tmp_path / "fast.wav", audio.resample(mixture, RATE, 16000) * 0.5, 16000)
     arguments = ["--model", str(model_folder), "--out", str(tmp_path / "out")]
@@ -100,16 +98,10 @@ def spoiled(kind: str, mixture: npt.NDArray[np.float32], path: Path) -> None:
     elif kind == "nan":
         import soundfile
 
-        soundfile.write(
-            str(path), np.where(np.arange(mixture.shape[1]) == 7, np.nan, mixture).T, RATE, "FLOAT"
-        )
+        soundfile.write(str(path), np.where(np.arange(mixture.shape[1]) == 7, np.nan, mixture).T, RATE, "FLOAT")
     else:
         silent = np.zeros_like(mixture)
-        changed = {
-            "mono": (mixture[:1], RATE),
-            "silent": (silent, RATE),
-            "short": (mixture[:, :100], RATE),
-        }[kind]
+        changed = {"mono": (mixture[:1], RATE), "silent": (silent, RATE), "short": (mixture[:, :100], RATE)}[kind]
         audio.write(path, *changed)
 
 
@@ -124,12 +116,7 @@ def spoiled(kind: str, mixture: npt.NDArray[np.float32], path: Path) -> None:
     ],
 )
 def test_bad_recordings_are_one_line_and_leave_nothing(
-    kind: str,
-    message: str,
-    model_folder: Path,
-    dev_set: SceneSet,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    kind: str, message: str, model_folder: Path, dev_set: SceneSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, out = tmp_path / "bad.wav", tmp_path / "out"
     spoiled(kind, dev_set.mixture(dev_set.scenes[0]), path)

@@ -29,9 +29,7 @@ RATE = 8000
 
 
 @pytest.fixture(scope="module")
-def walking_set(
-    tmp_path_factory: pytest.TempPathFactory, speech: Path, small_room: SceneDistribution
-) -> SceneSet:
+def walking_set(tmp_path_factory: pytest.TempPathFactory, speech: Path, small_room: SceneDistribution) -> SceneSet:
     """A tilted array, two talkers who move and take turns, and a noise source, without reverberation."""
     distribution = dataclasses.replace(
         small_room,
@@ -158,11 +156,7 @@ def test_moving_talkers_are_drawn_with_their_paths(walking_set: SceneSet) -> Non
 
 
 def test_a_scene_from_a_bank_is_drawn_with_and_without_it(
-    bank: RirBank,
-    speech: Path,
-    small_room: SceneDistribution,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    bank: RirBank, speech: Path, small_room: SceneDistribution, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = simulate(tmp_path / "set", speech, "folder", "dev", small_room, 1, seed=4, jobs=1, bank=bank.root)
     assert data is not None
@@ -178,9 +172,7 @@ def test_a_scene_from_a_bank_is_drawn_with_and_without_it(
 
 
 def test_a_scene_in_an_unknown_room_is_drawn(dev_set: SceneSet) -> None:
-    unknown = dataclasses.replace(
-        dev_set.scenes[0], room_m=None, t60_target_s=None, t60_measured_s=None, noises=()
-    )
+    unknown = dataclasses.replace(dev_set.scenes[0], room_m=None, t60_target_s=None, t60_measured_s=None, noises=())
     figure, responses = sheet(dev_set, unknown)
     assert responses is None
     plan = panel(figure, "From above")
@@ -222,9 +214,7 @@ def test_bad_input_is_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_bank_is_refused(
-    bank: RirBank, speech: Path, small_room: SceneDistribution, tmp_path: Path
-) -> None:
+def test_another_bank_is_refused(bank: RirBank, speech: Path, small_room: SceneDistribution, tmp_path: Path) -> None:
     data = simulate(tmp_path / "set", speech, "folder", "dev", small_room, 1, seed=4, jobs=1, bank=bank.root)
     assert data is not None
     other = dataclasses.replace(bank, identity="other")

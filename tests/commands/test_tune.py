@@ -94,9 +94,7 @@ def test_the_best_trial_is_the_one_with_the_least_loss(finished: Finished) -> No
     for record in done:
         folder = finished.out / "trials" / f"{record.number:04d}"
         assert record.value == min(validations(folder, "dev/loss"))
-        assert record.value == pytest.approx(
-            read_description(folder)["notes"]["scores"]["dev/loss"], abs=1e-4
-        )
+        assert record.value == pytest.approx(read_description(folder)["notes"]["scores"]["dev/loss"], abs=1e-4)
     assert finished.outcome.config is not None
     assert finished.outcome.config.optimizer.learning_rate == best.options[RATE]
     header = json.loads((finished.out / "study.json").read_text())
@@ -124,9 +122,7 @@ def test_a_study_that_was_killed_goes_on_with_the_trial_that_was_running(
     assert again == []
 
 
-def test_two_processes_share_the_trials_and_a_finished_study_takes_more(
-    base: TrainConfig, tmp_path: Path
-) -> None:
+def test_two_processes_share_the_trials_and_a_finished_study_takes_more(base: TrainConfig, tmp_path: Path) -> None:
     """Another process is played by a lock, which is what shows that one is at work."""
     study = StudyConfig({RATE: {"low": 1e-4, "high": 1e-2, "log": True}}, trials=1, pruner="none", seed=3)
 
@@ -171,9 +167,7 @@ def test_the_command_writes_what_train_takes(
         "seed": 1,
     }
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
-    assert (
-        main(["tune", "--config", str(tmp_path / "study.yaml"), "--metric", "dev/si_sdr_improvement_db"]) == 0
-    )
+    assert main(["tune", "--config", str(tmp_path / "study.yaml"), "--metric", "dev/si_sdr_improvement_db"]) == 0
     printed = capsys.readouterr().out
     assert "largest dev/si_sdr_improvement_db first" in printed
     with (tmp_path / "study" / "trials.csv").open(newline="") as file:
@@ -201,10 +195,7 @@ def test_the_plot_names_its_axes_and_options() -> None:
     axes = importance_figure({"optimizer.learning_rate": 0.8, "model.encoder": 0.2}, "dev/loss", 12).axes[0]
     assert axes.get_xlabel() == "Importance for dev/loss (%), 12 trials"
     assert axes.get_ylabel() == "Option"
-    assert [label.get_text() for label in axes.get_yticklabels()] == [
-        "model.encoder",
-        "optimizer.learning_rate",
-    ]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["model.encoder", "optimizer.learning_rate"]
     assert [bar.get_width() for bar in axes.patches] == [20.0, 80.0]  # type: ignore[attr-defined]
 
 
@@ -225,14 +216,8 @@ def test_the_plot_names_its_axes_and_options() -> None:
         ({"search": {RATE: {"low": 0.0, "high": 1.0, "log": True}}}, "log needs low above 0"),
         ({"search": {RATE: 3.0}}, "search, optimizer.learning_rate is 3.0, expected a list of values or"),
         ({"search": {"optimizer.batch": {"low": 1.5, "high": 3}}}, "search: optimizer: "),
-        (
-            {"search": {"optimizer.name": ["adam", "adan"]}},
-            "= adan: optimizer.name is 'adan'; did you mean 'adam",
-        ),
-        (
-            {"search": {"model.encoder": ["ft_gru", "ft_gro"]}},
-            "unknown encoder 'ft_gro'; did you mean 'ft_gru'?",
-        ),
+        ({"search": {"optimizer.name": ["adam", "adan"]}}, "= adan: optimizer.name is 'adan'; did you mean 'adam"),
+        ({"search": {"model.encoder": ["ft_gru", "ft_gro"]}}, "unknown encoder 'ft_gro'; did you mean 'ft_gru'?"),
         ({"search": {"model.encoder_options.hiden": [4]}}, "has no option 'hiden'; did you mean 'hidden'?"),
         (
             {"search": {"model": [{"talkers": 2}], "model.talkers": [2]}},
@@ -278,9 +263,7 @@ def test_a_study_whose_trials_all_fail_says_why(
 ) -> None:
     """Only a training shows what its learning rate does to the weights."""
     study = StudyConfig({RATE: [1e30]}, trials=1, pruner="none")
-    with pytest.raises(
-        MsdetError, match=r"no trial came to its end; trial 0 failed: .*no validation had a fin"
-    ):
+    with pytest.raises(MsdetError, match=r"no trial came to its end; trial 0 failed: .*no validation had a fin"):
         tune(tmp_path / "study", base, study, lambda line: None)
 
 

@@ -28,11 +28,7 @@ def contents(root: Path) -> dict[str, bytes]:
 
 
 def synthesize(
-    root: Path,
-    speakers: int = SPEAKERS,
-    utterances: int = UTTERANCES,
-    sample_rate: int = SAMPLE_RATE,
-    seed: int = SEED,
+    root: Path, speakers: int = SPEAKERS, utterances: int = UTTERANCES, sample_rate: int = SAMPLE_RATE, seed: int = SEED
 ) -> None:
     espeak.synthesize(root, speakers, utterances, sample_rate, seed)
 
@@ -74,11 +70,7 @@ def test_no_family_of_voices_is_in_two_splits() -> None:
     families = [family.split() for part in espeak._FAMILIES.values() for family in part.split("|")]
     for seed in range(5):
         talkers = espeak.draw_talkers(150, seed)
-        assert {s: sum(t.split == s for t in talkers) for s in SPLITS} == {
-            "train": 120,
-            "dev": 15,
-            "test": 15,
-        }
+        assert {s: sum(t.split == s for t in talkers) for s in SPLITS} == {"train": 120, "dev": 15, "test": 15}
         for family in families:
             assert len({talker.split for talker in talkers if talker.voice.variant in family}) <= 1
         assert len({talker.voice for talker in talkers}) == 150
@@ -106,16 +98,7 @@ def test_a_voice_does_not_depend_on_what_was_said_before() -> None:
 
 
 def test_another_process_writes_the_same_bytes(corpus_root: Path, tmp_path: Path) -> None:
-    arguments = [
-        "--speakers",
-        SPEAKERS,
-        "--utterances",
-        UTTERANCES,
-        "--sample-rate",
-        SAMPLE_RATE,
-        "--seed",
-        SEED,
-    ]
+    arguments = ["--speakers", SPEAKERS, "--utterances", UTTERANCES, "--sample-rate", SAMPLE_RATE, "--seed", SEED]
     tool = Path(__file__).parents[2] / "tools" / "synthesize_speech.py"
     command = [sys.executable, str(tool), "--out", str(tmp_path / "corpus"), *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(tool.parents[1])}

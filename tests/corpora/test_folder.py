@@ -94,10 +94,7 @@ def test_the_table_may_tell_genders(tmp_path: Path) -> None:
     ("table", "message"),
     [
         ("speaker\tsplit\ntalker0\ttrian\n", r"speakers\.tsv, line 2: unknown split 'trian'.*'train'"),
-        (
-            "speaker\tsplit\ntalker0\ttrain\ntalker0\tdev\n",
-            "line 3: speaker 'talker0' is in 'train' and in 'd",
-        ),
+        ("speaker\tsplit\ntalker0\ttrain\ntalker0\tdev\n", "line 3: speaker 'talker0' is in 'train' and in 'd"),
         ("speaker\tslpit\ntalker0\ttrain\n", "no column 'split'.*did you mean 'slpit'"),
         ("speaker\tsplit\ntalker0\n", "line 2: 1 columns, expected 2"),
         ("speaker\tsplit\nnobody\ttrain\n", "lists none of the 6 speaker folders"),

@@ -68,10 +68,7 @@ def test_reads_all_subsets_with_splits_durations_and_genders(tmp_path: Path) -> 
 def test_the_folder_above_reads_too(tmp_path: Path) -> None:
     make_tree(tmp_path / "LibriSpeech")
     (tmp_path / "thesis").mkdir()
-    above, below = (
-        read_librispeech(tmp_path).utterances,
-        read_librispeech(tmp_path / "LibriSpeech").utterances,
-    )
+    above, below = (read_librispeech(tmp_path).utterances, read_librispeech(tmp_path / "LibriSpeech").utterances)
     assert [u.path for u in above] == [f"LibriSpeech/{u.path}" for u in below]
     assert all((tmp_path / u.path).is_file() for u in above)
 
@@ -100,8 +97,7 @@ def test_a_talker_in_two_splits_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "channels", "message"),
-    [(0.1, 2, "has 2 channels, expected 1"), (0.0, 1, "has no samples")],
+    ("seconds", "channels", "message"), [(0.1, 2, "has 2 channels, expected 1"), (0.0, 1, "has no samples")]
 )
 def test_unusable_files_are_named(tmp_path: Path, seconds: float, channels: int, message: str) -> None:
     write_noise(make_tree(tmp_path) / "dev-clean" / "84" / "198" / "bad.wav", seconds, channels)

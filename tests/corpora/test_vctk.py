@@ -154,9 +154,7 @@ def test_unusable_files_are_named(tmp_path: Path) -> None:
 
 
 def test_an_empty_root_says_what_was_expected(tmp_path: Path) -> None:
-    with pytest.raises(
-        MsdetError, match=r"'vctk': expected a folder wav48_silence_trimmed.*an empty folder$"
-    ):
+    with pytest.raises(MsdetError, match=r"'vctk': expected a folder wav48_silence_trimmed.*an empty folder$"):
         read_vctk(tmp_path)
 
 

@@ -155,9 +155,7 @@ def test_a_talker_in_two_sets_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_empty_root_says_what_was_expected(tmp_path: Path) -> None:
-    with pytest.raises(
-        MsdetError, match=r"'wsj0': expected folders si_tr_s, si_dt_05.*; found an empty fold"
-    ):
+    with pytest.raises(MsdetError, match=r"'wsj0': expected folders si_tr_s, si_dt_05.*; found an empty fold"):
         read_wsj0(tmp_path)
 
 

@@ -35,9 +35,7 @@ class Labels:
 
 @pytest.fixture(scope="module")
 def mixing(bank: RirBank, speech: Path, small_room: SceneDistribution) -> DynamicMixingDataset:
-    return DynamicMixingDataset(
-        bank, load_corpus("folder", speech), "train", small_room, seed=3, epoch_size=None
-    )
+    return DynamicMixingDataset(bank, load_corpus("folder", speech), "train", small_room, seed=3, epoch_size=None)
 
 
 def drawn(sampler: BalancedSampler, epochs: int) -> list[list[int]]:
@@ -90,9 +88,7 @@ def test_a_part_of_a_batch_is_not_drawn() -> None:
 
 def test_stream_with_withheld_labels_has_exact_shares(mixing: DynamicMixingDataset) -> None:
     data = LabelSubset(mixing, reference_fraction=0.1, doa_fraction=0.8, seed=5)
-    batches = drawn(
-        balance_labels(data, size=80, batch=4, reference_fraction=0.25, doa_fraction=1.0), epochs=4
-    )
+    batches = drawn(balance_labels(data, size=80, batch=4, reference_fraction=0.25, doa_fraction=1.0), epochs=4)
     assert len(batches) == 80
     for batch in batches:
         assert [data.labeling(n) for n in batch] == [KINDS[0], *[KINDS[2]] * 3]
@@ -139,9 +135,7 @@ def test_shares_that_cannot_be_are_refused(dev_set: SceneSet) -> None:
             balance_labels(data, 8, 4, references, directions)
         assert "\n" not in str(caught.value)
 
-    refused(
-        r"share of references is 1\.2 of a batch of 4, expected a whole number", Labels(1, 1, 1, 1), 0.3, 1
-    )
+    refused(r"share of references is 1\.2 of a batch of 4, expected a whole number", Labels(1, 1, 1, 1), 0.3, 1)
     refused("share of directions is 8 of a batch of 4", Labels(1, 1, 1, 1), 0, 2)
     refused(
         "a batch of 4 cannot have 1 with references and 4 with directions: the data have examples with "

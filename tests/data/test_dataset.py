@@ -74,15 +74,7 @@ def test_example_has_the_shapes_and_levels_it_promises(mixing: DynamicMixingData
         assert item["mixture"].shape == (4, 12000)
         assert item["references"].shape == (2, 12000)
         assert item["azimuth_deg"].shape == item["distance_m"].shape == (2,)
-        for name in (
-            "mixture",
-            "references",
-            "azimuth_deg",
-            "elevation_deg",
-            "distance_m",
-            "track_deg",
-            "t60_s",
-        ):
+        for name in ("mixture", "references", "azimuth_deg", "elevation_deg", "distance_m", "track_deg", "t60_s"):
             tensor = item[name]  # type: ignore[literal-required]
             assert tensor.dtype == torch.float32
             assert torch.isfinite(tensor).all(), name
@@ -111,9 +103,7 @@ def test_labels_are_positions_of_one_room_of_the_bank(mixing: DynamicMixingDatas
     assert len(drawn) >= 3, "rooms are drawn from the whole bank"
 
 
-def test_talkers_are_distinct_and_of_the_split(
-    mixing: DynamicMixingDataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_talkers_are_distinct_and_of_the_split(mixing: DynamicMixingDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     for index in range(20):
         read: list[str] = []
         monkeypatch.setattr(
@@ -146,9 +136,7 @@ def test_bank_of_another_rate_or_with_too_few_positions_is_refused(
     bank: RirBank, corpus: Corpus, small_room: SceneDistribution
 ) -> None:
     with pytest.raises(MsdetError, match="is at 8000 Hz, the distribution asks for 16000 Hz"):
-        DynamicMixingDataset(
-            bank, corpus, "train", dataclasses.replace(small_room, sample_rate=16000), seed=0
-        )
+        DynamicMixingDataset(bank, corpus, "train", dataclasses.replace(small_room, sample_rate=16000), seed=0)
     with pytest.raises(MsdetError, match="has 3 positions a room, 4 talkers and 0 noise sources need 4"):
         DynamicMixingDataset(bank, corpus, "train", dataclasses.replace(small_room, talkers=4), seed=0)
 
@@ -165,9 +153,7 @@ def test_silent_draw_is_replaced(bank: RirBank, small_room: SceneDistribution, t
         assert (mixing[index]["references"].abs().amax(-1) > 1e-4).all()
 
 
-def test_speech_that_is_always_silent_is_an_error(
-    bank: RirBank, small_room: SceneDistribution, tmp_path: Path
-) -> None:
+def test_speech_that_is_always_silent_is_an_error(bank: RirBank, small_room: SceneDistribution, tmp_path: Path) -> None:
     for name in ("a", "b"):
         audio.write(tmp_path / name / "0.wav", np.zeros(16000), 8000)
     utterances = tuple(Utterance(n, f"{n}/0.wav", 2.0, "train") for n in ("a", "b"))

@@ -47,9 +47,7 @@ def test_tables_hold_distances(dev_set: SceneSet) -> None:
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_round_trip_keeps_what_the_tables_say(
-    dev_set: SceneSet, folder: Path, tmp_path: Path, jobs: int
-) -> None:
+def test_round_trip_keeps_what_the_tables_say(dev_set: SceneSet, folder: Path, tmp_path: Path, jobs: int) -> None:
     back = write_external_dataset(tmp_path / "back", read_kaldi(folder, ARRAY, "direct"), jobs)
     assert (back.sample_rate, back.array) == (dev_set.sample_rate, dev_set.array)
     assert [scene.id for scene in back.scenes] == [scene.id for scene in dev_set.scenes]
@@ -103,8 +101,7 @@ def test_one_distance_may_stand_for_all(folder: Path) -> None:
         read_kaldi(folder, ARRAY, "early", distance_m=1.5)
     (folder / "utt2distance").unlink()
     with pytest.raises(
-        MsdetError,
-        match=r"utt2distance: no such file, expected distances of a mixture's talkers, in meters; --dist",
+        MsdetError, match=r"utt2distance: no such file, expected distances of a mixture's talkers, in meters; --dist"
     ):
         read_kaldi(folder, ARRAY, "early")
     found = read_kaldi(folder, ARRAY, "early", distance_m=1.5)
@@ -136,31 +133,17 @@ def test_tables_that_tell_no_talkers_are_refused(folder: Path) -> None:
         read_kaldi(folder, ARRAY, "early")
     for name in ("spk1.scp", "spk2.scp", "utt2doa"):
         (folder / name).unlink()
-    with pytest.raises(
-        MsdetError, match=r"kaldi dir: has neither spk1\.scp nor utt2doa, expected references"
-    ):
+    with pytest.raises(MsdetError, match=r"kaldi dir: has neither spk1\.scp nor utt2doa, expected references"):
         read_kaldi(folder, ARRAY, "early")
 
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        (
-            "wav.scp",
-            "sox in.wav -t wav - |",
-            r"wav\.scp, ID: is a command \('sox in\.wav -t wav - \|'\), expected a",
-        ),
+        ("wav.scp", "sox in.wav -t wav - |", r"wav\.scp, ID: is a command \('sox in\.wav -t wav - \|'\), expected a"),
         ("spk2.scp", "cat x |", r"spk2\.scp, ID: is a command"),
-        (
-            "wav.scp",
-            "raw.ark:1234",
-            r"wav\.scp, ID: is in an archive \(raw\.ark:1234\), expected a file; extract it",
-        ),
-        (
-            "wav.scp",
-            "gone.wav",
-            r"wav\.scp, ID: no such file: gone\.wav; if audio was moved, give --audio_root",
-        ),
+        ("wav.scp", "raw.ark:1234", r"wav\.scp, ID: is in an archive \(raw\.ark:1234\), expected a file; extract it"),
+        ("wav.scp", "gone.wav", r"wav\.scp, ID: no such file: gone\.wav; if audio was moved, give --audio_root"),
         ("wav.scp", None, r"wav\.scp, line 2: is 'ID', expected an id and a value"),
         ("utt2doa", "none", r"utt2doa, ID: is 'none', expected numbers"),
         ("utt2doa", "10 nan", r"utt2doa, ID: is '10 nan', expected finite numbers"),
@@ -199,15 +182,11 @@ def test_id_that_leaves_the_folder_is_refused(folder: Path) -> None:
 
 
 def test_audio_of_another_array_or_rate_is_refused(folder: Path) -> None:
-    with pytest.raises(
-        MsdetError, match=r"mixture\.wav: has 4 channels, expected 6 as array 'sms_wsj'; give"
-    ):
+    with pytest.raises(MsdetError, match=r"mixture\.wav: has 4 channels, expected 6 as array 'sms_wsj'; give"):
         read_kaldi(folder, load_array("sms_wsj"), "early")
     path = folder / (folder / "wav.scp").read_text().splitlines()[1].split()[1]
     audio.write(path, np.full((4, 24000), 0.1), 16000)
-    with pytest.raises(
-        MsdetError, match=r"mixture\.wav: is at 16000 Hz, expected 8000 Hz as .*mixture\.wav$"
-    ):
+    with pytest.raises(MsdetError, match=r"mixture\.wav: is at 16000 Hz, expected 8000 Hz as .*mixture\.wav$"):
         read_kaldi(folder, ARRAY, "early")
 
 

@@ -39,9 +39,7 @@ def test_cuts_hold_the_scenes(moved: Path, dev_set: SceneSet, monkeypatch: pytes
         assert cut.target == "direct"
 
 
-def test_supervisions_hold_the_talkers(
-    moved: Path, dev_set: SceneSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_supervisions_hold_the_talkers(moved: Path, dev_set: SceneSet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(moved)
     for cut, scene in zip(lhotse.CutSet.from_file("cuts.jsonl.gz"), dev_set.scenes, strict=True):
         references = dev_set.references(scene)

@@ -60,16 +60,12 @@ def unlocated(dev_set: SceneSet, tmp_path_factory: pytest.TempPathFactory) -> Sc
 
 @pytest.fixture(scope="module")
 def mixing(bank: RirBank, speech: Path, small_room: SceneDistribution) -> DynamicMixingDataset:
-    return DynamicMixingDataset(
-        bank, load_corpus("folder", speech), "train", small_room, seed=3, epoch_size=None
-    )
+    return DynamicMixingDataset(bank, load_corpus("folder", speech), "train", small_room, seed=3, epoch_size=None)
 
 
 def test_set_without_references_keeps_its_directions(unreferenced: SceneSet, dev_set: SceneSet) -> None:
     assert SceneSet.open(unreferenced.root).scenes == unreferenced.scenes
-    assert not list(unreferenced.root.glob("spk*.scp")) and not list(
-        unreferenced.root.glob("audio/*/talker*")
-    )
+    assert not list(unreferenced.root.glob("spk*.scp")) and not list(unreferenced.root.glob("audio/*/talker*"))
     for scene, known in zip(unreferenced.scenes, dev_set.scenes, strict=True):
         assert (scene.referenced, scene.located, scene.timed) == (False, True, False)
         np.testing.assert_allclose(scene.azimuths_deg, known.azimuths_deg, atol=0.0051)
@@ -79,9 +75,7 @@ def test_set_without_references_keeps_its_directions(unreferenced: SceneSet, dev
     assert validate_set(unreferenced.root) == []
     described = describe_set(unreferenced)
     assert "references: none" in described.facts
-    assert {"Overlap ratio", "Talking time (s)", "Level (dB)"}.isdisjoint(
-        q.name for q in described.quantities
-    )
+    assert {"Overlap ratio", "Talking time (s)", "Level (dB)"}.isdisjoint(q.name for q in described.quantities)
 
 
 def test_set_without_directions_keeps_its_references(unlocated: SceneSet, dev_set: SceneSet) -> None:
@@ -144,9 +138,7 @@ def test_joined_sets_are_one_after_the_other(dev_set: SceneSet, unreferenced: Sc
 
 def test_sets_that_do_not_belong_together_are_refused(dev_set: SceneSet, unreferenced: SceneSet) -> None:
     def refused(message: str, scenes: dict[str, object] | None = None, **changes: object) -> None:
-        changed = (
-            tuple(dataclasses.replace(s, **scenes) for s in dev_set.scenes) if scenes else dev_set.scenes
-        )  # type: ignore[arg-type]
+        changed = tuple(dataclasses.replace(s, **scenes) for s in dev_set.scenes) if scenes else dev_set.scenes  # type: ignore[arg-type]
         other = dataclasses.replace(dev_set, scenes=changed, **changes)  # type: ignore[arg-type]
         with pytest.raises(MsdetError, match=message) as caught:
             ConcatSceneDataset([unreferenced, dev_set, other])
@@ -164,9 +156,7 @@ def test_sets_that_do_not_belong_together_are_refused(dev_set: SceneSet, unrefer
         ConcatSceneDataset([])
 
 
-def test_each_task_learns_from_what_is_labeled(
-    dev_set: SceneSet, unreferenced: SceneSet, unlocated: SceneSet
-) -> None:
+def test_each_task_learns_from_what_is_labeled(dev_set: SceneSet, unreferenced: SceneSet, unlocated: SceneSet) -> None:
     config = ModelConfig(encoder_options={"hidden": 8, "group": 8})
     torch.manual_seed(0)
     model = JointModel(config, ARRAY, 8000)
@@ -257,18 +247,14 @@ def test_workers_do_not_change_what_is_withheld(mixing: DynamicMixingDataset) ->
         (1e-4, r"share of references is 0\.0001, which is no item of 1000"),
     ],
 )
-def test_share_that_cannot_be_is_refused(
-    mixing: DynamicMixingDataset, references: float, message: str
-) -> None:
+def test_share_that_cannot_be_is_refused(mixing: DynamicMixingDataset, references: float, message: str) -> None:
     with pytest.raises(MsdetError, match=message):
         LabelSubset(mixing, references, 1.0, seed=0)
     with pytest.raises(TypeError, match="endless data set has no length"):
         len(LabelSubset(mixing, 1.0, 1.0, seed=0))
 
 
-def test_commands_say_what_is_not_known(
-    dev_set: SceneSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_commands_say_what_is_not_known(dev_set: SceneSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, out = tmp_path / "kaldi", tmp_path / "set"
     imported(dev_set, folder, tmp_path / "whole", ())
     for name in ("spk1.scp", "spk2.scp", "utt2doa", "utt2distance"):

@@ -38,11 +38,7 @@ def without_directions(scene: Scene) -> Scene:
 def partly(dev_set: SceneSet, tmp_path: Path) -> SceneSet:
     """The first scene has no references, the second no directions, the third neither."""
     first, second, third = dev_set.scenes
-    scenes = (
-        without_references(first),
-        without_directions(second),
-        without_directions(without_references(third)),
-    )
+    scenes = (without_references(first), without_directions(second), without_directions(without_references(third)))
     root = tmp_path / "partly"
     shutil.copytree(dev_set.root, root)
     write_jsonl(root / MANIFEST, [scene.to_dict() for scene in scenes])
@@ -68,9 +64,7 @@ def estimates(dev_set: SceneSet, tmp_path: Path) -> Path:
     return root
 
 
-def test_what_is_not_labeled_is_null_with_the_reason(
-    partly: SceneSet, estimates: Path, tmp_path: Path
-) -> None:
+def test_what_is_not_labeled_is_null_with_the_reason(partly: SceneSet, estimates: Path, tmp_path: Path) -> None:
     before = score_unprocessed(partly, tmp_path / "unprocessed.jsonl")
     rows = score_set(partly, estimates, tmp_path / "scores.jsonl", unprocessed=before)
     assert read_jsonl(tmp_path / "scores.jsonl") == rows
@@ -106,9 +100,7 @@ def test_summary_counts_what_is_labeled(partly: SceneSet, estimates: Path, tmp_p
     assert "not scored in 2 of 3 scenes (directions are not known)" in notes
 
 
-def test_commands_cope_and_exit_as_for_a_system_s_kind(
-    partly: SceneSet, estimates: Path, tmp_path: Path
-) -> None:
+def test_commands_cope_and_exit_as_for_a_system_s_kind(partly: SceneSet, estimates: Path, tmp_path: Path) -> None:
     out = tmp_path / "scores"
     assert main(["score", str(partly.root), f"--estimates={estimates}", f"--out={out}", "--jobs=1"]) == 0
     assert (out / "estimates" / "curves.json").is_file()

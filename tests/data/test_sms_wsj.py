@@ -45,9 +45,7 @@ def turned(point: list[float], x: float, y: float, z: float) -> list[float]:
 
 def sensors(center: list[float], tilt: tuple[float, float, float], decimals: int = 9) -> list[list[float]]:
     """Six microphones on a circle of 10 cm, the first at -30 degrees, turned and placed: rows x, y and z."""
-    ring = [
-        (0.1 * math.cos(p), 0.1 * math.sin(p), 0.0) for p in (math.pi / 3 * k - math.pi / 6 for k in range(6))
-    ]
+    ring = [(0.1 * math.cos(p), 0.1 * math.sin(p), 0.0) for p in (math.pi / 3 * k - math.pi / 6 for k in range(6))]
     placed = [[c + m for c, m in zip(center, turned(list(p), *tilt), strict=True)] for p in ring]
     return [[round(p[axis], decimals) for p in placed] for axis in range(3)]
 
@@ -94,9 +92,7 @@ SCENES: dict[str, dict[str, Any]] = {
 
 def placed(signal: Array, offset: int, samples: int) -> Array:
     """SMS-WSJ's extract_piece: cut or fill on the left, then on the right."""
-    signal = (
-        signal[..., -offset:] if offset < 0 else np.pad(signal, [*[(0, 0)] * (signal.ndim - 1), (offset, 0)])
-    )
+    signal = signal[..., -offset:] if offset < 0 else np.pad(signal, [*[(0, 0)] * (signal.ndim - 1), (offset, 0)])
     missing = max(0, samples - signal.shape[-1])
     return np.pad(signal, [*[(0, 0)] * (signal.ndim - 1), (0, missing)])[..., :samples]
 
@@ -132,9 +128,7 @@ def heard(root: Path, scene_id: str, example: dict[str, Any], rng: np.random.Gen
     paths |= {"speech_reverberation_early": [], "speech_reverberation_tail": []}
     clean, directs = np.zeros((6, samples)), []
     for k, h in enumerate(responses):
-        speech = np.convolve(
-            rng.standard_normal(example["num_samples"]["original_source"][k]), [1, 0.9, 0.5, 0.2]
-        )
+        speech = np.convolve(rng.standard_normal(example["num_samples"]["original_source"][k]), [1, 0.9, 0.5, 0.2])
         speech = speech[: example["num_samples"]["original_source"][k]]
         speech *= np.repeat(rng.uniform(0.1, 1, len(speech) // 500 + 1), 500)[: len(speech)]
         start = min(int(np.argmax(np.abs(row) > 0.1 * np.abs(row).max())) for row in h)
@@ -263,8 +257,7 @@ def test_image_is_early_part_and_tail_or_a_file_of_its_own(database: Path, tmp_p
     scene = made.scenes[0]
     paths = read_json(database)["datasets"]["cv_dev93"][scene.id]["audio_path"]
     early, tail = (
-        [audio.read(Path(p))[0][0] for p in paths[f"speech_reverberation_{part}"]]
-        for part in ("early", "tail")
+        [audio.read(Path(p))[0][0] for p in paths[f"speech_reverberation_{part}"]] for part in ("early", "tail")
     )
     np.testing.assert_allclose(made.references(scene), np.array(early) + tail, atol=2**-15)
     change_paths(database, speech_image=paths["speech_reverberation_tail"])
@@ -312,16 +305,12 @@ def test_direct_path_that_cannot_be_had_is_refused(database: Path, tmp_path: Pat
     response, _ = audio.read(Path(paths["rir"][1]))
     doubled = write(tmp_path / "doubled.wav", response + 0.8 * np.roll(response, 6, axis=-1))
     change_paths(database, rir=[paths["rir"][0], doubled])
-    refused(
-        r"doubled\.wav: does not start with a single pulse, so the direct path cannot be told from the rest"
-    )
+    refused(r"doubled\.wav: does not start with a single pulse, so the direct path cannot be told from the rest")
     change_paths(database, rir=paths["rir"], original_source=paths["original_source"][::-1])
     refused(r"is not made of .*so the direct path's level is unknown; choose target early")
     change_paths(database, original_source=paths["original_source"])
     change(database, room_dimensions=[[8.1], [5.9], [1.5]])  # a ceiling 5 cm above
-    refused(
-        r"talker 2: the first reflection comes 0\.\d\d ms after the direct path and cannot be told from it"
-    )
+    refused(r"talker 2: the first reflection comes 0\.\d\d ms after the direct path and cannot be told from it")
     change(database, room_dimensions=None)
     refused("key 'room_dimensions' is missing, which target direct needs")
 
@@ -344,9 +333,7 @@ def test_killed_import_is_finished_by_the_same_call(
     found = read_sms_wsj(database, SMS_WSJ)
     broken = dataclasses.replace(found.scenes[1], mixture=tmp_path / "gone.wav")
     with pytest.raises(MsdetError, match=r"gone\.wav: no such file"):
-        write_external_dataset(
-            tmp_path / "set", dataclasses.replace(found, scenes=(found.scenes[0], broken)), 1
-        )
+        write_external_dataset(tmp_path / "set", dataclasses.replace(found, scenes=(found.scenes[0], broken)), 1)
     assert (tmp_path / "set" / mixture_path("0_aaa_bbb")).is_file()
     assert not (tmp_path / "set" / "dataset.json").exists()
     first = (tmp_path / "set" / mixture_path("0_aaa_bbb")).stat().st_mtime_ns
@@ -363,8 +350,7 @@ def test_audio_that_was_moved_is_found(made: tuple[Path, Any], tmp_path: Path) -
     far.parent.mkdir()
     far.write_text(text)
     with pytest.raises(
-        MsdetError,
-        match=r"no such file: /net/other/sms_wsj/observation/.*; if audio was moved, give --audio_root OLD",
+        MsdetError, match=r"no such file: /net/other/sms_wsj/observation/.*; if audio was moved, give --audio_root OLD"
     ):
         read_sms_wsj(far, SMS_WSJ)
     for root in (f"/net/other/sms_wsj={made[0]}", str(made[0]), str(made[0].parent)):
@@ -413,9 +399,7 @@ def test_other_array_is_refused_and_named(database: Path) -> None:
     with pytest.raises(MsdetError, match=r"has 4 microphones, array 'sms_wsj' has 6; they fit --array circ"):
         read_sms_wsj(database, SMS_WSJ)
     change(database, sensor_position=(1.3 * SMS_WSJ.positions + 2.0).T.tolist())
-    with pytest.raises(
-        MsdetError, match=r"channel \d is 30\.0 mm .*; give the array that was used by --array$"
-    ):
+    with pytest.raises(MsdetError, match=r"channel \d is 30\.0 mm .*; give the array that was used by --array$"):
         read_sms_wsj(database, SMS_WSJ)
 
 
@@ -457,9 +441,7 @@ def test_malformed_example_is_refused_by_key(database: Path, values: dict[str, A
 def test_references_that_are_not_there_are_refused(database: Path) -> None:
     change_paths(database, speech_reverberation_early=None)
     for target in ("early", "image", "direct"):
-        with pytest.raises(
-            MsdetError, match=rf"has no 'speech_reverberation_early', .* of target {target} are"
-        ):
+        with pytest.raises(MsdetError, match=rf"has no 'speech_reverberation_early', .* of target {target} are"):
             read_sms_wsj(database, SMS_WSJ, target)
 
 
@@ -467,10 +449,7 @@ def test_example_without_sound_of_its_talkers_has_no_references(database: Path, 
     paths = read_json(database)["datasets"]["cv_dev93"]["0_aaa_bbb"]["audio_path"]
     change_paths(database, **dict.fromkeys(paths.keys() - {"observation"}))
     made = write_external_dataset(tmp_path / "set", read_sms_wsj(database, SMS_WSJ), 1)
-    assert [(s.referenced, s.located, s.timed) for s in made.scenes] == [
-        (False, True, True),
-        (True, True, True),
-    ]
+    assert [(s.referenced, s.located, s.timed) for s in made.scenes] == [(False, True, True), (True, True, True)]
     assert [s.onset_s for s in made.scenes[0].sources] == [0.0, 2500 / RATE], "the file tells it"
     assert validate_set(made.root) == []
 
@@ -497,9 +476,7 @@ def test_example_without_positions_is_not_located(database: Path, tmp_path: Path
 def test_audio_that_does_not_fit_is_refused(database: Path, tmp_path: Path) -> None:
     paths = read_json(database)["datasets"]["cv_dev93"]["0_aaa_bbb"]["audio_path"]
     change_paths(database, observation=paths["original_source"][0])
-    with pytest.raises(
-        MsdetError, match=r"has 1 channels, expected 6 as array 'sms_wsj'; give the array that"
-    ):
+    with pytest.raises(MsdetError, match=r"has 1 channels, expected 6 as array 'sms_wsj'; give the array that"):
         read_sms_wsj(database, SMS_WSJ)
     change_paths(database, observation=paths["observation"], speech_reverberation_early=paths["rir"])
     with pytest.raises(MsdetError, match=r"h_0\.wav: \d+ samples at 8000 Hz, expected 12000 at 8000 Hz"):
@@ -547,11 +524,7 @@ def test_round_trip_keeps_what_the_scenes_say(dev_set: SceneSet, tmp_path: Path)
         for one, other in zip(before.sources, after.sources, strict=True):
             assert other.elevation_deg == pytest.approx(one.elevation_deg, abs=1e-6)
             assert other.distance_m == pytest.approx(one.distance_m)
-            assert (other.position_m, other.speaker, other.gender) == (
-                one.position_m,
-                one.speaker,
-                one.gender,
-            )
+            assert (other.position_m, other.speaker, other.gender) == (one.position_m, one.speaker, one.gender)
             assert other.onset_s == pytest.approx(one.onset_s, abs=0.5 / RATE)
             assert other.level_db == one.level_db
         np.testing.assert_array_equal(back.mixture(after), dev_set.mixture(before))
@@ -582,16 +555,12 @@ def test_moving_talker_has_no_place_in_the_file(dev_set: SceneSet, tmp_path: Pat
     waypoints = (Waypoint(0.0, scene.sources[1].position_m), Waypoint(1.5, (1.0, 1.0, 1.5)))
     moving = dataclasses.replace(scene.sources[1], waypoints=waypoints)
     walk = dataclasses.replace(scene, sources=(scene.sources[0], moving))
-    with pytest.raises(
-        MsdetError, match=rf"scene {scene.id}: talker 2 moves; sms_wsj\.json has one position"
-    ):
+    with pytest.raises(MsdetError, match=rf"scene {scene.id}: talker 2 moves; sms_wsj\.json has one position"):
         write_sms_wsj(dataclasses.replace(dev_set, root=tmp_path, scenes=(dev_set.scenes[0], walk)))
     assert not list(tmp_path.iterdir())
 
 
-def test_mismatched_microphones_are_written_where_the_array_has_them(
-    dev_set: SceneSet, tmp_path: Path
-) -> None:
+def test_mismatched_microphones_are_written_where_the_array_has_them(dev_set: SceneSet, tmp_path: Path) -> None:
     scene = dev_set.scenes[0]
     off = dataclasses.replace(scene, mismatch=Mismatch((0.0,) * 4, (0.0,) * 4, ((0.004, 0.0, -0.003),) * 4))
     written = []

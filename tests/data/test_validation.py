@@ -40,9 +40,7 @@ def copy(dev_set: SceneSet, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def walking_set(
-    tmp_path_factory: pytest.TempPathFactory, speech: Path, small_room: SceneDistribution
-) -> SceneSet:
+def walking_set(tmp_path_factory: pytest.TempPathFactory, speech: Path, small_room: SceneDistribution) -> SceneSet:
     """One scene of two talkers that move, take turns and speak into diffuse and point noise."""
     distribution = dataclasses.replace(
         small_room,
@@ -112,12 +110,7 @@ def test_a_rendered_set_has_no_problems(dev_set: SceneSet, walking_set: SceneSet
         {"target": "image", "array": "linear4_5cm"},
         {"target": "early", "image_order": 3, "t60_s": (0.3, 0.3)},
         {"t60_s": (0.0, 0.0)},
-        {
-            "talkers": {1: 1.0, 2: 1.0},
-            "gain_error_db": 1.0,
-            "phase_error_deg": 8.0,
-            "position_error_m": 0.002,
-        },
+        {"talkers": {1: 1.0, 2: 1.0}, "gain_error_db": 1.0, "phase_error_deg": 8.0, "position_error_m": 0.002},
     ],
     ids=["image", "traced", "anechoic", "mismatch"],
 )
@@ -249,9 +242,7 @@ def copy_channel(mixture: Array, references: Array) -> None:
         (copy_channel, "silence", "mixture.wav: channel 2 is a copy of channel 1"),
     ],
 )
-def test_damaged_sound_is_found(
-    copy: Path, damage: Callable[[Array, Array], None], kind: str, text: str
-) -> None:
+def test_damaged_sound_is_found(copy: Path, damage: Callable[[Array, Array], None], kind: str, text: str) -> None:
     rewrite(copy, damage)
     assert the_problem(copy, kind) == text
 
@@ -369,10 +360,7 @@ def turn(row: Row) -> None:
     ("change", "text"),
     [
         (turn, "talker 1: azimuth_deg is"),
-        (
-            lambda row: row["sources"][1].update(track=row["sources"][1]["track"][:8]),
-            "talker 2: track is at 0,",
-        ),
+        (lambda row: row["sources"][1].update(track=row["sources"][1]["track"][:8]), "talker 2: track is at 0,"),
         (lambda row: row["sources"][1].update(track=[]), "talker 2: has waypoints but no track"),
         (lambda row: row["sources"][0]["waypoints"][-1].update(time_s=1.0), "talker 1: waypoints are at 0"),
     ],
@@ -384,9 +372,7 @@ def test_a_wrong_track_is_found(walk: Path, change: Callable[[Row], object], tex
 
 
 def test_a_path_out_of_the_room_is_found(walk: Path) -> None:
-    relabel(
-        walk, lambda row: row["sources"][0]["waypoints"][-1].update(position_m=[4.6, 1, 1]), "train-000000"
-    )
+    relabel(walk, lambda row: row["sources"][0]["waypoints"][-1].update(position_m=[4.6, 1, 1]), "train-000000")
     found = validate_set(walk)
     assert "talker 1 on its path at [4.6, 1.0, 1.0] is outside the room" in found[0].text
     assert {problem.kind for problem in found} == {"geometry", "track"}
@@ -489,9 +475,7 @@ def test_workers_find_the_same(copy: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.fixture(scope="module")
-def train_set(
-    tmp_path_factory: pytest.TempPathFactory, speech: Path, small_room: SceneDistribution
-) -> SceneSet:
+def train_set(tmp_path_factory: pytest.TempPathFactory, speech: Path, small_room: SceneDistribution) -> SceneSet:
     out = tmp_path_factory.mktemp("train")
     return simulate(out, speech, "folder", "train", small_room, 2, seed=5, jobs=1)  # type: ignore[return-value]
 
@@ -549,9 +533,7 @@ def test_the_same_noise_in_two_sets_is_found(
     audio.write(tmp_path / "noise" / "hum.wav", 0.1 * rng.standard_normal(8000 * 16).clip(-4, 4), 8000)
     noisy = dataclasses.replace(small_room, point_noises=1, t60_s=(0.0, 0.0))
     sets = [
-        simulate(
-            tmp_path / split, speech, "folder", split, noisy, 1, seed=6, jobs=1, noise=tmp_path / "noise"
-        )
+        simulate(tmp_path / split, speech, "folder", split, noisy, 1, seed=6, jobs=1, noise=tmp_path / "noise")
         for split in ("train", "dev")
     ]
     train, dev = sets
@@ -562,9 +544,7 @@ def test_the_same_noise_in_two_sets_is_found(
     assert (found.kind, "noise 'hum.wav'" in found.text) == ("shared noise", True)
 
 
-def test_the_same_sound_under_another_name_is_found(
-    train_set: SceneSet, dev_set: SceneSet, copy: Path
-) -> None:
+def test_the_same_sound_under_another_name_is_found(train_set: SceneSet, dev_set: SceneSet, copy: Path) -> None:
     digest = dict(read_checksums(train_set.root))[mixture_path("train-000001")]
     sums = "".join(f"{old}  {path}\n" for path, old in read_checksums(copy)[1:])
     (copy / "SHA256SUMS").write_text(f"{digest}  {mixture_path(FIRST)}\n{sums}")
@@ -581,12 +561,8 @@ def test_a_bank_of_the_same_rooms_is_found(
     table = bank.table[2]
     same_room = with_scene(dev_set, room_m=table.room_m, t60_target_s=table.t60_target_s)
     (found,) = find_leaks([same_room], bank)
-    assert found == Problem(
-        "", "shared rooms", f"room 2 of {bank.root} is that of {FIRST}, of {dev_set.root.name}"
-    )
-    from_bank = simulate(
-        tmp_path / "set", speech, "folder", "dev", small_room, 3, seed=4, jobs=1, bank=bank.root
-    )
+    assert found == Problem("", "shared rooms", f"room 2 of {bank.root} is that of {FIRST}, of {dev_set.root.name}")
+    from_bank = simulate(tmp_path / "set", speech, "folder", "dev", small_room, 3, seed=4, jobs=1, bank=bank.root)
     assert from_bank is not None
     (found,) = find_leaks([from_bank], bank)
     assert f"all rooms are those of {bank.root}" in found.text
@@ -627,9 +603,7 @@ def test_the_command_tells_that_all_is_well(
     ]
 
 
-def test_the_command_groups_problems_and_counts_the_rest(
-    copy: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_groups_problems_and_counts_the_rest(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for talker in (0, 1):
         (copy / reference_path(FIRST, talker)).unlink()
     (copy / mixture_path(SECOND)).unlink()

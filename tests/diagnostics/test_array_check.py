@@ -232,9 +232,7 @@ def test_the_command_says_which_and_ends_with_1(tmp_path: Path, capsys: pytest.C
     mixture = recording(HEXAGON)
     good = written(tmp_path / "good.wav", mixture)
     invert(2)(mixture)
-    halves = [
-        written(tmp_path / f"{n}.wav", half) for n, half in enumerate(np.array_split(mixture, 2, axis=-1))
-    ]
+    halves = [written(tmp_path / f"{n}.wav", half) for n, half in enumerate(np.array_split(mixture, 2, axis=-1))]
     assert main(["array", "check", "--array", "circular6_10cm", good]) == 0
     assert capsys.readouterr().out.startswith("no fault found  (6.0 s, 6 channels as 'circular6_10cm'")
     out = tmp_path / "report.json"
@@ -247,9 +245,7 @@ def test_the_command_says_which_and_ends_with_1(tmp_path: Path, capsys: pytest.C
     assert content["enough_speech"]
 
 
-def test_the_command_refuses_bad_input_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_refuses_bad_input_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["array", "check", str(tmp_path / "none.wav"), "--array", "circular6_10cm"]) == 2
     captured = capsys.readouterr()
     assert captured.err == f"error: {tmp_path}/none.wav: no such file\n"

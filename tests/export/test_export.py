@@ -65,9 +65,7 @@ def exported(model: JointModel, tmp_path_factory: pytest.TempPathFactory) -> Exp
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> ExportedFile:
-    return export_model(
-        stirred(SIBLING), tmp_path_factory.mktemp("torch") / "model.pt2", "torch", stft="inside"
-    )
+    return export_model(stirred(SIBLING), tmp_path_factory.mktemp("torch") / "model.pt2", "torch", stft="inside")
 
 
 @pytest.fixture(scope="module")
@@ -120,13 +118,7 @@ def test_the_example_of_the_documentation_needs_no_msdet(
 ) -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     code = next(block for block in blocks if "onnxruntime" in block)
-    assert set(re.findall(r"^import (\w+)", code, re.MULTILINE)) <= {
-        "json",
-        "numpy",
-        "onnxruntime",
-        "soundfile",
-        "sys",
-    }
+    assert set(re.findall(r"^import (\w+)", code, re.MULTILINE)) <= {"json", "numpy", "onnxruntime", "soundfile", "sys"}
     (tmp_path / "consumer.py").write_text(code, encoding="utf-8")
     audio.write(tmp_path / "mixture.wav", mixture[:, :-37], RATE)
     monkeypatch.chdir(tmp_path)

@@ -98,9 +98,7 @@ def test_a_dead_channel_is_left_out(folder: Path, mixture: Array) -> None:
     assert si_sdr(whole, result.estimates).min() > si_sdr(whole, spoiled).max() + 3
 
 
-def test_a_model_of_one_array_alone_is_told_to_suffer_from_a_dead_channel(
-    mixture: Array, tmp_path: Path
-) -> None:
+def test_a_model_of_one_array_alone_is_told_to_suffer_from_a_dead_channel(mixture: Array, tmp_path: Path) -> None:
     config = ModelConfig(window_s=0.032, front_end="real_imaginary")
     save_model(tmp_path, JointModel(config, load_array("circular4_5cm"), RATE), {})
     mixture[2] = 0.0

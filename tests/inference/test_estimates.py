@@ -16,9 +16,7 @@ from msdet.inference.estimates import write_estimates
 from msdet.methods import build_method
 
 
-def test_a_full_disk_is_no_fault_of_a_scene(
-    dev_set: SceneSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_no_fault_of_a_scene(dev_set: SceneSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = tempfile.mkstemp
     files = []
 

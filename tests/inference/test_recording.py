@@ -40,9 +40,7 @@ def test_blocks_hold_every_sample_once_but_for_the_overlaps(samples: int, piece:
     starts = [int(block.mixture[0, 0]) for block in blocks]
     assert starts == [n * grid.hop for n in range(len(blocks))]
     for block, start in zip(blocks, starts, strict=True):
-        np.testing.assert_array_equal(
-            block.mixture, signal[:, start : start + block.mixture.shape[1]], strict=True
-        )
+        np.testing.assert_array_equal(block.mixture, signal[:, start : start + block.mixture.shape[1]], strict=True)
         assert block.first == (start == 0)
         assert block.last == (start + block.mixture.shape[1] == samples)
     lengths = [block.mixture.shape[1] for block in blocks]
@@ -161,9 +159,7 @@ def test_who_comes_back_after_a_long_pause_is_in_the_same_slot(
     assert ((found.activity >= 0.5) == speaks).mean() > 0.85
 
 
-def test_overlap_alone_loses_who_is_silent_for_long(
-    run: Run, say: Say, mixture_of: MixtureOf, knowing: Any
-) -> None:
+def test_overlap_alone_loses_who_is_silent_for_long(run: Run, say: Say, mixture_of: MixtureOf, knowing: Any) -> None:
     """What direction is for: without it, some pause ends in the wrong slot."""
     talkers = say(LONG_PAUSE, 36.0)
     lost = 0
@@ -211,9 +207,7 @@ def test_a_slot_that_nobody_ever_fills_has_no_direction(
 
 def test_an_offset_does_not_hide_who_speaks(run: Run, say: Say, mixture_of: MixtureOf, knowing: Any) -> None:
     mixture = mixture_of(say(LONG_PAUSE, 36.0))
-    without, with_offset = (
-        run(knowing, m, block_s=4.0, overlap_s=1.0)[1].activity for m in (mixture, mixture + 0.5)
-    )
+    without, with_offset = (run(knowing, m, block_s=4.0, overlap_s=1.0)[1].activity for m in (mixture, mixture + 0.5))
     assert (without != with_offset).mean() < 0.01
 
 
@@ -229,14 +223,10 @@ def test_an_activity_that_the_system_tells_counts(run: Run, say: Say, mixture_of
     assert not voices[1].any()
 
 
-def test_a_track_and_elevations_of_the_system_are_passed_on(
-    run: Run, say: Say, mixture_of: MixtureOf
-) -> None:
+def test_a_track_and_elevations_of_the_system_are_passed_on(run: Run, say: Say, mixture_of: MixtureOf) -> None:
     def walking(mixture: Array) -> Separation:
         track = np.stack([np.linspace(350.0, 370.0, 50) % 360.0, np.full(50, 90.0)])
-        return Separation(
-            mixture[1:3], np.array([0.0, 90.0]), elevation_deg=np.array([5.0, -7.0]), track_deg=track
-        )
+        return Separation(mixture[1:3], np.array([0.0, 90.0]), elevation_deg=np.array([5.0, -7.0]), track_deg=track)
 
     _, found = run(walking, mixture_of(say([(0, 0.0, 5.0), (1, 0.0, 5.0)], 5.0)))
     np.testing.assert_allclose(found.elevation_deg, [5.0, -7.0])
@@ -295,14 +285,7 @@ def conversation() -> tuple[Array, Array]:
 
     array = load_array("circular4_5cm")
     rng = np.random.default_rng(1)
-    turns = [
-        (0, 0.2, 5.0),
-        (1, 4.5, 11.0),
-        (0, 11.5, 16.0),
-        (1, 16.2, 21.0),
-        (0, 20.5, 32.0),
-        (1, 27.0, 31.0),
-    ]
+    turns = [(0, 0.2, 5.0), (1, 4.5, 11.0), (0, 11.5, 16.0), (1, 16.2, 21.0), (0, 20.5, 32.0), (1, 27.0, 31.0)]
     dry = np.zeros((2, 32 * RATE), dtype=np.float32)
     for talker, start_s, end_s in turns:
         start, end = round(start_s * RATE), round(end_s * RATE)

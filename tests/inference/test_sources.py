@@ -156,9 +156,7 @@ def endless(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "aiff", "au", "rf64", "w64"])
-def test_a_truncated_file_is_refused(
-    suffix: str, mixture: Array, array: MicrophoneArray, tmp_path: Path
-) -> None:
+def test_a_truncated_file_is_refused(suffix: str, mixture: Array, array: MicrophoneArray, tmp_path: Path) -> None:
     path = tmp_path / f"a.{suffix}"
     soundfile.write(str(path), mixture.T, RATE)
     path.write_bytes(cut_short(path.read_bytes()))
@@ -187,9 +185,7 @@ def test_an_au_file_of_unknown_length_is_read_to_its_end(
 
 
 @pytest.mark.parametrize("to_rate", [44_101, 7999])
-def test_rates_with_nothing_in_common_are_refused(
-    to_rate: int, mixture: Array, array: MicrophoneArray
-) -> None:
+def test_rates_with_nothing_in_common_are_refused(to_rate: int, mixture: Array, array: MicrophoneArray) -> None:
     """The filter would have hundreds of millions of entries."""
     with pytest.raises(MsdetError) as caught:
         scan(MemorySource(mixture, to_rate, "in.wav"), array, RATE)

@@ -89,9 +89,7 @@ def cuts(samples: int, seed: int) -> list[int]:
     return [*lengths[:-1], samples - sum(lengths[:-1])]
 
 
-def streamed(
-    streamer: Streamer, mixture: Tensor, lengths: list[int]
-) -> tuple[npt.NDArray[Any], StreamResult]:
+def streamed(streamer: Streamer, mixture: Tensor, lengths: list[int]) -> tuple[npt.NDArray[Any], StreamResult]:
     """Joined voices, and the last result."""
     results = [streamer.push(chunk) for chunk in mixture.split(lengths, dim=1)]
     results.append(streamer.finish())
@@ -144,11 +142,7 @@ def test_any_chunking_of_a_model_that_forgets(front_end: str, doa_head: str) -> 
         front_end=front_end,
         front_end_options={**FRONT_END_OPTIONS[front_end], "time_constant_s": 0.1},
         doa_head=doa_head,
-        doa_options={
-            **CAUSAL,
-            "time_constant_s": 0.05,
-            **({"update_interval": 5} if doa_head == "steered" else {}),
-        },
+        doa_options={**CAUSAL, "time_constant_s": 0.05, **({"update_interval": 5} if doa_head == "steered" else {})},
         variable_num_speakers=True,
         separation_head="masked_mvdr",
         separation_options={**CAUSAL, "time_constant_s": 0.2},
@@ -305,14 +299,8 @@ def test_the_memory_of_a_stream_does_not_grow(encoder: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"front_end_options": {}},
-            "front end 'real_imaginary' is not causal; train with .*front_end_opt",
-        ),
-        (
-            {"encoder_options": {}},
-            "encoder 'ft_gru' is not causal; train with model.encoder_options.causal",
-        ),
+        ({"front_end_options": {}}, "front end 'real_imaginary' is not causal; train with .*front_end_opt"),
+        ({"encoder_options": {}}, "encoder 'ft_gru' is not causal; train with model.encoder_options.causal"),
         (
             {"encoder": "dprnn", "encoder_options": {}},
             "encoder 'dprnn' is not causal; causal encoders: band_gru, conv_tasnet, dense_unet, ft_gru",

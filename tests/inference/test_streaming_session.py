@@ -47,9 +47,7 @@ def noise(seconds: float, seed: int = 0) -> Array:
 
 
 def voices_of(streamer: Streamer, chunks: list[Any]) -> Array:
-    return np.concatenate(
-        [*(streamer.push(chunk).estimates for chunk in chunks), streamer.finish().estimates], 1
-    )
+    return np.concatenate([*(streamer.push(chunk).estimates for chunk in chunks), streamer.finish().estimates], 1)
 
 
 def from_socket(samples: Array) -> Array:

@@ -15,9 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KIND = FolderKind("estimates", ("data.json",), "hash", r"data\.json|[^/]+/|[^/]+/talker\d+\.wav")
 
 
-@pytest.mark.parametrize(
-    "name", ["train-000001", "01to030v_0.45", "ｓ１", "two words", "a..b", "-x", "é" * 100]
-)
+@pytest.mark.parametrize("name", ["train-000001", "01to030v_0.45", "ｓ１", "two words", "a..b", "-x", "é" * 100])
 def test_a_plain_name_is_left_as_it_is(name: str) -> None:
     assert plain_name(name, "id", "here") == name
 
@@ -114,12 +112,7 @@ def test_a_file_in_its_place_is_left_alone(tmp_path: Path) -> None:
 
 def test_folders_are_deleted_in_one_place() -> None:
     files = [
-        p
-        for name in ("msdet", "recipes", "tools")
-        for p in (ROOT / name).rglob("*")
-        if p.suffix in (".py", ".sh")
+        p for name in ("msdet", "recipes", "tools") for p in (ROOT / name).rglob("*") if p.suffix in (".py", ".sh")
     ]
-    found = [
-        p for p in files if re.search(r"rmtree|removedirs|\brm +-\w*[rR]", p.read_text(encoding="utf-8"))
-    ]
+    found = [p for p in files if re.search(r"rmtree|removedirs|\brm +-\w*[rR]", p.read_text(encoding="utf-8"))]
     assert found == [ROOT / "msdet" / "io" / "files.py"]

@@ -60,20 +60,14 @@ def test_slots_ascend_in_azimuth(azimuths_deg: tuple[float, ...], expected: list
 
 def test_slots_ascend_in_distance_whatever_the_azimuth() -> None:
     labels = TalkerLabels(
-        torch.tensor([[10.0, 20.0, 30.0], [10.0, 20.0, 30.0]]),
-        torch.tensor([[2.0, 1.0, 1.5], [1.0, 1.0, 0.5]]),
+        torch.tensor([[10.0, 20.0, 30.0], [10.0, 20.0, 30.0]]), torch.tensor([[2.0, 1.0, 1.5], [1.0, 1.0, 0.5]])
     )
     assert DISTANCE(labels, GEOMETRY_ALONE).tolist() == [[1, 2, 0], [2, 0, 1]]
 
 
 @settings(deadline=None)
-@given(
-    azimuths_deg=st.lists(st.integers(0, 359), min_size=2, max_size=5),
-    rotation_deg=st.integers(0, 359),
-)
-def test_rotation_moves_slots_only_when_a_talker_crosses_zero(
-    azimuths_deg: list[int], rotation_deg: int
-) -> None:
+@given(azimuths_deg=st.lists(st.integers(0, 359), min_size=2, max_size=5), rotation_deg=st.integers(0, 359))
+def test_rotation_moves_slots_only_when_a_talker_crosses_zero(azimuths_deg: list[int], rotation_deg: int) -> None:
     rotated = [(a + rotation_deg) % 360 for a in azimuths_deg]
     crossed = sum(a + rotation_deg >= 360 for a in azimuths_deg)
     before, after = by_azimuth(*azimuths_deg), by_azimuth(*rotated)
@@ -105,14 +99,10 @@ def test_pit_is_the_best_of_all_permutations(talkers: int) -> None:
 
 def test_pit_does_not_carry_gradients() -> None:
     pairwise: Tensor = torch.rand(2, 2, 2, requires_grad=True)
-    assert not PIT(
-        TalkerLabels(torch.zeros(2, 2), torch.zeros(2, 2)), costs(separation=pairwise)
-    ).requires_grad
+    assert not PIT(TalkerLabels(torch.zeros(2, 2), torch.zeros(2, 2)), costs(separation=pairwise)).requires_grad
 
 
-def assigned(
-    rule: str, azimuths_deg: tuple[float, ...], distances_m: tuple[float, ...], **options: float
-) -> list[int]:
+def assigned(rule: str, azimuths_deg: tuple[float, ...], distances_m: tuple[float, ...], **options: float) -> list[int]:
     labels = TalkerLabels(torch.tensor([azimuths_deg]), torch.tensor([distances_m]))
     return assignment_rule(rule, options)(labels, GEOMETRY_ALONE)[0].tolist()
 
@@ -145,9 +135,7 @@ def test_threshold_of_azimuth_or_distance_is_an_option() -> None:
 
 
 def test_rules_take_every_scene_of_a_batch_for_itself() -> None:
-    labels = TalkerLabels(
-        torch.tensor([[100.0, 50.0], [55.0, 50.0], [357.0, 2.0]]), torch.tensor([[1.0, 2.0]] * 3)
-    )
+    labels = TalkerLabels(torch.tensor([[100.0, 50.0], [55.0, 50.0], [357.0, 2.0]]), torch.tensor([[1.0, 2.0]] * 3))
     mixed = assignment_rule("azimuth_or_distance")(labels, GEOMETRY_ALONE)
     assert mixed.tolist() == [[1, 0], [0, 1], [0, 1]]
 
@@ -210,12 +198,7 @@ INACTIVE = TalkerLabels(
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [
-        ("azimuth", [2, 0, 1]),
-        ("distance", [0, 2, 1]),
-        ("azimuth_or_distance", [2, 0, 1]),
-        ("folded", [2, 0, 1]),
-    ],
+    [("azimuth", [2, 0, 1]), ("distance", [0, 2, 1]), ("azimuth_or_distance", [2, 0, 1]), ("folded", [2, 0, 1])],
 )
 def test_nobody_comes_last_in_every_ordering(name: str, expected: list[int]) -> None:
     assert assignment_rule(name)(INACTIVE, GEOMETRY_ALONE)[0].tolist() == expected
@@ -236,9 +219,7 @@ def test_doa_anchored_slot_that_points_nowhere_near_is_nobodys() -> None:
 def test_scene_without_labels_takes_the_cheapest_permutation(name: str) -> None:
     known = torch.tensor([[10.0, 100.0], [NAN, NAN], [10.0, NAN]])
     pairs = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).expand(3, 2, 2)
-    given_costs = costs(
-        separation=pairs, doa=torch.zeros(3, 2, 2), azimuth_deg=torch.tensor([[10.0, 100.0]] * 3)
-    )
+    given_costs = costs(separation=pairs, doa=torch.zeros(3, 2, 2), azimuth_deg=torch.tensor([[10.0, 100.0]] * 3))
     found = assignment_rule(name)(TalkerLabels(known, known), given_costs)
     assert found.tolist() == [[0, 1], [1, 0], [1, 0]]
 
@@ -262,9 +243,7 @@ def test_rule_of_a_user_works_by_import_path(
     )
     monkeypatch.syspath_prepend(str(folder))
     rule = assignment_rule("rule_of_a_user:backwards")
-    assert rule(TalkerLabels(torch.tensor([[10.0, 20.0]]), torch.ones(1, 2)), GEOMETRY_ALONE).tolist() == [
-        [1, 0]
-    ]
+    assert rule(TalkerLabels(torch.tensor([[10.0, 20.0]]), torch.ones(1, 2)), GEOMETRY_ALONE).tolist() == [[1, 0]]
 
 
 def test_pit_wrapper_undoes_any_permutation_and_has_a_gradient() -> None:

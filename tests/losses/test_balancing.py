@@ -42,9 +42,7 @@ def test_uncertainty_finds_the_noise_of_fixed_losses() -> None:
     """½ e⁻ˢ L + ½ s is least at eˢ = L, e⁻ˢ L + ½ s at eˢ = 2 L."""
     weights = {"separation": 0.7, "doa": 0.3}
     balancer = build("uncertainty", weights)
-    minimize(
-        balancer.parameters(), lambda: balancer({"separation": torch.tensor(0.3), "doa": torch.tensor(2.0)})
-    )
+    minimize(balancer.parameters(), lambda: balancer({"separation": torch.tensor(0.3), "doa": torch.tensor(2.0)}))
     assert balancer.log_variance.exp().tolist() == pytest.approx([0.3, 4.0], rel=1e-3)
     assert balancer.task_weights().tolist() == pytest.approx([0.7 * 0.5 / 0.3, 0.3 / 4.0], rel=1e-3)
 
@@ -149,9 +147,7 @@ def test_pcgrad_removes_the_conflicting_component() -> None:
     # (1, 0) loses its part along (-1, 1), which is -1/2 of it; (-1, 1) its part along (1, 0)
     assert gradient(build("pcgrad"), [1.0, 0.0], [-1.0, 1.0]) == pytest.approx([0.5 + 0.0, 0.5 + 1.0])
     assert gradient(build("pcgrad"), [1.0, 0.0], [1.0, 1.0]) == pytest.approx([2.0, 1.0]), "no conflict"
-    assert gradient(build("pcgrad", {"a": 0.75, "b": 0.25}), [1.0, 0.0], [1.0, 1.0]) == pytest.approx(
-        [1, 0.25]
-    )
+    assert gradient(build("pcgrad", {"a": 0.75, "b": 0.25}), [1.0, 0.0], [1.0, 1.0]) == pytest.approx([1, 0.25])
 
 
 def test_mgda_finds_the_shortest_combination() -> None:
@@ -238,18 +234,14 @@ class TestEveryGradientBalancer:
         weights = {"a": 0.75, "b": 0.25}
         found = build(name, weights).gradients(losses, [shared, head_a, head_b, unused])
         assert found[3] is None
-        torch.testing.assert_close(
-            found[1], 0.75 * torch.autograd.grad(losses["a"], head_a, retain_graph=True)[0]
-        )
+        torch.testing.assert_close(found[1], 0.75 * torch.autograd.grad(losses["a"], head_a, retain_graph=True)[0])
         jacobian = torch.stack(
             [
                 weights[k] * torch.cat(torch.autograd.grad(losses[k], [shared, head_b], retain_graph=True))
                 for k in weights
             ]
         )
-        torch.testing.assert_close(
-            torch.cat([found[0], found[2]]), self.expected(name, jacobian), rtol=2e-3, atol=1e-4
-        )
+        torch.testing.assert_close(torch.cat([found[0], found[2]]), self.expected(name, jacobian), rtol=2e-3, atol=1e-4)
 
     def expected(self, name: str, jacobian: Tensor) -> Tensor:
         """The same from TorchJD, of the whole matrix."""

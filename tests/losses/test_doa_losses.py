@@ -107,15 +107,10 @@ def test_squared_earth_mover_by_hand() -> None:
 
 @pytest.mark.parametrize("squared", [False, True])
 def test_earth_mover_does_not_depend_on_where_zero_is(squared: bool) -> None:
-    first, second = (
-        random_logits(5, 12).double().softmax(-1),
-        random_logits(5, 12, seed=1).double().softmax(-1),
-    )
+    first, second = (random_logits(5, 12).double().softmax(-1), random_logits(5, 12, seed=1).double().softmax(-1))
     wanted = circular_distance(first, second, squared)
     for turn in range(1, 12):
-        torch.testing.assert_close(
-            circular_distance(first.roll(turn, -1), second.roll(turn, -1), squared), wanted
-        )
+        torch.testing.assert_close(circular_distance(first.roll(turn, -1), second.roll(turn, -1), squared), wanted)
     torch.testing.assert_close(circular_distance(first.flip(-1), second.flip(-1), squared), wanted)
 
 
@@ -149,9 +144,7 @@ def test_every_loss_keeps_the_leading_axes_and_treats_pairs_alike(name: str) -> 
     pairs = loss(logits[:, :, None].expand(-1, -1, 3, -1), azimuth[:, None].expand(2, 3, 3))
     assert pairs.shape == (2, 3, 3)
     for batch, slot, talker in itertools.product(range(2), range(3), range(3)):
-        torch.testing.assert_close(
-            pairs[batch, slot, talker], loss(logits[batch, slot], azimuth[batch, talker])
-        )
+        torch.testing.assert_close(pairs[batch, slot, talker], loss(logits[batch, slot], azimuth[batch, talker]))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -147,9 +147,7 @@ def test_balancer_is_given_scaled_losses_of_labeled_tasks(monkeypatch: pytest.Mo
     )
     assert terms.total.item() == 100.0
     assert {k: v.item() for k, v in terms.losses.items()} == pytest.approx({"separation": 3.0, "doa": 0.0})
-    assert {k: v.item() for k, v in terms.scaled.items()} == pytest.approx(
-        {"separation": math.log(3.0), "doa": 0.0}
-    )
+    assert {k: v.item() for k, v in terms.scaled.items()} == pytest.approx({"separation": math.log(3.0), "doa": 0.0})
     terms.total.backward()
     assert predictions["doa"].grad is not None, "every head is reached in every step"
     assert not predictions["doa"].grad.any()
@@ -158,23 +156,11 @@ def test_balancer_is_given_scaled_losses_of_labeled_tasks(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
-            {"normalize": "runing_mean"},
-            "unknown objective.normalize 'runing_mean'; did you mean 'running_mean'",
-        ),
+        ({"normalize": "runing_mean"}, "unknown objective.normalize 'runing_mean'; did you mean 'running_mean'"),
         ({"log_cosine_every": -1}, "log_cosine_every is -1, expected 0 or more"),
-        (
-            {"separation_loss": "si_sdr", "normalize": "log"},
-            "normalize 'log' needs losses above zero.*si_sdr",
-        ),
-        (
-            {"separation_loss": "snr", "balance": "gradnorm"},
-            "balance 'gradnorm' needs losses above zero.*snr",
-        ),
-        (
-            {"balance": "uncertainty", "normalize": "log"},
-            "'uncertainty' needs losses above zero; normalize 'log'",
-        ),
+        ({"separation_loss": "si_sdr", "normalize": "log"}, "normalize 'log' needs losses above zero.*si_sdr"),
+        ({"separation_loss": "snr", "balance": "gradnorm"}, "balance 'gradnorm' needs losses above zero.*snr"),
+        ({"balance": "uncertainty", "normalize": "log"}, "'uncertainty' needs losses above zero; normalize 'log'"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(options: dict[str, Any], message: str) -> None:
@@ -188,12 +174,7 @@ def test_settings_that_do_not_go_together_are_refused(options: dict[str, Any], m
     [
         ("assignment", "folded", {"axis_deg": "north"}, "'axis_deg' is 'north', expected a number"),
         ("assignment", "azimuth_or_distance", {"threshold_deg": "x"}, "'threshold_deg' is 'x'"),
-        (
-            "assignment",
-            "azimuth_or_distance",
-            {"threshold_deg": -5},
-            "threshold_deg is -5, expected 0 to 360",
-        ),
+        ("assignment", "azimuth_or_distance", {"threshold_deg": -5}, "threshold_deg is -5, expected 0 to 360"),
         ("separation_loss", "snr", {"scale": "x"}, "'scale' is 'x', expected a number"),
         ("separation_loss", "snr", {"scale": -1}, "scale is -1, expected more than 0"),
         ("separation_loss", "si_sdr", {"scale": 0}, "scale is 0, expected more than 0"),

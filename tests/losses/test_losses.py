@@ -207,9 +207,7 @@ def test_empty_slot_costs_nothing_when_it_is_silent_and_says_so(rule: str) -> No
 def test_presence_and_place_together_are_the_cross_entropy_over_all_outputs() -> None:
     references, _, truth = labels(active=2)
     logits = torch.randn(2, 3, 73, generator=torch.Generator().manual_seed(1))
-    found = judge((references,), logits, truth, variable_num_speakers=True, assignment="azimuth").losses[
-        "doa"
-    ]
+    found = judge((references,), logits, truth, variable_num_speakers=True, assignment="azimuth").losses["doa"]
     wanted = torch.tensor([24, 50, 72]).expand(2, 3)
     expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten())
     torch.testing.assert_close(found, expected)

@@ -105,9 +105,7 @@ def test_a_single_anechoic_talker_is_found_within_2_degrees(method: str, azimuth
 
 
 @pytest.mark.parametrize("method", ["music", "norm_music", "srp_phat", "tops"])
-def test_two_anechoic_talkers_are_found_in_ascending_order(
-    method: str, talker_signals: Callable[..., Signals]
-) -> None:
+def test_two_anechoic_talkers_are_found_in_ascending_order(method: str, talker_signals: Callable[..., Signals]) -> None:
     mixture = with_noise(far([300.0, 40.0], talker_signals(2)))
     found = ordinary(method, 2)(mixture).azimuth_deg
     np.testing.assert_allclose(found, [40.0, 300.0], atol=2.0)
@@ -214,11 +212,7 @@ def own_system(
     [
         ("norm_musik", 2, "unknown method 'norm_musik'; did you mean 'norm_music'?"),
         ("auxiva,iteration=3", 2, "method 'auxiva' has no option 'iteration'; did you mean 'iterations'?"),
-        (
-            "auxiva,iterations=many",
-            2,
-            "method 'auxiva': option 'iterations' is 'many', expected a whole number",
-        ),
+        ("auxiva,iterations=many", 2, "method 'auxiva': option 'iterations' is 'many', expected a whole number"),
         ("auxiva,iterations=2.5", 2, "option 'iterations' is 2.5, expected a whole number"),
         ("auxiva,iterations=0", 2, "iterations is 0, expected at least 1"),
         ("ilrma,bases=0", 2, "bases is 0, expected at least 1"),
@@ -229,29 +223,13 @@ def own_system(
         ("lcmv,doa=garbage", 2, f"unknown doa 'garbage'; expected one of: {LOCATORS}"),
         ("lcmv,doa=garbage", 3, "waves, [10,130,250] (degrees)"),
         ("delay_and_sum,doa=30,150", 2, "unknown doa '30,150'; expected one of: oracle, "),
-        (
-            "superdirective,doa=auxiva",
-            2,
-            f"doa 'auxiva' finds no azimuths by itself; expected one of: {LOCATORS}",
-        ),
+        ("superdirective,doa=auxiva", 2, f"doa 'auxiva' finds no azimuths by itself; expected one of: {LOCATORS}"),
         ("lcmv,doa=oracle_irm", 2, "doa 'oracle_irm' finds no azimuths by itself; did you mean 'oracle'?"),
         ("lcmv,doa=[10]", 2, "doa is [10], expected azimuths of 2 talkers"),
         ("mvdr,loading=0", 2, "loading is 0.0, expected above 0"),
-        (
-            "mask_mvdr,masks=garbage",
-            2,
-            f"unknown masks 'garbage'; expected one of: {MASKERS}",
-        ),
-        (
-            "mask_mvdr,masks=music",
-            2,
-            "masks 'music' finds no voices by itself; expected one of: oracle,",
-        ),
-        (
-            "mask_mvdr,masks=oracle_irm",
-            2,
-            "'oracle_irm' finds no voices by itself; did you mean 'oracle'?",
-        ),
+        ("mask_mvdr,masks=garbage", 2, f"unknown masks 'garbage'; expected one of: {MASKERS}"),
+        ("mask_mvdr,masks=music", 2, "masks 'music' finds no voices by itself; expected one of: oracle,"),
+        ("mask_mvdr,masks=oracle_irm", 2, "'oracle_irm' finds no voices by itself; did you mean 'oracle'?"),
         (f"mask_mvdr,masks={__name__}:told_system", 2, ":told_system' is an oracle"),
         ("asteroid", 2, "method 'asteroid' needs the option checkpoint: asteroid,checkpoint=..."),
         ("asteroid,checkpoint=nowhere.pth", 2, "nowhere.pth: cannot be read"),
@@ -287,9 +265,7 @@ def test_a_separation_of_nothing_or_of_different_counts_is_refused() -> None:
         Separation(white(2), np.zeros(3))
 
 
-def test_sets_with_several_numbers_of_talkers(
-    make_set: Callable[..., SceneSet], tmp_path: Path, run: Run
-) -> None:
+def test_sets_with_several_numbers_of_talkers(make_set: Callable[..., SceneSet], tmp_path: Path, run: Run) -> None:
     mixed = make_set([[10.0, 350.0], [80.0, 200.0, 300.0]])
     arguments = ("evaluate", mixed.root, "--out", tmp_path / "out", "--jobs", "1", "--methods")
     code, _ = run(*arguments, "oracle_irm", "delay_and_sum,doa=oracle")
@@ -300,9 +276,7 @@ def test_sets_with_several_numbers_of_talkers(
     assert code == 2 and "talkers is 3, expected 1 to 2 for AuxIVA" in line
 
 
-def test_all_leaves_out_what_does_not_suit_the_set(
-    make_set: Callable[..., SceneSet], tmp_path: Path, run: Run
-) -> None:
+def test_all_leaves_out_what_does_not_suit_the_set(make_set: Callable[..., SceneSet], tmp_path: Path, run: Run) -> None:
     linear = make_set([[10.0, 350.0]])
     code, printed = run("evaluate", linear.root, "--out", tmp_path / "out", "--jobs", "1", "--methods", "all")
     assert code == 0
@@ -341,10 +315,7 @@ def test_a_model_with_empty_slots_is_scored_on_any_number_of_talkers(
     assert [row["doa_matched"] + row["doa_missed"] for row in rows] == [2, 3]
     assert [row["doa_matched"] + row["doa_false"] for row in rows] == [3, 3]
     assert [row["doa_count_error"] for row in rows] == [1, 0]
-    assert (
-        rows[0]["si_sdr_db"] is None
-        and "expected one file for each of 2" in rows[0]["undefined"]["si_sdr_db"]
-    )
+    assert rows[0]["si_sdr_db"] is None and "expected one file for each of 2" in rows[0]["undefined"]["si_sdr_db"]
     assert len(rows[1]["si_sdr_db"]) == 3
 
 
@@ -353,9 +324,7 @@ def test_a_model_refuses_another_number_of_talkers_before_any_work(
 ) -> None:
     mixed = make_set([[10.0, 350.0], [80.0, 200.0, 300.0]])
     model_of(mixed, tmp_path / "model")
-    code, line = run(
-        "evaluate", mixed.root, "--out", tmp_path / "out", "--model", tmp_path / "model", "--methods=[]"
-    )
+    code, line = run("evaluate", mixed.root, "--out", tmp_path / "out", "--model", tmp_path / "model", "--methods=[]")
     assert code == 2 and "number of talkers is 2 or 3, the model" in line and "expects 2" in line
     assert not (tmp_path / "out").exists()
 

@@ -60,9 +60,7 @@ def test_an_ensemble_of_a_model_with_itself_is_the_model(tmp_path: Path, mixture
     alone = model_separator(load_model(folder))(mixture)
     together = ordinary(f"ensemble,models={folder}:{folder}:{folder}")(mixture)
     for name in ("estimates", "azimuth_deg", "confidence", "activity", "track_deg"):
-        np.testing.assert_allclose(
-            getattr(together, name), getattr(alone, name), rtol=1e-5, atol=1e-6, err_msg=name
-        )
+        np.testing.assert_allclose(getattr(together, name), getattr(alone, name), rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 def test_slots_are_aligned_before_they_are_averaged() -> None:

@@ -81,10 +81,7 @@ def test_sizes_are_the_papers() -> None:
 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
-    [
-        ("conv_tasnet", {"kernel": 4}, "kernel 4 is even"),
-        ("dprnn", {"chunk": 1}, "chunk 1 is less than 2 frames"),
-    ],
+    [("conv_tasnet", {"kernel": 4}, "kernel 4 is even"), ("dprnn", {"chunk": 1}, "chunk 1 is less than 2 frames")],
 )
 def test_wrong_sizes_are_refused_in_one_line(name: str, options: dict[str, int], message: str) -> None:
     with pytest.raises(MsdetError, match=message):

@@ -11,11 +11,7 @@ from msdet.models.encoders import build_encoder
 
 @pytest.mark.parametrize(
     ("freqs", "expected"),
-    [
-        (257, [(0, 64, 2), (64, 128, 4), (128, 257, 8)]),
-        (100, [(0, 64, 2), (64, 100, 4)]),
-        (17, [(0, 17, 2)]),
-    ],
+    [(257, [(0, 64, 2), (64, 128, 4), (128, 257, 8)]), (100, [(0, 64, 2), (64, 100, 4)]), (17, [(0, 17, 2)])],
 )
 def test_bands_widen_with_frequency(freqs: int, expected: list[tuple[int, int, int]]) -> None:
     encoder = build_encoder("band_gru", {"hidden": 4}, 3, freqs)
@@ -32,8 +28,7 @@ def test_outputs_may_be_fewer_than_units() -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"limits": [8, 4], "widths": [1, 2, 4]}, {"limits": [8]}, {"widths": [0, 1, 2]}, {"hidden": 0}],
+    "options", [{"limits": [8, 4], "widths": [1, 2, 4]}, {"limits": [8]}, {"widths": [0, 1, 2]}, {"hidden": 0}]
 )
 def test_impossible_bands_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(MsdetError, match="expected"):

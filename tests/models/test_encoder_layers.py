@@ -7,16 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from msdet.errors import UnknownNameError
-from msdet.models.encoders.layers import (
-    AxesNorm,
-    Conv,
-    LayerNorm,
-    PRelu,
-    preset,
-    run_block,
-    run_rnn,
-    run_rnn_along,
-)
+from msdet.models.encoders.layers import AxesNorm, Conv, LayerNorm, PRelu, preset, run_block, run_rnn, run_rnn_along
 
 
 def bins(*shape: int) -> Tensor:
@@ -67,9 +58,7 @@ def test_prelu_has_one_slope_an_entry() -> None:
 def test_recurrence_runs_along_one_axis_only(axis: int) -> None:
     lstm = nn.LSTM(3, 4, bidirectional=True)
     x = bins(2, 5, 6, 3)
-    one_by_one = torch.stack(
-        [torch.stack([lstm(line)[0] for line in item.unbind(2 - axis)], 2 - axis) for item in x]
-    )
+    one_by_one = torch.stack([torch.stack([lstm(line)[0] for line in item.unbind(2 - axis)], 2 - axis) for item in x])
     torch.testing.assert_close(run_rnn_along(lstm, x, axis)[0], one_by_one, atol=1e-6, rtol=1e-5)
 
 

@@ -67,9 +67,7 @@ def test_the_package_has_the_encoders_it_promises() -> None:
 
 @pytest.mark.parametrize(("name", "options"), CASES)
 @pytest.mark.parametrize("shape", [(1, 9, 4), (2, 17, 1), (1, 1, 7), (3, 8, 2), (1, 12, 50)])
-def test_any_number_of_frequencies_and_frames(
-    name: str, options: dict[str, Any], shape: tuple[int, int, int]
-) -> None:
+def test_any_number_of_frequencies_and_frames(name: str, options: dict[str, Any], shape: tuple[int, int, int]) -> None:
     encoder = build(name, options, freqs=shape[1])
     encoded = encoder(features(*shape))
     assert encoded.shape == (*shape, encoder.features_out)
@@ -254,9 +252,7 @@ class Sized(Plain):
 """
 
 
-def test_own_encoder_is_given_the_sizes_that_it_names(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_own_encoder_is_given_the_sizes_that_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_encoders.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     assert cast(Any, build_encoder("own_encoders:Plain", {}, FEATURES, FREQS)).sizes == (FEATURES,)
@@ -275,9 +271,7 @@ def test_unknown_option_offers_the_nearest(option: str, nearest: str) -> None:
         build_encoder("ft_gru", {option: 1}, FEATURES)
 
 
-@pytest.mark.parametrize(
-    "path", ["no_such_module:Encoder", "msdet.io.files:Encoder", "msdet.io.files:", ":Encoder"]
-)
+@pytest.mark.parametrize("path", ["no_such_module:Encoder", "msdet.io.files:Encoder", "msdet.io.files:", ":Encoder"])
 def test_import_path_that_leads_nowhere_is_named(path: str) -> None:
     with pytest.raises(MsdetError, match=f"encoder '{path}'"):
         build_encoder(path, {}, FEATURES)

@@ -129,9 +129,7 @@ def test_arrays_that_a_front_end_is_not_bound_to_change_no_weight(name: str, opt
 
 
 def permuted(array: MicrophoneArray, order: list[int]) -> MicrophoneArray:
-    return MicrophoneArray(
-        "permuted", tuple(array.positions_m[i] for i in order), order.index(array.reference)
-    )
+    return MicrophoneArray("permuted", tuple(array.positions_m[i] for i in order), order.index(array.reference))
 
 
 def model(parts: dict[str, Any], array: MicrophoneArray, rate: int = RATE) -> JointModel:
@@ -226,9 +224,7 @@ def test_causal_seeds_end_where_those_of_the_whole_recording_are(mixture_spectru
     whole, causal = (build("steered", {"causal": causal})(mixture_spectrum) for causal in (False, True))
     torch.testing.assert_close(causal.seed_logits, whole.seed_logits, atol=1e-2, rtol=1e-2)
     # the last frame's beams are those of the whole recording
-    torch.testing.assert_close(
-        causal.features[:, :, -1, 13:15], whole.features[:, :, -1, 13:15], atol=1e-2, rtol=1e-2
-    )
+    torch.testing.assert_close(causal.features[:, :, -1, 13:15], whole.features[:, :, -1, 13:15], atol=1e-2, rtol=1e-2)
 
 
 def test_highest_peaks_come_first_and_picked_peaks_ascend() -> None:
@@ -315,9 +311,7 @@ def test_front_end_of_a_user_works_by_import_path(tmp_path: Path, monkeypatch: p
 )
 def test_wrong_name_or_option_is_named(front_end: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(MsdetError, match=message):
-        JointModel(
-            ModelConfig(front_end=front_end, front_end_options=options), load_array("circular4_5cm"), RATE
-        )
+        JointModel(ModelConfig(front_end=front_end, front_end_options=options), load_array("circular4_5cm"), RATE)
 
 
 def test_another_number_of_channels_is_named() -> None:

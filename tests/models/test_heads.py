@@ -23,12 +23,7 @@ RATE = 8000
 FREQS, WIDTH, CLASSES = 17, 6, 24
 TINY = {"refiner_options": {"hidden": 4, "group": 8}}
 SEPARATION: dict[str, list[dict[str, Any]]] = {
-    "steered_beam": [
-        {"frames": 2},
-        {"filter_taps": 2, **TINY},
-        {"second": "mvdr", **TINY},
-        {"passes": 3, **TINY},
-    ],
+    "steered_beam": [{"frames": 2}, {"filter_taps": 2, **TINY}, {"second": "mvdr", **TINY}, {"passes": 3, **TINY}],
     "multi_frame_filter": [{"microphones": "reference"}, {"frames": 1}],
     "masked_mvdr": [{"frames": 2}, {"causal": True}],
     "recording_filter": [{"taps": 1, "refiner": "ft_gru", **TINY}],
@@ -38,9 +33,7 @@ SEPARATION: dict[str, list[dict[str, Any]]] = {
 
 def cases(task: str, options: dict[str, list[dict[str, Any]]]) -> list[Any]:
     return [
-        pytest.param(
-            name, given, id="-".join([name, *(f"{k}={v}" for k, v in given.items() if k not in TINY)])
-        )
+        pytest.param(name, given, id="-".join([name, *(f"{k}={v}" for k, v in given.items() if k not in TINY)]))
         for name in {"doa": DOA_HEADS, "separation": SEPARATION_HEADS}[task].names()
         for given in [{}, *options.get(name, [])]
     ]
@@ -75,9 +68,7 @@ def seen(of: HeadSizes, batch: int, frames: int) -> tuple[Tensor, FrontEndOutput
     return features, FrontEndOutput(spectrum, features, seed), 3.0 * logits
 
 
-def items(
-    given: tuple[Tensor, FrontEndOutput, Tensor], which: slice
-) -> tuple[Tensor, FrontEndOutput, Tensor]:
+def items(given: tuple[Tensor, FrontEndOutput, Tensor], which: slice) -> tuple[Tensor, FrontEndOutput, Tensor]:
     features, observation, logits = given
     assert observation.seed_logits is not None
     part = FrontEndOutput(observation.spectrum[which], features[which], observation.seed_logits[which])
@@ -102,9 +93,7 @@ def test_separation_shapes_for_any_number_of_frames(
 
 @every_separation_head
 @slots
-def test_separation_gradient_reaches_every_parameter(
-    name: str, options: dict[str, Any], per_slot: bool
-) -> None:
+def test_separation_gradient_reaches_every_parameter(name: str, options: dict[str, Any], per_slot: bool) -> None:
     of = sizes(2, per_slot)
     head = build("separation", name, options, of)
     features, observation, logits = seen(of, 2, 6)
@@ -119,9 +108,7 @@ def test_separation_gradient_reaches_every_parameter(
 
 @every_separation_head
 @slots
-def test_separation_of_a_batch_is_that_of_its_items(
-    name: str, options: dict[str, Any], per_slot: bool
-) -> None:
+def test_separation_of_a_batch_is_that_of_its_items(name: str, options: dict[str, Any], per_slot: bool) -> None:
     of = sizes(2, per_slot)
     head, given = build("separation", name, options, of), seen(of, 2, 6)
     alone = [head(*items(given, slice(n, n + 1)))[-1] for n in range(2)]
@@ -160,10 +147,7 @@ def test_declared_causality_is_true(name: str, options: dict[str, Any]) -> None:
 @every_separation_head
 def test_a_whole_model_is_as_loud_as_its_input(name: str, options: dict[str, Any]) -> None:
     config = ModelConfig(
-        window_s=0.016,
-        encoder_options={"hidden": 4, "group": 8},
-        separation_head=name,
-        separation_options=options,
+        window_s=0.016, encoder_options={"hidden": 4, "group": 8}, separation_head=name, separation_options=options
     )
     torch.manual_seed(0)
     model = JointModel(config, load_array("circular4_5cm"), RATE).eval()
@@ -197,9 +181,7 @@ def test_complex_mapping_gives_the_spectrum_itself_where_phases_are_kept() -> No
 @every_doa_head
 @pytest.mark.parametrize("variable_num_speakers", [False, True], ids=["full", "vacant"])
 @pytest.mark.parametrize("frames", [1, 9])
-def test_doa_shapes_and_gradients(
-    name: str, options: dict[str, Any], variable_num_speakers: bool, frames: int
-) -> None:
+def test_doa_shapes_and_gradients(name: str, options: dict[str, Any], variable_num_speakers: bool, frames: int) -> None:
     of = sizes(3, variable_num_speakers=variable_num_speakers)
     head = build("doa", name, options, of)
     features, observation, _ = seen(of, 2, frames)
@@ -211,9 +193,7 @@ def test_doa_shapes_and_gradients(
 
 
 @every_doa_head
-def test_doa_of_a_batch_is_that_of_its_items_and_of_silence_finite(
-    name: str, options: dict[str, Any]
-) -> None:
+def test_doa_of_a_batch_is_that_of_its_items_and_of_silence_finite(name: str, options: dict[str, Any]) -> None:
     of = sizes()
     head, given = build("doa", name, options, of), seen(of, 2, 6)
     alone = torch.cat([head(*items(given, slice(n, n + 1))[:2]) for n in range(2)])

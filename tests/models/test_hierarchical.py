@@ -14,11 +14,7 @@ from msdet.errors import MsdetError
 from msdet.models.encoders import build_encoder, ft_gru, ft_jnf, spatialnet
 from msdet.models.sharing import SharingSizes, build_sharing
 
-TINY: dict[str, dict[str, Any]] = {
-    "ft_gru": ft_gru.TINY,
-    "spatialnet": spatialnet.TINY,
-    "ft_jnf": ft_jnf.TINY,
-}
+TINY: dict[str, dict[str, Any]] = {"ft_gru": ft_gru.TINY, "spatialnet": spatialnet.TINY, "ft_jnf": ft_jnf.TINY}
 FEATURES, FREQS, TALKERS, OUTPUTS = 5, 9, 3, 11
 every_encoder = pytest.mark.parametrize("encoder", TINY)
 
@@ -120,8 +116,6 @@ def test_temperature_flattens_the_posterior() -> None:
         ({}, {"aftr": 1}, "sharing scheme 'hierarchical' has no option 'aftr'; did you mean 'after'"),
     ],
 )
-def test_wrong_hierarchy_is_refused_in_one_line(
-    encoder: dict[str, Any], options: dict[str, Any], message: str
-) -> None:
+def test_wrong_hierarchy_is_refused_in_one_line(encoder: dict[str, Any], options: dict[str, Any], message: str) -> None:
     with pytest.raises(MsdetError, match=message):
         build("ft_gru", encoder, **options)

@@ -42,9 +42,7 @@ SMALL: dict[str, Any] = {"encoder_options": {"hidden": 8, "group": 8}}
 WIRINGS = {
     "default": ModelConfig(),
     "steered": ModelConfig(**SMALL),
-    "sibling": ModelConfig(
-        front_end="real_imaginary", doa_head="pooled", separation_head="reference_mask", **SMALL
-    ),
+    "sibling": ModelConfig(front_end="real_imaginary", doa_head="pooled", separation_head="reference_mask", **SMALL),
     "filtered": ModelConfig(
         separation_options={"filter_taps": 2, "refiner_options": {"hidden": 8, "group": 8}}, **SMALL
     ),
@@ -98,9 +96,7 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 
 
 @every_wiring
-def test_shapes_and_gradients(
-    config: ModelConfig, dev_set: SceneSet, mixture: Tensor, batch: Example
-) -> None:
+def test_shapes_and_gradients(config: ModelConfig, dev_set: SceneSet, mixture: Tensor, batch: Example) -> None:
     model = build(config, dev_set.array)
     output: JointOutput = model(mixture)
     window = round(config.window_s * RATE)
@@ -203,9 +199,7 @@ def test_half_precision_leaves_the_classical_chain_alone(dev_set: SceneSet, mixt
             half = model(mixture)
     assert half.features.dtype == torch.bfloat16
     assert relative_error(half.waveforms, full.waveforms) <= 1e-3
-    torch.testing.assert_close(
-        decode_azimuth(half.doa_logits)[0], decode_azimuth(full.doa_logits)[0], atol=0.1, rtol=0
-    )
+    torch.testing.assert_close(decode_azimuth(half.doa_logits)[0], decode_azimuth(full.doa_logits)[0], atol=0.1, rtol=0)
 
 
 def test_reference_microphone_of_the_array_is_used(mixture: Tensor) -> None:

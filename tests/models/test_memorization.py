@@ -91,9 +91,7 @@ def test_every_encoder_memorizes_a_batch(encoder: str, dev_set: SceneSet, batch:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("head", HEADS)
-def test_every_scheme_serves_every_separation_head(
-    scheme: str, head: str, dev_set: SceneSet, batch: Example
-) -> None:
+def test_every_scheme_serves_every_separation_head(scheme: str, head: str, dev_set: SceneSet, batch: Example) -> None:
     """Both losses train all of a model that has left its start; scenes of a batch do not touch."""
     system = system_of(dev_set, sharing=scheme, separation_head=head, doa_head="pooled", **DEFAULT)
     with torch.no_grad():

@@ -30,9 +30,7 @@ def head(**options: object) -> RecordingFilterHead:
 
 
 def random_spectrum(seed: int = 1) -> Tensor:
-    return torch.randn(
-        2, 4, FREQS, FRAMES, dtype=torch.complex64, generator=torch.Generator().manual_seed(seed)
-    )
+    return torch.randn(2, 4, FREQS, FRAMES, dtype=torch.complex64, generator=torch.Generator().manual_seed(seed))
 
 
 def estimates(model: RecordingFilterHead, spectrum: Tensor) -> tuple[Tensor, ...]:

@@ -202,10 +202,7 @@ def test_soft_penalty_is_the_squared_distance_of_the_named_groups() -> None:
             plain.encoder_doa.named_parameters(), plain.encoder_separation.parameters(), strict=True
         )
     ]
-    groups = [
-        [p for p in pairs if p[2].startswith("blocks.0.")],
-        [p for p in pairs if p[2] == "leave.weight"],
-    ]
+    groups = [[p for p in pairs if p[2].startswith("blocks.0.")], [p for p in pairs if p[2] == "leave.weight"]]
     distances = [sum((a - b).square().sum() for a, b, _ in group) for group in groups]
     norms = [sum((a.square() + b.square()).sum() / 2 for a, b, _ in group) for group in groups]
     torch.testing.assert_close(plain.penalty(), 0.3 * (distances[0] + distances[1]))
@@ -301,9 +298,7 @@ def test_cross_stitch_starts_from_its_options() -> None:
 @pytest.mark.parametrize("scheme", BETWEEN_BLOCKS)
 @pytest.mark.parametrize("encoder", ["conv_tasnet", "dprnn", "dense_unet"])
 def test_encoder_without_blocks_is_refused_with_what_it_can_do(scheme: str, encoder: str) -> None:
-    with pytest.raises(
-        MsdetError, match=f"'{scheme}' works between blocks, which encoder '{encoder}'"
-    ) as error:
+    with pytest.raises(MsdetError, match=f"'{scheme}' works between blocks, which encoder '{encoder}'") as error:
         build(scheme, partial(build_encoder, encoder, {}, FEATURES, FREQS))
     assert str(error.value).endswith("it has no depth, start, block, finish, width, exit_after; it can do: "
                                      "hard, none, soft")  # fmt: skip
@@ -321,9 +316,7 @@ def test_what_is_no_encoder_is_named(scheme: str, made: Any) -> None:
 
 
 def test_unknown_scheme_offers_the_nearest() -> None:
-    with pytest.raises(
-        UnknownNameError, match="unknown sharing scheme 'crosstitch'; did you mean 'cross_stitch'"
-    ):
+    with pytest.raises(UnknownNameError, match="unknown sharing scheme 'crosstitch'; did you mean 'cross_stitch'"):
         build("crosstitch", make("ft_gru"))
 
 

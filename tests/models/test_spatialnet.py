@@ -30,9 +30,7 @@ def test_full_band_layer_is_shared_by_all_blocks() -> None:
 def test_full_band_layer_maps_all_frequencies_of_one_feature() -> None:
     layer = _FullBand(3, 5)
     x = torch.randn(2, 5, 4, 3)
-    expected = torch.stack(
-        [x[..., s].transpose(1, 2) @ layer.weight[s].T + layer.bias[:, 0, s] for s in range(3)], -1
-    )
+    expected = torch.stack([x[..., s].transpose(1, 2) @ layer.weight[s].T + layer.bias[:, 0, s] for s in range(3)], -1)
     torch.testing.assert_close(layer(x), expected.transpose(1, 2), atol=1e-6, rtol=1e-5)
 
 

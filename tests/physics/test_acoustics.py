@@ -71,9 +71,7 @@ def test_rendered_scene_reaches_every_microphone_at_its_label(dev_set: SceneSet)
         for source, at_mics in zip(scene.sources, direct, strict=True):
             towards = source.distance_m * direction_vector(source.azimuth_deg, source.elevation_deg)
             distance = np.linalg.norm(dev_set.array.positions - towards, axis=1)
-            np.testing.assert_allclose(
-                np.abs(at_mics).argmax(-1), distance / scene.speed_of_sound * RATE, atol=1.0
-            )
+            np.testing.assert_allclose(np.abs(at_mics).argmax(-1), distance / scene.speed_of_sound * RATE, atol=1.0)
 
 
 def test_nearer_microphone_is_louder_by_the_ratio_of_distances() -> None:

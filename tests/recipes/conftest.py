@@ -210,11 +210,7 @@ def librispeech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An excerpt of LibriSpeech: three subsets of two to three talkers."""
     home = tmp_path_factory.mktemp("libri") / "LibriSpeech"
     rng = np.random.default_rng(1)
-    subsets = {
-        "train-clean-100": ("19", "26", "27"),
-        "dev-other": ("116", "700"),
-        "test-clean": ("61", "121"),
-    }
+    subsets = {"train-clean-100": ("19", "26", "27"), "dev-other": ("116", "700"), "test-clean": ("61", "121")}
     rows = [";ID  |SEX| SUBSET           |MINUTES| NAME"]
     for subset, talkers in subsets.items():
         for talker, sex in zip(talkers, "FMF", strict=False):
@@ -226,11 +222,7 @@ def librispeech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-WSJ0 = {
-    "si_tr_s": ("01t", "02p", "011"),
-    "si_dt_05": ("050", "22g", "22h"),
-    "si_et_05": ("440", "441", "442"),
-}
+WSJ0 = {"si_tr_s": ("01t", "02p", "011"), "si_dt_05": ("050", "22g", "22h"), "si_et_05": ("440", "441", "442")}
 
 
 @pytest.fixture(scope="session")
@@ -328,9 +320,7 @@ def _sms_wsj_example(root: Path, name: str, scene_id: str, rng: np.random.Genera
             written = write(root / part / file, signal, rate, subtype="FLOAT")
             paths[f"speech_reverberation_{part}"].append(written)
     noise = rng.standard_normal(clean.shape) * clean.std() * 10 ** (-25.0 / 20)
-    paths["observation"] = write(
-        root / "observation" / name / f"{scene_id}.wav", clean + noise, rate, subtype="FLOAT"
-    )
+    paths["observation"] = write(root / "observation" / name / f"{scene_id}.wav", clean + noise, rate, subtype="FLOAT")
     return {
         "room_dimensions": [[length] for length in room],
         "sound_decay_time": 0.3,

@@ -63,9 +63,7 @@ def test_demo_prints_the_table_with_every_system(demo: tuple[Path, str]) -> None
         assert f"| {system}" in demo[1]
 
 
-def test_a_finished_demo_does_nothing_when_run_again(
-    demo: tuple[Path, str], options: list[str], run: Run
-) -> None:
+def test_a_finished_demo_does_nothing_when_run_again(demo: tuple[Path, str], options: list[str], run: Run) -> None:
     exp, _ = demo
     before = {p: p.stat().st_mtime_ns for p in exp.rglob("*") if p.is_file() and p.name != "summary.json"}
     again = run("demo", *options)
@@ -77,9 +75,7 @@ def test_a_finished_demo_does_nothing_when_run_again(
 def test_figures_that_too_few_scenes_do_not_tell_are_null(demo: tuple[Path, str], tmp_path: Path) -> None:
     exp = Path(shutil.copytree(demo[0], tmp_path / "exp"))
     for scores in exp.glob("evaluation/*/scores.jsonl"):
-        rows = [
-            row | {"azimuth_gap_deg": gap} for row, gap in zip(read_jsonl(scores), (5.0, 9.0), strict=True)
-        ]
+        rows = [row | {"azimuth_gap_deg": gap} for row, gap in zip(read_jsonl(scores), (5.0, 9.0), strict=True)]
         scores.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     script = ROOT / "recipes" / "utils" / "summarize.py"
     done = subprocess.run([sys.executable, script, exp], capture_output=True, text=True, check=False)

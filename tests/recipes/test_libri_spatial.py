@@ -65,16 +65,7 @@ def test_libri_spatial_of_any_folder_trained_in_stages(
 
 
 def test_shipped_configurations_are_found_by_name(run: Run, librispeech: Path, tmp_path: Path) -> None:
-    names = [
-        "--config",
-        "msdet_stages",
-        "--scenes",
-        "meeting",
-        "--stop-stage",
-        "0",
-        "--dev-subsets",
-        "dev-other",
-    ]
+    names = ["--config", "msdet_stages", "--scenes", "meeting", "--stop-stage", "0", "--dev-subsets", "dev-other"]
     done = run("libri_spatial", "--speech", str(librispeech), "--exp", str(tmp_path / "exp"), *names)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "exp" / "speech").iterdir()) == [

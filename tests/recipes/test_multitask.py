@@ -10,12 +10,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def test_multitask_recipe_compares_its_rows(
-    run: Run,
-    talkers: Path,
-    tiny: Callable[..., str],
-    small_rooms: Callable[..., str],
-    quick: list[str],
-    tmp_path: Path,
+    run: Run, talkers: Path, tiny: Callable[..., str], small_rooms: Callable[..., str], quick: list[str], tmp_path: Path
 ) -> None:
     sizes = ["--train-scenes", "10", "--dev-scenes", "1", "--test-scenes", "2"]
     files = ["--speech", str(talkers), "--config", tiny(), "--scenes", small_rooms()]

@@ -56,9 +56,7 @@ def test_every_recipe_explains_its_options_and_refuses_others(recipe: str, run: 
         ("libri_spatial", ["--speech", "recipes"], "has no subset 'train-clean-100'; found demo, folder"),
     ],
 )
-def test_bad_options_are_one_line(
-    recipe: str, options: list[str], message: str, run: Run, tmp_path: Path
-) -> None:
+def test_bad_options_are_one_line(recipe: str, options: list[str], message: str, run: Run, tmp_path: Path) -> None:
     done = run(recipe, "--exp", str(tmp_path / "exp"), *options)
     assert done.returncode == 2
     assert message in done.stderr

@@ -13,18 +13,10 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def test_packages_hold_the_models_and_their_scores_in_every_condition(
-    run: Run,
-    talkers: Path,
-    tiny: Callable[..., str],
-    small_rooms: Callable[..., str],
-    quick: list[str],
-    tmp_path: Path,
+    run: Run, talkers: Path, tiny: Callable[..., str], small_rooms: Callable[..., str], quick: list[str], tmp_path: Path
 ) -> None:
     small = Path(small_rooms(minimum_gap_deg=60)).read_text(encoding="utf-8")
-    conditions = {
-        "other_array": "array: circular4_5cm\n",
-        "noise": "diffuse: spherical\ndiffuse_snr_db: [0, 10]\n",
-    }
+    conditions = {"other_array": "array: circular4_5cm\n", "noise": "diffuse: spherical\ndiffuse_snr_db: [0, 10]\n"}
     for name, text in conditions.items():
         (tmp_path / "conditions").mkdir(exist_ok=True)
         (tmp_path / "conditions" / f"{name}.yaml").write_text(small + text, encoding="utf-8")
@@ -44,9 +36,7 @@ def test_packages_hold_the_models_and_their_scores_in_every_condition(
         assert (tmp_path / "exp" / "results" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_description_of_the_speech_that_is_not_there_is_one_line(
-    run: Run, talkers: Path, tmp_path: Path
-) -> None:
+def test_a_description_of_the_speech_that_is_not_there_is_one_line(run: Run, talkers: Path, tmp_path: Path) -> None:
     options = ["--speech", str(talkers), "--exp", str(tmp_path), "--data-notes", str(tmp_path / "notes.md")]
     done = run("pretrained", *options)
     assert done.returncode == 2

@@ -25,9 +25,7 @@ def test_sms_wsj_from_its_tree_to_its_table_in_stages(
     assert {scene.target for scene in test.scenes} == {"direct"}
 
 
-def test_sms_wsj_that_is_not_whole_is_refused_with_what_is_missing(
-    run: Run, sms_wsj: Path, tmp_path: Path
-) -> None:
+def test_sms_wsj_that_is_not_whole_is_refused_with_what_is_missing(run: Run, sms_wsj: Path, tmp_path: Path) -> None:
     tree = Path(shutil.copytree(sms_wsj, tmp_path / "tree"))
     shutil.rmtree(tree / "rirs" / "cv_dev93")
     done = run("sms_wsj", "--exp", str(tmp_path / "exp"), "--sms-wsj", str(tree))

@@ -40,16 +40,7 @@ def test_spatial_wsj0_mix_renders_the_mixtures_of_the_lists(
     tmp_path: Path,
 ) -> None:
     lengths = "model:\n  encoder_options: {size: tiny}\ndata: {batch_seconds: 6.0, workers: 0}\n"
-    files = [
-        "--wsj0",
-        str(wsj0),
-        "--lists",
-        str(lists(2)),
-        "--config",
-        tiny(lengths),
-        "--scenes",
-        small_rooms(),
-    ]
+    files = ["--wsj0", str(wsj0), "--lists", str(lists(2)), "--config", tiny(lengths), "--scenes", small_rooms()]
     results = run_to_table(RECIPE, *files, *ARRAY, *quick)
     assert "Talkers of dev are among those of training" in results
     first = SceneSet.open(tmp_path / "exp" / "test").scenes[0]
@@ -59,9 +50,7 @@ def test_spatial_wsj0_mix_renders_the_mixtures_of_the_lists(
     assert first.samples == 7000  # the shortest utterance, from its start, at 8 kHz
 
 
-def test_list_that_does_not_fit_is_refused(
-    run: Run, wsj0: Path, tmp_path: Path, lists: Callable[[int], Path]
-) -> None:
+def test_list_that_does_not_fit_is_refused(run: Run, wsj0: Path, tmp_path: Path, lists: Callable[[int], Path]) -> None:
     folder = lists(2)
     options = ["--exp", str(tmp_path / "exp"), "--wsj0", str(wsj0), "--lists", str(folder)]
 
@@ -80,15 +69,7 @@ def test_list_that_does_not_fit_is_refused(
 def test_spatialized_tree_is_trained_on_separation_alone(
     run_to_table: Callable[..., str], spatialized: Path, shipped: WriteText, quick: list[str], tmp_path: Path
 ) -> None:
-    options = [
-        "--tree",
-        str(spatialized),
-        "--config",
-        shipped(RECIPE, "separation"),
-        "--workers",
-        "0",
-        *quick,
-    ]
+    options = ["--tree", str(spatialized), "--config", shipped(RECIPE, "separation"), "--workers", "0", *quick]
     assert "separation alone" in run_to_table(RECIPE, *options)
     test = SceneSet.open(tmp_path / "exp" / "test")
     assert test.array.microphones == 8

@@ -95,9 +95,7 @@ def test_other_test_scenes_are_evaluated(exp: Path, run: Run, talkers: Path) -> 
     done = [*exp.glob("evaluation/*-0/summary.json"), exp / "evaluation" / "references-3" / "summary.json"]
     before = [path.stat().st_mtime_ns for path in done]
     (exp / "3" / "test" / "dataset.json").touch()
-    again = run(
-        "study", "--speech", str(talkers), "--exp", str(exp), *SIZES, "--stage", "3", "--stop-stage", "3"
-    )
+    again = run("study", "--speech", str(talkers), "--exp", str(exp), *SIZES, "--stage", "3", "--stop-stage", "3")
     assert again.returncode == 0, again.stdout + again.stderr
     assert len(done) == 3
     assert all(path.stat().st_mtime_ns > then for path, then in zip(done, before, strict=True))
@@ -144,12 +142,7 @@ def test_a_row_alone_has_a_page_without_claims(
     ],
 )
 def test_scores_that_do_not_serve_are_one_line(
-    exp: Path,
-    results: ModuleType,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    damage: str,
-    message: str,
+    exp: Path, results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str, message: str
 ) -> None:
     monkeypatch.chdir(LOCAL.parents[2])
     for name in ("azimuth_joint-0", "azimuth_joint-1"):

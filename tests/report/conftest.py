@@ -18,9 +18,7 @@ from msdet.scoring.score import score_set, score_unprocessed
 
 AZIMUTHS_DEG = ([350.0, 20.0], [90.0, 200.0], [180.0, 190.0], [30.0, 300.0])
 NOISE = {"model": 0.05, "srp_beam": 0.6}
-HOSTILE = (
-    """a<img src=x onerror=hacked=1>&"c"'$x${{ 7*7 }}"""  # the name of a system, scene, array or speaker
-)
+HOSTILE = """a<img src=x onerror=hacked=1>&"c"'$x${{ 7*7 }}"""  # the name of a system, scene, array or speaker
 
 LOG = """\
 dev/accuracy_10deg,dev/doa,dev/separation,dev/si_sdr_improvement_db,epoch,step,train/doa,train/separation
@@ -39,10 +37,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def evaluation(
-    tmp_path: Path,
-    built: Path,
-    make_set: Callable[..., SceneSet],
-    write_estimates: Callable[..., Path],
+    tmp_path: Path, built: Path, make_set: Callable[..., SceneSet], write_estimates: Callable[..., Path]
 ) -> Path:
     """An evaluation of a model, a noisier baseline and the mixture on four scenes; a copy to spoil.
 

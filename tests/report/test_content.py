@@ -138,9 +138,7 @@ def test_scores_of_another_data_set_are_refused(evaluation: Path, data: Path) ->
     scenes = read_jsonl(data / "scenes.jsonl")
     scenes[1]["sources"][0]["azimuth_deg"] = 91.0
     write_jsonl(data / "scenes.jsonl", scenes)
-    with pytest.raises(
-        MsdetError, match=r"'scene1' has talkers at 90\.0°, 200\.0°, in .* at 91\.0°, 200\.0°"
-    ):
+    with pytest.raises(MsdetError, match=r"'scene1' has talkers at 90\.0°, 200\.0°, in .* at 91\.0°, 200\.0°"):
         read_evaluation(evaluation, data)
 
 
@@ -162,9 +160,7 @@ def test_estimates_of_another_data_set_are_refused(evaluation: Path, data: Path)
         (lambda rows: rows[:2], "are not scored on the same scenes"),
     ],
 )
-def test_faulty_scores(
-    evaluation: Path, data: Path, spoil: Callable[[list[Any]], list[Any]], message: str
-) -> None:
+def test_faulty_scores(evaluation: Path, data: Path, spoil: Callable[[list[Any]], list[Any]], message: str) -> None:
     path = evaluation / "model" / "scores.jsonl"
     write_jsonl(path, spoil(read_jsonl(path)))
     with pytest.raises(MsdetError, match=message):

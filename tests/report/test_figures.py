@@ -67,11 +67,7 @@ def test_every_axis_has_a_name(evaluation: Path, data: Path, run: Path) -> None:
             place = axes.get_subplotspec()
             assert axes.get_xlabel(), name
             is_first = place is None or place.is_first_col()
-            assert (
-                axes.get_ylabel()
-                or axes.get_label() == "<colorbar>"
-                or (name == "breakdown" and not is_first)
-            )
+            assert axes.get_ylabel() or axes.get_label() == "<colorbar>" or (name == "breakdown" and not is_first)
             assert axes.has_data() or name == "confusion"
 
 
@@ -89,15 +85,12 @@ def test_crossings_hold_the_means_of_both_bins(evaluation: Path, data: Path) -> 
     tables = crossings(e.chosen, varying(e.chosen.rows.values()))
     assert len(tables) == 2 * 3 * 2
     shown = next(
-        t
-        for t in tables
-        if (t.metric, t.down.name, t.across.name) == ("doa_mae_deg", "azimuth_gap", "straddling")
+        t for t in tables if (t.metric, t.down.name, t.across.name) == ("doa_mae_deg", "azimuth_gap", "straddling")
     )
     # straddling or not; 30°: scene 0; at least 90°: scene 1, and scene 3, which is 40° off, across 0°
     assert [b.name for b in shown.across.disjoint] == ["yes", "no"]
     cells = [
-        [None if c is None else (round(c.value, 6), c.scenes, round(c.share, 6)) for c in row]
-        for row in shown.cells
+        [None if c is None else (round(c.value, 6), c.scenes, round(c.share, 6)) for c in row] for row in shown.cells
     ]
     assert cells == [[None, (3.0, 1, 0.0)], [(3.0, 1, 0.0), None], [(40.0, 1, 1.0), (3.0, 1, 0.0)]]
 
@@ -148,17 +141,13 @@ def test_the_confusion_counts_every_talker_once() -> None:
     assert axes.get_title(loc="left") == "a: 5 talkers"
 
 
-def test_a_talker_who_moves_is_drawn_over_time(
-    make_set: Callable[..., SceneSet], evaluation: Path, data: Path
-) -> None:
+def test_a_talker_who_moves_is_drawn_over_time(make_set: Callable[..., SceneSet], evaluation: Path, data: Path) -> None:
     e = read_evaluation(evaluation, data)
     scene = e.scene_set.scenes[0]
     example = read_example(e, scene, "")
     track = tuple(Direction(0.5 * n, float(wrap_deg(350.0 + 10.0 * n)), 0.0, 1.0) for n in range(4))
     mover = replace(
-        scene.sources[0],
-        waypoints=(Waypoint(0.0, (1.0, 2.0, 1.5)), Waypoint(1.5, (1.0, 3.0, 1.5))),
-        track=track,
+        scene.sources[0], waypoints=(Waypoint(0.0, (1.0, 2.0, 1.5)), Waypoint(1.5, (1.0, 3.0, 1.5))), track=track
     )
     moving = replace(example, scene=replace(scene, sources=(mover, scene.sources[1])))
     standing_axes = drawn(example, e).axes

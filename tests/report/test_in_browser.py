@@ -25,10 +25,7 @@ from msdet.report.page import Report
 from msdet.report.recording_page import overview, recording_page
 
 CHROMIUM = next(
-    filter(
-        None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))
-    ),
-    None,
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None
 )
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 
@@ -84,9 +81,7 @@ class Page:
 
     def do(self, code: str) -> Any:
         """The value of an expression, as if the reader had caused it; waits for a promise."""
-        found = self.send(
-            "Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True, userGesture=True
-        )
+        found = self.send("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True, userGesture=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
@@ -94,9 +89,7 @@ class Page:
         """Press a key and release it."""
         text = {"Enter": "\r"}.get(key, "")
         for kind in ("keyDown", "keyUp"):
-            self.send(
-                "Input.dispatchKeyEvent", type=kind, key=key, code=key, text=text, windowsVirtualKeyCode=code
-            )
+            self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, text=text, windowsVirtualKeyCode=code)
 
     def close(self) -> None:
         """End the browser."""
@@ -201,9 +194,7 @@ def test_markup_in_names_is_text(
     assert browser.do("document.querySelectorAll('img, iframe, object').length") == 0
     scripts = 2 if kind == "report" else 0  # its own, and the scores
     assert browser.do("document.scripts.length") == scripts
-    handlers = (
-        "[...document.querySelectorAll('*')].filter(e => [...e.attributes].some(a => /^on/.test(a.name)))"
-    )
+    handlers = "[...document.querySelectorAll('*')].filter(e => [...e.attributes].some(a => /^on/.test(a.name)))"
     assert browser.do(f"{handlers}.length") == 0
     assert browser.do("document.body.innerText").count(HOSTILE) >= 4
 
@@ -298,9 +289,7 @@ def test_conditions_are_crossed_as_chosen(shown: Page) -> None:
     metric, first, second = shown.do(visible)[0].split()
     assert metric == "si_sdr_improvement_db"
     assert first != second
-    set_first = (
-        f"{form}.first.value = '{second}', {form}.first.dispatchEvent(new Event('change', {{bubbles: true}}))"
-    )
+    set_first = f"{form}.first.value = '{second}', {form}.first.dispatchEvent(new Event('change', {{bubbles: true}}))"
     shown.do(set_first)
     (crossing,) = shown.do(visible)
     assert crossing.split()[1] == second != crossing.split()[2]
@@ -313,9 +302,7 @@ def test_players_play_one_at_a_time(shown: Page) -> None:
     assert len(durations) == 3 * 9
     assert all(abs(duration - 1.5) < 0.2 for duration in durations)
     players = "document.querySelectorAll('audio')"
-    reached = (
-        "new Promise(done => {{ const p = {0}[{1}]; p.ontimeupdate = () => p.currentTime > {2} && done(); }})"
-    )
+    reached = "new Promise(done => {{ const p = {0}[{1}]; p.ontimeupdate = () => p.currentTime > {2} && done(); }})"
     shown.do(f"{players}[0].play()")
     shown.do(reached.format(players, 0, 0.3))
     shown.do("document.querySelector('#player-choice input').click()")
@@ -346,9 +333,7 @@ def test_dark_narrow_and_printed(shown: Page) -> None:
     shown.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
     assert shown.do(background) == "rgb(20, 23, 28)"
     for width in (390, 1280, 1920):
-        shown.send(
-            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False
-        )
+        shown.send("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         assert shown.do("document.documentElement.scrollWidth") <= width
     shown.send("Emulation.setEmulatedMedia", media="print")
     assert shown.do(background) == "rgb(255, 255, 255)"
@@ -361,11 +346,7 @@ def test_without_a_script_the_tables_and_scenes_are_there(browser: Page, page: P
     browser.open(page)
     tree = browser.send("DOM.getDocument", depth=1)["root"]["nodeId"]
     try:
-        for selector, count in (
-            ("#scene-table tbody tr", 4),
-            ("audio", 27),
-            ("[data-crossing]:not([hidden])", 1),
-        ):
+        for selector, count in (("#scene-table tbody tr", 4), ("audio", 27), ("[data-crossing]:not([hidden])", 1)):
             found = browser.send("DOM.querySelectorAll", nodeId=tree, selector=selector)
             assert len(found["nodeIds"]) == count
         assert not browser.send("DOM.querySelectorAll", nodeId=tree, selector="form:not([hidden])")["nodeIds"]

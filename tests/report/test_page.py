@@ -70,9 +70,7 @@ def elements(page: Path) -> Elements:
     return found
 
 
-def test_everything_is_on_the_page(
-    page: Path, elements: Elements, evaluation: Path, data: Path, built: Path
-) -> None:
+def test_everything_is_on_the_page(page: Path, elements: Elements, evaluation: Path, data: Path, built: Path) -> None:
     for title in (
         "Results", "By condition", "Two conditions at once", "Directions", "Confidence", "Training",
         "All scenes", "Scenes to see and hear", "Best scene", "Median scene", "Worst scene",
@@ -215,11 +213,7 @@ def test_a_set_without_references_has_a_page_of_its_directions(evaluation: Path,
 
 
 def test_another_system_with_estimates_elsewhere_and_scenes_that_are_long(
-    evaluation: Path,
-    data: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    evaluation: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page_module, "AUDIO_BYTES", 4 * 7 * 9_000)  # a second of each signal of four scenes
     monkeypatch.setattr(page_module, "MAX_DRAWN", 1)
@@ -283,9 +277,7 @@ def test_wrong_options_are_one_line(
 def test_a_page_is_whole_or_not_there(evaluation: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     (evaluation / "model" / "estimates" / "scene1" / "talker1.wav").unlink()
-    with pytest.raises(
-        MsdetError, match=r"scene1: found talker2\.wav, expected one file for each of 2 talkers"
-    ):
+    with pytest.raises(MsdetError, match=r"scene1: found talker2\.wav, expected one file for each of 2 talkers"):
         report(evaluation, data, out, show=["scene1"], images=tmp_path / "images")
     rows = read_jsonl(evaluation / "model" / "scores.jsonl")
     write_jsonl(

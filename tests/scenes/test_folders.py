@@ -69,9 +69,7 @@ def test_splits_share_no_rooms_and_no_talkers(
 ) -> None:
     test_set = simulate(tmp_path / "test", speech, "folder", "test", small_room, 3, seed=5, jobs=1)
     for of in (lambda s: [s.room_m], lambda s: [source.speaker for source in s.sources]):
-        dev, test = (
-            {value for s in scenes for value in of(s)} for scenes in (dev_set.scenes, test_set.scenes)
-        )
+        dev, test = ({value for s in scenes for value in of(s)} for scenes in (dev_set.scenes, test_set.scenes))
         assert not dev & test
 
 
@@ -104,12 +102,7 @@ simulate(pathlib.Path(out), pathlib.Path(speech), "folder", "dev", settings, 3, 
 
 @pytest.mark.parametrize("where", ["between scenes", "within a file"])
 def test_set_is_finished_after_a_kill_without_a_trace(
-    dev_set: SceneSet,
-    speech: Path,
-    small_room: SceneDistribution,
-    tmp_path: Path,
-    file_bytes: FileBytes,
-    where: str,
+    dev_set: SceneSet, speech: Path, small_room: SceneDistribution, tmp_path: Path, file_bytes: FileBytes, where: str
 ) -> None:
     out = tmp_path / "killed"
     arguments = [str(out), str(speech), repr(dataclasses.asdict(small_room)), where]
@@ -144,15 +137,11 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
-def test_workers_end_after_their_parent_was_killed(
-    speech: Path, small_room: SceneDistribution, tmp_path: Path
-) -> None:
+def test_workers_end_after_their_parent_was_killed(speech: Path, small_room: SceneDistribution, tmp_path: Path) -> None:
     program = tmp_path / "run.py"
     program.write_text(KILLED_POOL)
     arguments = [str(tmp_path / "set"), str(speech), repr(dataclasses.asdict(small_room))]
-    with subprocess.Popen(
-        [sys.executable, str(program), *arguments], stdout=subprocess.PIPE, text=True
-    ) as parent:
+    with subprocess.Popen([sys.executable, str(program), *arguments], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         workers = [int(pid) for pid in parent.stdout.readline().split()]
     assert parent.returncode == -signal.SIGKILL
@@ -265,9 +254,7 @@ def test_folder_of_someone_else_is_refused_and_kept(
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_file_in_place_of_the_folder_is_refused(
-    speech: Path, small_room: SceneDistribution, tmp_path: Path
-) -> None:
+def test_file_in_place_of_the_folder_is_refused(speech: Path, small_room: SceneDistribution, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("precious")
     with pytest.raises(MsdetError, match="is a file, expected a folder"):
         make_dev(tmp_path / "out", speech, small_room)
@@ -275,9 +262,7 @@ def test_file_in_place_of_the_folder_is_refused(
 
 
 @pytest.mark.parametrize(("rooms", "positions"), [(0, 3), (4, 1)])
-def test_bank_too_small_is_refused(
-    small_room: SceneDistribution, tmp_path: Path, rooms: int, positions: int
-) -> None:
+def test_bank_too_small_is_refused(small_room: SceneDistribution, tmp_path: Path, rooms: int, positions: int) -> None:
     with pytest.raises(MsdetError, match="expected at least 1 room and 2 positions"):
         make_bank(tmp_path / "bank", small_room, rooms, positions, seed=0, jobs=1)
     assert not (tmp_path / "bank").exists()
@@ -332,9 +317,7 @@ def test_damaged_room_of_a_bank_is_named(bank: RirBank, tmp_path: Path) -> None:
         RirBank.open(root).room(1, [0])
 
 
-def test_unknown_split_offers_the_nearest(
-    speech: Path, small_room: SceneDistribution, tmp_path: Path
-) -> None:
+def test_unknown_split_offers_the_nearest(speech: Path, small_room: SceneDistribution, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'test'"):
         simulate(tmp_path / "x", speech, "folder", "tests", small_room, 3, seed=5, jobs=1)
 

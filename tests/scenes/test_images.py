@@ -61,9 +61,7 @@ def test_what_is_left_out_is_60_db_down() -> None:
     absorption = absorption_for_t60(ROOM_M, t60_s)
     audible_m = audible_path_m(ROOM_M, absorption)
     heard = image_responses(ROOM_M, absorption, audible_m, MICROPHONES_M, SOURCES_M, RATE)
-    all_of_it = highpass(
-        image_responses(ROOM_M, absorption, 2 * audible_m, MICROPHONES_M, SOURCES_M, RATE), RATE
-    )
+    all_of_it = highpass(image_responses(ROOM_M, absorption, 2 * audible_m, MICROPHONES_M, SOURCES_M, RATE), RATE)
     assert energy_db(all_of_it[..., heard.shape[-1] :], all_of_it) < -58
     assert audible_m < 1.3 * t60_s * 343.0, "and no more is made than needed"
 
@@ -87,15 +85,11 @@ def test_images_are_mirror_images() -> None:
 
 
 def test_source_is_heard_even_beyond_the_longest_path() -> None:
-    direct = image_responses(
-        (30.0, 5.0, 3.0), 1.0, 0.0, np.array([[1.0, 2, 1]]), np.array([[29.0, 2, 1]]), RATE
-    )
+    direct = image_responses((30.0, 5.0, 3.0), 1.0, 0.0, np.array([[1.0, 2, 1]]), np.array([[29.0, 2, 1]]), RATE)
     assert np.abs(direct[0, 0]).argmax() == pytest.approx(28.0 / 343.0 * RATE, abs=1)
 
 
-@pytest.mark.parametrize(
-    ("room_m", "t60_s"), [((8.0, 6.0, 3.0), 0.25), ((3.5, 3.2, 2.5), 0.4), (ROOM_M, 0.6)]
-)
+@pytest.mark.parametrize(("room_m", "t60_s"), [((8.0, 6.0, 3.0), 0.25), ((3.5, 3.2, 2.5), 0.4), (ROOM_M, 0.6)])
 def test_measured_t60_is_the_one_asked_for(room_m: tuple[float, float, float], t60_s: float) -> None:
     rng = np.random.default_rng(1)
     places = rng.uniform(0.6, np.array(room_m) - 0.6, size=(5, 3))
@@ -115,9 +109,7 @@ def test_t60_scales_with_the_speed_of_sound() -> None:
 
 @pytest.mark.parametrize("t60_s", [0.01, 600.0])
 def test_impossible_t60_is_refused_with_what_is_possible(t60_s: float) -> None:
-    with pytest.raises(
-        MsdetError, match=rf"a T60 of {t60_s} s is impossible in a room of 5.20 x 4.10 x 2.70 m"
-    ):
+    with pytest.raises(MsdetError, match=rf"a T60 of {t60_s} s is impossible in a room of 5.20 x 4.10 x 2.70 m"):
         absorption_for_t60(ROOM_M, t60_s)
     with pytest.raises(MsdetError, match=r"a T60 of 5\.0 s needs too many image sources"):
         room_response(ROOM_M, 5.0, MICROPHONES_M, SOURCES_M, RATE)

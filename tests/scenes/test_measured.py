@@ -93,9 +93,7 @@ def write_responses(root: Path, responses: Numbers, rate: int = FILE_RATE) -> No
         audio.write(root / "rirs" / f"{n}.wav", response, rate, subtype="FLOAT")
 
 
-def make(
-    out: Path, source: Path, array: str | None = ARRAY.name, rate: int = RATE, positions: int = 0
-) -> RirBank:
+def make(out: Path, source: Path, array: str | None = ARRAY.name, rate: int = RATE, positions: int = 0) -> RirBank:
     bank = make_measured_bank(out, source, array, rate, positions, jobs=1)
     assert bank is not None
     return bank
@@ -160,9 +158,7 @@ def test_time_0_is_emission_at_every_microphone(bank: RirBank, positions: Positi
     check_arrivals(bank, positions)
 
 
-def test_direct_path_is_the_response_around_its_arrival_and_nothing_else(
-    bank: RirBank, positions: Positions
-) -> None:
+def test_direct_path_is_the_response_around_its_arrival_and_nothing_else(bank: RirBank, positions: Positions) -> None:
     response = bank.room(0, range(COUNT))
     taps = response.direct.shape[-1]
     after_s = (np.arange(taps) - direct_delays(positions)[..., None]) / RATE
@@ -175,9 +171,7 @@ def test_t60_is_that_of_the_room(bank: RirBank) -> None:
     assert bank.table[0].t60_measured_s == pytest.approx(0.2, rel=0.1)
 
 
-def test_noise_after_a_response_is_cut_off(
-    copy: Path, responses: Numbers, bank: RirBank, tmp_path: Path
-) -> None:
+def test_noise_after_a_response_is_cut_off(copy: Path, responses: Numbers, bank: RirBank, tmp_path: Path) -> None:
     long = np.pad(responses, ((0, 0), (0, 0), (0, FILE_RATE)))
     noise = np.random.default_rng(0).standard_normal(long.shape)
     write_responses(copy, long + 1e-3 * np.abs(responses).max() * noise)
@@ -425,9 +419,7 @@ def test_channels_in_another_order_are_found_out(
     assert warned(caplog).endswith(named)
 
 
-def test_array_of_another_size_is_found_out(
-    copy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_array_of_another_size_is_found_out(copy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     halved = [[c / 2 for c in row] for row in ARRAY.positions_m]
     (tmp_path / "small.toml").write_text(f'name = "small"\npositions_m = {halved}\n', encoding="utf-8")
     make(tmp_path / "bank", copy, str(tmp_path / "small.toml"))
@@ -567,11 +559,7 @@ def reorder(path: Path, dimensions: str) -> None:
 
 @pytest.mark.parametrize("convention", ["SingleRoomMIMOSRIR", "GeneralFIR-E", "GeneralFIRE"])
 def test_sofa_file_of_several_emitters(
-    tmp_path: Path,
-    positions: Positions,
-    responses: Numbers,
-    caplog: pytest.LogCaptureFixture,
-    convention: str,
+    tmp_path: Path, positions: Positions, responses: Numbers, caplog: pytest.LogCaptureFixture, convention: str
 ) -> None:
     """Emitters are placed in the source's frame, which one of the conventions lets turn."""
     source_m = np.array([0.5, 0.3, 0.1])
@@ -630,9 +618,7 @@ def test_array_other_than_the_receivers_is_refused_by_channel(
     fields = single_room(positions, responses)
     fields["ReceiverPosition"][2] += np.array([0.0, 0.0, 0.02])[:, None]
     write_sofa(tmp_path / "hall.sofa", "SingleRoomSRIR", **fields)
-    with pytest.raises(
-        MsdetError, match=r"hall\.sofa: ReceiverPosition of channel 2 is \[.*1\.5 cm from where"
-    ):
+    with pytest.raises(MsdetError, match=r"hall\.sofa: ReceiverPosition of channel 2 is \[.*1\.5 cm from where"):
         make(tmp_path / "bank", tmp_path / "hall.sofa")
     assert not (tmp_path / "bank").exists()
 
@@ -697,9 +683,7 @@ def test_sofa_file_that_says_what_cannot_be_is_refused(
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.5])
-def test_damaged_sofa_file_is_one_line(
-    tmp_path: Path, positions: Positions, responses: Numbers, kept: float
-) -> None:
+def test_damaged_sofa_file_is_one_line(tmp_path: Path, positions: Positions, responses: Numbers, kept: float) -> None:
     path = tmp_path / "hall.sofa"
     write_sofa(path, "SingleRoomSRIR", **single_room(positions, responses))
     content = path.read_bytes()
@@ -812,9 +796,7 @@ def test_more_positions_than_any_room_has_are_refused(folder: Path, tmp_path: Pa
 
 
 def test_source_that_is_no_collection_is_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        MsdetError, match="rirs: holds no measured responses, expected a folder with positions"
-    ):
+    with pytest.raises(MsdetError, match="rirs: holds no measured responses, expected a folder with positions"):
         make(tmp_path / "bank", folder / "rirs")
     with pytest.raises(MsdetError, match="nowhere: no such file or folder"):
         make(tmp_path / "bank", tmp_path / "nowhere")
@@ -825,9 +807,7 @@ def test_source_that_is_no_collection_is_refused(folder: Path, tmp_path: Path) -
 # ---- the command
 
 
-def test_command_makes_a_bank(
-    copy: Path, bank: RirBank, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_makes_a_bank(copy: Path, bank: RirBank, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--array", ARRAY.name, "--positions", "6", "--jobs", "1", "--scenes.sample_rate", "16000"]
     assert cli.main(["bank", "--out", str(tmp_path / "b"), "--measured", str(copy), *options]) == 0
     assert "2 rooms x 6 positions at 16000 Hz" in capsys.readouterr().out

@@ -61,12 +61,7 @@ def check_sum(mixed: Mixture) -> None:
 @pytest.mark.parametrize("kind", ["spherical", "cylindrical", "point"])
 @pytest.mark.parametrize("recorded", [True, False])
 def test_noise_has_the_level_of_the_scene(
-    train: Material,
-    small_room: SceneDistribution,
-    speech: Path,
-    noise_folder: Path,
-    kind: str,
-    recorded: bool,
+    train: Material, small_room: SceneDistribution, speech: Path, noise_folder: Path, kind: str, recorded: bool
 ) -> None:
     wanted = {"point_noises": 1} if kind == "point" else {"diffuse": kind}
     recordings = tuple(r for r in read_noise_folder(noise_folder) if r.split == "train") if recorded else ()
@@ -285,9 +280,7 @@ def test_scene_of_a_bank_takes_its_rooms_and_labels(
 def test_room_that_cannot_have_the_t60_is_drawn_again_and_logged(
     material: Material, caplog: pytest.LogCaptureFixture
 ) -> None:
-    dry = SceneDistribution(
-        t60_s=(0.02, 0.1), room_x_m=(3.0, 9.0), room_y_m=(3.0, 9.0), distance_m=(0.5, 1.0)
-    )
+    dry = SceneDistribution(t60_s=(0.02, 0.1), room_x_m=(3.0, 9.0), room_y_m=(3.0, 9.0), distance_m=(0.5, 1.0))
     scenes = [sample_scene(f"train-{n:06d}", dry, material, 0) for n in range(40)]
     reasons = [r.getMessage() for r in caplog.records]
     assert reasons
@@ -296,9 +289,7 @@ def test_room_that_cannot_have_the_t60_is_drawn_again_and_logged(
     assert len({s.room_m for s in scenes}) == 40
 
 
-def test_reference_of_a_moving_talker_follows_it(
-    train: Material, small_room: SceneDistribution, speech: Path
-) -> None:
+def test_reference_of_a_moving_talker_follows_it(train: Material, small_room: SceneDistribution, speech: Path) -> None:
     scene = draw(train, small_room, moving=1.0, t60_s=(0.0, 0.0))
     mixed, _ = render(scene, ARRAY, Sounds(speech, RATE))
     heard = mixed.images[:, ARRAY.reference]

@@ -63,10 +63,7 @@ def test_everything_drawn_is_within_its_interval(material: Material) -> None:
             *zip(scene.room_m, (d.room_x_m, d.room_y_m, d.room_z_m), strict=True),
             (scene.t60_target_s, d.t60_s),
             (scene.snr_db, d.snr_db),
-            *(
-                (c - r / 2, d.center_offset_m)
-                for c, r in zip(scene.array_center_m, scene.room_m, strict=True)
-            ),
+            *((c - r / 2, d.center_offset_m) for c, r in zip(scene.array_center_m, scene.room_m, strict=True)),
             *((s.distance_m, d.distance_m) for s in scene.sources),
             *((s.level_db, d.level_db) for s in scene.sources),
         ]:
@@ -118,9 +115,7 @@ def test_gap_that_fits_never_fails() -> None:
 
 def test_gap_property_of_a_scene_is_around_the_circle(material: Material) -> None:
     scene = draw(material, 1)[0]
-    sources = tuple(
-        dataclasses.replace(s, azimuth_deg=a) for s, a in zip(scene.sources, (355.0, 15.0), strict=True)
-    )
+    sources = tuple(dataclasses.replace(s, azimuth_deg=a) for s, a in zip(scene.sources, (355.0, 15.0), strict=True))
     assert dataclasses.replace(scene, sources=sources).azimuth_gap_deg == pytest.approx(20.0)
 
 

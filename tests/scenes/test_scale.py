@@ -40,9 +40,7 @@ def test_parts_in_any_order_make_the_same_set(
     assert file_bytes(out) == file_bytes(dev_set.root)
 
 
-def test_parts_of_a_bank(
-    bank: RirBank, small_room: SceneDistribution, tmp_path: Path, file_bytes: FileBytes
-) -> None:
+def test_parts_of_a_bank(bank: RirBank, small_room: SceneDistribution, tmp_path: Path, file_bytes: FileBytes) -> None:
     for share in ("3/3", "1/3", "2/3", "1/1"):
         made = make_bank(tmp_path / "b", small_room, 4, 3, seed=11, jobs=1, share=Shard.parse(share))
         assert (made is None) == (share != "1/1")

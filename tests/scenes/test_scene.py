@@ -72,10 +72,7 @@ def test_number_of_samples_is_rounded(scene: Scene) -> None:
         (lambda row: row.pop("seed"), "key 'seed' is missing"),
         (lambda row: row.update(sed=1), "unknown key 'sed'"),
         (lambda row: row["sources"][0].pop("azimuth_deg"), "sources 0: key 'azimuth_deg' is missing"),
-        (
-            lambda row: row["sources"][0].update(azimut=1),
-            "sources 0: unknown key 'azimut'; did you mean 'azimuth_deg'",
-        ),
+        (lambda row: row["sources"][0].update(azimut=1), "sources 0: unknown key 'azimut'; did you mean 'azimuth_deg'"),
         (lambda row: row["noises"][0].pop("kind"), "noises 0: key 'kind' is missing"),
         (lambda row: row.update(room_m=[1.0, 2.0]), "room_m has 2 values, expected 3"),
         (lambda row: row.update(room_m="large"), "room_m is 'large', expected a list"),

@@ -42,10 +42,7 @@ def mostly_silent(tmp_path_factory: pytest.TempPathFactory) -> Path:
         speech = np.zeros(6 * RATE)
         speech[: 3 * RATE] = 0.1 * np.random.default_rng(n).standard_normal(3 * RATE)
         audio.write(root / f"s{n}" / "0.wav", speech, RATE)
-    rows = [
-        "speaker\tsplit",
-        *(f"s{n}\t{'train' if n < 4 else 'dev' if n < 6 else 'test'}" for n in range(8)),
-    ]
+    rows = ["speaker\tsplit", *(f"s{n}\t{'train' if n < 4 else 'dev' if n < 6 else 'test'}" for n in range(8))]
     (root / "speakers.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     return root
 
@@ -155,17 +152,13 @@ def test_lost_cluster_is_one_line(speech: Path, small_room: SceneDistribution, t
         simulate(tmp_path / "set", speech, "folder", "dev", small_room, 3, seed=5, jobs=Lost())
 
 
-def test_noise_that_no_scene_uses_is_refused(
-    speech: Path, small_room: SceneDistribution, tmp_path: Path
-) -> None:
+def test_noise_that_no_scene_uses_is_refused(speech: Path, small_room: SceneDistribution, tmp_path: Path) -> None:
     audio.write(tmp_path / "noise" / "n.wav", 0.1 * np.random.default_rng(0).standard_normal(20 * RATE), RATE)
     with pytest.raises(MsdetError, match="the scenes have neither diffuse noise nor point_noises"):
         simulate(tmp_path / "set", speech, "folder", "dev", small_room, 3, 5, 1, noise=tmp_path / "noise")
 
 
-def test_set_within_its_corpus_is_refused(
-    speech: Path, small_room: SceneDistribution, tmp_path: Path
-) -> None:
+def test_set_within_its_corpus_is_refused(speech: Path, small_room: SceneDistribution, tmp_path: Path) -> None:
     corpus = Path(shutil.copytree(speech, tmp_path / "speech"))
     with pytest.raises(MsdetError, match="is in the corpus"):
         simulate(corpus / "data" / "dev", corpus, "folder", "dev", small_room, 3, seed=5, jobs=1)
@@ -201,18 +194,11 @@ def test_what_walking_talkers_cannot_keep_is_refused(changes: dict[str, Any], ot
         (["bank", "--rooms", "1", "--seed", "-1"], "seed is -1, expected 0 or more"),
         (["bank", "--rooms", "1", "--jobs", "-2"], "jobs is -2, expected a number of processes"),
         (["simulate", "--speech", "SPEECH", "--corpus", "os:getcwd"], "corpus kind 'os:getcwd' is no reader"),
-        (
-            ["simulate", "--speech", "SPEECH", "--scenes.duration_s", "1e9"],
-            "duration_s is 1000000000.0, expected",
-        ),
+        (["simulate", "--speech", "SPEECH", "--scenes.duration_s", "1e9"], "duration_s is 1000000000.0, expected"),
     ],
 )
 def test_wrong_value_is_one_line(
-    arguments: list[str],
-    message: str,
-    speech: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    arguments: list[str], message: str, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [str(speech) if a == "SPEECH" else a for a in arguments]
     assert main([*given, "--out", str(tmp_path / "x")]) == 2

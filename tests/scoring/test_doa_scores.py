@@ -76,10 +76,7 @@ def moving(make_scene):
 
 
 def test_a_moving_talker_is_scored_frame_by_frame(moving):
-    track = {
-        "time_s": [0.0, 0.1, 0.2, 0.3],
-        "azimuth_deg": [[100.0, 100.0, 112.0, 100.0], [2.0, 8.0, None, 50.0]],
-    }
+    track = {"time_s": [0.0, 0.1, 0.2, 0.3], "azimuth_deg": [[100.0, 100.0, 112.0, 100.0], [2.0, 8.0, None, 50.0]]}
     row = {"azimuth_deg": [100.0, 10.0], "track": track}
     scores, undefined, own = scored(moving, row, [1, 0], DOA_FIELDS + TRACK_FIELDS)
     assert own.tolist() == [1, 0] and undefined == {}
@@ -117,10 +114,7 @@ def test_frames_of_another_rate_count_by_the_nearest_and_only_where_they_are(mov
         ({"azimuth_deg": [1.0], "posterior": [0.1, 0.2]}, "posterior is no list of lists"),
         ({"azimuth_deg": [1.0], "posterior": [[0.1, 1.2]]}, "expected a list of probabilities"),
         ({"azimuth_deg": [1.0], "posterior": [[0.1, 0.2], [0.3]]}, "different lengths"),
-        (
-            {"azimuth_deg": [1.0], "posterior": [[0.1, 0.2]] * 2},
-            "posterior is 2 x 2 numbers, expected 1 or 1",
-        ),
+        ({"azimuth_deg": [1.0], "posterior": [[0.1, 0.2]] * 2}, "posterior is 2 x 2 numbers, expected 1 or 1"),
         ({"azimuth_deg": [1.0], "track": [1.0]}, "track is not an object"),
         ({"azimuth_deg": [1.0], "track": {"time_s": [1, 0], "azimuth_deg": [[1, 2]]}}, "not ascending"),
         (
@@ -175,9 +169,7 @@ def test_a_fault_in_a_key_costs_only_what_needs_it(make_scene, moving):
         (CIRCLE, [0.0, 10.0], [20.0, 30.0], [False, False]),
     ],
 )
-def test_no_list_order_decides_whether_a_voice_is_at_its_direction(
-    make_scene, array, truth_deg, estimates_deg, tied
-):
+def test_no_list_order_decides_whether_a_voice_is_at_its_direction(make_scene, array, truth_deg, estimates_deg, tied):
     talkers = len(truth_deg)
     for order in (list(range(talkers)), list(range(talkers))[::-1]):
         scene = make_scene("a", [truth_deg[n] for n in order])

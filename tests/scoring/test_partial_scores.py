@@ -89,9 +89,7 @@ def test_damaged_audio_says_why_and_leaves_the_directions(make_set, write_estima
 
 
 @DAMAGES
-def test_without_directions_damaged_audio_is_an_error_of_the_scene(
-    make_set, write_estimates, rows_of, damage, reason
-):
+def test_without_directions_damaged_audio_is_an_error_of_the_scene(make_set, write_estimates, rows_of, damage, reason):
     scene_set = make_set([[10.0, 100.0], [80.0, 200.0]], SHORT)
     estimates = write_estimates(scene_set, with_doa=False)
     damage(estimates / "scene0" / "talker2.wav")

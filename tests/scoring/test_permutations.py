@@ -8,11 +8,7 @@ import numpy as np
 import pytest
 
 from msdet.errors import MsdetError
-from msdet.scoring.permutations import (
-    ambiguous_references,
-    best_permutation,
-    tied_permutations,
-)
+from msdet.scoring.permutations import ambiguous_references, best_permutation, tied_permutations
 
 
 def test_best_permutation_maximizes_the_sum():

@@ -64,9 +64,7 @@ def test_one_permutation_serves_every_metric(make_scene, speech):
 def test_doa_follows_the_audio_even_where_its_own_assignment_is_better(make_scene, speech):
     scene, references = make_scene("a", [0.0, 90.0]), speech(2)
     swapped = references[::-1] + 0.1 * references
-    row = score_scene(
-        scene, CIRCLE, mixed(references), references, swapped, DoaEstimates(np.array([1.0, 92.0]))
-    )
+    row = score_scene(scene, CIRCLE, mixed(references), references, swapped, DoaEstimates(np.array([1.0, 92.0])))
     assert row["permutation"] == [1, 0]
     assert row["doa_error_deg"] == [92.0, 89.0]
     assert row["doa_error_own_deg"] == [1.0, 2.0]
@@ -122,10 +120,7 @@ def test_a_folder_is_scored_into_a_table(make_set, write_estimates, rows_of):
     assert table.summary.scores["mine"]["doa_mae_deg"].interval.value == 3.0
     assert table.to_json()["paired_differences"]["mine"]["unprocessed"]["si_sdr_improvement_db"]["n"] == 2
     assert "| mine        |" in table.to_markdown() and "SI-SDRi (dB)" in str(table)
-    for options, reason in (
-        ({"by": ["talker"]}, "unknown breakdown"),
-        ({"name": "unprocessed"}, "mixture's"),
-    ):
+    for options, reason in (({"by": ["talker"]}, "unknown breakdown"), ({"name": "unprocessed"}, "mixture's")):
         with pytest.raises(MsdetError, match=reason):
             score(scene_set.root, estimates, **options)
 
@@ -280,8 +275,7 @@ def test_float32_levels_do_not_change_scores(make_scene, speech, level_db):
     def row(gain_db):
         gain = 10 ** (gain_db / 20)
         mixture, *others = (
-            (gain * x / np.abs(x).max()).astype(np.float32)
-            for x in (mixed(references), references, estimates)
+            (gain * x / np.abs(x).max()).astype(np.float32) for x in (mixed(references), references, estimates)
         )
         return score_scene(scene, CIRCLE, mixture, *others, None)
 

@@ -102,9 +102,7 @@ def test_bss_eval_of_three_talkers_agrees_with_mir_eval(speech):
         theirs = separation.bss_eval_sources(references, estimates, compute_permutation=False)
     for ratios_db, expected in zip(bss_eval(references, estimates), theirs, strict=False):
         np.testing.assert_allclose(np.diag(ratios_db), expected, atol=0.01)
-    np.testing.assert_allclose(
-        np.diag(bss_eval(references, estimates).sdr), sdr(references, estimates), atol=1e-9
-    )
+    np.testing.assert_allclose(np.diag(bss_eval(references, estimates).sdr), sdr(references, estimates), atol=1e-9)
 
 
 def test_sdr_of_band_limited_speech_is_that_of_mir_eval(speech):

@@ -67,9 +67,7 @@ def test_files_that_are_no_talkers_are_told(make_set, write_estimates, rows_of):
         ("scene0_talker{n}.wav", "scene0_talker1.wav, scene0_talker2.wav"),
     ],
 )
-def test_files_by_other_names_are_found_and_the_right_ones_named(
-    make_set, write_estimates, rows_of, place, hint
-):
+def test_files_by_other_names_are_found_and_the_right_ones_named(make_set, write_estimates, rows_of, place, hint):
     scene_set = make_set([[10.0, 350.0]], SHORT)
     estimates = write_estimates(scene_set)
     for n in (1, 2):

@@ -146,20 +146,13 @@ def test_paired_difference_is_narrow_where_systems_move_together():
 
 def test_breakdowns_put_edges_in_the_upper_bin():
     gaps = [10.0, 15.0, 20.0, 45.0, 90.0, None]
-    rows = [
-        make_row(n, n, azimuth_gap_deg=gap, t60_s=0.25 + 0.05 * n, straddles=n < 2)
-        for n, gap in enumerate(gaps)
-    ]
+    rows = [make_row(n, n, azimuth_gap_deg=gap, t60_s=0.25 + 0.05 * n, straddles=n < 2) for n, gap in enumerate(gaps)]
     breakdowns = summarize({"a": rows}).breakdowns
     counts = {
         name: [found["a"]["si_sdr_db"].n if found["a"] else 0 for found in bins.values()]
         for name, bins in breakdowns.items()
     }
-    assert counts == {
-        "Azimuth gap": [1, 2, 1, 1, 3],
-        "T60": [1, 2, 3],
-        "Closest talkers straddle 0 deg": [2, 4],
-    }
+    assert counts == {"Azimuth gap": [1, 2, 1, 1, 3], "T60": [1, 2, 3], "Closest talkers straddle 0 deg": [2, 4]}
     assert breakdowns["Azimuth gap"]["15 to 45 deg"]["a"]["si_sdr_db"].value == 1.5
 
 
@@ -302,10 +295,7 @@ def test_latex_escapes_names_and_balances_its_environments(summary):
 
 def test_what_looks_wrong_is_counted():
     doubt = "no estimate resembles its reference (SI-SDR below -20 dB)"
-    rows = [
-        make_row(n, doubts=[doubt, f"the estimates fit another scene's references (scene{n})"])
-        for n in range(3)
-    ]
+    rows = [make_row(n, doubts=[doubt, f"the estimates fit another scene's references (scene{n})"]) for n in range(3)]
     summary = summarize({"a": [*rows, make_row(3, doubts=[])]})
     assert summary.doubts["a"] == {
         "no estimate resembles its reference": 3,

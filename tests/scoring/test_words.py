@@ -81,14 +81,7 @@ def test_an_utterance_may_be_named_by_its_path(tmp_path, spoken):
 
 @pytest.mark.parametrize(
     ("heard", "errors"),
-    [
-        ("the cat sat", 0),
-        ("THE Cat  sat", 0),
-        ("the hat sat", 1),
-        ("cat sat down", 2),
-        ("", 3),
-        ("a b c d e", 5),
-    ],
+    [("the cat sat", 0), ("THE Cat  sat", 0), ("the hat sat", 1), ("cat sat down", 2), ("", 3), ("a b c d e", 5)],
 )
 def test_word_errors(heard, errors):
     assert count_word_errors({"u": "the CAT sat"}, {"u": heard}) == {"u": (errors, 3)}
@@ -101,12 +94,7 @@ def test_hypotheses_that_are_missing_or_of_nobody():
 
 
 def test_cpwer_takes_the_permutation_of_a_scene_with_the_fewest_errors():
-    references = {
-        "a-talker1": "one TWO",
-        "a-talker2": "three four five",
-        "b-talker1": "six",
-        "b-talker2": "x",
-    }
+    references = {"a-talker1": "one TWO", "a-talker2": "three four five", "b-talker1": "six", "b-talker2": "x"}
     swapped = {"a-talker1": "three four", "a-talker2": "one two", "b-talker1": "six"}
     assert count_cp_errors(references, swapped) == (1, 5)  # talker 2 of scene b has no hypothesis
     assert count_cp_errors(references, {}).rate is None

@@ -36,11 +36,7 @@ def make_config() -> Callable[..., ModelConfig]:
 
     def make(*tasks: str, **changes: Any) -> ModelConfig:
         named: dict[str, Any] = {name: {} for name in tasks or auxiliary_names()}
-        small: dict[str, Any] = {
-            "encoder_options": {"hidden": 8, "group": 8},
-            "window_s": 0.032,
-            "doa_classes": 24,
-        }
+        small: dict[str, Any] = {"encoder_options": {"hidden": 8, "group": 8}, "window_s": 0.032, "doa_classes": 24}
         return ModelConfig(**({"tasks": named} | small | changes))
 
     return make
@@ -91,9 +87,7 @@ def truth_with() -> Callable[..., BatchLabels]:
             t60_s=torch.tensor([torch.nan]),
             domain=torch.tensor([-1]),
         )
-        tensors: dict[str, Any] = {
-            k: torch.tensor(v) if isinstance(v, list) else v for k, v in labels.items()
-        }
+        tensors: dict[str, Any] = {k: torch.tensor(v) if isinstance(v, list) else v for k, v in labels.items()}
         return truth._replace(**tensors)
 
     return make

@@ -125,9 +125,7 @@ def test_what_is_not_labeled_leaves_no_gradient(model: JointModel, batch: Exampl
 
 
 @pytest.mark.parametrize("name", [n for n in auxiliary_names() if n != "count"])  # which is always known
-def test_scene_without_labels_changes_nothing_for_the_other(
-    model: JointModel, batch: Example, name: str
-) -> None:
+def test_scene_without_labels_changes_nothing_for_the_other(model: JointModel, batch: Example, name: str) -> None:
     without_labels(batch, 1)
     prediction, loss, truth = judge(model, batch, name)
     one = Example(**{k: v[:1] for k, v in batch.items()})  # type: ignore[typeddict-item, index]
@@ -219,9 +217,7 @@ def test_weight_that_is_refused(
         ({"domain": {"strength": -1.0}}, "strength is -1.0, expected 0 or more"),
     ],
 )
-def test_setting_that_is_refused(
-    tetrahedron: MicrophoneArray, tasks: dict[str, dict[str, Any]], message: str
-) -> None:
+def test_setting_that_is_refused(tetrahedron: MicrophoneArray, tasks: dict[str, dict[str, Any]], message: str) -> None:
     with pytest.raises(MsdetError) as caught:
         JointModel(ModelConfig(tasks=tasks), tetrahedron, 8000)
     assert message in str(caught.value)
@@ -243,18 +239,14 @@ def test_elevation_is_refused_on_a_flat_array(make_config: Callable[..., ModelCo
 
 
 @every_task
-def test_any_number_of_frames_talkers_and_microphones(
-    make_config: Callable[..., ModelConfig], name: str
-) -> None:
+def test_any_number_of_frames_talkers_and_microphones(make_config: Callable[..., ModelConfig], name: str) -> None:
     config = make_config(name, talkers=3, variable_num_speakers=True)
     model = JointModel(config, load_array("chime_tablet"), 16000)
     assert all(len(model(torch.randn(1, 6, samples)).predictions[name]) == 1 for samples in (700, 5000))
 
 
 @every_task
-def test_the_order_of_microphones_does_not_matter(
-    sizes: HeadSizes, tetrahedron: MicrophoneArray, name: str
-) -> None:
+def test_the_order_of_microphones_does_not_matter(sizes: HeadSizes, tetrahedron: MicrophoneArray, name: str) -> None:
     """A head depends on microphones only through their coordinates."""
     order = [3, 1, 0, 2]
     positions = tuple(tetrahedron.positions_m[m] for m in order)

@@ -165,9 +165,7 @@ def test_empty_scene_has_no_f1(truth_with: MakeTruth) -> None:
     assert DoaMapTask().scores(bumps(70.0), truth)["map_f1"].tolist() == [0.0]
 
 
-def test_untrained_map_hears_where_the_talkers_are(
-    sizes: HeadSizes, plane_wave: Callable[[list[int]], Tensor]
-) -> None:
+def test_untrained_map_hears_where_the_talkers_are(sizes: HeadSizes, plane_wave: Callable[[list[int]], Tensor]) -> None:
     torch.manual_seed(0)
     head = DoaMapHead(sizes)
     for part in (head.classify, head.sharpen):

@@ -107,11 +107,7 @@ def test_own_task_is_trained_and_scored(
     ],
 )
 def test_own_task_that_is_not_there(
-    own_file: Path,
-    tetrahedron: MicrophoneArray,
-    make_config: Callable[..., ModelConfig],
-    name: str,
-    message: str,
+    own_file: Path, tetrahedron: MicrophoneArray, make_config: Callable[..., ModelConfig], name: str, message: str
 ) -> None:
     with pytest.raises(MsdetError) as caught:
         JointModel(make_config(name), tetrahedron, 8000)

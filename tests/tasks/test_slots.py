@@ -52,9 +52,7 @@ def test_activity_is_relative_to_the_talkers_own_loudest_frame() -> None:
 
 
 def test_activity_loss_and_scores_by_hand(truth_with: MakeTruth) -> None:
-    truth = truth_with(
-        references=spoken([1.0, 1.0, 0.0, 0.0], [0.0] * 4), referenced=[True], active=[[True, False]]
-    )
+    truth = truth_with(references=spoken([1.0, 1.0, 0.0, 0.0], [0.0] * 4), referenced=[True], active=[[True, False]])
     logits = torch.tensor([[[3.0, -1.0, 2.0, -4.0], [-5.0, -5.0, -5.0, 1.0]]])
     found = Activity().loss(logits, truth)
     expected = [[[-3.0, 1.0, 2.0, -4.0], [-5.0, -5.0, -5.0, 1.0]]]
@@ -151,11 +149,7 @@ def test_width_of_elevation_classes(sizes: HeadSizes, width_deg: float, classes:
 
 def test_count_by_hand(truth_with: MakeTruth) -> None:
     logits = torch.tensor([[0.0, math.log(2.0), 0.0]])  # one talker: probability 1/2, others 1/4
-    for active, probability, right in (
-        ([True, True], 0.25, 0.0),
-        ([True, False], 0.5, 1.0),
-        ([False] * 2, 0.25, 0.0),
-    ):
+    for active, probability, right in (([True, True], 0.25, 0.0), ([True, False], 0.5, 1.0), ([False] * 2, 0.25, 0.0)):
         truth = truth_with(active=[active])
         assert float(Count().loss(logits, truth).mean()) == pytest.approx(-math.log(probability))
         assert Count().scores(logits, truth)["count_accuracy"].tolist() == [right]
@@ -169,9 +163,7 @@ def test_domain_by_hand(truth_with: MakeTruth) -> None:
         assert Domain().scores(logits, truth)["domain_accuracy"].tolist() == [right]
 
 
-def test_gradient_of_the_domain_is_reversed_at_the_features_alone(
-    sizes: HeadSizes, truth_with: MakeTruth
-) -> None:
+def test_gradient_of_the_domain_is_reversed_at_the_features_alone(sizes: HeadSizes, truth_with: MakeTruth) -> None:
     truth = truth_with(domain=[7])
     features = torch.randn(1, 129, 6, 8, requires_grad=True)
     heads = {}
@@ -202,9 +194,7 @@ def test_features_learn_to_hide_the_domain(sizes: HeadSizes) -> None:
 
     def step(optimizer: torch.optim.Optimizer) -> float:
         features = noise + telling * sign
-        loss = torch.nn.functional.cross_entropy(
-            head(features, FrontEndOutput(features, features, None)), target
-        )
+        loss = torch.nn.functional.cross_entropy(head(features, FrontEndOutput(features, features, None)), target)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -70,9 +70,7 @@ def test_loss_by_hand(truth_with: MakeTruth) -> None:
     track = [[[0.0] * 4, [292.5] * 4]]  # between the classes at 270 and 0, a quarter of the way
     found = TrackingTask().loss(logits, truth_with(track_deg=track))
     torch.testing.assert_close(found.value[0, 0], torch.full((10,), math.log(2.0)))
-    torch.testing.assert_close(
-        found.value[0, 1], torch.full((10,), 0.75 * math.log(6.0) + 0.25 * math.log(2.0))
-    )
+    torch.testing.assert_close(found.value[0, 1], torch.full((10,), 0.75 * math.log(6.0) + 0.25 * math.log(2.0)))
     assert found.known.all()
 
 

@@ -29,13 +29,7 @@ def make_config(
     """
 
     def make(model: ModelConfig = SMALL, data: dict[str, Any] | None = None, **options: Any) -> TrainConfig:
-        source = {
-            "dev": dev_set.root,
-            "bank": bank.root,
-            "speech": speech,
-            "scenes": small_room,
-            "workers": 0,
-        }
+        source = {"dev": dev_set.root, "bank": bank.root, "speech": speech, "scenes": small_room, "workers": 0}
         quick = {"steps": 6, "batch": 2, "validate_every": 3, "accelerator": "cpu", "threads": 1}
         settings = quick | options
         ours = {name: settings.pop(name) for name in [*settings] if name in TRAINER}

@@ -55,9 +55,7 @@ def batch(dev_set: SceneSet) -> Example:
     return loaded
 
 
-def test_affinity_of_a_small_step_is_the_inner_product_of_gradients(
-    system: JointModule, batch: Example
-) -> None:
+def test_affinity_of_a_small_step_is_the_inner_product_of_gradients(system: JointModule, batch: Example) -> None:
     """To first order 1 - L_j(after) / L_j(before) is rate * g_i . g_j / L_j."""
     rate = 1e-3
     found = affinities(system, batch, TASKS, rate)
@@ -194,9 +192,7 @@ def test_partitions_are_all_there_once() -> None:
     assert len(list(partitions(6, 2))) == 32  # 1 + Stirling's 31
 
 
-def test_separation_that_shares_nothing_is_refused(
-    make_config: Callable[..., TrainConfig], tmp_path: Path
-) -> None:
+def test_separation_that_shares_nothing_is_refused(make_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
     model = ModelConfig(sharing="none", encoder_options={"hidden": 8, "group": 8})
     with pytest.raises(MsdetError, match=r"model\.sharing is 'none': separation shares nothing"):
         measure_affinities(tmp_path / "a", make_config(model, steps=1), AffinityConfig(TASKS, every=1))

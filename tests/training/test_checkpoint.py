@@ -28,9 +28,7 @@ from msdet.training.transfer import transfer
 SMALL: dict[str, Any] = {"encoder_options": {"hidden": 8, "group": 8}}
 CONFIGS = {
     "steered": ModelConfig(**SMALL),
-    "sibling": ModelConfig(
-        front_end="real_imaginary", doa_head="pooled", separation_head="reference_mask", **SMALL
-    ),
+    "sibling": ModelConfig(front_end="real_imaginary", doa_head="pooled", separation_head="reference_mask", **SMALL),
     "filtered": ModelConfig(separation_options={"filter_taps": 2}, **SMALL),
     "any_array": ModelConfig(
         front_end="tac",
@@ -119,9 +117,7 @@ def test_faulty_description_names_file_and_field(
         load_model(folder)
 
 
-@pytest.mark.parametrize(
-    "part", ["front_end", "encoder", "sharing", "doa_head", "separation_head", "refiner"]
-)
+@pytest.mark.parametrize("part", ["front_end", "encoder", "sharing", "doa_head", "separation_head", "refiner"])
 def test_a_description_calls_nothing_but_networks(folder: Path, tmp_path: Path, part: str) -> None:
     """`torch.hub.load` runs a file of anybody's choice, and takes any further options."""
     (tmp_path / "hubconf.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\nentry = dict\n")
@@ -175,9 +171,7 @@ def test_weights_in_another_format_are_refused(folder: Path, content: bytes) -> 
         load_model(folder)
 
 
-def test_model_that_cannot_be_written_leaves_the_old_one(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_model_that_cannot_be_written_leaves_the_old_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill while writing leaves description and weights of one and the same model."""
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
 
@@ -206,10 +200,7 @@ def test_model_serves_another_array_with_the_same_weights(name: str, tmp_path: P
     ("config", "part"),
     [
         (CONFIGS["sibling"], "front end 'real_imaginary'"),
-        (
-            ModelConfig(separation_head="multi_frame_filter", **SMALL),
-            "separation head 'multi_frame_filter'",
-        ),
+        (ModelConfig(separation_head="multi_frame_filter", **SMALL), "separation head 'multi_frame_filter'"),
     ],
     ids=["front_end", "head"],
 )
@@ -247,9 +238,7 @@ def test_weights_beside_another_description_name_both_values(
         load_model(folder)
 
 
-def test_separate_takes_another_array(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_separate_takes_another_array(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recording, bound = tmp_path / "recording.wav", tmp_path / "bound"
     rng = np.random.default_rng(0)
     audio.write(recording, 0.1 * rng.standard_normal((6, 4000)).astype(np.float32), 8000)
@@ -290,9 +279,7 @@ def test_own_parts_are_free_in_training_and_named_when_the_model_is_loaded(
     assert f"{out}: going on from the last checkpoint" in lines and (out / "training.json").is_file()
     sys.modules.pop("own_trained")
     imported.unlink()
-    with pytest.raises(
-        CodeNotAllowedError, match=r"encoder 'own_trained:Encoder'.*--allow-code own_trained "
-    ):
+    with pytest.raises(CodeNotAllowedError, match=r"encoder 'own_trained:Encoder'.*--allow-code own_trained "):
         load_model(out)
     there = make(ModelConfig(**SMALL))  # the same weights, of msdet's own
     assert not transfer(there, out).unused

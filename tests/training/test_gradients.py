@@ -42,9 +42,7 @@ class Plain(SharedGradients):
 def make_system(dev_set: SceneSet, model: ModelConfig = SMALL, **objective: Any) -> JointModule:
     torch.manual_seed(0)
     settings = OptimizerConfig(steps=20, warm_up=1, learning_rate=3e-3)
-    return JointModule(
-        JointModel(model, dev_set.array, 8000), Objective(ObjectiveConfig(**objective), model), settings
-    )
+    return JointModule(JointModel(model, dev_set.array, 8000), Objective(ObjectiveConfig(**objective), model), settings)
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +83,7 @@ def test_every_balancing_trains(name: str, dev_set: SceneSet, batch: Example, tm
     for pair in ("separation_doa", "separation_t60", "doa_t60"):
         assert -1.0 <= float(logged[f"train/cosine_{pair}"]) <= 1.0
     if name in ("uncertainty", "dynamic_weight_average", "gradnorm"):
-        assert float(logged["train/weight_separation"]) != pytest.approx(
-            system.objective.weights["separation"]
-        )
+        assert float(logged["train/weight_separation"]) != pytest.approx(system.objective.weights["separation"])
 
 
 SHARED = [
@@ -111,9 +107,7 @@ def test_task_gradients_with_fixed_weights_are_one_backward_pass(
             loss = system.training_step(batch, 0)
             assert loss is not None
             system.backward(loss / 2)
-    for (name, first), second in zip(
-        systems[0].model.named_parameters(), systems[1].model.parameters(), strict=True
-    ):
+    for (name, first), second in zip(systems[0].model.named_parameters(), systems[1].model.parameters(), strict=True):
         assert (first.grad is None) == (second.grad is None), name
         if first.grad is not None:
             torch.testing.assert_close(first.grad, second.grad, atol=1e-6, rtol=1e-4, msg=name)
@@ -175,17 +169,9 @@ def test_cosines_by_hand() -> None:
     """Over what both reach: x for the first two, where gradients are (1, 0) and (-1, 1); y is a's own."""
     x, y, z = torch.zeros(2, requires_grad=True), torch.ones(2, requires_grad=True), torch.ones(())
     z.requires_grad_()
-    losses = {
-        "a": x[0] + y.sum(),
-        "b": x[1] - x[0] + z,
-        "c": z * 2,
-        "d": 0.0 * x.sum(),
-        "e": torch.tensor(0.0),
-    }
+    losses = {"a": x[0] + y.sum(), "b": x[1] - x[0] + z, "c": z * 2, "d": 0.0 * x.sum(), "e": torch.tensor(0.0)}
     found = task_cosines(losses, [x, y, z])  # type: ignore[list-item]
-    assert {pair: value.item() for pair, value in found.items()} == pytest.approx(
-        {"a_b": -(0.5**0.5), "b_c": 1.0}
-    )
+    assert {pair: value.item() for pair, value in found.items()} == pytest.approx({"a_b": -(0.5**0.5), "b_c": 1.0})
 
 
 def test_cosines_are_logged_now_and_then(dev_set: SceneSet, batch: Example) -> None:
@@ -196,12 +182,8 @@ def test_cosines_are_logged_now_and_then(dev_set: SceneSet, batch: Example) -> N
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_cosines_and_weights_are_in_the_metrics(
-    make_config: Callable[..., TrainConfig], tmp_path: Path
-) -> None:
-    config = dataclasses.replace(
-        make_config(), objective=ObjectiveConfig(balance="gradnorm", log_cosine_every=2)
-    )
+def test_cosines_and_weights_are_in_the_metrics(make_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    config = dataclasses.replace(make_config(), objective=ObjectiveConfig(balance="gradnorm", log_cosine_every=2))
     train(tmp_path / "run", config, lambda line: None)
     with (tmp_path / "run" / "logs" / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["train/loss"]]
@@ -220,8 +202,7 @@ def test_killed_run_with_state_in_the_balancing_ends_with_the_same_weights(
     name: str, make_config: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
     config = dataclasses.replace(
-        make_config(steps=3, validate_every=1),
-        objective=ObjectiveConfig(balance=name, normalize="running_mean"),
+        make_config(steps=3, validate_every=1), objective=ObjectiveConfig(balance=name, normalize="running_mean")
     )
 
     def kill(line: str) -> None:
@@ -233,8 +214,7 @@ def test_killed_run_with_state_in_the_balancing_ends_with_the_same_weights(
     for folder in ("killed", "whole"):
         train(tmp_path / folder, config, lambda line: None)
     killed, whole = (
-        torch.load(tmp_path / folder / TRAINER_STATE, weights_only=True)["state_dict"]
-        for folder in ("killed", "whole")
+        torch.load(tmp_path / folder / TRAINER_STATE, weights_only=True)["state_dict"] for folder in ("killed", "whole")
     )
     assert killed.keys() == whole.keys()
     assert any(key.startswith("objective.") for key in whole)

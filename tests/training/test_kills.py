@@ -46,9 +46,7 @@ def stamp(out: Path) -> int:
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
-def test_killed_training_ends_with_the_same_weights(
-    make_config: Callable[..., TrainConfig], tmp_path: Path
-) -> None:
+def test_killed_training_ends_with_the_same_weights(make_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
     config = make_config(steps=12, batch=1, validate_every=1, deterministic=True, ema=0.9)
     train(tmp_path / "whole", config, str)
     assert killed(tmp_path / "killed", config, random.Random(0), KILLS) == KILLS

@@ -40,13 +40,10 @@ def test_bank_is_drawn_from_in_rooms_of_the_interval(bank: RirBank, small_room: 
     assert drawn == set(chosen.among)
     everywhere = bank.within((0.0, 9.0))
     first, second = (
-        [b.draw_positions(small_room, 2, np.random.default_rng(n)) for n in range(9)]
-        for b in (bank, everywhere)
+        [b.draw_positions(small_room, 2, np.random.default_rng(n)) for n in range(9)] for b in (bank, everywhere)
     )
     assert first == second
-    with pytest.raises(
-        MsdetError, match=r"no room has a T60 of 5\.0 to 6\.0 s, they have 0\.\d\d to 0\.\d\d s"
-    ):
+    with pytest.raises(MsdetError, match=r"no room has a T60 of 5\.0 to 6\.0 s, they have 0\.\d\d to 0\.\d\d s"):
         bank.within((5.0, 6.0))
 
 
@@ -82,19 +79,13 @@ def mixed_set(dev_set: SceneSet, tmp_path: Path) -> Path:
     return root
 
 
-def test_scenes_of_different_lengths_train_by_seconds(
-    make_config: MakeConfig, mixed_set: Path, tmp_path: Path
-) -> None:
+def test_scenes_of_different_lengths_train_by_seconds(make_config: MakeConfig, mixed_set: Path, tmp_path: Path) -> None:
     source = {"train": mixed_set, "dev": mixed_set, "bank": None, "speech": None}
     with pytest.raises(MsdetError, match=r"scenes differ in length; data\.batch_seconds trains on them"):
         train(tmp_path / "run", make_config(data=source), silent)
     config = make_config(data={**source, "batch_seconds": 2.2}, steps=3, validate_every=3)
     batches, dev = loaders(load_data(config.data, config.model, 0), config)
-    assert sorted(tuple(batch["mixture"].shape[::2]) for batch in batches) == [
-        (1, 8000),
-        (1, 12000),
-        (1, 12000),
-    ]
+    assert sorted(tuple(batch["mixture"].shape[::2]) for batch in batches) == [(1, 8000), (1, 12000), (1, 12000)]
     assert [tuple(batch["mixture"].shape[::2]) for batch in dev] == [(1, 8000), (1, 12000), (1, 12000)]
     config = make_config(data={**source, "batch_seconds": 4.5}, steps=2, validate_every=1)
     train(tmp_path / "run", config, silent)
@@ -153,20 +144,10 @@ def test_task_without_a_single_label_is_refused(
         ({"reference_fraction": 0.0}, {}, {}, "no scene has references"),
         ({"doa_fraction": 0.0}, {}, {}, "no scene has azimuths"),
         ({"reference_fraction": 0.0, "doa_fraction": 0.0}, {"t60": {}}, {}, "no scene has references"),
-        (
-            {"reference_fraction": 0.0},
-            {"activity": {}},
-            {"doa_weight": 1.0},
-            "references, which task 'activity'",
-        ),
+        ({"reference_fraction": 0.0}, {"activity": {}}, {"doa_weight": 1.0}, "references, which task 'activity'"),
         ({"doa_fraction": 0.0}, {"distance": {}}, {"doa_weight": 0.0}, "distances, which task 'distance'"),
         ({"doa_fraction": 0.0}, {"doa_map": {}}, {"doa_weight": 0.0}, "directions, which task 'doa_map'"),
-        (
-            {"reference_fraction": 0.0},
-            {"activity": {}},
-            {"doa_weight": 1.0, "task_weights": {"activity": 0.0}},
-            None,
-        ),
+        ({"reference_fraction": 0.0}, {"activity": {}}, {"doa_weight": 1.0, "task_weights": {"activity": 0.0}}, None),
         ({"doa_fraction": 0.0}, {"t60": {}, "count": {}}, {"doa_weight": 0.0}, None),
         ({"reference_fraction": 0.5, "doa_fraction": 0.5}, {"activity": {}, "distance": {}}, {}, None),
     ],

@@ -166,13 +166,9 @@ def test_nobody_is_left_out_of_the_scores(dev_set: SceneSet, monkeypatch: pytest
     wanted = truth.in_slots(cheapest_permutation(-pairwise_scores(output, truth)))
     assert wanted.active.sum().item() == 6
     occupied = output.occupancy > 0.5
-    assert float(found["dev/vacancy_accuracy"]) == pytest.approx(
-        float((occupied == wanted.active).float().mean())
-    )
+    assert float(found["dev/vacancy_accuracy"]) == pytest.approx(float((occupied == wanted.active).float().mean()))
     # with the talkers' azimuths under the same pairing, by hand
-    errors = angular_distance_deg(
-        decode_azimuth(output.doa_logits)[0].detach().numpy(), wanted.azimuth_deg.numpy()
-    )
+    errors = angular_distance_deg(decode_azimuth(output.doa_logits)[0].detach().numpy(), wanted.azimuth_deg.numpy())
     assert float(found["dev/doa_mae_deg"]) == pytest.approx(float(np.nanmean(errors)), abs=1e-3)
 
 

@@ -35,9 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model."""
     root = tmp_path_factory.mktemp("tiny")
     torch.manual_seed(0)
-    model = JointModel(
-        ModelConfig(encoder_options={"hidden": 8, "group": 8}), load_array("circular4_5cm"), 8000
-    )
+    model = JointModel(ModelConfig(encoder_options={"hidden": 8, "group": 8}), load_array("circular4_5cm"), 8000)
     save_model(root, model, {})
     return root
 
@@ -168,9 +166,7 @@ def test_another_file_is_named(tmp_path: Path) -> None:
         find_model(tmp_path / "model.safetensors")
 
 
-def test_shipped_models_go_by_name(
-    files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shipped_models_go_by_name(files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "_shipped_folder", lambda: tmp_path / "none")
     assert shipped_models() == []
     with pytest.raises(MsdetError, match=r"^tiny_8k: no such checkpoint directory$"):

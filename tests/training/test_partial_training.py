@@ -28,9 +28,7 @@ def recordings(dev_set: SceneSet, tmp_path_factory: pytest.TempPathFactory) -> P
     """The development set as recordings of known directions: without references."""
     root = tmp_path_factory.mktemp("recordings") / "set"
     shutil.copytree(dev_set.root, root)
-    rows = [
-        json.loads(line) | {"referenced": False} for line in (root / "scenes.jsonl").read_text().splitlines()
-    ]
+    rows = [json.loads(line) | {"referenced": False} for line in (root / "scenes.jsonl").read_text().splitlines()]
     (root / "scenes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for path in root.glob("audio/*/talker*.wav"):
         path.unlink()

@@ -97,9 +97,7 @@ def test_run_finishes_with_everything_promised(run: Run) -> None:
 
 def test_checkpoint_is_the_best_validated_model(run: Run, dev_set: SceneSet) -> None:
     description = read_description(run.out)
-    scored = {
-        round(float(row["dev/loss"]), 4): int(row["step"]) for row in read_metrics(run.out) if row["dev/loss"]
-    }
+    scored = {round(float(row["dev/loss"]), 4): int(row["step"]) for row in read_metrics(run.out) if row["dev/loss"]}
     assert description["notes"]["scores"]["dev/loss"] == min(scored)
     assert description["notes"]["step"] == scored[min(scored)] + 1  # logged under the step's index
     assert description["array"] == dev_set.array.to_dict()
@@ -256,18 +254,14 @@ def test_other_settings_in_the_folder_are_refused_by_field(
         train(run.out, make_config(**change))
 
 
-def test_other_speech_is_other_settings(
-    run: Run, make_config: MakeConfig, speech: Path, tmp_path: Path
-) -> None:
+def test_other_speech_is_other_settings(run: Run, make_config: MakeConfig, speech: Path, tmp_path: Path) -> None:
     fewer = shutil.copytree(speech, tmp_path / "speech")
     (fewer / "talker0" / "1.wav").unlink()
     with pytest.raises(MsdetError, match=r"other settings: .*speech"):
         train(run.out, make_config(data={"speech": fewer}))
 
 
-def test_moved_data_are_the_same_settings(
-    run: Run, make_config: MakeConfig, speech: Path, tmp_path: Path
-) -> None:
+def test_moved_data_are_the_same_settings(run: Run, make_config: MakeConfig, speech: Path, tmp_path: Path) -> None:
     moved = shutil.copytree(speech, tmp_path / "speech")
     lines: list[str] = []
     train(run.out, make_config(data={"speech": moved}), lines.append)
@@ -290,9 +284,7 @@ def test_run_ends_with_a_validation_whatever_the_interval(
     load_model(tmp_path / "run")
 
 
-def test_run_on_a_rendered_set_smaller_than_a_batch(
-    make_config: MakeConfig, dev_set: SceneSet, tmp_path: Path
-) -> None:
+def test_run_on_a_rendered_set_smaller_than_a_batch(make_config: MakeConfig, dev_set: SceneSet, tmp_path: Path) -> None:
     data = {"train": dev_set.root, "bank": None, "speech": None}
     config = make_config(data=data, steps=2, batch=4, validate_every=2)
     train(tmp_path / "run", config, lambda line: None)
@@ -343,10 +335,7 @@ def test_wrong_names_are_refused_before_anything_is_written(make_config: MakeCon
     config = make_config()
     for wrong, message in (
         (make_config(ModelConfig(encoder="ft_gr")), "did you mean 'ft_gru'"),
-        (
-            dataclasses.replace(config, objective=ObjectiveConfig(assignment="azimut")),
-            "did you mean 'azimuth'",
-        ),
+        (dataclasses.replace(config, objective=ObjectiveConfig(assignment="azimut")), "did you mean 'azimuth'"),
     ):
         with pytest.raises(MsdetError, match=message):
             train(tmp_path / "run", wrong)

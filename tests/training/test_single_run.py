@@ -362,9 +362,7 @@ def test_compiled_training_gives_the_same_weights(make_config: MakeConfig, tmp_p
 
 
 def test_unknown_backend_of_compilation_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:
-    with pytest.raises(
-        MsdetError, match=r"unknown backend of torch\.compile: 'inducto'; did you mean 'inductor'"
-    ):
+    with pytest.raises(MsdetError, match=r"unknown backend of torch\.compile: 'inducto'; did you mean 'inductor'"):
         train(tmp_path / "run", make_config(compile="inducto"), silent)
 
 

@@ -27,12 +27,7 @@ MakeConfig = Callable[..., TrainConfig]
 
 ROWS: list[dict[str, Any]] = [
     {"name": "separation", "objective": {"doa_weight": 0.0}, "freeze": ["doa_head.*"]},
-    {
-        "name": "doa",
-        "objective": {"doa_weight": 1.0},
-        "train": ["doa_head.*"],
-        "optimizer": {"learning_rate": 0.01},
-    },
+    {"name": "doa", "objective": {"doa_weight": 1.0}, "train": ["doa_head.*"], "optimizer": {"learning_rate": 0.01}},
 ]
 STAGES = [parse_stage(row, number) for number, row in enumerate(ROWS, start=1)]
 
@@ -89,9 +84,7 @@ def test_only_what_a_stage_trains_changes(run: tuple[Path, list[str]], config: T
     with torch.random.fork_rng():
         torch.manual_seed(config.trainer.seed)
         start = JointModel(config.model, array, 8000).state_dict()
-    first, second = (
-        load_file(out / "stages" / name / "model.safetensors") for name in ("01-separation", "02-doa")
-    )
+    first, second = (load_file(out / "stages" / name / "model.safetensors") for name in ("01-separation", "02-doa"))
     changed = [{n for n in b if not torch.equal(a[n], b[n])} for a, b in ((start, first), (first, second))]
     assert changed[0] and not any(name.startswith("doa_head.") for name in changed[0])
     assert changed[1] and all(name.startswith("doa_head.") for name in changed[1])
@@ -103,9 +96,7 @@ def test_stages_have_settings_and_mixtures_of_their_own(config: TrainConfig) -> 
     assert (first.optimizer.learning_rate, second.optimizer.learning_rate) == (2e-3, 0.01)
     assert (first.trainer.seed, second.trainer.seed) == (0, 1)
     assert (first.freeze, second.train) == (["doa_head.*"], ["doa_head.*"])
-    curriculum = StageConfig(
-        "far", data={"t60_s": [0.1, 0.3], "scenes": {"minimum_gap_deg": 40, "talkers": {2: 1}}}
-    )
+    curriculum = StageConfig("far", data={"t60_s": [0.1, 0.3], "scenes": {"minimum_gap_deg": 40, "talkers": {2: 1}}})
     (_, plan), *_ = planned(dataclasses.replace(config, stages=[curriculum]))
     assert plan.data.t60_s == (0.1, 0.3)
     asked = {"minimum_gap_deg": 40.0, "talkers": {2: 1.0}}
@@ -135,9 +126,7 @@ def test_run_that_was_killed_in_any_stage_ends_the_same(
     assert read_json(tmp_path / "training.json") == read_json(run[0] / "training.json")
 
 
-def test_stages_are_chosen_by_number(
-    run: tuple[Path, list[str]], config: TrainConfig, tmp_path: Path
-) -> None:
+def test_stages_are_chosen_by_number(run: tuple[Path, list[str]], config: TrainConfig, tmp_path: Path) -> None:
     lines: list[str] = []
     train(tmp_path, config, lines.append, stop_stage=1)
     assert [p.name for p in (tmp_path / "stages").iterdir()] == ["01-separation"]
@@ -147,9 +136,7 @@ def test_stages_are_chosen_by_number(
 
     faster = dataclasses.replace(STAGES[1], optimizer={"learning_rate": 0.02})
     other = dataclasses.replace(config, stages=[STAGES[0], faster])
-    with pytest.raises(
-        MsdetError, match=r"other settings: stages\.02-doa\.optimizer\.learning_rate is 0\.01"
-    ):
+    with pytest.raises(MsdetError, match=r"other settings: stages\.02-doa\.optimizer\.learning_rate is 0\.01"):
         train(tmp_path, other, silent)
     stamp = (tmp_path / "stages" / "01-separation" / "last.ckpt").stat().st_mtime_ns
     train(tmp_path, other, silent, stage=2)
@@ -185,8 +172,7 @@ def test_stage_starts_from_a_checkpoint_or_from_nothing(
     train(tmp_path / "run", dataclasses.replace(config, stages=[there, anew]), lines.append)
     assert sum(line.startswith("init:") for line in lines) == 1
     first, second, source = (
-        load_file(p / "model.safetensors")
-        for p in (tmp_path / "run" / "stages" / "01-there", tmp_path / "run", run[0])
+        load_file(p / "model.safetensors") for p in (tmp_path / "run" / "stages" / "01-there", tmp_path / "run", run[0])
     )
     biases = [name for name in source if name.endswith(".bias")]
     assert biases
@@ -218,24 +204,12 @@ def test_single_run_starts_from_a_checkpoint_wherever_it_lies(
     [
         ({"name": "a", "freez": []}, "stages, 2: unknown key 'freez'; did you mean 'freeze'"),
         ({"freeze": []}, "stages, 2: key 'name' is missing"),
-        (
-            {"name": "a", "objective": {"doa_wait": 1}},
-            "objective: unknown key 'doa_wait'; did you mean 'doa_weight'",
-        ),
+        ({"name": "a", "objective": {"doa_wait": 1}}, "objective: unknown key 'doa_wait'; did you mean 'doa_weight'"),
         ({"name": "a", "optimizer": {"stepz": 1}}, "optimizer: unknown key 'stepz'; did you mean 'steps'"),
-        (
-            {"name": "a", "data": {"scenes": {"t60": 1}}},
-            "data.scenes: unknown key 't60'; did you mean 't60_s'",
-        ),
-        (
-            {"name": "a", "optimizer": {"steps": "many"}},
-            'optimizer: Parser key "steps": Expected a <class .int',
-        ),
+        ({"name": "a", "data": {"scenes": {"t60": 1}}}, "data.scenes: unknown key 't60'; did you mean 't60_s'"),
+        ({"name": "a", "optimizer": {"steps": "many"}}, 'optimizer: Parser key "steps": Expected a <class .int'),
         ({"name": "a", "freeze": "all"}, 'stages, 2: Parser key "freeze"'),
-        (
-            {"name": "a", "optimizer": {"schedule": "cosin"}},
-            r"stages, 2 \(a\): unknown schedule 'cosin'; did you",
-        ),
+        ({"name": "a", "optimizer": {"schedule": "cosin"}}, r"stages, 2 \(a\): unknown schedule 'cosin'; did you"),
         ({"name": "a", "objective": {"assignment": "azimut"}}, "did you mean 'azimuth'"),
         ({"name": "a/b"}, "stages, 2: name is 'a/b', expected a plain name"),
         ({"name": "a", "freeze": ["encodr.*"]}, r"freeze: no parameter is named 'encodr\.\*'"),
@@ -287,9 +261,7 @@ def test_a_run_that_names_other_folders_as_its_stages_deletes_nothing(
     assert file_bytes(tmp_path) == before
 
 
-def test_change_of_a_later_stage_says_where_to_start(
-    run: tuple[Path, list[str]], config: TrainConfig
-) -> None:
+def test_change_of_a_later_stage_says_where_to_start(run: tuple[Path, list[str]], config: TrainConfig) -> None:
     def changed(number: int) -> TrainConfig:
         stages = list(config.stages)
         stages[number] = dataclasses.replace(stages[number], optimizer={"learning_rate": 0.5})
@@ -330,9 +302,7 @@ def test_shipped_stages_fit_their_model(dev_set: SceneSet) -> None:
     argv = ["run", "--config", "msdet_stages", "--data.dev", "d", "--data.train", "t"]
     options = parse_options(train_command, argv, "msdet train")
     stages = [parse_stage(row, number) for number, row in enumerate(options["stages"], start=1)]
-    config = TrainConfig(
-        options["data"], options["model"], options["objective"], options["optimizer"], stages=stages
-    )
+    config = TrainConfig(options["data"], options["model"], options["objective"], options["optimizer"], stages=stages)
     plans = [plan for _, plan in planned(config)]
     assert [plan.objective.doa_weight for plan in plans] == [0.0, 1.0, 0.25]
     shipped = resources.files("msdet") / "configs" / "sibling.yaml"

@@ -19,9 +19,7 @@ from msdet.training.weight_averaging import average_checkpoints, common, weighte
 SMALL: dict[str, Any] = {"encoder_options": {"hidden": 8, "group": 8}}
 
 
-def write(
-    folder: Path, seed: int, notes: dict[str, Any] | None = None, rate: int = 8000, **changes: Any
-) -> Path:
+def write(folder: Path, seed: int, notes: dict[str, Any] | None = None, rate: int = 8000, **changes: Any) -> Path:
     torch.manual_seed(seed)
     array = load_array(changes.pop("array", "circular4_5cm"))
     save_model(folder, JointModel(ModelConfig(**SMALL | changes), array, rate), notes or {"step": 10 * seed})
@@ -46,9 +44,7 @@ def test_mean_by_hand() -> None:
     assert mean["weight"].dtype == torch.float32 and mean["phase"].dtype == torch.complex64
 
 
-def test_the_command_averages_and_names_the_sources(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_averages_and_names_the_sources(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folders = [write(tmp_path / name, seed) for seed, name in enumerate("abc", start=1)]
     states = [load_model(folder).state_dict() for folder in folders]
     arguments = [*map(str, folders), "--out", str(tmp_path / "mean"), "--weights", "1", "1", "2"]
@@ -67,9 +63,7 @@ def test_the_command_averages_and_names_the_sources(
 def test_a_model_averaged_with_itself_is_the_model(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", 1)
     average_checkpoints([folder, folder], tmp_path / "mean")
-    assert (tmp_path / "mean" / "model.safetensors").read_bytes() == (
-        folder / "model.safetensors"
-    ).read_bytes()
+    assert (tmp_path / "mean" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
 
 
 def test_what_the_trainings_have_in_common_is_kept(tmp_path: Path) -> None:
@@ -91,9 +85,7 @@ def test_what_the_trainings_have_in_common_is_kept(tmp_path: Path) -> None:
         ({"notes": trained(0.0)}, "objective.assignment_options.axis_deg is 0.0, that of"),
     ],
 )
-def test_another_configuration_is_refused_by_field(
-    tmp_path: Path, changes: dict[str, Any], field: str
-) -> None:
+def test_another_configuration_is_refused_by_field(tmp_path: Path, changes: dict[str, Any], field: str) -> None:
     first = write(tmp_path / "a", 1, trained(90.0))
     second = write(tmp_path / "b", 2, **changes)
     with pytest.raises(MsdetError) as refused:

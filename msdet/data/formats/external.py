@@ -110,8 +110,7 @@ class AudioFinder:
             if candidate.is_file():
                 return candidate
         raise MsdetError(
-            f"{place}: no such file: {name}; if audio was moved, give --audio_root OLD=NEW or the folder "
-            "that it is in"
+            f"{place}: no such file: {name}; if audio was moved, give --audio_root OLD=NEW or the folder that it is in"
         )
 
     def _candidates(self, name: str) -> Iterator[Path]:

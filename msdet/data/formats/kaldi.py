@@ -44,11 +44,7 @@ class _Tables:
 
 
 def read_kaldi(
-    folder: Path,
-    array: MicrophoneArray,
-    target: Target,
-    distance_m: float | None = None,
-    audio_root: str = "",
+    folder: Path, array: MicrophoneArray, target: Target, distance_m: float | None = None, audio_root: str = ""
 ) -> ExternalDataset:
     """Read a Kaldi directory as `write_kaldi` makes it; ``utt2dur`` and ``utt2rt60`` may be missing.
 
@@ -115,8 +111,7 @@ def _read_scene(
         (duration_s,) = _row(tables.durations_s, folder / "utt2dur", scene_id, 1)
         if abs(duration_s - header.seconds) > DURATION_TOLERANCE_S:
             raise MsdetError(
-                f"{folder / 'utt2dur'}, {scene_id}: is {duration_s:.3f} s, but {mixture} lasts "
-                f"{header.seconds:.3f} s"
+                f"{folder / 'utt2dur'}, {scene_id}: is {duration_s:.3f} s, but {mixture} lasts {header.seconds:.3f} s"
             )
     references = _references(tables, finder, scene_id)
     located = scene_id in tables.azimuths_deg
@@ -131,9 +126,7 @@ def _read_scene(
     elif located or scene_id in tables.distances_m:
         distances = _row(tables.distances_m, folder / "utt2distance", scene_id, talkers)
     if min(distances) <= 0:
-        raise MsdetError(
-            f"{folder}, {scene_id}: a talker's distance is {min(distances):g} m, expected more than 0"
-        )
+        raise MsdetError(f"{folder}, {scene_id}: a talker's distance is {min(distances):g} m, expected more than 0")
     t60s = _row(tables.t60s_s, folder / "utt2rt60", scene_id, 1) if scene_id in tables.t60s_s else [None]
     scene = Scene(
         id=scene_id,

@@ -32,8 +32,7 @@ def fit_pose(array: MicrophoneArray, microphones_m: Array, place: str) -> tuple[
         )
     if array.is_linear:
         raise MsdetError(
-            f"{place}: array '{array.name}' is linear, so its microphones do not tell how it is turned about "
-            "its line"
+            f"{place}: array '{array.name}' is linear, so its microphones do not tell how it is turned about its line"
         )
     center, rotation_deg, residuals_m = _fit(array, microphones_m)
     worst = int(np.argmax(residuals_m))

@@ -274,9 +274,7 @@ def _references(
             early, rirs, speech = (find(key) for key in keys)
             return _direct_paths(example, scene, header, microphone_m, early, rirs, speech)
     missing = next(key for key in keys if key not in paths.values)
-    raise MsdetError(
-        f"{paths.place}: has no '{missing}', from which the references of target {scene.target} are taken"
-    )
+    raise MsdetError(f"{paths.place}: has no '{missing}', from which the references of target {scene.target} are taken")
 
 
 def _direct_paths(
@@ -335,9 +333,7 @@ def write_sms_wsj(scene_set: SceneSet, dataset: str = "") -> Path:
 def _example(scene: Scene, array: MicrophoneArray) -> dict[str, Any]:
     for number, source in enumerate(scene.sources, start=1):
         if source.waypoints:
-            raise MsdetError(
-                f"scene {scene.id}: talker {number} moves; sms_wsj.json has one position of each talker"
-            )
+            raise MsdetError(f"scene {scene.id}: talker {number} moves; sms_wsj.json has one position of each talker")
     rate, sources = scene.sample_rate, scene.sources
     example: dict[str, Any] = {"example_id": scene.id}
     if scene.located:
@@ -350,10 +346,7 @@ def _example(scene: Scene, array: MicrophoneArray) -> dict[str, Any]:
         "source_id": [Path(s.path).stem for s in sources],
         "gender": [_GENDERS.get(s.gender, "") for s in sources],
         "log_weights": [s.level_db for s in sources],
-        "num_samples": {
-            "original_source": [round(s.duration_s * rate) for s in sources],
-            "observation": scene.samples,
-        },
+        "num_samples": {"original_source": [round(s.duration_s * rate) for s in sources], "observation": scene.samples},
         "offset": [round(s.onset_s * rate) for s in sources],
         "audio_path": {"observation": mixture_path(scene.id)},
     }

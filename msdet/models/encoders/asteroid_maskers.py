@@ -162,9 +162,7 @@ class ConvTasNet(FoldedMasker):
             past = conv.dilation[0] * (conv.kernel_size[0] - 1)
             joined, kept = with_past(norm(rectify(enter(x))), past, -1, before)
             after.append(kept)
-            shared = nn.functional.conv1d(
-                joined, conv.weight, conv.bias, dilation=conv.dilation, groups=conv.groups
-            )
+            shared = nn.functional.conv1d(joined, conv.weight, conv.bias, dilation=conv.dilation, groups=conv.groups)
             for layer in leave:
                 shared = layer(shared)
             if block.skip_out_chan:

@@ -57,15 +57,12 @@ class BandGRU(StreamingBlockEncoder):
         if hidden < 1 or blocks < 1:
             raise ValueError(f"hidden {hidden} and blocks {blocks}, expected at least 1")
         if len(widths) != len(limits) + 1 or min(widths) < 1:
-            raise ValueError(
-                f"widths {list(widths)}, expected one at least 1 for each zone of limits {list(limits)}"
-            )
+            raise ValueError(f"widths {list(widths)}, expected one at least 1 for each zone of limits {list(limits)}")
         if list(limits) != sorted(set(limits)) or (limits and limits[0] < 1):
             raise ValueError(f"limits are {list(limits)}, expected ascending bins above 0")
         edges = [0, *(limit for limit in limits if limit < freqs), freqs]
         self.zones = [
-            (start, stop, width)
-            for (start, stop), width in zip(itertools.pairwise(edges), widths, strict=False)
+            (start, stop, width) for (start, stop), width in zip(itertools.pairwise(edges), widths, strict=False)
         ]
         self.causal = causal
         self.checkpoint = checkpoint

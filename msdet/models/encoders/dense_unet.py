@@ -142,9 +142,7 @@ class _Conv(nn.Module):
         sides: zeros at either end of frequency.
     """
 
-    def __init__(
-        self, channels_in: int, channels_out: int, causal: bool, stride: int = 1, sides: int = 1
-    ) -> None:
+    def __init__(self, channels_in: int, channels_out: int, causal: bool, stride: int = 1, sides: int = 1) -> None:
         super().__init__()
         self.past = 2 if causal else 1
         self.conv = nn.Conv2d(channels_in, channels_out, 3, stride=(stride, 1), padding=(sides, 0))
@@ -203,18 +201,14 @@ class _Double(nn.Module):
 class _DenseBlock(nn.Module):
     """Layers that each see the outputs of all before them; the one in the middle maps across frequency."""
 
-    def __init__(
-        self, channels_in: int, channels_out: int, growth: int, layers: int, freqs: int, causal: bool
-    ) -> None:
+    def __init__(self, channels_in: int, channels_out: int, growth: int, layers: int, freqs: int, causal: bool) -> None:
         super().__init__()
         self.layers = nn.ModuleList()
         for layer in range(layers):
             seen = channels_in + layer * growth
             grown = growth if layer < layers - 1 else channels_out
             maps = 0 < layer == layers // 2 < layers - 1
-            self.layers.append(
-                _FrequencyMap(seen, grown, freqs, causal) if maps else _Conv(seen, grown, causal)
-            )
+            self.layers.append(_FrequencyMap(seen, grown, freqs, causal) if maps else _Conv(seen, grown, causal))
 
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, channel, freq, frame)`` to the same axes."""

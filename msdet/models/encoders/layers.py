@@ -161,9 +161,7 @@ def past_mask(frames: int, context: int, device: torch.device, before: int = 0) 
     return (age >= 0) & (age < context)
 
 
-def attend_past(
-    key: Tensor, value: Tensor, context: int, state: State
-) -> tuple[Tensor, Tensor, Tensor, State]:
+def attend_past(key: Tensor, value: Tensor, context: int, state: State) -> tuple[Tensor, Tensor, Tensor, State]:
     """What the next frames of a causal attention see: keys and values of the past and their own.
 
     Args:

@@ -21,16 +21,7 @@ from torch import Tensor, nn
 
 from msdet.dsp.streaming_state import State
 from msdet.models.encoders import ENCODERS, StreamingBlockEncoder
-from msdet.models.encoders.layers import (
-    AxesNorm,
-    Conv,
-    LayerNorm,
-    PRelu,
-    attend_past,
-    past_mask,
-    preset,
-    run_block,
-)
+from msdet.models.encoders.layers import AxesNorm, Conv, LayerNorm, PRelu, attend_past, past_mask, preset, run_block
 
 SIZES = {
     "small": {"blocks": 8, "hidden": 96, "ffn": 192, "squeeze": 8},

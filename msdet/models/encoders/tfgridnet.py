@@ -30,10 +30,7 @@ from msdet.models.encoders.layers import (
     run_rnn,
 )
 
-SIZES = {
-    "small": {"blocks": 6, "width": 48, "hidden": 192},
-    "large": {"blocks": 6, "width": 64, "hidden": 256},
-}
+SIZES = {"small": {"blocks": 6, "width": 48, "hidden": 192}, "large": {"blocks": 6, "width": 64, "hidden": 256}}
 
 TINY = {"blocks": 1, "width": 8, "hidden": 6, "heads": 2, "window": 3, "similarity": 20, "context": 4}
 
@@ -120,11 +117,7 @@ class _Block(nn.Module):
     """The three modules, each added to its input."""
 
     def __init__(
-        self,
-        recurrence: tuple[int, int, int, int],
-        attention: tuple[int, int, int, int],
-        dropout: float,
-        causal: bool,
+        self, recurrence: tuple[int, int, int, int], attention: tuple[int, int, int, int], dropout: float, causal: bool
     ) -> None:
         super().__init__()
         self.across_freq = _Recurrence(1, *recurrence, forwards=False)
@@ -227,9 +220,7 @@ class _FrameAttention(nn.Module):
 
     def _parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value, each ``(batch, head, frame, freq and feature)``."""
-        query, key, value = (
-            heads(x).permute(0, 3, 2, 1, 4).flatten(3) for heads in (self.query, self.key, self.value)
-        )
+        query, key, value = (heads(x).permute(0, 3, 2, 1, 4).flatten(3) for heads in (self.query, self.key, self.value))
         return query, key, value
 
     def _attend(self, x: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:

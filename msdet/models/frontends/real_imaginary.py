@@ -21,9 +21,7 @@ class RealImaginaryFrontEnd(LeveledFrontEnd):
 
     array_bound = True
 
-    def __init__(
-        self, sizes: FrontEndSizes, causal: bool = False, time_constant_s: float | None = None
-    ) -> None:
+    def __init__(self, sizes: FrontEndSizes, causal: bool = False, time_constant_s: float | None = None) -> None:
         super().__init__(sizes, causal, time_constant_s)
         self.features_out = 2 * sizes.geometry.microphones + 1
 

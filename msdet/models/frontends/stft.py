@@ -28,9 +28,7 @@ class StftFrontEnd(nn.Module):
     array_bound = True
     keeps_phase = True
 
-    def __init__(
-        self, sizes: FrontEndSizes, causal: bool = False, time_constant_s: float | None = None
-    ) -> None:
+    def __init__(self, sizes: FrontEndSizes, causal: bool = False, time_constant_s: float | None = None) -> None:
         super().__init__()
         self.geometry = sizes.geometry
         self.causal = causal

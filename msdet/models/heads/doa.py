@@ -83,11 +83,7 @@ class SteeredDoaHead(nn.Module):
     """
 
     def __init__(
-        self,
-        sizes: HeadSizes,
-        causal: bool = False,
-        time_constant_s: float | None = None,
-        update_interval: int = 1,
+        self, sizes: HeadSizes, causal: bool = False, time_constant_s: float | None = None, update_interval: int = 1
     ) -> None:
         super().__init__()
         if update_interval < 1:

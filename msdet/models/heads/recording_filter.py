@@ -75,12 +75,8 @@ class RecordingFilterHead(nn.Module):
         encoder = build_encoder(refiner, options, seen, freqs)
         self.encode = cast(nn.Module, encoder)
         self.refine = BeamMasks(sizes._replace(features=encoder.features_out), 2 * talkers + 1, frames)
-        self.statistics_again = RecordingStatistics(
-            sizes.geometry, talkers, inputs[1], self.low, of_beams=False
-        )
-        self.again = FilterNetwork(
-            self.statistics_again.features_out, self.low, inputs[1], hidden[1], blocks[1]
-        )
+        self.statistics_again = RecordingStatistics(sizes.geometry, talkers, inputs[1], self.low, of_beams=False)
+        self.again = FilterNetwork(self.statistics_again.features_out, self.low, inputs[1], hidden[1], blocks[1])
 
     def forward(self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor) -> tuple[Tensor, ...]:
         """Beams filtered, refined, and filtered again, each ``(batch, talker, freq, frame)``."""

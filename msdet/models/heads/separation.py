@@ -42,9 +42,7 @@ class BeamMasks(nn.Module):
         """
         return self.stream(features, beams, signals, None)[0]
 
-    def stream(
-        self, features: Tensor, beams: Tensor, signals: list[Tensor], state: State
-    ) -> tuple[Tensor, State]:
+    def stream(self, features: Tensor, beams: Tensor, signals: list[Tensor], state: State) -> tuple[Tensor, State]:
         """The same of the next frames."""
         filters = as_complex(self.filter(features))
         joined, kept = [], []

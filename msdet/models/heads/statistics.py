@@ -36,9 +36,7 @@ class RecordingStatistics(nn.Module):
 
     fan: Tensor
 
-    def __init__(
-        self, geometry: ArrayGeometry, talkers: int, inputs: int, freqs: int, of_beams: bool = True
-    ) -> None:
+    def __init__(self, geometry: ArrayGeometry, talkers: int, inputs: int, freqs: int, of_beams: bool = True) -> None:
         super().__init__()
         self.geometry = geometry
         self.freqs = freqs

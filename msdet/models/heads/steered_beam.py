@@ -76,9 +76,7 @@ class SteeredBeamHead(nn.Module):
         self.causal = self.needs_causal_doa = causal
         self.update_interval = at_least_one(update_interval, "update_interval")
         self.refine = BeamMasks(sizes, sizes.talkers + 1, frames)
-        self.further = nn.ModuleList(
-            _Pass(sizes, frames, refiner, refiner_options or {}) for _ in range(count - 1)
-        )
+        self.further = nn.ModuleList(_Pass(sizes, frames, refiner, refiner_options or {}) for _ in range(count - 1))
 
     def forward(self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor) -> tuple[Tensor, ...]:
         """One estimate ``(batch, talker, freq, frame)`` a pass."""

@@ -119,9 +119,7 @@ def as_blocks(encoder: Encoder, scheme: str, at_least: int = 1) -> BlockEncoder:
     return blocks
 
 
-def build_sharing(
-    name: str, options: dict[str, Any], make_encoder: MakeEncoder, sizes: SharingSizes
-) -> Sharing:
+def build_sharing(name: str, options: dict[str, Any], make_encoder: MakeEncoder, sizes: SharingSizes) -> Sharing:
     """A scheme by name or import path ``module:Class``.
 
     Args:

@@ -11,15 +11,7 @@ from torch import Tensor, nn
 from msdet.dsp.streaming_state import State
 from msdet.models.encoders import BlockEncoder
 from msdet.models.frontends import final_frame_logits
-from msdet.models.sharing import (
-    SHARING_SCHEMES,
-    Localize,
-    MakeEncoder,
-    Shared,
-    Sharing,
-    SharingSizes,
-    as_blocks,
-)
+from msdet.models.sharing import SHARING_SCHEMES, Localize, MakeEncoder, Shared, Sharing, SharingSizes, as_blocks
 
 
 @SHARING_SCHEMES.register("cross_stitch", needs_blocks=True)
@@ -44,9 +36,7 @@ class CrossStitchSharing(Sharing):
     encoder_doa: BlockEncoder
     encoder_separation: BlockEncoder
 
-    def __init__(
-        self, make_encoder: MakeEncoder, sizes: SharingSizes, own: float = 0.9, other: float = 0.1
-    ) -> None:
+    def __init__(self, make_encoder: MakeEncoder, sizes: SharingSizes, own: float = 0.9, other: float = 0.1) -> None:
         super().__init__()
         self.encoder_doa = as_blocks(make_encoder(), "cross_stitch")
         self.encoder_separation = as_blocks(make_encoder(), "cross_stitch")
@@ -97,10 +87,7 @@ class _Stitch(nn.Module):
     def forward(self, doa: Tensor, separation: Tensor) -> tuple[Tensor, Tensor]:
         """Both, mixed."""
         mix = self.mix
-        return (
-            mix[0, 0] * doa + mix[0, 1] * separation,
-            mix[1, 0] * doa + mix[1, 1] * separation,
-        )
+        return (mix[0, 0] * doa + mix[0, 1] * separation, mix[1, 0] * doa + mix[1, 1] * separation)
 
 
 @SHARING_SCHEMES.register("hierarchical", needs_blocks=True)

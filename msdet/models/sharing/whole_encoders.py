@@ -13,15 +13,7 @@ from torch import Tensor, nn
 
 from msdet.dsp.streaming_state import State
 from msdet.errors import MsdetError
-from msdet.models.sharing import (
-    SHARING_SCHEMES,
-    Localize,
-    MakeEncoder,
-    Shared,
-    Sharing,
-    SharingSizes,
-    as_module,
-)
+from msdet.models.sharing import SHARING_SCHEMES, Localize, MakeEncoder, Shared, Sharing, SharingSizes, as_module
 
 
 @SHARING_SCHEMES.register("hard")
@@ -136,7 +128,6 @@ def _matching(encoder: nn.Module, pattern: str) -> list[str]:
     if not matching:
         nearest = (*get_close_matches(pattern, names, n=1, cutoff=0.0), "none: it has none")[0]
         raise MsdetError(
-            f"sharing scheme 'soft': no trained parameter of the encoder matches '{pattern}'; "
-            f"the nearest is {nearest}"
+            f"sharing scheme 'soft': no trained parameter of the encoder matches '{pattern}'; the nearest is {nearest}"
         )
     return matching

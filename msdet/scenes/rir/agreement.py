@@ -80,9 +80,7 @@ def disagreements(observed: Observations, array: MicrophoneArray) -> list[str]:
     return []
 
 
-def expected_arrivals_s(
-    azimuths_deg: Array, elevations_deg: Array, distances_m: Array, microphones_m: Array
-) -> Array:
+def expected_arrivals_s(azimuths_deg: Array, elevations_deg: Array, distances_m: Array, microphones_m: Array) -> Array:
     """When sound arrives ``(position, mic)`` at microphones ``(mic, 3)`` from positions in the same frame."""
     sources_m = np.asarray(distances_m)[:, None] * direction_vector(azimuths_deg, elevations_deg)
     arrivals: Array = np.linalg.norm(sources_m[:, None] - microphones_m, axis=-1) / SPEED_OF_SOUND
@@ -134,10 +132,7 @@ def _recounted(labels: _Labels) -> list[tuple[str, _Labels]]:
     mistakes = [
         ("azimuths counted clockwise (negate them)", (-azimuths, elevations, distances)),
         ("elevations counted downwards (negate them)", (azimuths, -elevations, distances)),
-        (
-            "elevations counted from the zenith (subtract them from 90)",
-            (azimuths, 90.0 - elevations, distances),
-        ),
+        ("elevations counted from the zenith (subtract them from 90)", (azimuths, 90.0 - elevations, distances)),
     ]
     signed = np.where(azimuths > 180.0, azimuths - 360.0, azimuths)
     if max(np.abs(signed).max(), np.abs(elevations).max()) <= 2 * np.pi:
@@ -152,9 +147,7 @@ def _turned(labels: _Labels, measured: Array, microphones_m: Array) -> list[tupl
     candidates = []
     for sign in (1.0, -1.0):
         medians = [
-            np.median(
-                _deviations(measured, _expected((sign * azimuths + n, elevations, distances), microphones_m))
-            )
+            np.median(_deviations(measured, _expected((sign * azimuths + n, elevations, distances), microphones_m)))
             for n in range(360)
         ]
         best = int(np.argmin(medians))

@@ -114,8 +114,7 @@ class RirBank:
         if not among:
             t60s = [room.t60_measured_s for room in self.table]
             raise MsdetError(
-                f"{self.root}: no room has a T60 of {low} to {high} s, they have "
-                f"{min(t60s):.2f} to {max(t60s):.2f} s"
+                f"{self.root}: no room has a T60 of {low} to {high} s, they have {min(t60s):.2f} to {max(t60s):.2f} s"
             )
         return dataclasses.replace(self, among=among)
 
@@ -130,9 +129,7 @@ class RirBank:
             positions = rng.choice(self.positions, talkers + d.point_noises, replace=False)
             if d.allows(np.array(self.table[room].azimuths_deg)[positions[:talkers]]):
                 return room, [int(p) for p in positions]
-        raise MsdetError(
-            f"{self.root}: no positions of minimum_gap_deg {d.minimum_gap_deg}, sector_deg {d.sector_deg}"
-        )
+        raise MsdetError(f"{self.root}: no positions of minimum_gap_deg {d.minimum_gap_deg}, sector_deg {d.sector_deg}")
 
     def room(self, index: int, positions: Sequence[int]) -> RoomResponse:
         """Read the responses from some positions of a room, in the order given."""
@@ -161,9 +158,7 @@ class RirBank:
             )
         for name in FIXED:
             if value := getattr(distribution, name):
-                raise MsdetError(
-                    f"{self.root}: talkers and microphones of an RIR bank are fixed, {name} is {value}"
-                )
+                raise MsdetError(f"{self.root}: talkers and microphones of an RIR bank are fixed, {name} is {value}")
         default = SceneDistribution()
         for name in ROOM_FIELDS:  # what is left at its default comes with the bank
             wanted = json.dumps(getattr(distribution, name))
@@ -171,13 +166,10 @@ class RirBank:
                 continue
             if name not in self.settings:
                 raise MsdetError(
-                    f"{self.root}: rooms of this RIR bank were measured, {name} cannot be chosen; "
-                    f"{wanted} is asked for"
+                    f"{self.root}: rooms of this RIR bank were measured, {name} cannot be chosen; {wanted} is asked for"
                 )
             if name != "array" and json.loads(wanted) != self.settings[name]:
-                raise MsdetError(
-                    f"{self.root}: RIR bank has {name} {self.settings[name]}, {wanted} is asked for"
-                )
+                raise MsdetError(f"{self.root}: RIR bank has {name} {self.settings[name]}, {wanted} is asked for")
 
 
 def room_path(root: Path, index: int) -> Path:
@@ -271,9 +263,7 @@ def _read_description(path: Path) -> Any:
         raise MsdetError(f"{path}: not readable as a room of the bank ({error}); delete it") from error
 
 
-def _make_room(
-    out: Path, index: int, d: SceneDistribution, array: MicrophoneArray, positions: int, seed: int
-) -> None:
+def _make_room(out: Path, index: int, d: SceneDistribution, array: MicrophoneArray, positions: int, seed: int) -> None:
     room_seed = scene_seed(seed, f"room-{index}")
     geometry = sample_geometry(d, positions, np.random.default_rng(room_seed), f"room {index}")
     response = room_response(

@@ -73,8 +73,7 @@ def check_format(name: str, channels: int, rate: float, array: MicrophoneArray, 
         )
     if rate < sample_rate:
         raise MsdetError(
-            f"{name}: is at {rate:g} Hz, too low for a bank at {sample_rate} Hz; nothing is known above "
-            f"{rate / 2:g} Hz"
+            f"{name}: is at {rate:g} Hz, too low for a bank at {sample_rate} Hz; nothing is known above {rate / 2:g} Hz"
         )
 
 
@@ -141,13 +140,9 @@ def _direction(line: str, row: dict[str, str]) -> tuple[float, float, float]:
     azimuth, distance = (_number(line, row, column) for column in _SPHERICAL)
     elevation = _number(line, row, _OPTIONAL) if _OPTIONAL in row else 0.0
     if not -90 <= elevation <= 90:
-        raise MsdetError(
-            f"{line}: {_OPTIONAL} is {elevation:g}, expected -90 to 90, up from the array's plane"
-        )
+        raise MsdetError(f"{line}: {_OPTIONAL} is {elevation:g}, expected -90 to 90, up from the array's plane")
     if not NEAREST_M <= distance <= FARTHEST_M:
-        raise MsdetError(
-            f"{line}: distance_m is {distance:g}, expected {NEAREST_M:g} to {FARTHEST_M:g} meters"
-        )
+        raise MsdetError(f"{line}: distance_m is {distance:g}, expected {NEAREST_M:g} to {FARTHEST_M:g} meters")
     return float(wrap_deg(azimuth)), elevation, distance
 
 

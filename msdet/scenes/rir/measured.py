@@ -93,9 +93,7 @@ def make_measured_bank(
     return bank
 
 
-def read_collection(
-    source: Path, array: str | None, sample_rate: int
-) -> tuple[MicrophoneArray, list[Measurement]]:
+def read_collection(source: Path, array: str | None, sample_rate: int) -> tuple[MicrophoneArray, list[Measurement]]:
     """The array and all measurements of a collection, without their responses."""
     microphones = load_array(array) if array else None
     if (source / TABLE).is_file():
@@ -106,16 +104,12 @@ def read_collection(
     files = sorted(path for path in paths if path.suffix.lower() == ".sofa")
     if not files:
         problem = "no such file or folder" if not source.exists() else "holds no measured responses"
-        raise MsdetError(
-            f"{source}: {problem}, expected a folder with {TABLE} or with .sofa files, or a .sofa file"
-        )
+        raise MsdetError(f"{source}: {problem}, expected a folder with {TABLE} or with .sofa files, or a .sofa file")
     root = source.parent if source.is_file() else source
     return read_sofa_files(files, root, microphones, sample_rate)
 
 
-def divide_rooms(
-    measurements: Sequence[Measurement], positions: int, source: Path
-) -> list[tuple[Measurement, ...]]:
+def divide_rooms(measurements: Sequence[Measurement], positions: int, source: Path) -> list[tuple[Measurement, ...]]:
     """Measurements by room of the bank, `positions` in each (0: see `make_measured_bank`).
 
     Positions of a room that becomes several are dealt at random, always the same: a table's order often goes
@@ -128,9 +122,7 @@ def divide_rooms(
     counts = [len(room) for room in by_room.values()]
     size = positions or max(min(counts), min(2, max(counts)))
     if not 0 < size <= max(counts):
-        raise MsdetError(
-            f"{source}: {positions} positions a room are asked for, the largest room has {max(counts)}"
-        )
+        raise MsdetError(f"{source}: {positions} positions a room are asked for, the largest room has {max(counts)}")
     divided: list[tuple[Measurement, ...]] = []
     for name, room in by_room.items():
         order = np.arange(len(room))
@@ -178,9 +170,7 @@ def _identity(measurement: Measurement) -> list[Any]:
     return [measurement.name, measurement.room, *(round(value, 6) for value in labels), size]
 
 
-def _write_room(
-    path: Path, measurements: Sequence[Measurement], array: MicrophoneArray, sample_rate: int
-) -> None:
+def _write_room(path: Path, measurements: Sequence[Measurement], array: MicrophoneArray, sample_rate: int) -> None:
     pairs = [_aligned(measurement, array, sample_rate) for measurement in measurements]
     distances_m = np.array([m.distance_m for m in measurements])
     peaks = np.array([np.abs(direct).max() for _, direct in pairs])
@@ -209,9 +199,7 @@ def _aligned(measurement: Measurement, array: MicrophoneArray, sample_rate: int)
     moved = np.pad(responses, ((0, 0), (max(later, 0), 0)))[:, max(-later, 0) :]
     arrivals += later
     taps = math.ceil(arrivals.max() + AFTER_S * sample_rate) + 1
-    direct = moved[:, :taps] * direct_window(
-        (np.arange(moved.shape[-1])[:taps] - arrivals[:, None]) / sample_rate
-    )
+    direct = moved[:, :taps] * direct_window((np.arange(moved.shape[-1])[:taps] - arrivals[:, None]) / sample_rate)
     return moved, direct
 
 

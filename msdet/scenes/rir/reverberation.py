@@ -89,8 +89,7 @@ def absorption_for_t60(room_m: Point, t60_s: float, speed_of_sound: float = SPEE
     if not shortest <= t60_s <= longest:
         size = " x ".join(f"{v:.2f}" for v in room_m)
         raise MsdetError(
-            f"a T60 of {t60_s} s is impossible in a room of {size} m, which allows {shortest:.3f} s "
-            f"to {longest:.1f} s"
+            f"a T60 of {t60_s} s is impossible in a room of {size} m, which allows {shortest:.3f} s to {longest:.1f} s"
         )
     absorption = _absorption_for_prediction(room_m, t60_s, speed_of_sound)
     if t60_s > longest_t60_s(room_m, speed_of_sound):

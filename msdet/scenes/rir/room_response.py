@@ -10,13 +10,7 @@ import numpy as np
 from msdet.conventions import SPEED_OF_SOUND, Array
 from msdet.errors import MsdetError
 from msdet.scenes.rir.image_method import image_responses
-from msdet.scenes.rir.reverberation import (
-    absorption_for_t60,
-    audible_path_m,
-    highpass,
-    longest_t60_s,
-    measured_t60_s,
-)
+from msdet.scenes.rir.reverberation import absorption_for_t60, audible_path_m, highpass, longest_t60_s, measured_t60_s
 from msdet.scenes.scene import Point, Target
 
 EARLY_S = 0.05  # the early part of a response ends this long after the direct path (SMS-WSJ)
@@ -84,9 +78,7 @@ def room_response(
     for number, position in enumerate(microphones_m):
         if not ((position > 0) & (position < np.asarray(room_m))).all():
             size = " x ".join(f"{v:.2f}" for v in room_m)
-            raise MsdetError(
-                f"microphone {number} at {position.round(2).tolist()} is outside the room of {size} m"
-            )
+            raise MsdetError(f"microphone {number} at {position.round(2).tolist()} is outside the room of {size} m")
     reach_m = np.linalg.norm(sources_m[:, None] - microphones_m, axis=-1).max()
     direct = image_responses(room_m, 1.0, reach_m, microphones_m, sources_m, sample_rate, speed_of_sound)
     ringing = np.zeros((*direct.shape[:-1], round(DIRECT_TAIL_S * sample_rate)), dtype=np.float32)
@@ -101,9 +93,7 @@ def room_response(
                 "set image_order to trace rays beyond"
             )
         longest_m = max(audible_path_m(room_m, absorption), reach_m)
-        rirs = image_responses(
-            room_m, absorption, longest_m, microphones_m, sources_m, sample_rate, speed_of_sound
-        )
+        rirs = image_responses(room_m, absorption, longest_m, microphones_m, sources_m, sample_rate, speed_of_sound)
     else:
         for _ in range(TRACED_CALIBRATIONS):
             pair = (microphones_m[:1], sources_m[:1], sample_rate, speed_of_sound, seed)

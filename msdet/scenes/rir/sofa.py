@@ -76,9 +76,7 @@ def read_geometry(path: Path) -> SofaGeometry:
             raise MsdetError(f"{path}: DataType is {kind}, expected impulse responses (FIR, FIR-E)")
         sizes = dict(zip(file.Data_IR.dimensions, file.Data_IR.shape, strict=True))
         if "".join(sizes) not in _LAYOUTS:
-            raise MsdetError(
-                f"{path}: Data.IR has dimensions {''.join(sizes)}, expected {' or '.join(_LAYOUTS)}"
-            )
+            raise MsdetError(f"{path}: Data.IR has dimensions {''.join(sizes)}, expected {' or '.join(_LAYOUTS)}")
         sizes |= {"C": 3, "E": file.get_dimension("E")}
         together = "E" not in file.Data_IR.dimensions
         sample_rate = float(np.min(_values(path, file, "Data_SamplingRate", "M", sizes)))
@@ -180,9 +178,7 @@ def _frame(path: Path, file: Any, owner: str, sizes: Mapping[str, int]) -> tuple
     return position, axes / np.linalg.norm(axes, axis=-2, keepdims=True)
 
 
-def _points(
-    path: Path, file: Any, name: str, dimensions: str, sizes: Mapping[str, int], described: str = ""
-) -> Array:
+def _points(path: Path, file: Any, name: str, dimensions: str, sizes: Mapping[str, int], described: str = "") -> Array:
     """Points or directions in meters along x, y and z, with the given dimensions, C for coordinates last.
 
     The variable `described`, by default the same one, says type and units.
@@ -210,16 +206,10 @@ def _values(path: Path, file: Any, name: str, dimensions: str, sizes: Mapping[st
     """A variable with the given dimensions, repeated along those that it does not have."""
     variable = getattr(file, name)
     values = _complete(path, name, variable[:])
-    named = [
-        (letter, size)
-        for letter, size in zip(variable.dimensions, values.shape, strict=True)
-        if letter != "I"
-    ]
+    named = [(letter, size) for letter, size in zip(variable.dimensions, values.shape, strict=True) if letter != "I"]
     letters = [letter for letter, _ in named]
     if not set(letters) <= set(dimensions):
-        raise MsdetError(
-            f"{path}: {name} has dimensions {', '.join(variable.dimensions)}, expected {dimensions}"
-        )
+        raise MsdetError(f"{path}: {name} has dimensions {', '.join(variable.dimensions)}, expected {dimensions}")
     values = values.reshape([size for _, size in named])
     ordered = values.transpose([letters.index(letter) for letter in dimensions if letter in letters])
     shape = [sizes[letter] if letter in letters else 1 for letter in dimensions]

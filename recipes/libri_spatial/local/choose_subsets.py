@@ -35,9 +35,7 @@ def choose_subsets(speech: Path, out: Path, train: str, dev: str, test: str) -> 
                     "--corpus folder reads any folder of speech"
                 )
             if used.setdefault(name, split) != split:
-                raise MsdetError(
-                    f"subset '{name}' is for {used[name]} and for {split}: they would share talkers"
-                )
+                raise MsdetError(f"subset '{name}' is for {used[name]} and for {split}: they would share talkers")
             chosen[name if name.startswith(f"{split}-") else f"{split}-{name}"] = home / name
         if split not in used.values():
             raise MsdetError(f"--{split}-subsets is empty, expected a subset of {home}")

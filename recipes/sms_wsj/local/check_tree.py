@@ -62,9 +62,7 @@ def _check_set(place: str, examples: Any, keys: tuple[str, ...], finder: AudioFi
                     found[key] += 1
                 except MsdetError:
                     missing[key].append(file)
-    lacking = [
-        f"{len(gone)} of {len(gone) + found[key]} files '{key}'" for key, gone in missing.items() if gone
-    ]
+    lacking = [f"{len(gone)} of {len(gone) + found[key]} files '{key}'" for key, gone in missing.items() if gone]
     if lacking:
         first = next(gone[0] for gone in missing.values() if gone)
         raise MsdetError(f"{place}: {' and '.join(lacking)} are missing, first {first}; {REMEDY}")

@@ -98,16 +98,12 @@ def read_list(path: Path, talkers: int, corpus: Corpus) -> list[Entry]:
             continue
         place = f"{path}, line {number}"
         if len(words) != 2 * talkers:
-            raise MsdetError(
-                f"{place}: has {len(words)} words, expected a file and a level of {talkers} talkers"
-            )
+            raise MsdetError(f"{place}: has {len(words)} words, expected a file and a level of {talkers} talkers")
         names = [PurePosixPath(word).stem for word in words[::2]]
         try:
             levels_db = tuple(float(word) for word in words[1::2])
         except ValueError as error:
-            raise MsdetError(
-                f"{place}: has the levels {', '.join(words[1::2])}, expected numbers in dB"
-            ) from error
+            raise MsdetError(f"{place}: has the levels {', '.join(words[1::2])}, expected numbers in dB") from error
         for name in names:
             if name.lower() not in named:
                 raise MsdetError(f"{place}: {corpus.root} has no utterance '{name}'")
@@ -164,11 +160,7 @@ def _render_list(
     settings = json.loads(json.dumps(settings))
     drawn = [draw(entry, scenes, array, scene_seed(seed, split)) for entry in entries]
     if begin_run_dir(out, settings, HEADER):
-        todo = [
-            Job(_write, (out, scene, array, wsj0))
-            for scene in drawn
-            if not record_path(out, scene.id).exists()
-        ]
+        todo = [Job(_write, (out, scene, array, wsj0)) for scene in drawn if not record_path(out, scene.id).exists()]
         with workers(jobs, "") as pool, progress_bar(f"render {split}") as progress:
             run_jobs(todo, pool, progress, done=len(drawn) - len(todo))
         finish_set(out, settings, array, [scene.id for scene in drawn])

@@ -54,13 +54,7 @@ def _draw_claims(axes: Axes, answers: list[Answer], rows: list[tuple[str, str]],
             axes.plot([scale * d.low, scale * d.high], [y, y], color=color, linewidth=1.6)
         axes.plot([scale * d.value], [y], "o", color=color, markersize=4.5)
         if len(answer.of_seeds) > 1:
-            axes.plot(
-                [scale * x for x in answer.of_seeds],
-                [y] * len(answer.of_seeds),
-                "|",
-                color=color,
-                markersize=9,
-            )
+            axes.plot([scale * x for x in answer.of_seeds], [y] * len(answer.of_seeds), "|", color=color, markersize=9)
 
 
 def curves(found: dict[Run, Curves], out: Path) -> None:
@@ -86,12 +80,7 @@ def curves(found: dict[Run, Curves], out: Path) -> None:
                     if tasks <= set(run.tasks) and column in found[run]:
                         steps, values = found[run][column]
                         drawn[run.row] = axes.plot(
-                            steps,
-                            scale * values,
-                            styles[run.row],
-                            linewidth=1.0,
-                            markersize=3.5,
-                            label=run.row,
+                            steps, scale * values, styles[run.row], linewidth=1.0, markersize=3.5, label=run.row
                         )[0]
                 axes.set_xlabel("step")
                 axes.set_ylabel(f"{label}, dev")

@@ -30,8 +30,7 @@ CLAIM_NOTES = (
     "brackets, 95 % of what other scenes would give, which says nothing of other seeds.",
 )
 SCORE_NOTES = (
-    "n: scenes that every row scores. Own: directions under their own best assignment, whichever voice they "
-    "came with.",
+    "n: scenes that every row scores. Own: directions under their own best assignment, whichever voice they came with.",
     "In brackets: 95 % bootstrap intervals over scenes; values of several seeds are averaged in each scene.",
 )
 TRAINING_NOTES = (
@@ -66,9 +65,7 @@ def taught(run: Run, rows: list[Row]) -> list[Row]:
     return [{key: value for key, value in row.items() if key not in untaught} for row in rows]
 
 
-def answers(
-    claims: Iterable[Claim], scores: dict[str, list[Row]], seeds: dict[str, list[str]]
-) -> list[Answer]:
+def answers(claims: Iterable[Claim], scores: dict[str, list[Row]], seeds: dict[str, list[str]]) -> list[Answer]:
     """Of claims whose rows are trained, on the seeds that both have, and scored in scenes that both score."""
     found = []
     for claim in claims:
@@ -93,12 +90,8 @@ def claims_table(title: str, found: list[Answer], with_verdict: bool) -> Table:
     parts, seeds = [], []
     for answer in found:
         metric, d = METRICS[answer.metric], answer.difference
-        parts.append(
-            [number(x, metric.decimals, metric.scale, signed=True) for x in (d.value, d.low, d.high)]
-        )
-        seeds.append(
-            ", ".join(number(x, metric.decimals, metric.scale, signed=True) for x in answer.of_seeds)
-        )
+        parts.append([number(x, metric.decimals, metric.scale, signed=True) for x in (d.value, d.low, d.high)])
+        seeds.append(", ".join(number(x, metric.decimals, metric.scale, signed=True) for x in answer.of_seeds))
     columns = [
         [answer.claim.question for answer in found],
         [f"`{answer.claim.first}` less `{answer.claim.second}`" for answer in found],
