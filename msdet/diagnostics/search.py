@@ -193,10 +193,8 @@ def _best_order(fit: Fit, wiring: Wiring) -> Wiring:
 def _share(fit: Fit, concerned: int) -> float:
     """Share of the pairs of channels whose delay changes when so many channels change together."""
     untouched = fit.channels - concerned
-    if concerned == 2:  # two that change places keep the size of the delay between them
-        untouched_pairs = untouched * (untouched - 1) / 2 + 1
-    else:
-        untouched_pairs = untouched * (untouched - 1) / 2
+    # two that change places keep the size of the delay between them
+    untouched_pairs = untouched * (untouched - 1) / 2 + (concerned == 2)
     return max(1.0 - untouched_pairs / len(fit.pairs), 1.0 / len(fit.pairs))
 
 
