@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
+from _box import CPU_SECONDS
 from _common import write_corpus
 
 from msdet.arrays import load_array
@@ -68,11 +69,13 @@ class Attacked:
         words: its arguments, paths relative to the case's folder; ``out`` is where it writes.
         needs: files and folders of the base that it is given.
         spoiled: those of them that are made bad; all if empty.
+        cpu_seconds: of a core, that it may take.
     """
 
     words: str
     needs: Sequence[str]
     spoiled: Sequence[str] = field(default=())
+    cpu_seconds: int = CPU_SECONDS
 
     @property
     def command(self) -> str:
@@ -84,7 +87,7 @@ class Attacked:
 ATTACKED = [
     Attacked(SIMULATE, ["speech", "scenes.yaml"]),
     Attacked(
-        f"{SIMULATE} --bank bank --noise noise",
+        f"{SIMULATE} --bank bank --noise noise --scenes.diffuse spherical",
         ["speech", "scenes.yaml", "bank", "noise"],
         ["bank", "noise", "speech/speakers.tsv"],
     ),
@@ -99,7 +102,7 @@ ATTACKED = [
     ),
     Attacked("tune --config tune.yaml --out out --trials 1", ["tune.yaml", "dev", "bank", "speech"], ["tune.yaml"]),
     Attacked(
-        "affinity --config train.yaml --out out --tasks [separation,doa]",
+        "affinity --config train.yaml --out out --every 1 --tasks [separation,doa]",
         ["train.yaml", "dev", "bank", "speech"],
         ["train.yaml"],
     ),
@@ -129,11 +132,13 @@ ATTACKED = [
     Attacked("export --data dev --format kaldi", ["dev"]),
     Attacked("export --data dev --format lhotse", ["dev"]),
     Attacked("export --data dev --format sms_wsj", ["dev"]),
-    Attacked("export-model --model model --out out.onnx", ["model"]),
+    Attacked("export-model --model causal --out out.onnx", ["causal"], cpu_seconds=120),
     Attacked(
-        "import-set --source dev/sms_wsj.json --out out --array circular4_5cm --jobs 1", ["dev"], ["dev/sms_wsj.json"]
+        "import-set --source dev/sms_wsj.json --out out --target direct --array circular4_5cm --jobs 1",
+        ["dev"],
+        ["dev/sms_wsj.json"],
     ),
-    Attacked("import-set --source dev --out out --array circular4_5cm --jobs 1", ["dev"]),
+    Attacked("import-set --source dev --out out --target direct --array circular4_5cm --jobs 1", ["dev"]),
     Attacked("info model", ["model"]),
     Attacked("info dev", ["dev"]),
     Attacked("info package.tar", ["package.tar"]),
@@ -144,6 +149,11 @@ ATTACKED = [
         f"{PACKAGE} --out out.tar --evaluation test=scored",
         ["model", "notes.md", "scored", "dev"],
         ["model", "notes.md", "scored"],
+    ),
+    Attacked(
+        "package --model run --license CC0-1.0 --data_notes notes.md --out out.tar",
+        ["run", "notes.md"],
+        ["run/training.json", "run/model.json"],
     ),
     Attacked("describe --data dev --out out.html", ["dev"]),
     Attacked("describe --data bank", ["bank"]),
@@ -165,7 +175,7 @@ def make_base(root: Path) -> None:
     (root / "tune.yaml").write_text(TRAIN + "search:\n  optimizer.learning_rate: [0.001, 0.002]\n")
     rng = np.random.default_rng(0)
     for number in range(3):
-        _write(root / "noise" / f"{number}.wav", 0.1 * rng.standard_normal(4 * RATE))
+        _write(root / "noise" / f"{number}.wav", 0.1 * rng.standard_normal(60 * RATE))
     common = "--speech speech --scenes scenes.yaml --jobs 1 --split dev"
     _run(root, f"simulate --out dev --count 2 {common}")
     _run(root, "bank --out bank --rooms 2 --positions 3 --jobs 1 --scenes scenes.yaml")
@@ -184,7 +194,7 @@ def make_base(root: Path) -> None:
     (root / "list.scp").write_text("one take.wav\ntwo take.wav\n")
     positions = load_array("circular4_5cm").positions_m
     (root / "array.toml").write_text(
-        "positions_m = [\n"
+        'name = "own"\npositions_m = [\n'
         + "".join(f"  [{x}, {y}, {z}],\n" for x, y, z in positions)
         + ']\nreference = 0\nsource = "own"\n'
     )

@@ -60,6 +60,7 @@ def bad_inputs(
     case: int = -1,
     keep: Path | None = None,
     base: Path | None = None,
+    works: bool = False,
 ) -> None:
     """Run commands on bad inputs and count how many end as they must not.
 
@@ -71,6 +72,7 @@ def bad_inputs(
         case: run this case alone, and print all that it printed.
         keep: folder that takes the folders of faulty cases.
         base: folder of the good material, made there once; a temporary one if not given.
+        works: run every command on the good material first, and stop if one refuses it.
     """
     if not is_possible():
         raise SystemExit("no Landlock on this system: bad inputs are not run where they could write anywhere")
@@ -86,6 +88,8 @@ def bad_inputs(
             make_base(base)
         canary.mkdir()
         (canary / "kept.txt").write_text("kept")
+        if works:
+            _refuse_broken(base, root / "good")
         before = _state(canary, base)
         start = time.monotonic()
         for number in range(120 if quick else count):
@@ -96,7 +100,7 @@ def bad_inputs(
             outcome, how, words = _run_case(np.random.default_rng([seed, number]), attacked, base, place)
             ran += 1
             commands[attacked.command] += 1
-            what = _fault(outcome, place)
+            what = _fault(outcome, place, words)
             if case == number:
                 print(outcome)
             if what:
@@ -114,12 +118,26 @@ def bad_inputs(
     report(rows, inputs=ran, faulty=len(faults), outside_changed=changed, commands=len(commands))
 
 
-def _run_case(rng: Rng, attacked: Attacked, base: Path, place: Path) -> tuple[Outcome, str, list[str]]:
+def _refuse_broken(base: Path, place: Path) -> None:
+    """Stop if a command does not run well on the good material: bad material would teach nothing then."""
+    for attacked in ATTACKED:
+        _lay_out(attacked, base, place)
+        outcome = run_boxed(lambda words=attacked.words: main(words.split()), place, attacked.cpu_seconds)
+        if outcome.code or _fault(outcome, place, attacked.words.split()):
+            raise SystemExit(f"msdet {attacked.words}\n  {outcome}\n  fails on good material")
+        _forget(place)
+
+
+def _lay_out(attacked: Attacked, base: Path, place: Path) -> None:
     place.mkdir()
     for name in attacked.needs:
         source, target = base / name, place / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+
+
+def _run_case(rng: Rng, attacked: Attacked, base: Path, place: Path) -> tuple[Outcome, str, list[str]]:
+    _lay_out(attacked, base, place)
     words = attacked.words.split()
     if rng.random() < 0.7:
         chosen = place / pick(rng, list(attacked.spoiled or attacked.needs))
@@ -130,7 +148,7 @@ def _run_case(rng: Rng, attacked: Attacked, base: Path, place: Path) -> tuple[Ou
         how = spoil(rng, pick(rng, by_kind[pick(rng, sorted(by_kind))]))
     else:
         words, how = _bad_words(rng, words)
-    outcome = run_boxed(lambda: main(words), place)
+    outcome = run_boxed(lambda: main(words), place, attacked.cpu_seconds)
     return outcome, how, words
 
 
@@ -154,7 +172,7 @@ def _options(command: str) -> list[str]:
     return sorted(found)
 
 
-def _fault(outcome: Outcome, place: Path) -> str:
+def _fault(outcome: Outcome, place: Path, words: list[str]) -> str:
     """What is wrong with how a case ended; nothing if all is well."""
     text = outcome.stdout + outcome.stderr
     if outcome.code is None:
@@ -165,7 +183,8 @@ def _fault(outcome: Outcome, place: Path) -> str:
         return f"exit code {outcome.code}: {text.strip()[-300:]}"
     if outcome.code == 2 and (problem := _not_one_error(outcome.stderr)):
         return problem
-    if "Permission denied" in text or "Read-only file system" in text:
+    denied = "Permission denied" in text or "Read-only file system" in text
+    if denied and not any(word in text for word in words if word.startswith(("/", "..", "~"))):  # as it was told to
         return f"tried to write outside: {text.strip()[-300:]}"
     if warning := _LIBRARY.search(text):
         return f"warning of a library: {text[warning.start() : warning.start() + 200]!r}"

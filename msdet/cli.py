@@ -12,6 +12,7 @@ import errno
 import importlib
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -20,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 from msdet import __version__
 from msdet.components import allowing
-from msdet.errors import MsdetError, did_you_mean
+from msdet.errors import MsdetError, did_you_mean, printable
 
 
 class Command(NamedTuple):
@@ -75,6 +76,8 @@ COMMANDS = {
 EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
 
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS, errno.EBADF)
+
+_NO_FILE = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -183,16 +186,41 @@ def _guarded(work: Callable[[], int]) -> int:
         return _failed(f"error: {error}", EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         return _failed("interrupted; run the same command again to go on", EXIT_INTERRUPTED)
+    except (MemoryError, RuntimeError) as error:
+        if (size := _not_allocated(error)) is None:
+            raise
+        return _failed(
+            f"error: not enough memory{size}; smaller batches or shorter recordings take less", EXIT_BAD_INPUT
+        )
     except BrokenPipeError:  # the reader of the output, such as `head`, has seen enough
         _discard_output()
         return EXIT_OK
     except OSError as error:
+        if error.errno in _NO_FILE:
+            return _failed(
+                f"error: {printable(str(error.filename))}: cannot be opened ({error.strerror})", EXIT_BAD_INPUT
+            )
         if error.errno not in _CANNOT_WRITE:
             raise
         _discard_output()
         file = error.filename or "standard output"
         return _failed(f"error: {file}: cannot be written ({error.strerror})", EXIT_BAD_INPUT)
     return code
+
+
+def _not_allocated(error: MemoryError | RuntimeError) -> str | None:
+    """What Python, NumPy or PyTorch (of a CPU or a GPU) could not allocate, if that is what an error says.
+
+    >>> _not_allocated(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 97 bytes."))
+    ' for 97 bytes'
+    >>> _not_allocated(MemoryError())
+    ''
+    """
+    text = str(error)
+    if isinstance(error, RuntimeError) and "allocate memory" not in text and "out of memory" not in text:
+        return None
+    size = re.search(r"[Aa]llocate (\d[\d.]* \w+)", text)
+    return f" for {size[1]}" if size else ""
 
 
 def _failed(line: str, code: int) -> int:

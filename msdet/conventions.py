@@ -21,6 +21,9 @@ Array = npt.NDArray[Any]
 
 Angles = TypeVar("Angles", bound=Any)
 
+MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1000, 1_000_000
+"""Of recordings and scenes, hertz."""
+
 SPEED_OF_SOUND = 343.0
 """Meters per second, unless a scene says otherwise."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msdet.arrays import MicrophoneArray, load_array
-from msdet.errors import MsdetError
+from msdet.errors import MsdetError, printable
 from msdet.inference.offline import RecordingSystem, SystemFactory
 from msdet.inference.sources import RecordingSource
 
@@ -129,7 +129,7 @@ def each(listed: Sequence[Recording], work: Callable[[Recording], None]) -> int:
             print(f"error: {error}", file=sys.stderr)
             failed.append(recording.shown)
     if failed:
-        names = ", ".join(failed[:5]) + (", ..." if len(failed) > 5 else "")
+        names = printable(", ".join(failed[:5])) + (", ..." if len(failed) > 5 else "")
         print(f"{len(failed)} of {len(listed)} recordings failed: {names}", file=sys.stderr)
     return 1 if failed else 0
 

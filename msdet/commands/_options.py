@@ -21,6 +21,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from jsonargparse import ArgumentParser
 
 from msdet.errors import MsdetError, UnknownNameError, nearest_option
+from msdet.io.reading import check_yaml, read_text
 from msdet.renamed import renaming
 
 PACKAGED = {
@@ -47,7 +48,9 @@ def parse_options(function: Callable[..., Any], argv: Sequence[str], program: st
     parser = _parser(function, program)
     hints = {a.dest: _hint(a) for a in parser._actions}
     known = [option.removeprefix("--") for a in parser._actions for option in a.option_strings]
-    arguments = spelled_out(_with_packaged_configs(argv, _takes_files(parser)), hints)
+    packaged = _takes_files(parser)
+    arguments = spelled_out(_with_packaged_configs(argv, packaged), hints)
+    _check_values(arguments, packaged)
     try:
         values = dict(parser.instantiate(parser.parse_args(arguments)))
     except argparse.ArgumentError as error:
@@ -111,6 +114,21 @@ def _with_packaged_configs(argv: Sequence[str], packaged: Sequence[str]) -> list
             raise UnknownNameError(kind, argument, shipped)
         arguments[place] = str(folder / f"{argument}.yaml")
     return arguments
+
+
+def _check_values(arguments: Sequence[str], packaged: Sequence[str]) -> None:
+    """Refuse values, and files of options with the files that they name, that a YAML loader would not survive."""
+    files = []
+    for place, argument in enumerate(arguments):
+        option, _, value = argument.removeprefix("--").partition("=")
+        check_yaml(json.dumps(argument), f"--{option[:40]}")
+        if option in packaged:
+            files.append(Path(value or "".join(arguments[place + 1 : place + 2])))
+    for number, path in enumerate(files):
+        if path not in files[:number] and path.is_file():
+            text = read_text(path)
+            check_yaml(text, path)
+            files += [path.parent / named for named in re.findall(r":\s*[\"']?([^\s\"']+\.ya?ml)\b", text)]
 
 
 def spelled_out(argv: Sequence[str], hints: Mapping[str, Any]) -> list[str]:

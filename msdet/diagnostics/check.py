@@ -20,6 +20,9 @@ from msdet.inference.sources import RecordingSource, check_channels
 MIN_MOMENTS = 6
 """Three seconds of sound."""
 
+MAX_MICROPHONES = 64
+"""Of an array that is checked."""
+
 UNEXPLAINED = 0.6
 """Below this share of the fit without geometry, delays are not those of the array."""
 
@@ -102,6 +105,11 @@ def check_array(sources: Sequence[RecordingSource], array: MicrophoneArray) -> A
     """
     if not sources:
         raise MsdetError("give at least one recording")
+    if array.microphones > MAX_MICROPHONES:
+        raise MsdetError(
+            f"array '{array.name}' has {array.microphones} microphones; all pairs are compared, expected at most "
+            f"{MAX_MICROPHONES}"
+        )
     for source in sources:
         check_channels(source, array)
     totals = Totals.of(sources)

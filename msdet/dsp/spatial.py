@@ -22,6 +22,8 @@ CONCENTRATION = 300.0
 
 LOGIT_FLOOR = -8.0  # log probability, relative to the peak's, of every direction far from a seeded one
 
+_MAX_PRODUCTS = 2**25  # of steering vectors at once, 256 MB
+
 _HALVES = (torch.bfloat16, torch.float16)
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
@@ -93,12 +95,15 @@ def srp_from_covariance(covariance: Tensor, steering: Tensor) -> Tensor:
     mic)`` is that of phase-normalized spectra, but never forms the map of all bins and directions.
     """
     directions, freqs, mics = steering.shape
-    outer = steering[..., :, None].conj() * steering[..., None, :]
-    flat = outer.reshape(directions, -1)
-    c = covariance.reshape(*covariance.shape[:2], freqs * mics * mics)
-    # the sum over microphone pairs of a Hermitian form is real
-    power = c.real @ flat.real.T - c.imag @ flat.imag.T
-    return power / mics**2
+    power: Tensor | float = 0.0
+    # in pieces of frequency: directions times pairs of hundreds of microphones are gigabytes
+    for bins in torch.arange(freqs).split(max(1, _MAX_PRODUCTS // (directions * mics**2))):
+        part = steering[:, bins[0] : bins[-1] + 1]
+        flat = (part[..., :, None].conj() * part[..., None, :]).flatten(1)
+        c = covariance[:, :, bins[0] : bins[-1] + 1].flatten(2)
+        # the sum over microphone pairs of a Hermitian form is real
+        power = power + (c.real @ flat.real.T - c.imag @ flat.imag.T)
+    return cast(Tensor, power) / mics**2
 
 
 @full_precision

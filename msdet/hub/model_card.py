@@ -63,12 +63,16 @@ class Card:
     command: str
 
     def text(self) -> str:
-        """The card as Markdown."""
+        """The card as Markdown.
+
+        Raises:
+            MsdetError: what is written of the training is malformed.
+        """
         sections = {
             "": self._summary(),
             "Use": self._use(),
             "Scores": self._scores(),
-            "Training": self._training(),
+            "Training": self._checked_training(),
             "Data": self.data_notes.strip(),
             "Limits": self._limits(),
             "License": f"{self.license.strip()}",
@@ -117,6 +121,14 @@ class Card:
         table, notes = scores_table(self.scores, "scores")
         body = markdown([table], notes).removeprefix("### \n\n")
         return f"{body}\nAll metrics that were measured are in `scores.json`."
+
+    def _checked_training(self) -> str:
+        try:
+            return self._training()
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            message = f"{self.name}: training.json or the notes of model.json are malformed ({reason})"
+            raise MsdetError(message) from error
 
     def _training(self) -> str:
         written = self.training.get("settings") or self.description.get("notes", {}).get("training") or {}

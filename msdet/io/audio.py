@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 import soundfile
 
-from msdet.conventions import Array
+from msdet.conventions import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Array
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.io.files import atomic_path
 
@@ -60,7 +60,13 @@ def info(path: Path) -> AudioInfo:
         header = soundfile.info(str(path))
     except (OSError, RuntimeError) as error:
         raise _unreadable(path, error) from error
-    return AudioInfo(header.samplerate, header.channels, header.frames)
+    return AudioInfo(_checked_rate(header.samplerate, path), header.channels, header.frames)
+
+
+def _checked_rate(sample_rate: int, path: Path) -> int:
+    if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
+        raise MsdetError(f"{path}: sample rate is {sample_rate} Hz, expected {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz")
+    return sample_rate
 
 
 def read(path: Path, start: int = 0, frames: int = -1) -> tuple[Array, int]:
@@ -73,6 +79,7 @@ def read(path: Path, start: int = 0, frames: int = -1) -> tuple[Array, int]:
         samples, sample_rate = soundfile.read(str(path), frames=frames, start=start, dtype="float32", always_2d=True)
     except (OSError, RuntimeError) as error:
         raise _unreadable(path, error) from error
+    _checked_rate(sample_rate, path)
     if len(samples) == 0:
         raise MsdetError(f"{path}: has no samples")
     if not np.isfinite(samples).all():

@@ -151,7 +151,10 @@ def _escaped(value: Any) -> str:
 
 def resolve_inside(root: Path, relative: str) -> Path:
     """The path of a file in a manifest's folder; an `MsdetError` if it is absolute or leaves the folder."""
-    path = (root / relative).resolve()
+    try:
+        path = (root / relative).resolve()
+    except (OSError, RuntimeError) as error:  # a loop of symbolic links
+        raise MsdetError(f"{root}: path '{relative}' leads nowhere ({error})") from error
     if Path(relative).is_absolute() or not path.is_relative_to(root.resolve()):
         raise MsdetError(f"{root}: path '{relative}' leaves the data set's folder")
     return path

@@ -27,6 +27,10 @@ Workers = int | Executor
 
 IN_PROGRESS = "in-progress.json"
 T = TypeVar("T")
+
+MAX_WORKERS = 1024
+"""Processes; more would only take memory."""
+
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PRA_NUM_THREADS")
 
 
@@ -81,6 +85,8 @@ def run_jobs(todo: Sequence[Job], workers: Workers, progress: Progress | None = 
     Raises:
         MsdetError: what a job raised, or a cluster that was lost.
     """
+    if isinstance(workers, int) and workers > MAX_WORKERS:
+        raise MsdetError(f"jobs is {workers}, expected at most {MAX_WORKERS}")
     report = progress or (lambda done, total: None)
     report(done, done + len(todo))
     if isinstance(workers, Executor):

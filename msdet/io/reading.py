@@ -18,6 +18,11 @@ from msdet.errors import MsdetError
 # integers of more digits are refused: they are of no quantity that msdet knows, and overflow elsewhere
 MAX_DIGITS = 20
 
+MAX_TEXT_BYTES = 256_000_000
+"""Text of more is refused: a device or a wrong file, not a table."""
+
+_MAX_DEPTH = 50  # of nested lists and mappings in YAML, whose loader ends the process thousands deep
+
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 
@@ -28,7 +33,11 @@ def read_text(path: Path) -> str:
         MsdetError: the file is missing, unreadable, or not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            data = file.read(MAX_TEXT_BYTES + 1)
+        if len(data) > MAX_TEXT_BYTES:
+            raise MsdetError(f"{path}: is more than {MAX_TEXT_BYTES // 1_000_000} MB of text")
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError as error:
         raise MsdetError(f"{path}: no such file") from error
     except UnicodeDecodeError as error:
@@ -65,6 +74,32 @@ def parse_json(text: str, origin: object) -> Any:
     except (ValueError, RecursionError) as error:
         raise MsdetError(f"{origin}: not JSON ({_reason(error)})") from error
     return value
+
+
+def check_yaml(text: str, origin: object) -> None:
+    """Refuse YAML that a loader would not survive, or that unfolds to gigabytes; other mistakes are the loader's.
+
+    Raises:
+        MsdetError: nested too deep, or an alias inside what an anchor names.
+    """
+    import yaml
+
+    opened: list[bool] = []  # for each collection around, whether it or one around it has an anchor
+    try:
+        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            if isinstance(event, yaml.CollectionStartEvent):
+                opened.append(event.anchor is not None or any(opened))
+            elif isinstance(event, yaml.CollectionEndEvent):
+                opened.pop()
+            elif isinstance(event, yaml.AliasEvent) and any(opened):
+                raise MsdetError(f"{origin}: line {event.start_mark.line + 1}: an alias inside of what an anchor names")
+            if isinstance(event, yaml.ScalarEvent) and re.fullmatch(rf"[-+]?\d{{{MAX_DIGITS + 1},}}", event.value):
+                raise MsdetError(f"{origin}: line {event.start_mark.line + 1}: an integer of {len(event.value)} digits")
+            inside = event.value.count("[") + event.value.count("{") if isinstance(event, yaml.ScalarEvent) else 0
+            if len(opened) + inside > _MAX_DEPTH:
+                raise MsdetError(f"{origin}: line {event.start_mark.line + 1}: nested too deep")
+    except (yaml.YAMLError, RecursionError):
+        return
 
 
 def _integer(digits: str) -> int:

@@ -27,6 +27,9 @@ WINDOW_S = 0.032
 BAND_HZ = (500.0, 4000.0)
 """Where directions are looked for, the default of pyroomacoustics."""
 
+MAX_BYTES = 8_000_000_000
+"""Memory that a method of pyroomacoustics may take for the products of all pairs of microphones."""
+
 MAX_TALKERS = 8
 
 GRID_OFFSET_DEG = 0.137
@@ -114,11 +117,18 @@ def located(
     """The method of pyroomacoustics after it looked at a spectrum ``(mic, freq, frame)``.
 
     Raises:
-        MsdetError: it fails on this spectrum.
+        MsdetError: it fails on this spectrum, or would take too much memory.
     """
     import pyroomacoustics as pra
 
-    window = 2 * (spectrum.shape[1] - 1)
+    mics, freqs, frames = spectrum.shape
+    products = 0 if algorithm == "SRP" else 16 * mics**2 * freqs * frames  # bytes, of every frame, at once
+    if products > MAX_BYTES:
+        raise MsdetError(
+            f"{algorithm} would take {products / 1e9:.0f} GB for {mics} microphones and {frames} frames, "
+            f"expected at most {MAX_BYTES / 1e9:.0f} GB; srp_beam takes any number, or choose some channels"
+        )
+    window = 2 * (freqs - 1)
     positions = (array.positions - array.centroid_m).T
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # of ill-conditioned matrices on the way

@@ -10,7 +10,14 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from msdet.conventions import SPEED_OF_SOUND, Array, angular_distance_deg, rotation_matrix
+from msdet.conventions import (
+    MAX_SAMPLE_RATE,
+    MIN_SAMPLE_RATE,
+    SPEED_OF_SOUND,
+    Array,
+    angular_distance_deg,
+    rotation_matrix,
+)
 from msdet.errors import MsdetError
 from msdet.io.files import plain_name, relative_path
 from msdet.io.records import read_record
@@ -155,7 +162,7 @@ class Scene:
     image_order: int | None = None
     referenced: bool = True
     located: bool = True
-    renamed: ClassVar[dict[str, str]] = {"t60_asked_s": "t60_target_s"}
+    renamed: ClassVar[dict[str, str]] = {"t60_asked_s": "t60_target_s", "array_centre_m": "array_center_m"}
 
     @property
     def samples(self) -> int:
@@ -234,10 +241,13 @@ class Scene:
         """
         scene = read_record(cls, row, origin)
         plain_name(scene.id, "id", origin)
+        _check_plausible(scene, origin)
         for excerpt in (excerpt for noise in scene.noises for excerpt in noise.excerpts):
             relative_path(excerpt.path, "path of a noise", origin)
         for number, source in enumerate(scene.sources):
             place = f"{origin}, sources {number}"
+            for record in (source, *source.waypoints, *source.track):
+                _check_plausible(record, place)
             if source.speaker:
                 plain_name(source.speaker, "speaker", place)
             relative_path(source.path, "path", place)
@@ -266,6 +276,35 @@ def scene_seed(set_seed: int, scene_id: str) -> int:
     """The seed of one scene: a hash of the set's seed and the scene's id, so any scene renders alone."""
     digest = hashlib.sha256(f"{set_seed}/{scene_id}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
+
+
+_PLAUSIBLE = {
+    "sample_rate": (MIN_SAMPLE_RATE, MAX_SAMPLE_RATE),
+    "duration_s": (0.0, 1e6),
+    "time_s": (0.0, 1e6),
+    "onset_s": (-1e6, 1e6),
+    "offset_s": (0.0, 1e7),
+    "room_m": (0.0, 1e4),
+    "t60_target_s": (0.0, 1e3),
+    "array_center_m": (-1e4, 1e4),
+    "array_rotation_deg": (-1e4, 1e4),
+    "speed_of_sound": (100.0, 1e4),
+    "level_db": (-300.0, 300.0),
+    "position_m": (-1e4, 1e4),
+    "azimuth_deg": (-1e4, 1e4),
+    "elevation_deg": (-90.0, 90.0),
+    "distance_m": (0.0, 1e4),
+}
+"""Numbers of a scene or a source, and between what they lie wherever people talk."""
+
+
+def _check_plausible(record: Scene | Source | Waypoint | Direction, place: str) -> None:
+    """Refuse numbers that no room, recording or talker has: they would overflow, or take all memory."""
+    for name, (low, high) in _PLAUSIBLE.items():
+        value = getattr(record, name, None)
+        for number in value if isinstance(value, tuple) else () if value is None else (value,):
+            if not (low <= number <= high or math.isnan(number)):
+                raise MsdetError(f"{place}: {name} is {number:g}, expected {low:g} to {high:g}")
 
 
 def _without_defaults(record: type, row: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch.compiler import list_backends
 
 from msdet.errors import MsdetError, UnknownNameError, did_you_mean
 from msdet.io.files import plain_name
+from msdet.io.jobs import MAX_WORKERS
 from msdet.training.config import DataConfig, StageConfig, TrainConfig
 from msdet.training.optimization import OPTIMIZERS, build_schedule
 from msdet.training.trainer import LOGGERS, require_package
@@ -52,8 +53,8 @@ def check(config: TrainConfig) -> None:
     if config.model.talkers < 1:
         raise MsdetError(f"model.talkers is {config.model.talkers}, expected at least 1")
     data.scenes.check()
-    if data.workers < 0:
-        raise MsdetError(f"data.workers is {data.workers}, expected 0 or more")
+    if not 0 <= data.workers <= MAX_WORKERS:
+        raise MsdetError(f"data.workers is {data.workers}, expected 0 to {MAX_WORKERS}")
     if data.train is None and (data.bank is None or data.speech is None):
         raise MsdetError("data: give either train (a rendered set), or bank and speech (mixed on the fly)")
     if data.t60_s is not None and not data.t60_s[0] <= data.t60_s[1]:

@@ -13,6 +13,7 @@ from msdet.scenes.scene import Point, Rotation
 
 # a microphone further than this from where the array has it is another array's, or another channel
 MAX_RESIDUAL_M = 0.005
+MAX_COORDINATE_M = 10_000.0
 
 
 def fit_pose(array: MicrophoneArray, microphones_m: Array, place: str) -> tuple[Point, Rotation]:
@@ -30,6 +31,8 @@ def fit_pose(array: MicrophoneArray, microphones_m: Array, place: str) -> tuple[
             f"{place}: has {len(microphones_m)} microphones, array '{array.name}' has {array.microphones}"
             f"{_other_array(array, microphones_m)}"
         )
+    if not np.abs(microphones_m).max() < MAX_COORDINATE_M:
+        raise MsdetError(f"{place}: a microphone is at {np.abs(microphones_m).max():g} m, expected a place in a room")
     if array.is_linear:
         raise MsdetError(
             f"{place}: array '{array.name}' is linear, so its microphones do not tell how it is turned about its line"

@@ -33,6 +33,7 @@ from msdet.scenes.rir.sofa import read_responses, read_sofa_files
 from msdet.scenes.scene import scene_seed
 
 LEAD_S = 0.02  # silence before a response: it may start at once, and resampling needs some time before
+MIN_RESPONSE_S = 0.02  # the direct sound alone takes some milliseconds
 TAIL_BLOCK_S = 0.01
 NOISE_SHARE = 0.1  # the last part of a response that tells how strong its noise is, if it lasts until then
 
@@ -175,7 +176,9 @@ def _write_room(path: Path, measurements: Sequence[Measurement], array: Micropho
     distances_m = np.array([m.distance_m for m in measurements])
     peaks = np.array([np.abs(direct).max() for _, direct in pairs])
     scale = 1.0 / np.median(peaks * distances_m)  # of a simulated source, whose sound falls as 1 / distance
-    rirs = scale * _stacked([_without_tail(responses, sample_rate) for responses, _ in pairs])
+    rirs = scale * _stacked(
+        [_without_tail(responses, sample_rate, m) for m, (responses, _) in zip(measurements, pairs, strict=True)]
+    )
     direct = scale * _stacked([direct for _, direct in pairs])
     t60_s = measured_t60_s(rirs[:, 0], sample_rate)
     labels = ((m.azimuth_deg, m.elevation_deg, m.distance_m) for m in measurements)
@@ -187,6 +190,11 @@ def _write_room(path: Path, measurements: Sequence[Measurement], array: Micropho
 def _aligned(measurement: Measurement, array: MicrophoneArray, sample_rate: int) -> tuple[Array, Array]:
     """Responses ``(mic, tap)`` whose time 0 is emission, and their direct sound, with fewer taps."""
     samples, rate = audio.read(measurement.path) if measurement.place is None else read_responses(measurement)
+    if samples.shape[-1] < MIN_RESPONSE_S * rate:
+        raise MsdetError(
+            f"{measurement.path}: {measurement.name} is {1000 * samples.shape[-1] / rate:.0f} ms long, expected a "
+            f"response of {1000 * MIN_RESPONSE_S:.0f} ms or more"
+        )
     silent = np.flatnonzero(~samples.any(axis=-1))
     if len(silent):
         raise MsdetError(f"{measurement.path}: channel {silent[0]} is silent in {measurement.name}")
@@ -203,7 +211,7 @@ def _aligned(measurement: Measurement, array: MicrophoneArray, sample_rate: int)
     return moved, direct
 
 
-def _without_tail(responses: Array, sample_rate: int) -> Array:
+def _without_tail(responses: Array, sample_rate: int, measurement: Measurement) -> Array:
     """Responses ``(mic, tap)`` until they sink into noise, or what follows is inaudible (ISO 3382-1).
 
     A noise floor would ring on after every sound, and pass for reverberation. The T60 of what is left is
@@ -213,7 +221,12 @@ def _without_tail(responses: Array, sample_rate: int) -> Array:
     blocks = responses.shape[-1] // block
     power = (responses[:, : blocks * block].reshape(len(responses), blocks, block) ** 2).mean(axis=(0, 2))
     noise = power[-math.ceil(NOISE_SHARE * blocks) :].mean()
-    responses = responses[:, : block * (1 + int(np.flatnonzero(power > 2 * noise)[-1]))]
+    loud = np.flatnonzero(power > 2 * noise)
+    if not len(loud):
+        raise MsdetError(
+            f"{measurement.path}: {measurement.name} never rises above its noise, expected the response of a room"
+        )
+    responses = responses[:, : block * (1 + int(loud[-1]))]
     energy = np.cumsum(responses[:, ::-1].astype(np.float64) ** 2, axis=-1)[:, ::-1]
     audible = energy > 10 ** (INAUDIBLE_DB / 10) * energy[:, :1]
     return responses[:, : 1 + int(np.flatnonzero(audible.any(axis=0))[-1])]
