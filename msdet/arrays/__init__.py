@@ -232,7 +232,8 @@ def _problem(rows: Sequence[Any], reference: Any) -> str | None:
         return f"positions_m: has {len(rows)} microphone{'s' * (len(rows) != 1)}, expected at least 2"
     if not isinstance(reference, int) or isinstance(reference, bool) or not 0 <= reference < len(rows):
         return f"reference is {reference!r}, expected a channel from 0 to {len(rows) - 1}"
-    distances = _distances(np.array(rows, dtype=np.float64))
+    with np.errstate(over="ignore"):  # of absurd numbers, which are refused below
+        distances = _distances(np.array(rows, dtype=np.float64))
     span_m = float(distances.max())
     if span_m > MAX_APERTURE_M:
         return (

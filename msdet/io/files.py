@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -158,6 +159,33 @@ def resolve_inside(root: Path, relative: str) -> Path:
     if Path(relative).is_absolute() or not path.is_relative_to(root.resolve()):
         raise MsdetError(f"{root}: path '{relative}' leaves the data set's folder")
     return path
+
+
+_HELD: dict[Path, int] = {}  # folders that this process holds, by an open descriptor each
+
+
+def hold_folder(folder: Path) -> None:
+    """Keep other processes from working in an existing folder for as long as this process lives.
+
+    A lock of the system on the folder itself, so that a killed process leaves none behind. File systems that
+    have no locks are not protected.
+
+    Raises:
+        MsdetError: another process holds it.
+    """
+    folder = folder.resolve()
+    if folder in _HELD:
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise MsdetError(f"{folder}: another process is working in it; wait for it, or use another folder") from error
+    except OSError:  # no locks here
+        os.close(descriptor)
+        return
+    _HELD[folder] = descriptor
 
 
 def check_own_folder(folder: Path, kind: FolderKind) -> None:

@@ -18,7 +18,16 @@ from typing import Any
 import torch
 
 from msdet.errors import MsdetError
-from msdet.io.files import FolderKind, atomic_path, check_own_folder, plain_name, read_json, remove_folder, write_json
+from msdet.io.files import (
+    FolderKind,
+    atomic_path,
+    check_own_folder,
+    hold_folder,
+    plain_name,
+    read_json,
+    remove_folder,
+    write_json,
+)
 from msdet.io.jobs import IN_PROGRESS, begin_run_dir, finish_run_dir
 from msdet.renamed import translated
 from msdet.training.callbacks import TRAINER_STATE, Report, StepProgress
@@ -174,10 +183,13 @@ def _begin(out: Path, settings: dict[str, Any], first: int | None, report: Repor
     """Whether there is something to train; the first process begins the folder."""
     folders = list(settings["stages"])[(first or 1) - 1 :]
     if is_first_process():
+        if out.is_dir():
+            hold_folder(out)
         if first is not None:
             _delete_from(out, settings, first)
         try:
             todo = begin_run_dir(out, settings, FINISHED)
+            hold_folder(out)
         except MsdetError as error:
             number = _first_changed(out, settings)
             if number is None:

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from msdet.data.example import Example
 from msdet.errors import MsdetError
-from msdet.io.files import write_json
+from msdet.io.files import hold_folder, write_json
 from msdet.io.jobs import begin_run_dir, finish_run_dir
 from msdet.models.joint import JointModel
 from msdet.training.callbacks import (
@@ -213,6 +213,7 @@ def _begin(out: Path, settings: dict[str, Any], trainer: pl.Trainer, report: Rep
     todo = not (out / FINISHED).is_file()
     if trainer.is_global_zero:
         todo = begin_run_dir(out, settings, FINISHED)
+        hold_folder(out)
     if not todo:
         report(f"{out}: training is already finished")
     return todo

@@ -5,13 +5,17 @@ from __future__ import annotations
 import multiprocessing
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
+from msdet.errors import MsdetError
 from msdet.training.config import TrainConfig
 from msdet.training.run import train
 
@@ -57,3 +61,19 @@ def test_killed_training_ends_with_the_same_weights(make_config: Callable[..., T
     for part in ("state_dict", "optimizer_states", "callbacks"):
         torch.testing.assert_close(states[1][part], states[0][part], rtol=0, atol=0, equal_nan=True)
     assert not list((tmp_path / "killed").rglob(".part-*"))
+
+
+def test_second_training_in_a_folder_is_refused_while_the_first_lives(
+    make_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    out, config = tmp_path / "run", make_config()
+    out.mkdir()
+    hold = "import sys, time; from msdet.io.files import hold_folder; from pathlib import Path; "
+    hold += "hold_folder(Path(sys.argv[1])); print('held', flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", hold, out], stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout and first.stdout.readline() == "held\n"
+        with pytest.raises(MsdetError, match="run: another process is working in it"):
+            train(out, config, str)
+        first.kill()
+    train(out, config, str)
+    assert (out / "training.json").is_file()
