@@ -17,10 +17,9 @@ import numpy as np
 if TYPE_CHECKING:
     from msdet.commands._live_display import Shown
     from msdet.conventions import Array
+    from msdet.inference.live import Input, Session
     from msdet.inference.results import Scratch
     from msdet.inference.streaming import Streamer, StreamResult
-    from msdet.inference.streaming_session import Session
-    from msdet.inference.streaming_sources import Input
 
 RECORDING_FILE = "input.wav"
 
@@ -69,8 +68,8 @@ def live(
     from msdet.arrays import load_array
     from msdet.commands._inference import computing
     from msdet.errors import MsdetError
+    from msdet.inference.live import FileInput, Microphone
     from msdet.inference.streaming import Streamer
-    from msdet.inference.streaming_sources import FileInput, Microphone
     from msdet.io import audio
     from msdet.models.checkpoint import load_model
 
@@ -131,7 +130,7 @@ def _check_nothing_is_lost(out: Path, record: bool, of_device: bool) -> None:
 
 
 def _list_devices() -> None:
-    from msdet.inference.streaming_sources import input_devices
+    from msdet.inference.live import input_devices
 
     for found in input_devices():
         rate = found["default_samplerate"]
@@ -177,8 +176,8 @@ class _Live:
             MsdetError: nothing was heard or cannot be written; or the source failed, after all is written.
         """
         from msdet.errors import MsdetError
+        from msdet.inference.live import Session
         from msdet.inference.results import scratch
-        from msdet.inference.streaming_session import Session
 
         with ExitStack() as stack:
             kept = stack.enter_context(scratch(out))
@@ -288,8 +287,8 @@ class _Live:
 
     def _warnings(self) -> list[str]:
         """What a user should know of what was heard."""
+        from msdet.inference.live import FileInput
         from msdet.inference.sources import name_channels
-        from msdet.inference.streaming_sources import FileInput
 
         sums, found = self._sums, []
         if dead := sums.dead:

@@ -52,7 +52,7 @@ class ExportedModel(nn.Module):
     def forward(self, mixture: Tensor) -> tuple[Tensor, ...]:
         """Voices, and posteriors ``(batch, talker, class)`` of the azimuth.
 
-        Further, where a model has them, the probability ``(batch, talker)`` that somebody is in a slot, and
+        Further, where a model has them, the probability ``(batch, talker)`` that a slot is occupied, and
         that each speaks, ``(batch, talker, frame)``.
         """
         stft: Any = self.model.stft

@@ -107,7 +107,7 @@ def run_on_waveforms(model: JointModel, runner: Runner, stft: StftPlace, mixture
 
 
 def file_separator(model: JointModel, runner: Runner, stft: StftPlace) -> Separator:
-    """A separator that runs an exported file; slots that nobody fills are left out."""
+    """A separator that runs an exported file; empty slots are left out."""
 
     def separate(mixture: Array) -> Separation:
         found = run_on_waveforms(model, runner, stft, mixture[None])

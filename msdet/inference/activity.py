@@ -30,7 +30,7 @@ DEEPEST_DB, SHALLOWEST_DB = -35.0, -15.0
 """Bounds of the threshold relative to the speech level: in silence, and where there are no pauses."""
 
 OCCUPIED_S = 0.3
-"""A slot in which less is spoken in a block holds nobody there."""
+"""A slot with less speech in a block is empty there."""
 
 _SMOOTH = 3  # frames
 
@@ -44,7 +44,7 @@ class Levels:
     """How loud a recording is, as a histogram of its frames' levels: its size does not grow.
 
     Attributes:
-        counts: ``(level,)`` of frames; nothing is heard in the lowest.
+        counts: ``(level,)`` of frames; the lowest is digital silence.
     """
 
     counts: Array = field(default_factory=lambda: np.zeros(_LEVELS_DB.size, dtype=np.int64))
@@ -61,8 +61,8 @@ class Levels:
 
     def quantile_db(self, share: float) -> float:
         """Level below which a share of the frames lies, digital silence left out."""
-        heard = self.counts[1:].cumsum()
-        return float(_LEVELS_DB[1 + int(np.searchsorted(heard, share * heard[-1]))]) if heard[-1] else -140.0
+        audible = self.counts[1:].cumsum()
+        return float(_LEVELS_DB[1 + int(np.searchsorted(audible, share * audible[-1]))]) if audible[-1] else -140.0
 
     @property
     def threshold_db(self) -> float:
@@ -106,9 +106,9 @@ def _own_share(voices: Array, mixture: Array, sample_rate: int, frame: int, fram
         return np.ones((len(voices), frames))
     size = min(2 * round(_WINDOW_S * sample_rate / 2), mixture.size // 2 * 2)
     options = {"nperseg": size, "noverlap": size // 2, "padded": True}
-    _, times, heard = stft(mixture, 1.0, **options)
+    _, times, spectrum = stft(mixture, 1.0, **options)
     strongest = np.abs(stft(voices, 1.0, **options)[2]).argmax(axis=0)
-    power = np.square(np.abs(heard))
+    power = np.square(np.abs(spectrum))
     place = np.minimum(times // frame, frames - 1).astype(int)
     share = np.zeros((len(voices), frames))
     for talker in range(len(voices)):

@@ -197,10 +197,10 @@ def description(
 ) -> dict[str, Any]:
     """What ``doa.json`` says: a talker's overall direction, and directions and activity over time.
 
-    ``track`` is as in a line of ``doa.jsonl``, which scoring reads. Null is nobody heard, or not known.
+    ``track`` is as in a line of ``doa.jsonl``, which scoring reads. Null is silence, or not known.
 
     Args:
-        talkers: who was found.
+        talkers: with tracks and activity.
         array: that directions are relative to.
         notes: more entries, after the array.
         files: of the voices, in the talkers' order; none of a system that gives directions alone.
@@ -268,7 +268,7 @@ def rttm(talkers: Separation, name: str) -> str:
     """Who speaks when, in NIST's RTTM: a line a segment, a speaker a direction, ``talker1_053deg``.
 
     Args:
-        talkers: who was found.
+        talkers: with tracks and activity.
         name: of the recording; RTTM allows no spaces in it.
     """
     recording = "_".join(name.split()) or "recording"

@@ -101,7 +101,7 @@ class FileSource:
 
 @dataclass(frozen=True)
 class MemorySource:
-    """A recording that somebody holds already.
+    """A recording in memory.
 
     Attributes:
         mixture: ``(mic, time)`` float32.

@@ -6,13 +6,13 @@ voice ``k`` belongs to is decided by two kinds of evidence, each in [0, 1]:
 
 - **Overlap.** The normalized correlation, without delay, of voice ``k`` with what slot ``s`` held of the
   block before, over the samples that both blocks share. It counts as far as both are active there, in full
-  from `ENOUGH_S` seconds on: the residue of somebody else in an empty slot proves nothing.
-- **Direction.** How near the voice is to where slot ``s`` has been heard so far: the mean of
+  from `ENOUGH_S` seconds on: the residue of another talker in an empty slot proves nothing.
+- **Direction.** How near the voice is to where slot ``s`` has been active so far: the mean of
   ``exp(-Δ²/2σ²)`` over its azimuths, weighted by the seconds of activity behind each. Unlike the overlap this
   is remembered over any pause, so who comes back comes back to the same slot. The memory holds `MEMORY_S`
   seconds of speech and forgets the oldest exponentially, so that it follows those who move. A slot that has
-  hardly been heard is neither near nor far (`UNKNOWN`, with the weight of `PRIOR_S` seconds), so a newcomer
-  takes the free slot and not that of somebody who is silent elsewhere. Again only activity counts.
+  hardly been active is neither near nor far (`UNKNOWN`, with the weight of `PRIOR_S` seconds), so a newcomer
+  takes the free slot and not that of a talker who is silent elsewhere. Again only activity counts.
 
 The permutation with the largest sum of overlap and, twice as heavy, direction is taken (Hungarian algorithm);
 where there is no evidence at all, voices stay in their order. Only what is active is remembered.
@@ -55,7 +55,7 @@ _NEAR = 10  # bins to either side of the peak that an overall direction is the m
 
 
 class SlotDirections:
-    """Where each slot has been heard: seconds of activity by azimuth, in bins of a degree.
+    """Where each slot has been active: seconds of activity by azimuth, in bins of a degree.
 
     Args:
         slots: how many.
@@ -92,7 +92,7 @@ class SlotDirections:
         return likeness
 
     def overall(self) -> tuple[Array, Array, Array]:
-        """Azimuth, confidence and elevation ``(slot,)`` where each slot was heard most; NaN if never.
+        """Azimuth, confidence and elevation ``(slot,)`` where each slot was active most; NaN if never.
 
         The mean of what lies within some degrees of the heaviest azimuth: a stray block moves nothing.
         """
@@ -130,7 +130,7 @@ class SlotTracker:
 
         Args:
             heads: of the voices, ``(talker, time)``: what they share with the block before; None if nothing.
-            azimuth_deg: of the voices, ``(talker,)``, NaN where nobody is; None of a system without.
+            azimuth_deg: of the voices, ``(talker,)``, NaN of an empty slot; None of a system without.
             active: when each speaks in the block, bool ``(talker, frame)``; no more talkers than slots.
             shared: frames at its start that the block shares with the one before.
         """
@@ -153,14 +153,14 @@ class SlotTracker:
         """Take what each slot ``(slot, time)`` holds of the next overlap, and its seconds of speech."""
         self._tail, self._tail_s = tail, tail_s
 
-    def _alike(self, heads: Array, heard_s: Array) -> Array:
+    def _alike(self, heads: Array, active_s: Array) -> Array:
         """Correlation ``(slot, talker)`` of the slots before with the voices now, as far as both speak."""
         if self._tail is None:
             return np.zeros((self.slots, len(heads)))
         before, now = self._tail.astype(np.float64), heads.astype(np.float64)
         norms = np.linalg.norm(before, axis=1)[:, None] * np.linalg.norm(now, axis=1)
         correlation = np.divide(before @ now.T, norms, out=np.zeros_like(norms), where=norms > 0)
-        alike: Array = correlation.clip(0.0) * np.sqrt(_evidence(self._tail_s)[:, None] * _evidence(heard_s))
+        alike: Array = correlation.clip(0.0) * np.sqrt(_evidence(self._tail_s)[:, None] * _evidence(active_s))
         return alike
 
 

@@ -37,7 +37,7 @@ _FAINT = 1e-9  # least weight of an azimuth, so that there is a mean
 
 
 def model_separator(model: JointModel) -> Separator:
-    """A separator that runs a joint model on its own device; slots that nobody fills are left out.
+    """A separator that runs a joint model on its own device; empty slots are left out.
 
     Of the auxiliary tasks, ``activity``, ``elevation`` and ``tracking`` are used where a model has them.
     """
@@ -55,7 +55,7 @@ def model_separations(output: JointOutput) -> list[Separation]:
     azimuth, confidence = decode_azimuth(output.doa_logits)
     values = {"azimuth_deg": azimuth, "confidence": confidence, **_auxiliary(output)}
     filled = output.occupancy > 0.5
-    filled.scatter_(1, output.occupancy.argmax(1, keepdim=True), True)  # somebody is there
+    filled.scatter_(1, output.occupancy.argmax(1, keepdim=True), True)  # never none
     return [
         Separation(
             output.waveforms[n].float().cpu().numpy()[there],

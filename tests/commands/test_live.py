@@ -16,7 +16,7 @@ import pytest
 
 from msdet.cli import main
 from msdet.commands._live_display import Shown, lines
-from msdet.inference.streaming_sources import FileInput
+from msdet.inference.live import FileInput
 from msdet.io import audio
 
 RATE = 8000

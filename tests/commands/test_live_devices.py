@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from msdet.cli import main
-from msdet.inference.streaming_sources import Microphone
+from msdet.inference.live import Microphone
 from msdet.io import audio
 
 

@@ -1,4 +1,9 @@
-"""What a stream comes from: a microphone array on this computer, or a file that stands in for one."""
+"""A live stream: from a microphone array, or a file in place of one, to the files that are written of it.
+
+`Microphone` and `FileInput` give chunks; `Session` resamples, separates and stores them, and judges every
+second who speaks when, from the levels of the stream so far (`msdet.inference.activity`), unless the model
+has the task ``activity``.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +17,133 @@ import numpy as np
 
 from msdet.conventions import Array
 from msdet.errors import MsdetError, UnknownNameError
+from msdet.inference.activity import Levels, active_frames
+from msdet.inference.blocks import FRAME_S
+from msdet.inference.results import Scratch
 from msdet.inference.sources import FileSource
+from msdet.inference.streaming import Streamer, StreamResult
+from msdet.inference.tracking import FAINT_S, FrameLog, SlotDirections
+from msdet.io.audio import StreamResampler
+from msdet.methods.base import Separation
 
 BUFFER_S = 2.0
 """What may wait to be computed; beyond it, samples are lost."""
+
+JUDGED_S = 1.0
+"""Activity is judged for so long at once."""
+
+
+class Session:
+    """Takes what a device gives, and keeps what is in it.
+
+    Args:
+        streamer: of the model; what it remembers of another stream is forgotten.
+        sample_rate: of what is pushed, hertz.
+        kept: where voices are kept.
+
+    Attributes:
+        active: bool ``(slot,)``, who spoke in the last frame that was judged.
+    """
+
+    def __init__(self, streamer: Streamer, sample_rate: int, kept: Scratch) -> None:
+        streamer.reset()
+        self._streamer = streamer
+        self._resampler = StreamResampler(sample_rate, streamer.model.sample_rate)
+        self._sample_rate = sample_rate
+        self._scratch = kept
+        slots = streamer.model.config.talkers
+        self._frame = round(FRAME_S * streamer.model.sample_rate)
+        self._levels = Levels()
+        self._reference: Array = np.zeros((1, 0), dtype=np.float32)
+        self._voices: Array = np.zeros((slots, 0), dtype=np.float32)
+        self._found: Array = np.zeros((4, slots, 0))  # azimuth, confidence, occupancy, activity
+        self._times: Array = np.zeros(0)
+        self._judged = 0  # frames of 0.1 s
+        self._directions = SlotDirections(slots)
+        self._filled = np.zeros(slots, dtype=bool)
+        self._frames = FrameLog(3, slots)
+        self.active = np.zeros(slots, dtype=bool)
+
+    @property
+    def latency_s(self) -> float:
+        """Algorithmic latency, that of resampling included."""
+        return self._streamer.latency_s + self._resampler.delay_s
+
+    def push(self, chunk: Array) -> StreamResult | None:
+        """Take the next samples ``(mic, time)``; what the model gives, None if it was given nothing yet."""
+        samples = self._resampler.push(chunk)
+        return self._process(samples) if samples.shape[1] else None
+
+    def finish(self) -> None:
+        """Take the end of the stream."""
+        rest = self._resampler.finish()
+        if rest is not None and rest.shape[1]:
+            self._process(rest)
+        self._store(self._streamer.finish())
+        self._judge(self._voices.shape[1])
+
+    def talkers(self) -> tuple[Array, Separation]:
+        """After `finish`: slots ``(talker,)`` ascending in azimuth, and the talkers in that order."""
+        azimuth_deg, confidence, _ = self._directions.overall()
+        filled = np.flatnonzero(self._filled)
+        order = filled[np.argsort(azimuth_deg[filled], kind="stable")]
+        azimuths, confidences, activity = self._frames.joined()[:, order]
+        return order, Separation(
+            azimuth_deg=azimuth_deg[order],
+            confidence=confidence[order],
+            activity=activity,
+            track_deg=azimuths,
+            track_confidence=confidences,
+            time_s=(np.arange(activity.shape[1]) + 0.5) * (self._frame / self._streamer.model.sample_rate),
+        )
+
+    def _process(self, samples: Array) -> StreamResult:
+        reference = self._streamer.model.array.reference
+        self._reference = np.concatenate([self._reference, samples[[reference]]], axis=1)
+        result = self._streamer.push(samples)
+        self._store(result)
+        while self._voices.shape[1] >= (step := round(JUDGED_S / FRAME_S) * self._frame):
+            self._judge(step)
+        return result
+
+    def _store(self, result: StreamResult) -> None:
+        self._scratch.append(result.estimates)
+        self._voices = np.concatenate([self._voices, result.estimates], axis=1)
+        activity = np.zeros_like(result.confidence) if result.activity is None else result.activity
+        found = np.stack([result.azimuth_deg, result.confidence, result.occupancy, activity])
+        self._found = np.concatenate([self._found, found], axis=-1)
+        self._times = np.concatenate([self._times, result.time_s])
+        self._has_activity = result.activity is not None
+
+    def _judge(self, samples: int) -> None:
+        """Tell who speaks in so many samples, and where they are, in frames of 0.1 s."""
+        if not samples:
+            return
+        voices, reference = self._voices[:, :samples], self._reference[0, :samples]
+        frames = -(-samples // self._frame)
+        centers = (self._judged + np.arange(frames) + 0.5) * (self._frame / self._streamer.model.sample_rate)
+        place = np.clip(np.searchsorted(self._times, centers), 0, len(self._times) - 1)
+        azimuth_deg, confidence, occupancy, activity = self._found[..., place]
+        self._levels.add(reference, self._frame)
+        if not self._has_activity:
+            activity = active_frames(
+                voices, reference, len(voices), self._levels, self._streamer.model.sample_rate, self._frame
+            ).astype(np.float64)
+        there = occupancy > 0.5
+        there[occupancy.argmax(axis=0), np.arange(frames)] = True  # never none
+        activity = activity * there
+        self._filled |= there.any(axis=1)
+        for slot, active_s in enumerate(FRAME_S * (activity >= 0.5).sum(axis=1)):
+            if there[slot, -1]:
+                weight = max(float(active_s), FAINT_S)
+                self._directions.add(slot, weight, float(azimuth_deg[slot, -1]), float(confidence[slot, -1]))
+        known = np.where(there, (azimuth_deg, confidence), np.nan)
+        self._frames.append(np.concatenate([known, activity[None]]))
+        self.active = activity[:, -1] >= 0.5
+        self._judged += frames
+        self._voices, self._reference = self._voices[:, samples:].copy(), self._reference[:, samples:].copy()
+        later = max(0, int(place[-1]) - 1)
+        self._found, self._times = self._found[..., later:].copy(), self._times[later:].copy()
 
 
 class Input(Protocol):

@@ -13,9 +13,9 @@ import torch
 
 from msdet.arrays import load_array
 from msdet.errors import MsdetError
+from msdet.inference.live import Session
 from msdet.inference.results import scratch
 from msdet.inference.streaming import Streamer
-from msdet.inference.streaming_session import Session
 from msdet.inference.tracking import FrameLog
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
