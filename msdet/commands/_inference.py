@@ -24,7 +24,12 @@ MakeSystem = Callable[[MicrophoneArray, int], "RecordingSystem"]
 
 
 def systems(
-    model: Path | None, method: str | None, array: str | None, talkers: int | None, beamform: Beamformer | None = None
+    model: Path | None,
+    method: str | None,
+    array: str | None,
+    talkers: int | None,
+    device: str = "cpu",
+    beamform: Beamformer | None = None,
 ) -> SystemFactory:
     """The model or method that options name; the shipped model for the recording's rate if they name none.
 
@@ -32,12 +37,14 @@ def systems(
         MsdetError: both, an unknown method or array, or options that do not fit; neither, and no shipped
             model that fits them.
     """
+    if method is not None and device != "cpu":
+        raise MsdetError(f"--device {device} is for models: methods compute on the CPU")
     if model is not None and method is not None:
         raise MsdetError("give either --model (a checkpoint directory) or --method (for example srp_beam)")
     if model is None and method is None:
-        geometry, make = _of_shipped(None if array is None else load_array(array), talkers)
+        geometry, make = _of_shipped(None if array is None else load_array(array), talkers, device)
     elif model is not None:
-        geometry, make = _of_model(model, None if array is None else load_array(array), talkers)
+        geometry, make = _of_model(model, None if array is None else load_array(array), talkers, device)
     elif array is None or method is None:
         raise MsdetError("give --array (a shipped name or a TOML file): a method knows no geometry")
     else:
@@ -56,24 +63,26 @@ def systems(
     return SystemFactory(geometry, beamed)
 
 
-def _of_model(folder: Path, array: MicrophoneArray | None, talkers: int | None) -> tuple[MicrophoneArray, MakeSystem]:
+def _of_model(
+    folder: Path, array: MicrophoneArray | None, talkers: int | None, device: str
+) -> tuple[MicrophoneArray, MakeSystem]:
     from msdet.methods.trained import model_separator
-    from msdet.models.checkpoint import load_model
+    from msdet.models.checkpoint import load_model, to_device
 
-    loaded = load_model(folder, array)
+    loaded = to_device(load_model(folder, array), device)
     if talkers is not None and talkers != loaded.config.talkers:
         raise MsdetError(f"{folder}: is for {loaded.config.talkers} talkers, --talkers is {talkers}")
 
     def make(array: MicrophoneArray, sample_rate: int) -> RecordingSystem:
         same = (array.positions_m, array.reference) == (loaded.array.positions_m, loaded.array.reference)
-        joint = loaded if same else load_model(folder, array)
+        joint = loaded if same else to_device(load_model(folder, array), device)
         separator = model_separator(joint)
         return RecordingSystem(separator, array, joint.sample_rate, joint.config.talkers, str(folder))
 
     return loaded.array, make
 
 
-def _of_shipped(array: MicrophoneArray | None, talkers: int | None) -> tuple[MicrophoneArray, MakeSystem]:
+def _of_shipped(array: MicrophoneArray | None, talkers: int | None, device: str) -> tuple[MicrophoneArray, MakeSystem]:
     """The shipped models: which one, is decided by a recording's sample rate."""
     from msdet.models.checkpoint import read_description
     from msdet.models.packages import choose_shipped, shipped_models
@@ -90,7 +99,7 @@ def _of_shipped(array: MicrophoneArray | None, talkers: int | None) -> tuple[Mic
     def make(array: MicrophoneArray, sample_rate: int) -> RecordingSystem:
         name = choose_shipped(models, sample_rate, array.name).name
         if name not in found:
-            found[name] = _of_model(Path(name), geometry, talkers)[1]
+            found[name] = _of_model(Path(name), geometry, talkers, device)[1]
         return found[name](array, sample_rate)
 
     default = read_description(choose_shipped(models, 16_000).name)["array"]

@@ -34,6 +34,7 @@ def evaluate(
     metrics: str = ",".join(DEFAULT_METRICS),
     by: str = ",".join(DEFAULT_BREAKDOWNS),
     format: Format = "text",
+    device: str = "cpu",
     jobs: int = 0,
 ) -> int:
     """Run a model and baselines over a data set and score them beside the unprocessed mixture.
@@ -51,6 +52,7 @@ def evaluate(
         metrics: of the audio, between commas, as for msdet score.
         by: breakdowns, between commas, as for msdet score.
         format: of what is printed: text to read, or md, latex, csv or json to paste.
+        device: of torch, for the model: cpu, cuda, cuda:1 and so on.
         jobs: processes that score; 0 for one a core.
     """
     from msdet.data.scene_set import SceneSet
@@ -62,7 +64,7 @@ def evaluate(
     scene_set = SceneSet.open(data)
     systems = dict(_systems(scene_set, split_methods(methods)))
     if model is not None:
-        systems[MODEL] = _model_separators(model, scene_set)
+        systems[MODEL] = _model_separators(model, scene_set, device)
     scoring = Scoring(scene_set, out, request, weights=None if model is None else weights_hash(model))
     for name, system in systems.items():
         if not isinstance(system, Path):
@@ -209,16 +211,16 @@ def _separators(scene_set: SceneSet, method: str) -> dict[int, Separator | Oracl
     return {n: build_method(method, scene_set.array, scene_set.sample_rate, n) for n in counts}
 
 
-def _model_separators(folder: Path, scene_set: SceneSet) -> dict[int, Separator | Oracle]:
+def _model_separators(folder: Path, scene_set: SceneSet, device: str) -> dict[int, Separator | Oracle]:
     """The model by the number of talkers of a scene: its own, or with empty slots any up to that.
 
     Raises:
         MsdetError: the data set is not what the model is for.
     """
     from msdet.methods.trained import model_separator
-    from msdet.models.checkpoint import load_model
+    from msdet.models.checkpoint import load_model, to_device
 
-    model = load_model(folder, scene_set.array)
+    model = to_device(load_model(folder, scene_set.array), device)
     counts = sorted({len(scene.sources) for scene in scene_set.scenes})
     slots = model.config.talkers
     if scene_set.sample_rate != model.sample_rate:

@@ -29,7 +29,7 @@ _FAST_S = 0.5  # length of a chunk where nobody waits for it
 def live(
     model: Path | None = None,
     out: Path | None = None,
-    device: str | None = None,
+    input: str | None = None,
     channels: str | None = None,
     rate: int | None = None,
     file: Path | None = None,
@@ -38,8 +38,9 @@ def live(
     record: bool = False,
     subtype: str = "PCM_16",
     array: str | None = None,
+    device: str = "cpu",
     threads: int = 1,
-    devices: bool = False,
+    inputs: bool = False,
 ) -> None:
     """Separate and localize what a microphone array hears, as it hears it.
 
@@ -52,7 +53,7 @@ def live(
     Args:
         model: checkpoint directory, package (.tar) or name of a shipped model; may come first, unnamed.
         out: folder for talker1.wav and so on.
-        device: number or part of the name of an input device; the system's default if not given.
+        input: number or part of the name of an input device; the system's default if not given.
         channels: those of the device, or the file, that are the array's microphones in their order, counted
             from 0, for example 1,2,3,4; if not given, the first ones of a device, or all of the file.
         rate: sample rate of the device in hertz; its default if not given. Resampled to the model's.
@@ -62,8 +63,9 @@ def live(
         record: also write what was heard, input.wav.
         subtype: sample format of files, for example PCM_16 or FLOAT.
         array: another array than the model was trained on, if its parts allow that.
+        device: of torch, for the model: cpu, cuda, cuda:1 and so on.
         threads: cores to compute on.
-        devices: only list the input devices.
+        inputs: only list the input devices.
     """
     from msdet.arrays import load_array
     from msdet.commands._inference import computing
@@ -71,9 +73,9 @@ def live(
     from msdet.inference.live import FileInput, Microphone
     from msdet.inference.streaming import Streamer
     from msdet.io import audio
-    from msdet.models.checkpoint import load_model
+    from msdet.models.checkpoint import load_model, to_device
 
-    if devices:
+    if inputs:
         _list_devices()
         return
     if model is None or out is None:
@@ -82,9 +84,9 @@ def live(
     if seconds is not None and not seconds > 0:
         raise MsdetError(f"seconds is {seconds:g}, expected above 0")
     audio.check_subtype(subtype)
-    _check_source(file, device, rate, fast)
+    _check_source(file, input, rate, fast)
     _check_nothing_is_lost(out, record, of_device=file is None)
-    joint = load_model(model, None if array is None else load_array(array))
+    joint = to_device(load_model(model, None if array is None else load_array(array)), device)
     streamer = Streamer(joint)
     mics = joint.array.microphones
     wanted = None if channels is None else _numbers(channels)
@@ -93,7 +95,7 @@ def live(
     chunk_s = joint.stft.hop / joint.sample_rate
     source: Input
     if file is None:
-        source = Microphone(device, chunk_s, mics, wanted, rate)
+        source = Microphone(input, chunk_s, mics, wanted, rate)
     else:
         source = FileInput(file, _FAST_S if fast else chunk_s, fast, mics, wanted)
     with computing(threads):
@@ -109,7 +111,7 @@ def _check_source(file: Path | None, device: str | None, rate: int | None, fast:
     from msdet.errors import MsdetError
 
     if file is not None and (device is not None or rate is not None):
-        raise MsdetError(f"give either --file or --{'rate' if device is None else 'device'}")
+        raise MsdetError(f"give either --file or --{'rate' if device is None else 'input'}")
     if file is None and fast:
         raise MsdetError("--fast is for --file: a device gives sound as the time passes")
 

@@ -28,6 +28,7 @@ def localize(
     match: Match = "both",
     gate: bool = True,
     json: bool = False,
+    device: str = "cpu",
     threads: int = 1,
 ) -> int:
     """Find where the talkers of recordings are, and who speaks when; no audio is written.
@@ -50,6 +51,7 @@ def localize(
         match: what keeps talkers in their slots from block to block: overlap and direction, or one of them.
         gate: give no directions of a slot in blocks in which nobody speaks there.
         json: print what `msdet separate` writes as doa.json, a line of JSON a recording, for other programs.
+        device: of torch, for the model: cpu, cuda, cuda:1 and so on.
         threads: cores to compute on. Small models gain little from more, and lose much where others use them
             too: the default one took 0.04 s a second on one, and six times as long on two shared ones.
     """
@@ -57,7 +59,7 @@ def localize(
     from msdet.inference.listing import recordings as listed
 
     options = BlockOptions(block_s, overlap_s, match, gate)
-    chosen = _inference.systems(model, method, array, talkers)
+    chosen = _inference.systems(model, method, array, talkers, device)
     found = listed(recordings)
     alone = len(found) == 1 and not recordings[0].endswith(".scp")
 

@@ -31,6 +31,7 @@ def separate(
     keep_rate: bool = False,
     subtype: str = "PCM_16",
     page: bool = False,
+    device: str = "cpu",
     threads: int = 1,
 ) -> int:
     """Separate recordings of any length into talkers and their directions.
@@ -61,6 +62,7 @@ def separate(
         subtype: sample format, for example PCM_16, PCM_24 or FLOAT. Where it would clip, all voices are
             scaled down together; the gain is in doa.json.
         page: also write index.html, a page to look at and listen to, which opens offline.
+        device: of torch, for the model: cpu, cuda, cuda:1 and so on.
         threads: cores to compute on. Small models gain little from more, and lose much where others use them
             too: the default one took 0.04 s a second on one, and six times as long on two shared ones.
     """
@@ -70,7 +72,7 @@ def separate(
 
     options = BlockOptions(block_s, overlap_s, match, gate)
     audio.check_subtype(subtype)
-    chosen = _inference.systems(model, method, array, talkers, beamform)
+    chosen = _inference.systems(model, method, array, talkers, device, beamform)
     found = listed(recordings)
     alone = len(found) == 1 and not recordings[0].endswith(".scp")
     write = _Writing(chosen, options, keep_rate, subtype, page, beamform)

@@ -185,7 +185,7 @@ def test_clipping_is_told(model: Path, tmp_path: Path, capsys: pytest.CaptureFix
         (["--channels", "0,1,2,b"], "channels is '0,1,2,b', expected numbers"),
         (["--channels", "0,1,2,2"], "names one twice"),
         (["--channels", "0,1,2,02"], "names one twice"),
-        (["--device", "1"], "give either --file or --device"),
+        (["--input", "1"], "give either --file or --input"),
         (["--rate", "16000"], "give either --file or --rate"),
         (["--seconds", "-1"], "seconds is -1, expected above 0"),
         (["--subtype", "PCM_17"], "unknown subtype 'PCM_17'"),
