@@ -1,8 +1,7 @@
 """Recurrent layers that stay one operation when a model is traced; PyTorch would unroll them over frames.
 
-They are traced as an operation with PyTorch's own arguments, which a program of `torch.export` has in the
-end. For ONNX they become, in the second trace, one operation a layer with weights as ONNX's GRU and LSTM take
-them.
+For `torch.export` they are traced as an operation with PyTorch's own arguments; for ONNX they are replaced
+beforehand by one operation a layer, with weights as ONNX's GRU and LSTM take them (`pack_recurrences`).
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.overrides import TorchFunctionMode
 
@@ -81,45 +80,56 @@ def recurrences_kept() -> Iterator[None]:
         yield
 
 
-def packed(kind: str, params: Sequence[Tensor], biases: bool, layers: int, directions: int) -> list[list[Tensor]]:
-    """Weights as ONNX has them: for each layer W ``(direction, gates * hidden, input)``, R and B.
+def pack_recurrences(module: nn.Module) -> None:
+    """Put `OnnxRnn` in the place of every GRU and LSTM of a module."""
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.GRU | nn.LSTM):
+                setattr(parent, name, OnnxRnn(child))
+
+
+class OnnxRnn(nn.Module):
+    """A GRU or LSTM, each layer one operation with ONNX's weights W, R and B ``(direction, ...)``.
 
     Args:
-        kind: ``gru`` or ``lstm``.
-        params: as PyTorch has them.
-        biases: whether there are any.
-        layers: number of layers.
-        directions: 1, or 2 for both.
+        layer: as PyTorch has it.
     """
 
-    def ordered(tensor: Tensor) -> Tensor:
-        gates = tensor.chunk(len(ONNX_GATES[kind]))
-        return torch.cat([gates[gate] for gate in ONNX_GATES[kind]])
+    def __init__(self, layer: nn.RNNBase) -> None:
+        super().__init__()
+        self.kind = layer.mode.lower()
+        self.batch_first = layer.batch_first
+        self.hidden = layer.hidden_size
+        self.layers = layer.num_layers
+        self.directions = 2 if layer.bidirectional else 1
+        gates = ONNX_GATES[self.kind]
+        for number in range(self.layers):
+            weights = []
+            for suffix in ("", "_reverse")[: self.directions]:
+                names = [f"{part}_l{number}{suffix}" for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+                parts = [getattr(layer, name).chunk(len(gates)) for name in names if hasattr(layer, name)]
+                w, r, *b = (torch.cat([part[gate] for gate in gates]) for part in parts)
+                weights.append((w, r, torch.cat(b or [w.new_zeros(2 * len(w))])))
+            for letter, tensors in zip("WRB", zip(*weights, strict=True), strict=True):
+                weight = nn.Parameter(torch.stack(tensors), requires_grad=False)
+                self.register_parameter(f"{letter}{number}", weight)
 
-    per_direction = 4 if biases else 2
-    found = []
-    for layer in range(layers):
-        weights = []
-        for direction in range(directions):
-            first = (layer * directions + direction) * per_direction
-            w, r, *b = (ordered(tensor) for tensor in params[first : first + per_direction])
-            weights.append((w, r, torch.cat(b or [w.new_zeros(2 * len(w))])))
-        found.append([torch.stack(parts) for parts in zip(*weights, strict=True)])
-    return found
-
-
-def run_packed(kind: str, given: Tensor, hx: Any, weights: Sequence[Sequence[Tensor]], batch_first: bool) -> Any:
-    """What the layers give, each run as one operation of ONNX."""
-    states = [hx] if kind == "gru" else list(hx)
-    operation = getattr(torch.ops.msdet, f"{kind}_layer")
-    x = given.transpose(0, 1) if batch_first else given
-    last = []
-    for layer, (w, r, b) in enumerate(weights):
-        own = slice(layer * len(w), (layer + 1) * len(w))
-        x, *after = operation(x, w, r, b, *(state[own] for state in states))
-        last.append(after)
-    ends = [torch.cat(parts) for parts in zip(*last, strict=True)]
-    return (x.transpose(0, 1) if batch_first else x), *ends
+    def forward(self, sequence: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """As the layer of PyTorch."""
+        operation = getattr(torch.ops.msdet, f"{self.kind}_layer")
+        x = sequence.transpose(0, 1) if self.batch_first else sequence
+        if state is None:
+            zeros = x.new_zeros(self.layers * self.directions, x.shape[1], self.hidden)
+            state = (zeros, zeros) if self.kind == "lstm" else zeros
+        states = state if self.kind == "lstm" else (state,)
+        ends = []
+        for number in range(self.layers):
+            own = slice(number * self.directions, (number + 1) * self.directions)
+            weights = [getattr(self, f"{letter}{number}") for letter in "WRB"]
+            x, *end = operation(x, *weights, *(s[own] for s in states))
+            ends.append(end)
+        after = [torch.cat(parts) for parts in zip(*ends, strict=True)]
+        return x.transpose(0, 1) if self.batch_first else x, tuple(after) if self.kind == "lstm" else after[0]
 
 
 def as_known(program: ExportedProgram) -> ExportedProgram:
@@ -132,7 +142,7 @@ def as_known(program: ExportedProgram) -> ExportedProgram:
 
 
 def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """How layers of `run_packed` are written in ONNX."""
+    """How layers of `OnnxRnn` are written in ONNX."""
     from onnxscript import opset18
 
     op: Any = opset18

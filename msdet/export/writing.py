@@ -18,6 +18,7 @@ from msdet.export.model import ExportedModel
 from msdet.export.parity import LIMIT, Deviation, deviation
 from msdet.export.precision import lowered
 from msdet.export.program import in_real_arithmetic, trace
+from msdet.export.recurrence import pack_recurrences
 from msdet.io.files import atomic_path
 from msdet.models.joint import JointModel
 
@@ -99,7 +100,8 @@ def onnx_contents(
 ) -> dict[Precision, bytes]:
     """ONNX files of a model with weights in several precisions, not compared with it; see `export_model`."""
     wrapper, example, lengths = _to_trace(model, stft)
-    program = in_real_arithmetic(trace(wrapper, example, lengths), example, lengths, onnx=True)
+    pack_recurrences(wrapper)
+    program = in_real_arithmetic(trace(wrapper, example, lengths), example, lengths)
     proto = onnx_model(program, example, wrapper.outputs, lengths)
     buffers = {name for name, _ in program.named_buffers()}
     return {
@@ -111,7 +113,7 @@ def onnx_contents(
 def torch_content(model: JointModel, stft: StftPlace, notes: dict[str, Any] | None = None) -> bytes:
     """A program of `torch.export` of a model, not compared with it; see `export_model`."""
     wrapper, example, lengths = _to_trace(model, stft)
-    program = in_real_arithmetic(trace(wrapper, example, lengths), example, lengths, onnx=False)
+    program = in_real_arithmetic(trace(wrapper, example, lengths), example, lengths)
     return torch_bytes(program, describe(model, stft, wrapper.outputs, "float32", notes or {}))
 
 

@@ -189,7 +189,7 @@ def test_a_part_that_cannot_be_exported_is_named() -> None:
     example, lengths = torch.randn(3, 5, 2), {0: "batch"}
     expected = r"^head \(.*Signs\) cannot be exported: it uses sgn of complex numbers$"
     with pytest.raises(MsdetError, match=expected):
-        in_real_arithmetic(trace(Network().eval(), example, lengths), example, lengths, onnx=False)
+        in_real_arithmetic(trace(Network().eval(), example, lengths), example, lengths)
 
 
 @pytest.mark.parametrize("name", ["conv_tasnet", "dprnn"])
