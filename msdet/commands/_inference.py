@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from msdet.inference.listing import Recording
     from msdet.inference.offline import OfflineSeparation
     from msdet.methods.base import Separation, Separator
+    from msdet.models.joint import JointModel
 
 MakeSystem = Callable[[MicrophoneArray, int], "RecordingSystem"]
 
@@ -37,18 +39,18 @@ def systems(
         MsdetError: both, an unknown method or array, or options that do not fit; neither, and no shipped
             model that fits them.
     """
-    if method is not None and device != "cpu":
-        raise MsdetError(f"--device {device} is for models: methods compute on the CPU")
+    check_device(device, of_model=method is None)
     if model is not None and method is not None:
         raise MsdetError("give either --model (a checkpoint directory) or --method (for example srp_beam)")
-    if model is None and method is None:
-        geometry, make = _of_shipped(None if array is None else load_array(array), talkers, device)
-    elif model is not None:
-        geometry, make = _of_model(model, None if array is None else load_array(array), talkers, device)
-    elif array is None or method is None:
+    given = None if array is None else load_array(array)
+    if model is not None:
+        geometry, make = _of_model(model, given, talkers, device)
+    elif method is None:
+        geometry, make = _of_shipped(given, talkers, device)
+    elif given is None:
         raise MsdetError("give --array (a shipped name or a TOML file): a method knows no geometry")
     else:
-        geometry, make = load_array(array), _of_method(method, 2 if talkers is None else talkers)
+        geometry, make = given, _of_method(method, 2 if talkers is None else talkers)
         make(geometry, 16_000)  # before any recording: wrong options are wrong for all
     if beamform is None:
         return SystemFactory(geometry, make)
@@ -67,15 +69,14 @@ def _of_model(
     folder: Path, array: MicrophoneArray | None, talkers: int | None, device: str
 ) -> tuple[MicrophoneArray, MakeSystem]:
     from msdet.methods.trained import model_separator
-    from msdet.models.checkpoint import load_model, to_device
 
-    loaded = to_device(load_model(folder, array), device)
+    loaded = load_on(device, folder, array)
     if talkers is not None and talkers != loaded.config.talkers:
         raise MsdetError(f"{folder}: is for {loaded.config.talkers} talkers, --talkers is {talkers}")
 
     def make(array: MicrophoneArray, sample_rate: int) -> RecordingSystem:
         same = (array.positions_m, array.reference) == (loaded.array.positions_m, loaded.array.reference)
-        joint = loaded if same else to_device(load_model(folder, array), device)
+        joint = loaded if same else load_on(device, folder, array)
         separator = model_separator(joint)
         return RecordingSystem(separator, array, joint.sample_rate, joint.config.talkers, str(folder))
 
@@ -117,6 +118,35 @@ def _of_method(method: str, talkers: int) -> MakeSystem:
         return RecordingSystem(separator, array, sample_rate, talkers, method)
 
     return make
+
+
+def check_device(device: str, of_model: bool = True, hint: str = "") -> None:
+    """Refuse what is no name of a device, or one that nothing would compute on.
+
+    Args:
+        device: that was asked for.
+        of_model: whether there is a model, which alone computes on it.
+        hint: end of the message.
+
+    Raises:
+        MsdetError: says what is expected.
+    """
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise MsdetError(f"device is '{device}', expected cpu, cuda or cuda:N{hint}")
+    if device != "cpu" and not of_model:
+        raise MsdetError(f"--device {device} is for models: methods compute on the CPU")
+
+
+def load_on(device: str, model: Path, array: str | MicrophoneArray | None = None, hint: str = "") -> JointModel:
+    """Load a model onto a device, for another array than its own if one is given.
+
+    Raises:
+        MsdetError: as of `check_device`; the device is absent; no such model or array, or they do not fit.
+    """
+    from msdet.models.checkpoint import load_model, to_device
+
+    check_device(device, hint=hint)
+    return to_device(load_model(model, load_array(array) if isinstance(array, str) else array), device)
 
 
 def each(listed: Sequence[Recording], work: Callable[[Recording], None]) -> int:

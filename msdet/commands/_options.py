@@ -52,7 +52,9 @@ def parse_options(function: Callable[..., Any], argv: Sequence[str], program: st
         values = dict(parser.instantiate(parser.parse_args(arguments)))
     except argparse.ArgumentError as error:
         files = " or ".join(a for before, a in itertools.pairwise(arguments) if before == "--config")
-        raise MsdetError(_one_line(str(error), known).replace('"<unicode string>"', files)) from error
+        raise MsdetError(
+            _one_line(str(error), known, function.__name__).replace('"<unicode string>"', files)
+        ) from error
     names = (*inspect.signature(function).parameters, "allow_code")
     return {name: value for name, value in values.items() if name in names}
 
@@ -180,7 +182,7 @@ def _is_value(argument: str) -> bool:
     return re.match(r"-(?![\d.]|$)", argument) is None
 
 
-def _one_line(message: str, known: list[str]) -> str:
+def _one_line(message: str, known: list[str], command: str) -> str:
     """Jsonargparse's message as one line; of an option that does not exist, its new or the nearest name."""
     text = " ".join(message.split())
     unknown = re.search(
@@ -191,7 +193,7 @@ def _one_line(message: str, known: list[str]) -> str:
     )
     if unknown:
         key = unknown.group(1) or unknown["option"] or f"{unknown['group']}.{unknown['field']}"
-        return renaming(key) or f"unknown option '{key}'{nearest_option(key, known)}"
+        return renaming(key, command) or f"unknown option '{key}'{nearest_option(key, known)}"
     return text
 
 

@@ -52,15 +52,17 @@ def evaluate(
         metrics: of the audio, between commas, as for msdet score.
         by: breakdowns, between commas, as for msdet score.
         format: of what is printed: text to read, or md, latex, csv or json to paste.
-        device: of torch, for the model: cpu, cuda, cuda:1 and so on.
+        device: to compute on: cpu, cuda or, for one of several GPUs, cuda:1.
         jobs: processes that score; 0 for one a core.
     """
+    from msdet.commands._inference import check_device
     from msdet.data.scene_set import SceneSet
     from msdet.inference.estimates import ESTIMATES
     from msdet.io.files import check_own_folder
     from msdet.models.packages import weights_hash
 
     request = ScoringRequest.parse(metrics, by, format, jobs)
+    check_device(device, of_model=model is not None)
     scene_set = SceneSet.open(data)
     systems = dict(_systems(scene_set, split_methods(methods)))
     if model is not None:
@@ -217,10 +219,10 @@ def _model_separators(folder: Path, scene_set: SceneSet, device: str) -> dict[in
     Raises:
         MsdetError: the data set is not what the model is for.
     """
+    from msdet.commands._inference import load_on
     from msdet.methods.trained import model_separator
-    from msdet.models.checkpoint import load_model, to_device
 
-    model = to_device(load_model(folder, scene_set.array), device)
+    model = load_on(device, folder, scene_set.array)
     counts = sorted({len(scene.sources) for scene in scene_set.scenes})
     slots = model.config.talkers
     if scene_set.sample_rate != model.sample_rate:

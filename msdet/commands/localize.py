@@ -51,7 +51,7 @@ def localize(
         match: what keeps talkers in their slots from block to block: overlap and direction, or one of them.
         gate: give no directions of a slot in blocks in which nobody speaks there.
         json: print what `msdet separate` writes as doa.json, a line of JSON a recording, for other programs.
-        device: of torch, for the model: cpu, cuda, cuda:1 and so on.
+        device: to compute on: cpu, cuda or, for one of several GPUs, cuda:1.
         threads: cores to compute on. Small models gain little from more, and lose much where others use them
             too: the default one took 0.04 s a second on one, and six times as long on two shared ones.
     """

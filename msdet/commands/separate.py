@@ -62,7 +62,7 @@ def separate(
         subtype: sample format, for example PCM_16, PCM_24 or FLOAT. Where it would clip, all voices are
             scaled down together; the gain is in doa.json.
         page: also write index.html, a page to look at and listen to, which opens offline.
-        device: of torch, for the model: cpu, cuda, cuda:1 and so on.
+        device: to compute on: cpu, cuda or, for one of several GPUs, cuda:1.
         threads: cores to compute on. Small models gain little from more, and lose much where others use them
             too: the default one took 0.04 s a second on one, and six times as long on two shared ones.
     """

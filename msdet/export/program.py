@@ -20,7 +20,7 @@ from msdet.errors import MsdetError
 from msdet.export import pairs
 from msdet.export.formats import quiet
 from msdet.export.pairs import Pair
-from msdet.export.recurrence import recurrences_kept
+from msdet.export.recurrence import KeepRecurrences
 
 PARTWISE = (
     "alias", "cat", "chunk", "clone", "contiguous", "cumsum", "detach", "diagonal", "expand",
@@ -68,19 +68,14 @@ _REAL = {torch.complex32: torch.half, torch.complex64: torch.float, torch.comple
 
 
 def trace(module: nn.Module, example: Tensor, dynamic: Mapping[int, str]) -> ExportedProgram:
-    """Trace a module of one input.
-
-    Args:
-        module: in evaluation mode.
-        example: its input.
-        dynamic: axes of the input that may have any length, at least 1, by the name of the length.
+    """Trace a module of one input, whose `dynamic` axes, each with a name for its length, may have any length.
 
     Raises:
         MsdetError: what cannot be traced, and where it is.
     """
     axes = {axis: Dim(name, min=1 if axis == 0 else 2) for axis, name in dynamic.items()}
     try:
-        with quiet(), torch.no_grad(), recurrences_kept():
+        with quiet(), torch.no_grad(), KeepRecurrences():
             return export(
                 module,
                 (example,),

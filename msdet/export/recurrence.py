@@ -6,8 +6,7 @@ beforehand by one operation a layer, with weights as ONNX's GRU and LSTM take th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -20,24 +19,21 @@ ONNX_GATES = {"gru": (1, 0, 2), "lstm": (0, 3, 1, 2)}
 
 _LIBRARY = torch.library.Library("msdet", "DEF")
 
-_ARGUMENTS = "Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, "
-
-_LIBRARY.define(f"gru(Tensor input, Tensor hx, {_ARGUMENTS}bool batch_first) -> (Tensor, Tensor)")
-
-_LIBRARY.define(f"lstm(Tensor input, Tensor[] hx, {_ARGUMENTS}bool batch_first) -> (Tensor, Tensor, Tensor)")
-
-_LIBRARY.define("gru_layer(Tensor input, Tensor w, Tensor r, Tensor b, Tensor h) -> (Tensor, Tensor)")
-
-_LIBRARY.define(
-    "lstm_layer(Tensor input, Tensor w, Tensor r, Tensor b, Tensor h, Tensor c) -> (Tensor, Tensor, Tensor)"
+_ARGUMENTS = (
+    "Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, bool batch_first"
 )
+
+for _schema in (
+    f"gru(Tensor input, Tensor hx, {_ARGUMENTS}) -> (Tensor, Tensor)",
+    f"lstm(Tensor input, Tensor[] hx, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)",
+    "gru_layer(Tensor input, Tensor w, Tensor r, Tensor b, Tensor h) -> (Tensor, Tensor)",
+    "lstm_layer(Tensor input, Tensor w, Tensor r, Tensor b, Tensor h, Tensor c) -> (Tensor, Tensor, Tensor)",
+):
+    _LIBRARY.define(_schema)
 
 _LIBRARY.impl("gru", lambda *args: torch.ops.aten.gru.input(*args), "CompositeExplicitAutograd")
 
 _LIBRARY.impl("lstm", lambda *args: torch.ops.aten.lstm.input(*args), "CompositeExplicitAutograd")
-
-KEPT: dict[Any, str] = {torch.ops.msdet.gru.default: "gru", torch.ops.msdet.lstm.default: "lstm"}
-"""What recurrent layers are in a traced graph."""
 
 
 def _shapes(given: Tensor, states: Sequence[Tensor], directions: int) -> tuple[Tensor, ...]:
@@ -45,24 +41,21 @@ def _shapes(given: Tensor, states: Sequence[Tensor], directions: int) -> tuple[T
     return output, *(torch.empty_like(state) for state in states)
 
 
-def _gru(given: Tensor, hx: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    return _shapes(given, [hx], 2 if rest[5] else 1)
+def _kept_shapes(given: Tensor, hx: Tensor | Sequence[Tensor], *rest: Any) -> tuple[Tensor, ...]:
+    return _shapes(given, [hx] if isinstance(hx, Tensor) else hx, 2 if rest[5] else 1)
 
 
-def _lstm(given: Tensor, hx: Sequence[Tensor], *rest: Any) -> tuple[Tensor, ...]:
-    return _shapes(given, hx, 2 if rest[5] else 1)
-
-
-def _layer(given: Tensor, w: Tensor, r: Tensor, b: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+def _layer_shapes(given: Tensor, w: Tensor, r: Tensor, b: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
     return _shapes(given, states, len(w))
 
 
-for _name, _shape in (("gru", _gru), ("lstm", _lstm), ("gru_layer", _layer), ("lstm_layer", _layer)):
-    torch.library.register_fake(f"msdet::{_name}", _shape, lib=_LIBRARY)
+for _kind in ("gru", "lstm"):
+    torch.library.register_fake(f"msdet::{_kind}", _kept_shapes, lib=_LIBRARY)
+    torch.library.register_fake(f"msdet::{_kind}_layer", _layer_shapes, lib=_LIBRARY)
 
 
-class _Keep(TorchFunctionMode):
-    """Sees to it that recurrent layers are traced as one operation."""
+class KeepRecurrences(TorchFunctionMode):
+    """Within, GRUs and LSTMs are traced as one operation each."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -73,58 +66,47 @@ class _Keep(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-@contextmanager
-def recurrences_kept() -> Iterator[None]:
-    """Within, GRUs and LSTMs are traced as one operation each."""
-    with _Keep():
-        yield
-
-
 def pack_recurrences(module: nn.Module) -> None:
-    """Put `OnnxRnn` in the place of every GRU and LSTM of a module."""
+    """Put an `OnnxRnn` in the place of every GRU and LSTM of a module."""
+    packed: dict[nn.Module, OnnxRnn] = {}
     for parent in list(module.modules()):
-        for name, child in parent.named_children():
+        for name, child in parent._modules.items():
             if isinstance(child, nn.GRU | nn.LSTM):
-                setattr(parent, name, OnnxRnn(child))
+                if child not in packed:
+                    packed[child] = OnnxRnn(child)
+                parent._modules[name] = packed[child]
 
 
 class OnnxRnn(nn.Module):
-    """A GRU or LSTM, each layer one operation with ONNX's weights W, R and B ``(direction, ...)``.
+    """A GRU or LSTM of PyTorch, each layer one operation with ONNX's weights W, R and B ``(direction, ...)``."""
 
-    Args:
-        layer: as PyTorch has it.
-    """
-
-    def __init__(self, layer: nn.RNNBase) -> None:
+    def __init__(self, rnn: nn.RNNBase) -> None:
         super().__init__()
-        self.kind = layer.mode.lower()
-        self.batch_first = layer.batch_first
-        self.hidden = layer.hidden_size
-        self.layers = layer.num_layers
-        self.directions = 2 if layer.bidirectional else 1
+        self.kind, self.batch_first, self.hidden_size = rnn.mode.lower(), rnn.batch_first, rnn.hidden_size
+        self.num_layers, self.bidirectional = rnn.num_layers, rnn.bidirectional
         gates = ONNX_GATES[self.kind]
-        for number in range(self.layers):
+        for number in range(self.num_layers):
             weights = []
-            for suffix in ("", "_reverse")[: self.directions]:
+            for suffix in ("", "_reverse") if self.bidirectional else ("",):
                 names = [f"{part}_l{number}{suffix}" for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-                parts = [getattr(layer, name).chunk(len(gates)) for name in names if hasattr(layer, name)]
+                parts = [getattr(rnn, name).chunk(len(gates)) for name in names if hasattr(rnn, name)]
                 w, r, *b = (torch.cat([part[gate] for gate in gates]) for part in parts)
                 weights.append((w, r, torch.cat(b or [w.new_zeros(2 * len(w))])))
             for letter, tensors in zip("WRB", zip(*weights, strict=True), strict=True):
-                weight = nn.Parameter(torch.stack(tensors), requires_grad=False)
-                self.register_parameter(f"{letter}{number}", weight)
+                self.register_parameter(f"{letter}{number}", nn.Parameter(torch.stack(tensors), requires_grad=False))
 
     def forward(self, sequence: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """As the layer of PyTorch."""
         operation = getattr(torch.ops.msdet, f"{self.kind}_layer")
+        directions = 1 + self.bidirectional
         x = sequence.transpose(0, 1) if self.batch_first else sequence
         if state is None:
-            zeros = x.new_zeros(self.layers * self.directions, x.shape[1], self.hidden)
+            zeros = x.new_zeros(self.num_layers * directions, x.shape[1], self.hidden_size)
             state = (zeros, zeros) if self.kind == "lstm" else zeros
         states = state if self.kind == "lstm" else (state,)
         ends = []
-        for number in range(self.layers):
-            own = slice(number * self.directions, (number + 1) * self.directions)
+        for number in range(self.num_layers):
+            own = slice(number * directions, (number + 1) * directions)
             weights = [getattr(self, f"{letter}{number}") for letter in "WRB"]
             x, *end = operation(x, *weights, *(s[own] for s in states))
             ends.append(end)
@@ -135,8 +117,9 @@ class OnnxRnn(nn.Module):
 def as_known(program: ExportedProgram) -> ExportedProgram:
     """The same program with PyTorch's own operations for recurrent layers, so that it runs without msdet."""
     for node in program.graph.nodes:
-        if node.target in KEPT:
-            node.target = getattr(torch.ops.aten, KEPT[node.target]).input
+        for kind in ("gru", "lstm"):
+            if node.target == getattr(torch.ops.msdet, kind).default:
+                node.target = getattr(torch.ops.aten, kind).input
     program.graph_module.recompile()
     return program
 

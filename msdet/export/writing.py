@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.export import ExportedProgram
 
 from msdet import __version__
 from msdet.conventions import class_azimuths_deg
@@ -38,8 +39,7 @@ class ExportedFile:
         runner: runs it.
         parity: of the arithmetic, in 32 bits, with the model.
         lowered: of the file with the model, where its weights are not in 32 bits; None where they are.
-        full: runs the same in 32 bits.
-        full_size: bytes of that.
+        full_size: bytes of the same in 32 bits.
     """
 
     path: Path
@@ -47,7 +47,6 @@ class ExportedFile:
     runner: Runner
     parity: Deviation
     lowered: Deviation | None
-    full: Runner
     full_size: int
 
 
@@ -77,13 +76,11 @@ def export_model(
     if form == "torch" and precision != "float32":
         raise MsdetError(f"precision is '{precision}', but a file of format torch has weights in float32")
     if form == "torch":
-        content = full = torch_content(model, stft, notes)
-        runner = full_runner = torch_runner(content)
+        contents, make_runner = {precision: torch_content(model, stft, notes)}, torch_runner
     else:
-        contents = onnx_contents(model, ("float32", precision), stft, notes)
-        content, full = contents[precision], contents["float32"]
-        runner, full_runner = onnx_runner(content), onnx_runner(full)
-    parity = deviation(model, full_runner, stft)
+        contents, make_runner = onnx_contents(model, {"float32", precision}, stft, notes), onnx_runner
+    runner = make_runner(contents[precision])
+    parity = deviation(model, runner if precision == "float32" else make_runner(contents["float32"]), stft)
     if not parity.estimates <= LIMIT:
         raise MsdetError(
             f"{out}: not written: its voices differ from the model's by {parity.estimates:.1e} of their "
@@ -91,17 +88,15 @@ def export_model(
         )
     loss = None if precision == "float32" else deviation(model, runner, stft)
     with atomic_path(out) as temporary:
-        temporary.write_bytes(content)
-    return ExportedFile(out, len(content), runner, parity, loss, full_runner, len(full))
+        temporary.write_bytes(contents[precision])
+    return ExportedFile(out, len(contents[precision]), runner, parity, loss, len(contents["float32"]))
 
 
 def onnx_contents(
     model: JointModel, precisions: Collection[Precision], stft: StftPlace, notes: dict[str, Any] | None = None
 ) -> dict[Precision, bytes]:
     """ONNX files of a model with weights in several precisions, not compared with it; see `export_model`."""
-    wrapper, example, lengths = _to_trace(model, stft)
-    pack_recurrences(wrapper)
-    program = in_real_arithmetic(trace(wrapper, example, lengths), example, lengths)
+    program, wrapper, example, lengths = _traced(model, stft, onnx=True)
     proto = onnx_model(program, example, wrapper.outputs, lengths)
     buffers = {name for name, _ in program.named_buffers()}
     return {
@@ -112,23 +107,14 @@ def onnx_contents(
 
 def torch_content(model: JointModel, stft: StftPlace, notes: dict[str, Any] | None = None) -> bytes:
     """A program of `torch.export` of a model, not compared with it; see `export_model`."""
-    wrapper, example, lengths = _to_trace(model, stft)
-    program = in_real_arithmetic(trace(wrapper, example, lengths), example, lengths)
+    program, wrapper, _, _ = _traced(model, stft, onnx=False)
     return torch_bytes(program, describe(model, stft, wrapper.outputs, "float32", notes or {}))
 
 
 def describe(
     model: JointModel, stft: StftPlace, outputs: list[str], precision: Precision, notes: dict[str, Any]
 ) -> dict[str, Any]:
-    """What a file says of itself: all that is needed to use it.
-
-    Args:
-        model: the model.
-        stft: where the STFT is.
-        outputs: names of the outputs.
-        precision: of the weights.
-        notes: what the checkpoint or package says of itself; its assignment rule and license are passed on.
-    """
+    """What a file says of itself: all that is needed to use it; `notes` are those of the checkpoint or package."""
     spectral = stft == "outside"
     axes = ["freq", "frame", "2 (real, imaginary)"] if spectral else ["sample"]
     known = {
@@ -166,13 +152,18 @@ def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _to_trace(model: JointModel, stft: StftPlace) -> tuple[ExportedModel, torch.Tensor, dict[int, str]]:
-    """What is traced, with what input, and the axes of that which may have any length."""
+def _traced(
+    model: JointModel, stft: StftPlace, onnx: bool
+) -> tuple[ExportedProgram, ExportedModel, torch.Tensor, dict[int, str]]:
+    """A model in real arithmetic, what was traced, with what input, and the axes of that which have any length."""
     microphones = model.array.microphones
-    generator = torch.Generator().manual_seed(0)
     shape: tuple[int, ...] = (2, microphones, model.stft.freqs, _TRACED_FRAMES, 2)
     lengths = {0: "batch", 3: "frame"}
     if stft == "inside":
         shape = (2, microphones, (_TRACED_FRAMES - 1) * model.stft.hop - 3)  # no whole number of hops
         lengths = {0: "batch", 2: "sample"}
-    return ExportedModel(model, stft), torch.randn(shape, generator=generator), lengths
+    example = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    wrapper = ExportedModel(model, stft)
+    if onnx:
+        pack_recurrences(wrapper)
+    return in_real_arithmetic(trace(wrapper, example, lengths), example, lengths), wrapper, example, lengths

@@ -242,7 +242,8 @@ def test_localize_needs_a_system_with_directions(recording: Path, capsys: pytest
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--device", "gpu"], "device is 'gpu', which cannot be used"),
+        (["--device", "gpu"], "device is 'gpu', expected cpu, cuda or cuda:N"),
+        (["--device", "cuda:99"], "device is 'cuda:99', which cannot be used ("),
         (["--method", "srp_beam", "--array", ARRAY, "--device", "cuda"], "--device cuda is for models"),
     ],
 )
