@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msdet.arrays import MicrophoneArray, load_array
+from msdet.arrays import MicrophoneArray, array_names, load_array
 from msdet.errors import MsdetError
+from msdet.inference.blocks import FRAME_S
 from msdet.inference.offline import RecordingSystem, SystemFactory
 from msdet.inference.sources import RecordingSource
 
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
     from msdet.inference.blocks import Beamformer, BlockOptions
     from msdet.inference.listing import Recording
     from msdet.inference.offline import OfflineSeparation
-    from msdet.methods.base import Separation, Separator
+    from msdet.methods.base import Separation
     from msdet.models.joint import JointModel
 
-MakeSystem = Callable[[MicrophoneArray, int], "RecordingSystem"]
+MakeSystem = Callable[[MicrophoneArray, int], RecordingSystem]
 
 
 def systems(
@@ -59,8 +60,7 @@ def systems(
         from msdet.methods.masks import mvdr_separator
 
         system = make(array, sample_rate)
-        separator: Separator = mvdr_separator(system.separator, array, system.sample_rate)
-        return dataclasses.replace(system, separator=separator)
+        return dataclasses.replace(system, separator=mvdr_separator(system.separator, array, system.sample_rate))
 
     return SystemFactory(geometry, beamed)
 
@@ -77,8 +77,7 @@ def _of_model(
     def make(array: MicrophoneArray, sample_rate: int) -> RecordingSystem:
         same = (array.positions_m, array.reference) == (loaded.array.positions_m, loaded.array.reference)
         joint = loaded if same else load_on(device, folder, array)
-        separator = model_separator(joint)
-        return RecordingSystem(separator, array, joint.sample_rate, joint.config.talkers, str(folder))
+        return RecordingSystem(model_separator(joint), array, joint.sample_rate, joint.config.talkers, str(folder))
 
     return loaded.array, make
 
@@ -113,24 +112,14 @@ def _of_method(method: str, talkers: int) -> MakeSystem:
     from msdet.methods import build_method, require_blind
 
     def make(array: MicrophoneArray, sample_rate: int) -> RecordingSystem:
-        found = build_method(method, array, sample_rate, talkers)
-        separator = require_blind(found, f"method '{method}'")
+        separator = require_blind(build_method(method, array, sample_rate, talkers), f"method '{method}'")
         return RecordingSystem(separator, array, sample_rate, talkers, method)
 
     return make
 
 
 def check_device(device: str, of_model: bool = True, hint: str = "") -> None:
-    """Refuse what is no name of a device, or one that nothing would compute on.
-
-    Args:
-        device: that was asked for.
-        of_model: whether there is a model, which alone computes on it.
-        hint: end of the message.
-
-    Raises:
-        MsdetError: says what is expected.
-    """
+    """Refuse what is no name of a device, or one that nothing would compute on: that is for models alone."""
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise MsdetError(f"device is '{device}', expected cpu, cuda or cuda:N{hint}")
     if device != "cpu" and not of_model:
@@ -138,19 +127,20 @@ def check_device(device: str, of_model: bool = True, hint: str = "") -> None:
 
 
 def load_on(device: str, model: Path, array: str | MicrophoneArray | None = None, hint: str = "") -> JointModel:
-    """Load a model onto a device, for another array than its own if one is given.
-
-    Raises:
-        MsdetError: as of `check_device`; the device is absent; no such model or array, or they do not fit.
-    """
+    """Load a model onto a device, for another array than its own if one is given."""
     from msdet.models.checkpoint import load_model, to_device
 
     check_device(device, hint=hint)
     return to_device(load_model(model, load_array(array) if isinstance(array, str) else array), device)
 
 
-def each(listed: Sequence[Recording], work: Callable[[Recording], None]) -> int:
+def each(recordings: Sequence[str], threads: int, work: Callable[[Recording, bool], None]) -> int:
     """Work on each recording; one of several that fails is told, and the others go on.
+
+    Args:
+        recordings: as `msdet.inference.listing.recordings` takes them.
+        threads: to compute on.
+        work: takes a recording, and whether it is the only one that was asked for.
 
     Returns:
         the exit code: 1 if some failed.
@@ -158,44 +148,55 @@ def each(listed: Sequence[Recording], work: Callable[[Recording], None]) -> int:
     Raises:
         MsdetError: the only recording failed.
     """
+    from msdet.inference import listing
+
+    listed = listing.recordings(recordings)
+    alone = len(listed) == 1 and not recordings[0].endswith(listing.TABLE)
     failed = []
-    for recording in listed:
-        try:
-            work(recording)
-        except MsdetError as error:
-            if len(listed) == 1:
-                raise
-            print(f"error: {error}", file=sys.stderr)
-            failed.append(recording.shown)
+    with computing(threads):
+        for recording in listed:
+            try:
+                work(recording, alone)
+            except MsdetError as error:
+                if len(listed) == 1:
+                    raise
+                print(f"error: {error}", file=sys.stderr)
+                failed.append(recording.shown)
     if failed:
         names = ", ".join(failed[:5]) + (", ..." if len(failed) > 5 else "")
         print(f"{len(failed)} of {len(listed)} recordings failed: {names}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def start(factory: SystemFactory, source: RecordingSource, options: BlockOptions) -> OfflineSeparation:
-    """Scan a recording, print what a user should know of it, and choose the system for it.
-
-    Raises:
-        MsdetError: the recording is not of the array, or too short, or silent.
-    """
+@contextmanager
+def separating(
+    recording: Recording, factory: SystemFactory, options: BlockOptions
+) -> Iterator[tuple[OfflineSeparation, Iterator[Separation]]]:
+    """A recording that was scanned, what a user should know of it being told, and its pieces, with a bar."""
+    from msdet.commands._progress import progress_bar
+    from msdet.inference.listing import opened
     from msdet.inference.offline import prepare
 
-    _check_array(source, factory.array)
-    offline = prepare(factory, source, options)
-    for warning in offline.scan.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    return offline
+    with opened(recording, sys.stdin.buffer) as source:
+        _check_array(source, factory.array)
+        offline = prepare(factory, source, options)
+        for warning in offline.scan.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+        seconds = round(offline.scan.seconds)
+        with progress_bar(recording.name, lines=False) as progress:
+
+            def pieces() -> Iterator[Separation]:
+                done = 0.0
+                for piece in offline.pieces():
+                    yield piece
+                    done += FRAME_S * (0 if piece.activity is None else piece.activity.shape[1])
+                    progress(min(round(done), seconds), seconds)
+
+            yield offline, pieces()
 
 
 def _check_array(source: RecordingSource, array: MicrophoneArray) -> None:
-    """Refuse a recording of another number of channels, with the arrays that it may be of.
-
-    Raises:
-        MsdetError: names ``--array``.
-    """
-    from msdet.arrays import array_names
-
+    """Refuse a recording of another number of channels, with the arrays that it may be of."""
     if source.channels in (1, array.microphones):
         return
     known = [name for name in array_names() if load_array(name).microphones == source.channels]
@@ -208,11 +209,7 @@ def _check_array(source: RecordingSource, array: MicrophoneArray) -> None:
 
 @contextmanager
 def computing(threads: int) -> Iterator[None]:
-    """So many threads for torch inside the block.
-
-    Raises:
-        MsdetError: less than one.
-    """
+    """So many threads for torch inside the block."""
     import torch
 
     if threads < 1:
@@ -223,22 +220,3 @@ def computing(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def watched(offline: OfflineSeparation, name: str) -> Iterator[Iterator[Separation]]:
-    """The pieces of a recording, with a bar of the seconds done where somebody watches."""
-    from msdet.commands._progress import progress_bar
-    from msdet.inference.blocks import FRAME_S
-
-    seconds = round(offline.scan.seconds)
-    with progress_bar(name, lines=False) as progress:
-
-        def pieces() -> Iterator[Separation]:
-            done = 0.0
-            for piece in offline.pieces():
-                yield piece
-                done += FRAME_S * (0 if piece.activity is None else piece.activity.shape[1])
-                progress(min(round(done), seconds), seconds)
-
-        yield pieces()

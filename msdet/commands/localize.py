@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msdet.errors import MsdetError
 from msdet.inference.blocks import BlockOptions, Match
 
 if TYPE_CHECKING:
@@ -56,15 +56,12 @@ def localize(
             too: the default one took 0.04 s a second on one, and six times as long on two shared ones.
     """
     from msdet.commands import _inference
-    from msdet.inference.listing import recordings as listed
 
     options = BlockOptions(block_s, overlap_s, match, gate)
-    chosen = _inference.systems(model, method, array, talkers, device)
-    found = listed(recordings)
-    alone = len(found) == 1 and not recordings[0].endswith(".scp")
+    systems = _inference.systems(model, method, array, talkers, device)
 
-    def work(recording: Recording) -> None:
-        described, there = _localized(recording, chosen, options)
+    def work(recording: Recording, alone: bool) -> None:
+        described, there = _localized(recording, systems, options)
         if out is not None:
             _write(out if alone else out / recording.name, described, there, recording.name)
         if json:
@@ -72,24 +69,19 @@ def localize(
         else:
             _tell(described, "" if alone else f"{recording.name}: ")
 
-    with _inference.computing(threads):
-        return _inference.each(found, work)
+    return _inference.each(recordings, threads, work)
 
 
 def _localized(
     recording: Recording, systems: SystemFactory, options: BlockOptions
 ) -> tuple[dict[str, Any], Separation]:
     """What ``doa.json`` says of a recording, and who was found."""
-    from msdet.commands._inference import start, watched
-    from msdet.errors import MsdetError
-    from msdet.inference.listing import opened
+    from msdet.commands._inference import separating
     from msdet.inference.results import description
 
-    with opened(recording, sys.stdin.buffer) as source:
-        offline = start(systems, source, options)
-        with watched(offline, recording.name) as pieces:
-            for _ in pieces:
-                pass
+    with separating(recording, systems, options) as (offline, pieces):
+        for _ in pieces:
+            pass
     (_, talkers), system = offline.talkers(), offline.system
     if talkers.azimuth_deg is None:
         raise MsdetError(f"'{system.name}' finds voices, no directions; choose another method")

@@ -17,7 +17,8 @@ from msdet.io.files import plain_name
 
 STANDARD_INPUT = "-"
 
-_SCP = ".scp"
+TABLE = ".scp"
+"""End of the name of a table of recordings."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def recordings(arguments: Sequence[str], distinct: bool = True) -> list[Recordin
     for argument in arguments:
         if argument == STANDARD_INPUT:
             found.append(Recording("standard_input", None))
-        elif argument.endswith(_SCP):
+        elif argument.endswith(TABLE):
             found += _of_table(Path(argument))
         else:
             found.append(Recording(Path(argument).stem, Path(argument)))
