@@ -127,50 +127,35 @@ def spelled_out(argv: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
     >>> spelled_out(["--room.x_m", "4,6", "a"], {"out": Path, "room.x_m": tuple[float, float]})
     ['--out', 'a', '--room.x_m=[4,6]']
     """
-    left = _unnamed_first(argv, hints)
-    arguments = []
-    while left:
-        argument = left.pop(0)
-        option, equals, value = argument.partition("=")
-        kind = _kind(hints, option)
-        values = [] if equals else list(itertools.takewhile(_is_value, left))
-        if kind is list and values and not values[0].startswith("["):
-            argument = f"{option}={json.dumps(values)}"
-            del left[: len(values)]
-        elif kind is bool and not equals and values[:1] not in (["true"], ["false"]):
-            argument = f"{option}=true"
-        elif kind is tuple and re.fullmatch(r"[^\[,]+(,[^\[,]+)+", given := value or "".join(values[:1])):
-            argument = f"{option}=[{given}]"
-            del left[: 0 if equals else 1]
-        arguments.append(argument)
-    return arguments
-
-
-def _kind(hints: Mapping[str, Any], option: str) -> Any:
-    hint = hints.get(option.removeprefix("--").replace("allow-code", "allow_code"))
-    return get_origin(hint) or hint
-
-
-def _unnamed_first(argv: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
-    """Arguments in which the values that belong to no option come first, after the first parameter's name."""
     left, unnamed, named = list(argv), [], []
     while left:
         argument = left.pop(0)
         if _is_value(argument):
             unnamed.append(argument)
-            continue
-        named.append(argument)
-        kind = _kind(hints, argument)
-        values = [] if "=" in argument else list(itertools.takewhile(_is_value, left))
-        takes = len(values) if kind is list and values and not values[0].startswith("[") else 1
-        if kind is bool and values[:1] not in (["true"], ["false"]):
-            takes = 0
-        named += values[:takes]
-        del left[: len(values[:takes])]
+        else:
+            spelled, taken = _spelled(argument, list(itertools.takewhile(_is_value, left)), hints)
+            named += spelled
+            del left[:taken]
     first = next((name for name in hints if name not in ("config", "print_config")), "")
     if not unnamed or any(argument.partition("=")[0] == f"--{first}" for argument in named):
         return [*named, *unnamed]  # a parameter that is given twice is refused
-    return [f"--{first}", *unnamed, *named]
+    spelled, taken = _spelled(f"--{first}", unnamed, hints)
+    return [*spelled, *unnamed[taken:], *named]
+
+
+def _spelled(option: str, values: Sequence[str], hints: Mapping[str, Any]) -> tuple[list[str], int]:
+    """An option for jsonargparse, and how many of the values after it are its own."""
+    name, equals, given = option.partition("=")
+    hint = hints.get(name.removeprefix("--").replace("allow-code", "allow_code"))
+    kind = get_origin(hint) or hint
+    if kind is bool and not equals and values[:1] not in (["true"], ["false"]):
+        return [f"{option}=true"], 0
+    if kind is list and not equals and values and not values[0].startswith("["):
+        return [f"{option}={json.dumps(values)}"], len(values)
+    own = [] if equals else list(values[:1])
+    if kind is tuple and re.fullmatch(r"[^\[,]+(,[^\[,]+)+", pair := given or "".join(own)):
+        return [f"{name}=[{pair}]"], len(own)
+    return [option, *own], len(own)
 
 
 def _is_value(argument: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -51,6 +52,12 @@ def _lines(title: str, every_s: float | None) -> Callable[..., None]:
             print(f"{title}: {done}/{total}" + (f", {note}" if note else ""), flush=True)
 
     return tell
+
+
+def quiet_lightning() -> None:
+    """Nothing but warnings of Lightning's."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 # --- Where simulation runs: processes of this machine, or a Dask cluster.
