@@ -15,6 +15,7 @@ from msdet.scoring.metrics import check_metrics
 
 if TYPE_CHECKING:
     from msdet.data.scene_set import SceneSet
+    from msdet.models.joint import JointModel
     from msdet.scoring.metrics import Row
 
 SCORES = "scores.jsonl"
@@ -137,3 +138,16 @@ class Scoring:
             notes["weights"] = self.weights
         table = ScoreTable(self.rows, name, self.request.breakdowns, self.remarks, notes)
         show_results(table, self.out, self.request.form)
+
+
+def check_fit(scene_set: SceneSet, model: JointModel, folder: Path) -> list[int]:
+    """Refuse a data set of another sample rate or number of talkers than a model's; the numbers of talkers in it."""
+    counts = sorted({len(scene.sources) for scene in scene_set.scenes})
+    slots, fewer = model.config.talkers, model.config.variable_num_speakers
+    rate, own_rate = scene_set.sample_rate, model.sample_rate
+    if rate != own_rate:
+        raise MsdetError(f"{scene_set.root}: sample rate is {rate}, the model {folder} expects {own_rate}")
+    if counts[-1] > slots or (counts[0] < slots and not fewer):
+        expected, in_set = f"1 to {slots}" if fewer else f"{slots}", " or ".join(map(str, counts))
+        raise MsdetError(f"{scene_set.root}: number of talkers is {in_set}, the model {folder} expects {expected}")
+    return counts

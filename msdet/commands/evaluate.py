@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from msdet.commands._progress import progress_bar
 from msdet.commands._results import EXIT_NOT_ALL_SCORED, Format, print_failures
-from msdet.commands._scoring import MODEL, UNPROCESSED, Scoring, ScoringRequest
+from msdet.commands._scoring import MODEL, UNPROCESSED, Scoring, ScoringRequest, check_fit
 from msdet.errors import MsdetError
 from msdet.scoring.breakdowns import DEFAULT_BREAKDOWNS
 from msdet.scoring.metrics import DEFAULT_METRICS
@@ -214,23 +214,9 @@ def _separators(scene_set: SceneSet, method: str) -> dict[int, Separator | Oracl
 
 
 def _model_separators(folder: Path, scene_set: SceneSet, device: str) -> dict[int, Separator | Oracle]:
-    """The model by the number of talkers of a scene: its own, or with empty slots any up to that.
-
-    Raises:
-        MsdetError: the data set is not what the model is for.
-    """
+    """The model by the number of talkers of a scene: its own, or with empty slots any up to that."""
     from msdet.commands._inference import load_on
     from msdet.methods.trained import model_separator
 
     model = load_on(device, folder, scene_set.array)
-    counts = sorted({len(scene.sources) for scene in scene_set.scenes})
-    slots = model.config.talkers
-    if scene_set.sample_rate != model.sample_rate:
-        raise MsdetError(
-            f"{scene_set.root}: sample rate is {scene_set.sample_rate}, the model {folder} expects {model.sample_rate}"
-        )
-    if counts[-1] > slots or (counts[0] < slots and not model.config.variable_num_speakers):
-        expected = f"1 to {slots}" if model.config.variable_num_speakers else f"{slots}"
-        in_set = " or ".join(map(str, counts))
-        raise MsdetError(f"{scene_set.root}: number of talkers is {in_set}, the model {folder} expects {expected}")
-    return dict.fromkeys(counts, model_separator(model))
+    return dict.fromkeys(check_fit(scene_set, model, folder), model_separator(model))

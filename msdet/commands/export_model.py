@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msdet.errors import MsdetError
 from msdet.export import Format, Precision, StftPlace
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ def export_model(
         data: rendered data set that the file and the model are scored on.
     """
     from msdet.commands._inference import computing
-    from msdet.errors import MsdetError
     from msdet.export.writing import export_model as write
     from msdet.models.checkpoint import load_model, read_description
 
@@ -81,14 +81,9 @@ def _tell_speed(model: JointModel, file: ExportedFile, stft: StftPlace, name: st
 
 
 def _fitting_set(data: Path, model: JointModel, folder: Path) -> SceneSet:
-    """A data set that a model can be scored on.
-
-    Raises:
-        MsdetError: it is not of the model's array or sample rate, or has more talkers, or others than a model
-            without empty slots has.
-    """
+    """A data set that a model can be scored on."""
+    from msdet.commands._scoring import check_fit
     from msdet.data.scene_set import SceneSet
-    from msdet.errors import MsdetError
 
     scene_set = SceneSet.open(data)
     recorded, known = scene_set.array, model.array
@@ -96,18 +91,7 @@ def _fitting_set(data: Path, model: JointModel, folder: Path) -> SceneSet:
         raise MsdetError(
             f"{data}: its array '{recorded.name}' has other coordinates than '{known.name}' of the model {folder}"
         )
-    counts = {len(scene.sources) for scene in scene_set.scenes}
-    slots = model.config.talkers
-    expected = {
-        "sample rate": (scene_set.sample_rate, model.sample_rate),
-        "number of talkers": (
-            max(counts),
-            slots if max(counts) > slots or not model.config.variable_num_speakers else max(counts),
-        ),
-    }
-    for what, (found, wanted) in expected.items():
-        if found != wanted:
-            raise MsdetError(f"{data}: {what} is {found}, the model {folder} expects {wanted}")
+    check_fit(scene_set, model, folder)
     return scene_set
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -113,15 +115,15 @@ def as_yaml(config: TrainConfig) -> str:
 
 
 def _csv(outcome: Outcome, metric: str) -> str:
-    from msdet.scoring.tables import csv_text
-
+    stream = io.StringIO()
     names = list(dict.fromkeys(name for record in outcome.records for name in record.options))
-    rows = []
+    writer = csv.writer(stream)
+    writer.writerow(["trial", "state", metric, *names, "reason"])
     for record in outcome.records:
         options = [_exact(record.options[name]) if name in record.options else "" for name in names]
         value = "" if record.value is None else record.value
-        rows.append([record.number, record.state, value, *options, record.reason or ""])
-    return csv_text(["trial", "state", metric, *names, "reason"], rows)
+        writer.writerow([record.number, record.state, value, *options, record.reason or ""])
+    return stream.getvalue()
 
 
 def _table(outcome: Outcome, study: StudyConfig) -> str:
