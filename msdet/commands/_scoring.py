@@ -29,14 +29,7 @@ MODEL = "model"
 
 @dataclass(frozen=True)
 class ScoringRequest:
-    """What is to be scored, and how it is shown.
-
-    Attributes:
-        metrics: of the audio.
-        breakdowns: of the summary.
-        form: of what is printed.
-        workers: number of processes.
-    """
+    """Which metrics of the audio and which breakdowns are to be scored by how many processes, and how it is shown."""
 
     metrics: tuple[str, ...]
     breakdowns: tuple[str, ...]
@@ -45,11 +38,7 @@ class ScoringRequest:
 
     @classmethod
     def parse(cls, metrics: str, by: str, form: Format, jobs: int) -> ScoringRequest:
-        """From a command's options.
-
-        Raises:
-            MsdetError: no such metric or breakdown, or a negative number of jobs.
-        """
+        """From a command's options."""
         if jobs < 0:
             raise MsdetError(f"jobs is {jobs}, expected 0 (one a core) or more")
         chosen, breakdowns = check_metrics(split_names(metrics)), split_names(by)
@@ -99,25 +88,18 @@ class Scoring:
         write_provenance(self.out / UNPROCESSED, self.scene_set.identity, None)
 
     def score(self, name: str, estimates: Path, is_oracle: bool | None = None) -> None:
-        """Score a folder of estimates; writes its scores, its curves and where it came from.
-
-        Args:
-            name: of the system.
-            estimates: the folder.
-            is_oracle: whether the system is given the truth; None if not known.
-        """
+        """Score a system's folder of estimates; writes its scores, its curves and where it came from."""
         from msdet.io.files import write_json
         from msdet.scoring.calibration import curve_notes, curves
         from msdet.scoring.provenance import write_provenance
         from msdet.scoring.score import score_set
         from msdet.scoring.submission import listed, read_directions, unknown_scenes
 
-        request, scene_set = self.request, self.scene_set
+        request, scene_set, unprocessed = self.request, self.scene_set, self.rows[UNPROCESSED]
         with progress_bar(f"score {name}", request.in_lines) as progress:
             self.rows[name] = score_set(
-                scene_set, estimates, self.scores(name), request.workers, progress, request.metrics,
-                self.rows[UNPROCESSED],
-            )  # fmt: skip
+                scene_set, estimates, self.scores(name), request.workers, progress, request.metrics, unprocessed
+            )
         write_provenance(self.out / name, scene_set.identity, estimates, is_oracle)
         certainty = curves(scene_set, read_directions(estimates) or {}, self.rows[name])
         write_json(self.out / name / "curves.json", certainty)

@@ -130,11 +130,7 @@ def _score(scoring: Scoring, systems: Mapping[str, System]) -> list[str]:
 
 
 def _tell(scoring: Scoring, failures: list[str]) -> int:
-    """Print what each system failed at; the exit code.
-
-    Raises:
-        MsdetError: nothing of any system could be scored.
-    """
+    """Print what each system failed at; the exit code."""
     stream = scoring.request.stream
     scored = [name for name in scoring.rows if name != UNPROCESSED]
     wanted, complete = len(failures) + len(scored), True
@@ -163,16 +159,11 @@ def _estimates(scoring: Scoring, name: str, system: System) -> Path:
 
 
 def _own_estimates(scoring: Scoring, name: str) -> Path:
-    """Where a system's estimates are written."""
     return scoring.out / name / "estimates"
 
 
 def _systems(scene_set: SceneSet, methods: list[str]) -> Iterator[tuple[str, System]]:
-    """Each method's name in the tables, and its separators or its folder of estimates.
-
-    What `ALL` stands for comes first, `METHODS` last of it; what does not suit this set is
-    left out, with a warning.
-    """
+    """Each method's name in the tables, and its separators or its folder of estimates; first what `ALL` stands for."""
     from msdet.io.files import plain_name
     from msdet.methods import method_names, methods_without_options
 
@@ -194,7 +185,7 @@ def _systems(scene_set: SceneSet, methods: list[str]) -> Iterator[tuple[str, Sys
         try:
             yield name, _separators(scene_set, method)
         except MsdetError as error:
-            if method not in ready:
+            if method not in ready:  # of all, what does not suit this set is left out
                 raise
             print(f"left out: {method}: {error}", file=sys.stderr)
 

@@ -94,11 +94,7 @@ def _list_inputs() -> None:
 
 
 def _check_nothing_is_lost(out: Path, record: bool, of_device: bool) -> None:
-    """Refuse to write over what was recorded once and cannot be again.
-
-    Raises:
-        MsdetError: the folder holds such a file.
-    """
+    """Refuse to write over what was recorded once and cannot be again."""
     from msdet.inference.results import DOA_FILE
 
     for name in [DOA_FILE] * of_device + [RECORDING_FILE] * (of_device or record):
@@ -109,11 +105,7 @@ def _check_nothing_is_lost(out: Path, record: bool, of_device: bool) -> None:
 def _source(
     model: JointModel, input: str | None, channels: str | None, rate: int | None, file: Path | None, fast: bool
 ) -> Input:
-    """The device, or the file that stands in for it.
-
-    Raises:
-        MsdetError: options that do not go together; no such device, file or channels.
-    """
+    """The device, or the file that stands in for it."""
     from msdet.inference.live import FileInput, Microphone
 
     if file is not None and (input is not None or rate is not None):
