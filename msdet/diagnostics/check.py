@@ -14,7 +14,7 @@ import numpy as np
 
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array, angular_distance_deg, azimuth_elevation_deg
-from msdet.diagnostics.findings import Finding, Totals, copy_finding, level_findings, wiring_findings
+from msdet.diagnostics.findings import Finding, add_up, level_findings, wiring_findings
 from msdet.diagnostics.fit import Fit, Moments, moments
 from msdet.diagnostics.search import Hidden, find_wiring, hidden_faults
 from msdet.errors import MsdetError
@@ -107,13 +107,16 @@ def check_array(sources: Sequence[RecordingSource], array: MicrophoneArray) -> A
         raise MsdetError("give at least one recording")
     for source in sources:
         check_channels(source, array)
-    totals = Totals.of(sources)
-    seconds = sum(n / source.sample_rate for n, source in zip(totals.samples, sources, strict=True))
-    findings = level_findings(totals.sums)
-    observed = moments(sources, totals.samples)
-    copies = _together(pair for pair in totals.correlated() if _alike(observed, pair))
-    findings += [copy_finding(channels) for channels in copies]
-    left_out = {*totals.sums.dead, *(channel for _, *others in copies for channel in others)}
+    sums, correlated, samples = add_up(sources)
+    seconds = sum(n / source.sample_rate for n, source in zip(samples, sources, strict=True))
+    findings = level_findings(sums)
+    observed = moments(sources, samples)
+    copies = _together(pair for pair in correlated if _alike(observed, pair))
+    for group in copies:
+        names = f"{', '.join(map(str, group[:-1]))} and {group[-1]}"
+        text = f"channels {names} carry the same signal; look which input is routed twice"
+        findings.append(Finding("copy", tuple(group), text))
+    left_out = {*sums.dead, *(channel for _, *others in copies for channel in others)}
     channels = [c for c in range(array.microphones) if c not in left_out]
     fit, channels, deaf = _fitted(observed, array, channels)
     for channel in deaf:

@@ -12,13 +12,13 @@ from __future__ import annotations
 import functools
 import heapq
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from msdet.conventions import SPEED_OF_SOUND, Array, direction_vector
-from msdet.inference.sources import RecordingSource, resampled
+from msdet.inference.sources import RecordingSource, in_chunks, resampled
 
 MAX_RATE = 16_000
 """Recordings are looked at up to this sample rate, hertz."""
@@ -72,19 +72,13 @@ class Moments:
     coherence: Array
     frequency_hz: Array
 
-    def of(self, channels: Sequence[int]) -> Moments:
+    def of(self, channels: list[int]) -> Moments:
         """Some channels alone."""
-        chosen = list(channels)
-        return Moments(self.coherence[:, :, chosen][..., chosen], self.frequency_hz)
+        return Moments(self.coherence[:, :, channels][..., channels], self.frequency_hz)
 
 
 def moments(sources: Sequence[RecordingSource], samples: Sequence[int]) -> Moments:
-    """The clearest moments of recordings, spread evenly over their length, in memory that does not grow.
-
-    Args:
-        sources: recordings of the same channels.
-        samples: length of each.
-    """
+    """The clearest moments of recordings of so many samples, spread evenly, in memory that does not grow."""
     rate = min(MAX_RATE, *(source.sample_rate for source in sources))
     spectra = _Spectra(rate)
     most = _MAX_BYTES // (8 * len(spectra.frequency_hz) * sources[0].channels ** 2)
@@ -92,10 +86,13 @@ def moments(sources: Sequence[RecordingSource], samples: Sequence[int]) -> Momen
     seconds = sum(n / source.sample_rate for n, source in zip(samples, sources, strict=True))
     # a whole number of moments a stretch, so that short recordings are used to the full
     stretch = max(1, math.ceil(seconds / LENGTH_S / count))
+    size = round(LENGTH_S * rate)
     found: list[tuple[float, Array]] = []
     for source in sources:
         kept: list[tuple[float, int, Array]] = []
-        for number, signal in enumerate(_cut(source, rate)):
+        for number, signal in enumerate(in_chunks(resampled(source.pieces(), source.sample_rate, rate), size)):
+            if signal.shape[-1] < size:  # the end
+                break
             heapq.heappush(kept, (float(np.square(signal).sum()), number, signal))
             if len(kept) > _LOUDEST:
                 heapq.heappop(kept)
@@ -108,18 +105,6 @@ def moments(sources: Sequence[RecordingSource], samples: Sequence[int]) -> Momen
     used = [c for energy, c in found if energy > loudest * 10 ** (_QUIETEST_DB / 10)]
     shape = (0, len(spectra.frequency_hz), sources[0].channels, sources[0].channels)
     return Moments(np.stack(used) if used else np.zeros(shape, np.complex64), spectra.frequency_hz)
-
-
-def _cut(source: RecordingSource, rate: int) -> Iterator[Array]:
-    """Pieces ``(mic, time)`` of `LENGTH_S` at a rate; what is left at the end is dropped."""
-    samples = round(LENGTH_S * rate)
-    rest = np.zeros((source.channels, 0), dtype=np.float32)
-    for piece in resampled(source.pieces(), source.sample_rate, rate):
-        signal = np.concatenate([rest, piece], axis=-1)
-        whole = signal.shape[-1] // samples
-        for k in range(whole):
-            yield signal[:, k * samples : (k + 1) * samples]
-        rest = signal[:, whole * samples :]
 
 
 class _Spectra:
@@ -202,12 +187,7 @@ class Wiring:
 
 
 class Fit:
-    """Fits directions to moments, for any wiring.
-
-    Args:
-        observed: the moments.
-        positions: ``(mic, 3)`` in meters.
-    """
+    """Fits directions to moments, for any wiring of microphones at `positions` ``(mic, 3)`` in meters."""
 
     def __init__(self, observed: Moments, positions: Array) -> None:
         self._observed = observed

@@ -11,7 +11,7 @@ import queue
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from msdet.errors import MsdetError, UnknownNameError
 from msdet.inference.activity import Levels, active_frames
 from msdet.inference.blocks import FRAME_S
 from msdet.inference.results import Scratch
-from msdet.inference.sources import FileSource
+from msdet.inference.sources import FileSource, in_chunks
 from msdet.inference.streaming import Streamer, StreamResult
 from msdet.inference.tracking import FAINT_S, FrameLog, SlotDirections
 from msdet.io.audio import StreamResampler
@@ -49,7 +49,6 @@ class Session:
         streamer.reset()
         self._streamer = streamer
         self._resampler = StreamResampler(sample_rate, streamer.model.sample_rate)
-        self._sample_rate = sample_rate
         self._scratch = kept
         slots = streamer.model.config.talkers
         self._frame = round(FRAME_S * streamer.model.sample_rate)
@@ -146,24 +145,6 @@ class Session:
         self._found, self._times = self._found[..., later:].copy(), self._times[later:].copy()
 
 
-class Input(Protocol):
-    """Where chunks come from.
-
-    Attributes:
-        name: for people.
-        sample_rate: hertz.
-        overruns: times that the computer was too slow, by which samples of a device are lost.
-    """
-
-    name: str
-    sample_rate: int
-    overruns: int
-
-    def chunks(self) -> Iterator[Array]:
-        """Chunks ``(mic, time)`` float32, until the input ends; one without samples where none come."""
-        ...
-
-
 class FileInput:
     """A file in place of a microphone.
 
@@ -192,7 +173,7 @@ class FileInput:
                 f"{path}: has {there} channel{'s' * (there != 1)}, the array has {count} microphones"
                 f"{choose if there > count else ''}"
             )
-        self._channels = chosen(list(range(count)) if channels is None else channels, there, str(path))
+        self._channels = _chosen(list(range(count)) if channels is None else channels, there, str(path))
 
     def chunks(self) -> Iterator[Array]:
         """Chunks ``(mic, time)``, each as soon as it had been recorded."""
@@ -209,19 +190,18 @@ class FileInput:
             yield chunk
 
     def _pieces(self) -> Iterator[Array]:
-        rest: Array = np.zeros((len(self._channels), 0), dtype=np.float32)
+        """The chosen channels; where the file ends early, what there is of it, then the error."""
         failure: MsdetError | None = None
-        try:
-            for piece in self._source.pieces():
-                rest = np.concatenate([rest, piece[self._channels]], axis=1)
-                whole = rest.shape[1] // self._chunk * self._chunk
-                for start in range(0, whole, self._chunk):
-                    yield rest[:, start : start + self._chunk]
-                rest = rest[:, whole:]
-        except MsdetError as error:
-            failure = error
-        if rest.shape[1]:
-            yield rest
+
+        def readable() -> Iterator[Array]:
+            nonlocal failure
+            try:
+                for piece in self._source.pieces():
+                    yield piece[self._channels]
+            except MsdetError as error:
+                failure = error
+
+        yield from in_chunks(readable(), self._chunk)
         if failure:
             raise failure
 
@@ -249,12 +229,12 @@ class Microphone:
         sample_rate: int | None = None,
     ) -> None:
         self._sounddevice = sounddevice()
-        found = _find(self._sounddevice, device)
+        found = _find(device)
         self.name = f"{found['index']}: {found['name']}"
         self.sample_rate = round(sample_rate or found["default_samplerate"])
         self.overruns = 0
         wanted = list(range(count)) if channels is None else channels
-        self._channels = chosen(wanted, int(found["max_input_channels"]), f"device {self.name}")
+        self._channels = _chosen(wanted, int(found["max_input_channels"]), f"device {self.name}")
         self._index = found["index"]
         self._chunk = max(1, round(chunk_s * self.sample_rate))
         self._waiting: queue.Queue[Array] = queue.Queue(max(1, round(BUFFER_S / chunk_s)))
@@ -290,6 +270,10 @@ class Microphone:
             self.overruns += 1
 
 
+Input = FileInput | Microphone
+"""Where chunks come from, called by its name; overruns are the times that the computer was too slow for it."""
+
+
 def sounddevice() -> Any:
     """The package that reads devices.
 
@@ -309,35 +293,23 @@ def sounddevice() -> Any:
 
 
 def input_devices() -> list[dict[str, Any]]:
-    """Devices with inputs, as sounddevice describes them.
-
-    Raises:
-        MsdetError: sounddevice or PortAudio is not installed.
-    """
-    return _inputs(sounddevice())
+    """Devices with inputs, as sounddevice describes them."""
+    return [device for device in sounddevice().query_devices() if device["max_input_channels"] > 0]
 
 
-def chosen(channels: list[int], there: int, name: str) -> list[int]:
-    """Channels to take.
-
-    Raises:
-        MsdetError: one that is not there.
-    """
+def _chosen(channels: list[int], there: int, name: str) -> list[int]:
+    """Channels to take, unless one is not there."""
     for channel in channels:
         if not 0 <= channel < there:
             raise MsdetError(f"{name} has no channel {channel}: it has {there}, counted from 0")
     return channels
 
 
-def _inputs(package: Any) -> list[dict[str, Any]]:
-    return [device for device in package.query_devices() if device["max_input_channels"] > 0]
-
-
-def _find(package: Any, device: str | None) -> dict[str, Any]:
+def _find(device: str | None) -> dict[str, Any]:
     """An input device by number or part of its name; the default one if not given."""
-    devices = _inputs(package)
+    devices = input_devices()
     if device is None:
-        default = package.default.device[0]
+        default = sounddevice().default.device[0]
         matching = [found for found in devices if found["index"] == default] or devices[:1]
     elif device.isdecimal():
         matching = [found for found in devices if found["index"] == int(device)]

@@ -169,32 +169,23 @@ def _evidence(seconds: Array) -> Array:
 
 
 class FrameLog:
-    """Keeps numbers of frames, ``(column, slot, frame)`` float32, in few large blocks.
+    """Keeps numbers of frames, ``(column, slot, frame)`` float32, in one large array, which grows now and then.
 
     A small array that is kept every second comes to lie between large ones that come and go, and holds the
     memory around it: a process that kept 320 bytes a second grew by 90 MB an hour.
-
-    Args:
-        columns: numbers of a slot in a frame.
-        slots: how many.
     """
 
     def __init__(self, columns: int, slots: int) -> None:
-        self._shape = (columns, slots, FRAMES_AT_ONCE)
-        self._blocks: list[Array] = []
-        self._free = 0
+        self._kept = np.empty((columns, slots, 0), dtype=np.float32)
+        self._count = 0
 
     def append(self, frames: Array) -> None:
         """Keep the next frames ``(column, slot, frame)``."""
-        while frames.shape[-1]:
-            if not self._free:
-                self._blocks.append(np.empty(self._shape, dtype=np.float32))
-                self._free = FRAMES_AT_ONCE
-            taken = frames[..., : self._free]
-            start = FRAMES_AT_ONCE - self._free
-            self._blocks[-1][..., start : start + taken.shape[-1]] = taken
-            self._free -= taken.shape[-1]
-            frames = frames[..., taken.shape[-1] :]
+        start, self._count = self._count, self._count + frames.shape[-1]
+        if self._count > self._kept.shape[-1]:
+            room = np.empty((*self._kept.shape[:2], FRAMES_AT_ONCE + frames.shape[-1]), dtype=np.float32)
+            self._kept = np.concatenate([self._kept, room], axis=-1)
+        self._kept[..., start : self._count] = frames
 
     def joined(self) -> Array:
         """All of them.
@@ -204,6 +195,4 @@ class FrameLog:
         >>> log.joined().tolist()
         [[[1.0, 3.0, 5.0], [2.0, 4.0, 6.0]]]
         """
-        nothing = np.empty((*self._shape[:2], 0), dtype=np.float32)
-        kept = np.concatenate([nothing, *self._blocks], axis=-1)
-        return kept[..., : kept.shape[-1] - self._free]
+        return self._kept[..., : self._count]
