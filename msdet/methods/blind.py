@@ -20,7 +20,15 @@ from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
 from msdet.dsp.stft import Stft, window_samples
 from msdet.errors import MsdetError
-from msdet.methods.base import METHODS, Separation, Separator, check_at_least_one, check_talkers
+from msdet.methods.base import (
+    METHODS,
+    Separation,
+    Separator,
+    check_at_least_one,
+    check_talkers,
+    spectrum_of,
+    waveforms_of,
+)
 
 WINDOW_S = 0.128
 
@@ -77,10 +85,12 @@ def blind_separator(
     def separate(mixture: Array) -> Separation:
         with fixed_global_seed(seed), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            spectrum = stft(torch.from_numpy(mixture)[None])[0].numpy().astype(np.complex128)
+            spectrum = spectrum_of(stft, mixture)[0].numpy().astype(np.complex128)
             level = np.sqrt(np.mean(np.square(np.abs(spectrum)))) + 1e-12
-            leveled = _with_floor(spectrum.transpose(2, 1, 0) / level)
-            components, basis = principal_components(leveled, talkers)
+            leveled = spectrum.transpose(2, 1, 0) / level
+            noise = np.random.standard_normal((2, *leveled.shape))
+            floored = leveled + FLOOR * (noise[0] + 1j * noise[1])
+            components, basis = principal_components(floored, talkers)
             try:
                 found = images(components)
             except np.linalg.LinAlgError as error:
@@ -88,18 +98,13 @@ def blind_separator(
         voices = level * np.einsum("fc,ctfs->sft", basis[:, array.reference], found)
         if not np.isfinite(voices).all():
             raise MsdetError(f"{name} fails on this recording (its result is not finite)")
-        voices = torch.from_numpy(voices.astype(np.complex64))[None]
-        return Separation(stft.inverse(voices, mixture.shape[-1])[0].numpy())
+        return Separation(waveforms_of(stft, torch.from_numpy(voices.astype(np.complex64))[None], mixture))
 
     return separate
 
 
 def principal_components(spectrum: Array, count: int) -> tuple[Array, Array]:
-    """The components with most power at each frequency, strongest first.
-
-    Args:
-        spectrum: ``(frame, freq, mic)``.
-        count: number of components.
+    """The components with most power at each frequency of ``(frame, freq, mic)``, strongest first.
 
     Returns:
         Components ``(frame, freq, component)``, and the basis ``(freq, mic, component)`` that undoes it.
@@ -118,12 +123,6 @@ def projected(components: Array, voices: Array) -> Array:
 
     scales = [projection_back(voices, components[..., c]).conj() for c in range(components.shape[-1])]
     return np.stack(scales)[:, None] * voices
-
-
-def _with_floor(spectrum: Array) -> Array:
-    noise = np.random.standard_normal((2, *spectrum.shape))
-    floored: Array = spectrum + FLOOR * (noise[0] + 1j * noise[1])
-    return floored
 
 
 @METHODS.register("auxiva")
