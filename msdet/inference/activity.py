@@ -74,17 +74,10 @@ class Levels:
 def active_frames(
     voices: Array | None, mixture: Array, talkers: int, levels: Levels, sample_rate: int, frame: int
 ) -> Array:
-    """Which voices speak when, bool ``(talker, frame)``.
+    """Which voices ``(talker, time)`` speak when, bool ``(talker, frame)``, in frames of so many samples.
 
-    Without voices, all talkers are taken to speak wherever the mixture is loud enough.
-
-    Args:
-        voices: ``(talker, time)``.
-        mixture: ``(time,)`` at the reference microphone.
-        talkers: how many.
-        levels: of the recording.
-        sample_rate: hertz.
-        frame: samples of a frame.
+    `mixture` is ``(time,)`` at the reference microphone. Without voices, all talkers are taken to speak wherever it is
+    loud enough.
     """
     if voices is None:
         return np.repeat(_loud(mixture[None], levels, frame), talkers, axis=0)
@@ -95,9 +88,10 @@ def active_frames(
 
 
 def _loud(signals: Array, levels: Levels, frame: int) -> Array:
-    power = _frame_means(np.square(signals, dtype=np.float64), frame)
-    loud: Array = _decibels(_smooth(power)) > levels.threshold_db
-    return loud
+    starts = np.arange(0, signals.shape[-1], frame)
+    sums = np.add.reduceat(np.square(signals, dtype=np.float64), starts, axis=-1)
+    power = sums / np.diff(np.append(starts, signals.shape[-1]))  # the last one of what there is
+    return _decibels(_smooth(power)) > levels.threshold_db
 
 
 def _own_share(voices: Array, mixture: Array, sample_rate: int, frame: int, frames: int) -> Array:
@@ -117,14 +111,6 @@ def _own_share(voices: Array, mixture: Array, sample_rate: int, frame: int, fram
     total = np.broadcast_to(share.sum(axis=0), share.shape)
     normalized: Array = np.divide(share, total, out=np.zeros_like(share), where=total > 0)
     return normalized
-
-
-def _frame_means(signal: Array, frame: int) -> Array:
-    """Means ``(..., frame)``, the last one of what there is."""
-    starts = np.arange(0, signal.shape[-1], frame)
-    sums = np.add.reduceat(signal, starts, axis=-1)
-    means: Array = sums / np.diff(np.append(starts, signal.shape[-1]))
-    return means
 
 
 def _smooth(frames: Array) -> Array:

@@ -22,7 +22,7 @@ from msdet.inference.blocks import FRAME_S
 from msdet.inference.results import Scratch
 from msdet.inference.sources import FileSource, in_chunks
 from msdet.inference.streaming import Streamer, StreamResult
-from msdet.inference.tracking import FAINT_S, FrameLog, SlotDirections
+from msdet.inference.tracking import FAINT_S, FrameLog, SlotDirections, talkers_by_azimuth
 from msdet.io.audio import StreamResampler
 from msdet.methods.base import Separation
 
@@ -34,12 +34,7 @@ JUDGED_S = 1.0
 
 
 class Session:
-    """Takes what a device gives, and keeps what is in it.
-
-    Args:
-        streamer: of the model; what it remembers of another stream is forgotten.
-        sample_rate: of what is pushed, hertz.
-        kept: where voices are kept.
+    """Takes what a device gives at a sample rate, and keeps the voices in it.
 
     Attributes:
         active: bool ``(slot,)``, who spoke in the last frame that was judged.
@@ -60,7 +55,7 @@ class Session:
         self._judged = 0  # frames of 0.1 s
         self._directions = SlotDirections(slots)
         self._filled = np.zeros(slots, dtype=bool)
-        self._frames = FrameLog(3, slots)
+        self._frames = FrameLog(4, slots)
         self.active = np.zeros(slots, dtype=bool)
 
     @property
@@ -83,18 +78,8 @@ class Session:
 
     def talkers(self) -> tuple[Array, Separation]:
         """After `finish`: slots ``(talker,)`` ascending in azimuth, and the talkers in that order."""
-        azimuth_deg, confidence, _ = self._directions.overall()
-        filled = np.flatnonzero(self._filled)
-        order = filled[np.argsort(azimuth_deg[filled], kind="stable")]
-        azimuths, confidences, activity = self._frames.joined()[:, order]
-        return order, Separation(
-            azimuth_deg=azimuth_deg[order],
-            confidence=confidence[order],
-            activity=activity,
-            track_deg=azimuths,
-            track_confidence=confidences,
-            time_s=(np.arange(activity.shape[1]) + 0.5) * (self._frame / self._streamer.model.sample_rate),
-        )
+        frame_s = self._frame / self._streamer.model.sample_rate
+        return talkers_by_azimuth(self._directions, self._filled, self._frames, frame_s)
 
     def _process(self, samples: Array) -> StreamResult:
         reference = self._streamer.model.array.reference
@@ -136,7 +121,7 @@ class Session:
             if there[slot, -1]:
                 weight = max(float(active_s), FAINT_S)
                 self._directions.add(slot, weight, float(azimuth_deg[slot, -1]), float(confidence[slot, -1]))
-        known = np.where(there, (azimuth_deg, confidence), np.nan)
+        known = np.where(there, (azimuth_deg, confidence, np.full_like(confidence, np.nan)), np.nan)
         self._frames.append(np.concatenate([known, activity[None]]))
         self.active = activity[:, -1] >= 0.5
         self._judged += frames
@@ -146,17 +131,9 @@ class Session:
 
 
 class FileInput:
-    """A file in place of a microphone.
+    """A file in place of a microphone; `fast`, it does not wait for the time to pass.
 
-    Args:
-        path: a recording.
-        chunk_s: length of a chunk.
-        fast: do not wait for the time to pass.
-        count: channels that it must have if `channels` is not given.
-        channels: those to take.
-
-    Raises:
-        MsdetError: the file cannot be read, has another number of channels, or no such channel.
+    It must have `count` channels, or those that are to be taken.
     """
 
     def __init__(self, path: Path, chunk_s: float, fast: bool, count: int, channels: list[int] | None = None) -> None:
@@ -207,17 +184,10 @@ class FileInput:
 
 
 class Microphone:
-    """An input device of this computer; samples that wait too long are dropped and counted.
+    """An input device of this computer, by number or part of its name; the system's default if not given.
 
-    Args:
-        device: number or part of a name; the system's default if not given.
-        chunk_s: length of a chunk.
-        count: channels to take if `channels` is not given: the first.
-        channels: those to take, counted from 0.
-        sample_rate: hertz; the device's own if not given.
-
-    Raises:
-        MsdetError: no such device or channel, or it cannot be opened.
+    Its first `count` channels are taken, or those given, counted from 0. Samples that wait too long are dropped and
+    counted.
     """
 
     def __init__(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -44,26 +45,15 @@ _FLAT_LIST = re.compile(r"\[[^\[\]{}\"]*\]")
 
 
 class Scratch:
-    """Voices as they come, at full precision, in an unnamed file: nothing of it is left after a kill.
-
-    Args:
-        file: empty, binary, to read and write.
-        origin: the output, for messages.
-    """
+    """Voices as they come, at full precision, in an unnamed file: nothing of it is left after a kill."""
 
     def __init__(self, file: IO[bytes], origin: Path) -> None:
-        self._file = file
-        self._origin = origin
-        self._slots = 0
+        self._file, self._origin, self._slots = file, origin, 0
         self.samples = 0
         self.peak: Array = np.zeros(0)
 
     def append(self, voices: Array) -> None:
-        """Keep the next piece ``(slot, time)``.
-
-        Raises:
-            MsdetError: the disk is full.
-        """
+        """Keep the next piece ``(slot, time)``."""
         if not self._slots:
             self._slots, self.peak = len(voices), np.zeros(len(voices))
         if not np.isfinite(voices).all():
@@ -86,11 +76,7 @@ class Scratch:
 
 @contextmanager
 def scratch(out: Path) -> Iterator[Scratch]:
-    """A place for voices until they are complete, on the disk of `out`, which is made if missing.
-
-    Raises:
-        MsdetError: the folder cannot be made or written.
-    """
+    """A place for voices until they are complete, on the disk of `out`, which is made if missing."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         file = tempfile.TemporaryFile(dir=out)  # noqa: SIM115  # closed below
@@ -157,20 +143,12 @@ def write_separation(
 
 
 def write_voices(out: Path, kept: Scratch, slots: Array, sample_rate: int, subtype: str) -> tuple[list[str], float]:
-    """Write ``talker1.wav`` and so on, in place of an earlier result, of which nothing stays.
+    """Write the voices of slots as ``talker1.wav`` and so on, in place of an earlier result, of which nothing stays.
 
-    Args:
-        out: the folder.
-        kept: all voices.
-        slots: of the talkers, in their order.
-        sample_rate: hertz.
-        subtype: sample format.
+    If the disk is full, no voice is written.
 
     Returns:
         names of the files, and the gain that all voices have.
-
-    Raises:
-        MsdetError: the disk is full; then no voice is written.
     """
     slots = slots if kept.samples else slots[:0]
     peak = float(kept.peak[slots].max(initial=0.0)) if kept.samples else 0.0
@@ -208,12 +186,8 @@ def description(
     t = talkers
     active = np.zeros((t.count, 0)) if t.activity is None else t.activity >= 0.5
     columns: dict[str, Sequence[Any]] = {"file": files} if files else {}
-    for name, values, decimals in (
-        ("azimuth_deg", t.azimuth_deg, 2),
-        ("elevation_deg", t.elevation_deg, 2),
-        ("confidence", t.confidence, 4),
-    ):
-        if values is not None:
+    for name, decimals in (("azimuth_deg", 2), ("elevation_deg", 2), ("confidence", 4)):
+        if (values := getattr(t, name)) is not None:
             columns[name] = _numbers(values, decimals)
     columns["active_s"] = _numbers(active.sum(axis=1) * t.frame_s, 2)
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
@@ -288,12 +262,8 @@ def _numbers(values: Array | None, decimals: int) -> list[float | None]:
     """Rounded values ``(any,)``, None for what is not known."""
     if values is None:
         return []
-    return [
-        value if known else None
-        for value, known in zip(
-            np.round(values.astype(np.float64), decimals).tolist(), np.isfinite(values), strict=True
-        )
-    ]
+    rounded = np.round(values.astype(np.float64), decimals).tolist()
+    return [value if math.isfinite(value) else None for value in rounded]
 
 
 def _rows(values: Array | None, decimals: int) -> list[list[float | None]]:

@@ -41,15 +41,7 @@ _PIECE_S = 4.0
 
 
 class FileSource:
-    """A recording in a file.
-
-    Args:
-        path: any container and sample format that soundfile reads.
-        name: what it is called in messages; its path if not given.
-
-    Raises:
-        MsdetError: the file is missing or not audio.
-    """
+    """A recording in a file of any format that soundfile reads, called by its path in messages if not by a name."""
 
     def __init__(self, path: Path, name: str = "") -> None:
         self._path = path
@@ -106,8 +98,6 @@ class Scan:
     """What the first pass finds.
 
     Attributes:
-        samples: length.
-        sample_rate: of the recording, hertz.
         offset: mean ``(mic,)`` to remove; zero where it is slight.
         dead: channels without a signal.
         levels: at the reference microphone, at the rate to work at.

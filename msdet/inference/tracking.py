@@ -25,6 +25,7 @@ from scipy.optimize import linear_sum_assignment
 
 from msdet.conventions import Array, angular_distance_deg, wrap_deg
 from msdet.inference.blocks import FRAME_S, Match
+from msdet.methods.base import Separation
 
 SPREAD_DEG = 15.0
 """σ: directions this far apart are still alike."""
@@ -196,3 +197,36 @@ class FrameLog:
         [[[1.0, 3.0, 5.0], [2.0, 4.0, 6.0]]]
         """
         return self._kept[..., : self._count]
+
+
+def talkers_by_azimuth(
+    directions: SlotDirections, filled: Array, frames: FrameLog, frame_s: float, warnings: tuple[str, ...] = ()
+) -> tuple[Array, Separation]:
+    """The slots ``(talker,)`` that somebody was in, ascending in azimuth, and the talkers in that order.
+
+    Args:
+        directions: of the slots.
+        filled: bool ``(slot,)``, whether there was a talker.
+        frames: azimuth, confidence, elevation and activity of each slot.
+        frame_s: length of a frame.
+        warnings: what should be known of the mixture.
+    """
+    azimuth, confidence, elevation = directions.overall()
+    slots = np.flatnonzero(filled)
+    order = slots[np.argsort(azimuth[slots], kind="stable")]  # NaN, of no direction, last
+    azimuths, confidences, elevations, activity = frames.joined()[:, order]
+
+    def known(values: Array) -> Array | None:
+        return values[order] if np.isfinite(values[order]).any() else None
+
+    return order, Separation(
+        azimuth_deg=known(azimuth),
+        confidence=known(confidence),
+        elevation_deg=known(elevation),
+        activity=activity,
+        track_deg=azimuths,
+        track_confidence=confidences,
+        track_elevation_deg=elevations,
+        time_s=(np.arange(activity.shape[1]) + 0.5) * frame_s,
+        warnings=warnings,
+    )

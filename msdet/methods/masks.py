@@ -104,7 +104,8 @@ def mvdr_separator(separator: Separator, array: MicrophoneArray, sample_rate: in
         rest = (spectrum[:, array.reference] - estimates.sum(1)).abs().square()
         masks = power / (power.sum(1, keepdim=True) + rest[:, None] + 1e-10)
         beams = masked_mvdr(spectrum, masks, array.reference, POSTFILTER_LOADING)
-        return waveforms_of(stft, beams.to(torch.complex64), mixture) * level.numpy()
+        waveforms: Array = waveforms_of(stft, beams.to(torch.complex64), mixture) * level.numpy()
+        return waveforms
 
     def separate(mixture: Array) -> Separation:
         initial = separator(mixture)
