@@ -226,7 +226,6 @@ class _Live:
         """Write all files, and say what is in them."""
         from msdet.inference import results
         from msdet.io import audio
-        from msdet.io.files import write_text
 
         model = self.streamer.model
         slots, talkers = session.talkers()
@@ -249,8 +248,7 @@ class _Live:
             "warnings": warnings,
         }
         described = results.description(talkers, model.array, notes, files)
-        write_text(out / results.RTTM_FILE, results.rttm(talkers, Path(self.source.name).stem))
-        results.write_description(out / results.DOA_FILE, described)
+        results.write_tables(out, described, talkers, Path(self.source.name).stem)
         for found in described["talkers"]:
             azimuth = "unknown" if found["azimuth_deg"] is None else f"{found['azimuth_deg']:5.1f}°"
             print(f"{out / found['file']}  azimuth {azimuth}  speaks {found['active_s']:.1f} s")

@@ -56,14 +56,15 @@ def localize(
             too: the default one took 0.04 s a second on one, and six times as long on two shared ones.
     """
     from msdet.commands import _inference
+    from msdet.inference.results import write_tables
 
     options = BlockOptions(block_s, overlap_s, match, gate)
     systems = _inference.systems(model, method, array, talkers, device)
 
     def work(recording: Recording, alone: bool) -> None:
-        described, there = _localized(recording, systems, options)
+        described, talkers = _localized(recording, systems, options)
         if out is not None:
-            _write(out if alone else out / recording.name, described, there, recording.name)
+            write_tables(out if alone else out / recording.name, described, talkers, recording.name)
         if json:
             print(dumps(described, ensure_ascii=False, allow_nan=False), flush=True)
         else:
@@ -86,20 +87,12 @@ def _localized(
     if talkers.azimuth_deg is None:
         raise MsdetError(f"'{system.name}' finds voices, no directions; choose another method")
     notes = {
-        "recording": recording.path.name if recording.path else recording.shown,
+        "recording": recording.file,
         "localized_by": system.name,
         "blocks": dataclasses.asdict(options),
         "warnings": list(offline.scan.warnings),
     }
     return description(talkers, system.array, notes), talkers
-
-
-def _write(out: Path, described: dict[str, Any], talkers: Separation, name: str) -> None:
-    from msdet.inference import results
-    from msdet.io.files import write_text
-
-    write_text(out / results.RTTM_FILE, results.rttm(talkers, name))
-    results.write_description(out / results.DOA_FILE, described)
 
 
 def _tell(described: dict[str, Any], prefix: str) -> None:

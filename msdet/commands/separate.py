@@ -91,10 +91,11 @@ def _separate(
 
     start_s = time.perf_counter()
     folder = out if alone else out / recording.name
-    name, file = recording.name, recording.path.name if recording.path else recording.shown
     with separating(recording, systems, options) as (offline, pieces):
-        draw = partial(_page, folder, offline, name) if page else None
-        described = write_separation(folder, offline, name, file, keep_rate, subtype, beamform, pieces, draw)
+        draw = partial(_page, folder, offline, recording.name) if page else None
+        described = write_separation(
+            folder, offline, recording.name, recording.file, keep_rate, subtype, beamform, pieces, draw
+        )
     _tell(described, folder, offline.scan.seconds, time.perf_counter() - start_s)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array, angular_distance_deg, azimuth_elevation_deg
@@ -107,11 +108,15 @@ def check_array(sources: Sequence[RecordingSource], array: MicrophoneArray) -> A
         raise MsdetError("give at least one recording")
     for source in sources:
         check_channels(source, array)
-    sums, correlated, samples = add_up(sources)
+    sums, same, samples = add_up(sources)
     seconds = sum(n / source.sample_rate for n, source in zip(samples, sources, strict=True))
     findings = level_findings(sums)
     observed = moments(sources, samples)
-    copies = _together(pair for pair in correlated if _alike(observed, pair))
+    if len(observed.coherence):  # at all frequencies, as a copy is and no neighbor
+        same &= np.abs(observed.coherence).mean(axis=(0, 1)) > _COPY_COHERENCE
+    labels = connected_components(same, directed=False)[1]
+    groups = [np.flatnonzero(labels == label).tolist() for label in dict.fromkeys(labels.tolist())]
+    copies = [group for group in groups if len(group) > 1]
     for group in copies:
         names = f"{', '.join(map(str, group[:-1]))} and {group[-1]}"
         text = f"channels {names} carry the same signal; look which input is routed twice"
@@ -181,28 +186,6 @@ def _fitted(observed: Moments, array: MicrophoneArray, channels: list[int]) -> t
         deaf.append(channels[worst])
         channels = [c for c in channels if c != channels[worst]]
     return None, channels, deaf
-
-
-def _together(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """Groups of what is paired, ascending.
-
-    >>> _together([(0, 1), (0, 2), (1, 2), (3, 5)])
-    [[0, 1, 2], [3, 5]]
-    """
-    groups: list[list[int]] = []
-    for pair in pairs:
-        group = next((g for g in groups if not {*g}.isdisjoint(pair)), None)
-        if group is None:
-            groups.append(list(pair))
-        else:
-            group[:] = sorted({*group, *pair})
-    return groups
-
-
-def _alike(observed: Moments, pair: tuple[int, int]) -> bool:
-    """Whether two channels are coherent at all frequencies, as a copy is and no neighbor."""
-    size = np.abs(observed.coherence[:, :, pair[0], pair[1]])
-    return not size.size or float(size.mean()) > _COPY_COHERENCE
 
 
 def _listed(items: Iterable[object], most: int = 6) -> str:

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from msdet.conventions import SPEED_OF_SOUND
+from msdet.conventions import SPEED_OF_SOUND, Array
 from msdet.diagnostics.fit import Fit, Wiring
 from msdet.diagnostics.search import alternatives, compare
 from msdet.inference.sources import ChannelSums, RecordingSource, check_length
@@ -122,8 +122,8 @@ def _explained(fit: Fit, wiring: Wiring, without: Wiring) -> tuple[str, float]:
     return words + f"(at {100 * agree:.0f} % of the moments more)", agree
 
 
-def add_up(sources: Sequence[RecordingSource]) -> tuple[ChannelSums, list[tuple[int, int]], list[int]]:
-    """Sums over recordings of the same channels, pairs of channels that may be copies, and each one's samples."""
+def add_up(sources: Sequence[RecordingSource]) -> tuple[ChannelSums, Array, list[int]]:
+    """Sums over recordings, whether two channels may be copies, bool ``(mic, mic)``, and each one's samples."""
     sums, products, samples = ChannelSums(), np.zeros(()), []
     for source in sources:
         before = sums.samples
@@ -136,7 +136,7 @@ def add_up(sources: Sequence[RecordingSource]) -> tuple[ChannelSums, list[tuple[
     covariance = products / sums.samples - np.outer(sums.mean, sums.mean)
     size = np.sqrt(np.outer(sums.power, sums.power))
     same = (np.abs(covariance) >= COPY * size) & (size > 0)
-    return sums, [(int(a), int(b)) for a, b in np.argwhere(np.triu(same, 1))], samples
+    return sums, same, samples
 
 
 def level_findings(sums: ChannelSums) -> list[Finding]:

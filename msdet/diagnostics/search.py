@@ -37,17 +37,11 @@ _EXPLAINED = 0.8  # of the fit without geometry; one that reaches this leaves no
 
 @dataclass(frozen=True)
 class Evidence:
-    """How much better one wiring fits than another.
+    """How much better one wiring fits than another."""
 
-    Attributes:
-        gain: relative, of the pairs of channels concerned.
-        t: mean gain over its standard error.
-        agree: share of the moments that fit better.
-    """
-
-    gain: float
-    t: float
-    agree: float
+    gain: float  # relative, of the pairs of channels concerned
+    t: float  # mean gain over its standard error
+    agree: float  # share of the moments that fit better
 
     def convinces(self, least_gain: float) -> bool:
         """Whether it is enough to believe in."""

@@ -38,6 +38,11 @@ class Recording:
         """What it is called in messages."""
         return "standard input" if self.path is None else str(self.path)
 
+    @property
+    def file(self) -> str:
+        """What ``doa.json`` calls it."""
+        return self.shown if self.path is None else self.path.name
+
 
 def recordings(arguments: Sequence[str], distinct: bool = True) -> list[Recording]:
     """The recordings that arguments name: audio files, ``.scp`` tables of them, and ``-`` once.

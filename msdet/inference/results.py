@@ -137,8 +137,7 @@ def write_separation(
     described = description(talkers, system.array, notes, files)
     if page is not None:
         write_text(out / PAGE_FILE, page(described))
-    write_text(out / RTTM_FILE, rttm(talkers, name))
-    write_description(out / DOA_FILE, described)
+    write_tables(out, described, talkers, name)
     return described
 
 
@@ -207,10 +206,11 @@ def description(
     return described | {"activity": _rows(t.activity, 2)}
 
 
-def write_description(path: Path, value: dict[str, Any]) -> None:
-    """Write ``doa.json``, lists of numbers each on a line."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(path, _FLAT_LIST.sub(_on_one_line, text) + "\n")
+def write_tables(out: Path, described: dict[str, Any], talkers: Separation, name: str) -> None:
+    """Write ``talkers.rttm`` and what ``doa.json`` says, lists of numbers each on a line."""
+    write_text(out / RTTM_FILE, rttm(talkers, name))
+    text = json.dumps(described, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(out / DOA_FILE, _FLAT_LIST.sub(_on_one_line, text) + "\n")
 
 
 def _on_one_line(found: re.Match[str]) -> str:
