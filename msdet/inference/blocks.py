@@ -55,17 +55,11 @@ class BlockOptions:
 
 @dataclass(frozen=True)
 class Grid:
-    """A recording's frames and blocks in samples.
-
-    Attributes:
-        frame: samples of a frame.
-        hop: samples from the start of a block to that of the next.
-        overlap: samples that two blocks share.
-    """
+    """A recording's frames and blocks in samples."""
 
     frame: int
-    hop: int
-    overlap: int
+    hop: int  # from the start of a block to that of the next
+    overlap: int  # that two blocks share
 
     @classmethod
     def of(cls, options: BlockOptions, sample_rate: int) -> Grid:
@@ -87,17 +81,11 @@ class Grid:
 
 @dataclass(frozen=True)
 class Block:
-    """A block of a mixture.
+    """A block of a mixture."""
 
-    Attributes:
-        mixture: ``(mic, time)``.
-        first: whether nothing comes before.
-        last: whether nothing comes after.
-    """
-
-    mixture: Array
-    first: bool
-    last: bool
+    mixture: Array  # (mic, time)
+    first: bool  # nothing comes before
+    last: bool  # nothing comes after
 
     @property
     def whole(self) -> bool:

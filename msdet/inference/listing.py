@@ -23,15 +23,10 @@ TABLE = ".scp"
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording to work on.
+    """A recording to work on."""
 
-    Attributes:
-        name: of its folder among others, and in RTTM.
-        path: of its file; None for standard input.
-    """
-
-    name: str
-    path: Path | None
+    name: str  # of its folder among others, and in RTTM
+    path: Path | None  # None for standard input
 
     @property
     def shown(self) -> str:
@@ -47,11 +42,8 @@ class Recording:
 def recordings(arguments: Sequence[str], distinct: bool = True) -> list[Recording]:
     """The recordings that arguments name: audio files, ``.scp`` tables of them, and ``-`` once.
 
-    A relative path in a table is looked for beside the table, then from the working directory.
-
-    Args:
-        arguments: paths, and ``-``.
-        distinct: whether names must differ, because results are written by them.
+    A relative path in a table is looked for beside the table, then from the working directory. Names must be
+    `distinct` where results are written by them.
 
     Raises:
         MsdetError: no recording, two of the same name, or a table that is malformed or holds commands.
@@ -80,11 +72,7 @@ def recordings(arguments: Sequence[str], distinct: bool = True) -> list[Recordin
 
 @contextmanager
 def opened(recording: Recording, stdin: IO[bytes]) -> Iterator[FileSource]:
-    """The recording as a source that can be read twice; standard input is kept in a temporary file.
-
-    Raises:
-        MsdetError: missing or not audio.
-    """
+    """The recording as a source that can be read twice; standard input is kept in a temporary file."""
     if recording.path is not None:
         yield FileSource(recording.path)
         return

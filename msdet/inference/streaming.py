@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
@@ -73,21 +73,13 @@ class StreamResult:
 
 @dataclass(frozen=True)
 class StreamState:
-    """All that a `Streamer` remembers. Nothing in it is changed in place: a state that is kept stays valid.
+    """All that a `Streamer` remembers. Nothing in it is changed in place: a state that is kept stays valid."""
 
-    Attributes:
-        samples: that came.
-        frames: STFT frames that were worked on.
-        recent: the last samples ``(mic, time)`` that a later frame needs.
-        overlap: what the last frame adds to the next samples, ``(talker, hop)``.
-        parts: memories of the model's parts.
-    """
-
-    samples: int
-    frames: int
-    recent: Tensor
-    overlap: Tensor
-    parts: State
+    samples: int  # that came
+    frames: int  # of the STFT that were worked on
+    recent: Tensor  # the last samples (mic, time) that a later frame needs
+    overlap: Tensor  # what the last frame adds to the next samples, (talker, hop)
+    parts: State  # of the model
 
 
 class Streamer:
@@ -96,9 +88,14 @@ class Streamer:
     Args:
         model: as `msdet.load` gives it, or the network; causal in all its parts.
 
+    Attributes:
+        state: all that is remembered; it may be set to one that was kept, to go on from there.
+
     Raises:
         MsdetError: the model cannot stream; names the part that keeps it from it.
     """
+
+    state: StreamState
 
     def __init__(self, model: JointModel | Model) -> None:
         model = model if isinstance(model, JointModel) else model.joint
@@ -118,20 +115,11 @@ class Streamer:
         """
         return latency_s(self.model)
 
-    @property
-    def state(self) -> StreamState:
-        """All that is remembered; it may be set to one that was kept, to go on from there."""
-        return self._state
-
-    @state.setter
-    def state(self, state: StreamState) -> None:
-        self._state = state
-
     def reset(self) -> None:
         """Forget everything: what comes next is the start of another recording."""
         hop, talkers = self.model.stft.hop, self.model.config.talkers
         recent = torch.zeros(self.model.array.microphones, hop, device=self._device)
-        self._state = StreamState(0, 0, recent, torch.zeros(talkers, hop, device=self._device), None)
+        self.state = StreamState(0, 0, recent, torch.zeros(talkers, hop, device=self._device), None)
 
     def push(self, chunk: npt.ArrayLike | Tensor) -> StreamResult:
         """Take the next samples, at the model's sample rate; give what is final.
@@ -156,9 +144,8 @@ class Streamer:
             raise MsdetError("chunk holds NaN or infinite samples")
         if (samples.abs() > MAX_SAMPLE).any():
             raise MsdetError(f"chunk holds samples up to {samples.abs().max():.2g}, expected full scale 1")
-        s = self._state
-        recent = torch.cat([s.recent, samples], dim=1)
-        self._state = StreamState(s.samples + samples.shape[1], s.frames, recent, s.overlap, s.parts)
+        s = self.state
+        self.state = replace(s, samples=s.samples + samples.shape[1], recent=torch.cat([s.recent, samples], dim=1))
         return self._joined(list(self._advance()))
 
     def finish(self) -> StreamResult:
@@ -166,11 +153,10 @@ class Streamer:
 
         The voices of all results together are as long as what came.
         """
-        s, hop = self._state, self.model.stft.hop
+        s, hop = self.state, self.model.stft.hop
         if s.samples == 0:
             return self._joined([])
-        padded = torch.nn.functional.pad(s.recent, (0, -s.samples % hop + hop))
-        self._state = StreamState(s.samples, s.frames, padded, s.overlap, s.parts)
+        self.state = replace(s, recent=torch.nn.functional.pad(s.recent, (0, -s.samples % hop + hop)))
         result = self._joined(list(self._advance()))
         self.reset()
         return result
@@ -179,8 +165,8 @@ class Streamer:
     def _advance(self) -> Iterator[_Step]:
         """Work on all frames that are complete, some at a time."""
         stft = self.model.stft
-        while (ready := self._state.recent.shape[1] // stft.hop - 1) > 0:
-            s, frames = self._state, min(ready, FRAMES_AT_ONCE)
+        while (ready := self.state.recent.shape[1] // stft.hop - 1) > 0:
+            s, frames = self.state, min(ready, FRAMES_AT_ONCE)
             windows = s.recent.unfold(1, stft.length, stft.hop)[:, :frames] * stft.window
             spectrum = torch.fft.rfft(windows)[None].transpose(2, 3)
             estimate, logits, predictions, parts = self._step(spectrum, s.parts)
@@ -192,7 +178,7 @@ class Streamer:
                 voices = voices[:, stft.hop :]
             given = max(0, (s.frames - 1) * stft.hop)
             recent = s.recent[:, frames * stft.hop :].clone()
-            self._state = StreamState(s.samples, s.frames + frames, recent, second[:, -1].clone(), parts)
+            self.state = StreamState(s.samples, s.frames + frames, recent, second[:, -1].clone(), parts)
             yield _Step(voices[:, : s.samples - given], logits, predictions)
 
     def _step(self, spectrum: Tensor, memory: State) -> tuple[Tensor, Tensor, dict[str, Tensor], State]:
@@ -230,7 +216,7 @@ class Streamer:
         classes = logits[..., : c.doa_classes]
         azimuth_deg, confidence = decode_azimuth(found.get("tracking", classes))
         activity = found.get("activity")
-        last, frames = self._state.frames, logits.shape[1]
+        last, frames = self.state.frames, logits.shape[1]
         return StreamResult(
             _array(torch.cat([step.estimates for step in steps], dim=1)),
             np.arange(last - frames, last) * (stft.hop / self.model.sample_rate),
@@ -280,14 +266,7 @@ def why_not(model: JointModel) -> str | None:
 
 
 def _obstacle(registry: Registry, name: str, settings: str, part: object) -> str | None:
-    """Why a part keeps its model from streaming.
-
-    Args:
-        registry: of its kind.
-        name: as the configuration has it.
-        settings: what its options in `ModelConfig` begin with.
-        part: that says whether it is causal; None for one that is if it can stream.
-    """
+    """Why a part, whose options begin with `settings`, keeps its model from streaming; None is causal if it can."""
     kind, factory = registry.kind, registry.find(name)
     streams = hasattr(factory, "stream")
     able = ", ".join(other for other in registry.names() if hasattr(registry.find(other), "stream"))
