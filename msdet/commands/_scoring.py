@@ -58,23 +58,14 @@ class ScoringRequest:
 
 @dataclass
 class Scoring:
-    """The scoring of systems on a data set into a folder.
+    """The scoring of systems on a data set into a folder."""
 
-    Attributes:
-        scene_set: the data set.
-        out: the folder.
-        request: what to score.
-        rows: scores by system, in the order of the summary.
-        remarks: lines below the summary.
-        weights: SHA-256 of the weights of the model among the systems; None without one.
-    """
-
-    scene_set: SceneSet
-    out: Path
-    request: ScoringRequest
-    rows: dict[str, list[Row]] = field(default_factory=dict)
-    remarks: list[str] = field(default_factory=list)
-    weights: str | None = None
+    scene_set: SceneSet  # the data set
+    out: Path  # the folder
+    request: ScoringRequest  # what to score
+    rows: dict[str, list[Row]] = field(default_factory=dict)  # scores by system, in the order of the summary
+    remarks: list[str] = field(default_factory=list)  # lines below the summary
+    weights: str | None = None  # SHA-256 of the weights of the model among the systems; None without one
 
     def score_mixture(self) -> None:
         """Score the unprocessed mixture, over which the systems' improvements are."""

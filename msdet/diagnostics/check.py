@@ -40,27 +40,16 @@ _APART_DEG = 20.0
 
 @dataclass(frozen=True)
 class ArrayReport:
-    """What was found.
+    """What was found."""
 
-    Attributes:
-        array: that was checked.
-        seconds: length of the recordings.
-        moments: number of moments that were looked at.
-        azimuths_deg: that sound came from at those, ascending, 20 degrees apart at least.
-        fit: how well one direction explains the delays at each moment, against no geometry at all; at most 1.
-        findings: the faults.
-        hidden: faults that the recordings would not show; None if they do not tell anything of delays.
-        symmetric: whether the whole order of channels could be rotated or mirrored without a sign of it.
-    """
-
-    array: MicrophoneArray
-    seconds: float
-    moments: int
-    azimuths_deg: tuple[float, ...]
-    fit: float | None
-    findings: tuple[Finding, ...]
-    hidden: Hidden | None
-    symmetric: bool
+    array: MicrophoneArray  # that was checked
+    seconds: float  # length of the recordings
+    moments: int  # number of moments that were looked at
+    azimuths_deg: tuple[float, ...]  # that sound came from at those, ascending, 20 degrees apart at least
+    fit: float | None  # how well one direction explains the delays of a moment, against no geometry at all; at most 1
+    findings: tuple[Finding, ...]  # the faults
+    hidden: Hidden | None  # faults that the recordings would not show; None if they do not tell anything of delays
+    symmetric: bool  # whether the whole order of channels could be rotated or mirrored without a sign of it
 
     @property
     def enough(self) -> bool:

@@ -31,23 +31,14 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Finding:
-    """A fault.
+    """A fault."""
 
-    Attributes:
-        kind: what sort of fault.
-        channels: those concerned.
-        text: one line: which, the evidence, what to do.
-        value: size of the fault: delay in seconds, gain or level in dB, share of clipped samples, offset.
-        agree: share of the moments of the recording that say so; None where levels do.
-        alternatives: other swaps that sound the same.
-    """
-
-    kind: Kind
-    channels: tuple[int, ...]
-    text: str
-    value: float | None = None
-    agree: float | None = None
-    alternatives: tuple[tuple[int, int], ...] = ()
+    kind: Kind  # what sort of fault
+    channels: tuple[int, ...]  # those concerned
+    text: str  # one line: which, the evidence, what to do
+    value: float | None = None  # size: delay in seconds, gain or level in dB, share of clipped samples, offset
+    agree: float | None = None  # share of the moments of the recording that say so; None where levels do
+    alternatives: tuple[tuple[int, int], ...] = ()  # other swaps that sound the same
 
 
 def wiring_findings(fit: Fit, wiring: Wiring, channels: Sequence[int]) -> list[Finding]:

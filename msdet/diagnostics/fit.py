@@ -62,15 +62,10 @@ _TIE = 0.2  # weight of a channel in finding a direction from the others, to par
 
 @dataclass(frozen=True)
 class Moments:
-    """Moments of a recording.
+    """Moments of a recording."""
 
-    Attributes:
-        coherence: ``(moment, freq, mic, mic)`` complex64: mean over frames of the cross-spectra's phases.
-        frequency_hz: ``(freq,)``, evenly spaced.
-    """
-
-    coherence: Array
-    frequency_hz: Array
+    coherence: Array  # (moment, freq, mic, mic) complex64: mean over frames of the cross-spectra's phases
+    frequency_hz: Array  # (freq,), evenly spaced
 
     def of(self, channels: list[int]) -> Moments:
         """Some channels alone."""
@@ -145,17 +140,11 @@ class _Spectra:
 
 @dataclass(frozen=True)
 class Wiring:
-    """What channels are thought to carry.
+    """What channels are thought to carry."""
 
-    Attributes:
-        order: ``(channel,)`` index of the microphone that each carries.
-        sign: ``(channel,)`` 1, or -1 of an inverted one.
-        delay_s: ``(channel,)``.
-    """
-
-    order: Array
-    sign: Array
-    delay_s: Array
+    order: Array  # (channel,) index of the microphone that each carries
+    sign: Array  # (channel,) 1, or -1 of an inverted one
+    delay_s: Array  # (channel,)
 
     @classmethod
     def as_described(cls, channels: int) -> Wiring:

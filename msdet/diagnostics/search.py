@@ -86,17 +86,11 @@ def alternatives(fit: Fit, wiring: Wiring, first: int, second: int) -> list[tupl
 
 @dataclass(frozen=True)
 class Hidden:
-    """Faults that a recording would not show, since it fits them nearly as well.
+    """Faults that a recording would not show, since it fits them nearly as well."""
 
-    Attributes:
-        inverted: channels.
-        delayed: channels, of delays about twice `MIN_DELAY_S`; only of small arrays.
-        swapped: pairs of channels.
-    """
-
-    inverted: tuple[int, ...]
-    delayed: tuple[int, ...]
-    swapped: tuple[tuple[int, int], ...]
+    inverted: tuple[int, ...]  # channels
+    delayed: tuple[int, ...]  # channels, of delays about twice `MIN_DELAY_S`; only of small arrays
+    swapped: tuple[tuple[int, int], ...]  # pairs of channels
 
     def named(self, channels: Sequence[int]) -> Hidden:
         """The same with other numbers of channels: `channels` ``(channel,)``."""

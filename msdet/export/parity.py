@@ -28,17 +28,11 @@ TIMED_S = 4.0
 
 @dataclass(frozen=True)
 class Deviation:
-    """How far a file's outputs are from the model's, over all examples.
+    """How far a file's outputs are from the model's, over all examples."""
 
-    Attributes:
-        estimates: largest deviation of a sample, relative to the peak of that voice.
-        doa: largest deviation of a probability.
-        si_sdr_db: of the file's voices, the model's being the references; the mean.
-    """
-
-    estimates: float
-    doa: float
-    si_sdr_db: float
+    estimates: float  # largest deviation of a sample, relative to the peak of that voice
+    doa: float  # largest deviation of a probability
+    si_sdr_db: float  # of the file's voices, the model's being the references; the mean
 
 
 def examples(model: JointModel) -> Iterator[Array]:

@@ -31,23 +31,14 @@ _TRACED_FRAMES = 23
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """A file that was written, and what it was compared with.
+    """A file that was written, and what it was compared with."""
 
-    Attributes:
-        path: of the file.
-        size: bytes.
-        runner: runs it.
-        parity: of the arithmetic, in 32 bits, with the model.
-        lowered: of the file with the model, where its weights are not in 32 bits; None where they are.
-        full_size: bytes of the same in 32 bits.
-    """
-
-    path: Path
-    size: int
-    runner: Runner
-    parity: Deviation
-    lowered: Deviation | None
-    full_size: int
+    path: Path  # of the file
+    size: int  # bytes
+    runner: Runner  # runs it
+    parity: Deviation  # of the arithmetic, in 32 bits, with the model
+    lowered: Deviation | None  # of the file with the model, where its weights are not in 32 bits; None where they are
+    full_size: int  # bytes of the same in 32 bits
 
 
 def export_model(

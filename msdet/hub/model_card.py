@@ -31,31 +31,18 @@ _PASSES = 3
 
 @dataclass(frozen=True)
 class Card:
-    """The contents of a card.
+    """The contents of a card."""
 
-    Attributes:
-        name: of the package.
-        file: what it is loaded by.
-        model: the model.
-        cost: of the model.
-        description: what ``model.json`` says.
-        training: what ``training.json`` says; empty without one.
-        scores: of `msdet.hub.scores.collect_scores`.
-        license: of the weights.
-        data_notes: of the data that it was trained on, in Markdown.
-        command: that made the package.
-    """
-
-    name: str
-    file: str
+    name: str  # of the package
+    file: str  # what it is loaded by
     model: JointModel
-    cost: Cost
-    description: Mapping[str, Any]
-    training: Mapping[str, Any]
-    scores: Mapping[str, Any]
-    license: str
-    data_notes: str
-    command: str
+    cost: Cost  # of the model
+    description: Mapping[str, Any]  # what model.json says
+    training: Mapping[str, Any]  # what training.json says; empty without one
+    scores: Mapping[str, Any]  # of `msdet.hub.scores.collect_scores`
+    license: str  # of the weights
+    data_notes: str  # of the data that it was trained on, in Markdown
+    command: str  # that made the package
 
     def text(self) -> str:
         """The card as Markdown."""

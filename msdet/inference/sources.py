@@ -95,21 +95,14 @@ RecordingSource = FileSource | MemorySource
 
 @dataclass(frozen=True)
 class Scan:
-    """What the first pass finds.
-
-    Attributes:
-        offset: mean ``(mic,)`` to remove; zero where it is slight.
-        dead: channels without a signal.
-        levels: at the reference microphone, at the rate to work at.
-        warnings: what a user should know, one line each.
-    """
+    """What the first pass finds."""
 
     samples: int
     sample_rate: int
-    offset: Array
-    dead: tuple[int, ...]
-    levels: Levels
-    warnings: tuple[str, ...]
+    offset: Array  # mean (mic,) to remove; zero where it is slight
+    dead: tuple[int, ...]  # channels without a signal
+    levels: Levels  # at the reference microphone, at the rate to work at
+    warnings: tuple[str, ...]  # what a user should know, one line each
 
     @property
     def seconds(self) -> float:
