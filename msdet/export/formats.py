@@ -55,14 +55,7 @@ def check_installed(form: Format) -> None:
 def onnx_model(
     program: ExportedProgram, example: Tensor, outputs: Sequence[str], lengths: dict[int, str]
 ) -> onnx.ModelProto:
-    """A program in real arithmetic, its recurrent layers packed, as ONNX.
-
-    Args:
-        program: of `in_real_arithmetic`.
-        example: its input.
-        outputs: names of its outputs.
-        lengths: names of the input's axes of any length.
-    """
+    """A program in real arithmetic, its recurrent layers packed, as ONNX; `lengths` names axes of any length."""
     import onnxscript.optimizer
 
     with quiet():

@@ -49,15 +49,9 @@ def export_model(
     stft: StftPlace = "outside",
     notes: dict[str, Any] | None = None,
 ) -> ExportedFile:
-    """Write a model as a file that other programs run, after comparing it with the model.
+    """Write a model, on the CPU, as a file that other programs run, after comparing it with the model.
 
-    Args:
-        model: the model, on the CPU.
-        out: the file.
-        form: of the file.
-        precision: of the weights; a program of `torch.export` has them in 32 bits.
-        stft: where the STFT is: the file takes and gives waveforms (``inside``) or spectra (``outside``).
-        notes: what the checkpoint says of itself, for `describe`.
+    A program of `torch.export` has weights in 32 bits. `notes` are what the checkpoint says of itself.
 
     Raises:
         MsdetError: a package is not installed; a part of the model cannot be exported; or the voices are not

@@ -65,15 +65,9 @@ the mixture's covariance, both ``(freq, mic, mic)``; complex128."""
 def beam_separator(
     weights: Weights, array: MicrophoneArray, sample_rate: int, talkers: int, doa: str | list[float], window_s: float
 ) -> Separator | Oracle:
-    """A separator that steers a beam at each talker.
+    """A separator that steers a beam at each talker, in STFT frames of `window_s`.
 
-    Args:
-        weights: the beamformer.
-        array: geometry of the microphones.
-        sample_rate: hertz.
-        talkers: number of beams.
-        doa: where the talkers are: found by the baseline of this name, in degrees, or ``oracle``.
-        window_s: length of an STFT frame.
+    Where the talkers are (`doa`) is found by the baseline of this name, given in degrees, or ``oracle``.
 
     Raises:
         MsdetError: a `doa` that is no baseline that finds azimuths, or has another number of them.

@@ -63,17 +63,9 @@ def blind_separator(
     window_s: float,
     seed: int,
 ) -> Separator:
-    """A separator that gives voices alone, in no particular order.
+    """A separator by a method, called `name` in errors, that gives voices alone, in no particular order.
 
-    Args:
-        name: of the method, in errors.
-        images: the method.
-        array: geometry of the microphones.
-        sample_rate: hertz.
-        talkers: number of voices.
-        iterations: of the method, at least 1.
-        window_s: length of an STFT frame.
-        seed: of what the method draws.
+    `window_s` is the length of an STFT frame, `seed` that of what the method draws.
 
     Raises:
         MsdetError: more talkers than microphones, or no iterations.
@@ -163,8 +155,7 @@ def ilrma(
     def images(components: Array) -> Array:
         from pyroomacoustics.bss import ilrma
 
-        voices = ilrma(components, n_iter=iterations, proj_back=False, n_components=bases)
-        return projected(components, voices)
+        return projected(components, ilrma(components, n_iter=iterations, proj_back=False, n_components=bases))
 
     return blind_separator("ILRMA", images, array, sample_rate, talkers, iterations, window_s, seed)
 

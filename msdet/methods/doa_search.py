@@ -79,15 +79,9 @@ def search(
 ) -> Separator:
     """A separator that gives azimuths alone: the highest peaks of a method's spatial spectrum.
 
-    Peaks are at least 15 degrees apart and moved to the top of the parabola through their neighbors.
-
-    Args:
-        algorithm: its name in ``pyroomacoustics.doa.algorithms``.
-        bins: chooses the frequencies.
-        array: geometry of the microphones.
-        sample_rate: hertz.
-        talkers: number of peaks.
-        window_s: length of an STFT frame.
+    Peaks are at least 15 degrees apart and moved to the top of the parabola through their neighbors. `algorithm` is the
+    method's name in ``pyroomacoustics.doa.algorithms``, `bins` chooses the frequencies, and `window_s` is the length of
+    an STFT frame.
 
     Raises:
         MsdetError: too many talkers, or an array that cannot tell directions over the full circle.
