@@ -34,12 +34,7 @@ def systems(
     device: str = "cpu",
     beamform: Beamformer | None = None,
 ) -> SystemFactory:
-    """The model or method that options name; the shipped model for the recording's rate if they name none.
-
-    Raises:
-        MsdetError: both, an unknown method or array, or options that do not fit; neither, and no shipped
-            model that fits them.
-    """
+    """The model or method that options name; the shipped model for the recording's rate if they name none."""
     check_device(device, of_model=method is None)
     if model is not None and method is not None:
         raise MsdetError("give either --model (a checkpoint directory) or --method (for example srp_beam)")
@@ -135,18 +130,9 @@ def load_on(device: str, model: Path, array: str | MicrophoneArray | None = None
 
 
 def each(recordings: Sequence[str], threads: int, work: Callable[[Recording, bool], None]) -> int:
-    """Work on each recording; one of several that fails is told, and the others go on.
+    """Work on each recording, told whether it is the only one that was asked for; the exit code, 1 if some failed.
 
-    Args:
-        recordings: as `msdet.inference.listing.recordings` takes them.
-        threads: to compute on.
-        work: takes a recording, and whether it is the only one that was asked for.
-
-    Returns:
-        the exit code: 1 if some failed.
-
-    Raises:
-        MsdetError: the only recording failed.
+    One of several that fails is told, and the others go on.
     """
     from msdet.inference import listing
 

@@ -88,15 +88,7 @@ def _takes_files(parser: ArgumentParser) -> list[str]:
 
 
 def _with_packaged_configs(argv: Sequence[str], packaged: Sequence[str]) -> list[str]:
-    """Arguments in which ``--config NAME`` or ``--scenes NAME`` of a shipped file is the file's path.
-
-    Args:
-        argv: the arguments.
-        packaged: names of the options that take such files.
-
-    Raises:
-        UnknownNameError: neither a file nor a shipped configuration.
-    """
+    """Arguments in which the value of a `packaged` option, if it is the name of a shipped file, is the file's path."""
     arguments: list[str] = []
     for argument in argv:
         option, equals, value = argument.partition("=")
@@ -118,9 +110,7 @@ def _with_packaged_configs(argv: Sequence[str], packaged: Sequence[str]) -> list
 def spelled_out(argv: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
     """Arguments for jsonargparse: the first parameter named, lists and pairs as JSON, switches as true.
 
-    Args:
-        argv: the arguments.
-        hints: type by name of option, the function's first parameter first.
+    `hints` are types by the names of options, the function's first parameter first.
 
     >>> spelled_out(["a", "b", "--quick"], {"sets": list[Path], "quick": bool})
     ['--sets=["a", "b"]', '--quick=true']
@@ -195,16 +185,7 @@ def help_topic(argv: Sequence[str]) -> str | None:
 
 
 def help_text(function: Callable[..., Any], program: str, topic: str = "") -> str:
-    """Help of a command: its own options, and the names of those in groups; or a group's options.
-
-    Args:
-        function: of the command.
-        program: what the user calls.
-        topic: a group such as ``data.scenes``, or ``all``.
-
-    Raises:
-        UnknownNameError: no such group.
-    """
+    """Help of a command: its own options, and the names of those in groups; or the options of a group, or of all."""
     groups = _groups(_parser(function, program))
     if topic not in (*groups, ALL):
         raise UnknownNameError("group of options", topic, [name for name in (*groups, ALL) if name])

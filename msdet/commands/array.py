@@ -126,16 +126,10 @@ FINEST_ROW_M = 1e-4
 
 
 def draw_points(points_m: Array) -> tuple[list[str], float]:
-    """Points numbered from 0 on a grid of characters, with a ``+`` at the origin if it is near and free.
+    """Points ``(point, 2)`` numbered from 0 on a grid of characters, with a ``+`` at the origin if it is near and free.
 
     Points at one place share a label, such as ``1,2``. A row is as high as two columns are wide, as in
-    most terminals, so that a circle looks round.
-
-    Args:
-        points_m: ``(point, 2)``, rightwards and upwards.
-
-    Returns:
-        The lines, top first; and the height of a row in meters.
+    most terminals, so that a circle looks round. Gives the lines, top first, and the height of a row in meters.
 
     >>> for line in draw_points(np.array([[-0.1, 0.0], [0.1, 0.0], [0.1, 0.0]]))[0]:
     ...     print(line)

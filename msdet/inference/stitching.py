@@ -130,12 +130,17 @@ def merge_split_sources(separation: Separation, sample_rate: int) -> Separation:
     """
     if separation.estimates is None or separation.azimuth_deg is None or separation.count < 2:
         return separation
-    envelopes = _envelopes(separation.estimates, round(_ENVELOPE_S * sample_rate))
+    step = round(_ENVELOPE_S * sample_rate)
+    whole = separation.estimates[:, : separation.estimates.shape[1] // step * step]
+    parts = whole.reshape(separation.count, -1, step)
+    envelopes = np.sqrt(np.square(parts, dtype=np.float64).mean(axis=-1))
+    with np.errstate(invalid="ignore", divide="ignore"):  # of silence
+        correlation = np.corrcoef(envelopes)
     voices, azimuth_deg = separation.estimates, separation.azimuth_deg.copy()
     activity = separation.activity
     for a, b in itertools.combinations(range(separation.count), 2):
         apart_deg = float(angular_distance_deg(azimuth_deg[a], azimuth_deg[b]))
-        if not apart_deg < SAME_DIRECTION_DEG or _correlation(envelopes[a], envelopes[b]) < TOGETHER:
+        if not (apart_deg < SAME_DIRECTION_DEG and correlation[a, b] >= TOGETHER):
             continue
         strong, weak = (a, b) if envelopes[a].sum() >= envelopes[b].sum() else (b, a)
         voices = voices.copy()
@@ -147,19 +152,6 @@ def merge_split_sources(separation: Separation, sample_rate: int) -> Separation:
             activity[strong] = np.maximum(activity[strong], activity[weak])
             activity[weak] = 0.0
     return dataclasses.replace(separation, estimates=voices, azimuth_deg=azimuth_deg, activity=activity)
-
-
-def _envelopes(voices: Array, step: int) -> Array:
-    """Amplitude ``(talker, step)``."""
-    whole = voices[:, : voices.shape[1] // step * step].reshape(len(voices), -1, step)
-    envelopes: Array = np.sqrt(np.square(whole, dtype=np.float64).mean(axis=-1))
-    return envelopes
-
-
-def _correlation(a: Array, b: Array) -> float:
-    centered = a - a.mean(), b - b.mean()
-    norm = float(np.linalg.norm(centered[0]) * np.linalg.norm(centered[1]))
-    return float(centered[0] @ centered[1]) / norm if norm > 0 else 0.0
 
 
 def _at_frames(values: Array, samples: int, frame: int) -> Array:
