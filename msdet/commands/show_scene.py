@@ -103,7 +103,7 @@ def _tell(scene: Scene, scene_set: SceneSet, t60s: list[float | None]) -> None:
             f"{s.distance_m:.2f} m",
         ]
         talks = [f"{s.onset_s:.2f}–{s.onset_s + s.duration_s:.2f} s", f"{s.level_db:.1f} dB"]
-        row = ["?" if cell.startswith("nan") else cell for cell in [*row, *(talks if scene.timed else "??")]]
+        row = ["?" if cell.startswith("nan") else cell for cell in [*row, *(talks if scene.timed else ["?", "?"])]]
         row += [_seconds(t60s[number - 1])] if t60s else []
         rows.append([*row, f"moves to {s.track[-1].azimuth_deg:.1f}°"] if s.track else row)
     widths = [max(len(row[k]) for row in rows if k < len(row)) for k in range(max(map(len, rows)))]
