@@ -84,11 +84,8 @@ class ArrayReport:
 def check_array(sources: Sequence[RecordingSource], array: MicrophoneArray) -> ArrayReport:
     """Look for dead, clipped, offset, weak, copied, inverted, delayed and swapped channels.
 
-    Speech from several directions is needed to tell all; sound of any kind to tell most.
-
-    Args:
-        sources: recordings of the array, read twice and in pieces.
-        array: as it is thought to be.
+    Speech from several directions is needed to tell all; sound of any kind to tell most. Recordings of the array, as it
+    is thought to be, are read twice and in pieces.
 
     Raises:
         MsdetError: no recording, or one that is not of the array or cannot be read.

@@ -55,10 +55,7 @@ def compare(fit: Fit, better: Wiring, worse: Wiring) -> Evidence:
 
 
 def find_wiring(fit: Fit) -> Wiring:
-    """The wiring that explains the delays best; the described one if nothing is clearly better.
-
-    Most channels are right way up, and their delay is 0.
-    """
+    """The wiring that explains the delays best, the described one if nothing is clearly better; see `_normalized`."""
     wiring = _climb(fit, 1)
     unconstrained = float(fit.unconstrained(wiring).mean())
     if fit.channels <= _MAX_CHANNELS and not _explained(fit, wiring, unconstrained):

@@ -158,13 +158,7 @@ class Card:
 def scores_table(scores: Any, origin: str, shown: Sequence[str] = SHOWN) -> tuple[Table, list[str]]:
     """The scores of a package: a table, without columns if nothing was measured, and notes below it.
 
-    Args:
-        scores: of `msdet.hub.scores.collect_scores`.
-        origin: what they are called in messages.
-        shown: metrics, as far as they were measured.
-
-    Raises:
-        MsdetError: they are malformed.
+    `scores` are of `msdet.hub.scores.collect_scores`, called by their `origin` where they are malformed.
     """
     try:
         return _scores_table(scores["evaluations"], shown)

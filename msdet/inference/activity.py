@@ -41,19 +41,12 @@ _LEVELS_DB = np.arange(-140.0, 20.5, 0.5)
 
 @dataclass
 class Levels:
-    """How loud a recording is, as a histogram of its frames' levels: its size does not grow.
-
-    Attributes:
-        counts: ``(level,)`` of frames; the lowest is digital silence.
-    """
+    """How loud a recording is, as a histogram ``(level,)`` of its frames' levels; the lowest is digital silence."""
 
     counts: Array = field(default_factory=lambda: np.zeros(_LEVELS_DB.size, dtype=np.int64))
 
     def add(self, signal: Array, frame: int) -> None:
-        """Count the frames of a piece ``(time,)``; an incomplete one at its end is left out.
-
-        An offset, which is only removed later, does not count.
-        """
+        """Count the frames of a piece ``(time,)``, less their offset; an incomplete one at its end is left out."""
         whole = signal[: signal.size // frame * frame].reshape(-1, frame)
         level_db = _decibels(whole.var(axis=1, dtype=np.float64))
         places = np.clip(np.searchsorted(_LEVELS_DB, level_db), 0, _LEVELS_DB.size - 1)

@@ -112,9 +112,6 @@ def write_separation(
 
     Returns:
         what ``doa.json`` says.
-
-    Raises:
-        MsdetError: the recording cannot be separated, or the folder not be written.
     """
     system, scan = offline.system, offline.scan
     rate = scan.sample_rate if keep_rate else system.sample_rate
@@ -174,13 +171,8 @@ def description(
 ) -> dict[str, Any]:
     """What ``doa.json`` says: a talker's overall direction, and directions and activity over time.
 
-    ``track`` is as in a line of ``doa.jsonl``, which scoring reads. Null is silence, or not known.
-
-    Args:
-        talkers: with tracks and activity.
-        array: that directions are relative to.
-        notes: more entries, after the array.
-        files: of the voices, in the talkers' order; none of a system that gives directions alone.
+    ``track`` is as in a line of ``doa.jsonl``, which scoring reads. Null is silence, or not known. `notes` are more
+    entries, `files` those of the voices in the talkers' order, none of a system that gives directions alone.
     """
     t = talkers
     active = np.zeros((t.count, 0)) if t.activity is None else t.activity >= 0.5
@@ -239,13 +231,8 @@ def segments(activity: Array, frame_s: float) -> list[tuple[float, float]]:
 
 
 def rttm(talkers: Separation, name: str) -> str:
-    """Who speaks when, in NIST's RTTM: a line a segment, a speaker a direction, ``talker1_053deg``.
-
-    Args:
-        talkers: with tracks and activity.
-        name: of the recording; RTTM allows no spaces in it.
-    """
-    recording = "_".join(name.split()) or "recording"
+    """Who speaks when, in NIST's RTTM: a line a segment, a speaker a direction, ``talker1_053deg``."""
+    recording = "_".join(name.split()) or "recording"  # RTTM allows no spaces
     lines = []
     for number, activity in enumerate(() if talkers.activity is None else talkers.activity):
         speaker = f"talker{number + 1}"

@@ -56,12 +56,7 @@ _NEAR = 10  # bins to either side of the peak that an overall direction is the m
 
 
 class SlotDirections:
-    """Where each slot has been active: seconds of activity by azimuth, in bins of a degree.
-
-    Args:
-        slots: how many.
-        time_constant_s: seconds that are remembered; infinite for all.
-    """
+    """Where each slot has been active: so many seconds of activity by azimuth, in bins of a degree."""
 
     def __init__(self, slots: int, time_constant_s: float = np.inf) -> None:
         self._seconds = np.zeros((slots, _BINS))
@@ -112,12 +107,7 @@ class SlotDirections:
 
 
 class SlotTracker:
-    """Assigns the voices of one block after another to slots.
-
-    Args:
-        slots: how many.
-        match: which evidence counts.
-    """
+    """Assigns the voices of one block after another to slots."""
 
     def __init__(self, slots: int, match: Match = "both") -> None:
         self.slots = slots
@@ -127,12 +117,12 @@ class SlotTracker:
         self._tail_s = np.zeros(slots)
 
     def assign(self, heads: Array | None, azimuth_deg: Array | None, active: Array, shared: int) -> Array:
-        """The slot ``(talker,)`` of each voice of the next block.
+        """The slot ``(talker,)`` of each voice of the next block; there are no more talkers than slots.
 
         Args:
             heads: of the voices, ``(talker, time)``: what they share with the block before; None if nothing.
             azimuth_deg: of the voices, ``(talker,)``, NaN of an empty slot; None of a system without.
-            active: when each speaks in the block, bool ``(talker, frame)``; no more talkers than slots.
+            active: when each speaks in the block, bool ``(talker, frame)``.
             shared: frames at its start that the block shares with the one before.
         """
         talkers = len(active)
@@ -202,14 +192,9 @@ class FrameLog:
 def talkers_by_azimuth(
     directions: SlotDirections, filled: Array, frames: FrameLog, frame_s: float, warnings: tuple[str, ...] = ()
 ) -> tuple[Array, Separation]:
-    """The slots ``(talker,)`` that somebody was in, ascending in azimuth, and the talkers in that order.
+    """The `filled` slots ``(talker,)`` ascending in azimuth, and the talkers in that order.
 
-    Args:
-        directions: of the slots.
-        filled: bool ``(slot,)``, whether there was a talker.
-        frames: azimuth, confidence, elevation and activity of each slot.
-        frame_s: length of a frame.
-        warnings: what should be known of the mixture.
+    The columns of `frames` are azimuth, confidence, elevation and activity.
     """
     azimuth, confidence, elevation = directions.overall()
     slots = np.flatnonzero(filled)
