@@ -20,11 +20,7 @@ Format = Literal["text", "md", "latex", "csv", "json"]
 
 
 def split_names(text: str) -> tuple[str, ...]:
-    """Names between commas.
-
-    >>> split_names("si_sdr, stoi")
-    ('si_sdr', 'stoi')
-    """
+    """Names between commas."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 

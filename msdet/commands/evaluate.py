@@ -80,15 +80,10 @@ def evaluate(
 
 
 def split_methods(methods: Iterable[str]) -> list[str]:
-    """Methods one by one, each once; also of those with a comma between, as in other options.
-
-    A comma is also before a method's options, and inside their values.
+    """Methods one by one, each once; a comma is also before a method's options, and inside their values.
 
     >>> split_methods(["all,srp_beam", "lcmv,doa=[10,100],mvdr", "all"])
     ['all', 'srp_beam', 'lcmv,doa=[10,100]', 'mvdr']
-
-    Raises:
-        MsdetError: an empty name.
     """
     from msdet.methods import method_names
 
@@ -122,9 +117,8 @@ def _score(scoring: Scoring, systems: Mapping[str, System]) -> list[str]:
         except MsdetError as error:  # the others are still worth their tables
             failures.append(f"{name}: nothing separated: {error}")
             continue
-        separators = None if isinstance(system, Path) else system.values()
-        is_oracle = None if separators is None else any(isinstance(s, Oracle) for s in separators)
-        scoring.score(name, estimates, is_oracle)
+        known = None if isinstance(system, Path) else any(isinstance(s, Oracle) for s in system.values())
+        scoring.score(name, estimates, is_oracle=known)
     scoring.rows = {name: scoring.rows[name] for name in (UNPROCESSED, *systems) if name in scoring.rows}
     return failures
 

@@ -63,14 +63,8 @@ def _weights(model: onnx.ModelProto, buffers: Collection[str]) -> set[str]:
     import onnx
 
     used = {name for node in model.graph.node if node.op_type in LAYERS for name in node.input[:3]}
-    return {
-        t.name
-        for t in model.graph.initializer
-        if t.name in used - set(buffers)
-        and t.data_type == onnx.TensorProto.FLOAT
-        and len(t.dims) > 1
-        and np.prod(t.dims) >= SMALLEST
-    }
+    floats = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) > 1]
+    return {t.name for t in floats if np.prod(t.dims) >= SMALLEST} & used - set(buffers)
 
 
 def _output_axes(model: onnx.ModelProto) -> dict[str, int]:

@@ -76,13 +76,8 @@ def trace(module: nn.Module, example: Tensor, dynamic: Mapping[int, str]) -> Exp
     axes = {axis: Dim(name, min=1 if axis == 0 else 2) for axis, name in dynamic.items()}
     try:
         with quiet(), torch.no_grad(), KeepRecurrences():
-            return export(
-                module,
-                (example,),
-                dynamic_shapes=(axes,),
-                strict=False,
-                prefer_deferred_runtime_asserts_over_guards=True,
-            )
+            options: dict[str, Any] = {"strict": False, "prefer_deferred_runtime_asserts_over_guards": True}
+            return export(module, (example,), dynamic_shapes=(axes,), **options)
     except MsdetError as error:  # to which torch adds lines of its own
         raise MsdetError(str(error).partition("\n")[0]) from error
     except Exception as error:  # whatever a part does that cannot be traced
