@@ -12,6 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -38,8 +39,8 @@ FASTMNMF_AUXIVA_ITERATIONS = 30
 FLOOR = 1e-4
 """White noise added to the mixture of level 1: without any noise, two components may be one."""
 
-Images = Callable[[Array], Array]
-"""From components ``(frame, freq, component)`` to each talker's, ``(component, frame, freq, talker)``."""
+Images = Callable[[Array, int], Array]
+"""From components ``(frame, freq, component)`` and iterations to images ``(component, frame, freq, talker)``."""
 
 
 @contextmanager
@@ -59,9 +60,9 @@ def blind_separator(
     array: MicrophoneArray,
     sample_rate: int,
     talkers: int,
-    iterations: int,
-    window_s: float,
-    seed: int,
+    iterations: int = 50,
+    window_s: float = WINDOW_S,
+    seed: int = 0,
 ) -> Separator:
     """A separator by a method, called `name` in errors, that gives voices alone, in no particular order.
 
@@ -84,7 +85,7 @@ def blind_separator(
             floored = leveled + FLOOR * (noise[0] + 1j * noise[1])
             components, basis = principal_components(floored, talkers)
             try:
-                found = images(components)
+                found = images(components, iterations)
             except np.linalg.LinAlgError as error:
                 raise MsdetError(f"{name} fails on this recording ({error})") from error
         voices = level * np.einsum("fc,ctfs->sft", basis[:, array.reference], found)
@@ -117,71 +118,54 @@ def projected(components: Array, voices: Array) -> Array:
     return np.stack(scales)[:, None] * voices
 
 
-@METHODS.register("auxiva")
-def auxiva(
+def blind_separator_with_bases(
+    name: str,
+    images: Callable[[Array, int, int], Array],
     array: MicrophoneArray,
     sample_rate: int,
     talkers: int,
-    iterations: int = 50,
+    iterations: int,
+    bases: int,
     window_s: float = WINDOW_S,
     seed: int = 0,
 ) -> Separator:
-    """AuxIVA (Ono, WASPAA 2011): independent vector analysis; arguments and errors as `blind_separator`."""
-
-    def images(components: Array) -> Array:
-        from pyroomacoustics.bss import auxiva
-
-        return projected(components, auxiva(components, n_iter=iterations, proj_back=False))
-
-    return blind_separator("AuxIVA", images, array, sample_rate, talkers, iterations, window_s, seed)
-
-
-@METHODS.register("ilrma")
-def ilrma(
-    array: MicrophoneArray,
-    sample_rate: int,
-    talkers: int,
-    iterations: int = 50,
-    bases: int = 2,
-    window_s: float = WINDOW_S,
-    seed: int = 0,
-) -> Separator:
-    """ILRMA, independent low-rank matrix analysis (Kitamura et al., TASLP 24(9), 2016).
-
-    Arguments and errors as `blind_separator`; `bases` are the spectra that a talker has.
-    """
+    """`blind_separator` by a method that gives a talker so many spectra."""
     check_at_least_one("bases", bases)
 
-    def images(components: Array) -> Array:
-        from pyroomacoustics.bss import ilrma
+    def with_bases(components: Array, iterations: int) -> Array:
+        return images(components, iterations, bases)
 
-        return projected(components, ilrma(components, n_iter=iterations, proj_back=False, n_components=bases))
-
-    return blind_separator("ILRMA", images, array, sample_rate, talkers, iterations, window_s, seed)
+    return blind_separator(name, with_bases, array, sample_rate, talkers, iterations, window_s, seed)
 
 
-@METHODS.register("fastmnmf")
-def fastmnmf(
-    array: MicrophoneArray,
-    sample_rate: int,
-    talkers: int,
-    iterations: int = 30,
-    bases: int = 8,
-    window_s: float = WINDOW_S,
-    seed: int = 0,
-) -> Separator:
-    """FastMNMF, multichannel non-negative matrix factorization (Sekiguchi et al., EUSIPCO 2019).
+def auxiva_images(components: Array, iterations: int) -> Array:
+    """AuxIVA (Ono, WASPAA 2011): independent vector analysis."""
+    from pyroomacoustics.bss import auxiva
 
-    Arguments and errors as `blind_separator`; `bases` are the spectra that a talker has.
-    """
-    check_at_least_one("bases", bases)
+    return projected(components, auxiva(components, n_iter=iterations, proj_back=False))
 
-    def images(components: Array) -> Array:
-        from pyroomacoustics.bss import auxiva, fastmnmf
 
-        options = {"n_iter": FASTMNMF_AUXIVA_ITERATIONS, "proj_back": False, "return_filters": True}
-        filters = auxiva(components, **options)[1]
-        voices: Array = fastmnmf(components, n_iter=iterations, n_components=bases, mic_index="all", W0=filters)
-        return voices
+def ilrma_images(components: Array, iterations: int, bases: int) -> Array:
+    """ILRMA, independent low-rank matrix analysis (Kitamura et al., TASLP 24(9), 2016)."""
+    from pyroomacoustics.bss import ilrma
 
-    return blind_separator("FastMNMF", images, array, sample_rate, talkers, iterations, window_s, seed)
+    return projected(components, ilrma(components, n_iter=iterations, proj_back=False, n_components=bases))
+
+
+def fastmnmf_images(components: Array, iterations: int, bases: int) -> Array:
+    """FastMNMF, multichannel non-negative matrix factorization (Sekiguchi et al., EUSIPCO 2019)."""
+    from pyroomacoustics.bss import auxiva, fastmnmf
+
+    options = {"n_iter": FASTMNMF_AUXIVA_ITERATIONS, "proj_back": False, "return_filters": True}
+    filters = auxiva(components, **options)[1]
+    voices: Array = fastmnmf(components, n_iter=iterations, n_components=bases, mic_index="all", W0=filters)
+    return voices
+
+
+auxiva = METHODS.register("auxiva")(partial(blind_separator, "AuxIVA", auxiva_images))
+
+ilrma = METHODS.register("ilrma")(partial(blind_separator_with_bases, "ILRMA", ilrma_images, iterations=50, bases=2))
+
+fastmnmf = METHODS.register("fastmnmf")(
+    partial(blind_separator_with_bases, "FastMNMF", fastmnmf_images, iterations=30, bases=8)
+)
