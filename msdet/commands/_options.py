@@ -11,8 +11,10 @@ import inspect
 import itertools
 import json
 import re
+import shutil
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from types import NoneType, UnionType
@@ -226,11 +228,12 @@ def _plain(
     function: Callable[..., Any], program: str, groups: Mapping[str, tuple[str, list[argparse.Action]]]
 ) -> argparse.ArgumentParser:
     summary = (inspect.getdoc(function) or "").partition("\nArgs:")[0].strip()
+    width = min(shutil.get_terminal_size().columns - 2, 100)
     parser = argparse.ArgumentParser(
         program,
         usage=f"{program} [options]",
         description=summary.replace("%", "%%"),
-        formatter_class=_Formatter,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=28, width=width),
         add_help=False,
     )
     for name, (title, actions) in groups.items():
@@ -246,14 +249,6 @@ def _plain(
             else:
                 group.add_argument(option, metavar=_metavar(hint), help=about)
     return parser
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Help in lines of up to 100 characters."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=28)
-        self._width = min(self._width, 100)
 
 
 def _metavar(hint: Any) -> str:

@@ -42,8 +42,8 @@ def tune(
 ) -> None:
     """Search options of training for the best; run the same command again to go on after a kill.
 
-    A trial that was running goes on from its last checkpoint; several such commands on one folder share the trials.
-    Writes a run's folder for each, trials.csv, importance.png, and best.yaml, which msdet train --config takes.
+    A trial that was running goes on from its last checkpoint; commands on one folder share its trials.
+    Writes a run's folder for each, trials.csv, importance.png, and best.yaml for msdet train --config.
 
     Args:
         out: folder of the study.
