@@ -39,21 +39,13 @@ def package(
             none is given, a package keeps its own scores.
         data: folders of the test sets, for the card to describe; matched by their hash.
     """
-    import torch
-
-    from msdet.commands.info import COUNTED_S
+    from msdet.commands.info import counted_cost
     from msdet.hub.model_card import Card, scores_table, without_places
     from msdet.hub.scores import collect_scores
     from msdet.models import packages
     from msdet.models.checkpoint import load_model, read_description
-    from msdet.models.cost import count_cost
 
-    name = out.name.removesuffix(packages.TAR)
-    if not name or out.suffix in COMPRESSED:
-        raise MsdetError(f"{out}: expected the name of a folder, or one that ends in .tar, not compressed")
-    plain_name(name, "name of the package", out)
-    if out.exists() and not (out.is_dir() and out.suffix != packages.TAR and not any(out.iterdir())):
-        raise MsdetError(f"{out}: exists; choose another name")
+    name = _package_name(out)
     if not license.strip():
         raise MsdetError("license is empty, expected a name such as Apache-2.0")
     notes = _read_notes(data_notes)
@@ -68,9 +60,8 @@ def package(
         print(f"warning: evaluation '{called}' does not say which weights it is of", file=sys.stderr)
     description.setdefault("notes", {})["package"] = {"name": name, "license": license.strip(), "data": notes}
     command = _command(model, out, license, data_notes, evaluation, data)
-    silence = torch.zeros(1, loaded.array.microphones, round(COUNTED_S * loaded.sample_rate))
     training = without_places(read_json(path)) if (path := model / TRAINING_FILE).is_file() else {}
-    cost = count_cost(loaded, silence, COUNTED_S)
+    cost = counted_cost(loaded)
     card = Card(name, out.name, loaded, cost, description, training, scores, license, notes, command)
     files = {
         packages.MODEL_FILE: _json(description),
@@ -81,6 +72,18 @@ def package(
     packages.write_package(out, files)
     size = sum(map(len, files.values()))
     print(f"{out}: {size / 1e6:.2f} MB, {len(scores['evaluations'])} evaluations")
+
+
+def _package_name(out: Path) -> str:
+    """The name of a package that can be written."""
+    from msdet.models.packages import TAR
+
+    name = out.name.removesuffix(TAR)
+    if not name or out.suffix in COMPRESSED:
+        raise MsdetError(f"{out}: expected the name of a folder, or one that ends in .tar, not compressed")
+    if out.exists() and not (out.is_dir() and out.suffix != TAR and not any(out.iterdir())):
+        raise MsdetError(f"{out}: exists; choose another name")
+    return plain_name(name, "name of the package", out)
 
 
 def _read_notes(path: Path) -> str:

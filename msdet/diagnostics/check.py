@@ -98,11 +98,7 @@ def check_array(sources: Sequence[RecordingSource], array: MicrophoneArray) -> A
     seconds = sum(n / source.sample_rate for n, source in zip(samples, sources, strict=True))
     findings = level_findings(sums)
     observed = moments(sources, samples)
-    if len(observed.coherence):  # at all frequencies, as a copy is and no neighbor
-        same &= np.abs(observed.coherence).mean(axis=(0, 1)) > _COPY_COHERENCE
-    labels = connected_components(same, directed=False)[1]
-    groups = [np.flatnonzero(labels == label).tolist() for label in dict.fromkeys(labels.tolist())]
-    copies = [group for group in groups if len(group) > 1]
+    copies = _copies(same, observed)
     for group in copies:
         names = f"{', '.join(map(str, group[:-1]))} and {group[-1]}"
         text = f"channels {names} carry the same signal; look which input is routed twice"
@@ -172,6 +168,15 @@ def _fitted(observed: Moments, array: MicrophoneArray, channels: list[int]) -> t
         deaf.append(channels[worst])
         channels = [c for c in channels if c != channels[worst]]
     return None, channels, deaf
+
+
+def _copies(same: Array, observed: Moments) -> list[list[int]]:
+    """Groups of channels that are one signal: of those that may be, coherent at all frequencies, as no neighbor is."""
+    if len(observed.coherence):
+        same = same & (np.abs(observed.coherence).mean(axis=(0, 1)) > _COPY_COHERENCE)
+    labels = connected_components(same, directed=False)[1]
+    groups = [np.flatnonzero(labels == label).tolist() for label in dict.fromkeys(labels.tolist())]
+    return [group for group in groups if len(group) > 1]
 
 
 def _listed(items: Iterable[object], most: int = 6) -> str:
