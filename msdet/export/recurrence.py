@@ -95,6 +95,9 @@ class OnnxRnn(nn.Module):
             for letter, tensors in zip("WRB", zip(*weights, strict=True), strict=True):
                 self.register_parameter(f"{letter}{number}", nn.Parameter(torch.stack(tensors), requires_grad=False))
 
+    def flatten_parameters(self) -> None:
+        """Nothing is to be done."""
+
     def forward(self, sequence: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """As the layer of PyTorch."""
         operation = getattr(torch.ops.msdet, f"{self.kind}_layer")
