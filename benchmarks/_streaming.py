@@ -15,9 +15,9 @@ from msdet.arrays import load_array
 from msdet.cli import parse_options
 from msdet.commands.train import train
 from msdet.conventions import Array
+from msdet.inference.live import Session
 from msdet.inference.results import scratch
 from msdet.inference.streaming import Streamer
-from msdet.inference.streaming_session import Session
 from msdet.models.checkpoint import load_model
 from msdet.models.joint import JointModel
 

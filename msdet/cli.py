@@ -1,13 +1,11 @@
 """``msdet <command>``: each command is one typed function in `msdet.commands`.
 
-Options follow from the function's signature (`msdet.commands._options`). Modules are imported only when their
-command runs, and signatures name only modules that import neither torch nor SciPy's signal processing, so
-that help and mistakes in options do not wait for them.
+Options follow from the function's signature (`msdet.commands._options`). Modules are imported only when their command
+runs, and signatures name only modules that import neither torch nor SciPy's signal processing: help does not wait.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import importlib
 import io
@@ -25,17 +23,12 @@ from msdet.errors import MsdetError, did_you_mean, printable
 
 
 class Command(NamedTuple):
-    """What the command line knows of a command before its module is imported.
-
-    Attributes:
-        topic: heading of the list of commands that it stands under.
-        summary: a line on what it does.
-        module: where its function is, in `msdet`; `msdet.commands` and its own first word if not given.
-    """
+    """What the command line knows of a command before its module is imported."""
 
     topic: str
     summary: str
     module: str = ""
+    """Where its function is, in `msdet`; in `msdet.commands`, by its own first word, if not given."""
 
 
 DATA, TRAINING, SCORING = "data", "training", "scoring"
@@ -100,12 +93,8 @@ def load_command(name: str) -> Callable[..., int | None]:
 
 
 def parse_options(function: Callable[..., Any], argv: Sequence[str], program: str) -> dict[str, Any]:
-    """Values of a function's parameters, and ``allow_code``, from the command line and ``--config``.
-
-    Raises:
-        MsdetError: an option that does not exist (with the nearest that does) or has a wrong value.
-    """
-    from msdet.commands import _options  # jsonargparse and NumPy take a while to import
+    """As `msdet.commands._options.parse_options`, whose imports take a while."""
+    from msdet.commands import _options
 
     return _options.parse_options(function, argv, program)
 
@@ -169,15 +158,12 @@ def _run(function: Callable[..., int | None], argv: list[str], program: str) -> 
 
 
 def _guarded(work: Callable[[], int]) -> int:
-    """Do work; what goes wrong outside of this program is one line and an exit code.
-
-    Standard output may be closed from the start, may end (``| head``), may be full, and may lack characters.
-    """
+    """Do work; what goes wrong outside of this program, standard output included, is one line and an exit code."""
     if sys.stdout is None:  # closed; the next file to be opened would take its place
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 (for as long as the process lives)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            with contextlib.suppress(OSError):  # a pipe that was written to already
+            with suppress(OSError):  # a pipe that was written to already
                 stream.reconfigure(errors="backslashreplace")
     try:
         code = work()

@@ -34,6 +34,9 @@ RENAMED = {
 }  # fmt: skip
 """Old to new name: any part of a dotted name, replaced one after the other."""
 
+RENAMED_OF_COMMANDS = {"live": {"devices": "inputs"}}
+"""Old to new name of options of one command."""
+
 
 def current_name(option: str) -> str:
     """Today's name of an option or key; the name itself if it was not renamed.
@@ -47,13 +50,13 @@ def current_name(option: str) -> str:
     return ".".join(_current(tuple(option.split("."))))
 
 
-def renaming(option: str) -> str | None:
-    """The error for an option that was renamed; None for any other.
+def renaming(option: str, command: str = "") -> str | None:
+    """The error for an option that was renamed, in all commands or in this one; None for any other.
 
     >>> renaming("optimiser.keep")
     "option 'optimiser.keep' is now 'trainer.monitor'"
     """
-    now = current_name(option)
+    now = RENAMED_OF_COMMANDS.get(command, {}).get(option) or current_name(option)
     return None if now == option else f"option '{option}' is now '{now}'"
 
 

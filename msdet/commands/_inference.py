@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msdet.arrays import MicrophoneArray, load_array
+from msdet.arrays import MicrophoneArray, array_names, load_array
 from msdet.errors import MsdetError, printable
+from msdet.inference.blocks import FRAME_S
 from msdet.inference.offline import RecordingSystem, SystemFactory
 from msdet.inference.sources import RecordingSource
 
@@ -18,30 +20,33 @@ if TYPE_CHECKING:
     from msdet.inference.blocks import Beamformer, BlockOptions
     from msdet.inference.listing import Recording
     from msdet.inference.offline import OfflineSeparation
-    from msdet.methods.base import Separation, Separator
+    from msdet.methods.base import Separation
+    from msdet.models.joint import JointModel
 
-MakeSystem = Callable[[MicrophoneArray, int], "RecordingSystem"]
+MakeSystem = Callable[[MicrophoneArray, int], RecordingSystem]
 
 
 def systems(
-    model: Path | None, method: str | None, array: str | None, talkers: int | None, beamform: Beamformer | None = None
+    model: Path | None,
+    method: str | None,
+    array: str | None,
+    talkers: int | None,
+    device: str = "cpu",
+    beamform: Beamformer | None = None,
 ) -> SystemFactory:
-    """The model or method that options name; the shipped model for the recording's rate if they name none.
-
-    Raises:
-        MsdetError: both, an unknown method or array, or options that do not fit; neither, and no shipped
-            model that fits them.
-    """
+    """The model or method that options name; the shipped model for the recording's rate if they name none."""
+    check_device(device, of_model=method is None)
     if model is not None and method is not None:
         raise MsdetError("give either --model (a checkpoint directory) or --method (for example srp_beam)")
-    if model is None and method is None:
-        geometry, make = _of_shipped(None if array is None else load_array(array), talkers)
-    elif model is not None:
-        geometry, make = _of_model(model, None if array is None else load_array(array), talkers)
-    elif array is None or method is None:
+    given = None if array is None else load_array(array)
+    if model is not None:
+        geometry, make = _of_model(model, given, talkers, device)
+    elif method is None:
+        geometry, make = _of_shipped(given, talkers, device)
+    elif given is None:
         raise MsdetError("give --array (a shipped name or a TOML file): a method knows no geometry")
     else:
-        geometry, make = load_array(array), _of_method(method, 2 if talkers is None else talkers)
+        geometry, make = given, _of_method(method, 2 if talkers is None else talkers)
         make(geometry, 16_000)  # before any recording: wrong options are wrong for all
     if beamform is None:
         return SystemFactory(geometry, make)
@@ -50,30 +55,29 @@ def systems(
         from msdet.methods.masks import mvdr_separator
 
         system = make(array, sample_rate)
-        separator: Separator = mvdr_separator(system.separator, array, system.sample_rate)
-        return dataclasses.replace(system, separator=separator)
+        return dataclasses.replace(system, separator=mvdr_separator(system.separator, array, system.sample_rate))
 
     return SystemFactory(geometry, beamed)
 
 
-def _of_model(folder: Path, array: MicrophoneArray | None, talkers: int | None) -> tuple[MicrophoneArray, MakeSystem]:
+def _of_model(
+    folder: Path, array: MicrophoneArray | None, talkers: int | None, device: str
+) -> tuple[MicrophoneArray, MakeSystem]:
     from msdet.methods.trained import model_separator
-    from msdet.models.checkpoint import load_model
 
-    loaded = load_model(folder, array)
+    loaded = load_on(device, folder, array)
     if talkers is not None and talkers != loaded.config.talkers:
         raise MsdetError(f"{folder}: is for {loaded.config.talkers} talkers, --talkers is {talkers}")
 
     def make(array: MicrophoneArray, sample_rate: int) -> RecordingSystem:
         same = (array.positions_m, array.reference) == (loaded.array.positions_m, loaded.array.reference)
-        joint = loaded if same else load_model(folder, array)
-        separator = model_separator(joint)
-        return RecordingSystem(separator, array, joint.sample_rate, joint.config.talkers, str(folder))
+        joint = loaded if same else load_on(device, folder, array)
+        return RecordingSystem(model_separator(joint), array, joint.sample_rate, joint.config.talkers, str(folder))
 
     return loaded.array, make
 
 
-def _of_shipped(array: MicrophoneArray | None, talkers: int | None) -> tuple[MicrophoneArray, MakeSystem]:
+def _of_shipped(array: MicrophoneArray | None, talkers: int | None, device: str) -> tuple[MicrophoneArray, MakeSystem]:
     """The shipped models: which one, is decided by a recording's sample rate."""
     from msdet.models.checkpoint import read_description
     from msdet.models.packages import choose_shipped, shipped_models
@@ -90,7 +94,7 @@ def _of_shipped(array: MicrophoneArray | None, talkers: int | None) -> tuple[Mic
     def make(array: MicrophoneArray, sample_rate: int) -> RecordingSystem:
         name = choose_shipped(models, sample_rate, array.name).name
         if name not in found:
-            found[name] = _of_model(Path(name), geometry, talkers)[1]
+            found[name] = _of_model(Path(name), geometry, talkers, device)[1]
         return found[name](array, sample_rate)
 
     default = read_description(choose_shipped(models, 16_000).name)["array"]
@@ -103,60 +107,82 @@ def _of_method(method: str, talkers: int) -> MakeSystem:
     from msdet.methods import build_method, require_blind
 
     def make(array: MicrophoneArray, sample_rate: int) -> RecordingSystem:
-        found = build_method(method, array, sample_rate, talkers)
-        separator = require_blind(found, f"method '{method}'")
+        separator = require_blind(build_method(method, array, sample_rate, talkers), f"method '{method}'")
         return RecordingSystem(separator, array, sample_rate, talkers, method)
 
     return make
 
 
-def each(listed: Sequence[Recording], work: Callable[[Recording], None]) -> int:
-    """Work on each recording; one of several that fails is told, and the others go on.
+def check_device(device: str, of_model: bool = True, hint: str = "") -> None:
+    """Refuse what is no name of a device, or one that nothing would compute on: that is for models alone."""
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise MsdetError(f"device is '{device}', expected cpu, cuda or cuda:N{hint}")
+    if device != "cpu" and not of_model:
+        raise MsdetError(f"--device {device} is for models: methods compute on the CPU")
 
-    Returns:
-        the exit code: 1 if some failed.
 
-    Raises:
-        MsdetError: the only recording failed.
+def load_on(device: str, model: Path, array: str | MicrophoneArray | None = None, hint: str = "") -> JointModel:
+    """Load a model onto a device, for another array than its own if one is given."""
+    from msdet.models.checkpoint import load_model, to_device
+
+    check_device(device, hint=hint)
+    return to_device(load_model(model, load_array(array) if isinstance(array, str) else array), device)
+
+
+def each(recordings: Sequence[str], threads: int, work: Callable[[Recording, bool], None]) -> int:
+    """Work on each recording, told whether it is the only one that was asked for; the exit code, 1 if some failed.
+
+    One of several that fails is told, and the others go on.
     """
+    from msdet.inference import listing
+
+    listed = listing.recordings(recordings)
+    alone = len(listed) == 1 and not recordings[0].endswith(listing.TABLE)
     failed = []
-    for recording in listed:
-        try:
-            work(recording)
-        except MsdetError as error:
-            if len(listed) == 1:
-                raise
-            print(f"error: {error}", file=sys.stderr)
-            failed.append(recording.shown)
+    with computing(threads):
+        for recording in listed:
+            try:
+                work(recording, alone)
+            except MsdetError as error:
+                if len(listed) == 1:
+                    raise
+                print(f"error: {error}", file=sys.stderr)
+                failed.append(recording.shown)
     if failed:
         names = printable(", ".join(failed[:5])) + (", ..." if len(failed) > 5 else "")
         print(f"{len(failed)} of {len(listed)} recordings failed: {names}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def start(factory: SystemFactory, source: RecordingSource, options: BlockOptions) -> OfflineSeparation:
-    """Scan a recording, print what a user should know of it, and choose the system for it.
-
-    Raises:
-        MsdetError: the recording is not of the array, or too short, or silent.
-    """
+@contextmanager
+def separating(
+    recording: Recording, factory: SystemFactory, options: BlockOptions
+) -> Iterator[tuple[OfflineSeparation, Iterator[Separation]]]:
+    """A recording that was scanned, what a user should know of it being told, and its pieces, with a bar."""
+    from msdet.commands._progress import progress_bar
+    from msdet.inference.listing import opened
     from msdet.inference.offline import prepare
 
-    _check_array(source, factory.array)
-    offline = prepare(factory, source, options)
-    for warning in offline.scan.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    return offline
+    with opened(recording, sys.stdin.buffer) as source:
+        _check_array(source, factory.array)
+        offline = prepare(factory, source, options)
+        for warning in offline.scan.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+        seconds = round(offline.scan.seconds)
+        with progress_bar(recording.name, lines=False) as progress:
+
+            def pieces() -> Iterator[Separation]:
+                done = 0.0
+                for piece in offline.pieces():
+                    yield piece
+                    done += FRAME_S * (0 if piece.activity is None else piece.activity.shape[1])
+                    progress(min(round(done), seconds), seconds)
+
+            yield offline, pieces()
 
 
 def _check_array(source: RecordingSource, array: MicrophoneArray) -> None:
-    """Refuse a recording of another number of channels, with the arrays that it may be of.
-
-    Raises:
-        MsdetError: names ``--array``.
-    """
-    from msdet.arrays import array_names
-
+    """Refuse a recording of another number of channels, with the arrays that it may be of."""
     if source.channels in (1, array.microphones):
         return
     known = [name for name in array_names() if load_array(name).microphones == source.channels]
@@ -169,11 +195,7 @@ def _check_array(source: RecordingSource, array: MicrophoneArray) -> None:
 
 @contextmanager
 def computing(threads: int) -> Iterator[None]:
-    """So many threads for torch inside the block.
-
-    Raises:
-        MsdetError: less than one.
-    """
+    """So many threads for torch inside the block."""
     import torch
 
     if threads < 1:
@@ -184,22 +206,3 @@ def computing(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def watched(offline: OfflineSeparation, name: str) -> Iterator[Iterator[Separation]]:
-    """The pieces of a recording, with a bar of the seconds done where somebody watches."""
-    from msdet.commands._progress import progress_bar
-    from msdet.inference.blocks import FRAME_S
-
-    seconds = round(offline.scan.seconds)
-    with progress_bar(name, lines=False) as progress:
-
-        def pieces() -> Iterator[Separation]:
-            done = 0.0
-            for piece in offline.pieces():
-                yield piece
-                done += FRAME_S * (0 if piece.activity is None else piece.activity.shape[1])
-                progress(min(round(done), seconds), seconds)
-
-        yield pieces()

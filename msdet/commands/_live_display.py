@@ -22,25 +22,15 @@ CLIPPED = 0.999
 
 @dataclass(frozen=True)
 class Shown:
-    """What is shown at a time.
+    """What is shown at a time."""
 
-    Attributes:
-        seconds: that were heard.
-        peak: of each channel since the last time, ``(mic,)``, full scale 1.
-        azimuth_deg: of each slot.
-        confidence: of each slot.
-        active: who speaks, bool.
-        overruns: so far.
-        busy: seconds of computing a second of sound takes.
-    """
-
-    seconds: float
-    peak: Array
-    azimuth_deg: Sequence[float]
-    confidence: Sequence[float]
-    active: Sequence[bool]
-    overruns: int
-    busy: float
+    seconds: float  # that were heard
+    peak: Array  # of each channel since the last time, (mic,), full scale 1
+    azimuth_deg: Sequence[float]  # of each slot
+    confidence: Sequence[float]  # of each slot
+    active: Sequence[bool]  # who speaks, bool
+    overruns: int  # so far
+    busy: float  # seconds of computing a second of sound takes
 
 
 def meter(peak: float) -> str:

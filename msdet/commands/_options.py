@@ -11,8 +11,10 @@ import inspect
 import itertools
 import json
 import re
+import shutil
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from types import NoneType, UnionType
@@ -55,7 +57,9 @@ def parse_options(function: Callable[..., Any], argv: Sequence[str], program: st
         values = dict(parser.instantiate(parser.parse_args(arguments)))
     except argparse.ArgumentError as error:
         files = " or ".join(a for before, a in itertools.pairwise(arguments) if before == "--config")
-        raise MsdetError(_one_line(str(error), known).replace('"<unicode string>"', files)) from error
+        raise MsdetError(
+            _one_line(str(error), known, function.__name__).replace('"<unicode string>"', files)
+        ) from error
     names = (*inspect.signature(function).parameters, "allow_code")
     return {name: value for name, value in values.items() if name in names}
 
@@ -89,15 +93,7 @@ def _takes_files(parser: ArgumentParser) -> list[str]:
 
 
 def _with_packaged_configs(argv: Sequence[str], packaged: Sequence[str]) -> list[str]:
-    """Arguments in which ``--config NAME`` or ``--scenes NAME`` of a shipped file is the file's path.
-
-    Args:
-        argv: the arguments.
-        packaged: names of the options that take such files.
-
-    Raises:
-        UnknownNameError: neither a file nor a shipped configuration.
-    """
+    """Arguments in which the value of a `packaged` option, if it is the name of a shipped file, is the file's path."""
     arguments: list[str] = []
     for argument in argv:
         option, equals, value = argument.partition("=")
@@ -134,59 +130,42 @@ def _check_values(arguments: Sequence[str], packaged: Sequence[str]) -> None:
 def spelled_out(argv: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
     """Arguments for jsonargparse: the first parameter named, lists and pairs as JSON, switches as true.
 
-    Args:
-        argv: the arguments.
-        hints: type by name of option, the function's first parameter first.
+    `hints` are types by the names of options, the function's first parameter first.
 
     >>> spelled_out(["a", "b", "--quick"], {"sets": list[Path], "quick": bool})
     ['--sets=["a", "b"]', '--quick=true']
     >>> spelled_out(["--room.x_m", "4,6", "a"], {"out": Path, "room.x_m": tuple[float, float]})
     ['--out', 'a', '--room.x_m=[4,6]']
     """
-    left = _unnamed_first(argv, hints)
-    arguments = []
-    while left:
-        argument = left.pop(0)
-        option, equals, value = argument.partition("=")
-        kind = _kind(hints, option)
-        values = [] if equals else list(itertools.takewhile(_is_value, left))
-        if kind is list and values and not values[0].startswith("["):
-            argument = f"{option}={json.dumps(values)}"
-            del left[: len(values)]
-        elif kind is bool and not equals and values[:1] not in (["true"], ["false"]):
-            argument = f"{option}=true"
-        elif kind is tuple and re.fullmatch(r"[^\[,]+(,[^\[,]+)+", given := value or "".join(values[:1])):
-            argument = f"{option}=[{given}]"
-            del left[: 0 if equals else 1]
-        arguments.append(argument)
-    return arguments
-
-
-def _kind(hints: Mapping[str, Any], option: str) -> Any:
-    hint = hints.get(option.removeprefix("--").replace("allow-code", "allow_code"))
-    return get_origin(hint) or hint
-
-
-def _unnamed_first(argv: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
-    """Arguments in which the values that belong to no option come first, after the first parameter's name."""
     left, unnamed, named = list(argv), [], []
     while left:
         argument = left.pop(0)
         if _is_value(argument):
             unnamed.append(argument)
-            continue
-        named.append(argument)
-        kind = _kind(hints, argument)
-        values = [] if "=" in argument else list(itertools.takewhile(_is_value, left))
-        takes = len(values) if kind is list and values and not values[0].startswith("[") else 1
-        if kind is bool and values[:1] not in (["true"], ["false"]):
-            takes = 0
-        named += values[:takes]
-        del left[: len(values[:takes])]
+        else:
+            spelled, taken = _spelled(argument, list(itertools.takewhile(_is_value, left)), hints)
+            named += spelled
+            del left[:taken]
     first = next((name for name in hints if name not in ("config", "print_config")), "")
     if not unnamed or any(argument.partition("=")[0] == f"--{first}" for argument in named):
         return [*named, *unnamed]  # a parameter that is given twice is refused
-    return [f"--{first}", *unnamed, *named]
+    spelled, taken = _spelled(f"--{first}", unnamed, hints)
+    return [*spelled, *unnamed[taken:], *named]
+
+
+def _spelled(option: str, values: Sequence[str], hints: Mapping[str, Any]) -> tuple[list[str], int]:
+    """An option for jsonargparse, and how many of the values after it are its own."""
+    name, equals, given = option.partition("=")
+    hint = hints.get(name.removeprefix("--").replace("allow-code", "allow_code"))
+    kind = get_origin(hint) or hint
+    if kind is bool and not equals and values[:1] not in (["true"], ["false"]):
+        return [f"{option}=true"], 0
+    if kind is list and not equals and values and not values[0].startswith("["):
+        return [f"{option}={json.dumps(values)}"], len(values)
+    own = [] if equals else list(values[:1])
+    if kind is tuple and re.fullmatch(r"[^\[,]+(,[^\[,]+)+", pair := given or "".join(own)):
+        return [f"{name}=[{pair}]"], len(own)
+    return [option, *own], len(own)
 
 
 def _is_value(argument: str) -> bool:
@@ -198,7 +177,7 @@ def _is_value(argument: str) -> bool:
     return re.match(r"-(?![\d.]|$)", argument) is None
 
 
-def _one_line(message: str, known: list[str]) -> str:
+def _one_line(message: str, known: list[str], command: str) -> str:
     """Jsonargparse's message as one line; of an option that does not exist, its new or the nearest name."""
     text = " ".join(message.split())
     unknown = re.search(
@@ -209,7 +188,7 @@ def _one_line(message: str, known: list[str]) -> str:
     )
     if unknown:
         key = unknown.group(1) or unknown["option"] or f"{unknown['group']}.{unknown['field']}"
-        return renaming(key) or f"unknown option '{key}'{nearest_option(key, known)}"
+        return renaming(key, command) or f"unknown option '{key}'{nearest_option(key, known)}"
     return text
 
 
@@ -226,16 +205,7 @@ def help_topic(argv: Sequence[str]) -> str | None:
 
 
 def help_text(function: Callable[..., Any], program: str, topic: str = "") -> str:
-    """Help of a command: its own options, and the names of those in groups; or a group's options.
-
-    Args:
-        function: of the command.
-        program: what the user calls.
-        topic: a group such as ``data.scenes``, or ``all``.
-
-    Raises:
-        UnknownNameError: no such group.
-    """
+    """Help of a command: its own options, and the names of those in groups; or the options of a group, or of all."""
     groups = _groups(_parser(function, program))
     if topic not in (*groups, ALL):
         raise UnknownNameError("group of options", topic, [name for name in (*groups, ALL) if name])
@@ -276,11 +246,12 @@ def _plain(
     function: Callable[..., Any], program: str, groups: Mapping[str, tuple[str, list[argparse.Action]]]
 ) -> argparse.ArgumentParser:
     summary = (inspect.getdoc(function) or "").partition("\nArgs:")[0].strip()
+    width = min(shutil.get_terminal_size().columns - 2, 100)
     parser = argparse.ArgumentParser(
         program,
         usage=f"{program} [options]",
         description=summary.replace("%", "%%"),
-        formatter_class=_Formatter,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=28, width=width),
         add_help=False,
     )
     for name, (title, actions) in groups.items():
@@ -296,14 +267,6 @@ def _plain(
             else:
                 group.add_argument(option, metavar=_metavar(hint), help=about)
     return parser
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Help in lines of up to 100 characters."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=28)
-        self._width = min(self._width, 100)
 
 
 def _metavar(hint: Any) -> str:

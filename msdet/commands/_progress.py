@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -20,10 +21,7 @@ def usable_cores() -> int:
 def progress_bar(title: str, lines: bool = True, every_s: float | None = None) -> Iterator[Callable[..., None]]:
     """Yield a function that is called with the number done, the number in all and, if any, a note.
 
-    Args:
-        title: what is done.
-        lines: where output is not a terminal, print a line at the first call and now and then.
-        every_s: seconds between such lines; without, there is one at each quarter.
+    Where output is not a terminal, `lines` are printed, at the first call and every so many seconds, or each quarter.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
@@ -53,6 +51,12 @@ def _lines(title: str, every_s: float | None) -> Callable[..., None]:
     return tell
 
 
+def quiet_lightning() -> None:
+    """Nothing but warnings of Lightning's."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
 # --- Where simulation runs: processes of this machine, or a Dask cluster.
 
 CONNECT_S = 10
@@ -60,11 +64,7 @@ CONNECT_S = 10
 
 @contextmanager
 def workers(jobs: int, dask: str) -> Iterator[Workers]:
-    """As many processes as asked for, one a core for 0; or the executor of a Dask cluster at an address.
-
-    Raises:
-        MsdetError: Dask is not installed, or nobody answers at the address.
-    """
+    """As many processes as asked for, one a core for 0; or the executor of a Dask cluster at an address."""
     if jobs < 0:
         raise MsdetError(f"jobs is {jobs}, expected a number of processes, or 0 for one a core")
     if not dask:

@@ -20,22 +20,12 @@ Format = Literal["text", "md", "latex", "csv", "json"]
 
 
 def split_names(text: str) -> tuple[str, ...]:
-    """Names between commas.
-
-    >>> split_names("si_sdr, stoi")
-    ('si_sdr', 'stoi')
-    """
+    """Names between commas."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def show_results(table: ScoreTable, out: Path, form: Format = "text") -> None:
-    """Print scores and write their summary into a folder.
-
-    Args:
-        table: the scores.
-        out: folder for ``summary.json`` and ``summary.md``, and ``summary.tex`` or ``.csv`` where printed.
-        form: what to print.
-    """
+    """Print scores; write ``summary.json`` and ``summary.md``, and ``summary.tex`` or ``.csv`` where printed."""
     from rich.console import Console
 
     from msdet.io.files import write_json, write_text
@@ -57,13 +47,7 @@ def show_results(table: ScoreTable, out: Path, form: Format = "text") -> None:
 
 
 def print_failures(rows: Sequence[Row], scores: Path, stream: TextIO, system: str = "") -> bool:
-    """Print what was not scored or looks wrong; whether everything was scored.
-
-    Args:
-        rows: of one system.
-        scores: file that holds them.
-        stream: where to print.
-        system: its name, to begin lines with.
+    """Print what of a system's rows was not scored or looks wrong; whether everything was scored.
 
     Raises:
         MsdetError: nothing at all was scored.

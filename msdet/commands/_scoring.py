@@ -15,6 +15,7 @@ from msdet.scoring.metrics import check_metrics
 
 if TYPE_CHECKING:
     from msdet.data.scene_set import SceneSet
+    from msdet.models.joint import JointModel
     from msdet.scoring.metrics import Row
 
 SCORES = "scores.jsonl"
@@ -28,14 +29,7 @@ MODEL = "model"
 
 @dataclass(frozen=True)
 class ScoringRequest:
-    """What is to be scored, and how it is shown.
-
-    Attributes:
-        metrics: of the audio.
-        breakdowns: of the summary.
-        form: of what is printed.
-        workers: number of processes.
-    """
+    """Which metrics of the audio and which breakdowns are to be scored by how many processes, and how it is shown."""
 
     metrics: tuple[str, ...]
     breakdowns: tuple[str, ...]
@@ -44,11 +38,7 @@ class ScoringRequest:
 
     @classmethod
     def parse(cls, metrics: str, by: str, form: Format, jobs: int) -> ScoringRequest:
-        """From a command's options.
-
-        Raises:
-            MsdetError: no such metric or breakdown, or a negative number of jobs.
-        """
+        """From a command's options."""
         if jobs < 0:
             raise MsdetError(f"jobs is {jobs}, expected 0 (one a core) or more")
         chosen, breakdowns = check_metrics(split_names(metrics)), split_names(by)
@@ -68,23 +58,14 @@ class ScoringRequest:
 
 @dataclass
 class Scoring:
-    """The scoring of systems on a data set into a folder.
+    """The scoring of systems on a data set into a folder."""
 
-    Attributes:
-        scene_set: the data set.
-        out: the folder.
-        request: what to score.
-        rows: scores by system, in the order of the summary.
-        remarks: lines below the summary.
-        weights: SHA-256 of the weights of the model among the systems; None without one.
-    """
-
-    scene_set: SceneSet
-    out: Path
-    request: ScoringRequest
-    rows: dict[str, list[Row]] = field(default_factory=dict)
-    remarks: list[str] = field(default_factory=list)
-    weights: str | None = None
+    scene_set: SceneSet  # the data set
+    out: Path  # the folder
+    request: ScoringRequest  # what to score
+    rows: dict[str, list[Row]] = field(default_factory=dict)  # scores by system, in the order of the summary
+    remarks: list[str] = field(default_factory=list)  # lines below the summary
+    weights: str | None = None  # SHA-256 of the weights of the model among the systems; None without one
 
     def score_mixture(self) -> None:
         """Score the unprocessed mixture, over which the systems' improvements are."""
@@ -98,25 +79,18 @@ class Scoring:
         write_provenance(self.out / UNPROCESSED, self.scene_set.identity, None)
 
     def score(self, name: str, estimates: Path, is_oracle: bool | None = None) -> None:
-        """Score a folder of estimates; writes its scores, its curves and where it came from.
-
-        Args:
-            name: of the system.
-            estimates: the folder.
-            is_oracle: whether the system is given the truth; None if not known.
-        """
+        """Score a system's folder of estimates; writes its scores, its curves and where it came from."""
         from msdet.io.files import write_json
         from msdet.scoring.calibration import curve_notes, curves
         from msdet.scoring.provenance import write_provenance
         from msdet.scoring.score import score_set
         from msdet.scoring.submission import listed, read_directions, unknown_scenes
 
-        request, scene_set = self.request, self.scene_set
+        request, scene_set, unprocessed = self.request, self.scene_set, self.rows[UNPROCESSED]
         with progress_bar(f"score {name}", request.in_lines) as progress:
             self.rows[name] = score_set(
-                scene_set, estimates, self.scores(name), request.workers, progress, request.metrics,
-                self.rows[UNPROCESSED],
-            )  # fmt: skip
+                scene_set, estimates, self.scores(name), request.workers, progress, request.metrics, unprocessed
+            )
         write_provenance(self.out / name, scene_set.identity, estimates, is_oracle)
         certainty = curves(scene_set, read_directions(estimates) or {}, self.rows[name])
         write_json(self.out / name / "curves.json", certainty)
@@ -137,3 +111,16 @@ class Scoring:
             notes["weights"] = self.weights
         table = ScoreTable(self.rows, name, self.request.breakdowns, self.remarks, notes)
         show_results(table, self.out, self.request.form)
+
+
+def check_fit(scene_set: SceneSet, model: JointModel, folder: Path) -> list[int]:
+    """Refuse a data set of another sample rate or number of talkers than a model's; the numbers of talkers in it."""
+    counts = sorted({len(scene.sources) for scene in scene_set.scenes})
+    slots, fewer = model.config.talkers, model.config.variable_num_speakers
+    rate, own_rate = scene_set.sample_rate, model.sample_rate
+    if rate != own_rate:
+        raise MsdetError(f"{scene_set.root}: sample rate is {rate}, the model {folder} expects {own_rate}")
+    if counts[-1] > slots or (counts[0] < slots and not fewer):
+        expected, in_set = f"1 to {slots}" if fewer else f"{slots}", " or ".join(map(str, counts))
+        raise MsdetError(f"{scene_set.root}: number of talkers is {in_set}, the model {folder} expects {expected}")
+    return counts

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msdet.commands._progress import progress_bar
+from msdet.commands._progress import progress_bar, quiet_lightning
 from msdet.models.config import ModelConfig
 from msdet.training.config import DataConfig, ObjectiveConfig, OptimizerConfig, TrainConfig, TrainerConfig
 
@@ -53,8 +52,7 @@ def affinity(
     """
     from msdet.training.affinity import AffinityConfig, measure_affinities
 
-    for name in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    quiet_lightning()
     config = TrainConfig(data, model, objective, optimizer, trainer, init, freeze, train_only)
     with progress_bar("affinity") as progress:
         found = measure_affinities(out, config, AffinityConfig(tasks, every, step_size, groups), progress)

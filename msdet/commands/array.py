@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import textwrap
 from contextlib import ExitStack
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msdet.arrays import FLAT, MicrophoneArray, load_array
+from msdet.arrays import FLAT, MicrophoneArray, array_names, load_array
 from msdet.conventions import Array, azimuth_elevation_deg
+from msdet.errors import MsdetError
 
 if TYPE_CHECKING:
     from msdet.diagnostics.check import ArrayReport
@@ -30,14 +32,15 @@ def array_show(array: str | None = None, out: Path | None = None) -> None:
         out: picture to write as well, .png or .svg: from above, from the side where the array is not flat,
             with channels, the reference microphone, 0° and the sense of azimuth.
     """
-    from msdet.arrays import array_names
-    from msdet.errors import MsdetError
     from msdet.io.files import atomic_path
 
     if array is None:
         if out is not None:
             raise MsdetError("out needs an array to draw: msdet array show NAME --out PICTURE")
-        list_arrays(array_names())
+        width = max(map(len, array_names()))
+        for shipped in map(load_array, array_names()):
+            size = f"{shipped.microphones:2d} microphones  {100 * shipped.aperture_m:5.1f} cm  {shipped.geometry}"
+            print(f"  {shipped.name:<{width}}  {size}")
         return
     if out is not None and out.suffix not in (".png", ".svg"):
         raise MsdetError(f"{out}: the picture's name must end in .png or .svg")
@@ -98,9 +101,6 @@ def _tell(report: ArrayReport) -> None:
 
 
 def _as_json(report: ArrayReport) -> dict[str, Any]:
-    """The report as JSON can express it."""
-    import dataclasses
-
     hidden = report.hidden
     return {
         "array": report.array.name,
@@ -126,16 +126,10 @@ FINEST_ROW_M = 1e-4
 
 
 def draw_points(points_m: Array) -> tuple[list[str], float]:
-    """Points numbered from 0 on a grid of characters, with a ``+`` at the origin if it is near and free.
+    """Points ``(point, 2)`` numbered from 0 on a grid of characters, with a ``+`` at the origin if it is near and free.
 
     Points at one place share a label, such as ``1,2``. A row is as high as two columns are wide, as in
-    most terminals, so that a circle looks round.
-
-    Args:
-        points_m: ``(point, 2)``, rightwards and upwards.
-
-    Returns:
-        The lines, top first; and the height of a row in meters.
+    most terminals, so that a circle looks round. Gives the lines, top first, and the height of a row in meters.
 
     >>> for line in draw_points(np.array([[-0.1, 0.0], [0.1, 0.0], [0.1, 0.0]]))[0]:
     ...     print(line)
@@ -177,9 +171,6 @@ def _write(cells: list[tuple[int, int]], marks: list[tuple[int, int]]) -> tuple[
     return lines, touching
 
 
-# --- An array described in plain text, for `msdet info` and `msdet array show`.
-
-
 def describe_array(array: MicrophoneArray) -> None:
     """Print what there is to know of an array, and draw it."""
     first, second = array.closest_pair
@@ -214,15 +205,6 @@ def describe_array(array: MicrophoneArray) -> None:
         origin = "; + is the origin" if any("+" in line for line in lines) else ""
         print(f"\n  {view}{origin}; a row is {100 * row_m:.2g} cm high\n")
         print("\n".join(f"    {line}".rstrip() for line in lines))
-
-
-def list_arrays(names: list[str]) -> None:
-    """Print a line a shipped array."""
-    arrays = [load_array(name) for name in names]
-    width = max(map(len, names))
-    for array in arrays:
-        wide = f"{100 * array.aperture_m:5.1f} cm"
-        print(f"  {array.name:<{width}}  {array.microphones:2d} microphones  {wide}  {array.geometry}")
 
 
 def print_wrapped(text: str) -> None:

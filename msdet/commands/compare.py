@@ -47,14 +47,10 @@ def compare(
     if not others:
         raise MsdetError(f"both systems are {systems[0]}, expected two")
     rows = read_scores(first)
-    comparisons = [
-        compare_rows(
-            dict(zip(_names(first, other), (rows, read_scores(other)), strict=True)),
-            split_names(metrics),
-            split_names(by),
-        )
-        for other in others
-    ]
+    comparisons = []
+    for other in others:
+        both = dict(zip(_names(first, other), (rows, read_scores(other)), strict=True))
+        comparisons.append(compare_rows(both, split_names(metrics), split_names(by)))
     text = _as_text(comparisons, format)
     if out is not None:
         write_text(out, text)
@@ -63,11 +59,7 @@ def compare(
 
 
 def read_scores(path: Path) -> list[Row]:
-    """Rows of a folder's ``scores.jsonl``, or of such a file.
-
-    Raises:
-        MsdetError: not there (systems in the folder are named), or not rows of scores.
-    """
+    """Rows of a folder's ``scores.jsonl``, or of such a file."""
     from msdet.io.files import read_jsonl
 
     file = path / SCORES if path.is_dir() else path

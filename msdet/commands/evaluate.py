@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from msdet.commands._progress import progress_bar
 from msdet.commands._results import EXIT_NOT_ALL_SCORED, Format, print_failures
-from msdet.commands._scoring import MODEL, UNPROCESSED, Scoring, ScoringRequest
+from msdet.commands._scoring import MODEL, UNPROCESSED, Scoring, ScoringRequest, check_fit
 from msdet.errors import MsdetError
 from msdet.scoring.breakdowns import DEFAULT_BREAKDOWNS
 from msdet.scoring.metrics import DEFAULT_METRICS
@@ -34,6 +34,7 @@ def evaluate(
     metrics: str = ",".join(DEFAULT_METRICS),
     by: str = ",".join(DEFAULT_BREAKDOWNS),
     format: Format = "text",
+    device: str = "cpu",
     jobs: int = 0,
 ) -> int:
     """Run a model and baselines over a data set and score them beside the unprocessed mixture.
@@ -51,18 +52,21 @@ def evaluate(
         metrics: of the audio, between commas, as for msdet score.
         by: breakdowns, between commas, as for msdet score.
         format: of what is printed: text to read, or md, latex, csv or json to paste.
+        device: to compute on: cpu, cuda or, for one of several GPUs, cuda:1.
         jobs: processes that score; 0 for one a core.
     """
+    from msdet.commands._inference import check_device
     from msdet.data.scene_set import SceneSet
     from msdet.inference.estimates import ESTIMATES
     from msdet.io.files import check_own_folder
     from msdet.models.packages import weights_hash
 
     request = ScoringRequest.parse(metrics, by, format, jobs)
+    check_device(device, of_model=model is not None)
     scene_set = SceneSet.open(data)
     systems = dict(_systems(scene_set, split_methods(methods)))
     if model is not None:
-        systems[MODEL] = _model_separators(model, scene_set)
+        systems[MODEL] = _model_separators(model, scene_set, device)
     scoring = Scoring(scene_set, out, request, weights=None if model is None else weights_hash(model))
     for name, system in systems.items():
         if not isinstance(system, Path):
@@ -76,15 +80,10 @@ def evaluate(
 
 
 def split_methods(methods: Iterable[str]) -> list[str]:
-    """Methods one by one, each once; also of those with a comma between, as in other options.
-
-    A comma is also before a method's options, and inside their values.
+    """Methods one by one, each once; a comma is also before a method's options, and inside their values.
 
     >>> split_methods(["all,srp_beam", "lcmv,doa=[10,100],mvdr", "all"])
     ['all', 'srp_beam', 'lcmv,doa=[10,100]', 'mvdr']
-
-    Raises:
-        MsdetError: an empty name.
     """
     from msdet.methods import method_names
 
@@ -118,19 +117,14 @@ def _score(scoring: Scoring, systems: Mapping[str, System]) -> list[str]:
         except MsdetError as error:  # the others are still worth their tables
             failures.append(f"{name}: nothing separated: {error}")
             continue
-        separators = None if isinstance(system, Path) else system.values()
-        is_oracle = None if separators is None else any(isinstance(s, Oracle) for s in separators)
-        scoring.score(name, estimates, is_oracle)
+        known = None if isinstance(system, Path) else any(isinstance(s, Oracle) for s in system.values())
+        scoring.score(name, estimates, is_oracle=known)
     scoring.rows = {name: scoring.rows[name] for name in (UNPROCESSED, *systems) if name in scoring.rows}
     return failures
 
 
 def _tell(scoring: Scoring, failures: list[str]) -> int:
-    """Print what each system failed at; the exit code.
-
-    Raises:
-        MsdetError: nothing of any system could be scored.
-    """
+    """Print what each system failed at; the exit code."""
     stream = scoring.request.stream
     scored = [name for name in scoring.rows if name != UNPROCESSED]
     wanted, complete = len(failures) + len(scored), True
@@ -159,16 +153,11 @@ def _estimates(scoring: Scoring, name: str, system: System) -> Path:
 
 
 def _own_estimates(scoring: Scoring, name: str) -> Path:
-    """Where a system's estimates are written."""
     return scoring.out / name / "estimates"
 
 
 def _systems(scene_set: SceneSet, methods: list[str]) -> Iterator[tuple[str, System]]:
-    """Each method's name in the tables, and its separators or its folder of estimates.
-
-    What `ALL` stands for comes first, `METHODS` last of it; what does not suit this set is
-    left out, with a warning.
-    """
+    """Each method's name in the tables, and its separators or its folder of estimates; first what `ALL` stands for."""
     from msdet.io.files import plain_name
     from msdet.methods import method_names, methods_without_options
 
@@ -190,7 +179,7 @@ def _systems(scene_set: SceneSet, methods: list[str]) -> Iterator[tuple[str, Sys
         try:
             yield name, _separators(scene_set, method)
         except MsdetError as error:
-            if method not in ready:
+            if method not in ready:  # of all, what does not suit this set is left out
                 raise
             print(f"left out: {method}: {error}", file=sys.stderr)
 
@@ -209,24 +198,10 @@ def _separators(scene_set: SceneSet, method: str) -> dict[int, Separator | Oracl
     return {n: build_method(method, scene_set.array, scene_set.sample_rate, n) for n in counts}
 
 
-def _model_separators(folder: Path, scene_set: SceneSet) -> dict[int, Separator | Oracle]:
-    """The model by the number of talkers of a scene: its own, or with empty slots any up to that.
-
-    Raises:
-        MsdetError: the data set is not what the model is for.
-    """
+def _model_separators(folder: Path, scene_set: SceneSet, device: str) -> dict[int, Separator | Oracle]:
+    """The model by the number of talkers of a scene: its own, or with empty slots any up to that."""
+    from msdet.commands._inference import load_on
     from msdet.methods.trained import model_separator
-    from msdet.models.checkpoint import load_model
 
-    model = load_model(folder, scene_set.array)
-    counts = sorted({len(scene.sources) for scene in scene_set.scenes})
-    slots = model.config.talkers
-    if scene_set.sample_rate != model.sample_rate:
-        raise MsdetError(
-            f"{scene_set.root}: sample rate is {scene_set.sample_rate}, the model {folder} expects {model.sample_rate}"
-        )
-    if counts[-1] > slots or (counts[0] < slots and not model.config.variable_num_speakers):
-        expected = f"1 to {slots}" if model.config.variable_num_speakers else f"{slots}"
-        in_set = " or ".join(map(str, counts))
-        raise MsdetError(f"{scene_set.root}: number of talkers is {in_set}, the model {folder} expects {expected}")
-    return dict.fromkeys(counts, model_separator(model))
+    model = load_on(device, folder, scene_set.array)
+    return dict.fromkeys(check_fit(scene_set, model, folder), model_separator(model))

@@ -87,11 +87,7 @@ def import_set(
 def _read(
     source: Path, array: str, target: str, dataset: str, audio_root: str, distance_m: float | None
 ) -> ExternalDataset:
-    """The other set, read by the reader that `source` calls for.
-
-    Raises:
-        MsdetError: neither format, an option that is missing or of the other format, or what the reader says.
-    """
+    """The other set, read by the reader that `source` calls for."""
     from msdet.arrays import load_array
     from msdet.data.formats.kaldi import read_kaldi
     from msdet.data.formats.sms_wsj import read_sms_wsj

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msdet.commands._progress import progress_bar
+from msdet.errors import MsdetError
 from msdet.export import Format, Precision, StftPlace
 
 if TYPE_CHECKING:
     from msdet.data.scene_set import SceneSet
     from msdet.export.parity import Deviation
     from msdet.export.writing import ExportedFile
-    from msdet.methods.base import Separator
     from msdet.models.joint import JointModel
 
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
@@ -40,7 +40,6 @@ def export_model(
         data: rendered data set that the file and the model are scored on.
     """
     from msdet.commands._inference import computing
-    from msdet.errors import MsdetError
     from msdet.export.writing import export_model as write
     from msdet.models.checkpoint import load_model, read_description
 
@@ -73,22 +72,17 @@ def _tell_parity(what: str, found: Deviation) -> None:
 def _tell_speed(model: JointModel, file: ExportedFile, stft: StftPlace, name: str) -> None:
     from msdet.export.parity import speeds
 
-    took = speeds(model, {name: file.runner}, stft)
+    of_file, of_model = speeds(model, file.runner, stft)
     print(
-        f"  real-time factor on one core: {name} {took[name]:.3f}, PyTorch {took['PyTorch']:.3f} "
-        f"({took['PyTorch'] / took[name]:.2f} times as fast)"
+        f"  real-time factor on one core: {name} {of_file:.3f}, PyTorch {of_model:.3f} "
+        f"({of_model / of_file:.2f} times as fast)"
     )
 
 
 def _fitting_set(data: Path, model: JointModel, folder: Path) -> SceneSet:
-    """A data set that a model can be scored on.
-
-    Raises:
-        MsdetError: it is not of the model's array or sample rate, or has more talkers, or others than a model
-            without empty slots has.
-    """
+    """A data set that a model can be scored on."""
+    from msdet.commands._scoring import check_fit
     from msdet.data.scene_set import SceneSet
-    from msdet.errors import MsdetError
 
     scene_set = SceneSet.open(data)
     recorded, known = scene_set.array, model.array
@@ -96,54 +90,33 @@ def _fitting_set(data: Path, model: JointModel, folder: Path) -> SceneSet:
         raise MsdetError(
             f"{data}: its array '{recorded.name}' has other coordinates than '{known.name}' of the model {folder}"
         )
-    counts = {len(scene.sources) for scene in scene_set.scenes}
-    slots = model.config.talkers
-    expected = {
-        "sample rate": (scene_set.sample_rate, model.sample_rate),
-        "number of talkers": (
-            max(counts),
-            slots if max(counts) > slots or not model.config.variable_num_speakers else max(counts),
-        ),
-    }
-    for what, (found, wanted) in expected.items():
-        if found != wanted:
-            raise MsdetError(f"{data}: {what} is {found}, the model {folder} expects {wanted}")
+    check_fit(scene_set, model, folder)
     return scene_set
 
 
 def _tell_scores(
     scene_set: SceneSet, model: JointModel, file: ExportedFile, stft: StftPlace, precision: Precision
 ) -> None:
-    from msdet.export.parity import file_separator
-    from msdet.methods.trained import model_separator
-
-    systems = {"PyTorch": model_separator(model), f"the file in {precision}": file_separator(model, file.runner, stft)}
-    print(f"  on {len(scene_set.scenes)} scenes of {scene_set.root}")
-    for name, (gain_db, error_deg) in _scores(scene_set, systems).items():
-        print(f"    {name}: SI-SDRi {gain_db:.2f} dB, DoA error {error_deg:.2f}°")
-
-
-def _scores(scene_set: SceneSet, systems: Mapping[str, Separator]) -> dict[str, tuple[float, float]]:
-    """SI-SDRi in dB and mean absolute DoA error in degrees, over all talkers whose score is defined."""
+    """SI-SDRi and mean absolute DoA error of model and file, over all talkers whose score is defined."""
     import numpy as np
 
-    from msdet.commands._progress import progress_bar
+    from msdet.export.parity import file_separator
+    from msdet.methods.trained import model_separator
     from msdet.scoring.score import ScoringOptions, score_scene
     from msdet.scoring.submission import DoaEstimates
 
-    fields = ("si_sdr_improvement_db", "doa_error_deg")
-    asked = ScoringOptions(("si_sdr",))
-    rows: dict[str, list[list[float]]] = {name: [[] for _ in fields] for name in systems}
-    with progress_bar("score", lines=False) as progress:
-        for number, scene in enumerate(scene_set.scenes, start=1):
-            mixture, references = scene_set.mixture(scene), scene_set.references(scene)
-            for name, separate in systems.items():
-                found = separate(mixture)
+    systems = {"PyTorch": model_separator(model), f"the file in {precision}": file_separator(model, file.runner, stft)}
+    print(f"  on {len(scene_set.scenes)} scenes of {scene_set.root}")
+    for name, separate in systems.items():
+        values: dict[str, list[float]] = {"si_sdr_improvement_db": [], "doa_error_deg": []}
+        with progress_bar(f"score {name}", lines=False) as progress:
+            for number, scene in enumerate(scene_set.scenes, start=1):
+                found, truth = separate(mixture := scene_set.mixture(scene)), scene_set.references(scene)
                 assert found.azimuth_deg is not None
-                directions = DoaEstimates(found.azimuth_deg)
-                row = score_scene(scene, scene_set.array, mixture, references, found.estimates, directions, asked)
-                for values, field in zip(rows[name], fields, strict=True):
-                    values += [value for value in row.get(field) or [] if value is not None]
-            progress(number, len(scene_set.scenes))
-    means = {name: [float(np.mean(v)) if v else float("nan") for v in values] for name, values in rows.items()}
-    return {name: (gain, error) for name, (gain, error) in means.items()}
+                scored = (scene, scene_set.array, mixture, truth, found.estimates, DoaEstimates(found.azimuth_deg))
+                row = score_scene(*scored, ScoringOptions(("si_sdr",)))
+                for field in values:
+                    values[field] += [value for value in row.get(field) or [] if value is not None]
+                progress(number, len(scene_set.scenes))
+        gain_db, error_deg = (float(np.mean(v)) if v else float("nan") for v in values.values())
+        print(f"    {name}: SI-SDRi {gain_db:.2f} dB, DoA error {error_deg:.2f}°")

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from msdet.errors import CodeNotAllowedError, MsdetError, did_you_mean
+
+if TYPE_CHECKING:
+    from msdet.models.cost import Cost
+    from msdet.models.joint import JointModel
 
 SCORES_SHOWN = ("si_sdr_improvement_db", "doa_mae_deg", "accuracy_10deg")
 """Of the scores of a package; the card has more."""
@@ -24,7 +30,6 @@ def info(what: str | None = None) -> None:
     """
     from msdet.arrays import array_names, load_array
     from msdet.commands.array import describe_array
-    from msdet.errors import MsdetError, did_you_mean
     from msdet.models.packages import is_model, shipped_names
 
     if what is None:
@@ -72,12 +77,8 @@ def _describe_package(folder: Path, notes: dict[str, Any]) -> None:
 
 
 def _describe_model(folder: Path) -> None:
-    import torch
-
-    from msdet.errors import CodeNotAllowedError
     from msdet.inference.streaming import latency_s, why_not
     from msdet.models.checkpoint import load_model, read_description
-    from msdet.models.cost import count_cost
 
     description = read_description(folder)
     notes = description.get("notes", {})
@@ -87,8 +88,7 @@ def _describe_model(folder: Path) -> None:
         _describe_unbuilt(folder, description)
         _describe_package(folder, notes)
         return
-    silence = torch.zeros(1, model.array.microphones, round(COUNTED_S * model.sample_rate))
-    cost = count_cost(model, silence, COUNTED_S)
+    cost = counted_cost(model)
     c = model.config
     print(f"model {folder}: {c.front_end} -> {c.encoder} -> {c.separation_head} + {c.doa_head} DoA")
     giga = cost.macs_per_s / 1e9
@@ -106,6 +106,16 @@ def _describe_model(folder: Path) -> None:
     for name, value in scores.items() if isinstance(scores, dict) else ():
         print(f"  {name} {f'{value:g}' if isinstance(value, (int, float)) else value}")
     _describe_package(folder, notes)
+
+
+def counted_cost(model: JointModel) -> Cost:
+    """Parameters and multiply-accumulates of a model."""
+    import torch
+
+    from msdet.models.cost import count_cost
+
+    silence = torch.zeros(1, model.array.microphones, round(COUNTED_S * model.sample_rate))
+    return count_cost(model, silence, COUNTED_S)
 
 
 def _describe_unbuilt(folder: Path, description: dict[str, Any]) -> None:

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from msdet.commands._live_display import CLIPPED, Shown, display
+from msdet.errors import MsdetError
+
 if TYPE_CHECKING:
-    from msdet.commands._live_display import Shown
     from msdet.conventions import Array
+    from msdet.inference.live import Input, Session
     from msdet.inference.results import Scratch
     from msdet.inference.streaming import Streamer, StreamResult
-    from msdet.inference.streaming_session import Session
-    from msdet.inference.streaming_sources import Input
+    from msdet.models.joint import JointModel
 
 RECORDING_FILE = "input.wav"
 
@@ -30,7 +32,7 @@ _FAST_S = 0.5  # length of a chunk where nobody waits for it
 def live(
     model: Path | None = None,
     out: Path | None = None,
-    device: str | None = None,
+    input: str | None = None,
     channels: str | None = None,
     rate: int | None = None,
     file: Path | None = None,
@@ -39,8 +41,9 @@ def live(
     record: bool = False,
     subtype: str = "PCM_16",
     array: str | None = None,
+    device: str = "cpu",
     threads: int = 1,
-    devices: bool = False,
+    inputs: bool = False,
 ) -> None:
     """Separate and localize what a microphone array hears, as it hears it.
 
@@ -53,7 +56,7 @@ def live(
     Args:
         model: checkpoint directory, package (.tar) or name of a shipped model; may come first, unnamed.
         out: folder for talker1.wav and so on.
-        device: number or part of the name of an input device; the system's default if not given.
+        input: number or part of the name of an input device; the system's default if not given.
         channels: those of the device, or the file, that are the array's microphones in their order, counted
             from 0, for example 1,2,3,4; if not given, the first ones of a device, or all of the file.
         rate: sample rate of the device in hertz; its default if not given. Resampled to the model's.
@@ -63,84 +66,62 @@ def live(
         record: also write what was heard, input.wav.
         subtype: sample format of files, for example PCM_16 or FLOAT.
         array: another array than the model was trained on, if its parts allow that.
+        device: to compute on: cpu, cuda or, for one of several GPUs, cuda:1.
         threads: cores to compute on.
-        devices: only list the input devices.
+        inputs: only list the input devices.
     """
-    from msdet.arrays import load_array
-    from msdet.commands._inference import computing
-    from msdet.errors import MsdetError
+    from msdet.commands._inference import computing, load_on
     from msdet.inference.streaming import Streamer
-    from msdet.inference.streaming_sources import FileInput, Microphone
-    from msdet.io import audio
-    from msdet.models.checkpoint import load_model
 
-    if devices:
-        _list_devices()
+    if inputs:
+        _list_inputs()
         return
     if model is None or out is None:
-        missing = "--model (a checkpoint directory)" if model is None else "--out (a folder)"
-        raise MsdetError(f"give {missing}")
-    if seconds is not None and not seconds > 0:
-        raise MsdetError(f"seconds is {seconds:g}, expected above 0")
-    audio.check_subtype(subtype)
-    _check_source(file, device, rate, fast)
+        raise MsdetError(f"give {'--model (a checkpoint directory)' if model is None else '--out (a folder)'}")
     _check_nothing_is_lost(out, record, of_device=file is None)
-    joint = load_model(model, None if array is None else load_array(array))
-    streamer = Streamer(joint)
-    mics = joint.array.microphones
-    wanted = None if channels is None else _numbers(channels)
-    if wanted is not None and len(wanted) != mics:
-        raise MsdetError(f"channels names {len(wanted)}, the array '{joint.array.name}' has {mics}")
-    chunk_s = joint.stft.hop / joint.sample_rate
-    source: Input
-    if file is None:
-        source = Microphone(device, chunk_s, mics, wanted, rate)
-    else:
-        source = FileInput(file, _FAST_S if fast else chunk_s, fast, mics, wanted)
+    streamer = Streamer(load_on(device, model, array, hint="; a microphone is chosen by --input"))
+    source = _source(streamer.model, input, channels, rate, file, fast)
     with computing(threads):
         _Live(streamer, source, str(model), seconds, record, subtype).run(out)
 
 
-def _check_source(file: Path | None, device: str | None, rate: int | None, fast: bool) -> None:
-    """Refuse options of a device with a file, and of a file without.
-
-    Raises:
-        MsdetError: names them.
-    """
-    from msdet.errors import MsdetError
-
-    if file is not None and (device is not None or rate is not None):
-        raise MsdetError(f"give either --file or --{'rate' if device is None else 'device'}")
-    if file is None and fast:
-        raise MsdetError("--fast is for --file: a device gives sound as the time passes")
-
-
-def _check_nothing_is_lost(out: Path, record: bool, of_device: bool) -> None:
-    """Refuse to write over what was recorded once and cannot be again.
-
-    Raises:
-        MsdetError: the folder holds such a file.
-    """
-    from msdet.errors import MsdetError
-    from msdet.inference.results import DOA_FILE
-
-    names = [DOA_FILE] * of_device + [RECORDING_FILE] * (of_device or record)
-    for name in names:
-        if (out / name).exists():
-            raise MsdetError(f"{out}: holds {name} of an earlier recording; give another folder")
-
-
-def _list_devices() -> None:
-    from msdet.inference.streaming_sources import input_devices
+def _list_inputs() -> None:
+    from msdet.inference.live import input_devices
 
     for found in input_devices():
         rate = found["default_samplerate"]
         print(f"{found['index']}: {found['name']}, {found['max_input_channels']} channels, {rate:.0f} Hz")
 
 
-def _numbers(text: str) -> list[int]:
-    from msdet.errors import MsdetError
+def _check_nothing_is_lost(out: Path, record: bool, of_device: bool) -> None:
+    """Refuse to write over what was recorded once and cannot be again."""
+    from msdet.inference.results import DOA_FILE
 
+    for name in [DOA_FILE] * of_device + [RECORDING_FILE] * (of_device or record):
+        if (out / name).exists():
+            raise MsdetError(f"{out}: holds {name} of an earlier recording; give another folder")
+
+
+def _source(
+    model: JointModel, input: str | None, channels: str | None, rate: int | None, file: Path | None, fast: bool
+) -> Input:
+    """The device, or the file that stands in for it."""
+    from msdet.inference.live import FileInput, Microphone
+
+    if file is not None and (input is not None or rate is not None):
+        raise MsdetError(f"give either --file or --{'rate' if input is None else 'input'}")
+    if file is None and fast:
+        raise MsdetError("--fast is for --file: a device gives sound as the time passes")
+    array, chunk_s = model.array, model.stft.hop / model.sample_rate
+    wanted = None if channels is None else _numbers(channels)
+    if wanted is not None and len(wanted) != array.microphones:
+        raise MsdetError(f"channels names {len(wanted)}, the array '{array.name}' has {array.microphones}")
+    if file is None:
+        return Microphone(input, chunk_s, array.microphones, wanted, rate)
+    return FileInput(file, _FAST_S if fast else chunk_s, fast, array.microphones, wanted)
+
+
+def _numbers(text: str) -> list[int]:
     parts = [part.strip() for part in text.strip("[]").split(",")]
     if not all(part.isdecimal() for part in parts):
         raise MsdetError(f"channels is '{text}', expected numbers with commas between, for example 1,2,3,4")
@@ -151,24 +132,23 @@ def _numbers(text: str) -> list[int]:
 
 
 class _Live:
-    """Runs a stream from a source into a folder."""
+    """Runs a stream from a source into a folder, for so many seconds or to its end."""
 
     def __init__(
         self, streamer: Streamer, source: Input, name: str, seconds: float | None, record: bool, subtype: str
     ) -> None:
         from msdet.inference.sources import ChannelSums
+        from msdet.io import audio
 
-        self._streamer = streamer
-        self._source = source
-        self._name = name
-        self._seconds = seconds
-        self._record = record
-        self._subtype = subtype
-        self._heard_s = 0.0
-        self._busy_s = 0.0
-        self._clipped = np.zeros(streamer.model.array.microphones, dtype=bool)
-        self._sums = ChannelSums()
-        self._failure = ""
+        if seconds is not None and not seconds > 0:
+            raise MsdetError(f"seconds is {seconds:g}, expected above 0")
+        audio.check_subtype(subtype)
+        self.streamer, self.source, self.name = streamer, source, name
+        self.seconds, self.record, self.subtype = seconds, record, subtype
+        self.heard_s = self.busy_s = 0.0
+        self.clipped = np.zeros(streamer.model.array.microphones, dtype=bool)
+        self.sums = ChannelSums()
+        self.failure = ""
 
     def run(self, out: Path) -> None:
         """Until the source ends or fails, the time is over, or Ctrl-C.
@@ -176,47 +156,42 @@ class _Live:
         Raises:
             MsdetError: nothing was heard or cannot be written; or the source failed, after all is written.
         """
-        from msdet.errors import MsdetError
+        from msdet.inference.live import Session
         from msdet.inference.results import scratch
-        from msdet.inference.streaming_session import Session
 
         with ExitStack() as stack:
             kept = stack.enter_context(scratch(out))
-            session = Session(self._streamer, self._source.sample_rate, kept)
-            recording = stack.enter_context(scratch(out)) if self._record else None
+            session = Session(self.streamer, self.source.sample_rate, kept)
+            recording = stack.enter_context(scratch(out)) if self.record else None
             print(
-                f"{self._source.name}, {self._source.sample_rate} Hz; algorithmic latency "
+                f"{self.source.name}, {self.source.sample_rate} Hz; algorithmic latency "
                 f"{1e3 * session.latency_s:.1f} ms"
             )
             with _interruptible() as interrupted:
                 self._listen(session, recording, interrupted)
-                if not self._heard_s:
-                    raise MsdetError(f"{self._source.name}: nothing was heard")
+                if not self.heard_s:
+                    raise MsdetError(f"{self.source.name}: nothing was heard")
                 if interrupted():
                     print("writing; Ctrl-C again gives up what was heard", file=sys.stderr)
                 session.finish()
                 self._write(out, session, kept, recording)
-        if self._failure:
-            raise MsdetError(f"{self._failure}; {out} holds what was heard until then")
+        if self.failure:
+            raise MsdetError(f"{self.failure}; {out} holds what was heard until then")
 
     def _chunks(self) -> Iterator[Array]:
         """Of the source; where it fails after something was heard, that is the end."""
-        from msdet.errors import MsdetError
-
         try:
-            for chunk in self._source.chunks():
+            for chunk in self.source.chunks():
                 if not np.isfinite(chunk).all():
-                    raise MsdetError(f"{self._source.name}: gave NaN or infinite samples")
+                    raise MsdetError(f"{self.source.name}: gave NaN or infinite samples")
                 yield chunk
         except MsdetError as error:
-            if not self._heard_s:
+            if not self.heard_s:
                 raise
-            self._failure = str(error)
+            self.failure = str(error)
 
     def _listen(self, session: Session, recording: Scratch | None, interrupted: Callable[[], bool]) -> None:
-        from msdet.commands._live_display import CLIPPED, display
-
-        peak = np.zeros(len(self._clipped), dtype=np.float32)
+        peak = np.zeros(len(self.clipped), dtype=np.float32)
         with display() as show:
             for chunk in self._chunks():
                 start_s = time.perf_counter()
@@ -224,45 +199,40 @@ class _Live:
                     result = session.push(chunk)
                     if recording is not None:
                         recording.append(chunk)
-                    self._sums.add(chunk)
+                    self.sums.add(chunk)
                     now = np.abs(chunk).max(axis=1)
                     peak = np.maximum(0.9 * peak, now)  # meters fall slowly
-                    self._clipped |= now >= CLIPPED
-                    self._heard_s += chunk.shape[1] / self._source.sample_rate
-                    self._busy_s += time.perf_counter() - start_s
+                    self.clipped |= now >= CLIPPED
+                    self.heard_s += chunk.shape[1] / self.source.sample_rate
+                    self.busy_s += time.perf_counter() - start_s
                     if result is not None and len(result.time_s):
                         show(partial(self._shown, peak, result, session.active))
-                over = self._seconds is not None and self._heard_s >= self._seconds
+                over = self.seconds is not None and self.heard_s >= self.seconds
                 if over or interrupted():
                     return
 
     def _shown(self, peak: Array, result: StreamResult, active: Array) -> Shown:
-        from msdet.commands._live_display import Shown
-
         return Shown(
-            self._heard_s,
+            self.heard_s,
             peak,
             result.azimuth_deg[:, -1].tolist(),
             result.confidence[:, -1].tolist(),
             active.tolist(),
-            self._source.overruns,
-            self._busy_s / self._heard_s,
+            self.source.overruns,
+            self.busy_s / self.heard_s,
         )
 
     def _write(self, out: Path, session: Session, kept: Scratch, recording: Scratch | None) -> None:
         """Write all files, and say what is in them."""
         from msdet.inference import results
         from msdet.io import audio
-        from msdet.io.files import write_text
 
-        model = self._streamer.model
+        model = self.streamer.model
         slots, talkers = session.talkers()
-        files, gain = results.write_voices(out, kept, slots, model.sample_rate, self._subtype)
+        files, gain = results.write_voices(out, kept, slots, model.sample_rate, self.subtype)
         if recording is not None and recording.samples:
-            channels = len(recording.peak)
-            with audio.writer(
-                out / RECORDING_FILE, self._source.sample_rate, recording.samples, self._subtype, channels
-            ) as append:
+            size = (self.source.sample_rate, recording.samples, self.subtype, len(recording.peak))
+            with audio.writer(out / RECORDING_FILE, *size) as append:
                 for piece in recording.pieces():
                     append(piece)
         warnings = self._warnings()
@@ -271,44 +241,43 @@ class _Live:
         notes = {
             "sample_rate": model.sample_rate,
             "gain": round(gain, 6),
-            "recording": self._source.name,
-            "separated_by": self._name,
+            "recording": self.source.name,
+            "separated_by": self.name,
             "latency_s": round(session.latency_s, 6),
-            "overruns": self._source.overruns,
+            "overruns": self.source.overruns,
             "warnings": warnings,
         }
         described = results.description(talkers, model.array, notes, files)
-        write_text(out / results.RTTM_FILE, results.rttm(talkers, Path(self._source.name).stem))
-        results.write_description(out / results.DOA_FILE, described)
+        results.write_tables(out, described, talkers, Path(self.source.name).stem)
         for found in described["talkers"]:
             azimuth = "unknown" if found["azimuth_deg"] is None else f"{found['azimuth_deg']:5.1f}°"
             print(f"{out / found['file']}  azimuth {azimuth}  speaks {found['active_s']:.1f} s")
-        busy = self._busy_s / max(self._heard_s, 1e-9)
-        print(f"{self._heard_s:.1f} s, {self._source.overruns} overruns, real-time factor {busy:.2f}")
+        busy = self.busy_s / max(self.heard_s, 1e-9)
+        print(f"{self.heard_s:.1f} s, {self.source.overruns} overruns, real-time factor {busy:.2f}")
 
     def _warnings(self) -> list[str]:
         """What a user should know of what was heard."""
+        from msdet.inference.live import FileInput
         from msdet.inference.sources import name_channels
-        from msdet.inference.streaming_sources import FileInput
 
-        sums, found = self._sums, []
+        sums, found = self.sums, []
         if dead := sums.dead:
-            reference = self._streamer.model.array.reference
+            reference = self.streamer.model.array.reference
             worse = f", and channel {reference} is the reference microphone" if reference in dead else ""
             found.append(f"{name_channels(dead)} dead{worse}: expect much worse voices")
-        if self._clipped.any():
-            found.append(f"{name_channels(np.flatnonzero(self._clipped))} clipped")
+        if self.clipped.any():
+            found.append(f"{name_channels(np.flatnonzero(self.clipped))} clipped")
         if sums.offset.any():
             largest = float(np.abs(sums.offset).max())
             found.append(f"{name_channels(np.flatnonzero(sums.offset))} offset by up to {largest:.2g}")
-        if self._source.overruns:
-            lost = "of a device, sound would be" if isinstance(self._source, FileInput) else "sound is"
-            found.append(f"the computer was too slow {self._source.overruns} times; {lost} missing")
-        if self._source.sample_rate < self._streamer.model.sample_rate:
-            rates = f"{self._source.sample_rate} Hz, below the model's {self._streamer.model.sample_rate} Hz"
+        if self.source.overruns:
+            lost = "of a device, sound would be" if isinstance(self.source, FileInput) else "sound is"
+            found.append(f"the computer was too slow {self.source.overruns} times; {lost} missing")
+        if self.source.sample_rate < self.streamer.model.sample_rate:
+            rates = f"{self.source.sample_rate} Hz, below the model's {self.streamer.model.sample_rate} Hz"
             found.append(f"at {rates}; it may do worse")
-        named = [f"{self._source.name}: {warning}" for warning in found]
-        return [*named, f"ends early: {self._failure}"] if self._failure else named
+        named = [f"{self.source.name}: {warning}" for warning in found]
+        return [*named, f"ends early: {self.failure}"] if self.failure else named
 
 
 @contextmanager

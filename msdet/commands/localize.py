@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msdet.errors import MsdetError
 from msdet.inference.blocks import BlockOptions, Match
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def localize(
     match: Match = "both",
     gate: bool = True,
     json: bool = False,
+    device: str = "cpu",
     threads: int = 1,
 ) -> int:
     """Find where the talkers of recordings are, and who speaks when; no audio is written.
@@ -50,62 +51,48 @@ def localize(
         match: what keeps talkers in their slots from block to block: overlap and direction, or one of them.
         gate: give no directions of a slot in blocks in which nobody speaks there.
         json: print what `msdet separate` writes as doa.json, a line of JSON a recording, for other programs.
+        device: to compute on: cpu, cuda or, for one of several GPUs, cuda:1.
         threads: cores to compute on. Small models gain little from more, and lose much where others use them
             too: the default one took 0.04 s a second on one, and six times as long on two shared ones.
     """
     from msdet.commands import _inference
-    from msdet.inference.listing import recordings as listed
+    from msdet.inference.results import write_tables
 
     options = BlockOptions(block_s, overlap_s, match, gate)
-    chosen = _inference.systems(model, method, array, talkers)
-    found = listed(recordings)
-    alone = len(found) == 1 and not recordings[0].endswith(".scp")
+    systems = _inference.systems(model, method, array, talkers, device)
 
-    def work(recording: Recording) -> None:
-        described, there = _localized(recording, chosen, options)
+    def work(recording: Recording, alone: bool) -> None:
+        described, talkers = _localized(recording, systems, options)
         if out is not None:
-            _write(out if alone else out / recording.name, described, there, recording.name)
+            write_tables(out if alone else out / recording.name, described, talkers, recording.name)
         if json:
             print(dumps(described, ensure_ascii=False, allow_nan=False), flush=True)
         else:
             _tell(described, "" if alone else f"{recording.name}: ")
 
-    with _inference.computing(threads):
-        return _inference.each(found, work)
+    return _inference.each(recordings, threads, work)
 
 
 def _localized(
     recording: Recording, systems: SystemFactory, options: BlockOptions
 ) -> tuple[dict[str, Any], Separation]:
     """What ``doa.json`` says of a recording, and who was found."""
-    from msdet.commands._inference import start, watched
-    from msdet.errors import MsdetError
-    from msdet.inference.listing import opened
+    from msdet.commands._inference import separating
     from msdet.inference.results import description
 
-    with opened(recording, sys.stdin.buffer) as source:
-        offline = start(systems, source, options)
-        with watched(offline, recording.name) as pieces:
-            for _ in pieces:
-                pass
+    with separating(recording, systems, options) as (offline, pieces):
+        for _ in pieces:
+            pass
     (_, talkers), system = offline.talkers(), offline.system
     if talkers.azimuth_deg is None:
         raise MsdetError(f"'{system.name}' finds voices, no directions; choose another method")
     notes = {
-        "recording": recording.path.name if recording.path else recording.shown,
+        "recording": recording.file,
         "localized_by": system.name,
         "blocks": dataclasses.asdict(options),
         "warnings": list(offline.scan.warnings),
     }
     return description(talkers, system.array, notes), talkers
-
-
-def _write(out: Path, described: dict[str, Any], talkers: Separation, name: str) -> None:
-    from msdet.inference import results
-    from msdet.io.files import write_text
-
-    write_text(out / results.RTTM_FILE, results.rttm(talkers, name))
-    results.write_description(out / results.DOA_FILE, described)
 
 
 def _tell(described: dict[str, Any], prefix: str) -> None:

@@ -6,10 +6,10 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from msdet.models.joint import JointModel
+from msdet.errors import MsdetError
+from msdet.io.files import plain_name, read_json
 
 TRAINING_FILE = "training.json"
 
@@ -39,19 +39,13 @@ def package(
             none is given, a package keeps its own scores.
         data: folders of the test sets, for the card to describe; matched by their hash.
     """
-    from msdet.errors import MsdetError
-    from msdet.hub.model_card import scores_table, without_places
+    from msdet.commands.info import counted_cost
+    from msdet.hub.model_card import Card, scores_table, without_places
     from msdet.hub.scores import collect_scores
-    from msdet.io.files import plain_name
     from msdet.models import packages
     from msdet.models.checkpoint import load_model, read_description
 
-    name = out.name.removesuffix(packages.TAR)
-    if not name or out.suffix in COMPRESSED:
-        raise MsdetError(f"{out}: expected the name of a folder, or one that ends in .tar, not compressed")
-    plain_name(name, "name of the package", out)
-    if out.exists() and not (out.is_dir() and out.suffix != packages.TAR and not any(out.iterdir())):
-        raise MsdetError(f"{out}: exists; choose another name")
+    name = _package_name(out)
     if not license.strip():
         raise MsdetError("license is empty, expected a name such as Apache-2.0")
     notes = _read_notes(data_notes)
@@ -66,66 +60,33 @@ def package(
         print(f"warning: evaluation '{called}' does not say which weights it is of", file=sys.stderr)
     description.setdefault("notes", {})["package"] = {"name": name, "license": license.strip(), "data": notes}
     command = _command(model, out, license, data_notes, evaluation, data)
-    card = _card(out, loaded, description, model, scores, license, notes, command)
+    training = without_places(read_json(path)) if (path := model / TRAINING_FILE).is_file() else {}
+    cost = counted_cost(loaded)
+    card = Card(name, out.name, loaded, cost, description, training, scores, license, notes, command)
     files = {
         packages.MODEL_FILE: _json(description),
         packages.WEIGHTS_FILE: packaged.read(packages.WEIGHTS_FILE),
         packages.SCORES_FILE: _json(scores),
-        packages.CARD_FILE: card.encode(),
+        packages.CARD_FILE: card.text().encode(),
     }
     packages.write_package(out, files)
     size = sum(map(len, files.values()))
     print(f"{out}: {size / 1e6:.2f} MB, {len(scores['evaluations'])} evaluations")
 
 
-def _card(
-    out: Path,
-    model: JointModel,
-    description: dict[str, Any],
-    folder: Path,
-    scores: dict[str, Any],
-    license: str,
-    notes: str,
-    command: str,
-) -> str:
-    """The model card."""
-    import torch
-
-    from msdet.commands.info import COUNTED_S
-    from msdet.hub.model_card import Card, without_places
-    from msdet.io.files import read_json
-    from msdet.models.checkpoint import bound_parts
-    from msdet.models.cost import count_cost
+def _package_name(out: Path) -> str:
+    """The name of a package that can be written."""
     from msdet.models.packages import TAR
 
-    silence = torch.zeros(1, model.array.microphones, round(COUNTED_S * model.sample_rate))
-    training = folder / TRAINING_FILE
-    settings = without_places(read_json(training)) if training.is_file() else {}
-    return Card(
-        out.name.removesuffix(TAR),
-        out.name,
-        model.config,
-        model.array,
-        not bound_parts(model),
-        model.sample_rate,
-        count_cost(model, silence, COUNTED_S),
-        description,
-        settings,
-        scores,
-        license,
-        notes,
-        command,
-    ).text()
+    name = out.name.removesuffix(TAR)
+    if not name or out.suffix in COMPRESSED:
+        raise MsdetError(f"{out}: expected the name of a folder, or one that ends in .tar, not compressed")
+    if out.exists() and not (out.is_dir() and out.suffix != TAR and not any(out.iterdir())):
+        raise MsdetError(f"{out}: exists; choose another name")
+    return plain_name(name, "name of the package", out)
 
 
 def _read_notes(path: Path) -> str:
-    """The notes on data.
-
-    Raises:
-        MsdetError: they cannot be read, or are empty.
-    """
-    from msdet.errors import MsdetError
-
     try:
         text = path.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from msdet.commands._results import EXIT_NOT_ALL_SCORED, Format, print_failures
 from msdet.commands._scoring import SCORES, UNPROCESSED, Scoring, ScoringRequest
+from msdet.commands.compare import read_scores
 from msdet.errors import MsdetError
+from msdet.io.files import plain_name
 from msdet.scoring.breakdowns import DEFAULT_BREAKDOWNS
 from msdet.scoring.metrics import DEFAULT_METRICS
 
@@ -47,7 +49,6 @@ def score(
         jobs: processes; 0 for one a core.
     """
     from msdet.data.scene_set import SceneSet
-    from msdet.io.files import plain_name
 
     request = ScoringRequest.parse(metrics, by, format, jobs)
     if not re.fullmatch(r"\w[\w.-]*", name) or name == UNPROCESSED:
@@ -66,13 +67,7 @@ def score(
 
 
 def _compared(folder: Path, scene_set: SceneSet) -> dict[str, list[Row]]:
-    """Scores of an earlier evaluation's systems.
-
-    Raises:
-        MsdetError: none in the folder, or of another data set.
-    """
-    from msdet.commands.compare import read_scores
-    from msdet.io.files import plain_name
+    """Scores of the systems of an earlier evaluation of the same data set."""
     from msdet.scoring.provenance import read_provenance
 
     systems = sorted(path.parent for path in folder.glob(f"*/{SCORES}"))

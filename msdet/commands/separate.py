@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +11,7 @@ from msdet.inference.blocks import Beamformer, BlockOptions, Match
 
 if TYPE_CHECKING:
     from msdet.inference.listing import Recording
-    from msdet.inference.offline import SystemFactory
-    from msdet.inference.sources import RecordingSource, Scan
+    from msdet.inference.offline import OfflineSeparation, SystemFactory
 
 
 def separate(
@@ -31,6 +29,7 @@ def separate(
     keep_rate: bool = False,
     subtype: str = "PCM_16",
     page: bool = False,
+    device: str = "cpu",
     threads: int = 1,
 ) -> int:
     """Separate recordings of any length into talkers and their directions.
@@ -61,69 +60,52 @@ def separate(
         subtype: sample format, for example PCM_16, PCM_24 or FLOAT. Where it would clip, all voices are
             scaled down together; the gain is in doa.json.
         page: also write index.html, a page to look at and listen to, which opens offline.
+        device: to compute on: cpu, cuda or, for one of several GPUs, cuda:1.
         threads: cores to compute on. Small models gain little from more, and lose much where others use them
             too: the default one took 0.04 s a second on one, and six times as long on two shared ones.
     """
     from msdet.commands import _inference
-    from msdet.inference.listing import recordings as listed
-    from msdet.io import audio
+    from msdet.io.audio import check_subtype
 
     options = BlockOptions(block_s, overlap_s, match, gate)
-    audio.check_subtype(subtype)
-    chosen = _inference.systems(model, method, array, talkers, beamform)
-    found = listed(recordings)
-    alone = len(found) == 1 and not recordings[0].endswith(".scp")
-    write = _Writing(chosen, options, keep_rate, subtype, page, beamform)
-    with _inference.computing(threads):
-        return _inference.each(found, lambda r: write(r, out if alone else out / r.name))
+    check_subtype(subtype)
+    systems = _inference.systems(model, method, array, talkers, device, beamform)
+    write = partial(_separate, out, systems, options, keep_rate, subtype, page, beamform)
+    return _inference.each(recordings, threads, write)
 
 
-@dataclass(frozen=True)
-class _Writing:
-    """Separates one recording after another into folders, as the options of `separate` say."""
+def _separate(
+    out: Path,
+    systems: SystemFactory,
+    options: BlockOptions,
+    keep_rate: bool,
+    subtype: str,
+    page: bool,
+    beamform: Beamformer | None,
+    recording: Recording,
+    alone: bool,
+) -> None:
+    """Separate a recording into the folder, or, of several, into one of its name there."""
+    from msdet.commands._inference import separating
+    from msdet.inference.results import write_separation
 
-    systems: SystemFactory
-    options: BlockOptions
-    keep_rate: bool
-    subtype: str
-    page: bool
-    beamform: Beamformer | None
-
-    def __call__(self, recording: Recording, out: Path) -> None:
-        """Separate a recording into a folder."""
-        from msdet.commands._inference import start, watched
-        from msdet.inference.listing import opened
-        from msdet.inference.results import write_separation
-
-        start_s = time.perf_counter()
-        with opened(recording, sys.stdin.buffer) as source:
-            offline = start(self.systems, source, self.options)
-
-            def page(described: dict[str, Any]) -> str:
-                return _page(out, described, source, offline.scan, recording.name)
-
-            with watched(offline, recording.name) as pieces:
-                described = write_separation(
-                    out,
-                    offline,
-                    recording.name,
-                    recording.path.name if recording.path else recording.shown,
-                    self.keep_rate,
-                    self.subtype,
-                    self.beamform,
-                    pieces,
-                    page if self.page else None,
-                )
-        _tell(described, out, offline.scan.seconds, time.perf_counter() - start_s)
+    start_s = time.perf_counter()
+    folder = out if alone else out / recording.name
+    with separating(recording, systems, options) as (offline, pieces):
+        draw = partial(_page, folder, offline, recording.name) if page else None
+        described = write_separation(
+            folder, offline, recording.name, recording.file, keep_rate, subtype, beamform, pieces, draw
+        )
+    _tell(described, folder, offline.scan.seconds, time.perf_counter() - start_s)
 
 
-def _page(out: Path, described: dict[str, Any], source: RecordingSource, found: Scan, name: str) -> str:
+def _page(out: Path, offline: OfflineSeparation, name: str, described: dict[str, Any]) -> str:
     """The page of a recording whose voices are written."""
     from msdet.report.recording_page import estimate_overview, overview, recording_page
 
     reference = described["array"]["reference"]
-    pieces = (piece[reference] for piece in source.pieces())
-    mixture = overview(pieces, found.samples, found.sample_rate)
+    pieces = (piece[reference] for piece in offline.source.pieces())
+    mixture = overview(pieces, offline.scan.samples, offline.scan.sample_rate)
     estimates = [estimate_overview(out / t["file"]) for t in described["talkers"] if "file" in t]
     return recording_page(name, described, mixture, estimates)
 

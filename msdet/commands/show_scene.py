@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.io.files import atomic_path, read_json
@@ -51,11 +51,7 @@ def show_scene(data: Path, out: Path, scene: str = "", bank: Path | None = None)
 
 
 def find_responses(scene_set: SceneSet, scene: Scene, bank: RirBank | None) -> tuple[Array | None, str]:
-    """Responses ``(talker, tap)`` at the reference microphone, or why there are none.
-
-    Raises:
-        MsdetError: the bank is not the one that the scene was made from.
-    """
+    """Responses ``(talker, tap)`` at the reference microphone, or why there are none."""
     import numpy as np
 
     from msdet.data.scene_set import HEADER
@@ -99,13 +95,17 @@ def _tell(scene: Scene, scene_set: SceneSet, t60s: list[float | None]) -> None:
     head = ["talker", "speaker", "azimuth", "elevation", "distance", "talks", "level"]
     rows = [[*head, "T60"] if t60s else head]
     for number, s in enumerate(scene.sources, start=1):
-        row: list[Any] = [number, s.speaker or "?", f"{s.azimuth_deg:.1f}°", f"{s.elevation_deg:.1f}°"]
-        row += [f"{s.distance_m:.2f} m", f"{s.onset_s:.2f}–{s.onset_s + s.duration_s:.2f} s"]
-        row += [f"{s.level_db:.1f} dB"]
-        row = ["?" if str(cell).startswith("nan") else cell for cell in row]
-        row[5:7] = row[5:7] if scene.timed else ["?", "?"]
+        row = [
+            str(number),
+            s.speaker or "?",
+            f"{s.azimuth_deg:.1f}°",
+            f"{s.elevation_deg:.1f}°",
+            f"{s.distance_m:.2f} m",
+        ]
+        talks = [f"{s.onset_s:.2f}–{s.onset_s + s.duration_s:.2f} s", f"{s.level_db:.1f} dB"]
+        row = ["?" if cell.startswith("nan") else cell for cell in [*row, *(talks if scene.timed else ["?", "?"])]]
         row += [_seconds(t60s[number - 1])] if t60s else []
-        rows.append([*map(str, row), *([f"moves to {s.track[-1].azimuth_deg:.1f}°"] if s.track else [])])
+        rows.append([*row, f"moves to {s.track[-1].azimuth_deg:.1f}°"] if s.track else row)
     widths = [max(len(row[k]) for row in rows if k < len(row)) for k in range(max(map(len, rows)))]
     for row_ in rows:
         print("  " + "  ".join(cell.ljust(w) for cell, w in zip(row_, widths, strict=False)).rstrip())

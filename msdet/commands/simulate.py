@@ -103,11 +103,7 @@ def bank(
 
 
 def _refuse_contradictions(scenes: SceneDistribution, rooms: int, seed: int) -> None:
-    """Refuse options that measured rooms leave nothing to choose of.
-
-    Raises:
-        MsdetError: names the first such option.
-    """
+    """Refuse options that measured rooms leave nothing to choose of."""
     from msdet.scenes.rir.bank import ROOM_FIELDS
 
     drawn, default = dataclasses.asdict(scenes), dataclasses.asdict(SceneDistribution())

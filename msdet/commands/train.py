@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
-from msdet.commands._progress import progress_bar
+from msdet.commands._progress import progress_bar, quiet_lightning
 from msdet.models.config import ModelConfig
 from msdet.training.config import DataConfig, ObjectiveConfig, OptimizerConfig, TrainConfig, TrainerConfig, parse_stage
 
@@ -49,8 +48,7 @@ def train(
     from msdet.training.run import train as run
     from msdet.training.trainer import is_first_process
 
-    for name in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    quiet_lightning()
     listed = [parse_stage(row, number) for number, row in enumerate(stages, start=1)]
     config = TrainConfig(data, model, objective, optimizer, trainer, init, freeze, train_only, listed)
     if dry_run:

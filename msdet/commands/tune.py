@@ -6,10 +6,10 @@ import csv
 import dataclasses
 import io
 import json
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from msdet.commands._progress import quiet_lightning
 from msdet.models.config import ModelConfig
 from msdet.training.config import DataConfig, ObjectiveConfig, OptimizerConfig, TrainConfig, TrainerConfig
 
@@ -42,14 +42,13 @@ def tune(
 ) -> None:
     """Search options of training for the best; run the same command again to go on after a kill.
 
-    The trial that was running then goes on from its last checkpoint. Several such commands on one folder
-    share the trials. Writes a run's folder for each, trials.csv, importance.png, and best.yaml, which msdet
-    train --config takes.
+    A trial that was running goes on from its last checkpoint; commands on one folder share its trials.
+    Writes a run's folder for each, trials.csv, importance.png, and best.yaml for msdet train --config.
 
     Args:
         out: folder of the study.
-        search: by an option's dotted name, such as optimizer.learning_rate, a list of values, or a range: low
-            and high, and log, step or points (on a grid).
+        search: by an option's dotted name, such as optimizer.learning_rate, a list of values, or a range: low and
+            high, and log, step or points (on a grid).
         data: what to train and validate on.
         model: the model.
         objective: assignment, losses and their weights.
@@ -68,12 +67,16 @@ def tune(
         seed: of what is drawn; those of training are the trainer's.
     """
     from msdet.training.study import StudyConfig
-    from msdet.training.tuning import tune as run
 
-    for name in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     base = TrainConfig(data, model, objective, optimizer, trainer, init, freeze, train_only)
     study = StudyConfig(search, metric, direction, trials, sampler, sampler_options, pruner, pruner_options, seed)
+    _run(out, base, study)
+
+
+def _run(out: Path, base: TrainConfig, study: StudyConfig) -> None:
+    from msdet.training.tuning import tune as run
+
+    quiet_lightning()
     outcome = run(out, base, study, lambda line: print(line, flush=True))
     print(_table(outcome, study), end="")
     if outcome.running:

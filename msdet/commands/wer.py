@@ -36,11 +36,11 @@ def wer(lists: Path, hypotheses: Path, scores: Path | None = None, out: Path | N
         read_table,
     )
 
-    rows = None if scores is None else read_scores(scores)
+    rows = [] if scores is None else read_scores(scores)
     if not (lists / TEXT).is_file():
         raise MsdetError(f"{lists}: holds no {TEXT}, expected the folder that msdet wer-lists wrote")
     references = read_table(lists / TEXT)
-    if rows is not None and scores is not None:
+    if scores is not None:
         data = read_provenance(scores if scores.is_dir() else scores.parent).data
         check_lists(rows, lists, references, data)
     recognized = read_table(hypotheses)
@@ -51,7 +51,7 @@ def wer(lists: Path, hypotheses: Path, scores: Path | None = None, out: Path | N
         raise MsdetError(f"{hypotheses}: has a hypothesis of none of the {len(counted)} utterances")
     cp_total = count_cp_errors(references, recognized)
     missing = [name for name, errors in counted.items() if errors is None]
-    if rows is not None and scores is not None:
+    if scores is not None:
         add_word_errors(rows, counted)
         write_jsonl(scores / SCORES if scores.is_dir() else scores, rows)
     if out is not None:

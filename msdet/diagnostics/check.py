@@ -1,4 +1,9 @@
-"""The check of an array as a whole."""
+"""Is an array plugged in as its description says? Faults of channels, found from a recording of speech.
+
+Levels alone tell dead, clipped and offset channels and copies. For the rest the delays between channels must
+be explained by one direction at each moment: a channel that is inverted, delayed or on another microphone's
+plug contradicts the others at all moments, whoever talks from wherever.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array, angular_distance_deg, azimuth_elevation_deg
-from msdet.diagnostics.findings import Finding, copy_finding, deaf_finding, unexplained_finding, wiring_findings
-from msdet.diagnostics.fit import Fit
-from msdet.diagnostics.levels import Totals, level_findings
-from msdet.diagnostics.moments import Moments, moments
+from msdet.diagnostics.findings import Finding, add_up, level_findings, wiring_findings
+from msdet.diagnostics.fit import Fit, Moments, moments
 from msdet.diagnostics.search import Hidden, find_wiring, hidden_faults
 from msdet.errors import MsdetError
 from msdet.inference.sources import RecordingSource, check_channels
@@ -39,27 +43,16 @@ _APART_DEG = 20.0
 
 @dataclass(frozen=True)
 class ArrayReport:
-    """What was found.
+    """What was found."""
 
-    Attributes:
-        array: that was checked.
-        seconds: length of the recordings.
-        moments: number of moments that were looked at.
-        azimuths_deg: that sound came from at those, ascending, 20 degrees apart at least.
-        fit: how well one direction explains the delays at each moment, against no geometry at all; at most 1.
-        findings: the faults.
-        hidden: faults that the recordings would not show; None if they do not tell anything of delays.
-        symmetric: whether the whole order of channels could be rotated or mirrored without a sign of it.
-    """
-
-    array: MicrophoneArray
-    seconds: float
-    moments: int
-    azimuths_deg: tuple[float, ...]
-    fit: float | None
-    findings: tuple[Finding, ...]
-    hidden: Hidden | None
-    symmetric: bool
+    array: MicrophoneArray  # that was checked
+    seconds: float  # length of the recordings
+    moments: int  # number of moments that were looked at
+    azimuths_deg: tuple[float, ...]  # that sound came from at those, ascending, 20 degrees apart at least
+    fit: float | None  # how well one direction explains the delays of a moment, against no geometry at all; at most 1
+    findings: tuple[Finding, ...]  # the faults
+    hidden: Hidden | None  # faults that the recordings would not show; None if they do not tell anything of delays
+    symmetric: bool  # whether the whole order of channels could be rotated or mirrored without a sign of it
 
     @property
     def enough(self) -> bool:
@@ -74,31 +67,28 @@ class ArrayReport:
         if not self.enough:
             channels = _listed(self.hidden.inverted)
             return (f"anything sure of channels {channels}: not enough speech from one direction at a time",)
-        found = []
+        doubts = []
         if self.hidden.swapped:
             pairs = _listed(f"{a} and {b}" for a, b in self.hidden.swapped)
-            found.append(
+            doubts.append(
                 f"whether channels {pairs} are swapped: with sound from these directions that makes too "
                 "little difference, or is a mirror image; talk from elsewhere"
             )
         if self.hidden.delayed:
-            found.append(f"whether channels {_listed(self.hidden.delayed)} are late by 0.1 ms")
+            doubts.append(f"whether channels {_listed(self.hidden.delayed)} are late by 0.1 ms")
         if self.symmetric:
-            found.append(
+            doubts.append(
                 "whether the order of all channels is rotated or mirrored, which its shape hides; talk from "
                 "+x, and see if msdet localize says 0°"
             )
-        return tuple(found)
+        return tuple(doubts)
 
 
 def check_array(sources: Sequence[RecordingSource], array: MicrophoneArray) -> ArrayReport:
     """Look for dead, clipped, offset, weak, copied, inverted, delayed and swapped channels.
 
-    Speech from several directions is needed to tell all; sound of any kind to tell most.
-
-    Args:
-        sources: recordings of the array, read twice and in pieces.
-        array: as it is thought to be.
+    Speech from several directions is needed to tell all; sound of any kind to tell most. Recordings of the array, as it
+    is thought to be, are read twice and in pieces.
 
     Raises:
         MsdetError: no recording, or one that is not of the array or cannot be read.
@@ -112,16 +102,24 @@ def check_array(sources: Sequence[RecordingSource], array: MicrophoneArray) -> A
         )
     for source in sources:
         check_channels(source, array)
-    totals = Totals.of(sources)
-    seconds = sum(n / source.sample_rate for n, source in zip(totals.samples, sources, strict=True))
-    findings = level_findings(totals.sums)
-    heard = moments(sources, totals.samples)
-    copies = _together(pair for pair in totals.correlated() if _alike(heard, pair))
-    findings += [copy_finding(channels) for channels in copies]
-    left_out = {*totals.sums.dead, *(channel for _, *others in copies for channel in others)}
+    sums, same, samples = add_up(sources)
+    seconds = sum(n / source.sample_rate for n, source in zip(samples, sources, strict=True))
+    findings = level_findings(sums)
+    observed = moments(sources, samples)
+    copies = _copies(same, observed)
+    for group in copies:
+        names = f"{', '.join(map(str, group[:-1]))} and {group[-1]}"
+        text = f"channels {names} carry the same signal; look which input is routed twice"
+        findings.append(Finding("copy", tuple(group), text))
+    left_out = {*sums.dead, *(channel for _, *others in copies for channel in others)}
     channels = [c for c in range(array.microphones) if c not in left_out]
-    fit, channels, deaf = _fitted(heard, array, channels)
-    findings += [deaf_finding(channel) for channel in deaf]
+    fit, channels, deaf = _fitted(observed, array, channels)
+    for channel in deaf:
+        text = (
+            f"channel {channel} hears nothing of what the others hear (noise alone, or another clock); look "
+            "at its cable and microphone"
+        )
+        findings.append(Finding("dead", (channel,), text))
     hidden, share = None, None
     azimuths_deg: tuple[float, ...] = ()
     if fit is not None:
@@ -130,13 +128,18 @@ def check_array(sources: Sequence[RecordingSource], array: MicrophoneArray) -> A
         unconstrained = float(fit.unconstrained(wiring).mean())
         share = float(fit.quality(wiring).mean()) / unconstrained
         if share < UNEXPLAINED and unconstrained > COHERENT:
-            findings.append(unexplained_finding(array.name, share))
+            text = (
+                f"the delays between channels do not fit the array '{array.name}' (directions explain "
+                f"{100 * share:.0f} % of what delays of any size would): look whether it is this array, in "
+                "this order, in meters"
+            )
+            findings.append(Finding("unexplained", (), text, share))
         hidden = hidden_faults(fit, wiring).named(channels)
         azimuths_deg = _apart(fit.directions[fit.places(wiring)])
     return ArrayReport(
         array,
         seconds,
-        len(heard.coherence),
+        len(observed.coherence),
         azimuths_deg,
         share,
         tuple(sorted(findings, key=lambda finding: finding.channels or (array.microphones,))),
@@ -160,11 +163,11 @@ def is_symmetric(positions: Array) -> bool:
     return sum(map(bool, same)) > 1
 
 
-def _fitted(heard: Moments, array: MicrophoneArray, channels: list[int]) -> tuple[Fit | None, list[int], list[int]]:
+def _fitted(observed: Moments, array: MicrophoneArray, channels: list[int]) -> tuple[Fit | None, list[int], list[int]]:
     """A fit, the channels in it, and those left out since they hear nothing of what the others hear."""
     deaf: list[int] = []
-    while len(channels) >= 2 and len(heard.coherence) >= MIN_MOMENTS:
-        fit = Fit(heard.of(channels), array.positions[channels])
+    while len(channels) >= 2 and len(observed.coherence) >= MIN_MOMENTS:
+        fit = Fit(observed.of(channels), array.positions[channels])
         wiring = find_wiring(fit)
         peaks = np.array([np.abs(fit.residual(wiring, k)[1]).max() for k in range(fit.channels)])
         worst = int(peaks.argmin())
@@ -175,26 +178,13 @@ def _fitted(heard: Moments, array: MicrophoneArray, channels: list[int]) -> tupl
     return None, channels, deaf
 
 
-def _together(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """Groups of what is paired, ascending.
-
-    >>> _together([(0, 1), (0, 2), (1, 2), (3, 5)])
-    [[0, 1, 2], [3, 5]]
-    """
-    groups: list[list[int]] = []
-    for pair in pairs:
-        group = next((g for g in groups if not {*g}.isdisjoint(pair)), None)
-        if group is None:
-            groups.append(list(pair))
-        else:
-            group[:] = sorted({*group, *pair})
-    return groups
-
-
-def _alike(heard: Moments, pair: tuple[int, int]) -> bool:
-    """Whether two channels are coherent at all frequencies, as a copy is and no neighbor."""
-    size = np.abs(heard.coherence[:, :, pair[0], pair[1]])
-    return not size.size or float(size.mean()) > _COPY_COHERENCE
+def _copies(same: Array, observed: Moments) -> list[list[int]]:
+    """Groups of channels that are one signal: of those that may be, coherent at all frequencies, as no neighbor is."""
+    if len(observed.coherence):
+        same = same & (np.abs(observed.coherence).mean(axis=(0, 1)) > _COPY_COHERENCE)
+    labels = connected_components(same, directed=False)[1]
+    groups = [np.flatnonzero(labels == label).tolist() for label in dict.fromkeys(labels.tolist())]
+    return [group for group in groups if len(group) > 1]
 
 
 def _listed(items: Iterable[object], most: int = 6) -> str:

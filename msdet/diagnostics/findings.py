@@ -1,16 +1,28 @@
-"""What can be wrong with a channel, in words: one line each, with the evidence and what to do."""
+"""What can be wrong with a channel, in words: one line each, with the evidence and what to do.
+
+Levels alone tell dead, clipped, offset and weak channels and copies (`add_up`, `level_findings`); the rest is
+where the wiring that explains the delays best differs from the described one (`wiring_findings`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from msdet.conventions import SPEED_OF_SOUND
+from msdet.conventions import SPEED_OF_SOUND, Array
 from msdet.diagnostics.fit import Fit, Wiring
-from msdet.diagnostics.search import Evidence, alternatives, compare
+from msdet.diagnostics.search import alternatives, compare
+from msdet.inference.sources import ChannelSums, RecordingSource, check_length
+
+GAIN_DB = 10.0
+"""A channel that differs by more from the median channel is reported: microphones differ by 1 to 3 dB, and a
+near talker adds some."""
+
+COPY = 0.9999
+"""Correlation from which on two channels may be the same signal."""
 
 Kind = Literal[
     "dead", "clipped", "offset", "gain", "copy", "inverted", "delayed", "swapped", "reordered", "unexplained"
@@ -19,63 +31,20 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Finding:
-    """A fault.
+    """A fault."""
 
-    Attributes:
-        kind: what sort of fault.
-        channels: those concerned.
-        text: one line: which, the evidence, what to do.
-        value: size of the fault: delay in seconds, gain or level in dB, share of clipped samples, offset.
-        agree: share of the moments of the recording that say so; None where levels do.
-        alternatives: other swaps that sound the same.
-    """
-
-    kind: Kind
-    channels: tuple[int, ...]
-    text: str
-    value: float | None = None
-    agree: float | None = None
-    alternatives: tuple[tuple[int, int], ...] = ()
-
-
-def silent_finding(channels: int) -> Finding:
-    """So many channels, and nothing on any of them."""
-    text = f"channels 0 to {channels - 1} are all dead (no signal at all); look which input was recorded"
-    return Finding("dead", tuple(range(channels)), text)
-
-
-def copy_finding(channels: Sequence[int]) -> Finding:
-    """Two or more channels that carry one signal."""
-    *others, last = map(str, channels)
-    text = f"channels {', '.join(others)} and {last} carry the same signal; look which input is routed twice"
-    return Finding("copy", tuple(channels), text)
-
-
-def deaf_finding(channel: int) -> Finding:
-    """A channel with a level, but without anything of what the others hear."""
-    text = (
-        f"channel {channel} hears nothing of what the others hear (noise alone, or another clock); look at "
-        "its cable and microphone"
-    )
-    return Finding("dead", (channel,), text)
-
-
-def unexplained_finding(array: str, share: float) -> Finding:
-    """Delays that no wiring of the array explains."""
-    text = (
-        f"the delays between channels do not fit the array '{array}' (directions explain {100 * share:.0f} % "
-        "of what delays of any size would): look whether it is this array, in this order, in meters"
-    )
-    return Finding("unexplained", (), text, share)
+    kind: Kind  # what sort of fault
+    channels: tuple[int, ...]  # those concerned
+    text: str  # one line: which, the evidence, what to do
+    value: float | None = None  # size: delay in seconds, gain or level in dB, share of clipped samples, offset
+    agree: float | None = None  # share of the moments of the recording that say so; None where levels do
+    alternatives: tuple[tuple[int, int], ...] = ()  # other swaps that sound the same
 
 
 def wiring_findings(fit: Fit, wiring: Wiring, channels: Sequence[int]) -> list[Finding]:
-    """Where a wiring differs from the described one.
+    """Where the wiring that explains a recording best differs from the described one.
 
-    Args:
-        fit: of the recording.
-        wiring: that explains it best.
-        channels: ``(channel,)`` numbers in the recording of those that were fitted.
+    `channels` are the numbers in the recording of those that were fitted.
     """
     found = [_inverted(fit, wiring, c, channels) for c in np.flatnonzero(wiring.sign < 0).tolist()]
     found += [_delayed(fit, wiring, c, channels) for c in np.flatnonzero(wiring.delay_s).tolist()]
@@ -90,37 +59,33 @@ def wiring_findings(fit: Fit, wiring: Wiring, channels: Sequence[int]) -> list[F
 
 
 def _inverted(fit: Fit, wiring: Wiring, channel: int, channels: Sequence[int]) -> Finding:
-    without = wiring.inverted(channel)
-    evidence = compare(fit, wiring, without)
+    explained, agree = _explained(fit, wiring, wiring.inverted(channel))
     number = channels[channel]
     text = (
-        f"channel {number} is inverted against the others: {_explained(fit, wiring, without, evidence)}; "
+        f"channel {number} is inverted against the others: {explained}; "
         "reverse its polarity (pins 2 and 3 of an XLR plug, or the samples' sign)"
     )
-    return Finding("inverted", (number,), text, agree=evidence.agree)
+    return Finding("inverted", (number,), text, agree=agree)
 
 
 def _delayed(fit: Fit, wiring: Wiring, channel: int, channels: Sequence[int]) -> Finding:
     delay_s = float(wiring.delay_s[channel])
-    without = wiring.delayed(channel, -delay_s)
-    evidence = compare(fit, wiring, without)
+    explained, agree = _explained(fit, wiring, wiring.delayed(channel, -delay_s))
     number, way_cm = channels[channel], 100 * SPEED_OF_SOUND * abs(delay_s)
     do = "record it with the same converter and clock as the others"
     if way_cm < 10.0:
         do += f", or look whether its microphone is {way_cm:.1f} cm from where the array has it"
     text = (
         f"channel {number} is {1000 * abs(delay_s):.2f} ms {'late' if delay_s > 0 else 'early'} whoever "
-        f"talks: {_explained(fit, wiring, without, evidence)}; {do}"
+        f"talks: {explained}; {do}"
     )
-    return Finding("delayed", (number,), text, delay_s, evidence.agree)
+    return Finding("delayed", (number,), text, delay_s, agree)
 
 
 def _exchanged(fit: Fit, wiring: Wiring, cycle: Sequence[int], channels: Sequence[int]) -> Finding:
     order = wiring.order.copy()
     order[list(cycle)] = cycle
-    without = Wiring(order, wiring.sign, wiring.delay_s)
-    evidence = compare(fit, wiring, without)
-    explained = _explained(fit, wiring, without, evidence)
+    explained, agree = _explained(fit, wiring, replace(wiring, order=order))
     numbers = tuple(channels[c] for c in cycle)
     if len(cycle) > 2:
         carried = ", ".join(f"{channels[c]} carries microphone {channels[wiring.order[c]]}" for c in cycle)
@@ -128,7 +93,7 @@ def _exchanged(fit: Fit, wiring: Wiring, cycle: Sequence[int], channels: Sequenc
             f"channels {', '.join(map(str, sorted(numbers)))} are in another order ({carried}): "
             f"{explained}; change the plugs, or the order of positions_m in the array's file"
         )
-        return Finding("reordered", numbers, text, agree=evidence.agree)
+        return Finding("reordered", numbers, text, agree=agree)
     others = tuple((channels[a], channels[b]) for a, b in alternatives(fit, wiring, cycle[0], cycle[1]))
     instead = "".join(f", or {a} and {b}" for a, b in others)
     alike = " (which sounds the same)" if others else ""
@@ -136,14 +101,64 @@ def _exchanged(fit: Fit, wiring: Wiring, cycle: Sequence[int], channels: Sequenc
         f"channels {numbers[0]} and {numbers[1]}{instead} are swapped{alike}: {explained}; swap their plugs, "
         "or their lines of positions_m in the array's file"
     )
-    return Finding("swapped", numbers, text, agree=evidence.agree, alternatives=others)
+    return Finding("swapped", numbers, text, agree=agree, alternatives=others)
 
 
-def _explained(fit: Fit, wiring: Wiring, without: Wiring, evidence: Evidence) -> str:
-    """How much better one wiring fits than another, in words."""
+def _explained(fit: Fit, wiring: Wiring, without: Wiring) -> tuple[str, float]:
+    """How much better one wiring fits than another, in words, and at what share of the moments."""
+    agree = compare(fit, wiring, without).agree
     possible = float(fit.unconstrained(wiring).mean())
     now, then = (100 * float(fit.quality(w).mean()) / possible for w in (without, wiring))
-    return (
-        f"directions explain {max(now, 0.0):.0f} % of the delays, and {then:.0f} % otherwise "
-        f"(at {100 * evidence.agree:.0f} % of the moments more)"
-    )
+    words = f"directions explain {max(now, 0.0):.0f} % of the delays, and {then:.0f} % otherwise "
+    return words + f"(at {100 * agree:.0f} % of the moments more)", agree
+
+
+def add_up(sources: Sequence[RecordingSource]) -> tuple[ChannelSums, Array, list[int]]:
+    """Sums over recordings, whether two channels may be copies, bool ``(mic, mic)``, and each one's samples."""
+    sums, products, samples = ChannelSums(), np.zeros(()), []
+    for source in sources:
+        before = sums.samples
+        for piece in source.pieces():
+            sums.add(piece)
+            wide = piece.astype(np.float64)
+            products = products + wide @ wide.T
+        samples.append(sums.samples - before)
+        check_length(source, samples[-1])
+    covariance = products / sums.samples - np.outer(sums.mean, sums.mean)
+    size = np.sqrt(np.outer(sums.power, sums.power))
+    same = (np.abs(covariance) >= COPY * size) & (size > 0)
+    return sums, same, samples
+
+
+def level_findings(sums: ChannelSums) -> list[Finding]:
+    """Dead, clipped, offset and weak or strong channels."""
+    level_db = 10 * np.log10(np.maximum(sums.power, 1e-20))
+    alive = [channel for channel in range(len(level_db)) if channel not in sums.dead]
+    if not alive:
+        last = len(level_db) - 1
+        text = f"channels 0 to {last} are all dead (no signal at all); look which input was recorded"
+        return [Finding("dead", tuple(range(last + 1)), text)]
+    relative_db = level_db - np.median(level_db[alive])
+    found = []
+    for channel in sums.dead:
+        below_db = float(relative_db[channel]) if sums.power[channel] > 0 else None
+        how = "no signal at all" if below_db is None else f"{-below_db:.0f} dB below the median channel"
+        text = f"channel {channel} is dead ({how}); look at its cable, its microphone's power and the input"
+        found.append(Finding("dead", (channel,), text, below_db))
+    for channel in np.flatnonzero(sums.clipped_share).tolist():
+        share = float(sums.clipped_share[channel])
+        text = f"channel {channel} is clipped ({100 * share:.2g} % of its samples); turn its gain down"
+        found.append(Finding("clipped", (channel,), text, share))
+    for channel in alive:
+        mean, gain_db = float(sums.mean[channel]), float(relative_db[channel])
+        if sums.offset[channel]:
+            text = (
+                f"channel {channel} has a DC offset of {mean:+.3g} of full scale; msdet takes it away, but "
+                "look at its input"
+            )
+            found.append(Finding("offset", (channel,), text, mean))
+        if abs(gain_db) > GAIN_DB:
+            how = "stronger" if gain_db > 0 else "weaker"
+            text = f"channel {channel} is {abs(gain_db):.0f} dB {how} than the median channel; set gains alike"
+            found.append(Finding("gain", (channel,), text, gain_db))
+    return found

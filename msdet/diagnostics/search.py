@@ -37,17 +37,11 @@ _EXPLAINED = 0.8  # of the fit without geometry; one that reaches this leaves no
 
 @dataclass(frozen=True)
 class Evidence:
-    """How much better one wiring fits than another.
+    """How much better one wiring fits than another."""
 
-    Attributes:
-        gain: relative, of the pairs of channels concerned.
-        t: mean gain over its standard error.
-        agree: share of the moments that fit better.
-    """
-
-    gain: float
-    t: float
-    agree: float
+    gain: float  # relative, of the pairs of channels concerned
+    t: float  # mean gain over its standard error
+    agree: float  # share of the moments that fit better
 
     def convinces(self, least_gain: float) -> bool:
         """Whether it is enough to believe in."""
@@ -61,10 +55,7 @@ def compare(fit: Fit, better: Wiring, worse: Wiring) -> Evidence:
 
 
 def find_wiring(fit: Fit) -> Wiring:
-    """The wiring that explains the delays best; the described one if nothing is clearly better.
-
-    Most channels are right way up, and their delay is 0.
-    """
+    """The wiring that explains the delays best, the described one if nothing is clearly better; see `_normalized`."""
     wiring = _climb(fit, 1)
     unconstrained = float(fit.unconstrained(wiring).mean())
     if fit.channels <= _MAX_CHANNELS and not _explained(fit, wiring, unconstrained):
@@ -92,17 +83,11 @@ def alternatives(fit: Fit, wiring: Wiring, first: int, second: int) -> list[tupl
 
 @dataclass(frozen=True)
 class Hidden:
-    """Faults that a recording would not show, since it fits them nearly as well.
+    """Faults that a recording would not show, since it fits them nearly as well."""
 
-    Attributes:
-        inverted: channels.
-        delayed: channels, of delays about twice `MIN_DELAY_S`; only of small arrays.
-        swapped: pairs of channels.
-    """
-
-    inverted: tuple[int, ...]
-    delayed: tuple[int, ...]
-    swapped: tuple[tuple[int, int], ...]
+    inverted: tuple[int, ...]  # channels
+    delayed: tuple[int, ...]  # channels, of delays about twice `MIN_DELAY_S`; only of small arrays
+    swapped: tuple[tuple[int, int], ...]  # pairs of channels
 
     def named(self, channels: Sequence[int]) -> Hidden:
         """The same with other numbers of channels: `channels` ``(channel,)``."""

@@ -8,9 +8,9 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -41,20 +41,12 @@ METADATA_FILE = "msdet.json"
 """Name of the metadata within a program of `torch.export`."""
 
 
-class Runner(Protocol):
-    """Runs an exported file."""
-
-    def __call__(self, mixture: Array) -> dict[str, Array]:
-        """Outputs by name."""
-        ...
+Runner = Callable[[Array], dict[str, Array]]
+"""Runs an exported file on a mixture; outputs by name."""
 
 
 def check_installed(form: Format) -> None:
-    """Make sure that what a format needs is installed.
-
-    Raises:
-        MsdetError: it is not.
-    """
+    """Raise `MsdetError` unless what a format needs is installed."""
     missing = [name for name in NEEDED[form] if importlib.util.find_spec(name) is None]
     if missing:
         raise MsdetError(f"format {form} needs {' and '.join(missing)}: pip install 'msdet[export]'")
@@ -63,14 +55,7 @@ def check_installed(form: Format) -> None:
 def onnx_model(
     program: ExportedProgram, example: Tensor, outputs: Sequence[str], lengths: dict[int, str]
 ) -> onnx.ModelProto:
-    """A program in real arithmetic as ONNX.
-
-    Args:
-        program: the program, its recurrent layers ONNX's.
-        example: its input.
-        outputs: names of its outputs.
-        lengths: names of the input's axes of any length.
-    """
+    """A program in real arithmetic, its recurrent layers packed, as ONNX; `lengths` names axes of any length."""
     import onnxscript.optimizer
 
     with quiet():
@@ -137,7 +122,6 @@ def onnx_runner(content: bytes) -> Runner:
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
     names = [output.name for output in session.get_outputs()]
 
     def run(mixture: Array) -> dict[str, Array]:
@@ -161,12 +145,9 @@ def torch_runner(content: bytes) -> Runner:
     return run
 
 
-# --- What exporters tell about themselves is kept from the user.
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Nothing of what exporters tell about themselves."""
+    """What exporters tell about themselves is kept from the user."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

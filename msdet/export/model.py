@@ -21,15 +21,11 @@ from msdet.models.joint import JointModel
 
 
 class ExportedModel(nn.Module):
-    """A joint model with one tensor for input and a few for outputs.
+    """A copy of a joint model with one tensor for input and a few for outputs, of tasks ``activity`` alone.
 
-    Auxiliary tasks are left out but for ``activity``.
-
-    Args:
-        model: the model; a copy of it is used.
-        stft: ``inside``: waveforms ``(batch, mic, sample)`` to ``(batch, talker, sample)``, the STFT as
-            convolutions; ``outside``: spectra ``(batch, mic, freq, frame, 2)`` to
-            ``(batch, talker, freq, frame, 2)``. The recording then is taken to end with the last whole hop.
+    With the STFT ``inside``, as convolutions, waveforms ``(batch, mic, sample)`` become ``(batch, talker, sample)``.
+    With it ``outside``, spectra ``(batch, mic, freq, frame, 2)`` become ``(batch, talker, freq, frame, 2)``, and the
+    recording is taken to end with the last whole hop.
 
     Attributes:
         outputs: names of what `forward` gives.
@@ -52,7 +48,7 @@ class ExportedModel(nn.Module):
     def forward(self, mixture: Tensor) -> tuple[Tensor, ...]:
         """Voices, and posteriors ``(batch, talker, class)`` of the azimuth.
 
-        Further, where a model has them, the probability ``(batch, talker)`` that somebody is in a slot, and
+        Further, where a model has them, the probability ``(batch, talker)`` that a slot is occupied, and
         that each speaks, ``(batch, talker, frame)``.
         """
         stft: Any = self.model.stft

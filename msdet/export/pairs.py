@@ -15,12 +15,7 @@ from torch.utils import _pytree as pytree
 
 
 class Pair:
-    """A complex tensor.
-
-    Attributes:
-        real: its real part.
-        imag: its imaginary part, of the same shape.
-    """
+    """A complex tensor: its real and imaginary parts, of the same shape."""
 
     __slots__ = ("imag", "real")
 
@@ -120,11 +115,6 @@ def div(a: Any, b: Any) -> Any:
     return Pair(a.real / b, a.imag / b) if isinstance(a, Pair) else a / b
 
 
-def cat(values: Any, dim: int = 0) -> Any:
-    """Values one after another along an axis."""
-    return partwise(torch.cat)(values, dim) if holds_pair(values) else torch.cat(values, dim)
-
-
 def einsum(equation: str, operands: Any, path: Any = None) -> Any:
     """Einstein summation of one or two values."""
     if len(operands) == 1:
@@ -138,12 +128,7 @@ def solve(a: Any, b: Any, *, left: bool = True) -> Any:
     """Solution ``x`` of ``a x = b``, by Gauss-Jordan elimination without pivoting.
 
     That is stable for Hermitian matrices with a loaded diagonal, the only ones that beamformers invert. The
-    complex system is solved as the real one of twice its size.
-
-    Args:
-        a: ``(..., n, n)``.
-        b: ``(..., n, k)``.
-        left: true; the other form has no use here.
+    complex system, `a` ``(..., n, n)`` and `b` ``(..., n, k)``, is solved as the real one of twice its size.
     """
     if not left or real(b).dim() < real(a).dim():
         raise NotImplementedError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,17 +28,11 @@ TIMED_S = 4.0
 
 @dataclass(frozen=True)
 class Deviation:
-    """How far a file's outputs are from the model's, over all examples.
+    """How far a file's outputs are from the model's, over all examples."""
 
-    Attributes:
-        estimates: largest deviation of a sample, relative to the peak of that voice.
-        doa: largest deviation of a probability.
-        si_sdr_db: of the file's voices, the model's being the references; the mean.
-    """
-
-    estimates: float
-    doa: float
-    si_sdr_db: float
+    estimates: float  # largest deviation of a sample, relative to the peak of that voice
+    doa: float  # largest deviation of a probability
+    si_sdr_db: float  # of the file's voices, the model's being the references; the mean
 
 
 def examples(model: JointModel) -> Iterator[Array]:
@@ -90,14 +84,7 @@ def deviation(model: JointModel, runner: Runner, stft: StftPlace) -> Deviation:
 
 
 def run_on_waveforms(model: JointModel, runner: Runner, stft: StftPlace, mixture: Array) -> dict[str, Array]:
-    """A file's outputs for mixtures ``(batch, mic, time)`` of any length, the voices as waveforms.
-
-    Args:
-        model: that the file was made of.
-        runner: of the file.
-        stft: where the file has its STFT.
-        mixture: float32.
-    """
+    """A file's outputs for mixtures ``(batch, mic, time)``, float32, of any length, the voices as waveforms."""
     if stft == "inside":
         return runner(mixture)
     with torch.inference_mode():
@@ -107,7 +94,7 @@ def run_on_waveforms(model: JointModel, runner: Runner, stft: StftPlace, mixture
 
 
 def file_separator(model: JointModel, runner: Runner, stft: StftPlace) -> Separator:
-    """A separator that runs an exported file; slots that nobody fills are left out."""
+    """A separator that runs an exported file; empty slots are left out."""
 
     def separate(mixture: Array) -> Separation:
         found = run_on_waveforms(model, runner, stft, mixture[None])
@@ -120,28 +107,17 @@ def file_separator(model: JointModel, runner: Runner, stft: StftPlace) -> Separa
     return separate
 
 
-def seconds_of(ways: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
-    """Median seconds of each way, the ways taking turns; a first turn does not count."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(rounds + 1):
-        for name, way in ways.items():
-            start_s = time.perf_counter()
-            way()
-            if turn:
-                times[name].append(time.perf_counter() - start_s)
-    return {name: float(np.median(taken)) for name, taken in times.items()}
-
-
-def speeds(model: JointModel, runners: dict[str, Runner], stft: StftPlace) -> dict[str, float]:
-    """Real-time factors of files and of the model itself ("PyTorch"), the STFT counted for all."""
+def speeds(model: JointModel, runner: Runner, stft: StftPlace) -> tuple[float, float]:
+    """Real-time factors of a file and of its model, the STFT counted: medians of turns, the first left out."""
     samples = round(TIMED_S * model.sample_rate)
     mixture = np.random.default_rng(0).standard_normal((1, model.array.microphones, samples), dtype=np.float32)
-
-    def itself() -> None:
+    times = []
+    for _ in range(ROUNDS + 1):
+        start_s = time.perf_counter()
         with torch.inference_mode():
             model(torch.from_numpy(mixture))
-
-    ways: dict[str, Callable[[], object]] = {"PyTorch": itself}
-    for name, runner in runners.items():
-        ways[name] = lambda runner=runner: run_on_waveforms(model, runner, stft, mixture)  # type: ignore[misc]
-    return {name: taken / TIMED_S for name, taken in seconds_of(ways).items()}
+        between_s = time.perf_counter()
+        run_on_waveforms(model, runner, stft, mixture)
+        times.append((time.perf_counter() - between_s, between_s - start_s))
+    file_s, model_s = np.median(times[1:], axis=0) / TIMED_S
+    return float(file_s), float(model_s)

@@ -31,13 +31,7 @@ LAYERS = ("MatMul", "Gemm", "Einsum", "Conv", "ConvTranspose", "GRU", "LSTM")
 
 
 def lowered(model: onnx.ModelProto, precision: Precision, buffers: Collection[str]) -> onnx.ModelProto:
-    """The model with its weights in another precision.
-
-    Args:
-        model: with weights in 32 bits; it is not changed.
-        precision: of the weights.
-        buffers: names of tensors that are no weights.
-    """
+    """A copy of a model in 32 bits with its weights in another precision; `buffers` names what is no weight."""
     import onnx
 
     if precision == "float32":
@@ -50,14 +44,13 @@ def lowered(model: onnx.ModelProto, precision: Precision, buffers: Collection[st
     axes = _output_axes(changed)
     kept = [t for t in changed.graph.initializer if t.name not in names]
     nodes: list[onnx.NodeProto] = []
-    for tensor in [t for t in changed.graph.initializer if t.name in names]:
-        values = onnx.numpy_helper.to_array(tensor)
-        if precision == "int8":
-            more, node = _eight_bits(tensor.name, values, axes.get(tensor.name, 0))
-        else:
-            more, node = _half(tensor.name, values, precision)
-        kept += more
-        nodes.append(node)
+    for tensor in changed.graph.initializer:
+        if tensor.name in names:
+            name, values = tensor.name, onnx.numpy_helper.to_array(tensor)
+            is_int8 = precision == "int8"
+            more, node = _eight_bits(name, values, axes.get(name, 0)) if is_int8 else _half(name, values, precision)
+            kept += more
+            nodes.append(node)
     nodes += changed.graph.node
     del changed.graph.initializer[:], changed.graph.node[:]
     changed.graph.initializer.extend(kept)
@@ -70,14 +63,8 @@ def _weights(model: onnx.ModelProto, buffers: Collection[str]) -> set[str]:
     import onnx
 
     used = {name for node in model.graph.node if node.op_type in LAYERS for name in node.input[:3]}
-    return {
-        t.name
-        for t in model.graph.initializer
-        if t.name in used - set(buffers)
-        and t.data_type == onnx.TensorProto.FLOAT
-        and len(t.dims) > 1
-        and np.prod(t.dims) >= SMALLEST
-    }
+    floats = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) > 1]
+    return {t.name for t in floats if np.prod(t.dims) >= SMALLEST} & used - set(buffers)
 
 
 def _output_axes(model: onnx.ModelProto) -> dict[str, int]:
@@ -113,14 +100,11 @@ def _integer_products(model: onnx.ModelProto, weights: Collection[str]) -> onnx.
 
 def _half(name: str, values: Array, precision: Precision) -> tuple[list[Any], Any]:
     """A weight in 16 bits, and the node that makes 32 of them."""
+    import ml_dtypes
     from onnx import TensorProto, helper, numpy_helper
 
-    if precision == "float16":
-        stored = numpy_helper.from_array(values.astype(np.float16), f"{name}.float16")
-    else:
-        import ml_dtypes
-
-        stored = numpy_helper.from_array(values.astype(ml_dtypes.bfloat16), f"{name}.bf16")
+    dtype = np.float16 if precision == "float16" else ml_dtypes.bfloat16
+    stored = numpy_helper.from_array(values.astype(dtype), f"{name}.{precision}")
     return [stored], helper.make_node("Cast", [stored.name], [name], to=TensorProto.FLOAT)
 
 

@@ -1,18 +1,16 @@
 """Recurrent layers that stay one operation when a model is traced; PyTorch would unroll them over frames.
 
-They are traced as an operation with PyTorch's own arguments, which a program of `torch.export` has in the
-end. For ONNX they become, in the second trace, one operation a layer with weights as ONNX's GRU and LSTM take
-them.
+For `torch.export` they are traced as an operation with PyTorch's own arguments; for ONNX they are replaced
+beforehand by one operation a layer, with weights as ONNX's GRU and LSTM take them (`pack_recurrences`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.overrides import TorchFunctionMode
 
@@ -21,24 +19,21 @@ ONNX_GATES = {"gru": (1, 0, 2), "lstm": (0, 3, 1, 2)}
 
 _LIBRARY = torch.library.Library("msdet", "DEF")
 
-_ARGUMENTS = "Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, "
-
-_LIBRARY.define(f"gru(Tensor input, Tensor hx, {_ARGUMENTS}bool batch_first) -> (Tensor, Tensor)")
-
-_LIBRARY.define(f"lstm(Tensor input, Tensor[] hx, {_ARGUMENTS}bool batch_first) -> (Tensor, Tensor, Tensor)")
-
-_LIBRARY.define("gru_layer(Tensor input, Tensor w, Tensor r, Tensor b, Tensor h) -> (Tensor, Tensor)")
-
-_LIBRARY.define(
-    "lstm_layer(Tensor input, Tensor w, Tensor r, Tensor b, Tensor h, Tensor c) -> (Tensor, Tensor, Tensor)"
+_ARGUMENTS = (
+    "Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, bool batch_first"
 )
+
+for _schema in (
+    f"gru(Tensor input, Tensor hx, {_ARGUMENTS}) -> (Tensor, Tensor)",
+    f"lstm(Tensor input, Tensor[] hx, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)",
+    "gru_layer(Tensor input, Tensor w, Tensor r, Tensor b, Tensor h) -> (Tensor, Tensor)",
+    "lstm_layer(Tensor input, Tensor w, Tensor r, Tensor b, Tensor h, Tensor c) -> (Tensor, Tensor, Tensor)",
+):
+    _LIBRARY.define(_schema)
 
 _LIBRARY.impl("gru", lambda *args: torch.ops.aten.gru.input(*args), "CompositeExplicitAutograd")
 
 _LIBRARY.impl("lstm", lambda *args: torch.ops.aten.lstm.input(*args), "CompositeExplicitAutograd")
-
-KEPT: dict[Any, str] = {torch.ops.msdet.gru.default: "gru", torch.ops.msdet.lstm.default: "lstm"}
-"""What recurrent layers are in a traced graph."""
 
 
 def _shapes(given: Tensor, states: Sequence[Tensor], directions: int) -> tuple[Tensor, ...]:
@@ -46,24 +41,21 @@ def _shapes(given: Tensor, states: Sequence[Tensor], directions: int) -> tuple[T
     return output, *(torch.empty_like(state) for state in states)
 
 
-def _gru(given: Tensor, hx: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    return _shapes(given, [hx], 2 if rest[5] else 1)
+def _kept_shapes(given: Tensor, hx: Tensor | Sequence[Tensor], *rest: Any) -> tuple[Tensor, ...]:
+    return _shapes(given, [hx] if isinstance(hx, Tensor) else hx, 2 if rest[5] else 1)
 
 
-def _lstm(given: Tensor, hx: Sequence[Tensor], *rest: Any) -> tuple[Tensor, ...]:
-    return _shapes(given, hx, 2 if rest[5] else 1)
-
-
-def _layer(given: Tensor, w: Tensor, r: Tensor, b: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+def _layer_shapes(given: Tensor, w: Tensor, r: Tensor, b: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
     return _shapes(given, states, len(w))
 
 
-for _name, _shape in (("gru", _gru), ("lstm", _lstm), ("gru_layer", _layer), ("lstm_layer", _layer)):
-    torch.library.register_fake(f"msdet::{_name}", _shape, lib=_LIBRARY)
+for _kind in ("gru", "lstm"):
+    torch.library.register_fake(f"msdet::{_kind}", _kept_shapes, lib=_LIBRARY)
+    torch.library.register_fake(f"msdet::{_kind}_layer", _layer_shapes, lib=_LIBRARY)
 
 
-class _Keep(TorchFunctionMode):
-    """Sees to it that recurrent layers are traced as one operation."""
+class KeepRecurrences(TorchFunctionMode):
+    """Within, GRUs and LSTMs are traced as one operation each."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -74,65 +66,69 @@ class _Keep(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-@contextmanager
-def recurrences_kept() -> Iterator[None]:
-    """Within, GRUs and LSTMs are traced as one operation each."""
-    with _Keep():
-        yield
+def pack_recurrences(module: nn.Module) -> None:
+    """Put an `OnnxRnn` in the place of every GRU and LSTM of a module."""
+    packed: dict[nn.Module, OnnxRnn] = {}
+    for parent in list(module.modules()):
+        for name, child in parent._modules.items():
+            if isinstance(child, nn.GRU | nn.LSTM):
+                if child not in packed:
+                    packed[child] = OnnxRnn(child)
+                parent._modules[name] = packed[child]
 
 
-def packed(kind: str, params: Sequence[Tensor], biases: bool, layers: int, directions: int) -> list[list[Tensor]]:
-    """Weights as ONNX has them: for each layer W ``(direction, gates * hidden, input)``, R and B.
+class OnnxRnn(nn.Module):
+    """A GRU or LSTM of PyTorch, each layer one operation with ONNX's weights W, R and B ``(direction, ...)``."""
 
-    Args:
-        kind: ``gru`` or ``lstm``.
-        params: as PyTorch has them.
-        biases: whether there are any.
-        layers: number of layers.
-        directions: 1, or 2 for both.
-    """
+    def __init__(self, rnn: nn.RNNBase) -> None:
+        super().__init__()
+        self.kind, self.batch_first, self.hidden_size = rnn.mode.lower(), rnn.batch_first, rnn.hidden_size
+        self.num_layers, self.bidirectional = rnn.num_layers, rnn.bidirectional
+        gates = ONNX_GATES[self.kind]
+        for number in range(self.num_layers):
+            weights = []
+            for suffix in ("", "_reverse") if self.bidirectional else ("",):
+                names = [f"{part}_l{number}{suffix}" for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+                parts = [getattr(rnn, name).chunk(len(gates)) for name in names if hasattr(rnn, name)]
+                w, r, *b = (torch.cat([part[gate] for gate in gates]) for part in parts)
+                weights.append((w, r, torch.cat(b or [w.new_zeros(2 * len(w))])))
+            for letter, tensors in zip("WRB", zip(*weights, strict=True), strict=True):
+                self.register_parameter(f"{letter}{number}", nn.Parameter(torch.stack(tensors), requires_grad=False))
 
-    def ordered(tensor: Tensor) -> Tensor:
-        gates = tensor.chunk(len(ONNX_GATES[kind]))
-        return torch.cat([gates[gate] for gate in ONNX_GATES[kind]])
+    def flatten_parameters(self) -> None:
+        """Nothing is to be done."""
 
-    per_direction = 4 if biases else 2
-    found = []
-    for layer in range(layers):
-        weights = []
-        for direction in range(directions):
-            first = (layer * directions + direction) * per_direction
-            w, r, *b = (ordered(tensor) for tensor in params[first : first + per_direction])
-            weights.append((w, r, torch.cat(b or [w.new_zeros(2 * len(w))])))
-        found.append([torch.stack(parts) for parts in zip(*weights, strict=True)])
-    return found
-
-
-def run_packed(kind: str, given: Tensor, hx: Any, weights: Sequence[Sequence[Tensor]], batch_first: bool) -> Any:
-    """What the layers give, each run as one operation of ONNX."""
-    states = [hx] if kind == "gru" else list(hx)
-    operation = getattr(torch.ops.msdet, f"{kind}_layer")
-    x = given.transpose(0, 1) if batch_first else given
-    last = []
-    for layer, (w, r, b) in enumerate(weights):
-        own = slice(layer * len(w), (layer + 1) * len(w))
-        x, *after = operation(x, w, r, b, *(state[own] for state in states))
-        last.append(after)
-    ends = [torch.cat(parts) for parts in zip(*last, strict=True)]
-    return (x.transpose(0, 1) if batch_first else x), *ends
+    def forward(self, sequence: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """As the layer of PyTorch."""
+        operation = getattr(torch.ops.msdet, f"{self.kind}_layer")
+        directions = 1 + self.bidirectional
+        x = sequence.transpose(0, 1) if self.batch_first else sequence
+        if state is None:
+            zeros = x.new_zeros(self.num_layers * directions, x.shape[1], self.hidden_size)
+            state = (zeros, zeros) if self.kind == "lstm" else zeros
+        states = state if self.kind == "lstm" else (state,)
+        ends = []
+        for number in range(self.num_layers):
+            own = slice(number * directions, (number + 1) * directions)
+            weights = [getattr(self, f"{letter}{number}") for letter in "WRB"]
+            x, *end = operation(x, *weights, *(s[own] for s in states))
+            ends.append(end)
+        after = [torch.cat(parts) for parts in zip(*ends, strict=True)]
+        return x.transpose(0, 1) if self.batch_first else x, tuple(after) if self.kind == "lstm" else after[0]
 
 
 def as_known(program: ExportedProgram) -> ExportedProgram:
     """The same program with PyTorch's own operations for recurrent layers, so that it runs without msdet."""
     for node in program.graph.nodes:
-        if node.target in KEPT:
-            node.target = getattr(torch.ops.aten, KEPT[node.target]).input
+        for kind in ("gru", "lstm"):
+            if node.target == getattr(torch.ops.msdet, kind).default:
+                node.target = getattr(torch.ops.aten, kind).input
     program.graph_module.recompile()
     return program
 
 
 def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """How layers of `run_packed` are written in ONNX."""
+    """How layers of `OnnxRnn` are written in ONNX."""
     from onnxscript import opset18
 
     op: Any = opset18

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.export import ExportedProgram
 
 from msdet import __version__
 from msdet.conventions import class_azimuths_deg
@@ -18,6 +19,7 @@ from msdet.export.model import ExportedModel
 from msdet.export.parity import LIMIT, Deviation, deviation
 from msdet.export.precision import lowered
 from msdet.export.program import in_real_arithmetic, trace
+from msdet.export.recurrence import pack_recurrences
 from msdet.io.files import atomic_path
 from msdet.models.joint import JointModel
 
@@ -29,25 +31,14 @@ _TRACED_FRAMES = 23
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """A file that was written, and what it was compared with.
+    """A file that was written, and what it was compared with."""
 
-    Attributes:
-        path: of the file.
-        size: bytes.
-        runner: runs it.
-        parity: of the arithmetic, in 32 bits, with the model.
-        lowered: of the file with the model, where its weights are not in 32 bits; None where they are.
-        full: runs the same in 32 bits.
-        full_size: bytes of that.
-    """
-
-    path: Path
-    size: int
-    runner: Runner
-    parity: Deviation
-    lowered: Deviation | None
-    full: Runner
-    full_size: int
+    path: Path  # of the file
+    size: int  # bytes
+    runner: Runner  # runs it
+    parity: Deviation  # of the arithmetic, in 32 bits, with the model
+    lowered: Deviation | None  # of the file with the model, where its weights are not in 32 bits; None where they are
+    full_size: int  # bytes of the same in 32 bits
 
 
 def export_model(
@@ -58,15 +49,9 @@ def export_model(
     stft: StftPlace = "outside",
     notes: dict[str, Any] | None = None,
 ) -> ExportedFile:
-    """Write a model as a file that other programs run, after comparing it with the model.
+    """Write a model, on the CPU, as a file that other programs run, after comparing it with the model.
 
-    Args:
-        model: the model, on the CPU.
-        out: the file.
-        form: of the file.
-        precision: of the weights; a program of `torch.export` has them in 32 bits.
-        stft: where the STFT is: the file takes and gives waveforms (``inside``) or spectra (``outside``).
-        notes: what the checkpoint says of itself, for `describe`.
+    A program of `torch.export` has weights in 32 bits. `notes` are what the checkpoint says of itself.
 
     Raises:
         MsdetError: a package is not installed; a part of the model cannot be exported; or the voices are not
@@ -76,13 +61,11 @@ def export_model(
     if form == "torch" and precision != "float32":
         raise MsdetError(f"precision is '{precision}', but a file of format torch has weights in float32")
     if form == "torch":
-        content = full = torch_content(model, stft, notes)
-        runner = full_runner = torch_runner(content)
+        contents, make_runner = {precision: torch_content(model, stft, notes)}, torch_runner
     else:
-        contents = onnx_contents(model, ("float32", precision), stft, notes)
-        content, full = contents[precision], contents["float32"]
-        runner, full_runner = onnx_runner(content), onnx_runner(full)
-    parity = deviation(model, full_runner, stft)
+        contents, make_runner = onnx_contents(model, {"float32", precision}, stft, notes), onnx_runner
+    runner = make_runner(contents[precision])
+    parity = deviation(model, runner if precision == "float32" else make_runner(contents["float32"]), stft)
     if not parity.estimates <= LIMIT:
         raise MsdetError(
             f"{out}: not written: its voices differ from the model's by {parity.estimates:.1e} of their "
@@ -90,16 +73,15 @@ def export_model(
         )
     loss = None if precision == "float32" else deviation(model, runner, stft)
     with atomic_path(out) as temporary:
-        temporary.write_bytes(content)
-    return ExportedFile(out, len(content), runner, parity, loss, full_runner, len(full))
+        temporary.write_bytes(contents[precision])
+    return ExportedFile(out, len(contents[precision]), runner, parity, loss, len(contents["float32"]))
 
 
 def onnx_contents(
     model: JointModel, precisions: Collection[Precision], stft: StftPlace, notes: dict[str, Any] | None = None
 ) -> dict[Precision, bytes]:
     """ONNX files of a model with weights in several precisions, not compared with it; see `export_model`."""
-    wrapper, example, lengths = _to_trace(model, stft)
-    program = in_real_arithmetic(trace(wrapper, example, lengths), example, lengths, onnx=True)
+    program, wrapper, example, lengths = _traced(model, stft, onnx=True)
     proto = onnx_model(program, example, wrapper.outputs, lengths)
     buffers = {name for name, _ in program.named_buffers()}
     return {
@@ -110,23 +92,14 @@ def onnx_contents(
 
 def torch_content(model: JointModel, stft: StftPlace, notes: dict[str, Any] | None = None) -> bytes:
     """A program of `torch.export` of a model, not compared with it; see `export_model`."""
-    wrapper, example, lengths = _to_trace(model, stft)
-    program = in_real_arithmetic(trace(wrapper, example, lengths), example, lengths, onnx=False)
+    program, wrapper, _, _ = _traced(model, stft, onnx=False)
     return torch_bytes(program, describe(model, stft, wrapper.outputs, "float32", notes or {}))
 
 
 def describe(
     model: JointModel, stft: StftPlace, outputs: list[str], precision: Precision, notes: dict[str, Any]
 ) -> dict[str, Any]:
-    """What a file says of itself: all that is needed to use it.
-
-    Args:
-        model: the model.
-        stft: where the STFT is.
-        outputs: names of the outputs.
-        precision: of the weights.
-        notes: what the checkpoint or package says of itself; its assignment rule and license are passed on.
-    """
+    """What a file says of itself: all that is needed to use it; `notes` are those of the checkpoint or package."""
     spectral = stft == "outside"
     axes = ["freq", "frame", "2 (real, imaginary)"] if spectral else ["sample"]
     known = {
@@ -164,13 +137,18 @@ def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _to_trace(model: JointModel, stft: StftPlace) -> tuple[ExportedModel, torch.Tensor, dict[int, str]]:
-    """What is traced, with what input, and the axes of that which may have any length."""
+def _traced(
+    model: JointModel, stft: StftPlace, onnx: bool
+) -> tuple[ExportedProgram, ExportedModel, torch.Tensor, dict[int, str]]:
+    """A model in real arithmetic, what was traced, with what input, and the axes of that which have any length."""
     microphones = model.array.microphones
-    generator = torch.Generator().manual_seed(0)
     shape: tuple[int, ...] = (2, microphones, model.stft.freqs, _TRACED_FRAMES, 2)
     lengths = {0: "batch", 3: "frame"}
     if stft == "inside":
         shape = (2, microphones, (_TRACED_FRAMES - 1) * model.stft.hop - 3)  # no whole number of hops
         lengths = {0: "batch", 2: "sample"}
-    return ExportedModel(model, stft), torch.randn(shape, generator=generator), lengths
+    example = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    wrapper = ExportedModel(model, stft)
+    if onnx:
+        pack_recurrences(wrapper)
+    return in_real_arithmetic(trace(wrapper, example, lengths), example, lengths), wrapper, example, lengths

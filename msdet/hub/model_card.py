@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from msdet import __version__
-from msdet.arrays import MicrophoneArray
 from msdet.components import import_paths
 from msdet.errors import MsdetError
 from msdet.hub.scores import MODEL
+from msdet.models.checkpoint import bound_parts
 from msdet.models.config import ModelConfig
 from msdet.models.cost import Cost
+from msdet.models.joint import JointModel
 from msdet.renamed import translated
 from msdet.scoring.metrics import METRICS
 from msdet.scoring.tables import Table, blank_repeats, interval_cells, markdown
@@ -30,37 +31,18 @@ _PASSES = 3
 
 @dataclass(frozen=True)
 class Card:
-    """The contents of a card.
+    """The contents of a card."""
 
-    Attributes:
-        name: of the package.
-        file: what it is loaded by.
-        config: of the model.
-        array: that it was trained for.
-        any_array: whether it serves others.
-        sample_rate: hertz.
-        cost: of the model.
-        description: what ``model.json`` says.
-        training: what ``training.json`` says; empty without one.
-        scores: of `msdet.hub.scores.collect_scores`.
-        license: of the weights.
-        data_notes: of the data that it was trained on, in Markdown.
-        command: that made the package.
-    """
-
-    name: str
-    file: str
-    config: ModelConfig
-    array: MicrophoneArray
-    any_array: bool
-    sample_rate: int
-    cost: Cost
-    description: Mapping[str, Any]
-    training: Mapping[str, Any]
-    scores: Mapping[str, Any]
-    license: str
-    data_notes: str
-    command: str
+    name: str  # of the package
+    file: str  # what it is loaded by
+    model: JointModel
+    cost: Cost  # of the model
+    description: Mapping[str, Any]  # what model.json says
+    training: Mapping[str, Any]  # what training.json says; empty without one
+    scores: Mapping[str, Any]  # of `msdet.hub.scores.collect_scores`
+    license: str  # of the weights
+    data_notes: str  # of the data that it was trained on, in Markdown
+    command: str  # that made the package
 
     def text(self) -> str:
         """The card as Markdown.
@@ -75,15 +57,15 @@ class Card:
             "Training": self._checked_training(),
             "Data": self.data_notes.strip(),
             "Limits": self._limits(),
-            "License": f"{self.license.strip()}",
+            "License": self.license.strip(),
             "Made by": f"msdet {__version__}:\n\n```sh\n{self.command}\n```",
         }
         parts = [f"## {title}\n\n{body}" if title else body for title, body in sections.items()]
         return f"# {self.name}\n\n" + "\n\n".join(parts) + "\n"
 
     def _summary(self) -> str:
-        c, array = self.config, self.array
-        serves = "other arrays too, by `--array`" if self.any_array else "no other array"
+        c, array = self.model.config, self.model.array
+        serves = "no other array" if bound_parts(self.model) else "other arrays too, by `--array`"
         tasks = f", and {', '.join(c.tasks)}" if c.tasks else ""
         return (
             f"Separates {_talkers(c)} talking at once in a recording of a microphone array, and tells the "
@@ -91,7 +73,7 @@ class Card:
             "| | |\n|---|---|\n"
             f"| array | {array.name}: {array.microphones} microphones, aperture {100 * array.aperture_m:.1f} "
             f"cm; serves {serves} |\n"
-            f"| sample rate | {self.sample_rate} Hz; other recordings are resampled |\n"
+            f"| sample rate | {self.model.sample_rate} Hz; other recordings are resampled |\n"
             f"| talkers | {_talkers(c)} |\n"
             f"| directions | {c.doa_classes} classes of {360 / c.doa_classes:g}° over the circle, refined "
             "between them |\n"
@@ -102,7 +84,7 @@ class Card:
         )
 
     def _use(self) -> str:
-        paths = import_paths(dataclasses.asdict(self.config))
+        paths = import_paths(dataclasses.asdict(self.model.config))
         modules = sorted({path.partition(":")[0] for path in paths})
         allowed = f" --allow-code {' '.join(modules)}" if modules else ""
         argument = f", allow_code={modules}" if modules else ""
@@ -111,7 +93,7 @@ class Card:
             f"{needed}```sh\nmsdet separate recording.wav --model {self.file} --out out/{allowed}\n```\n\n"
             f'or `msdet.load("{self.file}"{argument})` from Python. '
             "The channels must be in the array's order: "
-            f"`msdet array show {self.array.name}` draws it, `msdet array check` looks at a recording. "
+            f"`msdet array show {self.model.array.name}` draws it, `msdet array check` looks at a recording. "
             "Azimuth is in degrees, 0° on the array's +x axis, counter-clockwise seen from above."
         )
 
@@ -165,38 +147,30 @@ class Card:
             drawn.append(f"{scenes['diffuse']} diffuse noise at {_interval(scenes.get('diffuse_snr_db'))} dB")
         name = f"Stage {folder}: " if folder else ""
         hashes = ", ".join(f"{k} {v}" for k, v in stage.get("data_identity", {}).items())
-        lines = [
+        return (
             f"- {name}{steps} steps of {o['batch']} mixtures: {audio_s / 3600:.1f} h of audio, about "
-            f"{macs:.1e} multiply-accumulates (a step as {_PASSES} forward passes).",
-            f"- Mixed from: {'; '.join(drawn)}.",
+            f"{macs:.1e} multiply-accumulates (a step as {_PASSES} forward passes).\n"
+            f"- Mixed from: {'; '.join(drawn)}.\n"
             f"- {o['name']}, learning rate {o['learning_rate']:g}, {t['precision']}, seed {t['seed']}"
-            + (f"; data {hashes}." if hashes else "."),
-        ]
-        return "\n".join(lines)
+            f"{f'; data {hashes}' if hashes else ''}."
+        )
 
     def _limits(self) -> str:
-        c, domain = self.config, self.array.resolvable_domain.words
-        lines = [
-            f"- The array tells apart {domain}; it has no distance.",
-            f"- {_talkers(c).capitalize()}"
-            + (": other slots stay empty." if c.variable_num_speakers else ": always as many, however many talk."),
+        c, domain = self.model.config, self.model.array.resolvable_domain.words
+        others = "other slots stay empty" if c.variable_num_speakers else "always as many, however many talk"
+        return (
+            f"- The array tells apart {domain}; it has no distance.\n"
+            f"- {_talkers(c).capitalize()}: {others}.\n"
             "- It was measured on the test sets above alone. Where reverberation, noise, distance or the "
-            "array's accuracy are beyond those, expect less; the sets beside each other show how much less.",
-            "- Directions are relative to the array, not to the room.",
-        ]
-        return "\n".join(lines)
+            "array's accuracy are beyond those, expect less; the sets beside each other show how much less.\n"
+            "- Directions are relative to the array, not to the room."
+        )
 
 
 def scores_table(scores: Any, origin: str, shown: Sequence[str] = SHOWN) -> tuple[Table, list[str]]:
     """The scores of a package: a table, without columns if nothing was measured, and notes below it.
 
-    Args:
-        scores: of `msdet.hub.scores.collect_scores`.
-        origin: what they are called in messages.
-        shown: metrics, as far as they were measured.
-
-    Raises:
-        MsdetError: they are malformed.
+    `scores` are of `msdet.hub.scores.collect_scores`, called by their `origin` where they are malformed.
     """
     try:
         return _scores_table(scores["evaluations"], shown)
@@ -205,9 +179,7 @@ def scores_table(scores: Any, origin: str, shown: Sequence[str] = SHOWN) -> tupl
 
 
 def _scores_table(evaluations: Mapping[str, Any], shown: Sequence[str]) -> tuple[Table, list[str]]:
-    lines = [
-        (name, system, entry["systems"][system]) for name, entry in evaluations.items() for system in entry["systems"]
-    ]
+    lines = [(name, system, of) for name, entry in evaluations.items() for system, of in entry["systems"].items()]
     if not lines:
         return Table("", [], [], 0), []
     header = ["test set", "system"]

@@ -29,8 +29,7 @@ def collect_scores(evaluations: Sequence[str], sets: Sequence[Path], weights: st
     """What `msdet evaluate` measured on several test sets, side by side.
 
     Args:
-        evaluations: folders of evaluations, each with a name for its test set before it, as in
-            ``unseen rooms=exp/evaluation``, or called by the folder's own name.
+        evaluations: folders of evaluations; ``unseen rooms=exp/evaluation`` also gives the test set a name.
         sets: folders of the test sets, which are then described; matched by their hash.
         weights: SHA-256 of the model's file of weights.
 
@@ -40,8 +39,7 @@ def collect_scores(evaluations: Sequence[str], sets: Sequence[Path], weights: st
     """
     known = {data.identity: data for data in map(SceneSet.open, sets)}
     entries: dict[str, Any] = {}
-    for text in evaluations:
-        name, folder = _named(text)
+    for name, folder in map(_named, evaluations):
         if name in entries:
             raise MsdetError(f"evaluation: two are called '{name}'; give names as in 'other rooms={folder}'")
         entries[name] = _evaluation(folder, known, weights)
@@ -78,14 +76,10 @@ def _evaluation(folder: Path, known: Mapping[str, SceneSet], weights: str) -> di
             f"({weights[:_SHOWN]}...); run msdet evaluate with this model"
         )
     identity = read_provenance(folder / MODEL).data or summary.get("data")
-    data = known.get(identity or "")
+    description = describe_set(known[identity]) if identity in known else None
     try:
         return {
-            "set": {
-                "hash": identity,
-                "scenes": summary["scenes"],
-                "description": None if data is None else describe_set(data),
-            },
+            "set": {"hash": identity, "scenes": summary["scenes"], "description": description},
             "weights": scored,
             "confidence": summary["confidence"],
             "systems": {name: _scores(systems[name]) for name in COMPARED if name in systems},

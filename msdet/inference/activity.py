@@ -30,7 +30,7 @@ DEEPEST_DB, SHALLOWEST_DB = -35.0, -15.0
 """Bounds of the threshold relative to the speech level: in silence, and where there are no pauses."""
 
 OCCUPIED_S = 0.3
-"""A slot in which less is spoken in a block holds nobody there."""
+"""A slot with less speech in a block is empty there."""
 
 _SMOOTH = 3  # frames
 
@@ -41,19 +41,12 @@ _LEVELS_DB = np.arange(-140.0, 20.5, 0.5)
 
 @dataclass
 class Levels:
-    """How loud a recording is, as a histogram of its frames' levels: its size does not grow.
-
-    Attributes:
-        counts: ``(level,)`` of frames; nothing is heard in the lowest.
-    """
+    """How loud a recording is, as a histogram ``(level,)`` of its frames' levels; the lowest is digital silence."""
 
     counts: Array = field(default_factory=lambda: np.zeros(_LEVELS_DB.size, dtype=np.int64))
 
     def add(self, signal: Array, frame: int) -> None:
-        """Count the frames of a piece ``(time,)``; an incomplete one at its end is left out.
-
-        An offset, which is only removed later, does not count.
-        """
+        """Count the frames of a piece ``(time,)``, less their offset; an incomplete one at its end is left out."""
         whole = signal[: signal.size // frame * frame].reshape(-1, frame)
         level_db = _decibels(whole.var(axis=1, dtype=np.float64))
         places = np.clip(np.searchsorted(_LEVELS_DB, level_db), 0, _LEVELS_DB.size - 1)
@@ -61,8 +54,8 @@ class Levels:
 
     def quantile_db(self, share: float) -> float:
         """Level below which a share of the frames lies, digital silence left out."""
-        heard = self.counts[1:].cumsum()
-        return float(_LEVELS_DB[1 + int(np.searchsorted(heard, share * heard[-1]))]) if heard[-1] else -140.0
+        audible = self.counts[1:].cumsum()
+        return float(_LEVELS_DB[1 + int(np.searchsorted(audible, share * audible[-1]))]) if audible[-1] else -140.0
 
     @property
     def threshold_db(self) -> float:
@@ -74,17 +67,10 @@ class Levels:
 def active_frames(
     voices: Array | None, mixture: Array, talkers: int, levels: Levels, sample_rate: int, frame: int
 ) -> Array:
-    """Which voices speak when, bool ``(talker, frame)``.
+    """Which voices ``(talker, time)`` speak when, bool ``(talker, frame)``, in frames of so many samples.
 
-    Without voices, all talkers are taken to speak wherever the mixture is loud enough.
-
-    Args:
-        voices: ``(talker, time)``.
-        mixture: ``(time,)`` at the reference microphone.
-        talkers: how many.
-        levels: of the recording.
-        sample_rate: hertz.
-        frame: samples of a frame.
+    `mixture` is ``(time,)`` at the reference microphone. Without voices, all talkers are taken to speak wherever it is
+    loud enough.
     """
     if voices is None:
         return np.repeat(_loud(mixture[None], levels, frame), talkers, axis=0)
@@ -95,9 +81,10 @@ def active_frames(
 
 
 def _loud(signals: Array, levels: Levels, frame: int) -> Array:
-    power = _frame_means(np.square(signals, dtype=np.float64), frame)
-    loud: Array = _decibels(_smooth(power)) > levels.threshold_db
-    return loud
+    starts = np.arange(0, signals.shape[-1], frame)
+    sums = np.add.reduceat(np.square(signals, dtype=np.float64), starts, axis=-1)
+    power = sums / np.diff(np.append(starts, signals.shape[-1]))  # the last one of what there is
+    return _decibels(_smooth(power)) > levels.threshold_db
 
 
 def _own_share(voices: Array, mixture: Array, sample_rate: int, frame: int, frames: int) -> Array:
@@ -106,9 +93,9 @@ def _own_share(voices: Array, mixture: Array, sample_rate: int, frame: int, fram
         return np.ones((len(voices), frames))
     size = min(2 * round(_WINDOW_S * sample_rate / 2), mixture.size // 2 * 2)
     options = {"nperseg": size, "noverlap": size // 2, "padded": True}
-    _, times, heard = stft(mixture, 1.0, **options)
+    _, times, spectrum = stft(mixture, 1.0, **options)
     strongest = np.abs(stft(voices, 1.0, **options)[2]).argmax(axis=0)
-    power = np.square(np.abs(heard))
+    power = np.square(np.abs(spectrum))
     place = np.minimum(times // frame, frames - 1).astype(int)
     share = np.zeros((len(voices), frames))
     for talker in range(len(voices)):
@@ -117,14 +104,6 @@ def _own_share(voices: Array, mixture: Array, sample_rate: int, frame: int, fram
     total = np.broadcast_to(share.sum(axis=0), share.shape)
     normalized: Array = np.divide(share, total, out=np.zeros_like(share), where=total > 0)
     return normalized
-
-
-def _frame_means(signal: Array, frame: int) -> Array:
-    """Means ``(..., frame)``, the last one of what there is."""
-    starts = np.arange(0, signal.shape[-1], frame)
-    sums = np.add.reduceat(signal, starts, axis=-1)
-    means: Array = sums / np.diff(np.append(starts, signal.shape[-1]))
-    return means
 
 
 def _smooth(frames: Array) -> Array:

@@ -38,7 +38,7 @@ class BlockOptions:
         overlap_s: of two blocks; 0 to half a block. Costs ``block_s / (block_s - overlap_s)`` in time; from
             1 s on, more did not give better voices.
         match: what keeps talkers in their slots: ``both`` overlap and direction, or one of them alone.
-        gate: silence a slot in blocks in which nobody speaks there.
+        gate: silence a slot in blocks without speech in it.
     """
 
     block_s: float = 12.0
@@ -55,17 +55,11 @@ class BlockOptions:
 
 @dataclass(frozen=True)
 class Grid:
-    """A recording's frames and blocks in samples.
-
-    Attributes:
-        frame: samples of a frame.
-        hop: samples from the start of a block to that of the next.
-        overlap: samples that two blocks share.
-    """
+    """A recording's frames and blocks in samples."""
 
     frame: int
-    hop: int
-    overlap: int
+    hop: int  # from the start of a block to that of the next
+    overlap: int  # that two blocks share
 
     @classmethod
     def of(cls, options: BlockOptions, sample_rate: int) -> Grid:
@@ -87,17 +81,11 @@ class Grid:
 
 @dataclass(frozen=True)
 class Block:
-    """A block of a mixture.
+    """A block of a mixture."""
 
-    Attributes:
-        mixture: ``(mic, time)``.
-        first: whether nothing comes before.
-        last: whether nothing comes after.
-    """
-
-    mixture: Array
-    first: bool
-    last: bool
+    mixture: Array  # (mic, time)
+    first: bool  # nothing comes before
+    last: bool  # nothing comes after
 
     @property
     def whole(self) -> bool:
@@ -111,17 +99,17 @@ def cut(pieces: Iterable[Array], grid: Grid) -> Iterator[Block]:
     No more is held than a block, a hop and a piece.
     """
     size = grid.hop + grid.overlap
-    held: list[Array] = []
+    waiting: list[Array] = []
     count, first = 0, True
     for piece in pieces:
-        held.append(piece)
+        waiting.append(piece)
         count += piece.shape[-1]
         while count >= size + grid.hop:  # what is left then is a block at least
-            joined = np.concatenate(held, axis=-1)
+            joined = np.concatenate(waiting, axis=-1)
             yield Block(joined[:, :size], first, last=False)
-            held, count, first = [joined[:, grid.hop :]], count - grid.hop, False
+            waiting, count, first = [joined[:, grid.hop :]], count - grid.hop, False
     if count:
-        yield Block(np.concatenate(held, axis=-1), first, last=True)
+        yield Block(np.concatenate(waiting, axis=-1), first, last=True)
 
 
 def fade_in(samples: int) -> Array:

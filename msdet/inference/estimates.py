@@ -33,13 +33,8 @@ def write_estimates(
     the data set, so that the estimates are not scored against another. A scene that the system cannot
     separate is logged as a warning and left without estimates; scoring then counts it.
 
-    Earlier estimates of msdet's in `out` are replaced; ``doa.jsonl`` is written last.
-
-    Args:
-        scene_set: the set; an `Oracle` is told each scene's references and azimuths.
-        separators: by the number of talkers of a scene.
-        out: the estimates folder.
-        progress: called after each scene.
+    Earlier estimates of msdet's in `out` are replaced; ``doa.jsonl`` is written last. Separators are by the number of
+    talkers of a scene; an `Oracle` is told each scene's references and azimuths.
 
     Raises:
         MsdetError: `out` holds anything but such estimates; or no scene could be separated: says why the

@@ -17,35 +17,33 @@ from msdet.io.files import plain_name
 
 STANDARD_INPUT = "-"
 
-_SCP = ".scp"
+TABLE = ".scp"
+"""End of the name of a table of recordings."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording to work on.
+    """A recording to work on."""
 
-    Attributes:
-        name: of its folder among others, and in RTTM.
-        path: of its file; None for standard input.
-    """
-
-    name: str
-    path: Path | None
+    name: str  # of its folder among others, and in RTTM
+    path: Path | None  # None for standard input
 
     @property
     def shown(self) -> str:
         """What it is called in messages."""
         return "standard input" if self.path is None else str(self.path)
 
+    @property
+    def file(self) -> str:
+        """What ``doa.json`` calls it."""
+        return self.shown if self.path is None else self.path.name
+
 
 def recordings(arguments: Sequence[str], distinct: bool = True) -> list[Recording]:
     """The recordings that arguments name: audio files, ``.scp`` tables of them, and ``-`` once.
 
-    A relative path in a table is looked for beside the table, then from the working directory.
-
-    Args:
-        arguments: paths, and ``-``.
-        distinct: whether names must differ, because results are written by them.
+    A relative path in a table is looked for beside the table, then from the working directory. Names must be
+    `distinct` where results are written by them.
 
     Raises:
         MsdetError: no recording, two of the same name, or a table that is malformed or holds commands.
@@ -54,7 +52,7 @@ def recordings(arguments: Sequence[str], distinct: bool = True) -> list[Recordin
     for argument in arguments:
         if argument == STANDARD_INPUT:
             found.append(Recording("standard_input", None))
-        elif argument.endswith(_SCP):
+        elif argument.endswith(TABLE):
             found += _of_table(Path(argument))
         else:
             found.append(Recording(Path(argument).stem, Path(argument)))
@@ -74,11 +72,7 @@ def recordings(arguments: Sequence[str], distinct: bool = True) -> list[Recordin
 
 @contextmanager
 def opened(recording: Recording, stdin: IO[bytes]) -> Iterator[FileSource]:
-    """The recording as a source that can be read twice; standard input is kept in a temporary file.
-
-    Raises:
-        MsdetError: missing or not audio.
-    """
+    """The recording as a source that can be read twice; standard input is kept in a temporary file."""
     if recording.path is not None:
         yield FileSource(recording.path)
         return

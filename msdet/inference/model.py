@@ -38,7 +38,7 @@ from msdet.inference.sources import FileSource, MemorySource, resampled
 from msdet.io import audio
 from msdet.methods.base import Separation
 from msdet.methods.trained import model_separator
-from msdet.models.checkpoint import load_model
+from msdet.models.checkpoint import load_model, to_device
 from msdet.models.joint import JointModel
 
 
@@ -84,11 +84,7 @@ class Model:
         Raises:
             MsdetError: there is no such device.
         """
-        try:
-            self.joint.to(device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise MsdetError(f"device is '{device}', which cannot be used ({reason})") from error
+        to_device(self.joint, device)
         return self
 
     def __call__(self, mixture: npt.ArrayLike | Tensor, sample_rate: int) -> Any:

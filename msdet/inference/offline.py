@@ -18,7 +18,7 @@ from msdet.errors import MsdetError
 from msdet.inference.blocks import Block, BlockOptions, Grid, cut
 from msdet.inference.sources import RecordingSource, Scan, prepared, scan
 from msdet.inference.stitching import Stitcher
-from msdet.inference.tracking import FrameLog
+from msdet.inference.tracking import FrameLog, talkers_by_azimuth
 from msdet.methods.base import Separation, Separator
 
 _SILENCE = 1e-6  # level of the noise that digital silence is replaced by, 120 dB below full scale
@@ -26,15 +26,7 @@ _SILENCE = 1e-6  # level of the noise that digital silence is replaced by, 120 d
 
 @dataclass(frozen=True)
 class RecordingSystem:
-    """What separates the blocks of a recording.
-
-    Attributes:
-        separator: of a block.
-        array: geometry of the microphones.
-        sample_rate: that it works at, hertz.
-        slots: most talkers that it finds.
-        name: for people.
-    """
+    """What separates the blocks of a recording, into at most so many slots; its name is for people."""
 
     separator: Separator
     array: MicrophoneArray
@@ -47,10 +39,7 @@ class RecordingSystem:
 class SystemFactory:
     """A model or a method, for recordings of any rate and with any of its microphones dead.
 
-    Attributes:
-        array: geometry of the microphones.
-        make: the system for an array and a recording's sample rate; raises `MsdetError` if it cannot serve
-            them.
+    `make` gives the system for an array and a recording's sample rate; it raises `MsdetError` if it cannot serve them.
     """
 
     array: MicrophoneArray
@@ -71,20 +60,10 @@ def prepare(factory: SystemFactory, source: RecordingSource, options: BlockOptio
 
 
 class OfflineSeparation:
-    """Goes through a recording once: `pieces` gives what is final, then `talkers` who was found.
-
-    Args:
-        system: what separates.
-        source: the recording.
-        scanned: what its scan found.
-        options: of cutting and joining.
-    """
+    """Goes through a recording once: `pieces` gives what is final, then `talkers` who was found."""
 
     def __init__(self, system: RecordingSystem, source: RecordingSource, scanned: Scan, options: BlockOptions) -> None:
-        self.system = system
-        self.source = source
-        self.scan = scanned
-        self.options = options
+        self.system, self.source, self.scan, self.options = system, source, scanned, options
         self._grid = Grid.of(options, system.sample_rate)
         reference = system.array.reference
         self._stitcher = Stitcher(system.slots, options, system.sample_rate, scanned.levels, reference)
@@ -108,21 +87,9 @@ class OfflineSeparation:
 
         Their estimates are those slots of the pieces.
         """
-        azimuth, confidence, elevation = self._stitcher.overall.overall()
-        filled = np.flatnonzero(self._stitcher.filled)
-        order = filled[np.argsort(azimuth[filled], kind="stable")]  # NaN, of no direction, last
-        azimuths, confidences, elevations, activity = self._frames.joined()[:, order]
-        return order, Separation(
-            azimuth_deg=_known(azimuth[order]),
-            confidence=_known(confidence[order]),
-            elevation_deg=_known(elevation[order]),
-            activity=activity,
-            track_deg=azimuths,
-            track_confidence=confidences,
-            track_elevation_deg=elevations,
-            time_s=(np.arange(activity.shape[1]) + 0.5) * (self._grid.frame / self.system.sample_rate),
-            warnings=self.scan.warnings,
-        )
+        frame_s = self._grid.frame / self.system.sample_rate
+        stitched = self._stitcher
+        return talkers_by_azimuth(stitched.overall, stitched.filled, self._frames, frame_s, self.scan.warnings)
 
     def _audible(self, block: Block) -> Array:
         """The mixture of a block; digital silence, to which some methods have no answer, as faint noise."""
@@ -131,10 +98,6 @@ class OfflineSeparation:
         noise = np.random.default_rng(0).standard_normal(block.mixture.shape, dtype=np.float32)
         audible: Array = block.mixture + np.float32(_SILENCE) * noise
         return audible
-
-
-def _known(values: Array) -> Array | None:
-    return values if np.isfinite(values).any() else None
 
 
 def _without_dead_channels(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -44,26 +45,15 @@ _FLAT_LIST = re.compile(r"\[[^\[\]{}\"]*\]")
 
 
 class Scratch:
-    """Voices as they come, at full precision, in an unnamed file: nothing of it is left after a kill.
-
-    Args:
-        file: empty, binary, to read and write.
-        origin: the output, for messages.
-    """
+    """Voices as they come, at full precision, in an unnamed file: nothing of it is left after a kill."""
 
     def __init__(self, file: IO[bytes], origin: Path) -> None:
-        self._file = file
-        self._origin = origin
-        self._slots = 0
+        self._file, self._origin, self._slots = file, origin, 0
         self.samples = 0
         self.peak: Array = np.zeros(0)
 
     def append(self, voices: Array) -> None:
-        """Keep the next piece ``(slot, time)``.
-
-        Raises:
-            MsdetError: the disk is full.
-        """
+        """Keep the next piece ``(slot, time)``."""
         if not self._slots:
             self._slots, self.peak = len(voices), np.zeros(len(voices))
         if not np.isfinite(voices).all():
@@ -86,11 +76,7 @@ class Scratch:
 
 @contextmanager
 def scratch(out: Path) -> Iterator[Scratch]:
-    """A place for voices until they are complete, on the disk of `out`, which is made if missing.
-
-    Raises:
-        MsdetError: the folder cannot be made or written.
-    """
+    """A place for voices until they are complete, on the disk of `out`, which is made if missing."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         file = tempfile.TemporaryFile(dir=out)  # noqa: SIM115  # closed below
@@ -126,9 +112,6 @@ def write_separation(
 
     Returns:
         what ``doa.json`` says.
-
-    Raises:
-        MsdetError: the recording cannot be separated, or the folder not be written.
     """
     system, scan = offline.system, offline.scan
     rate = scan.sample_rate if keep_rate else system.sample_rate
@@ -151,26 +134,17 @@ def write_separation(
     described = description(talkers, system.array, notes, files)
     if page is not None:
         write_text(out / PAGE_FILE, page(described))
-    write_text(out / RTTM_FILE, rttm(talkers, name))
-    write_description(out / DOA_FILE, described)
+    write_tables(out, described, talkers, name)
     return described
 
 
 def write_voices(out: Path, kept: Scratch, slots: Array, sample_rate: int, subtype: str) -> tuple[list[str], float]:
-    """Write ``talker1.wav`` and so on, in place of an earlier result, of which nothing stays.
+    """Write the voices of slots as ``talker1.wav`` and so on, in place of an earlier result, of which nothing stays.
 
-    Args:
-        out: the folder.
-        kept: all voices.
-        slots: of the talkers, in their order.
-        sample_rate: hertz.
-        subtype: sample format.
+    If the disk is full, no voice is written.
 
     Returns:
         names of the files, and the gain that all voices have.
-
-    Raises:
-        MsdetError: the disk is full; then no voice is written.
     """
     slots = slots if kept.samples else slots[:0]
     peak = float(kept.peak[slots].max(initial=0.0)) if kept.samples else 0.0
@@ -197,23 +171,14 @@ def description(
 ) -> dict[str, Any]:
     """What ``doa.json`` says: a talker's overall direction, and directions and activity over time.
 
-    ``track`` is as in a line of ``doa.jsonl``, which scoring reads. Null is nobody heard, or not known.
-
-    Args:
-        talkers: who was found.
-        array: that directions are relative to.
-        notes: more entries, after the array.
-        files: of the voices, in the talkers' order; none of a system that gives directions alone.
+    ``track`` is as in a line of ``doa.jsonl``, which scoring reads. Null is silence, or not known. `notes` are more
+    entries, `files` those of the voices in the talkers' order, none of a system that gives directions alone.
     """
     t = talkers
     active = np.zeros((t.count, 0)) if t.activity is None else t.activity >= 0.5
     columns: dict[str, Sequence[Any]] = {"file": files} if files else {}
-    for name, values, decimals in (
-        ("azimuth_deg", t.azimuth_deg, 2),
-        ("elevation_deg", t.elevation_deg, 2),
-        ("confidence", t.confidence, 4),
-    ):
-        if values is not None:
+    for name, decimals in (("azimuth_deg", 2), ("elevation_deg", 2), ("confidence", 4)):
+        if (values := getattr(t, name)) is not None:
             columns[name] = _numbers(values, decimals)
     columns["active_s"] = _numbers(active.sum(axis=1) * t.frame_s, 2)
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
@@ -233,10 +198,11 @@ def description(
     return described | {"activity": _rows(t.activity, 2)}
 
 
-def write_description(path: Path, value: dict[str, Any]) -> None:
-    """Write ``doa.json``, lists of numbers each on a line."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(path, _FLAT_LIST.sub(_on_one_line, text) + "\n")
+def write_tables(out: Path, described: dict[str, Any], talkers: Separation, name: str) -> None:
+    """Write ``talkers.rttm`` and what ``doa.json`` says, lists of numbers each on a line."""
+    write_text(out / RTTM_FILE, rttm(talkers, name))
+    text = json.dumps(described, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(out / DOA_FILE, _FLAT_LIST.sub(_on_one_line, text) + "\n")
 
 
 def _on_one_line(found: re.Match[str]) -> str:
@@ -265,13 +231,8 @@ def segments(activity: Array, frame_s: float) -> list[tuple[float, float]]:
 
 
 def rttm(talkers: Separation, name: str) -> str:
-    """Who speaks when, in NIST's RTTM: a line a segment, a speaker a direction, ``talker1_053deg``.
-
-    Args:
-        talkers: who was found.
-        name: of the recording; RTTM allows no spaces in it.
-    """
-    recording = "_".join(name.split()) or "recording"
+    """Who speaks when, in NIST's RTTM: a line a segment, a speaker a direction, ``talker1_053deg``."""
+    recording = "_".join(name.split()) or "recording"  # RTTM allows no spaces
     lines = []
     for number, activity in enumerate(() if talkers.activity is None else talkers.activity):
         speaker = f"talker{number + 1}"
@@ -288,12 +249,8 @@ def _numbers(values: Array | None, decimals: int) -> list[float | None]:
     """Rounded values ``(any,)``, None for what is not known."""
     if values is None:
         return []
-    return [
-        value if known else None
-        for value, known in zip(
-            np.round(values.astype(np.float64), decimals).tolist(), np.isfinite(values), strict=True
-        )
-    ]
+    rounded = np.round(values.astype(np.float64), decimals).tolist()
+    return [value if math.isfinite(value) else None for value in rounded]
 
 
 def _rows(values: Array | None, decimals: int) -> list[list[float | None]]:

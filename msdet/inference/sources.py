@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -41,39 +40,8 @@ _MIN_CLIPPED = 10
 _PIECE_S = 4.0
 
 
-class RecordingSource(Protocol):
-    """A recording that can be read more than once."""
-
-    @property
-    def name(self) -> str:
-        """What it is called in messages."""
-        ...
-
-    @property
-    def sample_rate(self) -> int:
-        """Hertz."""
-        ...
-
-    @property
-    def channels(self) -> int:
-        """How many."""
-        ...
-
-    def pieces(self) -> Iterator[Array]:
-        """The recording from its start, ``(mic, time)`` float32."""
-        ...
-
-
 class FileSource:
-    """A recording in a file.
-
-    Args:
-        path: any container and sample format that soundfile reads.
-        name: what it is called in messages; its path if not given.
-
-    Raises:
-        MsdetError: the file is missing or not audio.
-    """
+    """A recording in a file of any format that soundfile reads, called by its path in messages if not by a name."""
 
     def __init__(self, path: Path, name: str = "") -> None:
         self._path = path
@@ -101,13 +69,7 @@ class FileSource:
 
 @dataclass(frozen=True)
 class MemorySource:
-    """A recording that somebody holds already.
-
-    Attributes:
-        mixture: ``(mic, time)`` float32.
-        sample_rate: hertz.
-        name: what it is called in messages.
-    """
+    """A recording in memory, ``(mic, time)`` float32, and what it is called in messages."""
 
     mixture: Array
     sample_rate: int
@@ -127,25 +89,20 @@ class MemorySource:
             yield self.mixture[:, start : start + step]
 
 
+RecordingSource = FileSource | MemorySource
+"""A recording that can be read more than once."""
+
+
 @dataclass(frozen=True)
 class Scan:
-    """What the first pass finds.
-
-    Attributes:
-        samples: length.
-        sample_rate: of the recording, hertz.
-        offset: mean ``(mic,)`` to remove; zero where it is slight.
-        dead: channels without a signal.
-        levels: at the reference microphone, at the rate to work at.
-        warnings: what a user should know, one line each.
-    """
+    """What the first pass finds."""
 
     samples: int
     sample_rate: int
-    offset: Array
-    dead: tuple[int, ...]
-    levels: Levels
-    warnings: tuple[str, ...]
+    offset: Array  # mean (mic,) to remove; zero where it is slight
+    dead: tuple[int, ...]  # channels without a signal
+    levels: Levels  # at the reference microphone, at the rate to work at
+    warnings: tuple[str, ...]  # what a user should know, one line each
 
     @property
     def seconds(self) -> float:
@@ -215,11 +172,7 @@ class ChannelSums:
 
 
 def check_channels(source: RecordingSource, array: MicrophoneArray) -> None:
-    """Refuse a recording that has not a channel for each microphone of an array.
-
-    Raises:
-        MsdetError: it has more or fewer.
-    """
+    """Refuse a recording that has not a channel for each microphone of an array."""
     if source.channels != array.microphones:
         channels = f"{source.channels} channel{'s' * (source.channels != 1)}"
         mono = ": one microphone has no directions" if source.channels == 1 else ""
@@ -227,11 +180,7 @@ def check_channels(source: RecordingSource, array: MicrophoneArray) -> None:
 
 
 def check_length(source: RecordingSource, samples: int) -> None:
-    """Refuse a recording that is empty or too short to say anything of it.
-
-    Raises:
-        MsdetError: it is shorter than `MIN_S`.
-    """
+    """Refuse a recording that is empty, or shorter than `MIN_S`, too short to say anything of it."""
     seconds = samples / source.sample_rate
     if not samples:
         raise MsdetError(f"{source.name}: has no samples")
@@ -240,12 +189,7 @@ def check_length(source: RecordingSource, samples: int) -> None:
 
 
 def scan(source: RecordingSource, array: MicrophoneArray, sample_rate: int) -> Scan:
-    """Look through a recording.
-
-    Args:
-        source: the recording.
-        array: that it should be of.
-        sample_rate: to work at.
+    """Look through a recording that should be of an array, to be worked on at a sample rate.
 
     Raises:
         MsdetError: the recording is not of this array, or too short, or at a rate that has nothing to do with
@@ -264,11 +208,8 @@ def scan(source: RecordingSource, array: MicrophoneArray, sample_rate: int) -> S
             yield piece[[array.reference]]
 
     frame = round(FRAME_S * sample_rate)
-    rest = np.zeros(0, dtype=np.float32)
-    for piece in resampled(counted(), source.sample_rate, sample_rate):
-        signal = np.concatenate([rest, piece[0]])
-        sums.levels.add(signal, frame)
-        rest = signal[signal.size // frame * frame :]
+    for chunk in in_chunks(resampled(counted(), source.sample_rate, sample_rate), 40 * frame):
+        sums.levels.add(chunk[0], frame)
     check_length(source, sums.samples)
     return _judged(source, array, sample_rate, sums)
 
@@ -321,6 +262,23 @@ def resampled(pieces: Iterable[Array], from_rate: int, to_rate: int) -> Iterator
     rest = resampler.finish()
     if rest is not None and rest.shape[-1]:
         yield rest
+
+
+def in_chunks(pieces: Iterable[Array], size: int) -> Iterator[Array]:
+    """A signal that comes in pieces ``(channel, time)`` in chunks of so many samples, the last of what is left."""
+    waiting: list[Array] = []
+    count = 0
+    for piece in pieces:
+        waiting.append(piece)
+        count += piece.shape[-1]
+        if count >= size:
+            joined = np.concatenate(waiting, axis=-1)
+            whole = count // size * size
+            for start in range(0, whole, size):
+                yield joined[:, start : start + size]
+            waiting, count = [joined[:, whole:]], count - whole
+    if count:
+        yield np.concatenate(waiting, axis=-1)
 
 
 def name_channels(numbers: Iterable[int]) -> str:

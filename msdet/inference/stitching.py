@@ -25,14 +25,7 @@ _ENVELOPE_S = 0.02
 
 
 class Stitcher:
-    """Takes block after block of a recording, gives what is final.
-
-    Args:
-        slots: most talkers in a block.
-        options: of cutting and joining.
-        sample_rate: hertz.
-        levels: of the recording at the reference microphone.
-        reference: index of the reference microphone.
+    """Takes block after block of a recording, of whose reference microphone it knows the levels; gives what is final.
 
     Attributes:
         overall: where each slot was active.
@@ -42,29 +35,19 @@ class Stitcher:
     def __init__(self, slots: int, options: BlockOptions, sample_rate: int, levels: Levels, reference: int) -> None:
         self.overall = SlotDirections(slots)
         self.filled = np.zeros(slots, dtype=bool)
-        self._slots = slots
+        self._slots, self._gate, self._sample_rate = slots, options.gate, sample_rate
+        self._levels, self._reference = levels, reference
         self._grid = Grid.of(options, sample_rate)
-        self._gate = options.gate
-        self._sample_rate = sample_rate
-        self._levels = levels
-        self._reference = reference
         self._tracker = SlotTracker(slots, options.match)
         self._tail: Array | None = None
         self._sums = np.zeros((5, slots, 0), dtype=np.complex128)  # as of `_weighted`, of the next overlap
 
     def push(self, block: Block, separation: Separation) -> Separation:
-        """Join another block.
-
-        Args:
-            block: the mixture.
-            separation: of it.
+        """Join another block's separation.
 
         Returns:
             the next part of the recording that is final: estimates, if the system gives any, tracks and
             activity of each slot, in frames of 0.1 s.
-
-        Raises:
-            MsdetError: more talkers than slots.
         """
         if separation.count > self._slots:
             raise MsdetError(f"a block has {separation.count} talkers, expected at most {self._slots}")
@@ -108,17 +91,11 @@ class Stitcher:
         if separation.azimuth_deg is None:
             return
         unknown = np.full(separation.count, np.nan)
-        rows = zip(
-            slots,
-            np.maximum(active_s, FAINT_S),
-            separation.azimuth_deg,
-            unknown if separation.confidence is None else separation.confidence,
-            unknown if separation.elevation_deg is None else separation.elevation_deg,
-            strict=True,
-        )
-        for there, (slot, *row) in zip(shown & np.isfinite(separation.azimuth_deg), rows, strict=True):
-            if there:
-                self.overall.add(int(slot), *map(float, row))
+        confidence = unknown if separation.confidence is None else separation.confidence
+        elevation = unknown if separation.elevation_deg is None else separation.elevation_deg
+        rows = np.stack([np.maximum(active_s, FAINT_S), separation.azimuth_deg, confidence, elevation], axis=1)
+        for talker in np.flatnonzero(shown & np.isfinite(separation.azimuth_deg)):
+            self.overall.add(int(slots[talker]), *map(float, rows[talker]))
 
     def _joined_frames(self, sums: Array, shared: int, later: int) -> Separation:
         weights = fade_in(shared)
@@ -150,19 +127,20 @@ def merge_split_sources(separation: Separation, sample_rate: int) -> Separation:
     A model with a fixed number of slots, given a block in which one person speaks, often splits that voice:
     two slots point in the same direction and rise and fall together, each with a part of it. Two people
     cannot do that; so such voices are summed into the stronger one.
-
-    Args:
-        separation: of a block; returned as it is without estimates or azimuths.
-        sample_rate: hertz.
     """
     if separation.estimates is None or separation.azimuth_deg is None or separation.count < 2:
         return separation
-    envelopes = _envelopes(separation.estimates, round(_ENVELOPE_S * sample_rate))
+    step = round(_ENVELOPE_S * sample_rate)
+    whole = separation.estimates[:, : separation.estimates.shape[1] // step * step]
+    parts = whole.reshape(separation.count, -1, step)
+    envelopes = np.sqrt(np.square(parts, dtype=np.float64).mean(axis=-1))
+    with np.errstate(invalid="ignore", divide="ignore"):  # of silence
+        correlation = np.corrcoef(envelopes)
     voices, azimuth_deg = separation.estimates, separation.azimuth_deg.copy()
     activity = separation.activity
     for a, b in itertools.combinations(range(separation.count), 2):
         apart_deg = float(angular_distance_deg(azimuth_deg[a], azimuth_deg[b]))
-        if not apart_deg < SAME_DIRECTION_DEG or _correlation(envelopes[a], envelopes[b]) < TOGETHER:
+        if not (apart_deg < SAME_DIRECTION_DEG and correlation[a, b] >= TOGETHER):
             continue
         strong, weak = (a, b) if envelopes[a].sum() >= envelopes[b].sum() else (b, a)
         voices = voices.copy()
@@ -174,19 +152,6 @@ def merge_split_sources(separation: Separation, sample_rate: int) -> Separation:
             activity[strong] = np.maximum(activity[strong], activity[weak])
             activity[weak] = 0.0
     return dataclasses.replace(separation, estimates=voices, azimuth_deg=azimuth_deg, activity=activity)
-
-
-def _envelopes(voices: Array, step: int) -> Array:
-    """Amplitude ``(talker, step)``."""
-    whole = voices[:, : voices.shape[1] // step * step].reshape(len(voices), -1, step)
-    envelopes: Array = np.sqrt(np.square(whole, dtype=np.float64).mean(axis=-1))
-    return envelopes
-
-
-def _correlation(a: Array, b: Array) -> float:
-    centered = a - a.mean(), b - b.mean()
-    norm = float(np.linalg.norm(centered[0]) * np.linalg.norm(centered[1]))
-    return float(centered[0] @ centered[1]) / norm if norm > 0 else 0.0
 
 
 def _at_frames(values: Array, samples: int, frame: int) -> Array:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
@@ -55,7 +55,7 @@ class StreamResult:
         azimuth_deg: ``(talker, frame)`` in [0, 360), where each slot's talker is by what came so far; of the
             causal task ``tracking`` where a model has it, otherwise of the DoA head.
         confidence: ``(talker, frame)`` in [0, 1].
-        occupancy: probability ``(talker, frame)`` that somebody is there; 1 for a model without
+        occupancy: probability ``(talker, frame)`` that a slot is occupied; 1 for a model without
             variable_num_speakers.
         activity: probability ``(talker, frame)`` of speech; None of a model without the task ``activity``.
         doa_logits: ``(talker, frame, class)``; the last frame's, after `Streamer.finish`, are the model's of
@@ -73,21 +73,13 @@ class StreamResult:
 
 @dataclass(frozen=True)
 class StreamState:
-    """All that a `Streamer` remembers. Nothing in it is changed in place: a state that is kept stays valid.
+    """All that a `Streamer` remembers. Nothing in it is changed in place: a state that is kept stays valid."""
 
-    Attributes:
-        samples: that came.
-        frames: STFT frames that were worked on.
-        heard: the last samples ``(mic, time)`` that a later frame needs.
-        overlap: what the last frame adds to the next samples, ``(talker, hop)``.
-        parts: memories of the model's parts.
-    """
-
-    samples: int
-    frames: int
-    heard: Tensor
-    overlap: Tensor
-    parts: State
+    samples: int  # that came
+    frames: int  # of the STFT that were worked on
+    recent: Tensor  # the last samples (mic, time) that a later frame needs
+    overlap: Tensor  # what the last frame adds to the next samples, (talker, hop)
+    parts: State  # of the model
 
 
 class Streamer:
@@ -96,9 +88,14 @@ class Streamer:
     Args:
         model: as `msdet.load` gives it, or the network; causal in all its parts.
 
+    Attributes:
+        state: all that is remembered; it may be set to one that was kept, to go on from there.
+
     Raises:
         MsdetError: the model cannot stream; names the part that keeps it from it.
     """
+
+    state: StreamState
 
     def __init__(self, model: JointModel | Model) -> None:
         model = model if isinstance(model, JointModel) else model.joint
@@ -118,20 +115,11 @@ class Streamer:
         """
         return latency_s(self.model)
 
-    @property
-    def state(self) -> StreamState:
-        """All that is remembered; it may be set to one that was kept, to go on from there."""
-        return self._state
-
-    @state.setter
-    def state(self, state: StreamState) -> None:
-        self._state = state
-
     def reset(self) -> None:
         """Forget everything: what comes next is the start of another recording."""
         hop, talkers = self.model.stft.hop, self.model.config.talkers
-        heard = torch.zeros(self.model.array.microphones, hop, device=self._device)
-        self._state = StreamState(0, 0, heard, torch.zeros(talkers, hop, device=self._device), None)
+        recent = torch.zeros(self.model.array.microphones, hop, device=self._device)
+        self.state = StreamState(0, 0, recent, torch.zeros(talkers, hop, device=self._device), None)
 
     def push(self, chunk: npt.ArrayLike | Tensor) -> StreamResult:
         """Take the next samples, at the model's sample rate; give what is final.
@@ -156,9 +144,8 @@ class Streamer:
             raise MsdetError("chunk holds NaN or infinite samples")
         if (samples.abs() > MAX_SAMPLE).any():
             raise MsdetError(f"chunk holds samples up to {samples.abs().max():.2g}, expected full scale 1")
-        s = self._state
-        heard = torch.cat([s.heard, samples], dim=1)
-        self._state = StreamState(s.samples + samples.shape[1], s.frames, heard, s.overlap, s.parts)
+        s = self.state
+        self.state = replace(s, samples=s.samples + samples.shape[1], recent=torch.cat([s.recent, samples], dim=1))
         return self._joined(list(self._advance()))
 
     def finish(self) -> StreamResult:
@@ -166,11 +153,10 @@ class Streamer:
 
         The voices of all results together are as long as what came.
         """
-        s, hop = self._state, self.model.stft.hop
+        s, hop = self.state, self.model.stft.hop
         if s.samples == 0:
             return self._joined([])
-        padded = torch.nn.functional.pad(s.heard, (0, -s.samples % hop + hop))
-        self._state = StreamState(s.samples, s.frames, padded, s.overlap, s.parts)
+        self.state = replace(s, recent=torch.nn.functional.pad(s.recent, (0, -s.samples % hop + hop)))
         result = self._joined(list(self._advance()))
         self.reset()
         return result
@@ -179,9 +165,9 @@ class Streamer:
     def _advance(self) -> Iterator[_Step]:
         """Work on all frames that are complete, some at a time."""
         stft = self.model.stft
-        while (ready := self._state.heard.shape[1] // stft.hop - 1) > 0:
-            s, frames = self._state, min(ready, FRAMES_AT_ONCE)
-            windows = s.heard.unfold(1, stft.length, stft.hop)[:, :frames] * stft.window
+        while (ready := self.state.recent.shape[1] // stft.hop - 1) > 0:
+            s, frames = self.state, min(ready, FRAMES_AT_ONCE)
+            windows = s.recent.unfold(1, stft.length, stft.hop)[:, :frames] * stft.window
             spectrum = torch.fft.rfft(windows)[None].transpose(2, 3)
             estimate, logits, predictions, parts = self._step(spectrum, s.parts)
             pieces = torch.fft.irfft(estimate[0].transpose(1, 2), stft.length) * stft.window
@@ -191,8 +177,8 @@ class Streamer:
             if s.frames == 0:  # half of the first frame lies before the start
                 voices = voices[:, stft.hop :]
             given = max(0, (s.frames - 1) * stft.hop)
-            heard = s.heard[:, frames * stft.hop :].clone()
-            self._state = StreamState(s.samples, s.frames + frames, heard, second[:, -1].clone(), parts)
+            recent = s.recent[:, frames * stft.hop :].clone()
+            self.state = StreamState(s.samples, s.frames + frames, recent, second[:, -1].clone(), parts)
             yield _Step(voices[:, : s.samples - given], logits, predictions)
 
     def _step(self, spectrum: Tensor, memory: State) -> tuple[Tensor, Tensor, dict[str, Tensor], State]:
@@ -230,7 +216,7 @@ class Streamer:
         classes = logits[..., : c.doa_classes]
         azimuth_deg, confidence = decode_azimuth(found.get("tracking", classes))
         activity = found.get("activity")
-        last, frames = self._state.frames, logits.shape[1]
+        last, frames = self.state.frames, logits.shape[1]
         return StreamResult(
             _array(torch.cat([step.estimates for step in steps], dim=1)),
             np.arange(last - frames, last) * (stft.hop / self.model.sample_rate),
@@ -268,55 +254,30 @@ def latency_s(model: JointModel) -> float:
 
 def why_not(model: JointModel) -> str | None:
     """Why a model cannot stream, in one line that names the part and what can; None where it can."""
-    c = model.config
-    sharing = cast(Any, model.sharing)
+    c, sharing = model.config, cast(Any, model.sharing)
     parts = (
-        (_Kind(FRONT_ENDS), c.front_end, model.front_end),
-        (_Kind(SHARING_SCHEMES), c.sharing, None),
-        (_Kind(ENCODERS), c.encoder, sharing),
-        (_Kind(DOA_HEADS, "doa"), c.doa_head, model.doa_head),
-        (_Kind(SEPARATION_HEADS, "separation"), c.separation_head, model.separation_head),
+        (FRONT_ENDS, c.front_end, "front_end", model.front_end),
+        (SHARING_SCHEMES, c.sharing, "sharing", None),
+        (ENCODERS, c.encoder, "encoder", sharing),
+        (DOA_HEADS, c.doa_head, "doa", model.doa_head),
+        (SEPARATION_HEADS, c.separation_head, "separation", model.separation_head),
     )
-    return next((line for kind, name, part in parts if (line := kind.obstacle(name, part))), None)
+    return next((line for part in parts if (line := _obstacle(*part))), None)
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """A kind of part: its registry, and what its settings in `ModelConfig` begin with."""
-
-    registry: Registry
-    settings: str = ""
-
-    @property
-    def name(self) -> str:
-        """What the kind is called."""
-        return self.registry.kind
-
-    def obstacle(self, name: str, part: object) -> str | None:
-        """Why a part keeps its model from streaming.
-
-        Args:
-            name: as the configuration has it.
-            part: that says whether it is causal; None for one that is if it can stream.
-        """
-        factory = self._factory(name)
-        streams = hasattr(factory, "stream")
-        if part is not None and not getattr(part, "causal", False):
-            if streams and "causal" in inspect.signature(factory).parameters:
-                options = f"{self.settings or self.name.replace(' ', '_')}_options"
-                return f"{self.name} '{name}' is not causal; train with model.{options}.causal true"
-            return f"{self.name} '{name}' is not causal; causal {self.name}s: {self._streaming()}"
-        if streams:
-            return None
-        reason = "is not causal" if part is None else "is causal but has no method 'stream'"
-        return f"{self.name} '{name}' {reason}; {self.name}s that can stream: {self._streaming()}"
-
-    def _factory(self, name: str) -> Any:
-        return self.registry.find(name)
-
-    def _streaming(self) -> str:
-        names = self.registry.names()
-        return ", ".join(name for name in names if hasattr(self._factory(name), "stream"))
+def _obstacle(registry: Registry, name: str, settings: str, part: object) -> str | None:
+    """Why a part, whose options begin with `settings`, keeps its model from streaming; None is causal if it can."""
+    kind, factory = registry.kind, registry.find(name)
+    streams = hasattr(factory, "stream")
+    able = ", ".join(other for other in registry.names() if hasattr(registry.find(other), "stream"))
+    if part is not None and not getattr(part, "causal", False):
+        if streams and "causal" in inspect.signature(factory).parameters:
+            return f"{kind} '{name}' is not causal; train with model.{settings}_options.causal true"
+        return f"{kind} '{name}' is not causal; causal {kind}s: {able}"
+    if streams:
+        return None
+    reason = "is not causal" if part is None else "is causal but has no method 'stream'"
+    return f"{kind} '{name}' {reason}; {kind}s that can stream: {able}"
 
 
 def _tensor(samples: Tensor | Array, device: torch.device) -> Tensor:

@@ -6,13 +6,13 @@ voice ``k`` belongs to is decided by two kinds of evidence, each in [0, 1]:
 
 - **Overlap.** The normalized correlation, without delay, of voice ``k`` with what slot ``s`` held of the
   block before, over the samples that both blocks share. It counts as far as both are active there, in full
-  from `ENOUGH_S` seconds on: the residue of somebody else in an empty slot proves nothing.
-- **Direction.** How near the voice is to where slot ``s`` has been heard so far: the mean of
+  from `ENOUGH_S` seconds on: the residue of another talker in an empty slot proves nothing.
+- **Direction.** How near the voice is to where slot ``s`` has been active so far: the mean of
   ``exp(-Δ²/2σ²)`` over its azimuths, weighted by the seconds of activity behind each. Unlike the overlap this
   is remembered over any pause, so who comes back comes back to the same slot. The memory holds `MEMORY_S`
   seconds of speech and forgets the oldest exponentially, so that it follows those who move. A slot that has
-  hardly been heard is neither near nor far (`UNKNOWN`, with the weight of `PRIOR_S` seconds), so a newcomer
-  takes the free slot and not that of somebody who is silent elsewhere. Again only activity counts.
+  hardly been active is neither near nor far (`UNKNOWN`, with the weight of `PRIOR_S` seconds), so a newcomer
+  takes the free slot and not that of a talker who is silent elsewhere. Again only activity counts.
 
 The permutation with the largest sum of overlap and, twice as heavy, direction is taken (Hungarian algorithm);
 where there is no evidence at all, voices stay in their order. Only what is active is remembered.
@@ -25,6 +25,7 @@ from scipy.optimize import linear_sum_assignment
 
 from msdet.conventions import Array, angular_distance_deg, wrap_deg
 from msdet.inference.blocks import FRAME_S, Match
+from msdet.methods.base import Separation
 
 SPREAD_DEG = 15.0
 """σ: directions this far apart are still alike."""
@@ -55,12 +56,7 @@ _NEAR = 10  # bins to either side of the peak that an overall direction is the m
 
 
 class SlotDirections:
-    """Where each slot has been heard: seconds of activity by azimuth, in bins of a degree.
-
-    Args:
-        slots: how many.
-        time_constant_s: seconds that are remembered; infinite for all.
-    """
+    """Where each slot has been active: so many seconds of activity by azimuth, in bins of a degree."""
 
     def __init__(self, slots: int, time_constant_s: float = np.inf) -> None:
         self._seconds = np.zeros((slots, _BINS))
@@ -92,7 +88,7 @@ class SlotDirections:
         return likeness
 
     def overall(self) -> tuple[Array, Array, Array]:
-        """Azimuth, confidence and elevation ``(slot,)`` where each slot was heard most; NaN if never.
+        """Azimuth, confidence and elevation ``(slot,)`` where each slot was active most; NaN if never.
 
         The mean of what lies within some degrees of the heaviest azimuth: a stray block moves nothing.
         """
@@ -111,12 +107,7 @@ class SlotDirections:
 
 
 class SlotTracker:
-    """Assigns the voices of one block after another to slots.
-
-    Args:
-        slots: how many.
-        match: which evidence counts.
-    """
+    """Assigns the voices of one block after another to slots."""
 
     def __init__(self, slots: int, match: Match = "both") -> None:
         self.slots = slots
@@ -126,12 +117,12 @@ class SlotTracker:
         self._tail_s = np.zeros(slots)
 
     def assign(self, heads: Array | None, azimuth_deg: Array | None, active: Array, shared: int) -> Array:
-        """The slot ``(talker,)`` of each voice of the next block.
+        """The slot ``(talker,)`` of each voice of the next block; there are no more talkers than slots.
 
         Args:
             heads: of the voices, ``(talker, time)``: what they share with the block before; None if nothing.
-            azimuth_deg: of the voices, ``(talker,)``, NaN where nobody is; None of a system without.
-            active: when each speaks in the block, bool ``(talker, frame)``; no more talkers than slots.
+            azimuth_deg: of the voices, ``(talker,)``, NaN of an empty slot; None of a system without.
+            active: when each speaks in the block, bool ``(talker, frame)``.
             shared: frames at its start that the block shares with the one before.
         """
         talkers = len(active)
@@ -153,14 +144,14 @@ class SlotTracker:
         """Take what each slot ``(slot, time)`` holds of the next overlap, and its seconds of speech."""
         self._tail, self._tail_s = tail, tail_s
 
-    def _alike(self, heads: Array, heard_s: Array) -> Array:
+    def _alike(self, heads: Array, active_s: Array) -> Array:
         """Correlation ``(slot, talker)`` of the slots before with the voices now, as far as both speak."""
         if self._tail is None:
             return np.zeros((self.slots, len(heads)))
         before, now = self._tail.astype(np.float64), heads.astype(np.float64)
         norms = np.linalg.norm(before, axis=1)[:, None] * np.linalg.norm(now, axis=1)
         correlation = np.divide(before @ now.T, norms, out=np.zeros_like(norms), where=norms > 0)
-        alike: Array = correlation.clip(0.0) * np.sqrt(_evidence(self._tail_s)[:, None] * _evidence(heard_s))
+        alike: Array = correlation.clip(0.0) * np.sqrt(_evidence(self._tail_s)[:, None] * _evidence(active_s))
         return alike
 
 
@@ -169,32 +160,23 @@ def _evidence(seconds: Array) -> Array:
 
 
 class FrameLog:
-    """Keeps numbers of frames, ``(column, slot, frame)`` float32, in few large blocks.
+    """Keeps numbers of frames, ``(column, slot, frame)`` float32, in one large array, which grows now and then.
 
     A small array that is kept every second comes to lie between large ones that come and go, and holds the
     memory around it: a process that kept 320 bytes a second grew by 90 MB an hour.
-
-    Args:
-        columns: numbers of a slot in a frame.
-        slots: how many.
     """
 
     def __init__(self, columns: int, slots: int) -> None:
-        self._shape = (columns, slots, FRAMES_AT_ONCE)
-        self._blocks: list[Array] = []
-        self._free = 0
+        self._kept = np.empty((columns, slots, 0), dtype=np.float32)
+        self._count = 0
 
     def append(self, frames: Array) -> None:
         """Keep the next frames ``(column, slot, frame)``."""
-        while frames.shape[-1]:
-            if not self._free:
-                self._blocks.append(np.empty(self._shape, dtype=np.float32))
-                self._free = FRAMES_AT_ONCE
-            taken = frames[..., : self._free]
-            start = FRAMES_AT_ONCE - self._free
-            self._blocks[-1][..., start : start + taken.shape[-1]] = taken
-            self._free -= taken.shape[-1]
-            frames = frames[..., taken.shape[-1] :]
+        start, self._count = self._count, self._count + frames.shape[-1]
+        if self._count > self._kept.shape[-1]:
+            room = np.empty((*self._kept.shape[:2], FRAMES_AT_ONCE + frames.shape[-1]), dtype=np.float32)
+            self._kept = np.concatenate([self._kept, room], axis=-1)
+        self._kept[..., start : self._count] = frames
 
     def joined(self) -> Array:
         """All of them.
@@ -204,6 +186,32 @@ class FrameLog:
         >>> log.joined().tolist()
         [[[1.0, 3.0, 5.0], [2.0, 4.0, 6.0]]]
         """
-        nothing = np.empty((*self._shape[:2], 0), dtype=np.float32)
-        kept = np.concatenate([nothing, *self._blocks], axis=-1)
-        return kept[..., : kept.shape[-1] - self._free]
+        return self._kept[..., : self._count]
+
+
+def talkers_by_azimuth(
+    directions: SlotDirections, filled: Array, frames: FrameLog, frame_s: float, warnings: tuple[str, ...] = ()
+) -> tuple[Array, Separation]:
+    """The `filled` slots ``(talker,)`` ascending in azimuth, and the talkers in that order.
+
+    The columns of `frames` are azimuth, confidence, elevation and activity.
+    """
+    azimuth, confidence, elevation = directions.overall()
+    slots = np.flatnonzero(filled)
+    order = slots[np.argsort(azimuth[slots], kind="stable")]  # NaN, of no direction, last
+    azimuths, confidences, elevations, activity = frames.joined()[:, order]
+
+    def known(values: Array) -> Array | None:
+        return values[order] if np.isfinite(values[order]).any() else None
+
+    return order, Separation(
+        azimuth_deg=known(azimuth),
+        confidence=known(confidence),
+        elevation_deg=known(elevation),
+        activity=activity,
+        track_deg=azimuths,
+        track_confidence=confidences,
+        track_elevation_deg=elevations,
+        time_s=(np.arange(activity.shape[1]) + 0.5) * frame_s,
+        warnings=warnings,
+    )

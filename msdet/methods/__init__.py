@@ -68,16 +68,9 @@ def initial_method(
     talkers: int,
     other_values: Iterable[str] = (),
 ) -> Separator:
-    """A method that another one starts from, by name or import path.
+    """A method that another one starts from: the value `name`, or import path, of its option `option`.
 
-    Args:
-        option: of the other one, in errors.
-        name: the option's value.
-        needed: what the other one needs to be found, `VOICES` or `AZIMUTHS`.
-        array: geometry of the microphones.
-        sample_rate: hertz.
-        talkers: number of talkers.
-        other_values: that the option may have as well, in errors.
+    `needed` is what is to be found, `VOICES` or `AZIMUTHS`; `other_values` are what else the option may be, in errors.
 
     Raises:
         MsdetError: no method that finds this without options and truth; offers the nearest, or all.
@@ -92,11 +85,7 @@ def initial_method(
 
 
 def require_blind(separator: Separator | Oracle, subject: str) -> Separator:
-    """The separator, unless it is an oracle.
-
-    Raises:
-        MsdetError: it is one; `subject` begins the message.
-    """
+    """The separator; `MsdetError` if it is an oracle, in a message that `subject` begins."""
     if isinstance(separator, Oracle):
         raise MsdetError(f"{subject} is an oracle: it needs the references or azimuths of a simulated set")
     return separator

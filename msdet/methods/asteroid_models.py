@@ -24,15 +24,9 @@ def asteroid_model(
 ) -> Separator:
     """Separate by a trained model.
 
-    A multichannel model gets all microphones, the reference first; another one the reference alone.
-
-    Args:
-        array: the microphones.
-        sample_rate: hertz.
-        talkers: number of voices.
-        checkpoint: what ``torch.save(model.serialize(), path)`` wrote, as asteroid's recipes do, or a state
-            dictionary of a model of default sizes.
-        model: with a state dictionary, the class in ``asteroid.models``.
+    A multichannel model gets all microphones, the reference first; another one the reference alone. `checkpoint` is
+    what ``torch.save(model.serialize(), path)`` wrote, as asteroid's recipes do, or a state dictionary of a model of
+    default sizes; then `model` is its class in ``asteroid.models``.
 
     Raises:
         MsdetError: a checkpoint that cannot be read, or is for another rate or number of talkers.

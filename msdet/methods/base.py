@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from msdet.components import Registry
 from msdet.conventions import Array
+from msdet.dsp.stft import Stft
 from msdet.errors import MsdetError
 
 ORACLE = "oracle"
@@ -74,12 +78,7 @@ Separator = Callable[[Array], Separation]
 
 @dataclass(frozen=True)
 class OracleInput:
-    """The truth that an oracle is given.
-
-    Attributes:
-        references: ``(talker, time)`` at the reference microphone.
-        azimuth_deg: ``(talker,)`` in the array's frame, in the order of `references`.
-    """
+    """The truth that an oracle is given: references ``(talker, time)`` at the reference microphone, and azimuths."""
 
     references: Array
     azimuth_deg: Array
@@ -87,30 +86,30 @@ class OracleInput:
 
 @dataclass(frozen=True)
 class Oracle:
-    """A separator that uses the truth, which only a simulated set has.
-
-    Attributes:
-        separate: separates a mixture ``(mic, time)``, given the truth.
-    """
+    """A separator of mixtures ``(mic, time)`` that uses the truth, which only a simulated set has."""
 
     separate: Callable[[Array, OracleInput], Separation]
 
 
-def check_talkers(method: str, talkers: int, most: int) -> None:
-    """Refuse a number of talkers that a method cannot find.
+def spectrum_of(stft: Stft, signals: Array) -> Tensor:
+    """Signals ``(channel, time)`` as a batch of one, complex ``(1, channel, freq, frame)``."""
+    spectrum: Tensor = stft(torch.from_numpy(signals)[None])
+    return spectrum
 
-    Raises:
-        MsdetError: not from 1 to `most`.
-    """
+
+def waveforms_of(stft: Stft, spectrum: Tensor, mixture: Array) -> Array:
+    """Voices ``(talker, time)``, as long as the mixture, of a batch of one."""
+    waveforms: Array = stft.inverse(spectrum, mixture.shape[-1])[0].numpy()
+    return waveforms
+
+
+def check_talkers(method: str, talkers: int, most: int) -> None:
+    """Refuse a number of talkers that a method cannot find."""
     if not 1 <= talkers <= most:
         raise MsdetError(f"talkers is {talkers}, expected 1 to {most} for {method} with this array")
 
 
 def check_at_least_one(option: str, value: int) -> None:
-    """Refuse an option that counts something and is 0 or negative.
-
-    Raises:
-        MsdetError: names the option.
-    """
+    """Refuse an option that counts something and is 0 or negative."""
     if value < 1:
         raise MsdetError(f"{option} is {value}, expected at least 1")

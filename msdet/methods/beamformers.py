@@ -36,6 +36,8 @@ from msdet.methods.base import (
     Separation,
     Separator,
     check_talkers,
+    spectrum_of,
+    waveforms_of,
 )
 from msdet.models.frontends import ArrayGeometry
 
@@ -63,15 +65,9 @@ the mixture's covariance, both ``(freq, mic, mic)``; complex128."""
 def beam_separator(
     weights: Weights, array: MicrophoneArray, sample_rate: int, talkers: int, doa: str | list[float], window_s: float
 ) -> Separator | Oracle:
-    """A separator that steers a beam at each talker.
+    """A separator that steers a beam at each talker, in STFT frames of `window_s`.
 
-    Args:
-        weights: the beamformer.
-        array: geometry of the microphones.
-        sample_rate: hertz.
-        talkers: number of beams.
-        doa: where the talkers are: found by the baseline of this name, in degrees, or ``oracle``.
-        window_s: length of an STFT frame.
+    Where the talkers are (`doa`) is found by the baseline of this name, given in degrees, or ``oracle``.
 
     Raises:
         MsdetError: a `doa` that is no baseline that finds azimuths, or has another number of them.
@@ -81,15 +77,13 @@ def beam_separator(
     frequency_hz = torch.linspace(0.0, sample_rate / 2, stft.freqs, dtype=torch.float64)
     coherence = diffuse_coherence(positions, frequency_hz).to(torch.complex128)
 
+    @torch.inference_mode()
     def steer(mixture: Array, azimuth_deg: Array) -> Array:
-        with torch.inference_mode():
-            spectrum = stft(torch.from_numpy(mixture)[None])
-            x = spectrum[0].permute(1, 0, 2).to(torch.complex128)
-            steering = steering_vectors(positions, torch.from_numpy(azimuth_deg), frequency_hz, array.reference)
-            beams = weights(steering.to(torch.complex128), coherence, x @ x.mH)
-            voices = apply_beam(beams.to(spectrum.dtype)[None], spectrum)
-            waveforms: Array = stft.inverse(voices, mixture.shape[-1])[0].numpy()
-        return waveforms
+        spectrum = spectrum_of(stft, mixture)
+        x = spectrum[0].permute(1, 0, 2).to(torch.complex128)
+        steering = steering_vectors(positions, torch.from_numpy(azimuth_deg), frequency_hz, array.reference)
+        beams = weights(steering.to(torch.complex128), coherence, x @ x.mH)
+        return waveforms_of(stft, apply_beam(beams.to(spectrum.dtype)[None], spectrum), mixture)
 
     def steer_at_truth(mixture: Array, truth: OracleInput) -> Separation:
         if not np.isfinite(truth.azimuth_deg).all():
@@ -118,20 +112,9 @@ def distortionless_separator(
 ) -> Separator | Oracle:
     """A separator whose beams leave their talkers unchanged and let through the least disturbance.
 
-    The weights are C⁻¹d / (dᴴC⁻¹d), of the disturbance's covariance C and steering vectors d.
-
-    Args:
-        disturbance: its covariance, from the coherence of diffuse noise and the mixture's covariance, all
-            ``(freq, mic, mic)``.
-        array: geometry of the microphones.
-        sample_rate: hertz.
-        talkers: number of beams.
-        doa: as of `beam_separator`.
-        loading: power of sensor noise relative to the disturbance.
-        window_s: length of an STFT frame.
-
-    Raises:
-        MsdetError: as `beam_separator`, or a `loading` that is not positive.
+    The weights are C⁻¹d / (dᴴC⁻¹d), of steering vectors d and the disturbance's covariance C: what `disturbance` makes
+    of the coherence of diffuse noise and the mixture's covariance, all ``(freq, mic, mic)``, and sensor noise, whose
+    power relative to it is `loading`. Arguments and errors as `beam_separator`.
     """
     _check_loading(loading)
 
@@ -248,25 +231,21 @@ def srp_beam(array: MicrophoneArray, sample_rate: int, talkers: int, window_s: f
 
     It is where the default model starts: untrained, that model gives exactly this at the same frame length.
     The confidence of an azimuth is the SRP-PHAT map there: the mean steered response, 1 for a plane wave.
-
-    Raises:
-        MsdetError: a number of talkers that has no peaks.
     """
     check_talkers("srp_beam", talkers, MAX_TALKERS)
     stft = Stft(window_samples(window_s, sample_rate))
     geometry = ArrayGeometry(array, stft.freqs, sample_rate, DOA_CLASSES)
 
+    @torch.inference_mode()
     def separate(mixture: Array) -> Separation:
-        with torch.inference_mode():
-            spectrum = stft(torch.from_numpy(mixture)[None])
-            response = srp_phat(spectrum, geometry.steering)
-            peaks = pick_peaks(response, talkers)
-            logits = von_mises_logits(peaks, DOA_CLASSES)
-            weights = steered_beam_weights(logits.softmax(-1), geometry.steering, geometry.coherence)
-            voices = stft.inverse(apply_beam(weights, spectrum), mixture.shape[-1])
-            azimuth, _ = decode_azimuth(logits)
-            height = response[0, (azimuth[0] * (DOA_CLASSES / 360.0)).round().long() % DOA_CLASSES]
-        return Separation(voices[0].numpy(), azimuth[0].double().numpy(), height.double().numpy())
+        spectrum = spectrum_of(stft, mixture)
+        response = srp_phat(spectrum, geometry.steering)
+        logits = von_mises_logits(pick_peaks(response, talkers), DOA_CLASSES)
+        weights = steered_beam_weights(logits.softmax(-1), geometry.steering, geometry.coherence)
+        voices = waveforms_of(stft, apply_beam(weights, spectrum), mixture)
+        azimuth, _ = decode_azimuth(logits)
+        height = response[0, (azimuth[0] * (DOA_CLASSES / 360.0)).round().long() % DOA_CLASSES]
+        return Separation(voices, azimuth[0].double().numpy(), height.double().numpy())
 
     return separate
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,7 +21,15 @@ from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
 from msdet.dsp.stft import Stft, window_samples
 from msdet.errors import MsdetError
-from msdet.methods.base import METHODS, Separation, Separator, check_at_least_one, check_talkers
+from msdet.methods.base import (
+    METHODS,
+    Separation,
+    Separator,
+    check_at_least_one,
+    check_talkers,
+    spectrum_of,
+    waveforms_of,
+)
 
 WINDOW_S = 0.128
 
@@ -30,8 +39,8 @@ FASTMNMF_AUXIVA_ITERATIONS = 30
 FLOOR = 1e-4
 """White noise added to the mixture of level 1: without any noise, two components may be one."""
 
-Images = Callable[[Array], Array]
-"""From components ``(frame, freq, component)`` to each talker's, ``(component, frame, freq, talker)``."""
+Images = Callable[[Array, int], Array]
+"""From components ``(frame, freq, component)`` and iterations to images ``(component, frame, freq, talker)``."""
 
 
 @contextmanager
@@ -51,21 +60,13 @@ def blind_separator(
     array: MicrophoneArray,
     sample_rate: int,
     talkers: int,
-    iterations: int,
-    window_s: float,
-    seed: int,
+    iterations: int = 50,
+    window_s: float = WINDOW_S,
+    seed: int = 0,
 ) -> Separator:
-    """A separator that gives voices alone, in no particular order.
+    """A separator by a method, called `name` in errors, that gives voices alone, in no particular order.
 
-    Args:
-        name: of the method, in errors.
-        images: the method.
-        array: geometry of the microphones.
-        sample_rate: hertz.
-        talkers: number of voices.
-        iterations: of the method, at least 1.
-        window_s: length of an STFT frame.
-        seed: of what the method draws.
+    `window_s` is the length of an STFT frame, `seed` that of what the method draws.
 
     Raises:
         MsdetError: more talkers than microphones, or no iterations.
@@ -77,29 +78,26 @@ def blind_separator(
     def separate(mixture: Array) -> Separation:
         with fixed_global_seed(seed), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            spectrum = stft(torch.from_numpy(mixture)[None])[0].numpy().astype(np.complex128)
+            spectrum = spectrum_of(stft, mixture)[0].numpy().astype(np.complex128)
             level = np.sqrt(np.mean(np.square(np.abs(spectrum)))) + 1e-12
-            leveled = _with_floor(spectrum.transpose(2, 1, 0) / level)
-            components, basis = principal_components(leveled, talkers)
+            leveled = spectrum.transpose(2, 1, 0) / level
+            noise = np.random.standard_normal((2, *leveled.shape))
+            floored = leveled + FLOOR * (noise[0] + 1j * noise[1])
+            components, basis = principal_components(floored, talkers)
             try:
-                found = images(components)
+                found = images(components, iterations)
             except np.linalg.LinAlgError as error:
                 raise MsdetError(f"{name} fails on this recording ({error})") from error
         voices = level * np.einsum("fc,ctfs->sft", basis[:, array.reference], found)
         if not np.isfinite(voices).all():
             raise MsdetError(f"{name} fails on this recording (its result is not finite)")
-        voices = torch.from_numpy(voices.astype(np.complex64))[None]
-        return Separation(stft.inverse(voices, mixture.shape[-1])[0].numpy())
+        return Separation(waveforms_of(stft, torch.from_numpy(voices.astype(np.complex64))[None], mixture))
 
     return separate
 
 
 def principal_components(spectrum: Array, count: int) -> tuple[Array, Array]:
-    """The components with most power at each frequency, strongest first.
-
-    Args:
-        spectrum: ``(frame, freq, mic)``.
-        count: number of components.
+    """The components with most power at each frequency of ``(frame, freq, mic)``, strongest first.
 
     Returns:
         Components ``(frame, freq, component)``, and the basis ``(freq, mic, component)`` that undoes it.
@@ -120,78 +118,54 @@ def projected(components: Array, voices: Array) -> Array:
     return np.stack(scales)[:, None] * voices
 
 
-def _with_floor(spectrum: Array) -> Array:
-    noise = np.random.standard_normal((2, *spectrum.shape))
-    floored: Array = spectrum + FLOOR * (noise[0] + 1j * noise[1])
-    return floored
-
-
-@METHODS.register("auxiva")
-def auxiva(
+def blind_separator_with_bases(
+    name: str,
+    images: Callable[[Array, int, int], Array],
     array: MicrophoneArray,
     sample_rate: int,
     talkers: int,
-    iterations: int = 50,
+    iterations: int,
+    bases: int,
     window_s: float = WINDOW_S,
     seed: int = 0,
 ) -> Separator:
-    """AuxIVA (Ono, WASPAA 2011): independent vector analysis; arguments and errors as `blind_separator`."""
-
-    def images(components: Array) -> Array:
-        from pyroomacoustics.bss import auxiva
-
-        return projected(components, auxiva(components, n_iter=iterations, proj_back=False))
-
-    return blind_separator("AuxIVA", images, array, sample_rate, talkers, iterations, window_s, seed)
-
-
-@METHODS.register("ilrma")
-def ilrma(
-    array: MicrophoneArray,
-    sample_rate: int,
-    talkers: int,
-    iterations: int = 50,
-    bases: int = 2,
-    window_s: float = WINDOW_S,
-    seed: int = 0,
-) -> Separator:
-    """ILRMA, independent low-rank matrix analysis (Kitamura et al., TASLP 24(9), 2016).
-
-    Arguments and errors as `blind_separator`; `bases` are the spectra that a talker has.
-    """
+    """`blind_separator` by a method that gives a talker so many spectra."""
     check_at_least_one("bases", bases)
 
-    def images(components: Array) -> Array:
-        from pyroomacoustics.bss import ilrma
+    def with_bases(components: Array, iterations: int) -> Array:
+        return images(components, iterations, bases)
 
-        voices = ilrma(components, n_iter=iterations, proj_back=False, n_components=bases)
-        return projected(components, voices)
-
-    return blind_separator("ILRMA", images, array, sample_rate, talkers, iterations, window_s, seed)
+    return blind_separator(name, with_bases, array, sample_rate, talkers, iterations, window_s, seed)
 
 
-@METHODS.register("fastmnmf")
-def fastmnmf(
-    array: MicrophoneArray,
-    sample_rate: int,
-    talkers: int,
-    iterations: int = 30,
-    bases: int = 8,
-    window_s: float = WINDOW_S,
-    seed: int = 0,
-) -> Separator:
-    """FastMNMF, multichannel non-negative matrix factorization (Sekiguchi et al., EUSIPCO 2019).
+def auxiva_images(components: Array, iterations: int) -> Array:
+    """AuxIVA (Ono, WASPAA 2011): independent vector analysis."""
+    from pyroomacoustics.bss import auxiva
 
-    Arguments and errors as `blind_separator`; `bases` are the spectra that a talker has.
-    """
-    check_at_least_one("bases", bases)
+    return projected(components, auxiva(components, n_iter=iterations, proj_back=False))
 
-    def images(components: Array) -> Array:
-        from pyroomacoustics.bss import auxiva, fastmnmf
 
-        options = {"n_iter": FASTMNMF_AUXIVA_ITERATIONS, "proj_back": False, "return_filters": True}
-        filters = auxiva(components, **options)[1]
-        voices: Array = fastmnmf(components, n_iter=iterations, n_components=bases, mic_index="all", W0=filters)
-        return voices
+def ilrma_images(components: Array, iterations: int, bases: int) -> Array:
+    """ILRMA, independent low-rank matrix analysis (Kitamura et al., TASLP 24(9), 2016)."""
+    from pyroomacoustics.bss import ilrma
 
-    return blind_separator("FastMNMF", images, array, sample_rate, talkers, iterations, window_s, seed)
+    return projected(components, ilrma(components, n_iter=iterations, proj_back=False, n_components=bases))
+
+
+def fastmnmf_images(components: Array, iterations: int, bases: int) -> Array:
+    """FastMNMF, multichannel non-negative matrix factorization (Sekiguchi et al., EUSIPCO 2019)."""
+    from pyroomacoustics.bss import auxiva, fastmnmf
+
+    options = {"n_iter": FASTMNMF_AUXIVA_ITERATIONS, "proj_back": False, "return_filters": True}
+    filters = auxiva(components, **options)[1]
+    voices: Array = fastmnmf(components, n_iter=iterations, n_components=bases, mic_index="all", W0=filters)
+    return voices
+
+
+auxiva = METHODS.register("auxiva")(partial(blind_separator, "AuxIVA", auxiva_images))
+
+ilrma = METHODS.register("ilrma")(partial(blind_separator_with_bases, "ILRMA", ilrma_images, iterations=50, bases=2))
+
+fastmnmf = METHODS.register("fastmnmf")(
+    partial(blind_separator_with_bases, "FastMNMF", fastmnmf_images, iterations=30, bases=8)
+)

@@ -19,7 +19,7 @@ from msdet.conventions import SPEED_OF_SOUND, Array, wrap_deg
 from msdet.dsp.spatial import pick_peaks
 from msdet.dsp.stft import Stft, window_samples
 from msdet.errors import MsdetError
-from msdet.methods.base import AZIMUTHS, METHODS, Separation, Separator, check_talkers
+from msdet.methods.base import AZIMUTHS, METHODS, Separation, Separator, check_talkers, spectrum_of
 from msdet.methods.blind import fixed_global_seed
 
 WINDOW_S = 0.032
@@ -82,15 +82,9 @@ def search(
 ) -> Separator:
     """A separator that gives azimuths alone: the highest peaks of a method's spatial spectrum.
 
-    Peaks are at least 15 degrees apart and moved to the top of the parabola through their neighbors.
-
-    Args:
-        algorithm: its name in ``pyroomacoustics.doa.algorithms``.
-        bins: chooses the frequencies.
-        array: geometry of the microphones.
-        sample_rate: hertz.
-        talkers: number of peaks.
-        window_s: length of an STFT frame.
+    Peaks are at least 15 degrees apart and moved to the top of the parabola through their neighbors. `algorithm` is the
+    method's name in ``pyroomacoustics.doa.algorithms``, `bins` chooses the frequencies, and `window_s` is the length of
+    an STFT frame.
 
     Raises:
         MsdetError: too many talkers, or an array that cannot tell directions over the full circle.
@@ -102,8 +96,7 @@ def search(
     azimuth_rad = np.deg2rad(np.arange(360) + GRID_OFFSET_DEG)
 
     def separate(mixture: Array) -> Separation:
-        spectrum = stft(torch.from_numpy(mixture)[None])[0].numpy().astype(np.complex128)
-        method = located(algorithm, spectrum, bins, array, sample_rate, num_src=talkers, azimuth=azimuth_rad)
+        method = located(algorithm, mixture, stft, bins, array, sample_rate, num_src=talkers, azimuth=azimuth_rad)
         response = np.nan_to_num(method.grid.values, nan=0.0, posinf=1e12)  # a noiseless plane wave
         peaks = pick_peaks(torch.from_numpy(response)[None], talkers)[0].double().numpy()
         return Separation(azimuth_deg=np.sort(wrap_deg(peaks + GRID_OFFSET_DEG)))
@@ -112,15 +105,16 @@ def search(
 
 
 def located(
-    algorithm: str, spectrum: Array, bins: Bins, array: MicrophoneArray, sample_rate: int, **options: Any
+    algorithm: str, mixture: Array, stft: Stft, bins: Bins, array: MicrophoneArray, sample_rate: int, **options: Any
 ) -> Any:
-    """The method of pyroomacoustics after it looked at a spectrum ``(mic, freq, frame)``.
+    """The method of pyroomacoustics after it looked at a mixture.
 
     Raises:
-        MsdetError: it fails on this spectrum, or would take too much memory.
+        MsdetError: it fails on this mixture, or would take too much memory.
     """
     import pyroomacoustics as pra
 
+    spectrum = spectrum_of(stft, mixture)[0].numpy().astype(np.complex128)
     mics, freqs, frames = spectrum.shape
     products = 0 if algorithm == "SRP" else 16 * mics**2 * freqs * frames  # bytes, of every frame, at once
     if products > MAX_BYTES:
@@ -128,12 +122,11 @@ def located(
             f"{algorithm} would take {products / 1e9:.0f} GB for {mics} microphones and {frames} frames, "
             f"expected at most {MAX_BYTES / 1e9:.0f} GB; srp_beam takes any number, or choose some channels"
         )
-    window = 2 * (freqs - 1)
     positions = (array.positions - array.centroid_m).T
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # of ill-conditioned matrices on the way
         try:
-            method = pra.doa.algorithms[algorithm](positions, sample_rate, window, c=SPEED_OF_SOUND, **options)
+            method = pra.doa.algorithms[algorithm](positions, sample_rate, stft.length, c=SPEED_OF_SOUND, **options)
             method.locate_sources(spectrum, freq_bins=bins(method, spectrum))
         except (np.linalg.LinAlgError, ValueError, IndexError, UnboundLocalError) as error:
             raise MsdetError(f"{algorithm} finds no directions in this recording") from error
@@ -141,11 +134,7 @@ def located(
 
 
 def check_array(algorithm: str, array: MicrophoneArray) -> None:
-    """Refuse an array that cannot tell a talker from its mirror image.
-
-    Raises:
-        MsdetError: says what the array resolves.
-    """
+    """Refuse an array that cannot tell a talker from its mirror image."""
     domain = array.resolvable_domain
     if domain.azimuth_span_deg < 360:
         raise MsdetError(
@@ -179,16 +168,7 @@ def frida(
 ) -> Separator:
     """FRIDA (Pan et al., ICASSP 2017): azimuths off any grid, by finite rate of innovation.
 
-    Args:
-        array: geometry of the microphones.
-        sample_rate: hertz.
-        talkers: number of azimuths.
-        window_s: length of an STFT frame.
-        seed: of the random beginnings.
-
-    Raises:
-        MsdetError: too many talkers for the pairs of microphones, or an array that cannot tell directions
-            over the full circle.
+    Arguments and errors as `search`; the pairs of microphones limit the talkers. `seed` is of the random beginnings.
     """
     check_array("FRIDA", array)
     max_harmonics = (_distinct_pairs(array) - 1) // 2
@@ -197,12 +177,11 @@ def frida(
     stft = Stft(window_samples(window_s, sample_rate))
 
     def separate(mixture: Array) -> Separation:
-        spectrum = stft(torch.from_numpy(mixture)[None])[0].numpy().astype(np.complex128)
         for order in range(harmonics, talkers - 1, -1):
             options = {"num_src": talkers, "max_four": order}
             try:
                 with fixed_global_seed(seed):
-                    method = located("FRIDA", spectrum, loudest, array, sample_rate, **options)
+                    method = located("FRIDA", mixture, stft, loudest, array, sample_rate, **options)
                 break
             except MsdetError:
                 if order == talkers:

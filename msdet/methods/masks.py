@@ -12,7 +12,17 @@ from msdet.dsp.beamforming import masked_mvdr, power_masks
 from msdet.dsp.stft import Stft, window_samples
 from msdet.errors import MsdetError
 from msdet.methods import initial_method
-from msdet.methods.base import METHODS, ORACLE, VOICES, Oracle, OracleInput, Separation, Separator
+from msdet.methods.base import (
+    METHODS,
+    ORACLE,
+    VOICES,
+    Oracle,
+    OracleInput,
+    Separation,
+    Separator,
+    spectrum_of,
+    waveforms_of,
+)
 
 MASKS = "srp_beam"
 
@@ -28,27 +38,15 @@ POSTFILTER_WINDOW_S, POSTFILTER_LOADING = 0.064, 1e-3
 def mask_mvdr(
     array: MicrophoneArray, sample_rate: int, talkers: int, masks: str = MASKS, window_s: float = WINDOW_S
 ) -> Separator | Oracle:
-    """MVDR beams, one a talker, from covariances weighted by ratio masks.
-
-    Args:
-        array: geometry of the microphones.
-        sample_rate: hertz.
-        talkers: number of voices.
-        masks: the method whose voices give the masks, or ``oracle``.
-        window_s: length of an STFT frame.
-
-    Raises:
-        MsdetError: `masks` is no method that finds voices.
-    """
+    """MVDR beams, one a talker, from covariances weighted by ratio masks: of a method's voices, or ``oracle``."""
     stft = Stft(window_samples(window_s, sample_rate))
 
+    @torch.inference_mode()
     def beams(mixture: Array, voices: Array) -> Array:
-        with torch.inference_mode():
-            spectrum = stft(torch.from_numpy(mixture)[None])
-            ratios = power_masks(stft(torch.from_numpy(voices)[None]), spectrum[:, array.reference])
-            wide = masked_mvdr(spectrum.to(torch.complex128), ratios.double(), array.reference, LOADING)
-            waveforms: Array = stft.inverse(wide.to(spectrum.dtype), mixture.shape[-1])[0].numpy()
-        return waveforms
+        spectrum = spectrum_of(stft, mixture)
+        ratios = power_masks(spectrum_of(stft, voices), spectrum[:, array.reference])
+        wide = masked_mvdr(spectrum.to(torch.complex128), ratios.double(), array.reference, LOADING)
+        return waveforms_of(stft, wide.to(spectrum.dtype), mixture)
 
     if masks == ORACLE:
         return Oracle(lambda mixture, truth: Separation(beams(mixture, truth.references)))
@@ -79,13 +77,11 @@ def oracle_irm(array: MicrophoneArray, sample_rate: int, talkers: int, window_s:
     """
     stft = Stft(window_samples(window_s, sample_rate))
 
+    @torch.inference_mode()
     def separate(mixture: Array, truth: OracleInput) -> Separation:
-        with torch.inference_mode():
-            spectrum = stft(torch.from_numpy(mixture)[None, array.reference, None])
-            references = stft(torch.from_numpy(truth.references)[None])
-            masked = power_masks(references, spectrum[:, 0]).sqrt() * spectrum
-            voices: Array = stft.inverse(masked, mixture.shape[-1])[0].numpy()
-        return Separation(voices)
+        spectrum = spectrum_of(stft, mixture[array.reference, None])
+        masked = power_masks(spectrum_of(stft, truth.references), spectrum[:, 0]).sqrt() * spectrum
+        return Separation(waveforms_of(stft, masked, mixture))
 
     return Oracle(separate)
 
@@ -95,25 +91,20 @@ def mvdr_separator(separator: Separator, array: MicrophoneArray, sample_rate: in
 
     The beamformer is linear, so free of the artifacts that masks leave. Each voice, against all else at the
     reference microphone, gives a mask; directions and activity stay the other separator's.
-
-    Args:
-        separator: gives voices.
-        array: geometry of the microphones.
-        sample_rate: hertz.
     """
     stft = Stft(window_samples(POSTFILTER_WINDOW_S, sample_rate))
 
+    @torch.inference_mode()
     def beamformed(mixture: Array, voices: Array) -> Array:
-        with torch.inference_mode():
-            x = torch.from_numpy(mixture)[None]
-            level = x[0, array.reference].square().mean().sqrt().clamp_min(1e-8)
-            spectrum = stft(x / level).to(torch.complex128)
-            estimates = stft(torch.from_numpy(voices)[None] / level).to(torch.complex128)
-            power = estimates.abs().square()
-            rest = (spectrum[:, array.reference] - estimates.sum(1)).abs().square()
-            masks = power / (power.sum(1, keepdim=True) + rest[:, None] + 1e-10)
-            beams = masked_mvdr(spectrum, masks, array.reference, POSTFILTER_LOADING)
-            waveforms: Array = (stft.inverse(beams.to(torch.complex64), mixture.shape[-1])[0] * level).numpy()
+        x = torch.from_numpy(mixture)[None]
+        level = x[0, array.reference].square().mean().sqrt().clamp_min(1e-8)
+        spectrum = stft(x / level).to(torch.complex128)
+        estimates = stft(torch.from_numpy(voices)[None] / level).to(torch.complex128)
+        power = estimates.abs().square()
+        rest = (spectrum[:, array.reference] - estimates.sum(1)).abs().square()
+        masks = power / (power.sum(1, keepdim=True) + rest[:, None] + 1e-10)
+        beams = masked_mvdr(spectrum, masks, array.reference, POSTFILTER_LOADING)
+        waveforms: Array = waveforms_of(stft, beams.to(torch.complex64), mixture) * level.numpy()
         return waveforms
 
     def separate(mixture: Array) -> Separation:

@@ -37,15 +37,15 @@ _FAINT = 1e-9  # least weight of an azimuth, so that there is a mean
 
 
 def model_separator(model: JointModel) -> Separator:
-    """A separator that runs a joint model on its own device; slots that nobody fills are left out.
+    """A separator that runs a joint model on its own device; empty slots are left out.
 
     Of the auxiliary tasks, ``activity``, ``elevation`` and ``tracking`` are used where a model has them.
     """
 
+    @torch.inference_mode()
     def separate(mixture: Array) -> Separation:
         device = next(model.parameters()).device
-        with torch.inference_mode():
-            return model_separations(model(torch.from_numpy(mixture)[None].to(device)))[0]
+        return model_separations(model(torch.from_numpy(mixture)[None].to(device)))[0]
 
     return separate
 
@@ -55,7 +55,7 @@ def model_separations(output: JointOutput) -> list[Separation]:
     azimuth, confidence = decode_azimuth(output.doa_logits)
     values = {"azimuth_deg": azimuth, "confidence": confidence, **_auxiliary(output)}
     filled = output.occupancy > 0.5
-    filled.scatter_(1, output.occupancy.argmax(1, keepdim=True), True)  # somebody is there
+    filled.scatter_(1, output.occupancy.argmax(1, keepdim=True), True)  # never none
     return [
         Separation(
             output.waveforms[n].float().cpu().numpy()[there],
@@ -81,14 +81,8 @@ def _auxiliary(output: JointOutput) -> dict[str, torch.Tensor]:
 def ensemble(array: MicrophoneArray, sample_rate: int, talkers: int, models: str) -> Separator:
     """Separate by each model, bring the slots of all into the order of the first one's, and average.
 
-    Args:
-        array: the microphones.
-        sample_rate: hertz; recordings of another rate than the models' are converted, voices back again.
-        talkers: number of voices.
-        models: checkpoint directories with a colon between them; all of one sample rate.
-
-    Raises:
-        MsdetError: a model that is not for such recordings.
+    `models` are checkpoint directories with a colon between them, all of one sample rate; recordings of another rate
+    are converted, voices back again.
     """
     members = _separators(_folders("ensemble", models), array, sample_rate, talkers)
 
@@ -108,15 +102,8 @@ def folded_pair(array: MicrophoneArray, sample_rate: int, talkers: int, models: 
     discontinuity for the estimated azimuths. The budget is doubled, in training and in inference: compare
     with two models otherwise trained (``ensemble``), or with one trained twice as long.
 
-    Args:
-        array: the microphones.
-        sample_rate: hertz; recordings of another rate than the models' are converted, voices back again.
-        talkers: number of voices.
-        models: two checkpoint directories with a colon between them, trained with ``objective.assignment``
-            folded and ``axis_deg`` 0 and 90, or other axes 90 degrees apart.
-
-    Raises:
-        MsdetError: models that were trained otherwise, or are not for such recordings.
+    `models` are two checkpoint directories with a colon between them, trained with ``objective.assignment`` folded and
+    ``axis_deg`` 0 and 90, or other axes 90 degrees apart; else as for ``ensemble``.
     """
     folders = _folders("folded", models)
     if len(folders) != 2:
@@ -143,9 +130,6 @@ def combined(results: Sequence[Separation]) -> Separation:
     confidence; the length of that sum over the number of models is the confidence, which therefore falls
     where models disagree. Elevations, activity and tracks are averaged where all models give them, in frames
     of the same number. A talker whom some models do not find is the mean of the others.
-
-    Args:
-        results: at least one; with voices and azimuths.
     """
     matches = [np.arange(results[0].count), *(_matches(results[0], other) for other in results[1:])]
     means = [_mean_of_talker(results, [int(match[n]) for match in matches]) for n in range(results[0].count)]
@@ -182,9 +166,9 @@ def _mean_of_talker(results: Sequence[Separation], places: Sequence[int]) -> dic
     towards = (np.array(confidences) * vectors).mean()
     tracks = _stacked(each("track_deg"))
     return {
-        "azimuth_deg": wrap_deg(np.rad2deg(np.angle(towards))),
+        "azimuth_deg": _angle_deg(towards),
         "confidence": np.abs(towards),
-        "track_deg": None if tracks is None else wrap_deg(np.rad2deg(np.angle(_vectors(tracks).mean(axis=0)))),
+        "track_deg": None if tracks is None else _angle_deg(_vectors(tracks).mean(axis=0)),
         **{name: mean(name) for name in ("estimates", "elevation_deg", "activity")},
     }
 
@@ -228,13 +212,9 @@ def axis_of(folder: Path) -> float:
 def farther(estimates_deg: Sequence[Array], axes_deg: Sequence[float]) -> int:
     """Which axis is farther from its discontinuity: about which the talkers' angles to it differ most.
 
-    The nearest two talkers decide. Each model has its own estimate of the azimuths, and that of a model at
-    its discontinuity is the worse one; so each axis is judged by the mean over all estimates. The first one
-    is taken where there is nothing to choose by.
-
-    Args:
-        estimates_deg: azimuths ``(talker,)`` by each model.
-        axes_deg: of the models.
+    The nearest two talkers decide. Each model has its own estimate of the azimuths ``(talker,)``, and that of a model
+    at its discontinuity is the worse one; so each axis is judged by the mean over all estimates. The first one is
+    taken where there is nothing to choose by.
 
     >>> farther([np.array([30.0, 330.0])], [0.0, 90.0]), farther([np.array([60.0, 120.0])], [0.0, 90.0])
     (1, 0)
@@ -264,12 +244,7 @@ def _folders(method: str, models: str) -> list[Path]:
 
 
 def _separators(folders: Sequence[Path], array: MicrophoneArray, sample_rate: int, talkers: int) -> list[Separator]:
-    """Separators of models for an array, a number of talkers and mixtures of any sample rate.
-
-    Raises:
-        MsdetError: a model that cannot serve the array, is for fewer or other talkers, or for another sample
-            rate than the first.
-    """
+    """Separators of models of one sample rate for an array, a number of talkers and mixtures of any sample rate."""
     loaded = [load_model(folder, array) for folder in folders]
     for folder, model in zip(folders, loaded, strict=True):
         slots = model.config.talkers

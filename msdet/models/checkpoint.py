@@ -37,6 +37,19 @@ FACTS = "msdet"
 """Key of the metadata of the weights; one alone, because safetensors writes several in any order."""
 
 
+def to_device(model: JointModel, device: str | torch.device) -> JointModel:
+    """Move a model to a device, for example ``cuda``; returns the model itself.
+
+    Raises:
+        MsdetError: there is no such device.
+    """
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise MsdetError(f"device is '{device}', which cannot be used ({reason})") from error
+
+
 def save_model(folder: Path, model: JointModel, notes: dict[str, Any]) -> None:
     """Write a model's weights and everything needed to build it again.
 

@@ -16,7 +16,7 @@ import pytest
 
 from msdet.cli import main
 from msdet.commands._live_display import Shown, lines
-from msdet.inference.streaming_sources import FileInput
+from msdet.inference.live import FileInput
 from msdet.io import audio
 
 RATE = 8000
@@ -185,8 +185,11 @@ def test_clipping_is_told(model: Path, tmp_path: Path, capsys: pytest.CaptureFix
         (["--channels", "0,1,2,b"], "channels is '0,1,2,b', expected numbers"),
         (["--channels", "0,1,2,2"], "names one twice"),
         (["--channels", "0,1,2,02"], "names one twice"),
-        (["--device", "1"], "give either --file or --device"),
+        (["--input", "1"], "give either --file or --input"),
         (["--rate", "16000"], "give either --file or --rate"),
+        (["--device", "UAC2"], "device is 'UAC2', expected cpu, cuda or cuda:N; a microphone is chosen by --input"),
+        (["--device", "cuda:99"], "device is 'cuda:99', which cannot be used ("),
+        (["--devices"], "option 'devices' is now 'inputs'"),
         (["--seconds", "-1"], "seconds is -1, expected above 0"),
         (["--subtype", "PCM_17"], "unknown subtype 'PCM_17'"),
         (["--file", "nowhere.wav"], "nowhere.wav: no such file"),

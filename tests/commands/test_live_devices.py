@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from msdet.cli import main
-from msdet.inference.streaming_sources import Microphone
+from msdet.inference.live import Microphone
 from msdet.io import audio
 
 
@@ -74,7 +74,7 @@ def devices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("devices")
 def test_devices_are_listed_by_number_and_name(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["live", "--devices"]) == 0
+    assert main(["live", "--inputs"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "1: Array UAC2, 8 channels, 16000 Hz",
         "2: Array UAC1, 8 channels, 16000 Hz",
@@ -124,7 +124,7 @@ def test_a_device_that_is_unplugged_leaves_what_was_heard(
 ) -> None:
     monkeypatch.setattr(sys.modules["sounddevice"], "InputStream", Unplugged)
     out = tmp_path / "out"
-    assert main(["live", str(model), "--device", "1", "--record", "--out", str(out)]) == 2
+    assert main(["live", str(model), "--input", "1", "--record", "--out", str(out)]) == 2
     assert "device 1: Array UAC2 stopped; " in capsys.readouterr().err
     assert audio.info(out / "input.wav").frames == 20 * 256
     assert (out / "doa.json").is_file() and (out / "talker1.wav").is_file()
@@ -149,12 +149,12 @@ def test_a_device_that_gives_nothing_can_be_ended(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--device", "Array"], "device 'Array' is one of several: 1: Array UAC2, 2: Array UAC1; give its number"),
-        (["--device", "Headsett"], "unknown input device 'Headsett'; did you mean 'Headset'?"),
+        (["--input", "Array"], "device 'Array' is one of several: 1: Array UAC2, 2: Array UAC1; give its number"),
+        (["--input", "Headsett"], "unknown input device 'Headsett'; did you mean 'Headset'?"),
         (["--fast"], "--fast is for --file"),
-        (["--device", "0"], "unknown input device '0'"),
+        (["--input", "0"], "unknown input device '0'"),
         ([], "device 3: Headset has no channel 1: it has 1"),
-        (["--device", "1", "--rate", "11025"], "cannot be used at 11025 Hz (Invalid sample rate)"),
+        (["--input", "1", "--rate", "11025"], "cannot be used at 11025 Hz (Invalid sample rate)"),
     ],
 )
 def test_a_wrong_device_is_named(
@@ -188,7 +188,7 @@ def test_what_is_missing_is_one_line(
 
     monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
-    for arguments in (["live", "--devices"], ["live", str(model), "--out", str(tmp_path / "out")]):
+    for arguments in (["live", "--inputs"], ["live", str(model), "--out", str(tmp_path / "out")]):
         assert main(arguments) == 2
         error = capsys.readouterr().err
         assert message in error

@@ -237,3 +237,20 @@ def test_localize_writes_tables(recording: Path, tmp_path: Path, capsys: pytest.
 def test_localize_needs_a_system_with_directions(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = error_of(capsys, "localize", str(recording), "--method", "unprocessed", "--array", ARRAY)
     assert "'unprocessed' finds voices, no directions" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--device", "gpu"], "device is 'gpu', expected cpu, cuda or cuda:N"),
+        (["--device", "cuda:99"], "device is 'cuda:99', which cannot be used ("),
+        (["--method", "srp_beam", "--array", ARRAY, "--device", "cuda"], "--device cuda is for models"),
+    ],
+)
+def test_a_device_that_is_none_is_named(
+    options: list[str], message: str, model_folder: Path, recording: Path, tmp_path: Path, capsys
+) -> None:
+    model = [] if "--method" in options else ["--model", str(model_folder)]
+    for command in (["separate", "--out", str(tmp_path / "out")], ["localize"]):
+        assert message in error_of(capsys, command[0], str(recording), *command[1:], *model, *options)
+    assert not (tmp_path / "out").exists()

@@ -70,6 +70,21 @@ def test_a_report_finds_the_estimates_of_scored_folders_without_being_told(
     assert run("report", out, "--data", dev_set.root, "--out", page, "--estimates", *given)[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--device", "gpu"], "device is 'gpu', expected cpu, cuda or cuda:N"),
+        (["--device", "cuda"], "--device cuda is for models: methods compute on the CPU"),
+    ],
+)
+def test_a_device_that_nothing_computes_on_is_refused(
+    options: list[str], message: str, dev_set: SceneSet, tmp_path: Path, run: Run
+) -> None:
+    code, _, err = run("evaluate", "--data", dev_set.root, "--out", tmp_path / "out", *options)
+    assert (code, err) == (2, f"error: {message}\n")
+    assert not (tmp_path / "out").exists()
+
+
 def test_scores_of_another_data_set_are_not_compared_with(
     dev_set: SceneSet, theirs: Path, tmp_path: Path, run: Run
 ) -> None:

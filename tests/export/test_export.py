@@ -23,6 +23,7 @@ from msdet.export.formats import METADATA, METADATA_FILE
 from msdet.export.model import ExportedModel
 from msdet.export.parity import file_separator, run_on_waveforms
 from msdet.export.program import in_real_arithmetic, trace
+from msdet.export.recurrence import pack_recurrences
 from msdet.export.writing import ExportedFile, export_model
 from msdet.io import audio
 from msdet.methods.trained import model_separator
@@ -189,7 +190,7 @@ def test_a_part_that_cannot_be_exported_is_named() -> None:
     example, lengths = torch.randn(3, 5, 2), {0: "batch"}
     expected = r"^head \(.*Signs\) cannot be exported: it uses sgn of complex numbers$"
     with pytest.raises(MsdetError, match=expected):
-        in_real_arithmetic(trace(Network().eval(), example, lengths), example, lengths, onnx=False)
+        in_real_arithmetic(trace(Network().eval(), example, lengths), example, lengths)
 
 
 @pytest.mark.parametrize("name", ["conv_tasnet", "dprnn"])
@@ -201,6 +202,28 @@ def test_asteroids_networks_are_traced_for_any_length(name: str) -> None:
         heard = torch.randn(1, 5, frames, 3)
         with torch.no_grad():
             torch.testing.assert_close(traced(heard), encoder(heard), rtol=1e-4, atol=1e-5)
+
+
+class SharedRecurrence(nn.Module):
+    """One LSTM in two places, used as asteroid does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.LSTM(3, 3, 2, batch_first=True)
+        self.second = self.first
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.first.flatten_parameters()
+        return self.second(self.first(x)[0], None)[0]
+
+
+def test_recurrent_layers_are_packed_once() -> None:
+    network = SharedRecurrence().eval()
+    pack_recurrences(network)
+    assert network.first is network.second
+    traced = trace(network, torch.randn(2, 5, 3), {0: "batch"})
+    assert [str(n.target) for n in traced.graph.nodes].count("msdet.lstm_layer.default") == 4
+    assert {name.rpartition(".")[2] for name in traced.state_dict} == {"W0", "R0", "B0", "W1", "R1", "B1"}
 
 
 def test_the_license_is_that_of_the_package() -> None:

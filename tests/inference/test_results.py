@@ -15,7 +15,7 @@ import pytest
 from msdet.arrays import MicrophoneArray
 from msdet.errors import MsdetError
 from msdet.inference.listing import opened, recordings
-from msdet.inference.results import description, rttm, scratch, write_description, write_voices
+from msdet.inference.results import description, rttm, scratch, write_tables, write_voices
 from msdet.io import audio
 from msdet.methods.base import Separation
 from msdet.scoring.submission import DoaEstimates
@@ -83,7 +83,7 @@ def test_nothing_is_written_where_a_voice_is_not_finite(tmp_path: Path) -> None:
 def test_doa_json_is_what_scoring_reads(
     found: tuple[Array, Separation], array: MicrophoneArray, tmp_path: Path
 ) -> None:
-    write_description(tmp_path / "doa.json", description(found[1], array, {"a": 1}, ["x.wav", "y.wav"]))
+    write_tables(tmp_path, description(found[1], array, {"a": 1}, ["x.wav", "y.wav"]), found[1], "recording")
     value = json.loads((tmp_path / "doa.json").read_text())
     assert value["array"] == array.to_dict() and value["a"] == 1
     assert [t["file"] for t in value["talkers"]] == ["x.wav", "y.wav"]
