@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from msdet.arrays import MicrophoneArray, load_array
+from msdet.conventions import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from msdet.errors import MsdetError
 from msdet.io.files import atomic_path, read_json
 from msdet.io.jobs import ALL, Job, Progress, Shard, Workers, begin_run_dir, finish_run_dir, run_jobs
@@ -94,13 +95,18 @@ class RirBank:
             if not isinstance(header, dict) or key not in header:
                 raise MsdetError(f"{path}: key '{key}' is missing")
         settings, rows = header["settings"], header["rooms"]
+        if not isinstance(settings, dict) or not isinstance(rows, list):
+            raise MsdetError(f"{path}: expected settings that are an object, and a list of rooms")
         for key in ("array", "positions", "sample_rate"):
             if key not in settings:
                 raise MsdetError(f"{path}, settings: key '{key}' is missing")
+        for key, low in (("positions", 1), ("sample_rate", MIN_SAMPLE_RATE)):
+            if type(settings[key]) is not int or not low <= settings[key] <= MAX_SAMPLE_RATE:
+                raise MsdetError(f"{path}, settings: {key} is {settings[key]!r}, expected a number from {low} up")
         return cls(
             root,
-            int(settings["positions"]),
-            int(settings["sample_rate"]),
+            settings["positions"],
+            settings["sample_rate"],
             MicrophoneArray.from_dict(settings["array"], f"{path}, array"),
             str(header["hash"]),
             {name: settings[name] for name in ROOM_FIELDS if name in settings},
