@@ -28,7 +28,7 @@ def main_results(evaluation: Evaluation) -> dict[str, Any]:
     tables = []
     for title, groups in _TITLES:
         keys = [key for key, m in METRICS.items() if m.group in groups and summary.compared[key]]
-        if keys and not (groups == ("detection",) and _counts_are_right(evaluation)):
+        if keys and not (groups == ("detection",) and summary.counts_are_right):
             tables.append((title, keys))
     return {
         "tiles": _tiles(evaluation, differ),
@@ -80,9 +80,3 @@ def _notes(evaluation: Evaluation, has_differences: bool) -> list[str]:
             "scene: they show what such a method reaches at best."
         )
     return notes
-
-
-def _counts_are_right(evaluation: Evaluation) -> bool:
-    """Whether every system always gives as many directions as there are talkers."""
-    scores = (of["count_accuracy"].interval for of in evaluation.summary.scores.values())
-    return all(interval is None or interval.value == 1.0 for interval in scores)

@@ -6,7 +6,7 @@ scenes, since the talkers of one scene are not independent.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,11 +38,9 @@ from msdet.scoring.tables import Table, blank_repeats, csv_text, interval_cells,
 if TYPE_CHECKING:
     from rich.console import Console
 
+# reasons for missing scores that come with the kind of system or scene, and those that need no mending
 NOT_GIVEN = (NO_AUDIO, NO_DOA, STATIC_TALKERS, NO_REFERENCES, NO_TRUE_DOA)
-"""Reasons for missing scores that come with the kind of system or scene."""
-
 NO_FAILURE = (*NOT_GIVEN, TIED)
-"""Reasons for missing scores that need no mending."""
 
 _TITLES: dict[Group, str] = {
     "separation": "Separation",
@@ -55,21 +53,15 @@ _TITLES: dict[Group, str] = {
 }
 
 _MAX_COLUMNS = 4  # of metrics that fit beside each other
-
 _MAX_REASONS = 6  # in the notes of a system, a line each
-
 _IN_BREAKDOWNS = (("si_sdr_improvement_db",), ("doa_mae_deg", "accuracy_5deg"))
 
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of one system.
+    """One metric of one system, over the scenes compared; the interval is None where there are none.
 
-    Attributes:
-        interval: over the scenes compared; None where there are none.
-        scored: number of scenes in which the metric has a value for every talker.
-        not_scored: number of the others.
-        reasons: how many of the others for which reason.
+    It is `scored` in scenes that have a value for every talker; `reasons` counts why the others have none.
     """
 
     interval: ConfidenceInterval | None
@@ -87,8 +79,7 @@ class Summary:
         compared: by metric, the number of scenes scored by every system that scores any.
         scores: by system, by metric.
         breakdowns: by title of the breakdown, cell, system and metric; an empty cell has no metrics.
-        optimal_assignment: in how many scenes azimuths have their optimal assignment, for want of audio, by
-            system.
+        optimal_assignment: by system, in how many scenes azimuths have their optimal assignment, for want of audio.
         doubts: by system, in how many scenes something looks wrong that was scored all the same.
     """
 
@@ -99,17 +90,19 @@ class Summary:
     optimal_assignment: dict[str, int]
     doubts: dict[str, dict[str, int]]
 
+    @property
+    def counts_are_right(self) -> bool:
+        """Whether every system always gives as many directions as there are talkers."""
+        counts = [s["count_accuracy"].interval for s in self.scores.values()]
+        return all(interval is None or interval.value == 1.0 for interval in counts)
+
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Scores of systems on one data set, and their summary to print, paste or write.
+    """Rows of scores by system on one data set, and their summary to print, paste or write.
 
-    Attributes:
-        rows: scores by system; see `msdet.scoring.score.score_scene`.
-        system: whose paired differences to the others are shown.
-        breakdowns: of the summary.
-        remarks: lines below the tables.
-        notes: more entries of the JSON.
+    Paired differences are those of `system` to the others; `remarks` stand below the tables, `notes` are more
+    entries of the JSON.
     """
 
     rows: dict[str, list[Row]]
@@ -176,16 +169,15 @@ def summarize(systems: dict[str, list[Row]], seed: int = 0, by: Iterable[str] = 
     """
     chosen = find_breakdowns(by)
     rows = aligned_rows(systems)
-    values = {
-        key: {name: [metric_values(row, metric) for row in of] for name, of in rows.items()}
-        for key, metric in METRICS.items()
-    }
-    overall = {key: _intervals(values[key], METRICS[key], seed) for key in METRICS}
-    scores = {
-        name: {key: _score(of, values[key][name], METRICS[key], overall[key].get(name)) for key in METRICS}
-        for name, of in rows.items()
-    }
-    compared = {key: len(_common(values[key])) for key in METRICS}
+    scores: dict[str, dict[str, Score]] = {name: {} for name in rows}
+    compared = {}
+    for key, metric in METRICS.items():
+        values = {name: [metric_values(row, metric) for row in of] for name, of in rows.items()}
+        intervals, compared[key] = _intervals(values, metric, seed)
+        for name, of in rows.items():
+            missing = Counter(why_not(row, metric) for row, v in zip(of, values[name], strict=True) if v is None)
+            count, reasons = missing.total(), dict(missing.most_common())
+            scores[name][key] = Score(intervals.get(name), len(of) - count, count, reasons)
     scored = [key for key in METRICS if compared[key]]
     breakdowns = {
         breakdown.title: {cell: _cell_intervals(rows, bins, scored, seed) for cell, bins in breakdown.cells.items()}
@@ -202,25 +194,6 @@ def summarize(systems: dict[str, list[Row]], seed: int = 0, by: Iterable[str] = 
 def to_json(summary: Summary) -> dict[str, Any]:
     """The summary as JSON can express it: objects by system and metric, accuracies as fractions."""
     nothing = dict.fromkeys(ConfidenceInterval._fields)
-    systems = {
-        name: {
-            key: {
-                **(score.interval._asdict() if score.interval else nothing),
-                "scored": score.scored,
-                "not_scored": score.not_scored,
-                "reasons": score.reasons,
-            }
-            for key, score in scores.items()
-        }
-        for name, scores in summary.scores.items()
-    }
-    breakdowns = {
-        breakdown: {
-            cell: {n: {k: i._asdict() for k, i in of.items()} for n, of in by_system.items()}
-            for cell, by_system in cells.items()
-        }
-        for breakdown, cells in summary.breakdowns.items()
-    }
     return {
         "scenes": summary.scenes,
         "resamples": RESAMPLES,
@@ -228,8 +201,25 @@ def to_json(summary: Summary) -> dict[str, Any]:
         "compared": summary.compared,
         "own_assignment": list(summary.optimal_assignment),
         "doubts": summary.doubts,
-        "systems": systems,
-        "breakdowns": breakdowns,
+        "systems": {
+            name: {
+                key: {
+                    **(score.interval._asdict() if score.interval else nothing),
+                    "scored": score.scored,
+                    "not_scored": score.not_scored,
+                    "reasons": score.reasons,
+                }
+                for key, score in scores.items()
+            }
+            for name, scores in summary.scores.items()
+        },
+        "breakdowns": {
+            breakdown: {
+                cell: {n: {k: i._asdict() for k, i in of.items()} for n, of in by_system.items()}
+                for cell, by_system in cells.items()
+            }
+            for breakdown, cells in summary.breakdowns.items()
+        },
     }
 
 
@@ -249,37 +239,21 @@ def to_csv(summary: Summary) -> str:
     return csv_text(("breakdown", "cell", "system", "metric", *ConfidenceInterval._fields), rows)
 
 
-def summary_tables(summary: Summary) -> tuple[list[Table], list[str]]:
-    """The summary as tables for `msdet.scoring.tables`, and notes."""
-    return _tables(summary), _notes(summary)
-
-
-def _score(rows: list[Row], values: list[Array | None], metric: Metric, interval: ConfidenceInterval | None) -> Score:
-    missing = [row for row, v in zip(rows, values, strict=True) if v is None]
-    reasons = Counter(why_not(row, metric) for row in missing)
-    return Score(interval, len(rows) - len(missing), len(missing), dict(reasons.most_common()))
-
-
-def _common(values: dict[str, list[Array | None]]) -> list[int]:
-    """Indices of the scenes in which every system has a value that has any."""
-    taking_part = [v for v in values.values() if any(x is not None for x in v)]
-    scenes = zip(*taking_part, strict=True)
-    return [i for i, of in enumerate(scenes) if all(x is not None for x in of)]
-
-
-def _intervals(values: dict[str, list[Array | None]], metric: Metric, seed: int) -> dict[str, ConfidenceInterval]:
-    """The interval of each system that takes part, over the scenes in common; none without scenes."""
-    common = _common(values)
-    groups = {name: [x for i in common if (x := v[i]) is not None] for name, v in values.items()}
-    groups = {name: group for name, group in groups.items() if group}
-    if not groups:
-        return {}
-    value, resampled = bootstrap(list(groups.values()), metric.statistic, seed)
+def _intervals(
+    values: dict[str, list[Array | None]], metric: Metric, seed: int
+) -> tuple[dict[str, ConfidenceInterval], int]:
+    """The interval of each system with any value, over the scenes that all of these have, and the number of scenes."""
+    taking_part = {name: v for name, v in values.items() if any(x is not None for x in v)}
+    common = [of for of in zip(*taking_part.values(), strict=True) if all(x is not None for x in of)]
+    if not common:
+        return {}, 0
+    groups = [[x for x in group if x is not None] for group in zip(*common, strict=True)]
+    value, resampled = bootstrap(groups, metric.statistic, seed)
     return {
         name: percentile_interval(v, r, len(common))
-        for name, v, r in zip(groups, value, resampled, strict=True)
+        for name, v, r in zip(taking_part, value, resampled, strict=True)
         if np.isfinite(v)
-    }
+    }, len(common)
 
 
 def _cell_intervals(
@@ -290,16 +264,17 @@ def _cell_intervals(
     intervals: dict[str, dict[str, ConfidenceInterval]] = {name: {} for name in rows}
     for key in keys if inside else ():
         values = {n: [metric_values(of[i], METRICS[key], bins) for i in inside] for n, of in rows.items()}
-        for name, interval in _intervals(values, METRICS[key], seed).items():
+        for name, interval in _intervals(values, METRICS[key], seed)[0].items():
             intervals[name][key] = interval
     return intervals
 
 
-def _tables(summary: Summary) -> list[Table]:
+def summary_tables(summary: Summary) -> tuple[list[Table], list[str]]:
+    """The summary as tables for `msdet.scoring.tables`, and notes."""
     tables = []
     for group, title in _TITLES.items():
         keys = [key for key, metric in METRICS.items() if metric.group == group and summary.compared[key]]
-        if group == "detection" and _counts_are_right(summary):
+        if group == "detection" and summary.counts_are_right:
             continue
         for start in range(0, len(keys), _MAX_COLUMNS):
             part = keys[start : start + _MAX_COLUMNS]
@@ -307,13 +282,8 @@ def _tables(summary: Summary) -> list[Table]:
             cells = [_cells([s[key].interval for s in summary.scores.values()], METRICS[key]) for key in part]
             columns = [list(summary.scores), *cells]
             tables.append(Table(f"{title} (continued)" if start else title, header, columns, 1))
-    return tables + [_breakdown_table(title, cells) for title, cells in summary.breakdowns.items()]
-
-
-def _counts_are_right(summary: Summary) -> bool:
-    """Whether every system always gives as many directions as there are talkers."""
-    counts = [s["count_accuracy"].interval for s in summary.scores.values()]
-    return all(interval is None or interval.value == 1.0 for interval in counts)
+    tables += [_breakdown_table(title, cells) for title, cells in summary.breakdowns.items()]
+    return tables, _notes(summary)
 
 
 def _breakdown_table(title: str, cells: dict[str, dict[str, dict[str, ConfidenceInterval]]]) -> Table:
@@ -338,7 +308,7 @@ def _notes(summary: Summary) -> list[str]:
         f"{summary.scenes} scenes; n: scenes compared, those that every system scores; "
         f"in brackets: {CONFIDENCE:.0%} bootstrap interval ({RESAMPLES} resamples of scenes)."
     ]
-    if summary.compared["doa_false_alarm_rate"] and not _counts_are_right(summary):
+    if summary.compared["doa_false_alarm_rate"] and not summary.counts_are_right:
         notes.append("False alarms: false estimates over true talkers, not per second.")
     for name in summary.scores:
         notes += _not_scored(summary, name)
@@ -357,14 +327,13 @@ def _not_scored(summary: Summary, name: str) -> list[str]:
         for key, score in summary.scores[name].items()
         if any(of[key].reasons.keys() != {NOT_IN_SCORES} for of in summary.scores.values())
     }
-    kinds: dict[str, list[str]] = {}
-    causes: dict[tuple[int, str], list[str]] = {}
+    kinds, causes = defaultdict(list), defaultdict(list)
     for field_name, score in wanted.items():
         for reason, count in score.reasons.items():
             if count == summary.scenes and reason in (*NOT_GIVEN, NOT_IN_SCORES):
-                kinds.setdefault(reason, []).append(field_name)
+                kinds[reason].append(field_name)
             else:
-                causes.setdefault((count, reason), []).append(field_name)
+                causes[count, reason].append(field_name)
     directions = FIELDS_OF_KIND["directions"] if NO_DOA in kinds else []
     absent = [f for f in kinds.pop(NOT_IN_SCORES, []) if f not in directions]
     shown = sorted(causes.items(), key=lambda cause: -cause[0][0])
