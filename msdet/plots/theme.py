@@ -17,8 +17,7 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-UNPROCESSED = "unprocessed"
-"""The system that hands out the mixture; it is gray."""
+from msdet.scoring.metrics import UNPROCESSED
 
 LIGHT = {
     "ink": "#1b1f24",

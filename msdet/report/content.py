@@ -18,8 +18,7 @@ from msdet.conventions import Array
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.io.files import plain_name, read_jsonl
-from msdet.plots.theme import UNPROCESSED
-from msdet.scoring.metrics import Row
+from msdet.scoring.metrics import UNPROCESSED, Row
 from msdet.scoring.provenance import read_provenance
 from msdet.scoring.submission import DOA_FILE, DoaEstimates, Track, check_made_for, read_directions
 from msdet.scoring.summary import Summary, summarize

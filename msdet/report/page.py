@@ -21,7 +21,7 @@ from msdet.plots.scores import (
     detection_figure,
     posterior_curve,
 )
-from msdet.plots.theme import UNPROCESSED, degrees, styles, to_png
+from msdet.plots.theme import degrees, styles, to_png
 from msdet.report.conditions import BROKEN_DOWN, breakdown_panels, crossings, varying
 from msdet.report.content import DOA_ERROR, SI_SDRI, read_evaluation
 from msdet.report.document import PageFigure, page_figure, playback_gain, render_page, sound_url
@@ -30,7 +30,7 @@ from msdet.report.results import main_results
 from msdet.report.scene_table import scene_table
 from msdet.scoring.breakdowns import BREAKDOWNS
 from msdet.scoring.calibration import TOLERANCE_DEG, curves
-from msdet.scoring.metrics import METRICS
+from msdet.scoring.metrics import METRICS, UNPROCESSED
 from msdet.scoring.statistics import CONFIDENCE
 from msdet.scoring.summary import summarize
 

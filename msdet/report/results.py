@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from msdet.plots.theme import UNPROCESSED
 from msdet.report.content import SI_SDRI, Evaluation
 from msdet.scoring.comparison import TEST, Difference, differences
-from msdet.scoring.metrics import METRICS, Group
+from msdet.scoring.metrics import METRICS, UNPROCESSED, Group
 from msdet.scoring.summary import summary_tables
 
 _TILES = (SI_SDRI, "stoi", "doa_median_deg", "accuracy_10deg")

@@ -21,11 +21,9 @@ from msdet.scoring.statistics import Statistic
 Row = dict[str, Any]
 """One line of ``scores.jsonl``; see `msdet.scoring.score.score_scene`."""
 
-THRESHOLDS_DEG = (5, 10, 15, 20)
-"""Direction errors up to these count as accurate."""
-
-NOT_IN_SCORES = "not in the scores"
-"""The reason where a metric was not asked for."""
+UNPROCESSED = "unprocessed"  # name of the mixture among the systems
+THRESHOLDS_DEG = (5, 10, 15, 20)  # direction errors up to these count as accurate
+NOT_IN_SCORES = "not in the scores"  # the reason where a metric was not asked for
 
 Group = Literal["separation", "words", "doa", "accuracy", "optimal", "detection", "track"]
 """Metrics that stand in a table together."""

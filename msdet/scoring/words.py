@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError, did_you_mean
@@ -68,10 +67,6 @@ def write_lists(
 
     Returns:
         How many talkers were left out for which reason.
-
-    Raises:
-        MsdetError: no such folder of estimates, or of another set's; a malformed file, a missing speech file,
-            or nothing to write.
     """
     check_made_for(estimates, scene_set)
     references = read_table(transcripts)
@@ -126,9 +121,6 @@ def count_cp_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]
 
     The permutation of a scene's hypotheses is the one with the fewest errors, instead of that of the scores;
     a scene counts if each of its utterances has a hypothesis.
-
-    Raises:
-        MsdetError: meeteval is not installed.
     """
     meeteval = _meeteval()
     scenes = defaultdict(list)
@@ -144,16 +136,9 @@ def count_cp_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]
 
 
 def check_lists(rows: list[Row], lists: Path, references: Mapping[str, str], data: str | None) -> None:
-    """Refuse lists that are not of the scenes that were scored.
+    """Refuse, by an `MsdetError`, lists that are not of the scenes that were scored.
 
-    Args:
-        rows: scores.
-        lists: folder that `write_lists` wrote.
-        references: its ``text``.
-        data: hash of the data set that was scored; None if not known.
-
-    Raises:
-        MsdetError: of another data set, or no utterance is of a scene of the scores.
+    `references` is the ``text`` in the folder `lists`, `data` the hash of the set that was scored, if known.
     """
     of_lists = made_for(lists)
     if None not in (of_lists, data) and of_lists != data:
@@ -182,11 +167,7 @@ def add_word_errors(rows: list[Row], counted: Mapping[str, WordErrors | None]) -
 
 
 def read_table(path: Path) -> dict[str, str]:
-    """Lines ``<key> <text>`` of a file, separated by spaces or a tab; the text may be empty.
-
-    Raises:
-        MsdetError: no such file, not UTF-8, or a key twice.
-    """
+    """Lines ``<key> <text>`` of a file, separated by spaces or a tab; the text may be empty."""
     table: dict[str, str] = {}
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         key, *text = line.split(maxsplit=1) or [""]
@@ -199,13 +180,12 @@ def read_table(path: Path) -> dict[str, str]:
     return table
 
 
-def _meeteval() -> ModuleType:
+def _meeteval() -> Any:
     try:
         import meeteval.wer
     except ImportError as error:
         raise MsdetError("meeteval is not installed (pip install msdet[wer])") from error
-    module: ModuleType = meeteval.wer
-    return module
+    return meeteval.wer
 
 
 def _utterances(row: Row) -> list[str]:
