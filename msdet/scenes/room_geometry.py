@@ -12,7 +12,7 @@ from msdet.conventions import Array, angular_distance_deg, azimuth_elevation_deg
 from msdet.errors import MsdetError
 from msdet.scenes.distribution import SceneDistribution
 from msdet.scenes.rir.reverberation import longest_t60_s, shortest_t60_s
-from msdet.scenes.scene import Direction, Point, Rotation, Waypoint
+from msdet.scenes.scene import Direction, Point, Rotation, Waypoint, as_point
 
 WALL_MARGIN_M = 0.2  # talkers keep this distance to every wall
 NOISE_DISTANCE_M = 0.5  # noise sources keep this distance to the array's center
@@ -121,12 +121,6 @@ def track_along(
     azimuths, elevations = azimuth_elevation_deg(seen)
     columns = (times_s.round(6), azimuths, elevations, np.linalg.norm(seen, axis=-1))
     return tuple(Direction(*map(float, row)) for row in zip(*columns, strict=True))
-
-
-def as_point(vector: Array) -> Point:
-    """A vector of three as plain numbers."""
-    x, y, z = (float(v) for v in vector)
-    return (x, y, z)
 
 
 def _draw_room(d: SceneDistribution, rng: np.random.Generator, name: str) -> tuple[Point, float]:

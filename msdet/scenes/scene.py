@@ -34,6 +34,12 @@ Rotation = tuple[float, float, float]
 NOWHERE: Point = (math.nan, math.nan, math.nan)  # position of a talker of whom it is not known
 
 
+def as_point(vector: Array) -> Point:
+    """A vector of three as plain numbers."""
+    x, y, z = (float(v) for v in vector)
+    return (x, y, z)
+
+
 @dataclass(frozen=True)
 class Waypoint:
     """Where a moving talker is at a time; between two waypoints it moves on a straight line, evenly."""

@@ -43,14 +43,9 @@ MAX_ERROR_DB = -40.0  # what speech and response make may differ from the set's 
 class DirectPath:
     """A reference that is the dry speech over the direct path alone.
 
-    Attributes:
-        speech: dry speech, one channel.
-        offset: sample of the mixture at which it starts.
-        rir: response to each microphone.
-        early: the talker over the response's first 50 ms, which gives the level.
-        arrival_s: of the direct path at the reference microphone, after emission.
-        reflection_s: of the first reflection there.
-        place: scene and talker, for errors.
+    The dry speech, of one channel, starts at sample `offset` of the mixture; `rir` is the response to each
+    microphone, and `early`, the talker over its first 50 ms, gives the level. At the reference microphone the
+    direct path arrives `arrival_s` after emission, the first reflection `reflection_s`; `place` is for errors.
     """
 
     speech: Path

@@ -93,12 +93,10 @@ class ExternalDataset:
 
 @dataclass(frozen=True)
 class AudioFinder:
-    """Finds files that a table names by paths that may be those of another machine.
+    """Finds files that a table in a folder names by paths that may be those of another machine.
 
-    Attributes:
-        folder: of the table; relative paths start here, or else in the working directory.
-        moved: ``OLD=NEW``, where NEW replaces OLD at the start of a path; or the folder that the audio was
-            moved to, in which the end of a path is looked for; or empty.
+    Relative paths start in the folder, or else in the working directory. `moved` is ``OLD=NEW``, where NEW replaces
+    OLD at the start of a path; or the folder that the audio was moved to, in which the end of a path is looked for.
     """
 
     folder: Path
@@ -142,8 +140,7 @@ def one_channel(samples: Array, microphone: int, path: Path) -> Array:
     channel = 0 if len(samples) == 1 else microphone
     if channel >= len(samples):
         raise MsdetError(f"{path}: has {len(samples)} channels, expected 1 or one for each microphone")
-    chosen: Array = samples[channel]
-    return chosen
+    return np.asarray(samples[channel])
 
 
 def check_scene_id(scene_id: str, place: str) -> None:
@@ -178,21 +175,13 @@ def write_external_dataset(
     """
     out = Path(out)
     ids = [entry.scene.id for entry in dataset.scenes]
-    settings = {
-        **dataset.settings,
-        "array": dataset.array.to_dict(),
-        "scenes": len(ids),
-        "labels": settings_hash([entry.scene.to_dict() | {"target": ""} for entry in dataset.scenes]),
-    }
+    labels = settings_hash([entry.scene.to_dict() | {"target": ""} for entry in dataset.scenes])
+    settings = {**dataset.settings, "array": dataset.array.to_dict(), "scenes": len(ids), "labels": labels}
     settings = json.loads(json.dumps(settings))
     if not begin_run_dir(out, settings, HEADER):
         return SceneSet.open(out)
-    todo = [
-        Job(_write, (out, entry, dataset.array))
-        for entry in dataset.scenes
-        if not record_path(out, entry.scene.id).exists()
-    ]
-    run_jobs(todo, jobs, progress, done=len(ids) - len(todo))
+    todo = [entry for entry in dataset.scenes if not record_path(out, entry.scene.id).exists()]
+    run_jobs([Job(_write, (out, entry, dataset.array)) for entry in todo], jobs, progress, len(ids) - len(todo))
     return finish_set(out, settings, dataset.array, ids)
 
 
@@ -214,9 +203,8 @@ def _write(out: Path, entry: ExternalScene, array: MicrophoneArray) -> None:
         scene = dataclasses.replace(scene, sources=_measured(scene.sources, references, scene.sample_rate))
     peak = max(float(np.abs(mixture).max()), float(np.abs(references).max(initial=0.0)))
     scale = 1.0 if peak <= 1.0 else PEAK / peak
-    notes = {"scale": scale} if scale != 1.0 else {}
     factor = np.float32(scale)
-    write_scene(out, scene, mixture * factor, references * factor, notes)
+    write_scene(out, scene, mixture * factor, references * factor, {"scale": scale} if scale != 1.0 else {})
 
 
 def _measured(sources: tuple[Source, ...], references: Array, sample_rate: int) -> tuple[Source, ...]:

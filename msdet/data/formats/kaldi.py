@@ -21,10 +21,9 @@ from msdet.data.formats.external import (
 )
 from msdet.errors import MsdetError
 from msdet.io.reading import read_text
-from msdet.scenes.scene import Scene, Source, Target
+from msdet.scenes.scene import Scene, Source, Target, as_point
 
 DURATION_TOLERANCE_S = 0.02  # ``utt2dur`` and the audio may differ by this much
-
 
 Numbers = dict[str, list[float]]
 """The numbers that a table gives of each mixture."""
@@ -84,25 +83,14 @@ def _read_tables(folder: Path, distance_m: float | None) -> _Tables:
     hint = "distances of a mixture's talkers, in meters; --distance_m gives one for all"
     if azimuths and distance_m is None and not distances.is_file():
         raise MsdetError(f"{distances}: no such file, expected {hint}")
-    return _Tables(
-        folder,
-        mixtures,
-        references,
-        azimuths,
-        _read_if_there(distances, hint),
-        _read_if_there(folder / "utt2dur"),
-        _read_if_there(folder / "utt2rt60"),
-    )
+    others = (_read_if_there(path) for path in (folder / "utt2dur", folder / "utt2rt60"))
+    return _Tables(folder, mixtures, references, azimuths, _read_if_there(distances, hint), *others)
 
 
 def _read_scene(
-    tables: _Tables,
-    finder: AudioFinder,
-    scene_id: str,
-    array: MicrophoneArray,
-    target: Target,
+    tables: _Tables, finder: AudioFinder, scene_id: str, array: MicrophoneArray, target: Target,
     distance_m: float | None,
-) -> ExternalScene:
+) -> ExternalScene:  # fmt: skip
     folder = tables.folder
     check_scene_id(scene_id, str(folder / "wav.scp"))
     mixture = _find(finder, tables.mixtures[scene_id], folder / "wav.scp", scene_id)
@@ -153,9 +141,9 @@ def _source(azimuth_deg: float, distance_m: float, duration_s: float) -> Source:
     source = Source("", "", 0.0, 0.0, duration_s, level_db=0.0, distance_m=distance_m)
     if math.isnan(azimuth_deg):
         return source
-    x, y, z = (float(c) for c in distance_m * direction_vector(azimuth_deg))
+    position_m = as_point(distance_m * direction_vector(azimuth_deg))
     azimuth_deg = float(wrap_deg(azimuth_deg))
-    return dataclasses.replace(source, position_m=(x, y, z), azimuth_deg=azimuth_deg, elevation_deg=0.0)
+    return dataclasses.replace(source, position_m=position_m, azimuth_deg=azimuth_deg, elevation_deg=0.0)
 
 
 def _references(tables: _Tables, finder: AudioFinder, scene_id: str) -> tuple[ReferenceFiles, ...]:
@@ -171,17 +159,14 @@ def _references(tables: _Tables, finder: AudioFinder, scene_id: str) -> tuple[Re
 
 def _find(finder: AudioFinder, name: str, table: Path, scene_id: str) -> Path:
     """The file of an ``scp`` line; refuses commands, and positions in Kaldi's archives."""
+    place = f"{table}, {scene_id}"
     if name.endswith("|") or name.startswith("|"):
-        raise MsdetError(
-            f"{table}, {scene_id}: is a command ('{name}'), expected a file; run the commands first, for "
-            "example with wav-copy, and list the files that they make"
-        )
+        remedy = "run the commands first, for example with wav-copy, and list the files that they make"
+        raise MsdetError(f"{place}: is a command ('{name}'), expected a file; {remedy}")
     if re.search(r"\.ark:\d+$", name):
-        raise MsdetError(
-            f"{table}, {scene_id}: is in an archive ({name}), expected a file; extract it first, for example "
-            "with wav-copy"
-        )
-    return finder.find(name, f"{table}, {scene_id}")
+        remedy = "extract it first, for example with wav-copy"
+        raise MsdetError(f"{place}: is in an archive ({name}), expected a file; {remedy}")
+    return finder.find(name, place)
 
 
 def _row(numbers: Numbers, path: Path, scene_id: str, talkers: int) -> list[float]:
@@ -204,7 +189,7 @@ def _read_if_there(path: Path, content: str = "") -> Numbers:
             numbers[key] = [float(word) for word in text.split()]
         except ValueError as error:
             raise MsdetError(f"{path}, {key}: is '{text}', expected numbers") from error
-        if not all(math.isfinite(number) for number in numbers[key]):
+        if not all(map(math.isfinite, numbers[key])):
             raise MsdetError(f"{path}, {key}: is '{text}', expected finite numbers")
     return numbers
 

@@ -35,7 +35,7 @@ from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.io import audio
 from msdet.io.files import plain_name, read_json, relative_path, write_json
-from msdet.scenes.scene import Noise, Point, Rotation, Scene, Source, Target, mixture_path, reference_path
+from msdet.scenes.scene import Noise, Point, Rotation, Scene, Source, Target, as_point, mixture_path, reference_path
 
 MANIFEST = "sms_wsj.json"
 
@@ -91,7 +91,7 @@ def read_sms_wsj(
     entries = []
     for scene_id, values in examples.items():
         check_scene_id(scene_id, f"{path}, {name}")
-        example = _Table.of(values, f"{path}, {name}, {scene_id}")
+        example = _Table(values, f"{path}, {name}, {scene_id}")
         entries.append(_read_example(scene_id, example, array, target, finder))
     return ExternalDataset(array, tuple(entries), {"format": "sms_wsj", "dataset": name, "target": target})
 
@@ -100,18 +100,16 @@ def read_sms_wsj(
 class _Table:
     """An object of the file, whose values are checked when they are read; `place` names it in errors."""
 
-    values: dict[str, Any]
+    values: Any
     place: str
 
-    @classmethod
-    def of(cls, value: Any, place: str) -> _Table:
-        if not isinstance(value, dict):
-            raise MsdetError(f"{place}: is {type(value).__name__}, expected an object")
-        return cls(value, place)
+    def __post_init__(self) -> None:
+        if not isinstance(self.values, dict):
+            raise MsdetError(f"{self.place}: is {type(self.values).__name__}, expected an object")
 
     def table(self, key: str) -> _Table:
         """An object in this one; empty if it is missing."""
-        return _Table.of(self.values.get(key, {}), f"{self.place}, {key}")
+        return _Table(self.values.get(key, {}), f"{self.place}, {key}")
 
     def number(self, key: str) -> float | None:
         """A number, or None if it is missing."""
@@ -177,7 +175,7 @@ def _read_example(
         seed=0,
         sample_rate=header.sample_rate,
         duration_s=header.seconds,
-        room_m=_point(example.points("room_dimensions")[0]) if "room_dimensions" in example.values else None,
+        room_m=as_point(example.points("room_dimensions")[0]) if "room_dimensions" in example.values else None,
         t60_target_s=example.number("sound_decay_time"),
         array=array.name,
         array_center_m=pose[0],
@@ -236,7 +234,7 @@ def _places(positions_m: Array, pose: tuple[Point, Rotation]) -> list[dict[str, 
     columns = (*azimuth_elevation_deg(seen_m), np.linalg.norm(seen_m, axis=-1))
     names = ("azimuth_deg", "elevation_deg", "distance_m")
     return [
-        {"position_m": _point(position_m), **dict(zip(names, map(float, seen), strict=True))}
+        {"position_m": as_point(position_m), **dict(zip(names, map(float, seen), strict=True))}
         for position_m, *seen in zip(positions_m, *columns, strict=True)
     ]
 
@@ -271,47 +269,37 @@ def _references(
     if scene.target == "direct":
         keys = [REFERENCE_KEYS["early"], "rir", _source_key(paths)]
         if all(key in paths.values for key in keys):
-            early, rirs, speech = (find(key) for key in keys)
-            return _direct_paths(example, scene, header, microphone_m, early, rirs, speech)
+            return _direct_paths(example, scene, header, microphone_m, [find(key) for key in keys])
     missing = next(key for key in keys if key not in paths.values)
     raise MsdetError(f"{paths.place}: has no '{missing}', from which the references of target {scene.target} are taken")
 
 
 def _direct_paths(
-    example: _Table,
-    scene: Scene,
-    header: audio.AudioInfo,
-    microphone_m: Array,
-    early: list[Path],
-    rirs: list[Path],
-    speech: list[Path],
+    example: _Table, scene: Scene, header: audio.AudioInfo, microphone_m: Array, files: list[list[Path]]
 ) -> tuple[Reference, ...]:
-    for key, known in (("room_dimensions", scene.room_m is not None), ("source_position", scene.located)):
-        if not known:
-            raise MsdetError(f"{example.place}: key '{key}' is missing, which target direct needs")
-    assert scene.room_m is not None
-    offsets = example.numbers("offset", len(scene.sources))
+    """Direct paths from each talker's files: early part, response and dry speech."""
+    room_m, offsets = scene.room_m, example.numbers("offset", len(scene.sources))
+
+    def missing(key: str) -> MsdetError:
+        return MsdetError(f"{example.place}: key '{key}' is missing, which target direct needs")
+
+    if room_m is None or not scene.located:
+        raise missing("room_dimensions" if room_m is None else "source_position")
     references = []
-    for k, source in enumerate(scene.sources):
+    for k, (source, (early, rir, speech)) in enumerate(zip(scene.sources, zip(*files, strict=True), strict=True)):
         offset = 0
-        if audio.info(speech[k]).frames != header.frames:  # else it is as long as the mixture, offset and all
+        if audio.info(speech).frames != header.frames:  # else it is as long as the mixture, offset and all
             if offsets is None:
-                raise MsdetError(f"{example.place}: key 'offset' is missing, which target direct needs")
+                raise missing("offset")
             offset = int(offsets[k])
-        arrival_s, reflection_s = direct_and_first_reflection_s(scene.room_m, source.position_m, microphone_m)
-        place = f"{example.place}, talker {k + 1}"
-        references.append(DirectPath(speech[k], offset, rirs[k], early[k], arrival_s, reflection_s, place))
+        times_s = direct_and_first_reflection_s(room_m, source.position_m, microphone_m)
+        references.append(DirectPath(speech, offset, rir, early, *times_s, f"{example.place}, talker {k + 1}"))
     return tuple(references)
 
 
 def _source_key(table: _Table) -> str:
     """Key of the dry speech, which older files call differently."""
     return "original_source" if "original_source" in table.values else "speech_source"
-
-
-def _point(values: Array) -> Point:
-    x, y, z = (float(value) for value in values)
-    return x, y, z
 
 
 def write_sms_wsj(scene_set: SceneSet, dataset: str = "") -> Path:
