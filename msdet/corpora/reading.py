@@ -16,19 +16,13 @@ _NAMES_SHOWN = 5
 
 
 def tabulate(root: Path, files: Sequence[tuple[str, str, Path]], gender_of: Mapping[str, str]) -> Corpus:
-    """A corpus of files with talker, split and path, and the gender of talkers of whom it is known.
-
-    Raises:
-        MsdetError: a file that is unreadable, empty or multichannel; a talker in two splits.
-    """
+    """A corpus of files with talker, split and path, and the gender of talkers of whom it is known."""
     seconds = seconds_of([path for _, _, path in files])
-    return Corpus(
-        root,
-        tuple(
-            Utterance(speaker, path.relative_to(root).as_posix(), duration, split, gender_of.get(speaker, ""))
-            for (speaker, split, path), duration in zip(files, seconds, strict=True)
-        ),
+    utterances = (
+        Utterance(speaker, path.relative_to(root).as_posix(), duration, split, gender_of.get(speaker, ""))
+        for (speaker, split, path), duration in zip(files, seconds, strict=True)
     )
+    return Corpus(root, tuple(utterances))
 
 
 def seconds_of(paths: Sequence[Path]) -> list[float]:

@@ -36,12 +36,7 @@ def recognizes(root: Path) -> bool:
 
 @CORPORA.register("wsj0", recognizes=recognizes)
 def read_wsj0(root: Path) -> Corpus:
-    """Read the sets below `root`, on however many discs; opens headers only.
-
-    Raises:
-        MsdetError: no sets with speech below `root`; a file that is compressed with shorten, or otherwise
-            unreadable, empty or multichannel.
-    """
+    """Read the sets below `root`, on however many discs; opens headers only."""
     paths = list(_sets_and_tables(root, _DEEPEST))
     sets = [path for path in paths if path.is_dir()]
     if not sets:

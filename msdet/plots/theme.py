@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import html
 import io
+import math
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -66,21 +68,15 @@ INK, MUTED, GRID, SHADE, SURFACE = (LIGHT[role] for role in ("ink", "muted", "gr
 Dashes = str | tuple[int, tuple[float, ...]]
 """A line style of matplotlib: a name, or an offset and lengths of dashes and gaps."""
 
-WIDTH_IN = 9.6
-"""Width of a figure in inches."""
-
-HUES = tuple(LIGHT)[5:-1]
-"""Roles of the colors that systems have, the best to tell apart first."""
-
+WIDTH_IN = 9.6  # of a figure
+HUES = tuple(LIGHT)[5:-1]  # roles of the colors that systems have, the best to tell apart first
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", "h", ">")
-
 _DASHES: tuple[Dashes, ...] = (
     "-", "--", "-.", (0, (1, 2.5)), (0, (9, 2)), (0, (4, 1, 1, 1, 1, 1)), (0, (4, 4)), (0, (9, 2, 3, 2)),
     (0, (2, 1)), (0, (6, 1, 1, 1, 1, 1, 1, 1)),
 )  # fmt: skip
 
 _PIXELS_PER_INCH = 130  # of images inside an SVG: sharp at the page's width, small enough to embed
-
 _PNG_PIXELS_PER_INCH = 150
 
 _SETTINGS: Any = {  # any: the type of the keys differs between versions of matplotlib
@@ -147,6 +143,16 @@ def degrees(label: str) -> str:
     return label.replace("(deg)", "(°)").replace(" deg", "°")
 
 
+def panel_grid(panels: int, height_in: float, columns: int = 3) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels, in rows of a height."""
+    rows = math.ceil(panels / columns)
+    figure = Figure((WIDTH_IN, 0.3 + height_in * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for unused in axes[panels:]:
+        unused.set_axis_off()
+    return figure, axes[:panels]
+
+
 @contextmanager
 def drawing() -> Iterator[None]:
     """The report's settings of matplotlib inside the block, the caller's afterwards."""
@@ -155,12 +161,9 @@ def drawing() -> Iterator[None]:
 
 
 def to_svg(figure: Figure, label: str, prefix: str) -> str:
-    """A figure as an ``<svg>`` element for the page.
+    """A figure in the colors of `LIGHT` as an ``<svg>`` element; `label` is for readers who do not see it.
 
-    Args:
-        figure: drawn in the colors of `LIGHT`.
-        label: what it shows, for readers who do not see it.
-        prefix: distinguishes its element ids from those of the page's other figures.
+    The prefix distinguishes its element ids from those of the page's other figures.
     """
     buffer = io.StringIO()
     with drawing():

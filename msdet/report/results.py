@@ -57,14 +57,10 @@ def _tiles(evaluation: Evaluation, differ: dict[str, dict[str, Difference]]) -> 
         # an improvement is over the mixture already
         rivals = [name for name in differ if key in differ[name] and (key, name) != (SI_SDRI, UNPROCESSED)]
         if scores[key].interval is not None:
-            tiles.append(
-                {
-                    "metric": METRICS[key],
-                    "interval": scores[key].interval,
-                    "rival": rivals[0] if rivals else "",
-                    "difference": differ[rivals[0]][key] if rivals else None,
-                }
-            )
+            rival = rivals[0] if rivals else ""
+            difference = differ[rival][key] if rivals else None
+            tile = {"metric": METRICS[key], "interval": scores[key].interval}
+            tiles.append(tile | {"rival": rival, "difference": difference})
     return tiles
 
 

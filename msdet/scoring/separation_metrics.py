@@ -310,7 +310,8 @@ def _energy(signal: Array) -> Array:
 def _ratio_db(part: Array, rest: Array) -> Array:
     """Ratio of two energies, limited; NaN stays NaN."""
     with np.errstate(divide="ignore"):  # a perfect or an orthogonal estimate
-        return np.clip(10 * np.log10(part) - 10 * np.log10(rest), -RATIO_LIMIT_DB, RATIO_LIMIT_DB)
+        ratio_db: Array = 10 * np.log10(part) - 10 * np.log10(rest)
+    return ratio_db.clip(-RATIO_LIMIT_DB, RATIO_LIMIT_DB)
 
 
 def _cosine_to_db(squared_cosine: Array) -> Array:
