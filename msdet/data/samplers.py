@@ -52,12 +52,8 @@ class BalancedSampler(Sampler[int]):
 
     An example that is drawn twice as often weighs twice as much in every loss, and no batch is without labels
     for a task. Processes that train together take turns within a batch: together they have the batch that one
-    alone would have.
-
-    Args:
-        size: items an epoch, over all processes; only whole batches of it are drawn.
-        streams: where items come from.
-        counts: number of items of each stream in a batch of all processes.
+    alone would have. `size` is items an epoch, over all processes, of which only whole batches are drawn; `counts` are
+    those of each stream in a batch of all processes.
     """
 
     def __init__(self, size: int, streams: Sequence[Stream], counts: Sequence[int]) -> None:
@@ -87,13 +83,10 @@ class BalancedSampler(Sampler[int]):
 
 
 class EpochSampler(BalancedSampler):
-    """Epochs of any size from one stream of items.
+    """Epochs of any size, over all processes, from one stream of items.
 
-    Args:
-        size: items an epoch, over all processes.
-        population: number of items, taken shuffle after shuffle; None for an endless data set, whose items
-            are counted up, so that mixing never repeats.
-        seed: of the shuffles.
+    A population of items is taken shuffle after shuffle; those of an endless data set, of which it is None, are
+    counted up, so that mixing never repeats.
     """
 
     def __init__(self, size: int, population: int | None = None, seed: int = 0) -> None:
@@ -102,13 +95,9 @@ class EpochSampler(BalancedSampler):
 
 
 def balance_labels(
-    dataset: LabeledData,
-    size: int,
-    batch: int,
-    reference_fraction: float | None,
-    doa_fraction: float | None,
-    seed: int = 0,
-) -> BalancedSampler:
+    dataset: LabeledData, size: int, batch: int,
+    reference_fraction: float | None, doa_fraction: float | None, seed: int = 0,
+) -> BalancedSampler:  # fmt: skip
     """A sampler by labels: in each batch a fraction has references and a fraction directions, exactly.
 
     Examples with both count for both; there are as few of them as the fractions allow, so that, if possible,

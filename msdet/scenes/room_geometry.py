@@ -18,10 +18,7 @@ WALL_MARGIN_M = 0.2  # talkers keep this distance to every wall
 NOISE_DISTANCE_M = 0.5  # noise sources keep this distance to the array's center
 TRACK_STEP_S = 0.1  # time between the labels of a moving talker
 ARRAY_MARGIN_M = 0.05  # the array's center keeps this distance to every wall, floor and ceiling
-MAX_DRAWS = 10_000
-MAX_ROOMS = 100
-DRAWS_A_ROOM = 1000
-DRAWS_BEFORE_RESTART = 50
+MAX_DRAWS, MAX_ROOMS, DRAWS_A_ROOM, DRAWS_BEFORE_RESTART = 10_000, 100, 1000, 50
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +40,7 @@ class RoomGeometry:
 
     def microphones_m(self, positions: Array) -> Array:
         """Room coordinates ``(mic, 3)`` of microphones given in the array's frame."""
-        placed: Array = positions @ rotation_matrix(*self.rotation_deg).T + np.asarray(self.center_m)
-        return placed
+        return np.asarray(positions @ rotation_matrix(*self.rotation_deg).T + np.asarray(self.center_m))
 
 
 def sample_geometry(

@@ -262,8 +262,6 @@ def _draw_babble(
     wanted = max(MIN_BABBLE_TALKERS, streams)
     names = [str(name) for name in rng.permutation(others)[:wanted]]
     each = math.ceil(wanted / len(names))
-    spoken = [
-        [speech[name][k] for k in rng.permutation(len(speech[name]))[:each]] for name in names
-    ]  # one utterance of each talker first
-    turns = [u for turn in itertools.zip_longest(*spoken) for u in turn if u is not None]
+    spoken = [[speech[name][k] for k in rng.permutation(len(speech[name]))[:each]] for name in names]
+    turns = [u for turn in itertools.zip_longest(*spoken) for u in turn if u is not None]  # of each one first
     return tuple(NoiseExcerpt(u.path, 0.0, 0.0, u.seconds) for u in turns[:wanted])

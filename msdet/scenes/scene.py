@@ -65,14 +65,10 @@ class Source:
     Attributes:
         speaker: the talker's name in the corpus.
         path: speech file, relative to the corpus' root.
-        offset_s: where in the file the speech starts.
-        onset_s: where in the scene it starts.
-        duration_s: how long it lasts in the scene.
+        offset_s: where in the file the speech starts, which starts at `onset_s` in the scene.
         level_db: level of the reverberant image at the reference microphone, relative to the other talkers'.
-        position_m: ``(x, y, z)`` in the room; of a moving talker, at the start of the scene.
-        azimuth_deg: seen from the array, in its frame, [0, 360).
-        elevation_deg: seen from the array, in its frame.
-        distance_m: to the array's center.
+        position_m: ``(x, y, z)`` in the room; of a moving talker, at the start of the scene, as what follows.
+        azimuth_deg: seen from the array, in its frame, [0, 360), as are elevation and distance.
         gender: ``f``, ``m``, or empty where the corpus does not say.
         waypoints: path of a moving talker, from time 0 to the scene's end; empty for one that stands.
         track: directions of a moving talker, one a frame.
@@ -203,8 +199,7 @@ class Scene:
     @property
     def overlap_ratio(self) -> float:
         """Fraction of the time with speech in which two or more talk, by onsets and durations."""
-        edges = [(s.onset_s, 1) for s in self.sources]
-        edges += [(s.onset_s + s.duration_s, -1) for s in self.sources]
+        edges = [(s.onset_s, 1) for s in self.sources] + [(s.onset_s + s.duration_s, -1) for s in self.sources]
         talking, before, someone, several = 0, 0.0, 0.0, 0.0
         for time, change in sorted(edges):
             someone += (time - before) * (talking >= 1)
@@ -216,19 +211,14 @@ class Scene:
         """Room coordinates ``(mic, 3)`` of microphones given in the array's frame."""
         if self.mismatch:
             positions = positions + np.array(self.mismatch.offset_m)
-        turned = positions @ rotation_matrix(*self.array_rotation_deg).T
-        placed: Array = turned + np.array(self.array_center_m)
-        return placed
+        return np.asarray(positions @ rotation_matrix(*self.array_rotation_deg).T + np.array(self.array_center_m))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form; what is at its default in a source or a noise is left out, as are true flags."""
         row = dataclasses.asdict(self)
-        for name in ("referenced", "located"):
-            if row[name]:
-                del row[name]
         for name, record in (("sources", Source), ("noises", Noise)):
             row[name] = [_without_defaults(record, value) for value in row[name]]
-        return row
+        return {name: value for name, value in row.items() if name not in ("referenced", "located") or not value}
 
     @classmethod
     def from_dict(cls, row: dict[str, Any], origin: str) -> Scene:
@@ -276,11 +266,8 @@ def scene_seed(set_seed: int, scene_id: str) -> int:
 
 def _without_defaults(record: type, row: dict[str, Any]) -> dict[str, Any]:
     defaults = {f.name: f.default for f in dataclasses.fields(record)}
-    return {
-        name: value
-        for name, value in row.items()
-        if defaults[name] != value and not (_is_unknown(value) and _is_unknown(defaults[name]))
-    }
+    unknown = [name for name, value in row.items() if _is_unknown(value) and _is_unknown(defaults[name])]
+    return {name: value for name, value in row.items() if defaults[name] != value and name not in unknown}
 
 
 def _is_unknown(value: Any) -> bool:

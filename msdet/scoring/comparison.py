@@ -77,11 +77,8 @@ def compare(
 ) -> Comparison:
     """Compare two systems, over all scenes and by bin.
 
-    Args:
-        systems: rows of the two by name.
-        metrics: names in `METRICS`, overall and by bin; `COMPARED` and `COMPARED_BY_BIN` if empty.
-        by: breakdowns, see `msdet.scoring.breakdowns.find_breakdowns`.
-        seed: of bootstrap and test.
+    `metrics` are names in `METRICS`, overall and by bin; `COMPARED` and `COMPARED_BY_BIN` if empty. For breakdowns see
+    `msdet.scoring.breakdowns.find_breakdowns`.
 
     Raises:
         MsdetError: other scenes, an unknown metric or breakdown, a named metric that no scene has of both, or

@@ -45,10 +45,8 @@ def azimuth_errors_deg(
 ) -> Array:
     """Distance around the circle, or to the mirror image if that is nearer, in [0, 180] degrees; broadcasts.
 
-    Mirror images are those that the array cannot tell apart; without one there are none.
-
-    Raises:
-        UndefinedMetricError: the array tells no azimuths apart.
+    Mirror images are those that the array cannot tell apart; without one there are none. Undefined for an array that
+    tells no azimuths apart.
 
     >>> azimuth_errors_deg([359.0, 90.0], [1.0, -90.0]).tolist()
     [2.0, 180.0]
@@ -108,17 +106,11 @@ def frame_mean(values: Array) -> Array:
 
 
 def assignment(errors_deg: Array) -> DoaAssignment:
-    """The assignment of estimates to talkers with the smallest total error.
+    """The assignment of M estimates to N talkers with the smallest total of errors ``(N, M)``; NaN is the worst.
 
     Of equal totals, which are common (two estimates beyond both talkers on the same side), the one whose
     squares have the smaller sum: neither the order of talkers nor rounding decides. What still is equal is
     tied: talkers at one azimuth, estimates at one azimuth, or mirror images that the array takes for one.
-
-    Args:
-        errors_deg: ``(N, M)`` errors of M estimates of N talkers, ``M >= N``; NaN is the worst.
-
-    Raises:
-        MsdetError: fewer estimates than talkers.
 
     >>> assignment(np.array([[20.0, 30.0], [10.0, 20.0]]))  # talkers at 0 and 10, estimates at 20 and 30
     DoaAssignment(estimates=array([0, 1]), tied=array([False, False]))

@@ -111,12 +111,11 @@ def score_set(
     Args:
         scene_set: the set with mixtures and references.
         estimates: the estimates folder.
-        out: file for the rows, written atomically; None writes nothing.
+        out: file for the rows, written atomically, if any.
         jobs: number of worker processes; the rows do not depend on it.
         progress: called with scenes done and in all.
         metrics: names in `msdet.scoring.metrics.SEPARATION_METRICS`.
-        unprocessed: rows of `score_unprocessed`, so that the mixtures are not scored again; a scene or
-            metric that they lack is.
+        unprocessed: rows of `score_unprocessed`, so that mixtures that they have are not scored again.
 
     Raises:
         MsdetError: `estimates` holds neither audio of any scene nor ``doa.jsonl``, ``doa.jsonl`` is not
@@ -177,22 +176,12 @@ def score_scene(
     no_audio: str = NO_AUDIO,
     no_directions: str = NO_DOA,
 ) -> Row:
-    """Score the estimates of one scene; see the module for its row.
+    """Score the estimates ``(talker, time)`` and directions, if any, of one scene; see the module for its row.
 
-    Args:
-        scene: the scene.
-        array: improvements are over its reference microphone; what it cannot tell apart is no error.
-        mixture: ``(mic, time)``; None without `estimates`.
-        references: ``(talker, time)``; None without `estimates`.
-        estimates: ``(talker, time)``, or None without audio to score.
-        directions: in the order of `estimates`; None without DoA to score.
-        options: what to score.
-        unprocessed: the mixture's own row; scored here if None.
-        no_audio: why `estimates` is None; all but `NO_AUDIO` and `NO_REFERENCES` are a system's failure.
-        no_directions: why `directions` is None.
-
-    Raises:
-        MsdetError: another number of talkers or another length than the references'.
+    Without estimates neither mixture ``(mic, time)`` nor references ``(talker, time)`` are needed; improvements are
+    over the array's reference microphone, and what it cannot tell apart is no error. `unprocessed` is the mixture's
+    own row, scored here if None. `no_audio` and `no_directions` say why there are none: all reasons but `NO_AUDIO`
+    and `NO_REFERENCES` are a system's failure. Estimates of another shape than the references' are an `MsdetError`.
     """
     row = _empty_row(scene, options)
     undefined, permutation, ambiguous = row["undefined"], None, None

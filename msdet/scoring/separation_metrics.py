@@ -1,8 +1,9 @@
 """Separation metrics on waveforms: SI-SDR, SNR, SDR, SIR and SAR of BSS-eval, STOI, ESTOI and PESQ.
 
 Every metric but the SNR first scales each signal to a peak of 1 in double precision, so that none depends
-on the level of its input. Where a metric has no value `UndefinedMetricError` says why; no other exception
-and no NaN comes out of a degenerate signal. No metric removes the mean.
+on the level of its input. Where a metric has no value, as for a signal that is silent, empty, NaN or infinite, an
+`UndefinedMetricError` says why; no other exception and no NaN comes out of such a signal. Shapes that do not belong
+together are an `MsdetError`. No metric removes the mean.
 
 `ScoredSignals` computes what the pairs of one scene share only once.
 """
@@ -47,10 +48,6 @@ def si_sdr(reference: npt.ArrayLike, estimate: npt.ArrayLike) -> Array:
     """Scale-invariant signal-to-distortion ratio of signals ``(..., time)``: decibels ``(...)``.
 
     Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019, eq. 3; within `RATIO_LIMIT_DB`.
-
-    Raises:
-        UndefinedMetricError: a silent, empty, NaN or infinite signal.
-        MsdetError: the shapes differ.
     """
     s, e = _leveled(reference, estimate)
     target = s * (np.sum(e * s, axis=-1, keepdims=True) / np.sum(s * s, axis=-1, keepdims=True))
@@ -58,10 +55,7 @@ def si_sdr(reference: npt.ArrayLike, estimate: npt.ArrayLike) -> Array:
 
 
 def snr(reference: npt.ArrayLike, estimate: npt.ArrayLike) -> Array:
-    """Signal-to-noise ratio: all that differs from the reference is noise, a wrong level too.
-
-    Arguments, result and errors as `si_sdr`.
-    """
+    """Signal-to-noise ratio, like `si_sdr`: all that differs from the reference is noise, a wrong level too."""
     s, e = _leveled(reference, estimate)
     level = np.abs(np.asarray(estimate, dtype=np.float64)).max(axis=-1, keepdims=True)
     with np.errstate(over="ignore"):
@@ -70,11 +64,7 @@ def snr(reference: npt.ArrayLike, estimate: npt.ArrayLike) -> Array:
 
 
 def pairwise_si_sdr(references: npt.ArrayLike, estimates: npt.ArrayLike) -> Array:
-    """SI-SDR ``(N, M)`` of every estimate ``(M, time)`` against every reference ``(N, time)``; NaN where undefined.
-
-    Raises:
-        MsdetError: the lengths differ.
-    """
+    """SI-SDR ``(N, M)`` of every estimate ``(M, time)`` against every reference ``(N, time)``; NaN where undefined."""
     return ScoredSignals(*_of_one_length(references, estimates), sample_rate=0).si_sdr_matrix()
 
 
@@ -83,12 +73,8 @@ def sdr(references: npt.ArrayLike, estimates: npt.ArrayLike) -> Array:
 
     A 512-tap distortion filter is allowed. Vincent et al., "Performance measurement in blind audio source
     separation", IEEE TASLP 14(4), 2006; computed as by Scheibler, "SDR - medium rare with fast computations",
-    ICASSP 2022; within `RATIO_LIMIT_DB`.
-
-    Raises:
-        UndefinedMetricError: a silent, empty, NaN or infinite signal, one shorter than the filter, or a
-            reference from which the filter cannot be determined.
-        MsdetError: the shapes differ.
+    ICASSP 2022; within `RATIO_LIMIT_DB`. Undefined for signals shorter than the filter, or a reference from which the
+    filter cannot be determined.
     """
     s, e = _leveled(references, estimates)
     ratio_db = np.empty(s.shape[:-1])
@@ -126,11 +112,8 @@ def bss_eval(references: npt.ArrayLike, estimates: npt.ArrayLike) -> BssEval:
     """SDR, SIR and SAR of BSS-eval 3 (``bss_eval_sources``) of every estimate against every reference.
 
     Interference is what filters of the other references ``(N, time)`` make up of an estimate ``(M, time)``;
-    see `sdr`. Computed by fast_bss_eval in double precision.
-
-    Raises:
-        UndefinedMetricError: as `sdr`, or references of which one is a filtered mixture of the others.
-        MsdetError: the lengths differ.
+    see `sdr`. Computed by fast_bss_eval in double precision. Undefined also where one reference is a filtered mixture
+    of the others.
     """
     from fast_bss_eval.numpy.metrics import square_cosine_metrics  # brings torch, which is slow to import
 
@@ -154,11 +137,7 @@ def stoi(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int, ex
 
     Taal et al., "An algorithm for intelligibility prediction of time-frequency weighted noisy speech",
     IEEE TASLP 19(7), 2011; `extended`: Jensen and Taal, "An algorithm for predicting the intelligibility of
-    speech masked by modulated noise maskers", IEEE/ACM TASLP 24(11), 2016.
-
-    Raises:
-        UndefinedMetricError: a silent, empty, NaN or infinite signal, or less than 30 frames of speech.
-        MsdetError: the shapes differ, or are not those of one signal.
+    speech masked by modulated noise maskers", IEEE/ACM TASLP 24(11), 2016. Undefined for less than 30 frames of speech.
     """
     import pystoi
 
@@ -188,12 +167,8 @@ def estoi(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -
 def pesq(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
     """PESQ of one signal ``(time,)`` as a mean opinion score: narrow-band at 8 kHz, wide-band at 16 kHz.
 
-    ITU-T P.862 and P.862.2; computed by the package pesq (``pip install msdet[pesq]``).
-
-    Raises:
-        UndefinedMetricError: another rate, a silent, empty, NaN or infinite signal, one without an utterance
-            that PESQ detects, or the package is not installed.
-        MsdetError: the lengths differ.
+    ITU-T P.862 and P.862.2; computed by the package pesq (``pip install msdet[pesq]``). Undefined at other rates,
+    without an utterance that PESQ detects, or where the package is not installed.
     """
     if sample_rate not in PESQ_MODES:
         raise UndefinedMetricError(f"PESQ is defined at 8 and 16 kHz, not at {sample_rate} Hz")

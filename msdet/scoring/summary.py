@@ -157,12 +157,8 @@ def summarize(systems: dict[str, list[Row]], seed: int = 0, by: Iterable[str] = 
     """Means, 95 % bootstrap intervals and breakdowns of systems scored on the same scenes.
 
     Only scenes in which every system has a value for a metric enter that metric; a system without a value
-    of it in any scene (no audio, no DoA) has no part in that.
-
-    Args:
-        systems: rows of `msdet.scoring.score.score_set` by name of the system, in any order.
-        seed: of the bootstrap; each resample of scenes serves all systems.
-        by: breakdowns, see `msdet.scoring.breakdowns.find_breakdowns`.
+    of it in any scene (no audio, no DoA) has no part in that. Rows are those of `msdet.scoring.score.score_set`; each
+    resample of scenes serves all systems; for breakdowns see `msdet.scoring.breakdowns.find_breakdowns`.
 
     Raises:
         MsdetError: no system or no scene, systems scored on different scenes, or an unknown breakdown.

@@ -51,22 +51,13 @@ def write_lists(
 ) -> dict[str, int]:
     """Write ``wav.scp`` (estimates), ``text`` (transcripts) and ``utt2spk`` (speakers) for a recognizer.
 
-    ``data.json`` beside them names the data set, for `check_lists`.
-
-    A talker is left out whose estimates were not scored, of whose utterance the scene has only a part, or
-    whose utterance has no transcript.
-
-    Args:
-        scene_set: the set.
-        rows: scores of the estimates; their permutation says whose file is whose.
-        estimates: the estimates folder.
-        transcripts: file of lines ``<utterance> <words>``; an utterance is a speech file's path in the corpus
-            without suffix, or its name alone.
-        speech: root of the corpus, to see which utterances are whole.
-        out: folder for the lists.
+    ``data.json`` beside them names the data set, for `check_lists`. The permutation of the rows of scores says whose
+    file is whose. Transcripts are a file of lines ``<utterance> <words>``; an utterance is a speech file's path in the
+    corpus `speech` without suffix, or its name alone.
 
     Returns:
-        How many talkers were left out for which reason.
+        How many talkers were left out because their estimates were not scored, the scene has only a part of their
+        utterance, or there is no transcript of it.
     """
     check_made_for(estimates, scene_set)
     references = read_table(transcripts)

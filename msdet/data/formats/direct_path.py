@@ -62,10 +62,6 @@ class DirectPath:
         The response is cut halfway between the direct path and the first reflection. Time counts from a
         talker's first arrival on, as in the set. Level is that with which speech and early response make the
         set's own early part.
-
-        Raises:
-            MsdetError: a reflection comes too soon, the response does not start with a pulse where the
-                talker's distance puts it, or speech and response do not make the early part.
         """
         rate = scene.sample_rate
         length_s = min(PULSE_S, (self.reflection_s - self.arrival_s) / 2)

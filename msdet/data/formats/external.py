@@ -71,24 +71,18 @@ class ExternalScene:
 
 @dataclass(frozen=True)
 class ExternalDataset:
-    """All scenes of a set, recorded with one array; `settings` says what decides its content.
-
-    Raises:
-        MsdetError: the scenes differ in sample rate.
-    """
+    """All scenes of a set, recorded with one array at one rate; `settings` says what decides its content."""
 
     array: MicrophoneArray
     scenes: tuple[ExternalScene, ...]
     settings: dict[str, Any]
 
     def __post_init__(self) -> None:
-        rate = self.scenes[0].scene.sample_rate
+        first = self.scenes[0]
         for entry in self.scenes:
-            if entry.scene.sample_rate != rate:
-                raise MsdetError(
-                    f"{entry.mixture}: is at {entry.scene.sample_rate} Hz, expected {rate} Hz as "
-                    f"{self.scenes[0].mixture}"
-                )
+            if (rate := entry.scene.sample_rate) != first.scene.sample_rate:
+                expected = f"{first.scene.sample_rate} Hz as {first.mixture}"
+                raise MsdetError(f"{entry.mixture}: is at {rate} Hz, expected {expected}")
 
 
 @dataclass(frozen=True)
@@ -169,9 +163,6 @@ def write_external_dataset(
 
     Sound keeps its sample rate and its level; only a scene that would clip is scaled, mixture and references
     alike (`scales`).
-
-    Raises:
-        MsdetError: audio that is unreadable or does not fit its labels, or a folder with other settings.
     """
     out = Path(out)
     ids = [entry.scene.id for entry in dataset.scenes]
@@ -214,13 +205,8 @@ def _measured(sources: tuple[Source, ...], references: Array, sample_rate: int) 
         magnitude = np.abs(reference)
         audible = np.flatnonzero(magnitude > magnitude.max() * 10 ** (SILENCE_DB / 20))
         start, stop = int(audible[0]), int(audible[-1]) + 1
-        timed.append(
-            dataclasses.replace(
-                source,
-                onset_s=start / sample_rate,
-                duration_s=(stop - start) / sample_rate,
-                level_db=float(10 * np.log10(np.mean(reference[start:stop] ** 2, dtype=np.float64))),
-            )
-        )
+        level_db = float(10 * np.log10(np.mean(reference[start:stop] ** 2, dtype=np.float64)))
+        onset_s, duration_s = start / sample_rate, (stop - start) / sample_rate
+        timed.append(dataclasses.replace(source, onset_s=onset_s, duration_s=duration_s, level_db=level_db))
     mean_db = sum(source.level_db for source in timed) / len(timed)
     return tuple(dataclasses.replace(s, level_db=round(s.level_db - mean_db, 3)) for s in timed)

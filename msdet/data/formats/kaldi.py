@@ -54,16 +54,9 @@ def read_kaldi(
     which is placed at the origin. When they talk, and how loud, the references tell once they are read;
     without any, talkers are taken to talk all the time.
 
-    Args:
-        folder: holds ``wav.scp``, one recording of the whole array a line, and the other tables.
-        array: that the mixtures were recorded with.
-        target: what ``spk1.scp`` … hold.
-        distance_m: of all talkers, where there is no ``utt2distance``.
-        audio_root: where audio is now that was moved (`msdet.data.formats.external.AudioFinder`).
-
-    Raises:
-        MsdetError: a table that is missing or malformed, a path that is a command or leads nowhere, or audio
-            that does not fit the tables or the array.
+    ``wav.scp`` has one recording of the whole array a line, ``spk1.scp`` … hold references of a target. `distance_m`
+    is that of all talkers, where there is no ``utt2distance``; `audio_root` is where audio is now that was moved
+    (`msdet.data.formats.external.AudioFinder`).
     """
     tables, finder = _read_tables(folder, distance_m), AudioFinder(folder, audio_root)
     entries = [_read_scene(tables, finder, i, array, target, distance_m) for i in tables.mixtures]

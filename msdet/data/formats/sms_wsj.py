@@ -70,10 +70,6 @@ def read_sms_wsj(
             ``direct``, which is made from responses and dry speech (`msdet.data.formats.direct_path`).
         dataset: such as ``test_eval92``; may be left out if there is one.
         audio_root: where audio is now that was moved (`msdet.data.formats.external.AudioFinder`).
-
-    Raises:
-        MsdetError: the file is not of that form, the microphones are not the array's, or audio is missing or
-            does not fit.
     """
     content = read_json(path)
     datasets = content.get("datasets") if isinstance(content, dict) else None

@@ -76,12 +76,9 @@ def make_measured_bank(
         "measured": settings_hash([_identity(m) for m in measurements]),
     }
     unfinished = begin_run_dir(out, settings, HEADER, share)
-    todo = [
-        Job(_write_room, (room_path(out, index), rooms[index], microphones, sample_rate))
-        for index in share.of(range(len(rooms)))
-        if not room_path(out, index).exists()
-    ]
-    run_jobs(todo, jobs, progress, done=len(share.of(range(len(rooms)))) - len(todo))
+    todo = [index for index in share.of(range(len(rooms))) if not room_path(out, index).exists()]
+    work = [Job(_write_room, (room_path(out, index), rooms[index], microphones, sample_rate)) for index in todo]
+    run_jobs(work, jobs, progress, done=len(share.of(range(len(rooms)))) - len(todo))
     if share != ALL:
         return None
     bank = finish_bank(out, settings) if unfinished else RirBank.open(out)
@@ -217,12 +214,8 @@ ONSET_DB = -20.0
 Its maximum itself may be a reflection, up to 50 ms late (Defrance, Daudet and Polack, JASA 2008).
 """
 
-# well above: times the standard deviation of noise that would have the response's lower quartile
-ABOVE_NOISE = 5.0
-
-# a response that never is well above its noise starts where it comes this near to its maximum
-MIN_SURE_DB = -6.0
-
+ABOVE_NOISE = 5.0  # well above: times the standard deviation of noise that has the response's lower quartile
+MIN_SURE_DB = -6.0  # a response that never is well above its noise starts where it comes so near to its maximum
 _GAUSSIAN_QUARTILE = 0.3186  # lower quartile of the magnitude of Gaussian noise, in standard deviations
 PEAK_SEARCH_S = 1e-3  # the main peak of the direct sound follows its onset within this time
 
