@@ -88,11 +88,9 @@ _PHRASES = {
 class EspeakVoice:
     """How one talker sounds, in eSpeak's terms: a voice variant, a language or accent, and changes of these.
 
-    Attributes:
-        pitch: base pitch, 0 to 99; 50 is the variant's own.
-        pitch_range: liveliness of the intonation, 0 (monotone) to 99.
-        formant_scale: factor on the variant's formant frequencies (a shorter vocal tract has a larger one).
-        tilt_db_per_octave: change of the voice's spectral slope; variants with a Klatt source ignore it.
+    The base pitch is from 0 to 99, 50 the variant's own; its range is the liveliness of the intonation, 0 (monotone)
+    to 99. A shorter vocal tract has a larger scale of formant frequencies. Variants with a Klatt source ignore the
+    change of spectral slope.
     """
 
     variant: str
@@ -271,12 +269,11 @@ def synthesize(
     that `root` holds anything else.
     """
     root = Path(root)
-    limits = {
-        "speakers": (speakers, MIN_SPEAKERS, 10_000),
-        "utterances": (utterances, 1, MAX_UTTERANCES),
-        "sample_rate": (sample_rate, 8000, 192_000),
-    }
-    for name, (value, least, most) in limits.items():
+    for name, value, least, most in (
+        ("speakers", speakers, MIN_SPEAKERS, 10_000),
+        ("utterances", utterances, 1, MAX_UTTERANCES),
+        ("sample_rate", sample_rate, 8000, 192_000),
+    ):
         if not least <= value <= most:
             raise MsdetError(f"{name} is {value}, expected {least} to {most}")
     with Synthesizer() as synthesizer:

@@ -32,16 +32,19 @@ def seconds_of(paths: Sequence[Path]) -> list[float]:
     """
     blocks = [paths[start : start + _BLOCK] for start in range(0, len(paths), _BLOCK)]
     with ThreadPoolExecutor(_THREADS) as pool:  # map() drops blocks not begun once one has failed
-        return [s for block in pool.map(lambda block: list(map(_seconds, block)), blocks) for s in block]
+        headers = pool.map(lambda block: [mono_header(path, "clean speech") for path in block], blocks)
+        seconds = [header.seconds for block in headers for header in block]
+    if 0.0 in seconds:
+        raise MsdetError(f"{paths[seconds.index(0.0)]}: has no samples")
+    return seconds
 
 
-def _seconds(path: Path) -> float:
+def mono_header(path: Path, kind: str) -> audio.AudioInfo:
+    """Header of a file of one channel; `kind` is what it is called if it has several."""
     header = audio.info(path)
     if header.channels != 1:
-        raise MsdetError(f"{path}: has {header.channels} channels, expected 1 (clean speech)")
-    if header.frames == 0:
-        raise MsdetError(f"{path}: has no samples")
-    return header.seconds
+        raise MsdetError(f"{path}: has {header.channels} channels, expected 1 ({kind})")
+    return header
 
 
 def folders(folder: Path) -> list[Path]:

@@ -6,9 +6,8 @@ discs these NIST SPHERE files are compressed with shorten, which has to be undon
 layout converted to WAV or FLAC read as well. ``*spkrinfo.txt`` tells the talkers' gender, where it is there.
 
 Splits are si_tr_s (train), si_dt_05 (dev) and si_et_05 (test), which share no talker. wsj0-2mix (Hershey et
-al., ICASSP 2016) takes both train and validation from si_tr_s, and its test from si_dt_05 and si_et_05: its
-validation talkers are train talkers, so here si_dt_05 is dev. SMS-WSJ separates train, dev and eval talkers
-like this, with the larger sets of WSJ0 and WSJ1 together.
+al., ICASSP 2016) takes both train and validation from si_tr_s, and its test from the others; SMS-WSJ separates
+train, dev and eval talkers like this, with the larger sets of WSJ0 and WSJ1 together.
 """
 
 from __future__ import annotations

@@ -92,16 +92,15 @@ def _tables(data: SceneSet) -> list[Problem]:
     for path in (*data.root.glob("spk*.scp"), data.root / "utt2doa", data.root / "utt2distance"):
         if path.name not in expected and path.is_file():
             problems.append(Problem("", "tables", f"{path.name} does not belong there"))
-    for name in sorted(expected):
+    for name, rows in sorted(expected.items()):
         if not (data.root / name).is_file():
             problems.append(Problem("", "tables", f"{name} is missing"))
             continue
-        rows, actual = expected[name], _table(data.root / name)
+        actual = _table(data.root / name)
         for scene_id in sorted(rows.keys() | actual.keys()):
             if rows.get(scene_id) != actual.get(scene_id):
-                texts = [repr(t[scene_id]) if scene_id in t else "nothing" for t in (actual, rows)]
-                problem = f"{name} has {texts[0]}, {MANIFEST} gives {texts[1]}"
-                problems.append(Problem(scene_id, "tables", problem))
+                there, given = (repr(t[scene_id]) if scene_id in t else "nothing" for t in (actual, rows))
+                problems.append(Problem(scene_id, "tables", f"{name} has {there}, {MANIFEST} gives {given}"))
     return problems
 
 

@@ -103,16 +103,9 @@ def estimates_figure(
 ) -> Figure:
     """Spectrograms of a scene's mixture, references and estimates, and a plan of its room.
 
-    All spectrograms share their color limits, set by the mixture and the first of the signals. Where talkers
-    move or a system estimates directions over time, directions are drawn over time.
-
-    Args:
-        scene: the scene.
-        array: that recorded it.
-        mixture: ``(time,)`` at the reference microphone.
-        signals: by name, ``(talker, time)``: the references first, then estimates in the talkers' order.
-        directions: by system, in the talkers' order.
-        looks: the systems' styles.
+    All spectrograms share their color limits, set by the mixture ``(time,)`` and the first of the signals: those are,
+    by name, ``(talker, time)``, the references first, then estimates. Where talkers move or a system estimates
+    directions over time, directions are drawn over time.
     """
     levels = {name: [spectrogram_db(x, scene.sample_rate) for x in of_talkers] for name, of_talkers in signals.items()}
     mixed = spectrogram_db(mixture, scene.sample_rate)

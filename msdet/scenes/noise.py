@@ -13,7 +13,7 @@ import scipy
 
 from msdet.conventions import SPEED_OF_SOUND, Array
 from msdet.corpora import SPLITS
-from msdet.corpora.reading import is_audio, split_by_name
+from msdet.corpora.reading import is_audio, mono_header, split_by_name
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.io import audio
 from msdet.io.files import relative_path
@@ -29,6 +29,7 @@ MIN_RECORDING_S = 0.5
 MIN_SHIFT_S = 0.25  # excerpts of one recording start at least this far apart
 MIN_SHIFT = 2000  # the same for utterances in babble, in samples
 LOOP_FADE = 512  # samples over which the end of a loop turns into its start, with equal power
+_KIND = "noise recording"  # what to call a file in errors
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ def read_noise_folder(root: str | Path) -> tuple[NoiseRecording, ...]:
 
 
 def _split(root: Path, files: list[str]) -> Iterator[NoiseRecording]:
-    seconds = {name: _mono_header(root / name).seconds for name in files}
+    seconds = {name: mono_header(root / name, _KIND).seconds for name in files}
     if len(files) >= MIN_FILES:
         split_of = split_by_name(root, files)
         yield from (NoiseRecording(name, 0.0, seconds[name], split_of[name]) for name in files)
@@ -175,13 +176,6 @@ def _split(root: Path, files: list[str]) -> Iterator[NoiseRecording]:
     for name in files:
         for split, (start, end) in SHARES.items():
             yield NoiseRecording(name, start * seconds[name], (end - start) * seconds[name], split)
-
-
-def _mono_header(path: Path) -> audio.AudioInfo:
-    header = audio.info(path)
-    if header.channels != 1:
-        raise MsdetError(f"{path}: has {header.channels} channels, expected 1 (noise recording)")
-    return header
 
 
 def draw_excerpts(
@@ -237,7 +231,7 @@ def _offsets_s(r: NoiseRecording, count: int, seconds: float, rng: np.random.Gen
 def load_excerpt(root: Path, excerpt: NoiseExcerpt, seconds: float, sample_rate: int) -> Array:
     """The samples ``(time,)`` float32 of an excerpt; past the end of its part of the file, the part loops."""
     path = root / excerpt.path
-    header = _mono_header(path)
+    header = mono_header(path, _KIND)
     rate = header.sample_rate
     start, end = math.ceil(excerpt.start_s * rate - 1e-3), math.floor(excerpt.end_s * rate + 1e-3)
     offset = max(round(excerpt.offset_s * rate), start)

@@ -119,19 +119,12 @@ class Scene:
     Attributes:
         id: its name in the set.
         seed: of everything random in its rendering.
-        sample_rate: hertz.
-        duration_s: length of the mixture.
         room_m: size of the room; None where responses were measured and it is not known.
         t60_target_s: reverberation time that was rendered for; None where responses were measured.
-        array: name of the microphone array.
-        array_center_m: origin of the array's frame in the room.
-        array_rotation_deg: its yaw, pitch and roll in the room.
-        sources: the talkers.
+        array: name of the microphone array; its frame's origin in the room is `array_center_m`.
         noises: at least sensor noise, as a rule.
         target: what the references hold.
-        speed_of_sound: meters per second.
         t60_measured_s: of the responses (`msdet.scenes.rir.room_response.RoomResponse`), once rendered.
-        mismatch: how the microphones differ from the array's description.
         rir_room: room of the RIR bank that the scene was made from.
         image_order: reflections beyond this order came from ray tracing; None for image sources alone.
         referenced: whether there are references; a recording may have none.

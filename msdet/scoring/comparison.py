@@ -129,7 +129,7 @@ def differences(
         a, b = map(float, value)
         paired = percentile_interval(a - b, resampled[0] - resampled[1], len(pairs))
         p = randomization_test(first, second, statistic, seed) if len(pairs) > 1 else None
-        by_metric[name] = Difference(a, b, paired.value, paired.low, paired.high, p, len(pairs))
+        by_metric[name] = Difference(a, b, *paired[:3], p, len(pairs))
     return by_metric
 
 

@@ -25,21 +25,27 @@ from msdet.scenes.scene import Scene, Source, Target, as_point
 
 DURATION_TOLERANCE_S = 0.02  # ``utt2dur`` and the audio may differ by this much
 
-Numbers = dict[str, list[float]]
-"""The numbers that a table gives of each mixture."""
-
 
 @dataclass(frozen=True)
 class _Tables:
-    """The tables of a Kaldi directory; `references` are ``spk1.scp`` …, in order, and may be none."""
+    """The tables of a Kaldi directory; `references` are ``spk1.scp`` …, in order, and may be none.
+
+    `numbers` are, by the name of a table, those of each mixture; none where there is no such table.
+    """
 
     folder: Path
     mixtures: dict[str, str]
     references: list[dict[str, str]]
-    azimuths_deg: Numbers
-    distances_m: Numbers
-    durations_s: Numbers
-    t60s_s: Numbers
+    numbers: dict[str, dict[str, list[float]]]
+
+    def row(self, table: str, scene_id: str, talkers: int) -> list[float]:
+        """The numbers that a table has of a mixture, one a talker."""
+        path, row = self.folder / table, self.numbers[table].get(scene_id)
+        if row is None:
+            raise MsdetError(f"{path}: has no line for {scene_id}")
+        if len(row) != talkers:
+            raise MsdetError(f"{path}, {scene_id}: has {len(row)} numbers, expected {talkers}")
+        return row
 
 
 def read_kaldi(
@@ -67,17 +73,18 @@ def _read_tables(folder: Path, distance_m: float | None) -> _Tables:
     mixtures = _read_table(folder / "wav.scp", "one recording of the array a line")
     paths = itertools.takewhile(Path.is_file, (folder / f"spk{n}.scp" for n in itertools.count(1)))
     references = [_read_table(path, "references of a talker") for path in paths]
-    azimuths = _read_if_there(folder / "utt2doa", "azimuths of a mixture's talkers, in degrees")
-    if not references and not azimuths:
+    numbers = {"utt2doa": _read_if_there(folder / "utt2doa", "azimuths of a mixture's talkers, in degrees")}
+    if not references and not numbers["utt2doa"]:
         raise MsdetError(f"{folder}: has neither spk1.scp nor utt2doa, expected references, azimuths or both")
     distances = folder / "utt2distance"
     if distance_m is not None and distances.is_file():
         raise MsdetError(f"{distances}: tells the distances, so --distance_m has no use")
     hint = "distances of a mixture's talkers, in meters; --distance_m gives one for all"
-    if azimuths and distance_m is None and not distances.is_file():
+    if numbers["utt2doa"] and distance_m is None and not distances.is_file():
         raise MsdetError(f"{distances}: no such file, expected {hint}")
-    others = (_read_if_there(path) for path in (folder / "utt2dur", folder / "utt2rt60"))
-    return _Tables(folder, mixtures, references, azimuths, _read_if_there(distances, hint), *others)
+    for name, content in (("utt2distance", hint), ("utt2dur", ""), ("utt2rt60", "")):
+        numbers[name] = _read_if_there(folder / name, content)
+    return _Tables(folder, mixtures, references, numbers)
 
 
 def _read_scene(
@@ -88,27 +95,27 @@ def _read_scene(
     check_scene_id(scene_id, str(folder / "wav.scp"))
     mixture = _find(finder, tables.mixtures[scene_id], folder / "wav.scp", scene_id)
     header = check_recording(mixture, array)
-    if scene_id in tables.durations_s:
-        (duration_s,) = _row(tables.durations_s, folder / "utt2dur", scene_id, 1)
+    if scene_id in tables.numbers["utt2dur"]:
+        (duration_s,) = tables.row("utt2dur", scene_id, 1)
         if abs(duration_s - header.seconds) > DURATION_TOLERANCE_S:
             raise MsdetError(
                 f"{folder / 'utt2dur'}, {scene_id}: is {duration_s:.3f} s, but {mixture} lasts {header.seconds:.3f} s"
             )
     references = _references(tables, finder, scene_id)
-    located = scene_id in tables.azimuths_deg
+    located = scene_id in tables.numbers["utt2doa"]
     if not references and not located:
         raise MsdetError(f"{folder}: neither spk1.scp nor utt2doa has a line for {scene_id}")
-    talkers = len(references) or len(tables.azimuths_deg[scene_id])
+    talkers = len(references) or len(tables.numbers["utt2doa"][scene_id])
     azimuths = distances = [math.nan] * talkers
     if located:
-        azimuths = _row(tables.azimuths_deg, folder / "utt2doa", scene_id, talkers)
+        azimuths = tables.row("utt2doa", scene_id, talkers)
     if distance_m is not None:
         distances = [distance_m] * talkers
-    elif located or scene_id in tables.distances_m:
-        distances = _row(tables.distances_m, folder / "utt2distance", scene_id, talkers)
+    elif located or scene_id in tables.numbers["utt2distance"]:
+        distances = tables.row("utt2distance", scene_id, talkers)
     if min(distances) <= 0:
         raise MsdetError(f"{folder}, {scene_id}: a talker's distance is {min(distances):g} m, expected more than 0")
-    t60s = _row(tables.t60s_s, folder / "utt2rt60", scene_id, 1) if scene_id in tables.t60s_s else [None]
+    t60s = tables.row("utt2rt60", scene_id, 1) if scene_id in tables.numbers["utt2rt60"] else [None]
     scene = Scene(
         id=scene_id,
         seed=0,
@@ -162,17 +169,7 @@ def _find(finder: AudioFinder, name: str, table: Path, scene_id: str) -> Path:
     return finder.find(name, place)
 
 
-def _row(numbers: Numbers, path: Path, scene_id: str, talkers: int) -> list[float]:
-    """The numbers that a table has of a mixture, one a talker."""
-    if scene_id not in numbers:
-        raise MsdetError(f"{path}: has no line for {scene_id}")
-    row = numbers[scene_id]
-    if len(row) != talkers:
-        raise MsdetError(f"{path}, {scene_id}: has {len(row)} numbers, expected {talkers}")
-    return row
-
-
-def _read_if_there(path: Path, content: str = "") -> Numbers:
+def _read_if_there(path: Path, content: str) -> dict[str, list[float]]:
     """The numbers of a table; none where there is no such file."""
     if not path.is_file():
         return {}
