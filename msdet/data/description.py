@@ -105,8 +105,8 @@ def describe_set(data: SceneSet) -> Description:
         Quantity("Scenes a speaker", "speakers", *_whole(list(turns.values()))),
     )
     array = f"{data.array.microphones} microphones ({data.array.name})"
-    known = ["known" if scene.located else "not known" for scene in scenes]
-    directions = [f"directions: {_counted(known)}"] if len(located) < len(scenes) else []
+    known = _counted("known" if scene.located else "not known" for scene in scenes)
+    directions = [f"directions: {known}"] if len(located) < len(scenes) else []
     facts = (
         f"{len(scenes)} scenes, {length} at {data.sample_rate / 1000:g} kHz, {array}",
         f"references: {_counted(scene.target if scene.referenced else 'none' for scene in scenes)}",

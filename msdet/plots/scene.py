@@ -60,8 +60,7 @@ def spectrogram_db(signal: Array, sample_rate: int) -> Array:
     padded = np.pad(np.asarray(signal, dtype=np.float64), size // 2)
     window = np.hanning(size + 1)[:-1]
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop] * window
-    level: Array = 20.0 * np.log10(np.abs(np.fft.rfft(frames)) / (window.sum() / 2) + 1e-8).T
-    return level
+    return np.asarray(20.0 * np.log10(np.abs(np.fft.rfft(frames)) / (window.sum() / 2) + 1e-8).T)
 
 
 def top_level_db(levels: Sequence[Array]) -> float:

@@ -60,8 +60,7 @@ def reverberate(speech: Array, responses: Array, times_s: Array, sample_rate: in
     """
     samples = len(speech)
     if len(responses) == 1:
-        image: Array = scipy.signal.fftconvolve(speech[None], responses[0], axes=-1)[:, :samples]
-        return image
+        return np.asarray(scipy.signal.fftconvolve(speech[None], responses[0], axes=-1)[:, :samples])
     corners = times_s * sample_rate
     mixed = np.zeros((responses.shape[1], samples), dtype=np.float32)
     for p, response in enumerate(responses):

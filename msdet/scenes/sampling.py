@@ -146,8 +146,8 @@ def sample_noises(
             excerpts = tuple(itertools.islice(drawn, streams))
         else:
             excerpts = _draw_babble(material.speech, speakers, streams, rng)
-        recorded: Literal["recordings", "babble"] = "recordings" if material.recordings else "babble"
-        noises.append(Noise(kind, float(rng.uniform(*snr_db)), recorded, excerpts))
+        sound: Literal["recordings", "babble"] = "recordings" if material.recordings else "babble"
+        noises.append(Noise(kind, float(rng.uniform(*snr_db)), sound, excerpts))
     return tuple(noises)
 
 

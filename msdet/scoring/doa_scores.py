@@ -14,14 +14,7 @@ from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
 from msdet.errors import UndefinedMetricError
 from msdet.scenes.scene import Scene
-from msdet.scoring.doa_metrics import (
-    assignment,
-    azimuth_errors_deg,
-    frame_mean,
-    great_circle_errors_deg,
-    match,
-    pairwise_azimuth_errors_deg,
-)
+from msdet.scoring import doa_metrics
 from msdet.scoring.permutations import AMBIGUOUS
 from msdet.scoring.submission import DoaEstimates, Track
 
@@ -78,15 +71,15 @@ def score_directions(
     scores: dict[str, Any] = dict.fromkeys(fields)
     talkers, count = len(scene.sources), len(estimates.azimuth_deg)
     try:
-        errors = pairwise_azimuth_errors_deg(truth.azimuth_deg, over_time.azimuth_deg, array)
+        errors = doa_metrics.pairwise_azimuth_errors_deg(truth.azimuth_deg, over_time.azimuth_deg, array)
     except UndefinedMetricError as error:
         return scores, dict.fromkeys(fields, str(error)), None
-    scores |= dict(zip(DOA_FIELDS[3:6], match(np.nan_to_num(errors, nan=np.inf)), strict=True))
+    scores |= dict(zip(DOA_FIELDS[3:6], doa_metrics.match(np.nan_to_num(errors, nan=np.inf)), strict=True))
     scores["doa_count_error"] = abs(count - talkers)
     if count != talkers:
         reason = f"{count} azimuths estimated, expected {talkers}"
         return scores, {field: reason for field in fields if scores[field] is None}, None
-    optimal = assignment(errors)
+    optimal = doa_metrics.assignment(errors)
     scores["doa_error_own_deg"] = errors[np.arange(talkers), optimal.estimates]
     scorer = _PermutedScores(array, truth, over_time, estimates, errors, fields, moves(scene))
     if no_permutation is not None:
@@ -148,16 +141,16 @@ class _PermutedScores:
             scores["doa_confidence"] = self.estimates.confidence[permutation]
         if "doa_great_circle_deg" in self.fields and elevation_deg is not None:
             assert self.truth.elevation_deg is not None
-            on_sphere = great_circle_errors_deg(
+            on_sphere = doa_metrics.great_circle_errors_deg(
                 (self.truth.azimuth_deg, self.truth.elevation_deg),
                 (azimuth_deg, elevation_deg[permutation]),
                 self.array,
             )
-            scores["doa_great_circle_deg"] = frame_mean(on_sphere)
+            scores["doa_great_circle_deg"] = doa_metrics.frame_mean(on_sphere)
         if "track_error_deg" in self.fields and self.moving and "track" not in self.estimates.faults:
             # a frame without an estimate has no error, but is not within any limit either
-            errors = azimuth_errors_deg(self.truth.azimuth_deg, azimuth_deg, self.array)
-            scores["track_error_deg"] = frame_mean(errors)
+            errors = doa_metrics.azimuth_errors_deg(self.truth.azimuth_deg, azimuth_deg, self.array)
+            scores["track_error_deg"] = doa_metrics.frame_mean(errors)
             scores["track_within_10deg"] = (errors <= _TRACK_LIMIT_DEG).mean(axis=-1)
             scores["track_coverage"] = (~np.isnan(errors)).mean(axis=-1)
         return scores

@@ -31,8 +31,7 @@ def best_permutation(matrix: npt.ArrayLike) -> Array:
     """
     from scipy.optimize import linear_sum_assignment
 
-    permutation: Array = linear_sum_assignment(_scores(matrix), maximize=True)[1]
-    return permutation
+    return np.asarray(linear_sum_assignment(_scores(matrix), maximize=True)[1])
 
 
 def tied_permutations(matrix: npt.ArrayLike, permutation: Array, tolerance: float = _SAME_SUM) -> list[Array]:
@@ -58,8 +57,7 @@ def ambiguous_references(permutation: Array, tied: Sequence[Array]) -> Array:
     >>> ambiguous_references(best, tied_permutations(matrix, best)).tolist()
     [False, True]
     """
-    moved: Array = np.any([permutation != other for other in (permutation, *tied)], axis=0)
-    return moved
+    return np.asarray(np.any([permutation != other for other in (permutation, *tied)], axis=0))
 
 
 def _nearby_permutations(score: Array, permutation: Array) -> Array:

@@ -199,8 +199,7 @@ def peak_one(signal: Array, name: str) -> Array:
     peak = np.abs(double).max(axis=-1, keepdims=True)
     if (peak == 0).any():
         raise UndefinedMetricError(f"{name} is silent")
-    leveled: Array = double / peak
-    return leveled
+    return np.asarray(double / peak)
 
 
 class ScoredSignals:

@@ -131,7 +131,6 @@ def _median(scenes: list[Array]) -> Callable[[Array], Array]:
         place = np.cumsum(counts.take(scene, axis=1), axis=1, dtype=np.int32)  # of each value, from 1
         middle = ((place[:, -1:] - 1) // 2, place[:, -1:] // 2)
         lower, upper = (values[(place > m).argmax(axis=1)] for m in middle)
-        medians: Array = (lower + upper) / 2
-        return medians
+        return np.asarray((lower + upper) / 2)
 
     return median_of

@@ -15,23 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msdet.conventions import Array
+from msdet.scoring import metrics
 from msdet.scoring.breakdowns import DEFAULT_BREAKDOWNS, Bin, find_breakdowns, members
 from msdet.scoring.comparison import Difference, all_differences, differences_json, differences_tables
 from msdet.scoring.doa_scores import NO_AUDIO, NO_DOA, NO_REFERENCES, NO_TRUE_DOA, STATIC_TALKERS, TIED
-from msdet.scoring.metrics import (
-    FIELDS_OF_KIND,
-    METRICS,
-    NOT_IN_SCORES,
-    Group,
-    Metric,
-    Row,
-    aligned_rows,
-    metric_values,
-    name_fields,
-    optimal_assignment_notes,
-    optimal_assignments,
-    why_not,
-)
+from msdet.scoring.metrics import METRICS, NOT_IN_SCORES, Group, Metric, Row
 from msdet.scoring.statistics import CONFIDENCE, RESAMPLES, ConfidenceInterval, bootstrap, percentile_interval
 from msdet.scoring.tables import Table, blank_repeats, csv_text, interval_cells, latex, markdown, plain, print_tables
 
@@ -164,14 +152,16 @@ def summarize(systems: dict[str, list[Row]], seed: int = 0, by: Iterable[str] = 
         MsdetError: no system or no scene, systems scored on different scenes, or an unknown breakdown.
     """
     chosen = find_breakdowns(by)
-    rows = aligned_rows(systems)
+    rows = metrics.aligned_rows(systems)
     scores: dict[str, dict[str, Score]] = {name: {} for name in rows}
     compared = {}
     for key, metric in METRICS.items():
-        values = {name: [metric_values(row, metric) for row in of] for name, of in rows.items()}
+        values = {name: [metrics.metric_values(row, metric) for row in of] for name, of in rows.items()}
         intervals, compared[key] = _intervals(values, metric, seed)
         for name, of in rows.items():
-            missing = Counter(why_not(row, metric) for row, v in zip(of, values[name], strict=True) if v is None)
+            missing = Counter(
+                metrics.why_not(row, metric) for row, v in zip(of, values[name], strict=True) if v is None
+            )
             count, reasons = missing.total(), dict(missing.most_common())
             scores[name][key] = Score(intervals.get(name), len(of) - count, count, reasons)
     scored = [key for key in METRICS if compared[key]]
@@ -184,7 +174,7 @@ def summarize(systems: dict[str, list[Row]], seed: int = 0, by: Iterable[str] = 
         for name, of in rows.items()
     }
     scenes = len(next(iter(rows.values())))
-    return Summary(scenes, compared, scores, breakdowns, optimal_assignments(rows), doubts)
+    return Summary(scenes, compared, scores, breakdowns, metrics.optimal_assignments(rows), doubts)
 
 
 def to_json(summary: Summary) -> dict[str, Any]:
@@ -259,7 +249,7 @@ def _cell_intervals(
     inside = [i for i, row in enumerate(next(iter(rows.values()))) if members(bins, row).any()]
     intervals: dict[str, dict[str, ConfidenceInterval]] = {name: {} for name in rows}
     for key in keys if inside else ():
-        values = {n: [metric_values(of[i], METRICS[key], bins) for i in inside] for n, of in rows.items()}
+        values = {n: [metrics.metric_values(of[i], METRICS[key], bins) for i in inside] for n, of in rows.items()}
         for name, interval in _intervals(values, METRICS[key], seed)[0].items():
             intervals[name][key] = interval
     return intervals
@@ -313,7 +303,7 @@ def _notes(summary: Summary) -> list[str]:
         for name, doubts in summary.doubts.items()
         for doubt, count in doubts.items()
     ]
-    return notes + optimal_assignment_notes(summary.optimal_assignment, summary.scenes)
+    return notes + metrics.optimal_assignment_notes(summary.optimal_assignment, summary.scenes)
 
 
 def _not_scored(summary: Summary, name: str) -> list[str]:
@@ -330,13 +320,13 @@ def _not_scored(summary: Summary, name: str) -> list[str]:
                 kinds[reason].append(field_name)
             else:
                 causes[count, reason].append(field_name)
-    directions = FIELDS_OF_KIND["directions"] if NO_DOA in kinds else []
+    directions = metrics.FIELDS_OF_KIND["directions"] if NO_DOA in kinds else []
     absent = [f for f in kinds.pop(NOT_IN_SCORES, []) if f not in directions]
     shown = sorted(causes.items(), key=lambda cause: -cause[0][0])
     notes = [f"{name}: {kind}." for kind in kinds]
-    notes += [f"{name}: {name_fields(absent, wanted)} {NOT_IN_SCORES}."] if absent else []
+    notes += [f"{name}: {metrics.name_fields(absent, wanted)} {NOT_IN_SCORES}."] if absent else []
     notes += [
-        f"{name}: {name_fields(fields, wanted)} not scored in {count} of {summary.scenes} scenes ({why})."
+        f"{name}: {metrics.name_fields(fields, wanted)} not scored in {count} of {summary.scenes} scenes ({why})."
         for (count, why), fields in shown[:_MAX_REASONS]
     ]
     more = len(shown) - _MAX_REASONS

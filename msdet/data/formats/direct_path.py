@@ -158,8 +158,7 @@ def _pulse(time: Array, sample_rate: int) -> Array:
     """A path's pulse at times ``(tap,)`` in samples after its arrival."""
     half = round(PULSE_S * sample_rate)
     window = 0.5 + 0.5 * np.cos(np.pi * np.clip(time / half, -1.0, 1.0))
-    pulse: Array = window * np.sinc(time)
-    return pulse
+    return np.asarray(window * np.sinc(time))
 
 
 def _high_pass(sample_rate: int) -> tuple[list[float], list[float]]:

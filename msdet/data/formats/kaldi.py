@@ -11,14 +11,7 @@ from pathlib import Path
 
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import direction_vector, wrap_deg
-from msdet.data.formats.external import (
-    AudioFinder,
-    ExternalDataset,
-    ExternalScene,
-    ReferenceFiles,
-    check_recording,
-    check_scene_id,
-)
+from msdet.data.formats import external
 from msdet.errors import MsdetError
 from msdet.io.reading import read_text
 from msdet.scenes.scene import Scene, Source, Target, as_point
@@ -50,7 +43,7 @@ class _Tables:
 
 def read_kaldi(
     folder: Path, array: MicrophoneArray, target: Target, distance_m: float | None = None, audio_root: str = ""
-) -> ExternalDataset:
+) -> external.ExternalDataset:
     """Read a Kaldi directory as `write_kaldi` makes it; ``utt2dur`` and ``utt2rt60`` may be missing.
 
     A mixture that is in none of ``spk1.scp`` … has no references, one that is not in ``utt2doa`` is not
@@ -64,9 +57,9 @@ def read_kaldi(
     is that of all talkers, where there is no ``utt2distance``; `audio_root` is where audio is now that was moved
     (`msdet.data.formats.external.AudioFinder`).
     """
-    tables, finder = _read_tables(folder, distance_m), AudioFinder(folder, audio_root)
+    tables, finder = _read_tables(folder, distance_m), external.AudioFinder(folder, audio_root)
     entries = [_read_scene(tables, finder, i, array, target, distance_m) for i in tables.mixtures]
-    return ExternalDataset(array, tuple(entries), {"format": "kaldi", "target": target})
+    return external.ExternalDataset(array, tuple(entries), {"format": "kaldi", "target": target})
 
 
 def _read_tables(folder: Path, distance_m: float | None) -> _Tables:
@@ -88,13 +81,13 @@ def _read_tables(folder: Path, distance_m: float | None) -> _Tables:
 
 
 def _read_scene(
-    tables: _Tables, finder: AudioFinder, scene_id: str, array: MicrophoneArray, target: Target,
+    tables: _Tables, finder: external.AudioFinder, scene_id: str, array: MicrophoneArray, target: Target,
     distance_m: float | None,
-) -> ExternalScene:  # fmt: skip
+) -> external.ExternalScene:  # fmt: skip
     folder = tables.folder
-    check_scene_id(scene_id, str(folder / "wav.scp"))
+    external.check_scene_id(scene_id, str(folder / "wav.scp"))
     mixture = _find(finder, tables.mixtures[scene_id], folder / "wav.scp", scene_id)
-    header = check_recording(mixture, array)
+    header = external.check_recording(mixture, array)
     if scene_id in tables.numbers["utt2dur"]:
         (duration_s,) = tables.row("utt2dur", scene_id, 1)
         if abs(duration_s - header.seconds) > DURATION_TOLERANCE_S:
@@ -133,7 +126,7 @@ def _read_scene(
         referenced=bool(references),
         located=located,
     )
-    return ExternalScene(scene, mixture, references, timed=False)
+    return external.ExternalScene(scene, mixture, references, timed=False)
 
 
 def _source(azimuth_deg: float, distance_m: float, duration_s: float) -> Source:
@@ -146,18 +139,18 @@ def _source(azimuth_deg: float, distance_m: float, duration_s: float) -> Source:
     return dataclasses.replace(source, position_m=position_m, azimuth_deg=azimuth_deg, elevation_deg=0.0)
 
 
-def _references(tables: _Tables, finder: AudioFinder, scene_id: str) -> tuple[ReferenceFiles, ...]:
+def _references(tables: _Tables, finder: external.AudioFinder, scene_id: str) -> tuple[external.ReferenceFiles, ...]:
     talkers = max((n for n, table in enumerate(tables.references, start=1) if scene_id in table), default=0)
     files = []
     for number, table in enumerate(tables.references[:talkers], start=1):
         path = tables.folder / f"spk{number}.scp"
         if scene_id not in table:
             raise MsdetError(f"{path}: has no line for {scene_id}")
-        files.append(ReferenceFiles((_find(finder, table[scene_id], path, scene_id),)))
+        files.append(external.ReferenceFiles((_find(finder, table[scene_id], path, scene_id),)))
     return tuple(files)
 
 
-def _find(finder: AudioFinder, name: str, table: Path, scene_id: str) -> Path:
+def _find(finder: external.AudioFinder, name: str, table: Path, scene_id: str) -> Path:
     """The file of an ``scp`` line; refuses commands, and positions in Kaldi's archives."""
     place = f"{table}, {scene_id}"
     if name.endswith("|") or name.startswith("|"):

@@ -78,5 +78,4 @@ def _other_array(array: MicrophoneArray, microphones_m: Array) -> str:
 def _spacings(microphones_m: Array) -> Array:
     """Distances between all pairs of microphones, in rising order."""
     distances = np.linalg.norm(microphones_m[:, None] - microphones_m[None], axis=-1)
-    spacings: Array = np.sort(distances[np.triu_indices(len(microphones_m), 1)])
-    return spacings
+    return np.sort(distances[np.triu_indices(len(microphones_m), 1)])

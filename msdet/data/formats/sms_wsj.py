@@ -20,16 +20,8 @@ import numpy as np
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array, azimuth_elevation_deg, to_array_frame
 from msdet.corpora.reading import parse_gender
+from msdet.data.formats import external
 from msdet.data.formats.direct_path import DirectPath, direct_and_first_reflection_s
-from msdet.data.formats.external import (
-    AudioFinder,
-    ExternalDataset,
-    ExternalScene,
-    Reference,
-    ReferenceFiles,
-    check_recording,
-    check_scene_id,
-)
 from msdet.data.formats.pose import fit_pose
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError, UnknownNameError
@@ -56,7 +48,7 @@ _GENDERS = {"f": "female", "m": "male"}
 
 def read_sms_wsj(
     path: Path, array: MicrophoneArray, target: Target = "early", dataset: str = "", audio_root: str = ""
-) -> ExternalDataset:
+) -> external.ExternalDataset:
     """Read one data set of an ``sms_wsj.json`` whose signals were written to files.
 
     An example that names no audio of its talkers has no references; one without ``source_position`` is not
@@ -83,13 +75,13 @@ def read_sms_wsj(
     examples = datasets[name]
     if not isinstance(examples, dict) or not examples:
         raise MsdetError(f"{path}, {name}: has no examples")
-    finder = AudioFinder(path.parent, audio_root)
+    finder = external.AudioFinder(path.parent, audio_root)
     entries = []
     for scene_id, values in examples.items():
-        check_scene_id(scene_id, f"{path}, {name}")
+        external.check_scene_id(scene_id, f"{path}, {name}")
         example = _Table(values, f"{path}, {name}, {scene_id}")
         entries.append(_read_example(scene_id, example, array, target, finder))
-    return ExternalDataset(array, tuple(entries), {"format": "sms_wsj", "dataset": name, "target": target})
+    return external.ExternalDataset(array, tuple(entries), {"format": "sms_wsj", "dataset": name, "target": target})
 
 
 @dataclass(frozen=True)
@@ -152,15 +144,15 @@ def _is_number(value: Any) -> bool:
 
 
 def _read_example(
-    scene_id: str, example: _Table, array: MicrophoneArray, target: Target, finder: AudioFinder
-) -> ExternalScene:
+    scene_id: str, example: _Table, array: MicrophoneArray, target: Target, finder: external.AudioFinder
+) -> external.ExternalScene:
     pose: tuple[Point, Rotation] = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
     sensors_m, sources_m = array.positions, None
     if "source_position" in example.values:
         sensors_m, sources_m = example.points("sensor_position"), example.points("source_position")
         pose = fit_pose(array, sensors_m, example.place)
     mixture = _observation(example, finder)
-    header = check_recording(mixture, array)
+    header = external.check_recording(mixture, array)
     samples = example.table("num_samples").number("observation")
     if samples is not None and samples != header.frames:
         raise MsdetError(f"{mixture}: has {header.frames} samples, but {example.place} says {samples:.0f}")
@@ -183,7 +175,7 @@ def _read_example(
         located=sources_m is not None,
     )
     references = _references(example, scene, header, sensors_m[array.reference], finder)
-    return ExternalScene(scene, mixture, references, timed)
+    return external.ExternalScene(scene, mixture, references, timed)
 
 
 def _sources(
@@ -209,18 +201,8 @@ def _sources(
     for k in range(talkers):
         onset = offsets[k] if offsets else 0
         length = min(lengths[k] if lengths else header.frames, header.frames - onset)
-        sources.append(
-            Source(
-                speaker=speakers[k],
-                path=utterances[k],
-                offset_s=0.0,
-                onset_s=onset / rate,
-                duration_s=length / rate,
-                level_db=levels_db[k] if levels_db else 0.0,
-                gender=parse_gender(genders[k]),
-                **places[k],
-            )
-        )
+        known = {"level_db": levels_db[k] if levels_db else 0.0, "gender": parse_gender(genders[k]), **places[k]}
+        sources.append(Source(speakers[k], utterances[k], 0.0, onset / rate, length / rate, **known))
     return tuple(sources), timed
 
 
@@ -235,7 +217,7 @@ def _places(positions_m: Array, pose: tuple[Point, Rotation]) -> list[dict[str, 
     ]
 
 
-def _observation(example: _Table, finder: AudioFinder) -> Path:
+def _observation(example: _Table, finder: external.AudioFinder) -> Path:
     paths = example.table("audio_path")
     name = paths.values.get("observation")
     if not isinstance(name, str):
@@ -247,8 +229,8 @@ def _observation(example: _Table, finder: AudioFinder) -> Path:
 
 
 def _references(
-    example: _Table, scene: Scene, header: audio.AudioInfo, microphone_m: Array, finder: AudioFinder
-) -> tuple[Reference, ...]:
+    example: _Table, scene: Scene, header: audio.AudioInfo, microphone_m: Array, finder: external.AudioFinder
+) -> tuple[external.Reference, ...]:
     """What the references of a scene are made of."""
     paths, talkers = example.table("audio_path"), len(scene.sources)
     if not scene.referenced:
@@ -261,7 +243,7 @@ def _references(
     if keys[0] not in paths.values and scene.target == "image":
         keys = [REFERENCE_KEYS["early"], TAIL_KEY]
     if all(key in paths.values for key in keys):
-        return tuple(ReferenceFiles(files) for files in zip(*(find(key) for key in keys), strict=True))
+        return tuple(external.ReferenceFiles(files) for files in zip(*(find(key) for key in keys), strict=True))
     if scene.target == "direct":
         keys = [REFERENCE_KEYS["early"], "rir", _source_key(paths)]
         if all(key in paths.values for key in keys):
@@ -272,7 +254,7 @@ def _references(
 
 def _direct_paths(
     example: _Table, scene: Scene, header: audio.AudioInfo, microphone_m: Array, files: list[list[Path]]
-) -> tuple[Reference, ...]:
+) -> tuple[external.Reference, ...]:
     """Direct paths from each talker's files: early part, response and dry speech."""
     room_m, offsets = scene.room_m, example.numbers("offset", len(scene.sources))
 

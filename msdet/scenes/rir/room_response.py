@@ -44,8 +44,7 @@ class RoomResponse:
             return responses
         arrival = np.abs(self.direct[:, microphone]).argmax(axis=-1)
         end = arrival + round(EARLY_S * sample_rate)
-        early: Array = np.where(np.arange(responses.shape[-1]) < end[:, None], responses, np.float32(0.0))
-        return early
+        return np.where(np.arange(responses.shape[-1]) < end[:, None], responses, np.float32(0.0))
 
 
 def room_response(
