@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,9 +240,10 @@ def _damage(samples: Array, sample_rate: int, is_mixture: bool) -> tuple[str, st
     dead = np.flatnonzero(level <= level.max() * 10 ** (DEAD_DB / 20))
     if len(dead):
         return "silence", f"channel {', '.join(map(str, dead))} is dead"
-    for first, second in itertools.combinations(range(len(samples)), 2):
-        if np.array_equal(samples[first], samples[second]):
-            return "silence", f"channel {second} is a copy of channel {first}"
+    for channel, row in enumerate(samples):
+        same = [c for c in range(channel) if np.array_equal(samples[c], row)]
+        if same:
+            return "silence", f"channel {channel} is a copy of channel {same[0]}"
     return None
 
 
