@@ -93,15 +93,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Noise:
-    """One noise of a scene.
+    """One noise of a scene, and all talkers' images against it at the reference microphone.
 
-    Attributes:
-        kind: how it reaches the microphones.
-        snr_db: all talkers' images against this noise, at the reference microphone.
-        material: recordings of a noise folder, or babble of talkers of the corpus; empty for sensor noise.
-        excerpts: of recordings or utterances, paths relative to the noise folder or the corpus.
-        position_m: of a point source.
-        rir: its position in the room of the scene's RIR bank, for scenes made from one.
+    The material is recordings of a noise folder, or babble of talkers of the corpus, to which paths of excerpts are
+    relative; empty for sensor noise. A point source has a position, and in the room of an RIR bank its number.
     """
 
     kind: NoiseKind
