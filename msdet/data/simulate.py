@@ -56,8 +56,7 @@ def simulate(
         bank: RIR bank to take rooms from, such as a measured one; without it, every scene has a new room.
         share: part of the scenes to render; the set is finished by a run for the whole.
 
-    Returns:
-        the finished set; None after a share.
+    Returns the finished set; None after a share.
 
     Raises:
         MsdetError: bad settings, speech or noise, or a folder with other settings.
