@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SCORES = "scores.jsonl"
 
 UNPROCESSED = "unprocessed"
-"""As in `msdet.scoring.score`, whose import takes longer than usage errors may."""
+"""As in `msdet.scoring.metrics`, whose import takes longer than usage errors may."""
 
 MODEL = "model"
 """Name of the model among the systems."""

@@ -16,7 +16,6 @@ from msdet.io.files import plain_name, relative_path
 
 SPLITS = ("train", "dev", "test")
 
-
 CORPORA = Registry("corpus kind", __name__)
 
 
@@ -80,8 +79,7 @@ def load_corpus(kind: str, root: str | Path) -> Corpus:
     except TypeError as error:
         raise MsdetError(f"corpus kind '{kind}' is no reader of corpora ({error})") from error
     if not isinstance(corpus, Corpus):
-        found = type(corpus).__name__
-        raise MsdetError(f"corpus kind '{kind}' is no reader of corpora: it gives {found}, not Corpus")
+        raise MsdetError(f"corpus kind '{kind}' is no reader of corpora: it gives {type(corpus).__name__}, not Corpus")
     if not corpus.utterances:
         raise MsdetError(f"{root}: corpus has no utterances")
     return corpus

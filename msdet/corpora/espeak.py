@@ -88,11 +88,9 @@ _PHRASES = {
 class EspeakVoice:
     """How one talker sounds, in eSpeak's terms: a voice variant, a language or accent, and changes of these.
 
-    Attributes:
-        pitch: base pitch, 0 to 99; 50 is the variant's own.
-        pitch_range: liveliness of the intonation, 0 (monotone) to 99.
-        formant_scale: factor on the variant's formant frequencies (a shorter vocal tract has a larger one).
-        tilt_db_per_octave: change of the voice's spectral slope; variants with a Klatt source ignore it.
+    The base pitch is from 0 to 99, 50 the variant's own; its range is the liveliness of the intonation, 0 (monotone)
+    to 99. A shorter vocal tract has a larger scale of formant frequencies. Variants with a Klatt source ignore the
+    change of spectral slope.
     """
 
     variant: str
@@ -147,12 +145,16 @@ class Synthesizer:
         self._library_path = str(shutil.copy(espeakng_loader.get_library_path(), self._temporary.name))
         self._samples: list[bytes] = []
         self._callback = _CALLBACK(self._receive)
-        self._link_data()
+        # a data folder of our own: eSpeak's, linked, plus a place for the talkers' variant files
+        (self._data / "voices" / "!v").mkdir(parents=True)
+        for entry in self._shipped.iterdir():
+            if entry.name != "voices":
+                (self._data / entry.name).symlink_to(entry)
         self.version = ""
         _unload(self._load())
 
     def __enter__(self) -> Synthesizer:
-        """Itself."""
+        """The synthesizer itself."""
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -173,10 +175,10 @@ class Synthesizer:
             library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
             if library.espeak_SetVoiceByName(f"{voice.language}+talker".encode()) != 0:
                 raise MsdetError(f"eSpeak NG {self.version} has no language '{voice.language}'")
-            library.espeak_SetParameter(_RATE, voice.rate_wpm, 0)
-            library.espeak_SetParameter(_VOLUME, 25, 0)  # at 100 a limiter acts on the loud variants
-            library.espeak_SetParameter(_PITCH, voice.pitch, 0)
-            library.espeak_SetParameter(_RANGE, voice.pitch_range, 0)
+            # at a volume of 100 a limiter acts on the loud variants
+            parameters = {_RATE: voice.rate_wpm, _VOLUME: 25, _PITCH: voice.pitch, _RANGE: voice.pitch_range}
+            for parameter, value in parameters.items():
+                library.espeak_SetParameter(parameter, value, 0)
             encoded = text.encode()
             status = library.espeak_Synth(encoded, len(encoded) + 1, 0, 1, 0, _UTF8, None, None)
             if status != 0 or not self._samples:
@@ -189,13 +191,6 @@ class Synthesizer:
         if samples and count > 0:
             self._samples.append(ctypes.string_at(samples, 2 * count))
         return 0  # go on
-
-    def _link_data(self) -> None:
-        """A data folder of our own: eSpeak's, linked, plus a place for the talkers' variant files."""
-        (self._data / "voices" / "!v").mkdir(parents=True)
-        for entry in self._shipped.iterdir():
-            if entry.name != "voices":
-                (self._data / entry.name).symlink_to(entry)
 
     def _load(self) -> ctypes.CDLL:
         library = ctypes.CDLL(self._library_path)
@@ -269,26 +264,16 @@ def synthesize(
 ) -> None:
     """Write a corpus ``speaker/000.flac`` with ``speakers.tsv``: mono, 16 bit, -26 dBFS, 2.5 to 8 s each.
 
-    A killed run, started again, ends with the same bytes; a finished corpus is left alone.
-
-    Args:
-        root: the corpus' folder: new, empty, or of an earlier run.
-        speakers: number of talkers, 6 to 10000.
-        utterances: number of utterances of each talker, 1 to 300.
-        sample_rate: hertz, 8000 to 192000.
-        seed: of everything random.
-        progress: called with utterances done and in all.
-
-    Raises:
-        MsdetError: an argument out of range, eSpeak NG is missing, or `root` holds anything else.
+    A killed run, started again, ends with the same bytes; a finished corpus is left alone. `progress` is called with
+    utterances done and in all. An `MsdetError` says that an argument is out of range, that eSpeak NG is missing, or
+    that `root` holds anything else.
     """
     root = Path(root)
-    limits = {
-        "speakers": (speakers, MIN_SPEAKERS, 10_000),
-        "utterances": (utterances, 1, MAX_UTTERANCES),
-        "sample_rate": (sample_rate, 8000, 192_000),
-    }
-    for name, (value, least, most) in limits.items():
+    for name, value, least, most in (
+        ("speakers", speakers, MIN_SPEAKERS, 10_000),
+        ("utterances", utterances, 1, MAX_UTTERANCES),
+        ("sample_rate", sample_rate, 8000, 192_000),
+    ):
         if not least <= value <= most:
             raise MsdetError(f"{name} is {value}, expected {least} to {most}")
     with Synthesizer() as synthesizer:
@@ -302,8 +287,11 @@ def synthesize(
             for number, clauses in enumerate(_draw_clauses(talker, utterances, seed)):
                 path = root / talker.name / f"{number:03d}.flac"
                 if not path.exists():
-                    samples = _speak(synthesizer, talker, clauses, f"{seed}/{talker.name}/{number}")
-                    audio.write(path, _to_level(audio.resample(samples, _RATE_HZ, sample_rate)), sample_rate)
+                    spoken = _speak(synthesizer, talker, clauses, f"{seed}/{talker.name}/{number}")
+                    samples = audio.resample(spoken, _RATE_HZ, sample_rate)
+                    rms = np.sqrt(np.mean(np.square(samples, dtype=np.float64)))
+                    gain = np.float32(min(10 ** (_LEVEL_DBFS / 20) / rms, _PEAK / np.abs(samples).max()))
+                    audio.write(path, samples * gain, sample_rate)
                 seconds += audio.info(path).seconds
                 if progress is not None:
                     progress(done * utterances + number + 1, speakers * utterances)
@@ -339,15 +327,7 @@ def _speak(synthesizer: Synthesizer, talker: EspeakTalker, clauses: list[str], s
 def _trim_silence(samples: Array) -> Array:
     """All but 50 ms before the first and 100 ms after the last sample above -45 dB of the peak."""
     loud = np.flatnonzero(np.abs(samples) > 10 ** (-45 / 20) * np.abs(samples).max(initial=0.0))
-    if len(loud) == 0:
-        return samples[:0]
-    return samples[max(loud[0] - _RATE_HZ // 20, 0) : loud[-1] + _RATE_HZ // 10]
-
-
-def _to_level(samples: Array) -> Array:
-    rms = np.sqrt(np.mean(np.square(samples, dtype=np.float64)))
-    leveled: Array = samples * np.float32(min(10 ** (_LEVEL_DBFS / 20) / rms, _PEAK / np.abs(samples).max()))
-    return leveled
+    return samples[max(loud[0] - _RATE_HZ // 20, 0) : loud[-1] + _RATE_HZ // 10] if loud.size else samples[:0]
 
 
 @CORPORA.register("espeak")

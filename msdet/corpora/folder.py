@@ -26,12 +26,7 @@ def recognizes(root: Path) -> bool:
 
 @CORPORA.register("folder", recognizes=recognizes)
 def read_folder(root: Path) -> Corpus:
-    """Read the utterances below `root`; opens headers only.
-
-    Raises:
-        MsdetError: no audio; a file that is unreadable, empty or multichannel; a faulty ``speakers.tsv``, or
-            one that lists no talker on disk; without it, fewer than six talkers.
-    """
+    """Read the utterances below `root`; opens headers only."""
     audio_of = {folder.name: sorted(filter(is_audio, folder.rglob("*"))) for folder in folders(root)}
     files = {speaker: paths for speaker, paths in audio_of.items() if paths}
     if not files:
@@ -42,11 +37,8 @@ def read_folder(root: Path) -> Corpus:
     else:
         remedy = f"; a {TABLE} with columns 'speaker' and 'split' overrides this"
         split_of, gender_of = split_by_name(root, files.keys(), remedy), {}
-    rows = [
-        (speaker, split_of[speaker], path)
-        for speaker in sorted(files.keys() & split_of.keys())
-        for path in files[speaker]
-    ]
+    speakers = sorted(files.keys() & split_of.keys())
+    rows = [(speaker, split_of[speaker], path) for speaker in speakers for path in files[speaker]]
     if not rows:
         raise MsdetError(f"{table}: lists none of the {len(files)} speaker folders beside it")
     return tabulate(root, rows, gender_of)

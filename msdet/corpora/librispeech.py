@@ -23,11 +23,7 @@ def recognizes(root: Path) -> bool:
 
 @CORPORA.register("librispeech", recognizes=recognizes)
 def read_librispeech(root: Path) -> Corpus:
-    """Read the folder ``LibriSpeech``, or the one it lies in; opens headers only.
-
-    Raises:
-        MsdetError: no subsets with audio in `root`; a file that is unreadable, empty or multichannel.
-    """
+    """Read the folder ``LibriSpeech``, or the one it lies in; opens headers only."""
     home = find_home(root, _is_home, "librispeech", LAYOUT)
     files = []
     for subset, split in _subsets(home):
@@ -51,10 +47,7 @@ def _is_home(folder: Path) -> bool:
 
 def _read_genders(home: Path) -> dict[str, str]:
     """Gender of each talker, from lines like ``19   | F | train-clean-100  | 25.19 | Kara Shallenberg``."""
-    gender_of = {}
-    for table in home.glob("[Ss][Pp][Ee][Aa][Kk][Ee][Rr][Ss].[Tt][Xx][Tt]"):
-        for line in lines_of(table):
-            cells = line.split("|")
-            if not line.startswith(";") and len(cells) > 1:
-                gender_of[cells[0].strip()] = parse_gender(cells[1])
-    return gender_of
+    tables = home.glob("[Ss][Pp][Ee][Aa][Kk][Ee][Rr][Ss].[Tt][Xx][Tt]")
+    lines = (line for table in tables for line in lines_of(table) if not line.startswith(";"))
+    rows = (line.split("|") for line in lines)
+    return {cells[0].strip(): parse_gender(cells[1]) for cells in rows if len(cells) > 1}

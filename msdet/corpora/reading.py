@@ -16,19 +16,13 @@ _NAMES_SHOWN = 5
 
 
 def tabulate(root: Path, files: Sequence[tuple[str, str, Path]], gender_of: Mapping[str, str]) -> Corpus:
-    """A corpus of files with talker, split and path, and the gender of talkers of whom it is known.
-
-    Raises:
-        MsdetError: a file that is unreadable, empty or multichannel; a talker in two splits.
-    """
+    """A corpus of files with talker, split and path, and the gender of talkers of whom it is known."""
     seconds = seconds_of([path for _, _, path in files])
-    return Corpus(
-        root,
-        tuple(
-            Utterance(speaker, path.relative_to(root).as_posix(), duration, split, gender_of.get(speaker, ""))
-            for (speaker, split, path), duration in zip(files, seconds, strict=True)
-        ),
+    utterances = (
+        Utterance(speaker, path.relative_to(root).as_posix(), duration, split, gender_of.get(speaker, ""))
+        for (speaker, split, path), duration in zip(files, seconds, strict=True)
     )
+    return Corpus(root, tuple(utterances))
 
 
 def seconds_of(paths: Sequence[Path]) -> list[float]:
@@ -38,16 +32,19 @@ def seconds_of(paths: Sequence[Path]) -> list[float]:
     """
     blocks = [paths[start : start + _BLOCK] for start in range(0, len(paths), _BLOCK)]
     with ThreadPoolExecutor(_THREADS) as pool:  # map() drops blocks not begun once one has failed
-        return [s for block in pool.map(lambda block: list(map(_seconds, block)), blocks) for s in block]
+        headers = pool.map(lambda block: [mono_header(path, "clean speech") for path in block], blocks)
+        seconds = [header.seconds for block in headers for header in block]
+    if 0.0 in seconds:
+        raise MsdetError(f"{paths[seconds.index(0.0)]}: has no samples")
+    return seconds
 
 
-def _seconds(path: Path) -> float:
+def mono_header(path: Path, kind: str) -> audio.AudioInfo:
+    """Header of a file of one channel; `kind` is what it is called if it has several."""
     header = audio.info(path)
     if header.channels != 1:
-        raise MsdetError(f"{path}: has {header.channels} channels, expected 1 (clean speech)")
-    if header.frames == 0:
-        raise MsdetError(f"{path}: has no samples")
-    return header.seconds
+        raise MsdetError(f"{path}: has {header.channels} channels, expected 1 ({kind})")
+    return header
 
 
 def folders(folder: Path) -> list[Path]:

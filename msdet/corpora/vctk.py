@@ -12,17 +12,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from msdet.corpora import CORPORA, Corpus
-from msdet.corpora.reading import (
-    find_home,
-    folders,
-    homes_in,
-    is_audio,
-    lines_of,
-    parse_gender,
-    split_by_name,
-    tabulate,
-)
+from msdet.corpora import CORPORA, Corpus, reading
+from msdet.corpora.reading import is_audio
 from msdet.errors import MsdetError, UnknownNameError
 
 LAYOUT = "a folder wav48_silence_trimmed or wav48 with files like p225/p225_001_mic1.flac or p225/p225_001.wav"
@@ -35,26 +26,19 @@ MICROPHONES = ("mic1", "mic2")  # of version 0.92: an omnidirectional DPA 4035 a
 
 def recognizes(root: Path) -> bool:
     """Whether `root`, or a folder in it, has a folder of speech named as VCTK's."""
-    return bool(homes_in(root, _is_home))
+    return bool(reading.homes_in(root, _is_home))
 
 
 @CORPORA.register("vctk", recognizes=recognizes)
 def read_vctk(root: Path, microphone: str = "mic1") -> Corpus:
     """Read the folder that holds ``wav48_silence_trimmed`` or ``wav48``, or the one it lies in.
 
-    Opens headers only. A sentence that the microphone lacks is left out (mic2 lacks p280, for one).
-
-    Args:
-        root: the corpus' folder.
-        microphone: ``mic1`` or ``mic2``; version 0.80 has but one, which is read for either.
-
-    Raises:
-        MsdetError: an unknown microphone; no audio in `root`; a file that is unreadable, empty or
-            multichannel; fewer than six talkers.
+    Opens headers only. The microphone is ``mic1`` or ``mic2``; version 0.80 has but one, which is read for either.
+    A sentence that the microphone lacks is left out (mic2 lacks p280, for one).
     """
     if microphone not in MICROPHONES:
         raise UnknownNameError("microphone", microphone, MICROPHONES)
-    home = find_home(root, _is_home, "vctk", LAYOUT)
+    home = reading.find_home(root, _is_home, "vctk", LAYOUT)
     speech = _speech_folders(home)[0]
     files: dict[tuple[str, str], Path] = {}  # by talker and sentence
     for path in sorted(filter(is_audio, speech.glob("*/*"))):
@@ -65,14 +49,15 @@ def read_vctk(root: Path, microphone: str = "mic1") -> Corpus:
             files.setdefault((path.parent.name, sentence), path)
     if not files:
         raise MsdetError(f"{speech}: no audio of {microphone}, expected files like p225/p225_001_mic1.flac")
-    split_of = split_by_name(root, {speaker for speaker, _ in files})
+    split_of = reading.split_by_name(root, {speaker for speaker, _ in files})
     rows = [(speaker, split_of[speaker], path) for (speaker, _), path in files.items()]
-    return tabulate(root, rows, _read_genders(home / "speaker-info.txt"))
+    return reading.tabulate(root, rows, _read_genders(home / "speaker-info.txt"))
 
 
 def _speech_folders(home: Path) -> list[Path]:
     """Folders of speech in `home`, of the newest version first."""
-    return sorted((f for f in folders(home) if f.name in SPEECH_FOLDERS), key=lambda f: SPEECH_FOLDERS.index(f.name))
+    names = {folder.name for folder in reading.folders(home)}
+    return [home / name for name in SPEECH_FOLDERS if name in names]
 
 
 def _is_home(folder: Path) -> bool:
@@ -81,10 +66,6 @@ def _is_home(folder: Path) -> bool:
 
 def _read_genders(table: Path) -> dict[str, str]:
     """Gender of each talker, from lines like ``p225  23  F    English``; version 0.80 writes ``225``."""
-    gender_of = {}
-    for line in lines_of(table) if table.is_file() else []:
-        cells = line.split()
-        if len(cells) > 2:
-            speaker = f"p{cells[0]}" if cells[0].isdigit() else cells[0]
-            gender_of[speaker] = parse_gender(cells[2])
-    return gender_of
+    rows = [line.split() for line in reading.lines_of(table)] if table.is_file() else []
+    known = [row for row in rows if len(row) > 2]
+    return {f"p{row[0]}" if row[0].isdigit() else row[0]: reading.parse_gender(row[2]) for row in known}

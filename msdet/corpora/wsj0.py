@@ -6,9 +6,8 @@ discs these NIST SPHERE files are compressed with shorten, which has to be undon
 layout converted to WAV or FLAC read as well. ``*spkrinfo.txt`` tells the talkers' gender, where it is there.
 
 Splits are si_tr_s (train), si_dt_05 (dev) and si_et_05 (test), which share no talker. wsj0-2mix (Hershey et
-al., ICASSP 2016) takes both train and validation from si_tr_s, and its test from si_dt_05 and si_et_05: its
-validation talkers are train talkers, so here si_dt_05 is dev. SMS-WSJ separates train, dev and eval talkers
-like this, with the larger sets of WSJ0 and WSJ1 together.
+al., ICASSP 2016) takes both train and validation from si_tr_s, and its test from the others; SMS-WSJ separates
+train, dev and eval talkers like this, with the larger sets of WSJ0 and WSJ1 together.
 """
 
 from __future__ import annotations
@@ -36,12 +35,7 @@ def recognizes(root: Path) -> bool:
 
 @CORPORA.register("wsj0", recognizes=recognizes)
 def read_wsj0(root: Path) -> Corpus:
-    """Read the sets below `root`, on however many discs; opens headers only.
-
-    Raises:
-        MsdetError: no sets with speech below `root`; a file that is compressed with shorten, or otherwise
-            unreadable, empty or multichannel.
-    """
+    """Read the sets below `root`, on however many discs; opens headers only."""
     paths = list(_sets_and_tables(root, _DEEPEST))
     sets = [path for path in paths if path.is_dir()]
     if not sets:

@@ -22,13 +22,10 @@ _FINER_LAGS = 4
 
 @dataclass(frozen=True)
 class Arrival:
-    """How a reference arrives in the mixture.
+    """How a reference arrives in the mixture; what needs a label of its direction is NaN without one.
 
-    Attributes:
-        lag_s: by how much it is later in the mixture.
-        in_time: correlation without lag, over that at `lag_s`.
-        offset_deg: azimuth from its label, counter-clockwise; NaN without a label.
-        at_label: steered response at the label, over that at `offset_deg`; likewise.
+    It is later by `lag_s`; `in_time` is the correlation without lag, over that at `lag_s`. It comes from an azimuth
+    `offset_deg` counter-clockwise from its label; `at_label` is the steered response there, over that at the offset.
     """
 
     lag_s: float
@@ -42,16 +39,11 @@ def arrivals(mixture: Array, references: Array, scene: Scene, array: MicrophoneA
 
     The cross-spectrum of reference and microphones, divided by the reference's power spectrum, is the sum of
     the paths that the talker's sound took. The direct one stands out: at all microphones it is when the label
-    says, without lag at the reference microphone. Other talkers and reverberation are spread.
-
-    Args:
-        mixture: ``(mic, time)``.
-        references: ``(talker, time)``, none of them silent.
-        scene: with the labels.
-        array: as described; the scene's mismatch is added.
+    says, without lag at the reference microphone. Other talkers and reverberation are spread. The mixture is
+    ``(mic, time)``, references are ``(talker, time)``, none of them silent.
     """
     size = 2 ** round(math.log2(FRAME_S * scene.sample_rate))
-    offset_m = np.array(scene.mismatch.offset_m) if scene.mismatch else 0.0
+    microphones_m = array.positions + (np.array(scene.mismatch.offset_m) if scene.mismatch else 0.0)
     received = _spectra(mixture, size)
     times_s = (np.arange(received.shape[1]) * (size // 2) + size / 2) / scene.sample_rate
     talkers = []
@@ -63,7 +55,6 @@ def arrivals(mixture: Array, references: Array, scene: Scene, array: MicrophoneA
         offset_deg, at_label = math.nan, math.nan
         if scene.located:
             samples_a_meter = scene.sample_rate / scene.speed_of_sound
-            microphones_m = array.positions + offset_m
             offset_deg, at_label = _offset(paths, labels, microphones_m, array.reference, samples_a_meter)
         talkers.append(Arrival(lag_s, in_time, offset_deg, at_label))
     return talkers
@@ -74,8 +65,7 @@ def _spectra(signals: Array, size: int) -> Array:
     padded = np.pad(signals, ((0, 0), (0, max(0, size - signals.shape[-1]))))
     window = np.hanning(size + 1)[:-1].astype(np.float32)
     frames = np.lib.stride_tricks.sliding_window_view(padded, size, axis=-1)[:, :: size // 2] * window
-    spectra: Array = np.fft.rfft(frames)
-    return spectra
+    return np.asarray(np.fft.rfft(frames))
 
 
 def _labels(source: Source, times_s: Array) -> tuple[Array, Array]:
@@ -130,5 +120,4 @@ def _offset(
         delay = (path_m - path_m[:, reference, None]) * samples_a_meter
         responses.append(np.real(paths * np.exp(1j * turn_rad * delay[..., None])).sum())
     best = int(np.argmax(responses))
-    offset = wrap_signed_deg(offsets_deg[best])
-    return float(offset), float(responses[0] / responses[best])
+    return float(wrap_signed_deg(offsets_deg[best])), float(responses[0] / responses[best])

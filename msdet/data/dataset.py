@@ -52,7 +52,7 @@ class DynamicMixingDataset(Dataset[Example]):
         slots: int | None = None,
         epoch_size: int | None = 1000,
     ) -> None:
-        """Check that bank and distribution belong together.
+        """Check that bank and distribution belong together, and that there are slots enough (`MsdetError`).
 
         Args:
             bank: of impulse responses, or its folder.
@@ -63,19 +63,14 @@ class DynamicMixingDataset(Dataset[Example]):
             noise: folder of noise recordings.
             slots: that examples are padded to; as many as the most talkers if not given.
             epoch_size: number of items; None for no end.
-
-        Raises:
-            MsdetError: they differ in sample rate or rooms, or there are more talkers than slots.
         """
         self.bank = bank if isinstance(bank, RirBank) else RirBank.open(bank)
         self.distribution = distribution or SceneDistribution(sample_rate=self.bank.sample_rate)
         self.distribution.check()
         self.bank.check_for(self.distribution)
-        most = self.distribution.most_talkers
-        self.slots = most if slots is None else slots
-        if most > self.slots:
-            talkers = self.distribution.talkers
-            raise MsdetError(f"talkers is {talkers}, the model has {self.slots} output slots")
+        self.slots = self.distribution.most_talkers if slots is None else slots
+        if self.distribution.most_talkers > self.slots:
+            raise MsdetError(f"talkers is {self.distribution.talkers}, the model has {self.slots} output slots")
         self.seed = seed
         recordings = tuple(r for r in read_noise_folder(noise) if r.split == split) if noise else ()
         self.material = Material(corpus.by_speaker(split), self.bank.array.microphones, recordings, self.bank)
@@ -84,11 +79,7 @@ class DynamicMixingDataset(Dataset[Example]):
         self._epochs = torch.zeros(epoch_size or 0, dtype=torch.int64).share_memory_()  # of each item
 
     def __len__(self) -> int:
-        """Number of items an epoch.
-
-        Raises:
-            TypeError: there is no end of them.
-        """
+        """Number of items an epoch; a `TypeError` where there is no end of them."""
         return _length(self.population)
 
     def __getitem__(self, index: int) -> Example:
@@ -106,8 +97,7 @@ class DynamicMixingDataset(Dataset[Example]):
     def mixture(self, number: int) -> Example:
         """Draw and render mixture `number`; a scene with a silent talker is drawn again."""
         for attempt in range(MAX_SILENT_DRAWS):
-            scene_id = f"mixture-{number}"
-            scene = sample_scene(scene_id, self.distribution, self.material, self.seed, attempt)
+            scene = sample_scene(f"mixture-{number}", self.distribution, self.material, self.seed, attempt)
             try:
                 mixture, scene = render(scene, self.bank.array, self.sounds, self.bank)
             except SilentSpeechError:
@@ -134,13 +124,7 @@ class _Rendered(Dataset[Example]):
 
 
 class RenderedDataset(_Rendered):
-    """A rendered data set as training or validation examples.
-
-    Attributes:
-        scene_set: the set.
-        scenes: those that are examples, in order.
-        slots: that examples are padded to.
-    """
+    """A rendered data set as training or validation examples, padded to a number of slots."""
 
     def __init__(
         self,
@@ -149,7 +133,7 @@ class RenderedDataset(_Rendered):
         slots: int | None = None,
         mixed_lengths: bool = False,
     ) -> None:
-        """Check that the scenes can stand in one batch.
+        """Check that the scenes can stand in one batch, and that there are slots enough (`MsdetError`).
 
         Args:
             scene_set: the set, or its folder.
@@ -157,9 +141,6 @@ class RenderedDataset(_Rendered):
             slots: that examples are padded to; as many as the most talkers if not given.
             mixed_lengths: whether scenes may differ in length; batches are then padded
                 (`msdet.data.samplers.padded`).
-
-        Raises:
-            MsdetError: not a data set, scenes differ in length, or have more talkers than there are slots.
         """
         self.scene_set = scene_set if isinstance(scene_set, SceneSet) else SceneSet.open(scene_set)
         self.scenes = self.scene_set.scenes[:limit]
@@ -185,24 +166,13 @@ class RenderedDataset(_Rendered):
 class ConcatSceneDataset(_Rendered):
     """The scenes of rendered sets, one set after the other; of several, `Example.domain` is the set's number.
 
-    Attributes:
-        sets: as examples.
-        scenes: of all of them, in the order of the examples.
-        slots: that examples are padded to.
-        starts: number of the first example of each set, and of all examples.
+    `starts` are the numbers of the first example of each set, and of all examples.
     """
 
     def __init__(self, scene_sets: Sequence[SceneSet], slots: int | None = None, mixed_lengths: bool = False) -> None:
-        """Check that the sets belong together.
+        """Check that the sets agree in array, sample rate, length, and what references hold (`MsdetError`).
 
-        Args:
-            scene_sets: at least one; their talkers, rooms and labels may differ.
-            slots: that examples are padded to; as many as the most talkers of all sets if not given.
-            mixed_lengths: whether scenes may differ in length (`RenderedDataset`).
-
-        Raises:
-            MsdetError: they differ in array, sample rate, length or what references hold, or there are more
-                talkers than slots.
+        Their talkers, rooms and labels may differ; `slots` and `mixed_lengths` as for `RenderedDataset`.
         """
         if not scene_sets:
             raise MsdetError("no data sets to join, expected at least one")
@@ -259,39 +229,22 @@ class LabelSubset(Dataset[Example]):
 
     A hash of seed and item decides, for both kinds of label independently, so it is the same on any worker
     and in any order. The fractions are exact in each block of items: the whole data set, or `STREAM_BLOCK`
-    items of an endless one. Labels that the data lack are not counted.
-
-    Attributes:
-        dataset: the examples.
-        block: items in which the fractions are exact.
-        kept: number of items in a block of each of `KINDS`.
+    items of an endless one. Labels that the data lack are not counted. `kept` is the number of items in a block
+    of each of `KINDS`.
     """
 
     def __init__(
         self, dataset: LabeledData, reference_fraction: float, doa_fraction: float, seed: int, block: int | None = None
     ) -> None:
-        """Withhold labels.
-
-        Args:
-            dataset: examples.
-            reference_fraction: of the items that keep their references.
-            doa_fraction: of the items that keep azimuth, elevation, distance and track.
-            seed: of the choice.
-            block: items in which the fractions are exact, instead of those above.
-
-        Raises:
-            MsdetError: no fraction, or one of less than an item in a block.
-        """
+        """Choose the items that keep their references, and those that keep azimuth, elevation, distance and track."""
         self.dataset = dataset
         self.seed = seed
         self.block = block or dataset.population or STREAM_BLOCK
-        counts = [
-            self._count(name, fraction)
-            for name, fraction in (("references", reference_fraction), ("directions", doa_fraction))
-        ]
-        both = round(counts[0] * counts[1] / self.block)
-        referenced, located = counts[0] - both, counts[1] - both
-        self.kept = (both, referenced, located, self.block - both - referenced - located)
+        with_references = self._count("references", reference_fraction)
+        with_directions = self._count("directions", doa_fraction)
+        both = round(with_references * with_directions / self.block)
+        neither = self.block - with_references - with_directions + both
+        self.kept = (both, with_references - both, with_directions - both, neither)
         self._cached: tuple[int, Array] = (-1, np.zeros(0))
 
     @property
@@ -300,11 +253,7 @@ class LabelSubset(Dataset[Example]):
         return self.dataset.population
 
     def __len__(self) -> int:
-        """Number of examples.
-
-        Raises:
-            TypeError: there is no end of them.
-        """
+        """Number of examples; a `TypeError` where there is no end of them."""
         return _length(self.population)
 
     def __getitem__(self, index: int) -> Example:

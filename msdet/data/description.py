@@ -54,14 +54,11 @@ class Quantity:
         >>> Quantity("Distance (m)", "talkers", np.array([1.0, 1.251, 2.0])).numbers()
         ('3', '1.00', '1.25', '2.00')
         """
-        form = "g" if np.array_equal(self.values, np.rint(self.values)) else _FORMS.get(self._unit, ".2f")
+        unit = self.name.partition(" (")[2].rstrip(")")
+        form = "g" if np.array_equal(self.values, np.rint(self.values)) else _FORMS.get(unit, ".2f")
         shown = (float(self.values.min()), self.median, float(self.values.max()))
         smallest, median, largest = ("–" if v is None else f"{v:{form}}" for v in shown)
         return str(self.values.size), smallest, median, largest
-
-    @property
-    def _unit(self) -> str:
-        return self.name.partition(" (")[2].rstrip(")")
 
 
 @dataclass(frozen=True)
@@ -85,22 +82,21 @@ def describe_set(data: SceneSet) -> Description:
     distances_m = [source.distance_m for source in sources if not math.isnan(source.distance_m)]
     t60s = [(s.t60_measured_s, s.t60_target_s) for s in scenes]
     measured = [(measured_s, target_s or 0.0) for measured_s, target_s in t60s if measured_s is not None]
-    noises = sorted({noise.kind for scene in scenes for noise in scene.noises})
+    noises = [noise for scene in scenes for noise in scene.noises]
+    kinds = sorted({noise.kind for noise in noises})
+    snrs_db = {kind: [noise.snr_db for noise in noises if noise.kind == kind] for kind in kinds}
+    gaps_deg = _array(scene.azimuth_gap_deg for scene in located if len(scene.sources) > 1)
     turns = Counter(source.speaker for source in sources if source.speaker)
     quantities = _quantities(
         Quantity("Talkers a scene", "scenes", *_whole([len(s.sources) for s in scenes])),
         _azimuths([source.azimuth_deg for scene in located for source in scene.sources]),
-        _gaps([scene.azimuth_gap_deg for scene in located if len(scene.sources) > 1]),
+        Quantity("Azimuth gap, smallest (°)", "scenes", gaps_deg, np.arange(19) * 10.0),
         _varying(Quantity("Elevation (°)", "talkers", _array(s.elevation_deg for a in located for s in a.sources))),
         Quantity("Distance (m)", "talkers", _array(distances_m)),
         Quantity("T60 measured (s)", "scenes", _array(m for m, _ in measured)),
         Quantity("T60 measured / asked for", "scenes", _array(m / t for m, t in measured if t)),
         Quantity("SNR (dB)", "scenes", _array(s.snr_db for s in scenes if s.snr_db is not None)),
-        *(
-            Quantity(f"SNR of {kind} noise (dB)", "noises", _snrs_db(scenes, kind))
-            for kind in noises
-            if len(noises) > 1
-        ),
+        *(Quantity(f"SNR of {kind} noise (dB)", "noises", _array(snrs_db[kind])) for kind in kinds if len(kinds) > 1),
         Quantity("Overlap ratio", "scenes", _array(s.overlap_ratio for s in several), np.arange(21) / 20),
         _varying(Quantity("Talking time (s)", "talkers", _array(s.duration_s for s in timed))),
         Quantity("Duration (s)", "scenes", _array(s.duration_s for s in scenes)),
@@ -109,8 +105,8 @@ def describe_set(data: SceneSet) -> Description:
         Quantity("Scenes a speaker", "speakers", *_whole(list(turns.values()))),
     )
     array = f"{data.array.microphones} microphones ({data.array.name})"
-    known = ["known" if scene.located else "not known" for scene in scenes]
-    directions = [f"directions: {_counted(known)}"] if len(located) < len(scenes) else []
+    known = _counted("known" if scene.located else "not known" for scene in scenes)
+    directions = [f"directions: {known}"] if len(located) < len(scenes) else []
     facts = (
         f"{len(scenes)} scenes, {length} at {data.sample_rate / 1000:g} kHz, {array}",
         f"references: {_counted(scene.target if scene.referenced else 'none' for scene in scenes)}",
@@ -157,16 +153,8 @@ def _azimuths(azimuths_deg: Sequence[float], of: str = "talkers") -> Quantity:
     return Quantity("Azimuth (°)", of, _array(azimuths_deg), np.arange(37) * 10.0, circular=True)
 
 
-def _gaps(gaps_deg: Sequence[float]) -> Quantity:
-    return Quantity("Azimuth gap, smallest (°)", "scenes", _array(gaps_deg), np.arange(19) * 10.0)
-
-
 def _varying(quantity: Quantity) -> Quantity | None:
     return None if not quantity.values.size or quantity.constant else quantity
-
-
-def _snrs_db(scenes: Sequence[Scene], kind: str) -> Array:
-    return _array(noise.snr_db for scene in scenes for noise in scene.noises if noise.kind == kind)
 
 
 def _passed_deg(source: Source) -> float:

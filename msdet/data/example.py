@@ -60,17 +60,10 @@ def make_example(
     domain: int,
     item: int,
 ) -> Example:
-    """An example, padded to a number of slots.
+    """An example, padded to a number of slots, at least one a talker.
 
-    Args:
-        mixture: ``(mic, time)``.
-        references: ``(talker, time)``; None where not known.
-        places: of each talker.
-        slots: number of output slots, at least one a talker.
-        sample_rate: hertz.
-        t60_s: reverberation time, if known.
-        domain: number of the room, or -1.
-        item: number of the example in the data.
+    The mixture is ``(mic, time)``, references are ``(talker, time)``; `domain` is the number of the room, or -1,
+    `item` that of the example in the data.
     """
     samples, talkers = mixture.shape[-1], len(places)
     labels = int(samples / sample_rate / TRACK_STEP_S + 1e-9) + 1
@@ -101,14 +94,10 @@ def make_example(
 
 def example_of(scene: Scene, mixture: Array, references: Array | None, slots: int, item: int) -> Example:
     """`make_example` with a scene's labels; its room in an RIR bank is the domain."""
+    tracks = [np.array([d.azimuth_deg for d in s.track]) if s.track else None for s in scene.sources]
     places = [
-        TalkerPosition(
-            source.azimuth_deg,
-            source.elevation_deg,
-            source.distance_m,
-            np.array([d.azimuth_deg for d in source.track]) if source.track else None,
-        )
-        for source in scene.sources
+        TalkerPosition(s.azimuth_deg, s.elevation_deg, s.distance_m, track)
+        for s, track in zip(scene.sources, tracks, strict=True)
     ]
     domain = -1 if scene.rir_room is None else scene.rir_room
     return make_example(mixture, references, places, slots, scene.sample_rate, scene.t60_s, domain, item)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from msdet.data.scene_checks import Problem
@@ -31,14 +30,12 @@ def find_leaks(sets: Sequence[SceneSet], bank: RirBank | None = None) -> list[Pr
     """What any two of the sets share, and the rooms that a bank shares with any; nothing if all is apart.
 
     What is not known cannot be found: talkers without a name, rooms of unknown size.
-
-    Args:
-        sets: such as those for training, development and testing.
-        bank: for mixing training examples on the fly.
     """
-    names = _names(sets)
+    short = [data.root.resolve().name for data in sets]
+    names = short if len(set(short)) == len(short) else [str(data.root) for data in sets]
     settings = [_settings(data) for data in sets]
-    used = [_used(data, str(made.get("bank", ""))) for data, made in zip(sets, settings, strict=True)]
+    banks = [str(made.get("bank", "")) for made in settings]
+    used = [_used(data, bank_of_set) for data, bank_of_set in zip(sets, banks, strict=True)]
     problems = []
     for a, b in itertools.combinations(range(len(sets)), 2):
         other_corpus = settings[a].get("speech") != settings[b].get("speech")
@@ -48,19 +45,14 @@ def find_leaks(sets: Sequence[SceneSet], bank: RirBank | None = None) -> list[Pr
                 if other_corpus and use.kind in ("talkers", "speech"):
                     text += "; their corpora differ, so it may be another of the same name"
                 problems.append(Problem("", f"shared {use.kind}", text))
-        for kind, text in (*_shared_noise(sets[a], sets[b]), *_shared_sound(sets[a], sets[b])):
-            problems.append(Problem("", kind, f"{text} in {names[a]} and in {names[b]}"))
+        for kind, shared in (("shared noise", _shared_noise), ("shared sound", _shared_sound)):
+            texts = shared(sets[a], sets[b])
+            problems += [Problem("", kind, f"{text} in {names[a]} and in {names[b]}") for text in texts]
     if bank is not None:
-        for data, made, name in zip(sets, settings, names, strict=True):
-            texts = _rooms_of_bank(data, str(made.get("bank", "")), bank)
+        for data, made_from, name in zip(sets, banks, names, strict=True):
+            texts = _rooms_of_bank(data, made_from, bank)
             problems += [Problem("", "shared rooms", f"{text}, of {name}") for text in texts]
     return problems
-
-
-def _names(sets: Sequence[SceneSet]) -> list[str]:
-    """The sets' folders by name, or by path where names repeat."""
-    short = [data.root.resolve().name for data in sets]
-    return short if len(set(short)) == len(short) else [str(data.root) for data in sets]
 
 
 def _settings(data: SceneSet) -> dict[str, Any]:
@@ -93,32 +85,29 @@ def _uses(scene: Scene, bank: str) -> Iterator[_Use]:
         yield _Use("rooms", placed, f"a room of {size} m")
 
 
-def _shared_noise(first: SceneSet, second: SceneSet) -> Iterator[tuple[str, str]]:
+def _shared_noise(first: SceneSet, second: SceneSet) -> Iterator[str]:
     """Recordings of which parts that overlap are in both sets."""
     parts, others = _noise_parts(first), _noise_parts(second)
     for path in sorted(parts.keys() & others.keys()):
         if any(a[0] < b[1] and b[0] < a[1] for a in parts[path] for b in others[path]):
-            yield "shared noise", f"the same part of noise '{path}' is"
+            yield f"the same part of noise '{path}' is"
 
 
-def _shared_sound(first: SceneSet, second: SceneSet) -> Iterator[tuple[str, str]]:
+def _shared_sound(first: SceneSet, second: SceneSet) -> Iterator[str]:
     """Files of the same checksum, which also tells where names do not."""
-    sets = []
-    for data in (first, second):
-        with suppress(OSError, UnicodeDecodeError):  # reported with the set itself
-            sets.append({digest: path for path, digest in read_checksums(data.root)})
-    files, others = sets if len(sets) == 2 else ({}, {})
+    try:
+        files, others = ({digest: path for path, digest in read_checksums(data.root)} for data in (first, second))
+    except (OSError, UnicodeDecodeError):  # reported with the set itself
+        return
     for digest in sorted(files.keys() & others.keys(), key=lambda d: files[d]):
-        yield "shared sound", f"{files[digest]} and {others[digest]} are the same,"
+        yield f"{files[digest]} and {others[digest]} are the same,"
 
 
 def _noise_parts(data: SceneSet) -> dict[str, set[tuple[float, float]]]:
     parts = defaultdict(set)
-    for scene in data.scenes:
-        for noise in scene.noises:
-            if noise.material == "recordings":
-                for excerpt in noise.excerpts:
-                    parts[excerpt.path].add((excerpt.start_s, excerpt.end_s))
+    noises = (noise for scene in data.scenes for noise in scene.noises if noise.material == "recordings")
+    for excerpt in (excerpt for noise in noises for excerpt in noise.excerpts):
+        parts[excerpt.path].add((excerpt.start_s, excerpt.end_s))
     return parts
 
 

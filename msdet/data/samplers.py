@@ -32,12 +32,7 @@ _JITTER = 0.1
 
 
 class Shuffles:
-    """A `Stream` of shuffle after shuffle of items.
-
-    Args:
-        items: numbers ``(item,)`` of the items, at least one.
-        seed: of the shuffles.
-    """
+    """A `Stream` of shuffle after shuffle of at least one item, given by numbers ``(item,)``."""
 
     def __init__(self, items: Sequence[int] | Array, seed: Sequence[int]) -> None:
         self.items = np.asarray(items)
@@ -57,12 +52,8 @@ class BalancedSampler(Sampler[int]):
 
     An example that is drawn twice as often weighs twice as much in every loss, and no batch is without labels
     for a task. Processes that train together take turns within a batch: together they have the batch that one
-    alone would have.
-
-    Args:
-        size: items an epoch, over all processes; only whole batches of it are drawn.
-        streams: where items come from.
-        counts: number of items of each stream in a batch of all processes.
+    alone would have. `size` is items an epoch, over all processes, of which only whole batches are drawn; `counts` are
+    those of each stream in a batch of all processes.
     """
 
     def __init__(self, size: int, streams: Sequence[Stream], counts: Sequence[int]) -> None:
@@ -92,13 +83,10 @@ class BalancedSampler(Sampler[int]):
 
 
 class EpochSampler(BalancedSampler):
-    """Epochs of any size from one stream of items.
+    """Epochs of any size, over all processes, from one stream of items.
 
-    Args:
-        size: items an epoch, over all processes.
-        population: number of items, taken shuffle after shuffle; None for an endless data set, whose items
-            are counted up, so that mixing never repeats.
-        seed: of the shuffles.
+    A population of items is taken shuffle after shuffle; those of an endless data set, of which it is None, are
+    counted up, so that mixing never repeats.
     """
 
     def __init__(self, size: int, population: int | None = None, seed: int = 0) -> None:
@@ -107,35 +95,21 @@ class EpochSampler(BalancedSampler):
 
 
 def balance_labels(
-    dataset: LabeledData,
-    size: int,
-    batch: int,
-    reference_fraction: float | None,
-    doa_fraction: float | None,
-    seed: int = 0,
-) -> BalancedSampler:
+    dataset: LabeledData, size: int, batch: int,
+    reference_fraction: float | None, doa_fraction: float | None, seed: int = 0,
+) -> BalancedSampler:  # fmt: skip
     """A sampler by labels: in each batch a fraction has references and a fraction directions, exactly.
 
     Examples with both count for both; there are as few of them as the fractions allow, so that, if possible,
     no example is without labels. Where one fraction is not given, those labels come as they come.
 
-    Args:
-        dataset: what is sampled.
-        size: items an epoch, over all processes.
-        batch: items a batch, over all processes.
-        reference_fraction: of a batch that has references, if wanted.
-        doa_fraction: of a batch whose directions are known, if wanted.
-        seed: of the shuffles.
-
-    Raises:
-        MsdetError: fractions that are no whole number of examples, or examples that the data do not have.
+    `size` and `batch` are items an epoch and a batch, over all processes. An `MsdetError` says that fractions are
+    no whole number of examples, or that the data have no such examples.
     """
     if reference_fraction is None or doa_fraction is None:
         return _balance_one(dataset, size, batch, reference_fraction, doa_fraction, seed)
-    referenced, located = (
-        _whole(f"share of {name}", fraction * batch, batch)
-        for name, fraction in (("references", reference_fraction), ("directions", doa_fraction))
-    )
+    referenced = _whole("share of references", reference_fraction * batch, batch)
+    located = _whole("share of directions", doa_fraction * batch, batch)
     streams = [_stream(dataset, [kind], seed) for kind in KINDS]
     for both in range(max(0, referenced + located - batch), min(referenced, located) + 1):
         counts = (both, referenced - both, located - both, batch - referenced - located + both)
@@ -187,17 +161,10 @@ def _stream(dataset: LabeledData, kinds: Sequence[LabelAvailability], seed: int)
 def balance_sets(
     dataset: ConcatSceneDataset, size: int, batch: int, weights: Sequence[float], seed: int = 0
 ) -> BalancedSampler:
-    """A sampler by data set: in each batch every set has the fraction of its weight, exactly.
+    """A sampler by data set: in each batch every set has the fraction of its weight, exactly; none of weight 0.
 
-    Args:
-        dataset: what is sampled.
-        size: items an epoch, over all processes.
-        batch: items a batch, over all processes.
-        weights: of each set, in any unit; a set of weight 0 is left out.
-        seed: of the shuffles.
-
-    Raises:
-        MsdetError: not a weight for each set, or fractions that are no whole number of examples.
+    `size` and `batch` are items an epoch and a batch, over all processes. An `MsdetError` says that fractions are
+    no whole number of examples.
     """
     if len(weights) != len(dataset.sets) or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
         raise MsdetError(f"weights of data sets are {list(weights)}, expected {len(dataset.sets)}, 0 or more")
@@ -237,25 +204,14 @@ class LengthBatches(Sampler[list[int]]):
 
     Each shuffle of the examples sorts them by length, roughly, cuts batches, and shuffles the batches.
     Processes that train together share each batch evenly; the rest of the division is left out.
-
-    Args:
-        lengths_s: of each example ``(example,)``.
-        batch_seconds: seconds of audio a batch, padding counted, over all processes.
-        batches: an epoch.
-        seed: of the shuffles.
-
-    Raises:
-        MsdetError: an example is longer than a batch may be.
+    `batch_seconds` counts padding, over all processes, and must not be less than the longest example.
     """
 
     def __init__(self, lengths_s: Sequence[float], batch_seconds: float, batches: int, seed: int = 0) -> None:
         if max(lengths_s) > batch_seconds:
             raise MsdetError(f"data.batch_seconds is {batch_seconds:g}, the longest scene has {max(lengths_s):g} s")
         self.lengths_s = np.asarray(lengths_s, dtype=np.float64)
-        self.batch_seconds = batch_seconds
-        self.batches = batches
-        self.seed = seed
-        self.epoch = 0
+        self.batch_seconds, self.batches, self.seed, self.epoch = batch_seconds, batches, seed, 0
 
     @property
     def sampler(self) -> LengthBatches:
@@ -301,15 +257,12 @@ class SharedBatches(Sampler[list[int]]):
 
     def __len__(self) -> int:
         """Batches of this process."""
-        return len(self._mine())
+        return sum(1 for _ in self)
 
     def __iter__(self) -> Iterator[list[int]]:
         """Batches of this process."""
-        return iter(self._mine())
-
-    def _mine(self) -> list[list[int]]:
         rank, processes = rank_and_world_size()
-        return self.all[rank::processes] if len(self.all) >= processes else self.all
+        return iter(self.all[rank::processes] if len(self.all) >= processes else self.all)
 
 
 def cut(order: Iterable[int], lengths_s: Sequence[float], batch_seconds: float) -> list[list[int]]:

@@ -53,15 +53,9 @@ class Problem:
 def check_scene(
     root: Path, scene: Scene, array: MicrophoneArray, sample_rate: int, sums: dict[str, str], quick: bool
 ) -> list[Problem]:
-    """Everything wrong with one scene.
+    """Everything wrong with one scene of a set; `quick` leaves out what needs the audio decoded.
 
-    Args:
-        root: folder of the set.
-        scene: from its manifest.
-        array: of the set.
-        sample_rate: of the set.
-        sums: by path, the SHA-256 of each of the scene's files.
-        quick: leave out what needs the audio decoded.
+    `sums` are, by path, the SHA-256 of each of the scene's files.
     """
     labels = list(_labels(scene, array, sample_rate))
     files = [("files", text) for text in _folder(root, scene)]
@@ -82,11 +76,8 @@ def _labels(scene: Scene, array: MicrophoneArray, sample_rate: int) -> Iterator[
             yield kind, f"talker {number}: {text}"
     target_s, measured_s = scene.t60_target_s, scene.t60_measured_s
     tolerance = T60_TOLERANCE if scene.image_order is None else TRACED_T60_TOLERANCE
-    if target_s is None or measured_s is None:
-        return
-    if abs(measured_s - target_s) > tolerance * target_s:
-        limits = f"asked for were {target_s:.3f} s (± {tolerance:.0%})"
-        yield "T60", f"T60 measured is {measured_s:.3f} s, {limits}"
+    if target_s is not None and measured_s is not None and abs(measured_s - target_s) > tolerance * target_s:
+        yield "T60", f"T60 measured is {measured_s:.3f} s, asked for were {target_s:.3f} s (± {tolerance:.0%})"
 
 
 def _inside(scene: Scene, array: MicrophoneArray) -> Iterator[str]:
@@ -97,9 +88,8 @@ def _inside(scene: Scene, array: MicrophoneArray) -> Iterator[str]:
     for number, source in enumerate(scene.sources, start=1):
         places.append((f"talker {number}", np.array(source.position_m)))
         places += [(f"talker {number} on its path", np.array(w.position_m)) for w in source.waypoints]
-    for number, noise in enumerate(scene.noises, start=1):
-        if noise.position_m is not None:
-            places.append((f"noise {number}", np.array(noise.position_m)))
+    noises = enumerate(scene.noises, start=1)
+    places += [(f"noise {n}", np.array(noise.position_m)) for n, noise in noises if noise.position_m is not None]
     for name, position in places:
         if not ((position > 0) & (position < scene.room_m)).all():
             size = " x ".join(f"{v:.2f}" for v in scene.room_m)
@@ -108,12 +98,10 @@ def _inside(scene: Scene, array: MicrophoneArray) -> Iterator[str]:
 
 def _direction(scene: Scene, source: Source) -> Iterator[tuple[str, str]]:
     """A talker's direction against its position, where these are known."""
-    if not scene.located:
-        return
     labeled = np.array([[source.azimuth_deg, source.elevation_deg, source.distance_m]])
-    position = np.array([source.position_m])
-    for name, _, label, expected in _differences(labeled, position, scene):
-        yield "geometry", f"{name} is {label:.2f}, its position gives {expected:.2f}"
+    if scene.located:
+        for name, _, label, expected in _differences(labeled, np.array([source.position_m]), scene):
+            yield "geometry", f"{name} is {label:.2f}, its position gives {expected:.2f}"
 
 
 def _path(scene: Scene, source: Source) -> Iterator[tuple[str, str]]:
@@ -164,8 +152,7 @@ def _differences(labeled: Array, positions: Array, scene: Scene) -> Iterator[tup
 def _times(scene: Scene, source: Source) -> Iterator[tuple[str, str]]:
     end_s = source.onset_s + source.duration_s
     if source.onset_s < 0 or source.duration_s <= 0 or end_s > scene.duration_s + 1 / scene.sample_rate:
-        times = f"{source.onset_s:.3f} to {end_s:.3f} s"
-        yield "timing", f"talks from {times} of a scene of {scene.duration_s:g} s"
+        yield "timing", f"talks from {source.onset_s:.3f} to {end_s:.3f} s of a scene of {scene.duration_s:g} s"
     if source.offset_s < 0:
         yield "timing", f"offset_s is {source.offset_s:.3f}, expected 0 or more"
 
@@ -204,6 +191,7 @@ def _sound(
 ) -> Iterator[tuple[str, str]]:
     """What is wrong with the audio; of each file the first thing, which explains the others."""
     signals: list[Array] = []
+    sound = True
     for number, relative in enumerate(audio_paths(scene)):
         try:
             path = resolve_inside(root, relative)
@@ -214,29 +202,23 @@ def _sound(
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         changed = digest != sums.get(relative, digest)
         expected = audio.AudioInfo(sample_rate, 1 if number else array.microphones, scene.samples)
-        samples, problem = _read(path, expected, is_mixture=number == 0)
+        problem: tuple[str, str] | None
+        try:
+            header = audio.info(path)
+            problem = None if header == expected else ("format", f"{_words(header)}, expected {_words(expected)}")
+            if not problem:
+                signals.append(audio.read(path)[0])
+                problem = _damage(signals[-1], sample_rate, is_mixture=number == 0)
+        except MsdetError as error:
+            problem = ("files", str(error).removeprefix(f"{path}: "))
+        sound = sound and not problem
         if problem:
-            kind, text = problem
-            yield kind, f"{path.name}: {text}{', and differs from its checksum' if changed else ''}"
+            yield problem[0], f"{path.name}: {problem[1]}{', and differs from its checksum' if changed else ''}"
         elif changed:
             yield "checksums", f"{path.name}: differs from its checksum"
-        if samples is not None and not problem:
-            signals.append(samples)
-    if scene.referenced and well_labeled and len(signals) == 1 + len(scene.sources):
+    if sound and scene.referenced and well_labeled and len(signals) == 1 + len(scene.sources):
         texts = _arrivals(signals[0], np.concatenate(signals[1:]), scene, array)
         yield from (("arrival", text) for text in texts)
-
-
-def _read(path: Path, expected: audio.AudioInfo, is_mixture: bool) -> tuple[Array | None, tuple[str, str] | None]:
-    """Samples ``(channel, time)`` of a file, if it can be read, and what is wrong with it."""
-    try:
-        header = audio.info(path)
-        if header != expected:
-            return None, ("format", f"{_words(header)}, expected {_words(expected)}")
-        samples, rate = audio.read(path)
-    except MsdetError as error:
-        return None, ("files", str(error).removeprefix(f"{path}: "))
-    return samples, _damage(samples, rate, is_mixture)
 
 
 def _words(header: audio.AudioInfo) -> str:
@@ -258,7 +240,7 @@ def _damage(samples: Array, sample_rate: int, is_mixture: bool) -> tuple[str, st
     dead = np.flatnonzero(level <= level.max() * 10 ** (DEAD_DB / 20))
     if len(dead):
         return "silence", f"channel {', '.join(map(str, dead))} is dead"
-    for channel, row in enumerate(samples[1:], start=1):
+    for channel, row in enumerate(samples):
         same = [c for c in range(channel) if np.array_equal(samples[c], row)]
         if same:
             return "silence", f"channel {channel} is a copy of channel {same[0]}"
@@ -276,21 +258,16 @@ def _arrivals(mixture: Array, references: Array, scene: Scene, array: Microphone
         if share > MAX_OUTSIDE:
             when = f"{source.onset_s:.2f} to {ends_s:.2f} s, when it talks"
             yield f"talker {number}: {share:.0%} of its reference's energy is outside {when}"
+    power = 10 ** (np.array([s.level_db for s in scene.sources]) / 10)
+    noise = sum(power.sum() * 10 ** (-n.snr_db / 10) for n in scene.noises)
+    prominence_db = 10 * np.log10(power / np.maximum(power.sum() - power + noise, 1e-12))
     for number, arrival in enumerate(arrivals(mixture, references, scene, array), start=1):
-        if _prominence_db(scene, number - 1) < JUDGED_FROM_DB:
+        if prominence_db[number - 1] < JUDGED_FROM_DB:
             continue
         if arrival.in_time < (MIN_IN_TIME_IF_EARLIER if arrival.lag_s < 0 else MIN_IN_TIME):
             yield f"talker {number}: its reference is heard {1000 * arrival.lag_s:+.1f} ms off in the mixture"
         elif scene.located and arrival.at_label < MIN_AT_LABEL:
-            offset = f"{arrival.offset_deg:+.0f}°"
-            yield f"talker {number}: is heard {offset} in azimuth from where its label says"
-
-
-def _prominence_db(scene: Scene, talker: int) -> float:
-    """Level of a talker against all other talkers and the noise, by the labels."""
-    power = 10 ** (np.array([s.level_db for s in scene.sources]) / 10)
-    noise = sum(power.sum() * 10 ** (-n.snr_db / 10) for n in scene.noises)
-    return float(10 * np.log10(power[talker] / max(power.sum() - power[talker] + noise, 1e-12)))
+            yield f"talker {number}: is heard {arrival.offset_deg:+.0f}° in azimuth from where its label says"
 
 
 def _few(times_s: list[float]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,8 +50,7 @@ class SceneSet:
             if key not in header:
                 raise MsdetError(f"{root}/{HEADER}: key '{key}' is missing")
         if not isinstance(header["sample_rate"], int):
-            rate = header["sample_rate"]
-            raise MsdetError(f"{root}/{HEADER}: sample_rate is {rate!r}, expected hertz")
+            raise MsdetError(f"{root}/{HEADER}: sample_rate is {header['sample_rate']!r}, expected hertz")
         manifest = root / MANIFEST
         scenes = tuple(
             Scene.from_dict(row, f"{manifest}, line {n}") for n, row in enumerate(read_jsonl(manifest), start=1)
@@ -147,17 +145,11 @@ def write_kaldi(root: Path, scenes: tuple[Scene, ...]) -> None:
         "utt2rt60": {s.id: f"{s.t60_s:.3f}" for s in ordered if s.t60_s is not None},
     }
     distances_m = {s.id: [source.distance_m for source in s.sources] for s in ordered}
-    places = {
-        "utt2doa": {s.id: " ".join(f"{a:.2f}" for a in s.azimuths_deg) for s in ordered if s.located},
-        "utt2distance": {
-            i: " ".join(f"{d:.3f}" for d in row) for i, row in distances_m.items() if all(map(math.isfinite, row))
-        },
-    }
-    tables |= {name: table for name, table in places.items() if table}
-    referenced = [s for s in ordered if s.referenced]
-    for talker in range(max((len(s.sources) for s in referenced), default=0)):
-        tables[f"spk{talker + 1}.scp"] = {
-            s.id: reference_path(s.id, talker) for s in referenced if talker < len(s.sources)
-        }
+    azimuths = {s.id: " ".join(f"{a:.2f}" for a in s.azimuths_deg) for s in ordered if s.located}
+    distances = {i: " ".join(f"{d:.3f}" for d in row) for i, row in distances_m.items() if np.isfinite(row).all()}
+    tables |= {name: table for name, table in (("utt2doa", azimuths), ("utt2distance", distances)) if table}
+    for scene in ordered:
+        for talker in range(len(scene.sources) if scene.referenced else 0):
+            tables.setdefault(f"spk{talker + 1}.scp", {})[scene.id] = reference_path(scene.id, talker)
     for name, table in tables.items():
         write_text(root / name, "".join(f"{key} {value}\n" for key, value in table.items()))

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 from msdet.arrays import MicrophoneArray, load_array
 from msdet.corpora import SPLITS, load_corpus
@@ -57,8 +56,7 @@ def simulate(
         bank: RIR bank to take rooms from, such as a measured one; without it, every scene has a new room.
         share: part of the scenes to render; the set is finished by a run for the whole.
 
-    Returns:
-        the finished set; None after a share.
+    Returns the finished set; None after a share.
 
     Raises:
         MsdetError: bad settings, speech or noise, or a folder with other settings.
@@ -79,23 +77,14 @@ def simulate(
     material, identity = _gather(speech, corpus, split, noise, rooms, array)
     if material.recordings and distribution.diffuse == "none" and not distribution.point_noises:
         raise MsdetError(f"{noise}: is given, but the scenes have neither diffuse noise nor point_noises")
-    settings = {
-        "distribution": dataclasses.asdict(distribution),
-        "array": array.to_dict(),
-        "split": split,
-        "scenes": scenes,
-        "seed": seed,
-        **identity,
-    }
-    settings = json.loads(json.dumps(settings))
+    settings = {"distribution": dataclasses.asdict(distribution), "array": array.to_dict(), "split": split}
+    settings = json.loads(json.dumps(settings | {"scenes": scenes, "seed": seed} | identity))
     draw = partial(sample_scene, distribution=distribution, material=material, set_seed=scene_seed(seed, split))
     ids = [f"{split}-{n:06d}" for n in range(scenes)]
     drawn = [draw(scene_id) for scene_id in share.of(ids)]  # what cannot be drawn claims no folder
     if not begin_run_dir(out, settings, HEADER, share):
         return SceneSet.open(out)
-    # a cluster's workers have folders of their own to start from
-    places = (array, *(path and path.resolve() for path in (speech, noise, bank)))
-    _render_all(out.resolve(), drawn, draw, places, jobs, progress)
+    _render_all(out, drawn, draw, (array, speech, noise, bank), jobs, progress)
     return finish_set(out, settings, array, ids) if share == ALL else None
 
 
@@ -103,11 +92,14 @@ def _render_all(
     out: Path,
     drawn: list[Scene],
     draw: Callable[..., Scene],
-    places: tuple[Any, ...],
+    given: tuple[MicrophoneArray, Path, Path | None, Path | None],
     jobs: Workers,
     progress: Progress | None,
 ) -> None:
     """Render what is not there yet; a scene with a silent talker is drawn again, and the log says so."""
+    array, *folders = given
+    out = out.resolve()  # a cluster's workers have folders of their own to start from
+    places = (array, *(folder and folder.resolve() for folder in folders))
     todo = [scene for scene in drawn if not record_path(out, scene.id).exists()]
     for attempt in range(1, MAX_SILENT_DRAWS + 1):
         work = [Job(_write_scene, (out, scene, *places)) for scene in todo]

@@ -21,21 +21,14 @@ def validate_set(
 ) -> list[Problem]:
     """Everything wrong with a data set; nothing for one as `simulate` writes it.
 
-    Args:
-        root: its folder.
-        quick: leave out what needs audio decoded or checksums computed.
-        jobs: worker processes.
-        progress: called with scenes done and in all.
-
-    Raises:
-        MsdetError: no data set, or one whose manifest cannot be read.
+    `quick` leaves out what needs audio decoded or checksums computed. An `MsdetError` says that there is no data
+    set, or one whose manifest cannot be read.
     """
     data = SceneSet.open(root)
     problems = [Problem("", *problem) for problem in _header(data.root, len(data.scenes))]
     counts = Counter(scene.id for scene in data.scenes)
-    for scene_id, count in counts.items():
-        if count > 1:
-            problems.append(Problem(scene_id, "tables", f"{MANIFEST} has {count} scenes of this id"))
+    twice = {scene_id: f"{MANIFEST} has {count} scenes of this id" for scene_id, count in counts.items() if count > 1}
+    problems += [Problem(scene_id, "tables", text) for scene_id, text in twice.items()]
     sums: dict[str, str] = {}
     problems += [Problem("", *problem) for problem in _checksums(data, quick, sums)]
     problems += _tables(data)
@@ -74,11 +67,10 @@ def _checksums(data: SceneSet, quick: bool, sums: dict[str, str]) -> Iterator[tu
         else:
             yield "checksums", f"{CHECKSUMS}, line {number}: expected a checksum, two spaces and a path"
     expected = {MANIFEST, *(path for scene in data.scenes for path in audio_paths(scene))}
-    yield from (("checksums", f"{CHECKSUMS} has no line for {path}") for path in sorted(expected - set(sums)))
-    yield from (
-        ("checksums", f"{CHECKSUMS} has a line for {path}, which is not of the set")
-        for path in sorted(set(sums) - expected)
-    )
+    for path in sorted(expected - set(sums)):
+        yield "checksums", f"{CHECKSUMS} has no line for {path}"
+    for path in sorted(set(sums) - expected):
+        yield "checksums", f"{CHECKSUMS} has a line for {path}, which is not of the set"
     if not quick and MANIFEST in sums:
         digest = hashlib.sha256((data.root / MANIFEST).read_bytes()).hexdigest()
         if digest != sums[MANIFEST]:
@@ -100,16 +92,15 @@ def _tables(data: SceneSet) -> list[Problem]:
     for path in (*data.root.glob("spk*.scp"), data.root / "utt2doa", data.root / "utt2distance"):
         if path.name not in expected and path.is_file():
             problems.append(Problem("", "tables", f"{path.name} does not belong there"))
-    for name in sorted(expected):
+    for name, rows in sorted(expected.items()):
         if not (data.root / name).is_file():
             problems.append(Problem("", "tables", f"{name} is missing"))
             continue
-        rows, actual = expected[name], _table(data.root / name)
+        actual = _table(data.root / name)
         for scene_id in sorted(rows.keys() | actual.keys()):
             if rows.get(scene_id) != actual.get(scene_id):
-                texts = [repr(t[scene_id]) if scene_id in t else "nothing" for t in (actual, rows)]
-                problem = f"{name} has {texts[0]}, {MANIFEST} gives {texts[1]}"
-                problems.append(Problem(scene_id, "tables", problem))
+                there, given = (repr(t[scene_id]) if scene_id in t else "nothing" for t in (actual, rows))
+                problems.append(Problem(scene_id, "tables", f"{name} has {there}, {MANIFEST} gives {given}"))
     return problems
 
 

@@ -73,13 +73,8 @@ def wiener_filter(spectrum: Tensor, desired: Tensor, taps: int, loading: float =
     """The least-squares linear filter of all microphones and `taps` frames that best gives `desired`.
 
     One filter a frequency and talker over the whole recording, applied: multichannel Wiener filter
-    (with ``taps > 1``, a convolutive one that also removes reverberation).
-
-    Args:
-        spectrum: of the mixture.
-        desired: ``(batch, talker, freq, frame)``, an estimate of each talker.
-        taps: this frame and ``taps - 1`` before.
-        loading: of the diagonal, relative to its mean.
+    (with ``taps > 1``, a convolutive one that also removes reverberation). `desired` ``(batch, talker, freq, frame)``
+    is an estimate of each talker; `loading` of the diagonal is relative to its mean.
     """
     x = past_frames(spectrum, taps).permute(0, 2, 1, 3)
     y = desired.permute(0, 2, 1, 3)
@@ -109,14 +104,9 @@ def power_masks(estimates: Tensor, mixture: Tensor) -> Tensor:
 def masked_mvdr(spectrum: Tensor, masks: Tensor, reference: int, loading: float = 1e-4, causal: bool = False) -> Tensor:
     """MVDR beams ``(batch, talker, freq, frame)`` by Souden et al. (IEEE TASLP 18(2), 2010), from torchaudio.
 
-    A talker's covariance is weighted by its mask, the disturbance's by one less the mask.
-
-    Args:
-        spectrum: of the mixture.
-        masks: ``(batch, talker, freq, frame)`` in [0, 1].
-        reference: index of the microphone at which the talkers are wanted.
-        loading: of the disturbance's diagonal, relative to its trace.
-        causal: a beam for each frame, from that frame and those before it.
+    A talker's covariance is weighted by its mask ``(batch, talker, freq, frame)`` in [0, 1], the disturbance's by one
+    less the mask; `loading` of its diagonal is relative to its trace. The talkers are wanted at microphone `reference`.
+    If `causal`, there is a beam for each frame, from it and those before it.
     """
     if causal:
         beams: Tensor = causal_masked_mvdr(spectrum, masks, reference, loading)[0]

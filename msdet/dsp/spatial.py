@@ -41,28 +41,21 @@ def full_precision(kernel: Kernel) -> Kernel:
     return cast(Kernel, wrapped)
 
 
-def steering_vectors(
-    positions: Tensor, azimuth_deg: Tensor, frequency_hz: Tensor, reference: int, speed_of_sound: float = SPEED_OF_SOUND
-) -> Tensor:
+def steering_vectors(positions: Tensor, azimuth_deg: Tensor, frequency_hz: Tensor, reference: int) -> Tensor:
     """Far-field steering vectors ``(direction, freq, mic)``, complex64, 1 at the reference microphone.
 
-    Args:
-        positions: ``(mic, 3)`` in meters, array frame.
-        azimuth_deg: ``(direction,)``, elevation 0.
-        frequency_hz: ``(freq,)``.
-        reference: index of the reference microphone.
-        speed_of_sound: meters per second.
+    Azimuths are ``(direction,)`` at elevation 0, positions ``(mic, 3)`` in the array's frame, frequencies ``(freq,)``.
     """
     directions = torch.from_numpy(direction_vector(azimuth_deg.numpy())).to(positions.device)
-    lead_s = directions @ (positions.double() - positions[reference].double()).T / speed_of_sound
+    lead_s = directions @ (positions.double() - positions[reference].double()).T / SPEED_OF_SOUND
     phase = 2 * math.pi * frequency_hz.double()[None, :, None] * lead_s[:, None, :]
     return torch.polar(torch.ones_like(phase), phase).to(torch.complex64)
 
 
-def diffuse_coherence(positions: Tensor, frequency_hz: Tensor, speed_of_sound: float = SPEED_OF_SOUND) -> Tensor:
+def diffuse_coherence(positions: Tensor, frequency_hz: Tensor) -> Tensor:
     """Coherence ``(freq, mic, mic)`` of a spherically diffuse field: sin(x)/x, x = 2π f d / c."""
     distance = torch.cdist(positions.double(), positions.double())
-    return torch.sinc(2 * frequency_hz.double()[:, None, None] * distance / speed_of_sound).float()
+    return torch.sinc(2 * frequency_hz.double()[:, None, None] * distance / SPEED_OF_SOUND).float()
 
 
 def phase_normalize(spectrum: Tensor) -> Tensor:

@@ -65,13 +65,9 @@ class Stft(nn.Module):
 
 
 class Signals:
-    """Signals as spectra, and as waveforms if a loss asks.
+    """Signals as spectra ``(..., freq, frame)``, and as waveforms ``(..., time)`` if a loss asks.
 
-    Args:
-        spectrum: complex ``(..., freq, frame)``.
-        to_waveform: resynthesis, of a spectrum ``(batch, channel, freq, frame)`` to
-            ``(batch, channel, time)``.
-        waveform: ``(..., time)``, where known; otherwise it is resynthesized.
+    Where these are not known they are resynthesized, by `to_waveform` of a spectrum ``(batch, channel, freq, frame)``.
     """
 
     def __init__(
@@ -85,10 +81,8 @@ class Signals:
     @cached_property
     def waveform(self) -> Tensor:
         """``(..., time)``."""
-        spectrum = self.spectrum
-        leading = spectrum.shape[:-2]
-        flat = spectrum.reshape(-1, 1, *spectrum.shape[-2:])
-        return self.to_waveform(flat).reshape(*leading, -1)
+        flat = self.spectrum.reshape(-1, 1, *self.spectrum.shape[-2:])
+        return self.to_waveform(flat).reshape(*self.spectrum.shape[:-2], -1)
 
     def __getitem__(self, index: Any) -> Signals:
         """Some of the signals, or the same with new axes, as a tensor ``(batch, slot)`` is indexed."""

@@ -17,26 +17,18 @@ from msdet.conventions import Array, angular_distance_deg, wrap_deg
 from msdet.plots.theme import GRID, INK, MUTED, SHADE, SURFACE, WIDTH_IN, Style, drawing
 
 _MAX_COLUMNS = 3
-
 _ERROR_RINGS_DEG = (5, 20, 45, 90, 180)
-
 _SECTORS = 12
-
 _MIN_FOR_MEDIAN = 3
-
 _MANY_POINTS = 500  # beyond, points are small, faint, and drawn as an image
-
 _CELL_DEG = 10
-
 _FAINTEST = 0.18
 
 
 def doa_polar(errors: dict[str, tuple[Array, Array]], looks: dict[str, Style]) -> Figure:
     """The error of every talker's direction, around the circle of true azimuths, for each system.
 
-    Args:
-        errors: by system, true azimuths and errors ``(talker,)`` in degrees, at least one.
-        looks: the systems' styles.
+    `errors` are true azimuths and errors ``(talker,)`` in degrees, at least one.
     """
     with drawing():
         figure, panels = _grid(len(errors), (5.0, 3.9), "polar")
@@ -57,9 +49,7 @@ def doa_polar(errors: dict[str, tuple[Array, Array]], looks: dict[str, Style]) -
 def doa_confusion(pairs: dict[str, tuple[Array, Array]], looks: dict[str, Style]) -> Figure:
     """How often which true azimuth is estimated as which, in cells of 10°, for each system.
 
-    Args:
-        pairs: by system, true and estimated azimuths ``(talker,)`` in degrees, at least one.
-        looks: the systems' styles.
+    `pairs` are true and estimated azimuths ``(talker,)`` in degrees, at least one.
     """
     edges = np.arange(0.0, 360.0 + _CELL_DEG, _CELL_DEG)
     counts = {
@@ -103,8 +93,7 @@ def _confusion_panel(axes: Axes, count: Array, most: int, look: Style) -> None:
 
 def _cell(x: int, y: int, count: int, most: int, look: Style) -> Rectangle:
     """A cell in the system's color, the more opaque the more talkers, but never invisible."""
-    share = math.sqrt(count / most)
-    opacity = _FAINTEST + (1.0 - _FAINTEST) * share
+    opacity = _FAINTEST + (1.0 - _FAINTEST) * math.sqrt(count / most)
     return Rectangle((x, y), _CELL_DEG, _CELL_DEG, facecolor=look.color, edgecolor="none", alpha=opacity, zorder=2)
 
 

@@ -13,43 +13,30 @@ from matplotlib.patches import Rectangle
 from msdet.arrays import FLAT, MicrophoneArray
 from msdet.conventions import Array, direction_vector, rotation_matrix
 from msdet.plots.theme import INK, LIGHT, MUTED, SHADE, SURFACE, WIDTH_IN, Style, drawing
-from msdet.scenes.scene import Scene, Source
+from msdet.scenes.scene import Point, Scene, Source
 
-_ARRAY_ROOM = 1.6
-"""Half of an array drawing's width over the largest distance of a microphone from the middle."""
-
-_TOUCHING = 0.045
-"""Microphones nearer to each other than this share of the drawing share one label."""
-
+_ARRAY_ROOM = 1.6  # half of an array drawing's width over the largest distance of a microphone from the middle
+_TOUCHING = 0.045  # microphones nearer to each other than this share of the drawing share one label
 _WRAP = 118  # characters of the line that cites an array's source
-
 _MANY = 16  # microphones; beyond, labels are small
-
 _MARGIN = 0.03  # around a room, as a share of its longer side
-
-_AXIS = 0.14
-"""Length of an axis of the array's frame, as a share of the drawing's smaller side."""
-
-_MIN_AXIS = 0.3
-"""An axis seen shorter than this share of itself points at the reader and is not drawn."""
-
+_AXIS = 0.14  # length of an axis of the array's frame, as a share of the drawing's smaller side
+_MIN_AXIS = 0.3  # an axis seen shorter than this share of itself points at the reader and is not drawn
 _LEVEL_DEG = 0.05
 
+# markers with room for a number only away from their middle: where, in points
 _TRIANGLES = {"^": (0.0, -1.5), "v": (0.0, 1.5), "<": (1.5, 0.0), ">": (-1.5, 0.0)}
-"""Markers with room for a number only away from their middle: where, in points."""
 
 
 def array_sheet(array: MicrophoneArray) -> Figure:
-    """The array from above, with 0° and the sense of azimuth, and from two sides unless it lies flat.
-
-    The reference microphone is marked.
-    """
+    """The array from above, with 0° and the sense of azimuth, and from two sides unless it lies flat."""
     views = [("From above", (0, 1))]
     if np.ptp(array.positions[:, 2]) > FLAT * array.aperture_m:
         views += [("From the side (from -y)", (0, 2)), ("From the front (from +x)", (1, 2))]
-    heading = f"{array.name}: {array.microphones} microphones, aperture {100 * array.aperture_m:.1f} cm"
-    heading += f", closest pair {100 * array.closest_distance_m:.1f} cm"
-    heading += f", aliasing from {array.aliasing_frequency_hz:.0f} Hz"
+    heading = (
+        f"{array.name}: {array.microphones} microphones, aperture {100 * array.aperture_m:.1f} cm, closest pair "
+        f"{100 * array.closest_distance_m:.1f} cm, aliasing from {array.aliasing_frequency_hz:.0f} Hz"
+    )
     source = textwrap.fill(f"Coordinates: {array.source}", _WRAP) if array.source else ""
     height_in = (5.6 if len(views) == 1 else 3.9) + 0.16 * source.count("\n")
     with drawing():
@@ -86,22 +73,15 @@ def room_view(
 ) -> None:
     """The room with the array, its 0°, talkers with their paths and directions, and noise sources.
 
-    Args:
-        axes: where to draw.
-        scene: what to draw; of a room of unknown size, no walls are drawn.
-        array: that recorded it.
-        looks: style of each talker.
-        seen: two coordinates: x and y from above, with azimuths; x or y, and z from a side, with elevations.
-        estimates: from above, by system, estimated azimuths ``(talker,)`` in degrees and their style: rays
-            out to the walls.
+    Coordinates are `seen` from above, x and y, with azimuths; or x or y, and z from a side, with elevations. From
+    above, estimates by system, azimuths ``(talker,)`` in degrees and their style, are rays out to the walls.
     """
     low, high = _extent(scene, seen)
     size = high - low
-    edge = MUTED if scene.room_m else "none"
+    edge = MUTED if scene.room_m else "none"  # no walls where the size is not known
     axes.add_patch(Rectangle((low[0], low[1]), *size, facecolor=SHADE, edgecolor=edge, linewidth=1.2))
-    center = np.array(scene.array_center_m)[list(seen)]
-    for source, look in zip(scene.sources, looks, strict=True):
-        point = np.array(source.position_m)[list(seen)]
+    center, *points = (_project(p, seen) for p in (scene.array_center_m, *(s.position_m for s in scene.sources)))
+    for point, look in zip(points, looks, strict=True):
         axes.plot(*zip(center, point, strict=True), color=look.color, linewidth=1.2)
         if estimates is None:
             end = center + max(1.0, _way_out(center, point - center, low, high)) * (point - center)
@@ -116,12 +96,12 @@ def room_view(
     axes.plot(*scene.microphones_m(array.positions)[:, seen].T, ".", color=INK, markersize=2.5, zorder=4)
     for noise in scene.noises:
         if noise.position_m is not None:
-            point = np.array(noise.position_m)[list(seen)]
+            point = _project(noise.position_m, seen)
             axes.plot(*point, "X", color=LIGHT["slate"], markersize=8, zorder=4)
             _label(axes, point, (0.0, 11.0), "noise")
-    for talker, (source, look) in enumerate(zip(scene.sources, looks, strict=True)):
+    for talker, (source, point, look) in enumerate(zip(scene.sources, points, looks, strict=True)):
         _path(axes, source, seen, look)
-        numbered(axes, np.array(source.position_m)[list(seen)], talker, look)
+        numbered(axes, point, talker, look)
     if not estimates:
         _angles(axes, scene, seen)
     margin = _MARGIN * size.max()
@@ -130,6 +110,10 @@ def room_view(
     axes.set(title=title.partition(",")[0] if estimates else title)
     axes.set(xlabel=f"{'xyz'[seen[0]]} (m)", ylabel=f"{'xyz'[seen[1]]} (m)")
     axes.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin))
+
+
+def _project(point: Point, seen: tuple[int, int]) -> Array:
+    return np.array(point)[list(seen)]
 
 
 def numbered(axes: Axes, point: Array, talker: int, look: Style) -> None:
@@ -180,10 +164,7 @@ def _channels(axes: Axes, points: Array, array: MicrophoneArray, reach: float, s
 
 
 def _sense_of_azimuth(axes: Axes, middle: Array, reach: float) -> None:
-    """An arrow along +x, which is 0°, and one that turns counter-clockwise from it.
-
-    Both from the middle of the drawing: directions are of sound from afar, and the origin may not be in it.
-    """
+    """Arrows from the middle, as of sound from afar: along +x, which is 0°, and counter-clockwise from it."""
     length = 0.94 * reach
     end = middle + [length, 0.0]
     arrow = {"arrowstyle": "-|>", "color": MUTED, "linewidth": 1.2, "mutation_scale": 12}
@@ -192,8 +173,7 @@ def _sense_of_azimuth(axes: Axes, middle: Array, reach: float) -> None:
     turn = middle + 0.86 * length * direction_vector(np.linspace(8.0, 50.0, 30))[:, :2]
     axes.plot(*turn.T, color=MUTED, linewidth=1.2, zorder=3)
     axes.annotate("", turn[-1].tolist(), turn[-3].tolist(), arrowprops=arrow, zorder=3)
-    above = turn[-1] + [0.0, 0.03 * reach]
-    axes.annotate("azimuth", above.tolist(), color=MUTED, ha="center", va="bottom")
+    axes.annotate("azimuth", (turn[-1] + [0.0, 0.03 * reach]).tolist(), color=MUTED, ha="center", va="bottom")
 
 
 def _angles(axes: Axes, scene: Scene, seen: tuple[int, int]) -> None:
@@ -211,7 +191,7 @@ def _angles(axes: Axes, scene: Scene, seen: tuple[int, int]) -> None:
         offset_points = (x, y) if above else (0.0, side * (13.0 + 9.0 * rows[side]))
         rows[side] += 1
         text = f"{source.azimuth_deg if above else source.elevation_deg:.1f}°".replace("-", "−")
-        _label(axes, np.array(source.position_m)[list(seen)], offset_points, text)
+        _label(axes, _project(source.position_m, seen), offset_points, text)
 
 
 def _extent(scene: Scene, seen: tuple[int, int]) -> tuple[Array, Array]:
@@ -245,14 +225,14 @@ def _path(axes: Axes, source: Source, seen: tuple[int, int], look: Style) -> Non
 
 def _frame(axes: Axes, scene: Scene, seen: tuple[int, int], length: float) -> None:
     """The array's +x axis, its 0°; from the side, where the array is tilted, its +z axis too."""
-    rotation = rotation_matrix(*scene.array_rotation_deg)
-    center = np.array(scene.array_center_m)[list(seen)]
-    named = {"0°": rotation[:, 0]}
+    axis_x, _, axis_z = rotation_matrix(*scene.array_rotation_deg).T[:, seen]
+    center = _project(scene.array_center_m, seen)
+    named = {"0°": axis_x}
     if seen != (0, 1):
-        named = named | {"+z": rotation[:, 2]} if any(scene.array_rotation_deg[1:]) else {}
+        named = named | {"+z": axis_z} if any(scene.array_rotation_deg[1:]) else {}
     for name, axis in named.items():
-        if np.linalg.norm(axis[list(seen)]) > _MIN_AXIS:
-            _arrow(axes, center, center + length * axis[list(seen)], name)
+        if np.linalg.norm(axis) > _MIN_AXIS:
+            _arrow(axes, center, center + length * axis, name)
 
 
 def _arrow(axes: Axes, start: Array, end: Array, name: str) -> None:

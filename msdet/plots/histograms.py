@@ -12,27 +12,17 @@ from matplotlib.ticker import MaxNLocator
 
 from msdet.conventions import Array
 from msdet.data.description import Quantity
-from msdet.plots.theme import INK, LIGHT, SURFACE, WIDTH_IN, drawing
-
-_COLUMNS = 3
+from msdet.plots.theme import INK, LIGHT, SURFACE, WIDTH_IN, drawing, panel_grid
 
 _MAX_BINS = 20
 
 
 def histograms(quantities: Sequence[Quantity]) -> Figure:
-    """A histogram of each quantity, with its median where it has one.
-
-    Args:
-        quantities: at least one.
-    """
-    rows = math.ceil(len(quantities) / _COLUMNS)
+    """A histogram of each of at least one quantity, with its median where it has one."""
     with drawing():
-        figure = Figure((WIDTH_IN, 0.3 + 2.1 * rows), layout="constrained")
-        grid = figure.subplots(rows, _COLUMNS, squeeze=False)
-        for axes, quantity in zip(grid.flat, quantities, strict=False):
+        figure, grid = panel_grid(len(quantities), 2.1)
+        for axes, quantity in zip(grid, quantities, strict=True):
             _histogram(axes, quantity)
-        for axes in grid.flat[len(quantities) :]:
-            axes.set_axis_off()
     return figure
 
 
@@ -61,21 +51,13 @@ def bin_edges(values: Array) -> Array:
 
 
 def importance_figure(importances: Mapping[str, float], metric: str, trials: int) -> Figure:
-    """A bar for each option, the most important one on top.
-
-    Args:
-        importances: of options by name, adding up to one.
-        metric: that the study looked at.
-        trials: that they are measured from.
-    """
-    shown = sorted(importances.items(), key=lambda pair: pair[1])
+    """A bar for the importance of each option, all adding up to one, the most important one on top."""
+    names = sorted(importances, key=importances.__getitem__)
+    shares = [100.0 * importances[name] for name in names]
     with drawing():
-        figure = Figure((WIDTH_IN, 0.9 + 0.34 * len(shown)), layout="constrained")
+        figure = Figure((WIDTH_IN, 0.9 + 0.34 * len(names)), layout="constrained")
         axes = figure.subplots()
-        bars = axes.barh(
-            [name for name, _ in shown], [100.0 * share for _, share in shown],
-            color=LIGHT["blue"], edgecolor=SURFACE, height=0.7,
-        )  # fmt: skip
+        bars = axes.barh(names, shares, color=LIGHT["blue"], edgecolor=SURFACE, height=0.7)
         axes.bar_label(bars, fmt="%.0f", padding=3)
         axes.set(xlabel=f"Importance for {metric} (%), {trials} trials", ylabel="Option", xlim=(0.0, 108.0))
         axes.grid(True, axis="x")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,13 +12,11 @@ from matplotlib.figure import Figure
 
 from msdet.conventions import Array
 from msdet.errors import MsdetError
-from msdet.plots.theme import LIGHT, MUTED, WIDTH_IN, degrees, drawing
+from msdet.plots.theme import LIGHT, MUTED, degrees, drawing, panel_grid
 from msdet.scoring.metrics import METRICS
 
 Curves = dict[str, tuple[Array, Array]]
 """By column of ``metrics.csv``: training steps ``(point,)``, ascending, and values ``(point,)``."""
-
-_COLUMNS = 3
 
 
 class _Panel(NamedTuple):
@@ -89,25 +86,17 @@ def _read_log(path: Path, run: Path, done: int, points: dict[str, dict[int, floa
 
 
 def learning_curves(curves: Curves) -> Figure:
-    """Losses of every task in training and validation, and the validation's scores, over training steps.
-
-    Args:
-        curves: as `read_curves` returns them.
-    """
+    """Losses of every task in training and validation, and the validation's scores, over training steps."""
     panels = [panel for panel in _PANELS if panel.lines.keys() & curves.keys()]
     drawn = {column for panel in panels for column in panel.lines}
     others = dict.fromkeys(
         column.removeprefix("train/").removeprefix("dev/") for column in curves if column not in drawn
     )
     panels += [_other_panel(name, curves) for name in others]
-    rows = math.ceil(len(panels) / _COLUMNS)
     with drawing():
-        figure = Figure((WIDTH_IN, 0.3 + 2.3 * rows), layout="constrained")
-        grid = figure.subplots(rows, _COLUMNS, squeeze=False)
-        for axes, panel in zip(grid.flat, panels, strict=False):
+        figure, grid = panel_grid(len(panels), 2.3)
+        for axes, panel in zip(grid, panels, strict=True):
             _draw(axes, panel, curves)
-        for axes in grid.flat[len(panels) :]:
-            axes.set_axis_off()
     return figure
 
 

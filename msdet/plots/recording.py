@@ -14,21 +14,12 @@ from msdet.conventions import Array
 from msdet.plots.scene import azimuth_axes, cut_at_zero, draw_spectrogram, spectrogram_db, top_level_db
 from msdet.plots.theme import MUTED, WIDTH_IN, Style, drawing
 
-MAX_POINTS = 1200
-"""Most points of a line over time."""
+MAX_POINTS = 1200  # of a line over time
 
 
 @dataclass(frozen=True)
 class Overview:
-    """A signal of any length, as much of it as is drawn.
-
-    Attributes:
-        low: smallest sample ``(point,)`` over its time.
-        high: largest.
-        excerpt: its beginning ``(time,)``.
-        sample_rate: of the excerpt.
-        seconds: length of all of it.
-    """
+    """A signal of any length: its smallest and largest samples ``(point,)`` over time, and its start ``(time,)``."""
 
     low: Array
     high: Array
@@ -61,12 +52,7 @@ def tracks_figure(
 ) -> Figure:
     """Azimuths over time, and around the array with time as the radius; thick where a talker speaks.
 
-    Args:
-        times_s: ``(time,)``.
-        azimuths_deg: ``(talker, time)``; not a number where not known.
-        activity: probability ``(talker, time)`` that a talker speaks.
-        seconds: length of the recording.
-        looks: style of each talker.
+    Azimuths are ``(talker, time)``, not a number where not known; activities are the probabilities to speak.
     """
     step = math.ceil(times_s.size / MAX_POINTS)
     with drawing():

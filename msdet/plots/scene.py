@@ -17,34 +17,20 @@ from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
 from msdet.plots.geometry import array_view, numbered, room_view
 from msdet.plots.theme import INK, LIGHT, MUTED, WIDTH_IN, Style, drawing, styles
-from msdet.scenes.scene import Scene, Source
+from msdet.scenes.scene import Scene
 from msdet.scoring.doa_scores import moves, true_track
 from msdet.scoring.submission import DoaEstimates, Track
 
 _RANGE_DB, _COLORS = 60.0, 64  # steps of about 1 dB, which compress well
-
-_WINDOW_S = 0.032
-
-_MAX_FRAMES = 800
-
+_WINDOW_S, _MAX_FRAMES = 0.032, 800
 _MAX_COLUMNS = 4
-
 _BEFORE_S, _SHOWN_S = 0.003, 0.04
-
 _FLOOR_DB = -70.0
-
-_FIT_DB = (-5.0, -35.0)
-"""Ends of the decay that the T30 is fitted to (ISO 3382-1)."""
+_FIT_DB = (-5.0, -35.0)  # ends of the decay that the T30 is fitted to (ISO 3382-1)
 
 
 class Decay(NamedTuple):
-    """How a response decays.
-
-    Attributes:
-        level_db: Schroeder curve ``(tap,)``, 0 at the start.
-        slope_db_s: of the line fitted to it; None where it does not reach -35 dB.
-        start_db: where that line is at time 0.
-    """
+    """Schroeder curve ``(tap,)`` of a response, 0 at the start, and the line fitted to it, if it reaches -35 dB."""
 
     level_db: Array
     slope_db_s: float | None
@@ -74,8 +60,7 @@ def spectrogram_db(signal: Array, sample_rate: int) -> Array:
     padded = np.pad(np.asarray(signal, dtype=np.float64), size // 2)
     window = np.hanning(size + 1)[:-1]
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop] * window
-    level: Array = 20.0 * np.log10(np.abs(np.fft.rfft(frames)) / (window.sum() / 2) + 1e-8).T
-    return level
+    return np.asarray(20.0 * np.log10(np.abs(np.fft.rfft(frames)) / (window.sum() / 2) + 1e-8).T)
 
 
 def top_level_db(levels: Sequence[Array]) -> float:
@@ -117,16 +102,9 @@ def estimates_figure(
 ) -> Figure:
     """Spectrograms of a scene's mixture, references and estimates, and a plan of its room.
 
-    All spectrograms share their color limits, set by the mixture and the first of the signals. Where talkers
-    move or a system estimates directions over time, directions are drawn over time.
-
-    Args:
-        scene: the scene.
-        array: that recorded it.
-        mixture: ``(time,)`` at the reference microphone.
-        signals: by name, ``(talker, time)``: the references first, then estimates in the talkers' order.
-        directions: by system, in the talkers' order.
-        looks: the systems' styles.
+    All spectrograms share their color limits, set by the mixture ``(time,)`` and the first of the signals: those are,
+    by name, ``(talker, time)``, the references first, then estimates. Where talkers move or a system estimates
+    directions over time, directions are drawn over time.
     """
     levels = {name: [spectrogram_db(x, scene.sample_rate) for x in of_talkers] for name, of_talkers in signals.items()}
     mixed = spectrogram_db(mixture, scene.sample_rate)
@@ -159,14 +137,9 @@ def estimates_figure(
 
 
 def scene_sheet(scene: Scene, array: MicrophoneArray, mixture: Array, responses: Array | None) -> Figure:
-    """A scene's room, who talks when and where, its responses, and its sound.
+    """A scene's room, who talks when and where, and at the reference microphone its responses and the mixture.
 
-    Args:
-        scene: what is shown.
-        array: that recorded it.
-        mixture: ``(time,)`` at the reference microphone.
-        responses: ``(talker, tap)`` at the reference microphone, of moving talkers where they start; None
-            where they are not known.
+    Responses are ``(talker, tap)``, of moving talkers where they start; None where they are not known.
     """
     by_name = styles(str(talker) for talker in range(len(scene.sources)))
     looks = [Style(by_name[str(talker)].color, "o") for talker in range(len(scene.sources))]
@@ -244,22 +217,22 @@ def _side(scene: Scene) -> tuple[int, int]:
 
 
 def _title(scene: Scene) -> str:
-    facts = []
-    if scene.room_m:
-        facts.append(" x ".join(f"{v:.2f}" for v in scene.room_m) + " m")
-    if scene.t60_target_s is not None:
-        facts.append(f"T60 target {scene.t60_target_s:.3f} s")
-    if scene.t60_measured_s is not None:
-        facts.append(f"T60 measured {scene.t60_measured_s:.3f} s")
+    facts = [" x ".join(f"{v:.2f}" for v in scene.room_m) + " m"] if scene.room_m else []
+    times_s = {"target": scene.t60_target_s, "measured": scene.t60_measured_s}
+    facts += [f"T60 {name} {time_s:.3f} s" for name, time_s in times_s.items() if time_s is not None]
     return ": ".join([scene.id, ", ".join(facts)] if facts else [scene.id])
 
 
 def _turns(axes: Axes, scene: Scene, looks: list[Style]) -> None:
     """Azimuths over time: thick while the talker talks; where they are not known, a level for each talker."""
+    times_s = np.linspace(0.0, scene.duration_s, 1000)
     for talker, (source, look) in enumerate(zip(scene.sources, looks, strict=True)):
-        times_s, azimuths_deg = _azimuths(source, scene.duration_s)
-        if not scene.located:
-            azimuths_deg = np.full(times_s.size, 360.0 * (talker + 1) / (len(looks) + 1))
+        level = source.azimuth_deg if scene.located else 360.0 * (talker + 1) / (len(looks) + 1)
+        azimuths_deg = np.full(times_s.size, level)
+        if source.track:
+            unwrapped = np.unwrap([direction.azimuth_deg for direction in source.track], period=360.0)
+            known_s = [direction.time_s for direction in source.track]
+            azimuths_deg = cut_at_zero(np.interp(times_s, known_s, unwrapped))
         axes.plot(times_s, azimuths_deg, color=look.color, linewidth=0.8, alpha=0.6)
         talks = (times_s >= source.onset_s) & (times_s <= source.onset_s + source.duration_s)
         axes.plot(times_s[talks], azimuths_deg[talks], color=look.color, linewidth=4.0, solid_capstyle="butt")
@@ -269,16 +242,6 @@ def _turns(axes: Axes, scene: Scene, looks: list[Style]) -> None:
     azimuth_axes(axes, "Who talks when, and from where", scene.duration_s)
     if not scene.located:
         axes.set(title="Who talks when; directions are not known", ylabel="", yticks=[])
-
-
-def _azimuths(source: Source, duration_s: float) -> tuple[Array, Array]:
-    """Times and azimuths ``(time,)`` of a talker; not a number where it passes 0°."""
-    times_s = np.linspace(0.0, duration_s, 1000)
-    if not source.track:
-        return times_s, np.full(times_s.size, source.azimuth_deg)
-    known_s = [direction.time_s for direction in source.track]
-    unwrapped = np.unwrap([direction.azimuth_deg for direction in source.track], period=360.0)
-    return times_s, cut_at_zero(np.interp(times_s, known_s, unwrapped))
 
 
 def _response(axes: Axes, scene: Scene, array: MicrophoneArray, talker: int, response: Array, look: Style) -> None:

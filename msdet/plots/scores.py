@@ -16,18 +16,13 @@ from msdet.scoring.metrics import Metric
 from msdet.scoring.statistics import ConfidenceInterval
 
 _MAX_BINS = 13  # of the panels of a row together
-
 _PANEL_MARGIN = 1.2  # between panels, in widths of a bin
 
 
 class BreakdownPanel(NamedTuple):
-    """A metric in the bins of one condition.
+    """A metric in the bins, by their labels, of one condition; by system, None in a bin without scenes.
 
-    Attributes:
-        title: of the condition.
-        bins: labels of the bins.
-        disjoint: number of bins, the first ones, that do not overlap; a dotted line sets the others apart.
-        intervals: by system, the metric in each bin; None in a bin without scenes.
+    `disjoint` bins, the first ones, do not overlap; a dotted line sets the others apart.
     """
 
     title: str
@@ -42,14 +37,9 @@ class BreakdownPanel(NamedTuple):
 
 
 class DetectionCurve(NamedTuple):
-    """Rates as a threshold falls.
+    """Rates ``(threshold,)`` as a threshold falls: shares of the wrong and the right that are kept, and the area.
 
-    Attributes:
-        false_rate: share of the wrong that are kept, ``(threshold,)``.
-        true_rate: share of the right that are kept.
-        area: under the ROC.
-        recall: share of what there is to detect that is detected, ``(threshold,)``.
-        precision: share of the kept that are right.
+    The recall is the share of what there is to detect that is detected, the precision that of the kept that are right.
     """
 
     false_rate: Array
@@ -60,13 +50,7 @@ class DetectionCurve(NamedTuple):
 
 
 def breakdown_figure(panels: Sequence[BreakdownPanel], metric: Metric, looks: dict[str, Style]) -> Figure:
-    """Mean and interval of a metric in every bin of every condition, for each system.
-
-    Args:
-        panels: one for each condition, at least one.
-        metric: whose intervals they hold.
-        looks: the styles of the systems to draw.
-    """
+    """Mean and interval of a metric in every bin of every condition, of which there is one, for each system."""
     rows: list[list[BreakdownPanel]] = [[]]
     for panel in panels:
         if rows[-1] and sum(len(p.bins) for p in (*rows[-1], panel)) > _MAX_BINS:
@@ -144,14 +128,9 @@ def posterior_curve(curves: dict[str, Any] | None) -> DetectionCurve | None:
 def detection_figure(
     curves: dict[str, DetectionCurve], looks: dict[str, Style], what: str, right: str, wrong: str
 ) -> Figure:
-    """ROC, and precision over recall, of several systems.
+    """ROC, and precision over recall, of several systems; `what` is the score that has a threshold.
 
-    Args:
-        curves: by system.
-        looks: the systems' styles.
-        what: the score that has a threshold.
-        right: name of the ROC's vertical axis.
-        wrong: name of its horizontal axis.
+    `right` and `wrong` are the names of the ROC's vertical and horizontal axes.
     """
     with drawing():
         figure = Figure((WIDTH_IN, 4.2), layout="constrained")
@@ -174,9 +153,7 @@ def detection_figure(
 def calibration_figure(reliability: dict[str, dict[str, Any]], looks: dict[str, Style]) -> Figure:
     """Share of right directions over confidence with Wilson intervals, and how many there are, by system.
 
-    Args:
-        reliability: by system, what `msdet.scoring.calibration.calibration` returns, with bins.
-        looks: the systems' styles.
+    The `reliability` is what `msdet.scoring.calibration.calibration` returns, with bins.
     """
     from scipy.stats import binomtest  # slow to import
 
@@ -189,10 +166,8 @@ def calibration_figure(reliability: dict[str, dict[str, Any]], looks: dict[str, 
             confidence, accuracy, n = (
                 np.array([b[key] for b in bins], dtype=np.float64) for key in ("confidence", "accuracy", "n")
             )
-            ends = [
-                binomtest(round(a * c), round(c)).proportion_ci(method="wilson")
-                for a, c in zip(accuracy, n, strict=True)
-            ]
+            pairs = zip(accuracy, n, strict=True)
+            ends = [binomtest(round(a * c), round(c)).proportion_ci(method="wilson") for a, c in pairs]
             low, high = 100 * np.array(ends).T
             shares.vlines(100 * confidence, low, high, look.color, linewidth=1.2)
             gap = 100 * calibration["expected_calibration_error"]

@@ -8,80 +8,59 @@ from __future__ import annotations
 
 import html
 import io
+import math
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-UNPROCESSED = "unprocessed"
-"""The system that hands out the mixture; it is gray."""
+from msdet.scoring.metrics import UNPROCESSED
 
-LIGHT = {
-    "ink": "#1b1f24",
-    "muted": "#5a6472",
-    "grid": "#d8dde4",
-    "shade": "#eef1f5",
-    "surface": "#ffffff",
-    "blue": "#116ae9",
-    "vermillion": "#e0770c",
-    "green": "#256f55",
-    "purple": "#81427a",
-    "rose": "#cc2e5e",
-    "olive": "#565b0b",
-    "sky": "#00a0c8",
-    "ultramarine": "#0400ee",
-    "forest": "#0a360e",
-    "plum": "#5e0157",
-    "slate": "#76808d",
+_ROLES = {
+    "ink": ("#1b1f24", "#e6e9ee"),
+    "muted": ("#5a6472", "#a5afbc"),
+    "grid": ("#d8dde4", "#363d47"),
+    "shade": ("#eef1f5", "#20252c"),
+    "surface": ("#ffffff", "#14171c"),
+    "blue": ("#116ae9", "#0d9ffe"),
+    "vermillion": ("#e0770c", "#f59b4e"),
+    "green": ("#256f55", "#38ddb2"),
+    "purple": ("#81427a", "#e5b3e4"),
+    "rose": ("#cc2e5e", "#e1080e"),
+    "olive": ("#565b0b", "#f6f348"),
+    "sky": ("#00a0c8", "#037fa0"),
+    "ultramarine": ("#0400ee", "#0f51ff"),
+    "forest": ("#0a360e", "#c6ffb3"),
+    "plum": ("#5e0157", "#e75273"),
+    "slate": ("#76808d", "#8e98a5"),
 }
-"""Light colors by role. Any two of the hues, and gray and ink, are at least 11 apart (CIEDE2000) for normal
-eyes and for those that lack the red, green or blue cones (simulated after Machado et al., IEEE TVCG 15(6),
-2009), in the light and in the dark scheme, and 3:1 against the page. A marker repeats what a color says."""
+"""Light and dark color of each role.
 
-DARK = {
-    "ink": "#e6e9ee",
-    "muted": "#a5afbc",
-    "grid": "#363d47",
-    "shade": "#20252c",
-    "surface": "#14171c",
-    "blue": "#0d9ffe",
-    "vermillion": "#f59b4e",
-    "green": "#38ddb2",
-    "purple": "#e5b3e4",
-    "rose": "#e1080e",
-    "olive": "#f6f348",
-    "sky": "#037fa0",
-    "ultramarine": "#0f51ff",
-    "forest": "#c6ffb3",
-    "plum": "#e75273",
-    "slate": "#8e98a5",
-}
-"""The same roles in the dark scheme."""
+Any two of the hues, and gray and ink, are at least 11 apart (CIEDE2000) for normal eyes and for those that lack the
+red, green or blue cones (simulated after Machado et al., IEEE TVCG 15(6), 2009), in the light and in the dark scheme,
+and 3:1 against the page. A marker repeats what a color says.
+"""
 
+LIGHT, DARK = ({role: colors[scheme] for role, colors in _ROLES.items()} for scheme in (0, 1))
 INK, MUTED, GRID, SHADE, SURFACE = (LIGHT[role] for role in ("ink", "muted", "grid", "shade", "surface"))
 
 Dashes = str | tuple[int, tuple[float, ...]]
 """A line style of matplotlib: a name, or an offset and lengths of dashes and gaps."""
 
-WIDTH_IN = 9.6
-"""Width of a figure in inches."""
-
-HUES = tuple(LIGHT)[5:-1]
-"""Roles of the colors that systems have, the best to tell apart first."""
-
+WIDTH_IN = 9.6  # of a figure
+HUES = tuple(LIGHT)[5:-1]  # roles of the colors that systems have, the best to tell apart first
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", "h", ">")
-
 _DASHES: tuple[Dashes, ...] = (
     "-", "--", "-.", (0, (1, 2.5)), (0, (9, 2)), (0, (4, 1, 1, 1, 1, 1)), (0, (4, 4)), (0, (9, 2, 3, 2)),
     (0, (2, 1)), (0, (6, 1, 1, 1, 1, 1, 1, 1)),
 )  # fmt: skip
 
 _PIXELS_PER_INCH = 130  # of images inside an SVG: sharp at the page's width, small enough to embed
-
 _PNG_PIXELS_PER_INCH = 150
 
 _SETTINGS: Any = {  # any: the type of the keys differs between versions of matplotlib
@@ -106,12 +85,9 @@ _SETTINGS: Any = {  # any: the type of the keys differs between versions of matp
     "legend.frameon": False,
     "legend.fontsize": 9.0,
     "lines.linewidth": 1.6,
-    "xtick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "xtick.labelsize": 8.5,
-    "ytick.color": MUTED,
-    "ytick.labelcolor": INK,
-    "ytick.labelsize": 8.5,
+    **{f"{axis}tick.color": MUTED for axis in "xy"},
+    **{f"{axis}tick.labelcolor": INK for axis in "xy"},
+    **{f"{axis}tick.labelsize": 8.5 for axis in "xy"},
     "svg.fonttype": "none",
     "svg.hashsalt": "msdet",
     "image.composite_image": False,
@@ -148,6 +124,16 @@ def degrees(label: str) -> str:
     return label.replace("(deg)", "(°)").replace(" deg", "°")
 
 
+def panel_grid(panels: int, height_in: float, columns: int = 3) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels, in rows of a height."""
+    rows = math.ceil(panels / columns)
+    figure = Figure((WIDTH_IN, 0.3 + height_in * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for unused in axes[panels:]:
+        unused.set_axis_off()
+    return figure, axes[:panels]
+
+
 @contextmanager
 def drawing() -> Iterator[None]:
     """The report's settings of matplotlib inside the block, the caller's afterwards."""
@@ -156,12 +142,9 @@ def drawing() -> Iterator[None]:
 
 
 def to_svg(figure: Figure, label: str, prefix: str) -> str:
-    """A figure as an ``<svg>`` element for the page.
+    """A figure in the colors of `LIGHT` as an ``<svg>`` element; `label` is for readers who do not see it.
 
-    Args:
-        figure: drawn in the colors of `LIGHT`.
-        label: what it shows, for readers who do not see it.
-        prefix: distinguishes its element ids from those of the page's other figures.
+    The prefix distinguishes its element ids from those of the page's other figures.
     """
     buffer = io.StringIO()
     with drawing():

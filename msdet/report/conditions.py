@@ -16,19 +16,11 @@ from msdet.scoring.breakdowns import BREAKDOWNS, Bin
 from msdet.scoring.metrics import METRICS, Metric, Row
 from msdet.scoring.summary import Summary
 
-BROKEN_DOWN = ("si_sdr_improvement_db", "doa_mae_deg")
-"""Metrics that are broken down."""
+BROKEN_DOWN = ("si_sdr_improvement_db", "doa_mae_deg")  # metrics
 
 
 class Condition(NamedTuple):
-    """A breakdown of which at least two bins hold scenes.
-
-    Attributes:
-        name: in `BREAKDOWNS`.
-        title: of the breakdown.
-        disjoint: the bins that hold scenes and do not overlap an earlier one.
-        overlapping: those that hold scenes but overlap an earlier one.
-    """
+    """One of the `BREAKDOWNS` of which at least two bins hold scenes; some of these overlap an earlier one."""
 
     name: str
     title: str
@@ -42,12 +34,9 @@ class Condition(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A metric of the scenes that two bins share.
+    """The mean of a metric, scaled as it is shown, over the scenes that two bins share.
 
-    Attributes:
-        value: mean, scaled as it is shown.
-        scenes: how many.
-        share: 0 for the table's smallest value to 1 for its largest.
+    The share is 0 for the table's smallest value to 1 for its largest.
     """
 
     value: float
@@ -56,14 +45,7 @@ class Cell(NamedTuple):
 
 
 class Crossing(NamedTuple):
-    """A table of a metric by two conditions.
-
-    Attributes:
-        metric: its name in `METRICS`.
-        down: condition of the rows.
-        across: condition of the columns.
-        cells: by row, a cell in each column; None where no scene is in both bins.
-    """
+    """A table of a metric by the conditions of its rows and columns; None where no scene is in both bins."""
 
     metric: str
     down: Condition
@@ -130,14 +112,7 @@ def _overlap(a: Bin, b: Bin) -> bool:
 
 
 def _mean(values: list[Any], first: list[Array], second: list[Array], metric: Metric) -> tuple[float, int] | None:
-    """The mean of a metric over scenes and those of their talkers in two bins, and the number of scenes.
-
-    Args:
-        values: by scene, a list over talkers, or None.
-        first: by scene, which talkers ``(talker,)`` are in a bin.
-        second: the same for the other bin.
-        metric: whose values they are.
-    """
+    """The mean of a metric over scenes and those of their talkers in two bins, and the number of scenes."""
     means = []
     for of_scene, a, b in zip(values, first, second, strict=True):
         inside = a & b

@@ -18,36 +18,26 @@ from msdet.conventions import Array
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.io.files import plain_name, read_jsonl
-from msdet.plots.theme import UNPROCESSED
-from msdet.scoring.metrics import Row
+from msdet.scoring.metrics import UNPROCESSED, Row
 from msdet.scoring.provenance import read_provenance
 from msdet.scoring.submission import DOA_FILE, DoaEstimates, Track, check_made_for, read_directions
 from msdet.scoring.summary import Summary, summarize
 
-MODEL = "model"
-"""The system that a report is about if there is one of this name and no other is chosen."""
+MODEL = "model"  # the system that a report is about if there is one of this name and no other is chosen
+ESTIMATES = "estimates"  # a system's own folder of estimates, beside its scores
 
-ESTIMATES = "estimates"
-"""A system's own folder of estimates, beside its scores."""
-
+# the fields of a row by which scenes are ranked: the first, or without audio the second
 SI_SDRI, DOA_ERROR = "si_sdr_improvement_db", "doa_error_deg"
-"""The fields of a row by which scenes are ranked: the first, or without audio the second."""
 
 _LABELS = ("id", "azimuth_deg", "azimuth_gap_deg", "t60_s", "straddles")
-
 _SAME_DEG = 1e-6
 
 
 @dataclass(frozen=True)
 class ScoredSystem:
-    """A scored system.
+    """A scored system, by the name of its folder: its rows of scores, and lines of ``doa.jsonl`` if any, by scene.
 
-    Attributes:
-        name: of its folder.
-        rows: its scores by scene.
-        estimates: folder of its estimates; None of the unprocessed mixture.
-        lines: of its ``doa.jsonl``, by scene; empty without DoA.
-        is_oracle: whether it used the references or true directions.
+    The unprocessed mixture has no folder of estimates; an oracle used the references or true directions.
     """
 
     name: str
@@ -57,11 +47,7 @@ class ScoredSystem:
     is_oracle: bool = False
 
     def directions(self, scene_id: str) -> DoaEstimates | None:
-        """Its directions in a scene, in the talkers' order; None unless it estimates each talker's.
-
-        Raises:
-            MsdetError: other directions than were scored.
-        """
+        """Its directions in a scene, in the talkers' order; None unless it estimates each talker's."""
         row = self.rows[scene_id]
         if row.get("permutation") is None or row.get(DOA_ERROR) is None:
             return None
@@ -107,13 +93,9 @@ class ScoredSystem:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation's systems on one data set.
+    """An evaluation's systems on one data set, and their summary.
 
-    Attributes:
-        scene_set: the data set.
-        systems: the chosen one first, then the others by their mean SI-SDRi, then oracles, then the
-            unprocessed mixture.
-        summary: of all of them, in this order.
+    The chosen one comes first, then the others by their mean SI-SDRi, then oracles, then the unprocessed mixture.
     """
 
     scene_set: SceneSet
@@ -132,11 +114,7 @@ class Evaluation:
 
     @property
     def rank_field(self) -> str:
-        """The field by which scenes are ranked.
-
-        Raises:
-            MsdetError: nothing of the chosen system is scored.
-        """
+        """The field by which scenes are ranked; an `MsdetError` if nothing of the chosen system is scored."""
         for field in (SI_SDRI, DOA_ERROR):
             if self.chosen.mean(field) is not None:
                 return field
@@ -150,17 +128,13 @@ def read_evaluation(
 ) -> Evaluation:
     """Read the scores of all systems and the directions that they estimated.
 
-    Args:
-        folder: of the evaluation.
-        data: folder of the data set.
-        system: to choose; by default `MODEL`, else the one with the highest SI-SDRi, or without audio
-            the smallest DoA error, an oracle only where there is nothing else.
-        estimates: folders of estimates, by system, that are not where they were when they were scored.
+    The system chosen is by default `MODEL`, else the one with the highest SI-SDRi, or without audio the smallest
+    DoA error, an oracle only where there is nothing else. `estimates` are folders, by system, that are not where
+    they were when they were scored.
 
     Raises:
         MsdetError: no scores, or of other scenes than the data set's; estimates that are missing or were
-            made for another data set; a malformed file.
-        UnknownNameError: no such system.
+            made for another data set; a malformed file; no such system.
     """
     if not folder.is_dir():
         raise MsdetError(f"{folder}: no such folder of an evaluation")
@@ -183,20 +157,17 @@ def read_evaluation(
 def in_order(estimates: DoaEstimates, permutation: Array) -> DoaEstimates:
     """Directions rearranged: the n-th of the result is the ``permutation[n]``-th of those given."""
 
-    def pick(values: Array | None) -> Array | None:
+    def pick(values: Array | None) -> Any:
         return None if values is None else values[permutation]
 
-    shared = estimates.posterior is not None and len(estimates.posterior) == 1
-    track = estimates.track and Track(
-        estimates.track.time_s, estimates.track.azimuth_deg[permutation], pick(estimates.track.elevation_deg)
-    )
+    track, posterior = estimates.track, estimates.posterior
     return dataclasses.replace(
         estimates,
-        azimuth_deg=estimates.azimuth_deg[permutation],
+        azimuth_deg=pick(estimates.azimuth_deg),
         elevation_deg=pick(estimates.elevation_deg),
         confidence=pick(estimates.confidence),
-        posterior=estimates.posterior if shared else pick(estimates.posterior),
-        track=track,
+        posterior=posterior if posterior is not None and len(posterior) == 1 else pick(posterior),
+        track=track and Track(track.time_s, pick(track.azimuth_deg), pick(track.elevation_deg)),
     )
 
 

@@ -8,12 +8,7 @@ from msdet.report.document import page_figure, render_page
 
 
 def description_page(description: Description, identity: str) -> str:
-    """The page: a table of all quantities, and histograms of those that vary.
-
-    Args:
-        description: of a data set or a bank.
-        identity: its hash.
-    """
+    """The page: a table of all quantities, and histograms of those that vary; `identity` is a hash."""
     varying = [quantity for quantity in description.quantities if not quantity.constant]
     figure = None
     if varying:

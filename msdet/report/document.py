@@ -20,6 +20,7 @@ from msdet.conventions import Array
 from msdet.io import audio
 from msdet.plots.theme import DARK, LIGHT, Style, degrees, to_svg
 from msdet.report.conditions import short
+from msdet.scoring import tables
 from msdet.scoring.comparison import Difference
 from msdet.scoring.metrics import METRICS, Metric
 from msdet.scoring.statistics import ConfidenceInterval
@@ -32,13 +33,7 @@ _PEAK = 0.9  # of what is played together
 
 
 class PageFigure(NamedTuple):
-    """A drawing on a page.
-
-    Attributes:
-        number: of the figure on the page.
-        svg: element.
-        note: below it, after the caption that the template has.
-    """
+    """A drawing on a page, by its number there; the note stands after the caption that the template has."""
 
     number: int
     svg: Markup
@@ -46,14 +41,7 @@ class PageFigure(NamedTuple):
 
 
 def page_figure(figure: Figure, number: int, label: str, note: str = "") -> PageFigure:
-    """A figure for a page.
-
-    Args:
-        figure: drawn in the light colors of the theme.
-        number: of the figure on the page.
-        label: what it shows, for readers who do not see it.
-        note: text after its caption.
-    """
+    """A figure, drawn in the light colors of the theme, for a page; `label` is for readers who do not see it."""
     return PageFigure(number, Markup(to_svg(figure, label, f"f{number}")), note)
 
 
@@ -70,13 +58,10 @@ def sound_url(signal: Array, sample_rate: int) -> str:
 
 
 def render_page(template: str, script: str = "", **content: Any) -> str:
-    """A page.
+    """A page by its template, which extends ``base.html``, and maybe a script beside it.
 
-    Args:
-        template: name of its template, which extends ``base.html``.
-        script: name of its script, beside the templates.
-        content: what the template shows; at least ``title`` of the window, ``heading``, lines ``about`` what
-            is shown, ``sections`` by id, and the ``source`` for the foot, all of them text.
+    The content is at least ``title`` of the window, ``heading``, lines ``about`` what is shown, ``sections`` by id,
+    and the ``source`` for the foot, all of them text.
     """
     code = resources.files(__package__).joinpath("templates", script).read_text("utf-8") if script else ""
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
@@ -90,10 +75,7 @@ def number(value: float | None, decimals: int = 1, signed: bool = False) -> str:
     >>> number(-1.25, 1), number(3.0, 1, signed=True), number(-0.01, 1), number(None)
     ('−1.2', '+3.0', '0.0', '–')
     """
-    if value is None:
-        return "–"
-    text = f"{value:{'+' if signed else ''}.{decimals}f}"
-    return text.lstrip("+-") if float(text) == 0.0 else text.replace("-", "−")
+    return "–" if value is None else tables.number(value, decimals, signed=signed).replace("-", "−")
 
 
 def _bounds(interval: ConfidenceInterval | Difference, metric: Metric, signed: bool = False) -> str:

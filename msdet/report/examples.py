@@ -17,12 +17,9 @@ from msdet.scoring.submission import DoaEstimates, read_estimates
 
 @dataclass(frozen=True)
 class Output:
-    """What a system made of a scene.
+    """A system's scores of a scene, and in the talkers' order, if any, waveforms and directions.
 
-    Attributes:
-        row: its scores.
-        waveforms: ``(talker, time)`` in the talkers' order, at their references' levels; None without audio.
-        directions: in the talkers' order; None without.
+    Waveforms are ``(talker, time)``, at their references' levels.
     """
 
     row: Row
@@ -37,15 +34,10 @@ class Output:
 
 @dataclass(frozen=True)
 class SceneExample:
-    """A scene to look at and listen to.
+    """A scene to look at and listen to; the title says why this one.
 
-    Attributes:
-        title: why this one.
-        scene: the scene.
-        score: by which scenes are ranked, averaged over talkers; None if it was not scored.
-        mixture: ``(time,)`` at the reference microphone.
-        references: ``(talker, time)``.
-        outputs: by system that has audio or directions of the scene, in the report's order.
+    The score, by which scenes are ranked, is averaged over talkers; the mixture ``(time,)`` is at the reference
+    microphone; `outputs` are by system that has audio or directions of the scene, in the report's order.
     """
 
     title: str
@@ -65,11 +57,7 @@ def choose_scenes(evaluation: Evaluation, others: Iterable[str] = ()) -> dict[st
     """Titles by scene: best, median and worst of the chosen system, then others by their ids.
 
     The former are of the scenes with references and directions, which the page shows; where no such scene is
-    scored there are none.
-
-    Raises:
-        UnknownNameError: no such scene in the data set.
-        MsdetError: nothing of the chosen system is scored.
+    scored there are none. An `UnknownNameError` says that there is no such other scene.
     """
     field = evaluation.rank_field
     scenes = {scene.id: scene for scene in evaluation.scene_set.scenes}
@@ -93,11 +81,7 @@ def choose_scenes(evaluation: Evaluation, others: Iterable[str] = ()) -> dict[st
 
 
 def read_example(evaluation: Evaluation, scene: Scene, title: str) -> SceneExample:
-    """A scene with its audio and what every system made of it.
-
-    Raises:
-        MsdetError: a scene without references or directions, or a file that is missing or malformed.
-    """
+    """A scene, which must have references and directions, with its audio and what every system made of it."""
     scene_set = evaluation.scene_set
     if not scene.located:
         raise MsdetError(f"{scene_set.root}: scene '{scene.id}' has no directions, which a page shows")

@@ -21,7 +21,7 @@ from msdet.plots.scores import (
     detection_figure,
     posterior_curve,
 )
-from msdet.plots.theme import UNPROCESSED, degrees, styles, to_png
+from msdet.plots.theme import degrees, styles, to_png
 from msdet.report.conditions import BROKEN_DOWN, breakdown_panels, crossings, varying
 from msdet.report.content import DOA_ERROR, SI_SDRI, read_evaluation
 from msdet.report.document import PageFigure, page_figure, playback_gain, render_page, sound_url
@@ -30,26 +30,16 @@ from msdet.report.results import main_results
 from msdet.report.scene_table import scene_table
 from msdet.scoring.breakdowns import BREAKDOWNS
 from msdet.scoring.calibration import TOLERANCE_DEG, curves
-from msdet.scoring.metrics import METRICS
+from msdet.scoring.metrics import METRICS, UNPROCESSED
 from msdet.scoring.statistics import CONFIDENCE
 from msdet.scoring.summary import summarize
 
 T = TypeVar("T")
 
-AUDIO_BYTES = 12_000_000
-"""Most compressed audio that a page embeds, before its encoding; longer scenes are cut to an excerpt."""
-
-MAX_DRAWN = 6
-"""Most systems in a figure; tables have all."""
-
+AUDIO_BYTES = 12_000_000  # compressed, that a page embeds at most; longer scenes are cut to an excerpt
+MAX_DRAWN = 6  # systems in a figure at most; tables have all
 _CLIP_BYTES_PER_S = 9_000
-
-_LABELS = (
-    "id",
-    "azimuth_deg",
-    "permutation_from",
-    *dict.fromkeys(b.field for _, bins in BREAKDOWNS.values() for b in bins),
-)
+_LABELS = ("id", "azimuth_deg", "permutation_from", *(b.field for _, bins in BREAKDOWNS.values() for b in bins))
 
 _TITLES = {
     "results": "Results",
@@ -60,8 +50,6 @@ _TITLES = {
     "scenes": "All scenes",
     "examples": "Scenes to see and hear",
 }
-
-_LEARNING_LABEL = "Learning curves: losses and validation scores of all tasks over training steps"
 
 
 class Report:
@@ -108,9 +96,7 @@ class Report:
             "conditions": self._by_condition(),
             "directions": self._directions(),
             "confidence": self._confidence(),
-            "training": {}
-            if learning is None
-            else self._figure(learning_curves(learning), _LEARNING_LABEL, "", "learning_curves"),
+            "training": self._training(learning) if learning else {},
             "scenes": scene_table(e, self._conditions, anchors),
             "examples": self._scenes(anchors),
         }
@@ -137,6 +123,10 @@ class Report:
             mirrored=array.resolvable_domain.azimuth_span_deg != 360,
             parts=parts,
         )
+
+    def _training(self, learning: Curves) -> dict[str, PageFigure]:
+        label = "Learning curves: losses and validation scores of all tasks over training steps"
+        return self._figure(learning_curves(learning), label, "", "learning_curves")
 
     def _by_condition(self) -> dict[str, Any]:
         systems, conditions = self._evaluation.systems, self._conditions

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,7 @@ from msdet.plots.recording import MAX_POINTS, Overview, sound_figure, tracks_fig
 from msdet.plots.theme import LIGHT, styles
 from msdet.report.document import page_figure, playback_gain, render_page, sound_url
 
-MAX_EXCERPT_S = 90.0
-"""Length of a recording's beginning that can be played on the page, and whose spectrogram is drawn."""
-
+MAX_EXCERPT_S = 90.0  # of a recording's beginning that can be played on the page, and whose spectrogram is drawn
 _PIECE_S = 4.0
 
 
@@ -39,22 +37,14 @@ def overview(pieces: Iterable[Array], samples: int, sample_rate: int) -> Overvie
 def estimate_overview(path: Path) -> Overview:
     """The overview of an estimate's file."""
     header = audio.info(path)
-
-    def pieces() -> Iterator[Array]:
-        for piece in audio.pieces(path, round(_PIECE_S * header.sample_rate)):
-            yield piece[0]
-
-    return overview(pieces(), header.frames, header.sample_rate)
+    pieces = (piece[0] for piece in audio.pieces(path, round(_PIECE_S * header.sample_rate)))
+    return overview(pieces, header.frames, header.sample_rate)
 
 
 def recording_page(heading: str, described: dict[str, Any], mixture: Overview, estimates: list[Overview]) -> str:
-    """The page of a recording.
+    """The page of a recording by its mixture at the reference microphone, and the content of ``doa.json``.
 
-    Args:
-        heading: the recording's name.
-        described: the content of ``doa.json``.
-        mixture: at the reference microphone.
-        estimates: of the talkers in their order; none of a system that estimates directions alone.
+    Estimates are in the order of the talkers; there are none of a system that estimates directions alone.
     """
     talkers = described["talkers"]
     by_name = styles(map(str, range(len(talkers))))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from msdet.plots.theme import UNPROCESSED
 from msdet.report.content import SI_SDRI, Evaluation
 from msdet.scoring.comparison import TEST, Difference, differences
-from msdet.scoring.metrics import METRICS, Group
+from msdet.scoring.metrics import METRICS, UNPROCESSED, Group
 from msdet.scoring.summary import summary_tables
 
 _TILES = (SI_SDRI, "stoi", "doa_median_deg", "accuracy_10deg")
@@ -28,7 +27,7 @@ def main_results(evaluation: Evaluation) -> dict[str, Any]:
     tables = []
     for title, groups in _TITLES:
         keys = [key for key, m in METRICS.items() if m.group in groups and summary.compared[key]]
-        if keys and not (groups == ("detection",) and _counts_are_right(evaluation)):
+        if keys and not (groups == ("detection",) and summary.counts_are_right):
             tables.append((title, keys))
     return {
         "tiles": _tiles(evaluation, differ),
@@ -58,14 +57,10 @@ def _tiles(evaluation: Evaluation, differ: dict[str, dict[str, Difference]]) -> 
         # an improvement is over the mixture already
         rivals = [name for name in differ if key in differ[name] and (key, name) != (SI_SDRI, UNPROCESSED)]
         if scores[key].interval is not None:
-            tiles.append(
-                {
-                    "metric": METRICS[key],
-                    "interval": scores[key].interval,
-                    "rival": rivals[0] if rivals else "",
-                    "difference": differ[rivals[0]][key] if rivals else None,
-                }
-            )
+            rival = rivals[0] if rivals else ""
+            difference = differ[rival][key] if rivals else None
+            tile = {"metric": METRICS[key], "interval": scores[key].interval}
+            tiles.append(tile | {"rival": rival, "difference": difference})
     return tiles
 
 
@@ -80,9 +75,3 @@ def _notes(evaluation: Evaluation, has_differences: bool) -> list[str]:
             "scene: they show what such a method reaches at best."
         )
     return notes
-
-
-def _counts_are_right(evaluation: Evaluation) -> bool:
-    """Whether every system always gives as many directions as there are talkers."""
-    scores = (of["count_accuracy"].interval for of in evaluation.summary.scores.values())
-    return all(interval is None or interval.value == 1.0 for interval in scores)

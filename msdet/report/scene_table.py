@@ -28,12 +28,9 @@ _LABELS: dict[str, tuple[int, Callable[[Scene, Row], float | None]]] = {
 
 
 def scene_table(evaluation: Evaluation, conditions: list[Condition], anchors: dict[str, str]) -> dict[str, Any]:
-    """What the template shows: the table's columns and rows, filters, and data for the script.
+    """What the template shows: the table's columns and rows, filters by condition, and data for the script.
 
-    Args:
-        evaluation: its scenes and systems.
-        conditions: to filter by.
-        anchors: ids of elements by scene that has one further down.
+    `anchors` are ids of elements by scene that has one further down.
     """
     metrics = _scene_metrics(evaluation)
     labeled = evaluation.chosen.rows

@@ -53,11 +53,7 @@ class Sounds:
         return quantized.astype(np.float32) / 32767.0
 
     def source(self, source: Source, samples: int) -> Array:
-        """What a talker of a scene says ``(samples,)``, silent before its onset and after its duration.
-
-        Raises:
-            SilentSpeechError: it is silent where the scene uses it.
-        """
+        """What a talker says ``(samples,)``, silent before and after; a `SilentSpeechError` if all of it is."""
         speech = np.zeros(samples, dtype=np.float32)
         times_s = (source.offset_s, source.onset_s, source.duration_s)
         offset, onset, length = (round(time_s * self.sample_rate) for time_s in times_s)

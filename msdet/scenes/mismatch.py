@@ -17,24 +17,18 @@ from scipy.fft import next_fast_len
 from msdet.conventions import Array
 from msdet.errors import MsdetError
 
-Point3 = tuple[float, float, float]
-"""``x, y, z`` in meters."""
-
 
 @dataclass(frozen=True)
 class Mismatch:
-    """How each microphone differs from the array's description.
+    """How each microphone differs from the array's description: in gain, in phase, and in place.
 
-    Attributes:
-        gain_db: ``(mic,)`` gain.
-        phase_deg: ``(mic,)`` phase turn; positive advances (see `apply_gain_phase`).
-        offset_m: ``(mic, 3)`` true position less described position, in the array's frame; rendering adds
-            it, the array's description stays as it is.
+    A positive phase advances (see `apply_gain_phase`); offsets are true positions less described ones, in the array's
+    frame; rendering adds them.
     """
 
     gain_db: tuple[float, ...]
     phase_deg: tuple[float, ...]
-    offset_m: tuple[Point3, ...]
+    offset_m: tuple[tuple[float, float, float], ...]
 
     def __post_init__(self) -> None:
         counts = (len(self.gain_db), len(self.phase_deg), len(self.offset_m))
@@ -48,20 +42,12 @@ class Mismatch:
 def draw_mismatch(
     microphones: int, gain_std_db: float, phase_std_deg: float, position_std_m: float, rng: np.random.Generator
 ) -> Mismatch:
-    """Draw normally distributed errors of zero mean for each microphone.
+    """Draw normally distributed errors of zero mean for each microphone, with standard deviations of 0 or more.
 
-    Args:
-        microphones: how many.
-        gain_std_db: standard deviation of the gains.
-        phase_std_deg: standard deviation of the phases.
-        position_std_m: standard deviation of each coordinate.
-        rng: draws five numbers a microphone whatever the deviations, so that changing one changes no other.
-
-    Raises:
-        MsdetError: a standard deviation that is negative or not finite.
+    Five numbers a microphone are drawn whatever the deviations, so that changing one changes no other.
     """
-    deviations = (gain_std_db, phase_std_deg, position_std_m)
-    for name, value in zip(("gain_std_db", "phase_std_deg", "position_std_m"), deviations, strict=True):
+    deviations = {"gain_std_db": gain_std_db, "phase_std_deg": phase_std_deg, "position_std_m": position_std_m}
+    for name, value in deviations.items():
         if not (math.isfinite(value) and value >= 0):
             raise MsdetError(f"mismatch: {name} is {value}, expected a finite number from 0 up")
     gain, phase = rng.standard_normal((2, microphones))

@@ -13,7 +13,7 @@ import scipy
 
 from msdet.conventions import SPEED_OF_SOUND, Array
 from msdet.corpora import SPLITS
-from msdet.corpora.reading import is_audio, split_by_name
+from msdet.corpora.reading import is_audio, mono_header, split_by_name
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.io import audio
 from msdet.io.files import relative_path
@@ -21,21 +21,15 @@ from msdet.io.files import relative_path
 Field = Literal["spherical", "cylindrical"]
 """Plane waves from all directions, or from all horizontal ones."""
 
-# of the filters that mix a diffuse field, which are longer for arrays wider than a meter
-MIN_FILTER_S = 0.032
-
-# a signal is amplified by no more than this at frequencies where it has less power than the others
-MAX_EQUALIZATION_DB = 30.0
-
+MIN_FILTER_S = 0.032  # of the filters that mix a diffuse field, which are longer for arrays wider than a meter
+MAX_EQUALIZATION_DB = 30.0  # most gain of a signal at frequencies where it has less power than the others
 MIN_FILES = 30  # with fewer, noise files are cut in time to make splits
-
-# part of each file that a split gets where files are cut
-SHARES = {"train": (0.0, 0.8), "dev": (0.8, 0.9), "test": (0.9, 1.0)}
-
+SHARES = {"train": (0.0, 0.8), "dev": (0.8, 0.9), "test": (0.9, 1.0)}  # of each file, where files are cut
 MIN_RECORDING_S = 0.5
 MIN_SHIFT_S = 0.25  # excerpts of one recording start at least this far apart
 MIN_SHIFT = 2000  # the same for utterances in babble, in samples
 LOOP_FADE = 512  # samples over which the end of a loop turns into its start, with equal power
+_KIND = "noise recording"  # what to call a file in errors
 
 
 @dataclass(frozen=True)
@@ -61,27 +55,17 @@ class NoiseExcerpt:
 def theoretical_coherence(
     microphones_m: Array, frequencies_hz: Array, field: Field, speed_of_sound: float = SPEED_OF_SOUND
 ) -> Array:
-    """Spatial coherence ``(freq, mic, mic)`` of a diffuse field, which is real.
+    """Spatial coherence ``(freq, mic, mic)`` of a diffuse field, which is real, at microphones ``(mic, 3)``, z upwards.
 
     Spherically isotropic: sin(x) / x with x = 2 π f d / c; cylindrically isotropic: J₀(x) (Cook et al.,
     JASA 1955), where d is the distance in the xy-plane, as the waves travel horizontally.
-
-    Args:
-        microphones_m: ``(mic, 3)``, z upwards.
-        frequencies_hz: ``(freq,)``.
-        field: directions that the waves come from.
-        speed_of_sound: meters per second.
-
-    Raises:
-        UnknownNameError: no such field.
     """
     if field not in get_args(Field):
         raise UnknownNameError("noise field", field, get_args(Field))
     p = np.asarray(microphones_m, dtype=np.float64)[:, : 3 if field == "spherical" else 2]
     distance_m = np.linalg.norm(p[:, None] - p[None], axis=-1)
     x = 2.0 * np.asarray(frequencies_hz, dtype=np.float64)[:, None, None] * distance_m / speed_of_sound
-    coherence: Array = np.sinc(x) if field == "spherical" else scipy.special.j0(np.pi * x)
-    return coherence
+    return np.asarray(np.sinc(x) if field == "spherical" else scipy.special.j0(np.pi * x))
 
 
 def diffuse(
@@ -93,18 +77,8 @@ def diffuse(
     Cohen and Gannot, JASA 2008). C is the symmetric root of Γ times one reflection that lets every signal
     reach every microphone (smooth and balanced mixing: Mirabilii, Schlecht and Habets, JASA 2021), applied as
     short zero-phase filters. Coherence is right only for signals of equal power at every frequency, so each
-    is first equalized to the mean of their long-term spectra, by at most `MAX_EQUALIZATION_DB`.
-
-    Args:
-        signals: ``(mic, time)``, mutually independent: one for each microphone.
-        microphones_m: ``(mic, 3)``, z upwards.
-        sample_rate: hertz.
-        field: directions that the waves come from.
-        speed_of_sound: meters per second.
-
-    Raises:
-        MsdetError: another number of signals than of microphones, or a silent signal.
-        UnknownNameError: no such field.
+    is first equalized to the mean of their long-term spectra, by at most `MAX_EQUALIZATION_DB`. There is one for
+    each microphone ``(mic, 3)``, z upwards, and none is silent.
     """
     microphones_m = np.asarray(microphones_m, dtype=np.float64)
     if signals.ndim != 2 or len(signals) != len(microphones_m):
@@ -136,8 +110,7 @@ def _balanced_root(coherence: Array) -> Array:
     values, vectors = np.linalg.eigh(coherence)
     root = (vectors * np.sqrt(np.maximum(values, 0.0))[:, None]) @ vectors.transpose(0, 2, 1)
     microphones = coherence.shape[-1]
-    balanced: Array = root @ (np.full((microphones, microphones), 2 / microphones) - np.eye(microphones))
-    return balanced
+    return np.asarray(root @ (np.full((microphones, microphones), 2 / microphones) - np.eye(microphones)))
 
 
 def _mix(signals: Array, filters: Array) -> Array:
@@ -162,8 +135,7 @@ def _equalizing_gains(signals: Array, taps: int) -> Array:
     segment = max(min(taps, signals.shape[-1] // 8), 1)  # averages enough of them, in short signals too
     power = np.stack([scipy.signal.welch(row, nperseg=segment, nfft=taps, detrend=False)[1] for row in signals])
     mean = np.maximum(power.mean(axis=0), np.finfo(np.float32).tiny)
-    gains: Array = np.sqrt(mean / np.maximum(power, mean * 10 ** (-MAX_EQUALIZATION_DB / 10)))
-    return gains
+    return np.asarray(np.sqrt(mean / np.maximum(power, mean * 10 ** (-MAX_EQUALIZATION_DB / 10))))
 
 
 def read_noise_folder(root: str | Path) -> tuple[NoiseRecording, ...]:
@@ -171,9 +143,6 @@ def read_noise_folder(root: str | Path) -> tuple[NoiseRecording, ...]:
 
     Of at least `MIN_FILES` files each belongs to one split, by the hash of its path, about 80/10/10; fewer
     are cut in time into `SHARES`. Parts shorter than `MIN_RECORDING_S` are left out.
-
-    Raises:
-        MsdetError: no folder or no audio in it, an unreadable or multichannel file, or too short ones.
     """
     root = Path(root)
     if not root.is_dir():
@@ -199,7 +168,7 @@ def read_noise_folder(root: str | Path) -> tuple[NoiseRecording, ...]:
 
 
 def _split(root: Path, files: list[str]) -> Iterator[NoiseRecording]:
-    seconds = {name: _mono_header(root / name).seconds for name in files}
+    seconds = {name: mono_header(root / name, _KIND).seconds for name in files}
     if len(files) >= MIN_FILES:
         split_of = split_by_name(root, files)
         yield from (NoiseRecording(name, 0.0, seconds[name], split_of[name]) for name in files)
@@ -209,13 +178,6 @@ def _split(root: Path, files: list[str]) -> Iterator[NoiseRecording]:
             yield NoiseRecording(name, start * seconds[name], (end - start) * seconds[name], split)
 
 
-def _mono_header(path: Path) -> audio.AudioInfo:
-    header = audio.info(path)
-    if header.channels != 1:
-        raise MsdetError(f"{path}: has {header.channels} channels, expected 1 (noise recording)")
-    return header
-
-
 def draw_excerpts(
     recordings: Sequence[NoiseRecording], count: int, seconds: float, rng: np.random.Generator
 ) -> list[NoiseExcerpt]:
@@ -223,10 +185,7 @@ def draw_excerpts(
 
     They come from as few recordings as hold them, drawn at random; a recording shorter than an excerpt is
     drawn less often and loops. No two overlap while there is enough material; after that, excerpts of one
-    recording start as far apart as they can.
-
-    Raises:
-        MsdetError: no recordings, or so little material that excerpts would start within `MIN_SHIFT_S`.
+    recording start as far apart as they can, but not within `MIN_SHIFT_S`.
     """
     if not recordings:
         raise MsdetError("no noise recordings to draw from")
@@ -270,13 +229,9 @@ def _offsets_s(r: NoiseRecording, count: int, seconds: float, rng: np.random.Gen
 
 
 def load_excerpt(root: Path, excerpt: NoiseExcerpt, seconds: float, sample_rate: int) -> Array:
-    """The samples ``(time,)`` float32 of an excerpt; past the end of its part of the file, the part loops.
-
-    Raises:
-        MsdetError: a file that cannot be read, has several channels or is shorter than it was, or silence.
-    """
+    """The samples ``(time,)`` float32 of an excerpt; past the end of its part of the file, the part loops."""
     path = root / excerpt.path
-    header = _mono_header(path)
+    header = mono_header(path, _KIND)
     rate = header.sample_rate
     start, end = math.ceil(excerpt.start_s * rate - 1e-3), math.floor(excerpt.end_s * rate + 1e-3)
     offset = max(round(excerpt.offset_s * rate), start)
@@ -308,10 +263,7 @@ def babble(speech: Sequence[Array], streams: int, samples: int, rng: np.random.G
     """Babble ``(streams, samples)`` float32, each stream a sum of `talkers` at equal level; RMS about 1.
 
     Dry utterances ``(time,)`` loop. Streams are independent: an utterance that is used several times starts
-    at places spread evenly over it.
-
-    Raises:
-        MsdetError: no speech, silent speech, or so little that shifts are below `MIN_SHIFT` samples.
+    at places spread evenly over it, at least `MIN_SHIFT` samples apart.
     """
     if not speech:
         raise MsdetError("babble: no speech to make it from")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -59,8 +60,7 @@ def reverberate(speech: Array, responses: Array, times_s: Array, sample_rate: in
     """
     samples = len(speech)
     if len(responses) == 1:
-        image: Array = scipy.signal.fftconvolve(speech[None], responses[0], axes=-1)[:, :samples]
-        return image
+        return np.asarray(scipy.signal.fftconvolve(speech[None], responses[0], axes=-1)[:, :samples])
     corners = times_s * sample_rate
     mixed = np.zeros((responses.shape[1], samples), dtype=np.float32)
     for p, response in enumerate(responses):
@@ -80,17 +80,10 @@ def mix(
     reference_microphone: int,
     sample_rate: int,
 ) -> Mixture:
-    """Set the levels of talkers and noises, and sum.
+    """Set the levels of talkers and noises, none of them silent, and sum.
 
-    Args:
-        talkers: each alone.
-        levels_db: ``(talker,)`` level of each image at the reference microphone while it talks.
-        noises: signals ``(mic, time)`` at any scale, and all images against each in dB there.
-        reference_microphone: index of the microphone of the references.
-        sample_rate: hertz.
-
-    Raises:
-        MsdetError: a talker or a noise is silent.
+    Levels ``(talker,)`` are of each image at the reference microphone while it talks; noises are signals
+    ``(mic, time)`` at any scale, and all images against each in dB there.
     """
     images, references = np.stack([t.image for t in talkers]), np.stack([t.reference for t in talkers])
     energy = np.sum(images[:, reference_microphone] ** 2, axis=-1, dtype=np.float64)
@@ -126,15 +119,8 @@ def reverberate_sources(
 ) -> list[SourceImage]:
     """Each talker alone, as the array receives it.
 
-    Args:
-        speech: dry ``(time,)`` of each talker, already at its onset.
-        durations_s: how long each talks.
-        response: from all positions.
-        paths: positions that each talker takes, and the times in seconds at which it is there.
-        target: what the references hold.
-        reference_microphone: index of the microphone of the references.
-        sample_rate: hertz.
-        mismatch: how the microphones differ from the array's description.
+    Dry speech is ``(time,)``, already at its onset; paths are the positions that each talker takes, and the times in
+    seconds at which it is there. The response is from all positions.
     """
     targets = response.target(target, reference_microphone, sample_rate)
     at_reference = slice(reference_microphone, reference_microphone + 1)
@@ -154,27 +140,14 @@ def reverberate_sources(
 def render(scene: Scene, array: MicrophoneArray, sounds: Sounds, bank: RirBank | None = None) -> tuple[Mixture, Scene]:
     """Render a scene; also returns it with the T60 measured.
 
-    Args:
-        scene: what to render.
-        array: its array.
-        sounds: speech and noise.
-        bank: where a scene made from an RIR bank takes its responses from.
-
-    Raises:
-        MsdetError: speech that cannot be read or is silent, or an impossible room.
+    A scene that was made from an RIR bank takes its responses from it. An `MsdetError` says that speech cannot be
+    read or is silent, or that the room is impossible.
     """
     speech = [sounds.source(source, scene.samples) for source in scene.sources]
     response, paths, noise_positions = scene_response(scene, array, bank)
-    images = reverberate_sources(
-        speech,
-        [source.duration_s for source in scene.sources],
-        response,
-        paths,
-        scene.target,
-        array.reference,
-        scene.sample_rate,
-        scene.mismatch,
-    )
+    durations_s = [source.duration_s for source in scene.sources]
+    how = (scene.target, array.reference, scene.sample_rate, scene.mismatch)
+    images = reverberate_sources(speech, durations_s, response, paths, *how)
     noises = _noises(scene, array, sounds, (response.rirs[position] for position in noise_positions))
     levels_db = np.array([s.level_db for s in scene.sources])
     mixture = mix(images, levels_db, noises, array.reference, scene.sample_rate)
@@ -206,17 +179,13 @@ def _noises(
 def scene_response(
     scene: Scene, array: MicrophoneArray, bank: RirBank | None = None
 ) -> tuple[RoomResponse, list[tuple[Array, Array]], range]:
-    """The room's responses, and which of its positions belong to which sound.
+    """The room's responses from all positions, and which of these belong to which sound.
 
-    Returns:
-        responses from all positions; for each talker, the positions it takes and the times it is there; and
-        the positions of the point noises.
-
-    Raises:
-        MsdetError: an impossible room, or a scene made from a bank that is not given.
+    For each talker these are the positions that it takes, with the times that it is there, then those of the point
+    noises. An `MsdetError` says that the room is impossible, or that the bank of the scene is not given.
     """
     times = [_path_times(source, scene.duration_s) for source in scene.sources]
-    ends = [int(end) for end in np.cumsum([len(t) for t in times])]
+    ends = list(itertools.accumulate(map(len, times)))
     paths = [(np.arange(end - len(t), end), t) for t, end in zip(times, ends, strict=True)]
     points = [noise for noise in scene.noises if noise.kind == "point"]
     noise_positions = range(ends[-1], ends[-1] + len(points))

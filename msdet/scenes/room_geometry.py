@@ -12,16 +12,13 @@ from msdet.conventions import Array, angular_distance_deg, azimuth_elevation_deg
 from msdet.errors import MsdetError
 from msdet.scenes.distribution import SceneDistribution
 from msdet.scenes.rir.reverberation import longest_t60_s, shortest_t60_s
-from msdet.scenes.scene import Direction, Point, Rotation, Waypoint
+from msdet.scenes.scene import Direction, Point, Rotation, Waypoint, as_point
 
 WALL_MARGIN_M = 0.2  # talkers keep this distance to every wall
 NOISE_DISTANCE_M = 0.5  # noise sources keep this distance to the array's center
 TRACK_STEP_S = 0.1  # time between the labels of a moving talker
 ARRAY_MARGIN_M = 0.05  # the array's center keeps this distance to every wall, floor and ceiling
-MAX_DRAWS = 10_000
-MAX_ROOMS = 100
-DRAWS_A_ROOM = 1000
-DRAWS_BEFORE_RESTART = 50
+MAX_DRAWS, MAX_ROOMS, DRAWS_A_ROOM, DRAWS_BEFORE_RESTART = 10_000, 100, 1000, 50
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +40,7 @@ class RoomGeometry:
 
     def microphones_m(self, positions: Array) -> Array:
         """Room coordinates ``(mic, 3)`` of microphones given in the array's frame."""
-        placed: Array = positions @ rotation_matrix(*self.rotation_deg).T + np.asarray(self.center_m)
-        return placed
+        return np.asarray(positions @ rotation_matrix(*self.rotation_deg).T + np.asarray(self.center_m))
 
 
 def sample_geometry(
@@ -121,12 +117,6 @@ def track_along(
     azimuths, elevations = azimuth_elevation_deg(seen)
     columns = (times_s.round(6), azimuths, elevations, np.linalg.norm(seen, axis=-1))
     return tuple(Direction(*map(float, row)) for row in zip(*columns, strict=True))
-
-
-def as_point(vector: Array) -> Point:
-    """A vector of three as plain numbers."""
-    x, y, z = (float(v) for v in vector)
-    return (x, y, z)
 
 
 def _draw_room(d: SceneDistribution, rng: np.random.Generator, name: str) -> tuple[Point, float]:

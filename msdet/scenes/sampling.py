@@ -18,8 +18,19 @@ from msdet.scenes.distribution import SceneDistribution
 from msdet.scenes.mismatch import draw_mismatch
 from msdet.scenes.noise import NoiseExcerpt, NoiseRecording, draw_excerpts
 from msdet.scenes.rir.bank import RirBank
-from msdet.scenes.room_geometry import MAX_DRAWS, RoomGeometry, as_point, sample_geometry, sample_path, track_along
-from msdet.scenes.scene import Direction, Noise, NoiseKind, Point, Scene, Source, Waypoint, scene_seed
+from msdet.scenes.room_geometry import MAX_DRAWS, sample_geometry, sample_path, track_along
+from msdet.scenes.scene import (
+    Direction,
+    Noise,
+    NoiseKind,
+    Point,
+    Rotation,
+    Scene,
+    Source,
+    Waypoint,
+    as_point,
+    scene_seed,
+)
 
 # utterances that a babble is made of, if the corpus has as many; more for many microphones
 MIN_BABBLE_TALKERS = 6
@@ -92,9 +103,7 @@ def sample_turns(speech: Speech, talkers: int, distribution: SceneDistribution, 
         starts = [float(start) for start in rng.permutation(starts)]
     turns = []
     for start_s, index in zip(starts, rng.choice(len(names), size=talkers, replace=False), strict=True):
-        utterances = speech[names[index]]
-        long_enough = [u for u in utterances if u.seconds >= length_s]
-        choices = long_enough or utterances
+        choices = [u for u in speech[names[index]] if u.seconds >= length_s] or speech[names[index]]
         utterance = choices[int(rng.integers(len(choices)))]
         offset_s = rng.uniform(0.0, max(utterance.seconds - length_s, 0.0))
         onset_s = start_s + rng.uniform(0.0, max(length_s - utterance.seconds, 0.0))
@@ -137,8 +146,8 @@ def sample_noises(
             excerpts = tuple(itertools.islice(drawn, streams))
         else:
             excerpts = _draw_babble(material.speech, speakers, streams, rng)
-        recorded: Literal["recordings", "babble"] = "recordings" if material.recordings else "babble"
-        noises.append(Noise(kind, float(rng.uniform(*snr_db)), recorded, excerpts))
+        sound: Literal["recordings", "babble"] = "recordings" if material.recordings else "babble"
+        noises.append(Noise(kind, float(rng.uniform(*snr_db)), sound, excerpts))
     return tuple(noises)
 
 
@@ -147,15 +156,8 @@ def sample_scene(
 ) -> Scene:
     """Draw one scene; the same arguments give the same scene on any machine and in any order.
 
-    Args:
-        scene_id: decides, with `set_seed` and `attempt`, everything random about the scene.
-        distribution: what to draw from.
-        material: speech, noise and rooms.
-        set_seed: seed of the set.
-        attempt: how often the scene was drawn before and turned out silent.
-
-    Raises:
-        MsdetError: too few speakers, or no room for so many talkers.
+    Its id, the set's seed, and how often it was drawn before and turned out silent (`attempt`) decide everything
+    random about it. An `MsdetError` says that there are too few speakers, or no room for so many talkers.
     """
     seed = scene_seed(set_seed, f"{scene_id}/{attempt}" if attempt else scene_id)
     rng = np.random.default_rng(seed)
@@ -202,36 +204,21 @@ def sample_scene(
 def _places_in_new_room(d: SceneDistribution, talkers: int, rng: np.random.Generator, name: str) -> Placement:
     for _ in range(MAX_DRAWS):
         geometry = sample_geometry(d, talkers, rng, name)
-        places = _places(geometry)
-        moves = rng.random(talkers) < d.moving
-        walking = [
-            _walk(place, d, geometry, rng) if move else place
-            for place, move in zip(places[:talkers], moves, strict=True)
-        ]
-        if _keep_gap(walking, d.minimum_gap_deg):
-            room = {
-                "room_m": geometry.room_m,
-                "t60_target_s": geometry.t60_s,
-                "array_center_m": geometry.center_m,
-                "array_rotation_deg": geometry.rotation_deg,
-            }
-            return room, [*walking, *places[talkers:]]
+        seen = np.array(geometry.from_array()).T.tolist()
+        places = [SpeakerPlacement(at, *row) for at, row in zip(geometry.positions_m, seen, strict=True)]
+        for talker in np.flatnonzero(rng.random(talkers) < d.moving):
+            waypoints = sample_path(d, places[talker].position_m, geometry, rng)
+            track = track_along(waypoints, d.duration_s, geometry.center_m, geometry.rotation_deg)
+            places[talker] = dataclasses.replace(places[talker], waypoints=waypoints, track=track)
+        if _keep_gap(places[:talkers], d.minimum_gap_deg):
+            return _room(geometry.room_m, geometry.t60_s, geometry.center_m, geometry.rotation_deg), places
     raise MsdetError(f"no paths with minimum_gap_deg {d.minimum_gap_deg} found in {MAX_DRAWS} draws")
 
 
-def _places(geometry: RoomGeometry) -> tuple[SpeakerPlacement, ...]:
-    return tuple(
-        SpeakerPlacement(position, float(azimuth), float(elevation), float(distance))
-        for position, azimuth, elevation, distance in zip(geometry.positions_m, *geometry.from_array(), strict=True)
-    )
-
-
-def _walk(
-    place: SpeakerPlacement, d: SceneDistribution, geometry: RoomGeometry, rng: np.random.Generator
-) -> SpeakerPlacement:
-    waypoints = sample_path(d, place.position_m, geometry, rng)
-    track = track_along(waypoints, d.duration_s, geometry.center_m, geometry.rotation_deg)
-    return dataclasses.replace(place, waypoints=waypoints, track=track)
+def _room(room_m: Point | None, t60_s: float | None, center_m: Point, rotation_deg: Rotation) -> dict[str, Any]:
+    """Fields of `Scene`."""
+    placed = {"array_center_m": center_m, "array_rotation_deg": rotation_deg}
+    return {"room_m": room_m, "t60_target_s": t60_s} | placed
 
 
 def _keep_gap(places: Sequence[SpeakerPlacement], minimum_gap_deg: float) -> bool:
@@ -258,14 +245,8 @@ def _places_in_bank(d: SceneDistribution, bank: RirBank, talkers: int, rng: np.r
         )
         for p in positions
     ]
-    room = {
-        "room_m": None,  # where in the room the array stands is not known
-        "t60_target_s": table.t60_target_s,
-        "array_center_m": (0.0, 0.0, 0.0),
-        "array_rotation_deg": (0.0, 0.0, 0.0),
-        "rir_room": number,
-    }
-    return room, places
+    origin = (0.0, 0.0, 0.0)  # where in the room the array stands is not known
+    return _room(None, table.t60_target_s, origin, origin) | {"rir_room": number}, places
 
 
 def _draw_babble(
@@ -281,8 +262,6 @@ def _draw_babble(
     wanted = max(MIN_BABBLE_TALKERS, streams)
     names = [str(name) for name in rng.permutation(others)[:wanted]]
     each = math.ceil(wanted / len(names))
-    spoken = [
-        [speech[name][k] for k in rng.permutation(len(speech[name]))[:each]] for name in names
-    ]  # one utterance of each talker first
-    turns = [u for turn in itertools.zip_longest(*spoken) for u in turn if u is not None]
+    spoken = [[speech[name][k] for k in rng.permutation(len(speech[name]))[:each]] for name in names]
+    turns = [u for turn in itertools.zip_longest(*spoken) for u in turn if u is not None]  # of each one first
     return tuple(NoiseExcerpt(u.path, 0.0, 0.0, u.seconds) for u in turns[:wanted])

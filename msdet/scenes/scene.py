@@ -41,6 +41,12 @@ Rotation = tuple[float, float, float]
 NOWHERE: Point = (math.nan, math.nan, math.nan)  # position of a talker of whom it is not known
 
 
+def as_point(vector: Array) -> Point:
+    """A vector of three as plain numbers."""
+    x, y, z = (float(v) for v in vector)
+    return (x, y, z)
+
+
 @dataclass(frozen=True)
 class Waypoint:
     """Where a moving talker is at a time; between two waypoints it moves on a straight line, evenly."""
@@ -66,14 +72,10 @@ class Source:
     Attributes:
         speaker: the talker's name in the corpus.
         path: speech file, relative to the corpus' root.
-        offset_s: where in the file the speech starts.
-        onset_s: where in the scene it starts.
-        duration_s: how long it lasts in the scene.
+        offset_s: where in the file the speech starts, which starts at `onset_s` in the scene.
         level_db: level of the reverberant image at the reference microphone, relative to the other talkers'.
-        position_m: ``(x, y, z)`` in the room; of a moving talker, at the start of the scene.
-        azimuth_deg: seen from the array, in its frame, [0, 360).
-        elevation_deg: seen from the array, in its frame.
-        distance_m: to the array's center.
+        position_m: ``(x, y, z)`` in the room; of a moving talker, at the start of the scene, as what follows.
+        azimuth_deg: seen from the array, in its frame, [0, 360), as are elevation and distance.
         gender: ``f``, ``m``, or empty where the corpus does not say.
         waypoints: path of a moving talker, from time 0 to the scene's end; empty for one that stands.
         track: directions of a moving talker, one a frame.
@@ -98,15 +100,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Noise:
-    """One noise of a scene.
+    """One noise of a scene, and all talkers' images against it at the reference microphone.
 
-    Attributes:
-        kind: how it reaches the microphones.
-        snr_db: all talkers' images against this noise, at the reference microphone.
-        material: recordings of a noise folder, or babble of talkers of the corpus; empty for sensor noise.
-        excerpts: of recordings or utterances, paths relative to the noise folder or the corpus.
-        position_m: of a point source.
-        rir: its position in the room of the scene's RIR bank, for scenes made from one.
+    The material is recordings of a noise folder, or babble of talkers of the corpus, to which paths of excerpts are
+    relative; empty for sensor noise. A point source has a position, and in the room of an RIR bank its number.
     """
 
     kind: NoiseKind
@@ -124,19 +121,12 @@ class Scene:
     Attributes:
         id: its name in the set.
         seed: of everything random in its rendering.
-        sample_rate: hertz.
-        duration_s: length of the mixture.
         room_m: size of the room; None where responses were measured and it is not known.
         t60_target_s: reverberation time that was rendered for; None where responses were measured.
-        array: name of the microphone array.
-        array_center_m: origin of the array's frame in the room.
-        array_rotation_deg: its yaw, pitch and roll in the room.
-        sources: the talkers.
+        array: name of the microphone array; its frame's origin in the room is `array_center_m`.
         noises: at least sensor noise, as a rule.
         target: what the references hold.
-        speed_of_sound: meters per second.
         t60_measured_s: of the responses (`msdet.scenes.rir.room_response.RoomResponse`), once rendered.
-        mismatch: how the microphones differ from the array's description.
         rir_room: room of the RIR bank that the scene was made from.
         image_order: reflections beyond this order came from ray tracing; None for image sources alone.
         referenced: whether there are references; a recording may have none.
@@ -204,8 +194,7 @@ class Scene:
     @property
     def overlap_ratio(self) -> float:
         """Fraction of the time with speech in which two or more talk, by onsets and durations."""
-        edges = [(s.onset_s, 1) for s in self.sources]
-        edges += [(s.onset_s + s.duration_s, -1) for s in self.sources]
+        edges = [(s.onset_s, 1) for s in self.sources] + [(s.onset_s + s.duration_s, -1) for s in self.sources]
         talking, before, someone, several = 0, 0.0, 0.0, 0.0
         for time, change in sorted(edges):
             someone += (time - before) * (talking >= 1)
@@ -217,19 +206,14 @@ class Scene:
         """Room coordinates ``(mic, 3)`` of microphones given in the array's frame."""
         if self.mismatch:
             positions = positions + np.array(self.mismatch.offset_m)
-        turned = positions @ rotation_matrix(*self.array_rotation_deg).T
-        placed: Array = turned + np.array(self.array_center_m)
-        return placed
+        return np.asarray(positions @ rotation_matrix(*self.array_rotation_deg).T + np.array(self.array_center_m))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form; what is at its default in a source or a noise is left out, as are true flags."""
         row = dataclasses.asdict(self)
-        for name in ("referenced", "located"):
-            if row[name]:
-                del row[name]
         for name, record in (("sources", Source), ("noises", Noise)):
             row[name] = [_without_defaults(record, value) for value in row[name]]
-        return row
+        return {name: value for name, value in row.items() if name not in ("referenced", "located") or not value}
 
     @classmethod
     def from_dict(cls, row: dict[str, Any], origin: str) -> Scene:
@@ -309,11 +293,8 @@ def _check_plausible(record: Scene | Source | Waypoint | Direction, place: str) 
 
 def _without_defaults(record: type, row: dict[str, Any]) -> dict[str, Any]:
     defaults = {f.name: f.default for f in dataclasses.fields(record)}
-    return {
-        name: value
-        for name, value in row.items()
-        if defaults[name] != value and not (_is_unknown(value) and _is_unknown(defaults[name]))
-    }
+    unknown = [name for name, value in row.items() if _is_unknown(value) and _is_unknown(defaults[name])]
+    return {name: value for name, value in row.items() if defaults[name] != value and name not in unknown}
 
 
 def _is_unknown(value: Any) -> bool:

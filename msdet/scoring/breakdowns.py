@@ -20,12 +20,7 @@ from msdet.scenes.scene import Scene
 class Bin(NamedTuple):
     """Scenes whose label ``field`` is in ``[low, high)``; of a label with a value a talker, those talkers.
 
-    Attributes:
-        name: in tables.
-        field: of the rows.
-        low: included.
-        high: excluded.
-        values: instead of an interval, the sets of talkers' labels that are in the bin.
+    `values`, instead of an interval, are the sets of talkers' labels that are in the bin.
     """
 
     name: str
@@ -46,12 +41,7 @@ class Bin(NamedTuple):
 
 
 class Breakdown(NamedTuple):
-    """Scenes divided by one label, or by two.
-
-    Attributes:
-        title: of the table.
-        cells: by name, the bins that all have to hold; cells may overlap.
-    """
+    """Scenes divided by one label or two: by name of a cell, the bins that all have to hold; cells may overlap."""
 
     title: str
     cells: dict[str, tuple[Bin, ...]]
@@ -83,10 +73,7 @@ BREAKDOWNS: dict[str, tuple[str, tuple[Bin, ...]]] = {
         (*_intervals("azimuth_gap_deg", "deg", 15.0, 45.0, 90.0), Bin(">= 20 deg", "azimuth_gap_deg", 20.0)),
     ),
     "t60": ("T60", _intervals("t60_s", "s", 0.3, 0.4)),
-    "straddling": (
-        "Closest talkers straddle 0 deg",
-        (Bin("yes", "straddles", low=1.0), Bin("no", "straddles", high=1.0)),
-    ),
+    "straddling": ("Closest talkers straddle 0 deg", (Bin("yes", "straddles", 1.0), Bin("no", "straddles", high=1.0))),
     "sector": (
         "Talker's azimuth",
         tuple(Bin(f"{a} to {a + 45} deg", "azimuth_deg", a, a + 45.0) for a in range(0, 360, 45)),
@@ -97,10 +84,9 @@ BREAKDOWNS: dict[str, tuple[str, tuple[Bin, ...]]] = {
     "overlap": ("Overlap", _intervals("overlap_ratio", "%", 0.25, 0.5, 0.75, scale=100.0)),
     "gender": (
         "Talkers' genders",
-        (
-            Bin("all female", "gender", values=(frozenset("f"),)),
-            Bin("all male", "gender", values=(frozenset("m"),)),
-            Bin("both", "gender", values=(frozenset("fm"),)),
+        tuple(
+            Bin(name, "gender", values=(frozenset(genders),))
+            for name, genders in (("all female", "f"), ("all male", "m"), ("both", "fm"))
         ),
     ),
 }
@@ -161,9 +147,6 @@ def straddles_zero(azimuths_deg: Array) -> bool:
 
     False for fewer than two talkers, when one of the two is at 0 exactly, and when they are opposite (no arc
     is the shorter one). Of several closest pairs the first in talker order decides.
-
-    Args:
-        azimuths_deg: ``(talker,)`` in [0, 360).
     """
     first, second = np.triu_indices(len(azimuths_deg), 1)
     if first.size == 0:

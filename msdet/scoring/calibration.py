@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array, class_azimuths_deg
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
@@ -19,17 +18,13 @@ TOLERANCE_DEG = 10.0
 """A direction within this of a talker's counts as that talker's."""
 
 CALIBRATION_BINS = 10
-
 _MAX_POINTS = 200  # of a curve
 
 
 def curves(scene_set: SceneSet, lines: dict[str, dict[str, Any]], rows: list[Row]) -> dict[str, Any]:
     """ROC and precision-recall of a system's posterior, and calibration of its confidence; null without.
 
-    Args:
-        scene_set: with the truth.
-        lines: of ``doa.jsonl`` by scene.
-        rows: its scores.
+    `lines` are those of its ``doa.jsonl`` by scene, `rows` its scores.
     """
     return {
         "tolerance_deg": TOLERANCE_DEG,
@@ -50,31 +45,28 @@ def posterior_curves(talkers: Array, elsewhere: Array, peaks: Array) -> dict[str
         peaks: ``(peak,)`` those of them that are local maxima.
 
     Returns:
-        Thresholds, descending, with the rates at each; areas under both curves; None without talkers or
-        without directions elsewhere.
+        Thresholds, descending, with the rates at each, and areas; None without talkers or directions elsewhere.
     """
     from scipy.integrate import trapezoid
 
     if not talkers.size or not elsewhere.size:
         return None
     thresholds = np.unique(np.concatenate([talkers, elsewhere]))[::-1]
-    hits, alarms, false = (_at_least(values, thresholds) for values in (talkers, elsewhere, peaks))
+    hits, alarms, false = (  # how many of each reach each threshold
+        values.size - np.searchsorted(np.sort(values), thresholds) for values in (talkers, elsewhere, peaks)
+    )
     recall, false_rate = hits / talkers.size, alarms / elsewhere.size
     precision = hits / np.maximum(hits + false, 1)
-    starts = np.concatenate([[0.0], recall]), np.concatenate([[0.0], false_rate])
     shown = np.unique(np.linspace(0, thresholds.size - 1, _MAX_POINTS).round().astype(int))
-    columns = {
-        "threshold": thresholds,
-        "true_positive_rate": recall,
-        "false_positive_rate": false_rate,
-        "precision": precision,
-    }
     return {
-        "talkers": int(talkers.size),
-        "directions_elsewhere": int(elsewhere.size),
-        "roc_area": round(float(trapezoid(*starts)), 6),
-        "average_precision": round(float(np.sum(np.diff(starts[0]) * precision)), 6),
-        **{name: column[shown].round(6).tolist() for name, column in columns.items()},
+        "talkers": talkers.size,
+        "directions_elsewhere": elsewhere.size,
+        "roc_area": round(float(trapezoid(np.append(0.0, recall), np.append(0.0, false_rate))), 6),
+        "average_precision": round(float(np.sum(np.diff(recall, prepend=0.0) * precision)), 6),
+        "threshold": thresholds[shown].round(6).tolist(),
+        "true_positive_rate": recall[shown].round(6).tolist(),
+        "false_positive_rate": false_rate[shown].round(6).tolist(),
+        "precision": precision[shown].round(6).tolist(),
     }
 
 
@@ -137,28 +129,21 @@ def curve_notes(name: str, of_system: dict[str, Any]) -> list[str]:
 
 def _posterior_scores(scene_set: SceneSet, lines: dict[str, dict[str, Any]]) -> tuple[Array, Array, Array]:
     """The arguments of `posterior_curves`, of all scenes with a posterior and without moving talkers."""
-    parts: list[tuple[Array, Array, Array]] = [(np.zeros(0), np.zeros(0), np.zeros(0))]
+    talkers, elsewhere, peaks = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
     for scene in scene_set.scenes:
         try:
             posterior = DoaEstimates.from_row(lines.get(scene.id)).posterior
-            if posterior is not None and scene.located and not moves(scene):
-                parts.append(_scene_scores(posterior.max(axis=0), scene.azimuths_deg, scene_set.array))
+            if posterior is None or not scene.located or moves(scene):
+                continue
+            spectrum = posterior.max(axis=0)
+            classes_deg = class_azimuths_deg(len(spectrum))
+            distance = azimuth_errors_deg(scene.azimuths_deg[:, None], classes_deg[None], scene_set.array)
         except MsdetError:  # its row says so
             continue
-    talkers, elsewhere, peaks = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return talkers, elsewhere, peaks
-
-
-def _scene_scores(spectrum: Array, azimuths_deg: Array, array: MicrophoneArray) -> tuple[Array, Array, Array]:
-    classes_deg = class_azimuths_deg(len(spectrum))
-    distance = azimuth_errors_deg(azimuths_deg[:, None], classes_deg[None], array)
-    near = distance <= max(TOLERANCE_DEG, 180.0 / len(spectrum))  # coarse classes still hold their talkers
-    talkers = np.where(near, spectrum, -np.inf).max(axis=1)
-    away = ~near.any(axis=0)
-    peaks = (spectrum >= np.roll(spectrum, 1)) & (spectrum > np.roll(spectrum, -1))
-    return talkers, spectrum[away], spectrum[away & peaks]
-
-
-def _at_least(values: Array, thresholds: Array) -> Array:
-    """How many values reach each threshold."""
-    return np.asarray(values.size - np.searchsorted(np.sort(values), thresholds, side="left"))
+        near = distance <= max(TOLERANCE_DEG, 180.0 / len(spectrum))  # coarse classes still hold their talkers
+        away = ~near.any(axis=0)
+        is_peak = (spectrum >= np.roll(spectrum, 1)) & (spectrum > np.roll(spectrum, -1))
+        talkers.append(np.where(near, spectrum, -np.inf).max(axis=1))
+        elsewhere.append(spectrum[away])
+        peaks.append(spectrum[away & is_peak])
+    return np.concatenate(talkers), np.concatenate(elsewhere), np.concatenate(peaks)

@@ -34,16 +34,9 @@ TEST = (
 
 
 class Difference(NamedTuple):
-    """One metric of two systems over the scenes that both score.
+    """One metric of two systems over the n scenes that both score; `value` is the first less the second.
 
-    Attributes:
-        first: value of the first system.
-        second: of the second.
-        value: the first less the second.
-        low: end of its bootstrap interval; None for fewer than two scenes.
-        high: the other end.
-        p: of the randomization test; None for fewer than two scenes.
-        n: number of scenes.
+    Ends of its bootstrap interval, and p of the randomization test, are None for fewer than two scenes.
     """
 
     first: float
@@ -62,16 +55,13 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two systems on the same scenes.
+    """Two systems, by name, on the same scenes; the second's values are subtracted.
 
     Attributes:
-        first: name of a system.
-        second: name of the other, whose values are subtracted.
         overall: by metric.
         breakdowns: by title of the breakdown, cell and metric; an empty cell has no metrics.
         scenes: how many both are scored on.
-        optimal_assignment: in how many of them azimuths have their optimal assignment, for want of audio, by
-            system.
+        optimal_assignment: by system, in how many of them azimuths have their optimal assignment, for want of audio.
     """
 
     first: str
@@ -87,11 +77,8 @@ def compare(
 ) -> Comparison:
     """Compare two systems, over all scenes and by bin.
 
-    Args:
-        systems: rows of the two by name.
-        metrics: names in `METRICS`, overall and by bin; `COMPARED` and `COMPARED_BY_BIN` if empty.
-        by: breakdowns, see `msdet.scoring.breakdowns.find_breakdowns`.
-        seed: of bootstrap and test.
+    `metrics` are names in `METRICS`, overall and by bin; `COMPARED` and `COMPARED_BY_BIN` if empty. For breakdowns see
+    `msdet.scoring.breakdowns.find_breakdowns`.
 
     Raises:
         MsdetError: other scenes, an unknown metric or breakdown, a named metric that no scene has of both, or
@@ -142,7 +129,7 @@ def differences(
         a, b = map(float, value)
         paired = percentile_interval(a - b, resampled[0] - resampled[1], len(pairs))
         p = randomization_test(first, second, statistic, seed) if len(pairs) > 1 else None
-        by_metric[name] = Difference(a, b, paired.value, paired.low, paired.high, p, len(pairs))
+        by_metric[name] = Difference(a, b, *paired[:3], p, len(pairs))
     return by_metric
 
 
@@ -174,8 +161,7 @@ def comparison_tables(comparison: Comparison) -> tuple[list[Table], list[str]]:
             columns = [names, *_columns([line[1:] for line in lines])]
             tables.append(Table(f"{breakdown}: {title}", ["", *header], columns, 2))
     interval = f"in brackets: {CONFIDENCE:.0%} paired bootstrap interval over n scenes."
-    notes = optimal_assignment_notes(comparison.optimal_assignment, comparison.scenes)
-    return tables, [interval, TEST, *notes]
+    return tables, [interval, TEST, *optimal_assignment_notes(comparison.optimal_assignment, comparison.scenes)]
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
@@ -214,16 +200,9 @@ def comparison_csv(comparisons: Iterable[Comparison]) -> str:
 
 def _columns(lines: list[tuple[str, Difference]]) -> list[list[str]]:
     """Labels, values of both systems, differences with intervals and marks, p and numbers of scenes."""
-    shown = [(METRICS[key], d) for key, d in lines]
-    cells = []
-    for m, d in shown:
+    rows = []
+    for m, d in [(METRICS[key], d) for key, d in lines]:
+        first, second = (number(x, m.decimals, m.scale) for x in (d.first, d.second))
         value, low, high = (number(x, m.decimals, m.scale, signed=True) for x in (d.value, d.low, d.high))
-        cells.append(f"{value} [{low}, {high}] {d.mark:<3}")
-    return [
-        [m.label for m, _ in shown],
-        [number(d.first, m.decimals, m.scale) for m, d in shown],
-        [number(d.second, m.decimals, m.scale) for m, d in shown],
-        cells,
-        [number(d.p, 4) for _, d in shown],
-        [str(d.n) for _, d in shown],
-    ]
+        rows.append([m.label, first, second, f"{value} [{low}, {high}] {d.mark:<3}", number(d.p, 4), str(d.n)])
+    return [list(column) for column in zip(*rows, strict=True)]

@@ -19,16 +19,13 @@ from msdet.scoring.permutations import ambiguous_references, best_permutation, t
 MATCH_DEG = 20.0
 """Largest error of an estimate that detects a talker."""
 
-_LESS_SQUARED = 1e-9
-"""Weight of squared errors in an assignment: they decide between equal sums alone."""
+_LESS_SQUARED = 1e-9  # weight of squared errors in an assignment: they decide between equal sums alone
 
 
 class DoaAssignment(NamedTuple):
-    """The optimal assignment of estimates to talkers by their errors alone.
+    """The optimal assignment by errors alone: estimate ``estimates[n]`` belongs to talker ``n``.
 
-    Attributes:
-        estimates: ``(N,)`` integers: estimate ``estimates[n]`` belongs to talker ``n``.
-        tied: ``(N,)`` whether another estimate would be as good, so that the order of the list decided.
+    Where `tied` ``(N,)``, another estimate would be as good: the order of the list decided.
     """
 
     estimates: Array
@@ -48,21 +45,15 @@ def azimuth_errors_deg(
 ) -> Array:
     """Distance around the circle, or to the mirror image if that is nearer, in [0, 180] degrees; broadcasts.
 
-    Args:
-        reference_deg: true azimuths.
-        estimate_deg: estimates, any turn of the circle.
-        array: folds what it cannot tell apart; None tells all azimuths apart.
-
-    Raises:
-        UndefinedMetricError: the array tells no azimuths apart.
+    Mirror images are those that the array cannot tell apart; without one there are none. Undefined for an array that
+    tells no azimuths apart.
 
     >>> azimuth_errors_deg([359.0, 90.0], [1.0, -90.0]).tolist()
     [2.0, 180.0]
     """
     reference, estimate = np.asarray(reference_deg), np.asarray(estimate_deg)
     distance = angular_distance_deg(reference, estimate)
-    domain = None if array is None else array.resolvable_domain
-    if array is None or domain is None or domain.azimuth_span_deg == 360 or domain.axis is None:
+    if array is None or (domain := array.resolvable_domain).azimuth_span_deg == 360 or domain.axis is None:
         return distance
     if domain.azimuth_span_deg == 0:
         raise UndefinedMetricError(f"the array '{array.name}' tells no azimuths apart")
@@ -76,41 +67,31 @@ def great_circle_errors_deg(
     estimate_deg: tuple[npt.ArrayLike, npt.ArrayLike],
     array: MicrophoneArray | None = None,
 ) -> Array:
-    """Angle between two directions on the sphere, in [0, 180] degrees; broadcasts.
+    """Angle between directions, azimuths and elevations, on the sphere, in [0, 180] degrees; broadcasts.
 
-    Args:
-        reference_deg: azimuths and elevations ``(...)``.
-        estimate_deg: the same.
-        array: folds what it cannot tell apart: of a linear array, only the angles to its line are compared;
-            of a planar one, the nearer of an estimate and its mirror image counts.
+    Of a linear array, only the angles to its line are compared; of a planar one, the nearer of an estimate and
+    its mirror image counts.
 
     >>> round(float(great_circle_errors_deg((0.0, 80.0), (180.0, 80.0))), 6)
     20.0
     """
     u, v = direction_vector(*reference_deg), direction_vector(*estimate_deg)
-    axis = None if array is None else array.resolvable_domain.axis
-    if array is None or axis is None:
+    if array is None or (axis := array.resolvable_domain.axis) is None:
         return _angle_deg(u, v)
     line = np.array(axis)
     if array.is_linear:
         return np.asarray(np.abs(_angle_deg(u, line) - _angle_deg(v, line)))
     mirrored = v - 2 * (v @ line)[..., None] * line
-    nearer: Array = np.minimum(_angle_deg(u, v), _angle_deg(u, mirrored))
-    return nearer
+    return np.asarray(np.minimum(_angle_deg(u, v), _angle_deg(u, mirrored)))
 
 
 def pairwise_azimuth_errors_deg(
     reference_deg: npt.ArrayLike, estimate_deg: npt.ArrayLike, array: MicrophoneArray | None = None
 ) -> Array:
-    """Error of every estimate for every talker; of moving ones, its mean over the frames.
+    """Error ``(N, M)`` in degrees of every estimate for every talker; see `azimuth_errors_deg`.
 
-    Args:
-        reference_deg: ``(N,)`` or ``(N, frame)`` true azimuths.
-        estimate_deg: ``(M,)`` or ``(M, frame)`` estimates, NaN in frames without one.
-        array: as for `azimuth_errors_deg`.
-
-    Returns:
-        Degrees ``(N, M)``; NaN for an estimate that has no frame.
+    Of moving ones, azimuths ``(N, frame)`` and ``(M, frame)``, the mean over the frames in which the estimate is
+    not NaN; NaN without any.
     """
     reference, estimate = (np.asarray(x, dtype=np.float64) for x in (reference_deg, estimate_deg))
     reference, estimate = (x if x.ndim == 2 else x[:, None] for x in (reference, estimate))
@@ -121,22 +102,15 @@ def frame_mean(values: Array) -> Array:
     """Mean over the last axis of what is not NaN; NaN where everything is."""
     known = ~np.isnan(values)
     total, count = np.where(known, values, 0.0).sum(axis=-1), known.sum(axis=-1)
-    mean: Array = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-    return mean
+    return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))
 
 
 def assignment(errors_deg: Array) -> DoaAssignment:
-    """The assignment of estimates to talkers with the smallest total error.
+    """The assignment of M estimates to N talkers with the smallest total of errors ``(N, M)``; NaN is the worst.
 
     Of equal totals, which are common (two estimates beyond both talkers on the same side), the one whose
     squares have the smaller sum: neither the order of talkers nor rounding decides. What still is equal is
     tied: talkers at one azimuth, estimates at one azimuth, or mirror images that the array takes for one.
-
-    Args:
-        errors_deg: ``(N, M)`` errors of M estimates of N talkers, ``M >= N``; NaN is the worst.
-
-    Raises:
-        MsdetError: fewer estimates than talkers.
 
     >>> assignment(np.array([[20.0, 30.0], [10.0, 20.0]]))  # talkers at 0 and 10, estimates at 20 and 30
     DoaAssignment(estimates=array([0, 1]), tied=array([False, False]))
@@ -147,12 +121,7 @@ def assignment(errors_deg: Array) -> DoaAssignment:
 
 
 def match(errors_deg: Array, limit_deg: float = MATCH_DEG) -> Matches:
-    """Match talkers to estimates one to one: as many as possible within a limit, then the nearest.
-
-    Args:
-        errors_deg: ``(N, M)`` errors of M estimates of N talkers; either may be none.
-        limit_deg: largest error of a match.
-    """
+    """Match N talkers to M estimates by errors ``(N, M)``, one to one: as many as possible within a limit."""
     from scipy.optimize import linear_sum_assignment
 
     talkers, estimates = errors_deg.shape

@@ -14,14 +14,7 @@ from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
 from msdet.errors import UndefinedMetricError
 from msdet.scenes.scene import Scene
-from msdet.scoring.doa_metrics import (
-    assignment,
-    azimuth_errors_deg,
-    frame_mean,
-    great_circle_errors_deg,
-    match,
-    pairwise_azimuth_errors_deg,
-)
+from msdet.scoring import doa_metrics
 from msdet.scoring.permutations import AMBIGUOUS
 from msdet.scoring.submission import DoaEstimates, Track
 
@@ -36,24 +29,14 @@ DOA_FIELDS: tuple[str, ...] = (
 )
 """Fields of every system with directions: lists over talkers, then numbers of the scene."""
 
-ELEVATION_FIELDS = ("doa_great_circle_deg",)
-
-CONFIDENCE_FIELDS = ("doa_confidence",)
-
+# more fields, where a system gives elevations or confidences, or where talkers move
+ELEVATION_FIELDS, CONFIDENCE_FIELDS = ("doa_great_circle_deg",), ("doa_confidence",)
 TRACK_FIELDS = ("track_error_deg", "track_within_10deg", "track_coverage")
-"""More fields, where a system gives elevations or confidences, or where talkers move."""
 
-NO_AUDIO, NO_DOA = "no audio estimates", "no DoA estimates"
-"""Why a system has no scores of signals or directions."""
-
-STATIC_TALKERS = "no talker moves"
-"""Why a scene has no scores of tracks."""
-
-NO_REFERENCES, NO_TRUE_DOA = "no references", "directions are not known"
-"""Why a scene of a set that is labeled in part has no scores of signals or directions."""
-
-TIED = "azimuths tie: another assignment of them is as good"
-"""Why ``doa_assigned`` is not known; no failure of a system."""
+NO_AUDIO, NO_DOA = "no audio estimates", "no DoA estimates"  # of a system
+NO_REFERENCES, NO_TRUE_DOA = "no references", "directions are not known"  # of a scene
+STATIC_TALKERS = "no talker moves"  # so that there are no scores of tracks
+TIED = "azimuths tie: another assignment of them is as good"  # so that ``doa_assigned`` is not known
 
 _TRACK_LIMIT_DEG = 10.0
 
@@ -67,12 +50,12 @@ def score_directions(
     ambiguous: Array | None = None,
     no_permutation: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, str], Array | None]:
-    """Scores of a scene's directions.
+    """The wanted fields of a scene's directions, of any number of talkers.
 
     Args:
         scene: with the truth.
         array: what it cannot tell apart is no error.
-        estimates: of any number of talkers.
+        estimates: of the system.
         permutation: ``(talker,)`` the estimate of each talker, from its audio; None without audio.
         fields: which are wanted.
         ambiguous: ``(talker,)`` whose part of `permutation` is arbitrary; None if no part is. What would be
@@ -80,23 +63,23 @@ def score_directions(
         no_permutation: why there is none although the system gives audio: what would follow it is null.
 
     Returns:
-        The fields; for those that are null (or hold a null) the reason; and the azimuths' optimal assignment
-        ``(talker,)``, None if their number is not the talkers'.
+        The fields; why some are null (or hold a null); and the azimuths' optimal assignment ``(talker,)``, None
+        if their number is not the talkers'.
     """
     truth = true_track(scene)
     over_time = _over_time(estimates, truth.time_s)
     scores: dict[str, Any] = dict.fromkeys(fields)
     talkers, count = len(scene.sources), len(estimates.azimuth_deg)
     try:
-        errors = pairwise_azimuth_errors_deg(truth.azimuth_deg, over_time.azimuth_deg, array)
+        errors = doa_metrics.pairwise_azimuth_errors_deg(truth.azimuth_deg, over_time.azimuth_deg, array)
     except UndefinedMetricError as error:
         return scores, dict.fromkeys(fields, str(error)), None
-    scores |= dict(zip(DOA_FIELDS[3:6], match(np.nan_to_num(errors, nan=np.inf)), strict=True))
+    scores |= dict(zip(DOA_FIELDS[3:6], doa_metrics.match(np.nan_to_num(errors, nan=np.inf)), strict=True))
     scores["doa_count_error"] = abs(count - talkers)
     if count != talkers:
         reason = f"{count} azimuths estimated, expected {talkers}"
         return scores, {field: reason for field in fields if scores[field] is None}, None
-    optimal = assignment(errors)
+    optimal = doa_metrics.assignment(errors)
     scores["doa_error_own_deg"] = errors[np.arange(talkers), optimal.estimates]
     scorer = _PermutedScores(array, truth, over_time, estimates, errors, fields, moves(scene))
     if no_permutation is not None:
@@ -124,30 +107,22 @@ def true_track(scene: Scene) -> Track:
     """Directions of all talkers in the frames of the first that moves; in one frame if all stand still."""
     mover = next((source for source in scene.sources if source.track), None)
     time_s = np.array([d.time_s for d in mover.track] if mover else [0.0])
-    azimuths, elevations = [], []
+    tracks = []
     for source in scene.sources:
-        points = source.track or (source,)
-        times = np.array([d.time_s for d in source.track]) if source.track else time_s[:1]
-        own = Track(times, np.array([[p.azimuth_deg for p in points]]), np.array([[p.elevation_deg for p in points]]))
-        frames = own.at(time_s) if source.track else own
-        assert frames.elevation_deg is not None
-        azimuths.append(np.broadcast_to(frames.azimuth_deg[0], time_s.shape))
-        elevations.append(np.broadcast_to(frames.elevation_deg[0], time_s.shape))
-    return Track(time_s, np.stack(azimuths), np.stack(elevations))
+        standing = [(time, source.azimuth_deg, source.elevation_deg) for time in time_s]
+        rows = [(d.time_s, d.azimuth_deg, d.elevation_deg) for d in source.track] or standing
+        times, azimuths, elevations = np.array(rows).T
+        tracks.append(Track(times, azimuths[None], elevations[None]).at(time_s))
+    elevation_deg = [track.elevation_deg for track in tracks if track.elevation_deg is not None]
+    return Track(time_s, np.concatenate([track.azimuth_deg for track in tracks]), np.concatenate(elevation_deg))
 
 
 @dataclass(frozen=True)
 class _PermutedScores:
-    """The fields of a scene, with as many estimates as talkers, that follow a permutation.
+    """The wanted fields of a scene, with as many estimates as talkers, that follow a permutation.
 
-    Attributes:
-        array: of the scene.
-        truth: of all talkers.
-        over_time: estimates in the same frames, in the system's order.
-        estimates: of the system.
-        errors_deg: ``(talker, estimate)``.
-        fields: which are wanted.
-        moving: whether a talker moves.
+    `over_time` are the estimates in the frames of the truth, in the system's order; `errors_deg` is
+    ``(talker, estimate)``; `moving` says whether a talker moves.
     """
 
     array: MicrophoneArray
@@ -166,16 +141,16 @@ class _PermutedScores:
             scores["doa_confidence"] = self.estimates.confidence[permutation]
         if "doa_great_circle_deg" in self.fields and elevation_deg is not None:
             assert self.truth.elevation_deg is not None
-            on_sphere = great_circle_errors_deg(
+            on_sphere = doa_metrics.great_circle_errors_deg(
                 (self.truth.azimuth_deg, self.truth.elevation_deg),
                 (azimuth_deg, elevation_deg[permutation]),
                 self.array,
             )
-            scores["doa_great_circle_deg"] = frame_mean(on_sphere)
+            scores["doa_great_circle_deg"] = doa_metrics.frame_mean(on_sphere)
         if "track_error_deg" in self.fields and self.moving and "track" not in self.estimates.faults:
             # a frame without an estimate has no error, but is not within any limit either
-            errors = azimuth_errors_deg(self.truth.azimuth_deg, azimuth_deg, self.array)
-            scores["track_error_deg"] = frame_mean(errors)
+            errors = doa_metrics.azimuth_errors_deg(self.truth.azimuth_deg, azimuth_deg, self.array)
+            scores["track_error_deg"] = doa_metrics.frame_mean(errors)
             scores["track_within_10deg"] = (errors <= _TRACK_LIMIT_DEG).mean(axis=-1)
             scores["track_coverage"] = (~np.isnan(errors)).mean(axis=-1)
         return scores
@@ -194,12 +169,10 @@ class _PermutedScores:
     def reasons(self, scores: dict[str, Any], otherwise: str) -> dict[str, str]:
         """Why wanted fields are null, or hold a null; `otherwise` where the estimates do not tell why."""
         faults = self.estimates.faults
-        absent = {} if self.moving else dict.fromkeys(TRACK_FIELDS, STATIC_TALKERS)
-        if self.moving and "track" in faults:
-            absent = dict.fromkeys(TRACK_FIELDS, faults["track"])
+        no_tracks = faults.get("track") if self.moving else STATIC_TALKERS
+        absent = dict.fromkeys(TRACK_FIELDS, no_tracks) if no_tracks else {}
         if self.over_time.elevation_deg is None:
-            why = faults.get("elevation_deg", "no elevation estimates in this scene")
-            absent["doa_great_circle_deg"] = why
+            absent["doa_great_circle_deg"] = faults.get("elevation_deg", "no elevation estimates in this scene")
         if self.estimates.confidence is None:
             absent["doa_confidence"] = faults.get("confidence", "no confidence in this scene")
         reasons = {f: absent.get(f, otherwise) for f in self.fields if scores[f] is None}

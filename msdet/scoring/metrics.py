@@ -5,6 +5,7 @@ A metric is one entry here; fields of rows, options, tables and comparisons foll
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
@@ -14,32 +15,22 @@ import numpy as np
 from msdet.conventions import Array
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.scoring.breakdowns import Bin, members
-from msdet.scoring.separation_metrics import ScoredSignals, snr
+from msdet.scoring.separation_metrics import ScoredSignals, estoi, pesq, snr, stoi
 from msdet.scoring.statistics import Statistic
 
 Row = dict[str, Any]
 """One line of ``scores.jsonl``; see `msdet.scoring.score.score_scene`."""
 
-THRESHOLDS_DEG = (5, 10, 15, 20)
-"""Direction errors up to these count as accurate."""
-
-NOT_IN_SCORES = "not in the scores"
-"""The reason where a metric was not asked for."""
+UNPROCESSED = "unprocessed"  # name of the mixture among the systems
+THRESHOLDS_DEG = (5, 10, 15, 20)  # direction errors up to these count as accurate
+NOT_IN_SCORES = "not in the scores"  # the reason where a metric was not asked for
 
 Group = Literal["separation", "words", "doa", "accuracy", "optimal", "detection", "track"]
 """Metrics that stand in a table together."""
 
 
 class SeparationMetric(NamedTuple):
-    """A metric of signals.
-
-    Attributes:
-        field: of a row, a list over talkers.
-        label: name in tables.
-        unit: ``dB``, or empty.
-        decimals: shown.
-        score: its value for a reference and a trial of `ScoredSignals`.
-    """
+    """A metric of signals: `score` is its value for a reference and a trial; `unit` is ``dB`` or empty."""
 
     field: str
     label: str
@@ -69,9 +60,9 @@ SEPARATION_METRICS = {
     "sir": SeparationMetric("sir_db", "SIR", "dB", 2, lambda s, n, m: float(s.bss_eval(n, m).sir)),
     "sar": SeparationMetric("sar_db", "SAR", "dB", 2, lambda s, n, m: float(s.bss_eval(n, m).sar)),
     "snr": SeparationMetric("snr_db", "SNR", "dB", 2, lambda s, n, m: float(snr(s.references[n], s.trials[m]))),
-    "stoi": SeparationMetric("stoi", "STOI", "", 3, ScoredSignals.stoi),
-    "estoi": SeparationMetric("estoi", "ESTOI", "", 3, lambda s, n, m: s.stoi(n, m, extended=True)),
-    "pesq": SeparationMetric("pesq", "PESQ", "", 2, ScoredSignals.pesq),
+    "stoi": SeparationMetric("stoi", "STOI", "", 3, lambda s, n, m: stoi(*s.pair(n, m), s.sample_rate)),
+    "estoi": SeparationMetric("estoi", "ESTOI", "", 3, lambda s, n, m: estoi(*s.pair(n, m), s.sample_rate)),
+    "pesq": SeparationMetric("pesq", "PESQ", "", 2, lambda s, n, m: pesq(*s.pair(n, m), s.sample_rate)),
 }
 """Metrics of signals by the name that options use."""
 
@@ -122,70 +113,60 @@ def _separation_metrics() -> dict[str, Metric]:
     return metrics
 
 
-def _doa_metrics(prefix: str, field: str, groups: dict[str, Group], compared: str = "") -> dict[str, Metric]:
-    """Metrics of an error in degrees.
-
-    Args:
-        prefix: of their names.
-        field: the error.
-        groups: of those that are shown, by their part of the name.
-        compared: parts of the names of those that are compared.
-    """
-    optimal = bool(prefix)
-    statistics: dict[str, tuple[str, Statistic]] = {
-        "mae": ("MAE", "mean"),
-        "median": ("median", "median"),
-        "rmse": ("RMSE", "rms"),
-    }
-    metrics = {}
-    for key, (name, statistic) in statistics.items():
-        label = f"DoA {name}{', optimal' if optimal else ''} (deg)"
-        metrics[f"{prefix}doa_{key}_deg"] = Metric(
-            field, label, 1, groups.get(key), statistic, higher_is_better=False, compared=key in compared.split()
-        )
-    for limit in map(str, THRESHOLDS_DEG):
-        label = f"{'optimal ' if optimal else ''}within {limit} deg (%)"
-        metrics[f"{prefix}accuracy_{limit}deg"] = Metric(
-            field, label, 1, groups.get(limit), "mean", float(limit), 100.0, compared=limit in compared.split()
-        )
-    return metrics
-
-
-def _rate(
-    label: str, field: str, over: tuple[str, ...], times: int = 1, better: bool = True, compared: bool = False
+def _error(
+    field: str, label: str, group: Group | None, statistic: Statistic = "mean", compared: bool = False
 ) -> Metric:
+    """An error in degrees."""
+    return Metric(field, f"{label} (deg)", 1, group, statistic, higher_is_better=False, compared=compared)
+
+
+def _share(field: str, label: str, group: Group, compared: bool = False) -> Metric:
+    """A mean of shares, in percent."""
+    return Metric(field, f"{label} (%)", 1, group, scale=100.0, compared=compared)
+
+
+def _within(limit: float, field: str, label: str, group: Group | None, compared: bool = False) -> Metric:
+    """How often an error is within a limit, in percent."""
+    return Metric(field, f"{label} (%)", 1, group, within=limit, scale=100.0, compared=compared)
+
+
+def _rate(field: str, label: str, *over: str, times: int = 1, better: bool = True, compared: bool = False) -> Metric:
     """A ratio of counts, in percent."""
     group: Group = "words" if field == "word_errors" else "detection"
-    return Metric(field, label, 1, group, "ratio", None, 100.0, over, times, better, compared)
+    return Metric(field, f"{label} (%)", 1, group, "ratio", None, 100.0, over, times, better, compared)
 
 
 _TALKERS = ("doa_matched", "doa_missed")
+_OWN = "doa_error_own_deg"
 
 METRICS: dict[str, Metric] = {
     **_separation_metrics(),
-    "wer": _rate("WER (%)", "word_errors", ("words",), better=False, compared=True),
-    **_doa_metrics(
-        "",
-        "doa_error_deg",
-        {"mae": "doa", "median": "doa", "rmse": "doa", **{str(t): "accuracy" for t in THRESHOLDS_DEG}},
-        compared="mae median 5 10",
-    ),
-    "doa_great_circle_deg": Metric(
-        "doa_great_circle_deg", "great circle (deg)", 1, "doa", higher_is_better=False, compared=True
-    ),
-    **_doa_metrics("own_", "doa_error_own_deg", {"mae": "optimal", "5": "optimal", "10": "optimal"}),
-    "assignment_accuracy": Metric("doa_assigned", "assignment accuracy (%)", 1, "optimal", scale=100.0, compared=True),
-    "doa_recall": _rate("recall (%)", "doa_matched", _TALKERS),
-    "doa_precision": _rate("precision (%)", "doa_matched", ("doa_matched", "doa_false")),
-    "doa_f1": _rate("F1 (%)", "doa_matched", ("doa_matched", *_TALKERS, "doa_false"), times=2, compared=True),
-    "doa_miss_rate": _rate("missed (%)", "doa_missed", _TALKERS, better=False),
-    "doa_false_alarm_rate": _rate("false alarms per talker (%)", "doa_false", _TALKERS, better=False),
-    "count_accuracy": Metric("doa_count_error", "right count (%)", 1, "detection", within=0.0, scale=100.0),
-    "track_mae_deg": Metric("track_error_deg", "track MAE (deg)", 1, "track", higher_is_better=False, compared=True),
-    "track_accuracy_10deg": Metric(
-        "track_within_10deg", "frames within 10 deg (%)", 1, "track", scale=100.0, compared=True
-    ),
-    "track_coverage": Metric("track_coverage", "frames located (%)", 1, "track", scale=100.0),
+    "wer": _rate("word_errors", "WER", "words", better=False, compared=True),
+    "doa_mae_deg": _error("doa_error_deg", "DoA MAE", "doa", compared=True),
+    "doa_median_deg": _error("doa_error_deg", "DoA median", "doa", "median", compared=True),
+    "doa_rmse_deg": _error("doa_error_deg", "DoA RMSE", "doa", "rms"),
+    **{
+        f"accuracy_{deg}deg": _within(deg, "doa_error_deg", f"within {deg} deg", "accuracy", compared=deg <= 10)
+        for deg in THRESHOLDS_DEG
+    },
+    "doa_great_circle_deg": _error("doa_great_circle_deg", "great circle", "doa", compared=True),
+    "own_doa_mae_deg": _error(_OWN, "DoA MAE, optimal", "optimal"),
+    "own_doa_median_deg": _error(_OWN, "DoA median, optimal", None, "median"),
+    "own_doa_rmse_deg": _error(_OWN, "DoA RMSE, optimal", None, "rms"),
+    **{
+        f"own_accuracy_{deg}deg": _within(deg, _OWN, f"optimal within {deg} deg", "optimal" if deg <= 10 else None)
+        for deg in THRESHOLDS_DEG
+    },
+    "assignment_accuracy": _share("doa_assigned", "assignment accuracy", "optimal", compared=True),
+    "doa_recall": _rate("doa_matched", "recall", *_TALKERS),
+    "doa_precision": _rate("doa_matched", "precision", "doa_matched", "doa_false"),
+    "doa_f1": _rate("doa_matched", "F1", "doa_matched", *_TALKERS, "doa_false", times=2, compared=True),
+    "doa_miss_rate": _rate("doa_missed", "missed", *_TALKERS, better=False),
+    "doa_false_alarm_rate": _rate("doa_false", "false alarms per talker", *_TALKERS, better=False),
+    "count_accuracy": _within(0.0, "doa_count_error", "right count", "detection"),
+    "track_mae_deg": _error("track_error_deg", "track MAE", "track", compared=True),
+    "track_accuracy_10deg": _share("track_within_10deg", "frames within 10 deg", "track", compared=True),
+    "track_coverage": _share("track_coverage", "frames located", "track"),
 }
 """Metrics of summaries and comparisons by name; accuracies and rates are fractions of talkers.
 
@@ -219,11 +200,7 @@ _MAX_NAMED = 3  # of a kind; more are called by the kind
 
 
 def name_fields(fields: Iterable[str], available: Iterable[str]) -> str:
-    """Fields of a row in a few words: an improvement goes with its metric, and all of a kind have one name.
-
-    Args:
-        fields: to name.
-        available: fields that there are.
+    """Fields of a row in a few words: an improvement goes with its metric, all of a kind that there are have one name.
 
     >>> name_fields(["si_sdr_db", "si_sdr_improvement_db", "doa_assigned"], ["si_sdr_db", "doa_assigned"])
     'SI-SDR, assignment accuracy'
@@ -278,16 +255,9 @@ def aligned_rows(systems: dict[str, list[Row]]) -> dict[str, list[Row]]:
 
 
 def metric_values(row: Row, metric: Metric, bins: tuple[Bin, ...] = ()) -> Array | None:
-    """Values ``(talker,)`` of a scene; of a ratio, its numerator and its denominator.
+    """Values ``(talker,)`` of a scene, of the talkers in the bins alone; of a ratio, its numerator and its denominator.
 
-    Args:
-        row: of the scene.
-        metric: which.
-        bins: of talkers that count; all without bins.
-
-    Returns:
-        None unless every talker (of the bins) has a value, and for some of the talkers where the metric is
-        the scene's as a whole.
+    None unless every such talker has a value, and for some of the talkers where the metric is the scene's as a whole.
     """
     inside = members(bins, row) if bins else np.ones(1, dtype=bool)
     if not inside.any():
@@ -295,11 +265,10 @@ def metric_values(row: Row, metric: Metric, bins: tuple[Bin, ...] = ()) -> Array
     columns = []
     for field in (metric.field, *metric.over):
         value = row.get(field)
-        if value is None or not (inside.all() or isinstance(value, list)):
-            return None
-        numbers = value if isinstance(value, list) else [value]
-        if not inside.all():
-            numbers = [v for v, used in zip(numbers, inside, strict=True) if used]
+        if isinstance(value, list):
+            numbers = value if inside.all() else list(itertools.compress(value, inside))
+        else:
+            numbers = [value if inside.all() else None]
         if not numbers or None in numbers:
             return None
         columns.append(np.array(numbers, dtype=np.float64))

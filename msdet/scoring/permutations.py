@@ -11,53 +11,34 @@ import numpy.typing as npt
 from msdet.conventions import Array
 from msdet.errors import MsdetError
 
+# why what follows the permutation has no value: estimates without an SI-SDR, or copies of each other
 AMBIGUOUS = "SI-SDR does not tell whose estimate it is"
-"""Why what follows the permutation has no value: estimates without an SI-SDR, or copies of each other."""
 
+# Permutations tie if their sums of SI-SDR differ by less: a copy of an estimate at another gain differs from it
+# by rounding, in 16-bit files by thousandths of a decibel down to `MIN_RATIO_DB`.
 SAME_SUM_DB = 0.01
-"""Permutations tie if their sums of SI-SDR differ by less.
 
-A copy of an estimate at another gain differs from it by rounding, in 16-bit files by thousandths of a decibel
-down to `MIN_RATIO_DB`.
-"""
-
-MIN_RATIO_DB = -40.0
-"""Energy ratios below count as this one in ties: rounding of 16 bits alone may make the difference."""
-
-MAX_PERMUTED = 7
-"""Up to so many references all permutations are compared (5040 of them)."""
-
+MIN_RATIO_DB = -40.0  # energy ratios below count as this one in ties, which rounding of 16 bits may decide
+MAX_PERMUTED = 7  # up to so many references all permutations are compared (5040 of them)
 _SAME_SUM = 1e-10  # sums of scores that differ by less do so by the arithmetic's rounding
 
 
 def best_permutation(matrix: npt.ArrayLike) -> Array:
-    """The assignment of estimates to references that maximizes the sum of a score (Hungarian algorithm).
+    """The assignment that maximizes the sum of scores ``(N, M)``, ``M >= N``, in which NaN is worse than all others.
 
-    Args:
-        matrix: ``(N, M)`` scores, ``M >= N``; NaN counts as worse than every other score.
-
-    Returns:
-        ``(N,)`` integers: estimate ``permutation[n]`` belongs to reference ``n``.
-
-    Raises:
-        MsdetError: fewer estimates than references.
+    Returns ``(N,)`` integers: estimate ``permutation[n]`` belongs to reference ``n``; an `MsdetError` says that
+    there are fewer estimates than references.
     """
     from scipy.optimize import linear_sum_assignment
 
-    permutation: Array = linear_sum_assignment(_scores(matrix), maximize=True)[1]
-    return permutation
+    return np.asarray(linear_sum_assignment(_scores(matrix), maximize=True)[1])
 
 
 def tied_permutations(matrix: npt.ArrayLike, permutation: Array, tolerance: float = _SAME_SUM) -> list[Array]:
-    """Other permutations whose sum of scores is the same as that of one.
+    """Other permutations whose sum of scores is that of one, but for a tolerance (of SI-SDR, `SAME_SUM_DB`).
 
     Of more than `MAX_PERMUTED` references not all are found, but for every reference that could have another
     estimate at least one, and those in which two estimates change places.
-
-    Args:
-        matrix: as `best_permutation` takes.
-        permutation: ``(N,)``.
-        tolerance: sums that differ by less are the same; for SI-SDR, `SAME_SUM_DB`.
     """
     score = _scores(matrix)
     rows = np.arange(len(score))
@@ -76,8 +57,7 @@ def ambiguous_references(permutation: Array, tied: Sequence[Array]) -> Array:
     >>> ambiguous_references(best, tied_permutations(matrix, best)).tolist()
     [False, True]
     """
-    moved: Array = np.any([permutation != other for other in (permutation, *tied)], axis=0)
-    return moved
+    return np.asarray(np.any([permutation != other for other in (permutation, *tied)], axis=0))
 
 
 def _nearby_permutations(score: Array, permutation: Array) -> Array:

@@ -12,15 +12,12 @@ One permutation serves every metric, DoA included: the one that maximizes the su
 references, it is the azimuths' optimal assignment; ``permutation_from`` says which ("si_sdr" or "doa").
 ``doa_error_deg`` is under the permutation, ``doa_error_own_deg`` under the azimuths' optimal assignment.
 
-Signals and directions of a scene fail apart: where one cannot be scored, the other is as far as it does not
-need it. Where a system gives audio and that of a scene cannot be read, which azimuth belongs to whom is
-unknown, and directions are scored alone: ``doa_error_own_deg``, and how many talkers are detected.
-
-An estimate that is silent or holds NaN has no SI-SDR. A single one belongs to the talker whom the others
-leave: they keep their scores, and it keeps those of its direction. Between several, as between copies, the
-permutation is arbitrary: a talker's score is the mean under all that tie, null where one of the estimates
-has none, and a score of directions that would differ under another order is null. Where no estimate has an
-SI-SDR, there is no permutation.
+Where the audio of a scene cannot be scored, its directions are, and the other way round; without knowing which
+azimuth belongs to whom, only ``doa_error_own_deg``, and how many talkers are detected. A single estimate that is
+silent or holds NaN belongs to the talker whom the others leave. Between several, as between copies, the
+permutation is arbitrary: a talker's score is the mean under all that tie, null where one of the estimates has
+none, and a score of directions that would differ under another order is null. Where no estimate has an SI-SDR,
+there is no permutation.
 """
 
 from __future__ import annotations
@@ -28,11 +25,10 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -41,60 +37,28 @@ from msdet.conventions import Array
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
 from msdet.io.files import write_jsonl
-from msdet.io.jobs import Progress, worker_pool
+from msdet.io.jobs import Job, Progress, run_jobs
 from msdet.scenes.scene import Scene
+from msdet.scoring import doa_scores, submission
 from msdet.scoring.breakdowns import DEFAULT_BREAKDOWNS, find_breakdowns, labels
-from msdet.scoring.doa_scores import (
-    CONFIDENCE_FIELDS,
-    DOA_FIELDS,
-    ELEVATION_FIELDS,
-    NO_AUDIO,
-    NO_DOA,
-    NO_REFERENCES,
-    NO_TRUE_DOA,
-    TRACK_FIELDS,
-    moves,
-    score_directions,
-)
-from msdet.scoring.metrics import DEFAULT_METRICS, Row, check_metrics, separation_fields
+from msdet.scoring.doa_scores import NO_AUDIO, NO_DOA, NO_REFERENCES, NO_TRUE_DOA
+from msdet.scoring.metrics import DEFAULT_METRICS, UNPROCESSED, Row, check_metrics, separation_fields
 from msdet.scoring.permutations import AMBIGUOUS
 from msdet.scoring.separation_metrics import ScoredSignals
 from msdet.scoring.separation_scores import find_swaps, score_estimates, score_signals
-from msdet.scoring.submission import (
-    DoaEstimates,
-    check_made_for,
-    gives_audio,
-    listed,
-    no_estimates_error,
-    read_directions,
-    read_signals,
-    surplus_files,
-    talker_files,
-    unknown_scenes,
-)
+from msdet.scoring.submission import DoaEstimates
 from msdet.scoring.summary import NOT_GIVEN, ScoreTable
 
-UNPROCESSED = "unprocessed"
-"""Name of the mixture among the systems."""
-
 _DECIMALS = 4  # of directions
-
 _LOGGER = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class ScoringOptions:
-    """What to score.
-
-    Attributes:
-        metrics: of signals, names in `msdet.scoring.metrics.SEPARATION_METRICS`.
-        doa_fields: fields of directions.
-    """
+    """What to score: names in `msdet.scoring.metrics.SEPARATION_METRICS`, and fields of directions."""
 
     metrics: tuple[str, ...] = DEFAULT_METRICS
-    doa_fields: tuple[str, ...] = DOA_FIELDS
+    doa_fields: tuple[str, ...] = doa_scores.DOA_FIELDS
 
 
 def score(
@@ -147,36 +111,32 @@ def score_set(
     Args:
         scene_set: the set with mixtures and references.
         estimates: the estimates folder.
-        out: file for the rows, written atomically; None writes nothing.
+        out: file for the rows, written atomically, if any.
         jobs: number of worker processes; the rows do not depend on it.
-        progress: called after each scene.
+        progress: called with scenes done and in all.
         metrics: names in `msdet.scoring.metrics.SEPARATION_METRICS`.
-        unprocessed: rows of `score_unprocessed`, so that the mixtures are not scored again; a scene or
-            metric that they lack is.
+        unprocessed: rows of `score_unprocessed`, so that mixtures that they have are not scored again.
 
     Raises:
         MsdetError: `estimates` holds neither audio of any scene nor ``doa.jsonl``, ``doa.jsonl`` is not
             readable, or an unknown metric.
     """
     chosen = check_metrics(metrics)
-    check_made_for(estimates, scene_set)
-    lines = read_directions(estimates)
-    if lines is None and not any(talker_files(estimates, scene) for scene in scene_set.scenes):
-        raise no_estimates_error(scene_set, estimates)
-    if unknown := unknown_scenes(scene_set, estimates):
-        _LOGGER.warning(
-            "%s: estimates of %d scenes that are not in the set are left out (%s)",
-            estimates,
-            len(unknown),
-            listed(unknown),
-        )
-    options = ScoringOptions(chosen, _doa_fields(scene_set, lines or {}))
-    has_audio = gives_audio(scene_set, estimates)
+    submission.check_made_for(estimates, scene_set)
+    given = submission.read_directions(estimates)
+    if given is None and not any(submission.talker_files(estimates, scene) for scene in scene_set.scenes):
+        raise submission.no_estimates_error(scene_set, estimates)
+    if unknown := submission.unknown_scenes(scene_set, estimates):
+        left_out = f"estimates of {len(unknown)} scenes that are not in the set are left out"
+        _LOGGER.warning("%s: %s (%s)", estimates, left_out, submission.listed(unknown))
+    lines = given or {}
+    options = ScoringOptions(chosen, _doa_fields(scene_set, lines))
+    has_audio = submission.gives_audio(scene_set, estimates)
     small = dataclasses.replace(scene_set, scenes=())  # sent to the workers
-    score_one = partial(_score_files, small, estimates, has_audio, lines is not None, options)
+    score_one = partial(_score_files, small, estimates, has_audio, given is not None, options)
     fields = set(separation_fields(chosen))
     before = {row["id"]: row for row in unprocessed if fields <= row.keys() and not row["error"]}
-    tasks = [(scene, (lines or {}).get(scene.id), before.get(scene.id)) for scene in scene_set.scenes]
+    tasks = [(scene, lines.get(scene.id), before.get(scene.id)) for scene in scene_set.scenes]
     rows = _score_all(score_one, tasks, jobs, progress)
     if has_audio:
         find_swaps(scene_set, estimates, rows)
@@ -198,7 +158,7 @@ def score_unprocessed(
     """
     options = ScoringOptions(check_metrics(metrics))
     score_one = partial(_score_mixture, dataclasses.replace(scene_set, scenes=()), options)
-    rows = _score_all(score_one, scene_set.scenes, jobs, progress)
+    rows = _score_all(score_one, [(scene,) for scene in scene_set.scenes], jobs, progress)
     if out is not None:
         write_jsonl(out, rows)
     return rows
@@ -216,22 +176,12 @@ def score_scene(
     no_audio: str = NO_AUDIO,
     no_directions: str = NO_DOA,
 ) -> Row:
-    """Score the estimates of one scene; see the module for its row.
+    """Score the estimates ``(talker, time)`` and directions, if any, of one scene; see the module for its row.
 
-    Args:
-        scene: the scene.
-        array: improvements are over its reference microphone; what it cannot tell apart is no error.
-        mixture: ``(mic, time)``; None without `estimates`.
-        references: ``(talker, time)``; None without `estimates`.
-        estimates: ``(talker, time)``, or None without audio to score.
-        directions: in the order of `estimates`; None without DoA to score.
-        options: what to score.
-        unprocessed: the mixture's own row; scored here if None.
-        no_audio: why `estimates` is None; all but `NO_AUDIO` and `NO_REFERENCES` are a system's failure.
-        no_directions: why `directions` is None.
-
-    Raises:
-        MsdetError: another number of talkers or another length than the references'.
+    Without estimates neither mixture ``(mic, time)`` nor references ``(talker, time)`` are needed; improvements are
+    over the array's reference microphone, and what it cannot tell apart is no error. `unprocessed` is the mixture's
+    own row, scored here if None. `no_audio` and `no_directions` say why there are none: all reasons but `NO_AUDIO`
+    and `NO_REFERENCES` are a system's failure. Estimates of another shape than the references' are an `MsdetError`.
     """
     row = _empty_row(scene, options)
     undefined, permutation, ambiguous = row["undefined"], None, None
@@ -251,7 +201,7 @@ def score_scene(
     if directions is None:
         undefined |= dict.fromkeys(options.doa_fields, no_directions)
     else:
-        scores, reasons, optimal = score_directions(
+        scores, reasons, optimal = doa_scores.score_directions(
             scene, array, directions, permutation, options.doa_fields, ambiguous, no_permutation
         )
         row |= {field: _rounded(value) for field, value in scores.items()}
@@ -266,19 +216,13 @@ def score_scene(
     return row | {"permutation": None if permutation is None else permutation.tolist()}
 
 
-_Task = tuple[Scene, dict[str, Any] | None, Row | None]
-"""A scene, its line of ``doa.jsonl``, unchecked, and the mixture's row."""
-
-
 def _doa_fields(scene_set: SceneSet, lines: dict[str, dict[str, Any]]) -> tuple[str, ...]:
     """Fields of directions that make sense for a set and that a system gives anything for."""
     keys = {key for line in lines.values() for key in line if line[key] is not None}
-    fields = DOA_FIELDS
-    if "elevation_deg" in keys:
-        fields += ELEVATION_FIELDS
-    if "confidence" in keys:
-        fields += CONFIDENCE_FIELDS
-    return fields + TRACK_FIELDS if any(map(moves, scene_set.scenes)) else fields
+    fields = doa_scores.DOA_FIELDS
+    fields += doa_scores.ELEVATION_FIELDS if "elevation_deg" in keys else ()
+    fields += doa_scores.CONFIDENCE_FIELDS if "confidence" in keys else ()
+    return fields + (doa_scores.TRACK_FIELDS if any(map(doa_scores.moves, scene_set.scenes)) else ())
 
 
 def _empty_row(scene: Scene, options: ScoringOptions) -> Row:
@@ -304,9 +248,10 @@ def _rounded(values: Any) -> Any:
 
 
 def _score_files(
-    scene_set: SceneSet, folder: Path, has_audio: bool, has_doa: bool, options: ScoringOptions, task: _Task
-) -> Row:
-    scene, line, unprocessed = task
+    scene_set: SceneSet, folder: Path, has_audio: bool, has_doa: bool, options: ScoringOptions,
+    scene: Scene, line: dict[str, Any] | None, unprocessed: Row | None,
+) -> Row:  # fmt: skip
+    """Score a scene with its line of ``doa.jsonl``, unchecked, and the mixture's row."""
     mixture = references = estimates = directions = None
     no_audio, no_directions = NO_AUDIO, NO_DOA
     if has_audio and not scene.referenced:
@@ -314,7 +259,7 @@ def _score_files(
     elif has_audio:
         try:
             mixture, references = scene_set.mixture(scene), scene_set.references(scene)
-            estimates = read_signals(folder, scene)
+            estimates = submission.read_signals(folder, scene)
         except MsdetError as error:
             no_audio = str(error)
     if has_doa and not scene.located:
@@ -331,8 +276,8 @@ def _score_files(
         scene, scene_set.array, mixture, references, estimates, directions, options, unprocessed,
         no_audio, no_directions,
     )  # fmt: skip
-    if surplus := surplus_files(folder, scene):
-        row["doubts"].append(f"files that are no talker's are left out ({listed(surplus)})")
+    if surplus := submission.surplus_files(folder, scene):
+        row["doubts"].append(f"files that are no talker's are left out ({submission.listed(surplus)})")
     return row
 
 
@@ -353,15 +298,9 @@ def _score_mixture(scene_set: SceneSet, options: ScoringOptions, scene: Scene) -
     return row | {"permutation": list(range(len(references))), "permutation_from": "si_sdr"}
 
 
-def _score_all(score_one: Callable[[T], Row], tasks: Sequence[T], jobs: int, progress: Progress | None) -> list[Row]:
+def _score_all(
+    score_one: Callable[..., Row], tasks: Sequence[tuple[Any, ...]], jobs: int, progress: Progress | None
+) -> list[Row]:
     if jobs < 1:
         raise MsdetError(f"jobs is {jobs}, expected at least 1")
-    rows: list[Row] = []
-    with worker_pool(min(jobs, len(tasks))) if jobs > 1 else nullcontext() as pool:
-        chunk = max(1, min(8, len(tasks) // (4 * jobs)))
-        scored = map(score_one, tasks) if pool is None else pool.map(score_one, tasks, chunksize=chunk)
-        for row in scored:
-            rows.append(row)
-            if progress is not None:
-                progress(len(rows), len(tasks))
-    return rows
+    return run_jobs([Job(score_one, task) for task in tasks], jobs, progress)

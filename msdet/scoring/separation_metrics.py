@@ -1,8 +1,9 @@
 """Separation metrics on waveforms: SI-SDR, SNR, SDR, SIR and SAR of BSS-eval, STOI, ESTOI and PESQ.
 
 Every metric but the SNR first scales each signal to a peak of 1 in double precision, so that none depends
-on the level of its input. Where a metric has no value `UndefinedMetricError` says why; no other exception
-and no NaN comes out of a degenerate signal. No metric removes the mean.
+on the level of its input. Where a metric has no value, as for a signal that is silent, empty, NaN or infinite, an
+`UndefinedMetricError` says why; no other exception and no NaN comes out of such a signal. Shapes that do not belong
+together are an `MsdetError`. No metric removes the mean.
 
 `ScoredSignals` computes what the pairs of one scene share only once.
 """
@@ -30,9 +31,7 @@ PESQ_MODES = {8000: "nb", 16000: "wb"}
 """Narrow-band or wide-band PESQ by sample rate; it is not defined at others."""
 
 _STOI_MIN_S = 0.4096  # 30 frames
-
 _COSINE_TOLERANCE = 1e-6  # rounding of squared cosines; more is a singular system
-
 
 T = TypeVar("T")
 
@@ -46,74 +45,36 @@ class BssEval(NamedTuple):
 
 
 def si_sdr(reference: npt.ArrayLike, estimate: npt.ArrayLike) -> Array:
-    """Scale-invariant signal-to-distortion ratio, without mean removal.
+    """Scale-invariant signal-to-distortion ratio of signals ``(..., time)``: decibels ``(...)``.
 
-    Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019, eq. 3.
-
-    Args:
-        reference: ``(..., time)``.
-        estimate: ``(..., time)``, of the same shape.
-
-    Returns:
-        Decibels ``(...)``, within `RATIO_LIMIT_DB`.
-
-    Raises:
-        UndefinedMetricError: a silent, empty, NaN or infinite signal.
-        MsdetError: the shapes differ.
+    Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019, eq. 3; within `RATIO_LIMIT_DB`.
     """
     s, e = _leveled(reference, estimate)
     target = s * (np.sum(e * s, axis=-1, keepdims=True) / np.sum(s * s, axis=-1, keepdims=True))
-    return _ratio_db(target, e - target)
+    return _ratio_db(_energy(target), _energy(e - target))
 
 
 def snr(reference: npt.ArrayLike, estimate: npt.ArrayLike) -> Array:
-    """Signal-to-noise ratio: all that differs from the reference is noise, a wrong level too.
-
-    Arguments, result and errors as `si_sdr`.
-    """
+    """Signal-to-noise ratio, like `si_sdr`: all that differs from the reference is noise, a wrong level too."""
     s, e = _leveled(reference, estimate)
     level = np.abs(np.asarray(estimate, dtype=np.float64)).max(axis=-1, keepdims=True)
     with np.errstate(over="ignore"):
         ratio = level / np.abs(np.asarray(reference, dtype=np.float64)).max(axis=-1, keepdims=True)
-    return _ratio_db(s, s - e * np.minimum(ratio, 1e30))  # more is beyond the limit anyway
+    return _ratio_db(_energy(s), _energy(s - e * np.minimum(ratio, 1e30)))  # more is beyond the limit anyway
 
 
 def pairwise_si_sdr(references: npt.ArrayLike, estimates: npt.ArrayLike) -> Array:
-    """SI-SDR of every estimate against every reference.
-
-    Args:
-        references: ``(N, time)``.
-        estimates: ``(M, time)``.
-
-    Returns:
-        Decibels ``(N, M)``; NaN for the pairs whose SI-SDR is undefined.
-
-    Raises:
-        MsdetError: the lengths differ.
-    """
-    s, e = np.atleast_2d(references), np.atleast_2d(estimates)
-    if s.shape[-1] != e.shape[-1]:
-        raise MsdetError(f"references and estimates have shapes {s.shape} and {e.shape}, expected one length")
-    return ScoredSignals(s, e, sample_rate=0).si_sdr_matrix()
+    """SI-SDR ``(N, M)`` of every estimate ``(M, time)`` against every reference ``(N, time)``; NaN where undefined."""
+    return ScoredSignals(*_of_one_length(references, estimates), sample_rate=0).si_sdr_matrix()
 
 
 def sdr(references: npt.ArrayLike, estimates: npt.ArrayLike) -> Array:
-    """Signal-to-distortion ratio of BSS-eval 3, pair by pair: a 512-tap distortion filter is allowed.
+    """Signal-to-distortion ratio of BSS-eval 3, pair by pair of signals ``(..., time)``: decibels ``(...)``.
 
-    Vincent et al., "Performance measurement in blind audio source separation", IEEE TASLP 14(4), 2006;
-    computed as by Scheibler, "SDR - medium rare with fast computations", ICASSP 2022.
-
-    Args:
-        references: ``(..., time)``.
-        estimates: ``(..., time)``, already in the order of the references.
-
-    Returns:
-        Decibels ``(...)``, within `RATIO_LIMIT_DB`.
-
-    Raises:
-        UndefinedMetricError: a silent, empty, NaN or infinite signal, one shorter than the filter, or a
-            reference from which the filter cannot be determined.
-        MsdetError: the shapes differ.
+    A 512-tap distortion filter is allowed. Vincent et al., "Performance measurement in blind audio source
+    separation", IEEE TASLP 14(4), 2006; computed as by Scheibler, "SDR - medium rare with fast computations",
+    ICASSP 2022; within `RATIO_LIMIT_DB`. Undefined for signals shorter than the filter, or a reference from which the
+    filter cannot be determined.
     """
     s, e = _leveled(references, estimates)
     ratio_db = np.empty(s.shape[:-1])
@@ -150,22 +111,13 @@ def sdr_of_estimates(reference: Array, estimates: Array) -> Array:
 def bss_eval(references: npt.ArrayLike, estimates: npt.ArrayLike) -> BssEval:
     """SDR, SIR and SAR of BSS-eval 3 (``bss_eval_sources``) of every estimate against every reference.
 
-    Interference is what filters of the other references make up of an estimate; see `sdr`. Computed by
-    fast_bss_eval in double precision.
-
-    Args:
-        references: ``(N, time)``.
-        estimates: ``(M, time)``.
-
-    Raises:
-        UndefinedMetricError: as `sdr`, or references of which one is a filtered mixture of the others.
-        MsdetError: the lengths differ.
+    Interference is what filters of the other references ``(N, time)`` make up of an estimate ``(M, time)``;
+    see `sdr`. Computed by fast_bss_eval in double precision. Undefined also where one reference is a filtered mixture
+    of the others.
     """
     from fast_bss_eval.numpy.metrics import square_cosine_metrics  # brings torch, which is slow to import
 
-    s, e = (np.atleast_2d(np.asarray(x, dtype=np.float64)) for x in (references, estimates))
-    if s.shape[-1] != e.shape[-1]:
-        raise MsdetError(f"references and estimates have shapes {s.shape} and {e.shape}, expected one length")
+    s, e = _of_one_length(references, estimates)
     s, e = peak_one(s, "reference"), peak_one(e, "estimate")
     _check_long_enough(s)
     try:
@@ -181,21 +133,11 @@ def bss_eval(references: npt.ArrayLike, estimates: npt.ArrayLike) -> BssEval:
 
 
 def stoi(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int, extended: bool = False) -> float:
-    """Short-time objective intelligibility of one signal, at most 1; computed by pystoi.
+    """Short-time objective intelligibility of one signal ``(time,)``, at most 1; computed by pystoi.
 
     Taal et al., "An algorithm for intelligibility prediction of time-frequency weighted noisy speech",
-    IEEE TASLP 19(7), 2011.
-
-    Args:
-        reference: ``(time,)``.
-        estimate: ``(time,)``.
-        sample_rate: in hertz.
-        extended: ESTOI: Jensen and Taal, "An algorithm for predicting the intelligibility of speech masked by
-            modulated noise maskers", IEEE/ACM TASLP 24(11), 2016.
-
-    Raises:
-        UndefinedMetricError: a silent, empty, NaN or infinite signal, or less than 30 frames of speech.
-        MsdetError: the shapes differ, or are not those of one signal.
+    IEEE TASLP 19(7), 2011; `extended`: Jensen and Taal, "An algorithm for predicting the intelligibility of
+    speech masked by modulated noise maskers", IEEE/ACM TASLP 24(11), 2016. Undefined for less than 30 frames of speech.
     """
     import pystoi
 
@@ -223,19 +165,10 @@ def estoi(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -
 
 
 def pesq(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) -> float:
-    """PESQ of one signal as a mean opinion score: narrow-band at 8 kHz, wide-band at 16 kHz.
+    """PESQ of one signal ``(time,)`` as a mean opinion score: narrow-band at 8 kHz, wide-band at 16 kHz.
 
-    ITU-T P.862 and P.862.2; computed by the package pesq (``pip install msdet[pesq]``).
-
-    Args:
-        reference: ``(time,)``.
-        estimate: ``(time,)``.
-        sample_rate: in hertz.
-
-    Raises:
-        UndefinedMetricError: another rate, a silent, empty, NaN or infinite signal, one without an utterance
-            that PESQ detects, or the package is not installed.
-        MsdetError: the lengths differ.
+    ITU-T P.862 and P.862.2; computed by the package pesq (``pip install msdet[pesq]``). Undefined at other rates,
+    without an utterance that PESQ detects, or where the package is not installed.
     """
     if sample_rate not in PESQ_MODES:
         raise UndefinedMetricError(f"PESQ is defined at 8 and 16 kHz, not at {sample_rate} Hz")
@@ -266,36 +199,26 @@ def peak_one(signal: Array, name: str) -> Array:
     peak = np.abs(double).max(axis=-1, keepdims=True)
     if (peak == 0).any():
         raise UndefinedMetricError(f"{name} is silent")
-    leveled: Array = double / peak
-    return leveled
+    return np.asarray(double / peak)
 
 
 class ScoredSignals:
-    """References of a scene and the signals that are scored against them.
+    """References ``(N, time)`` of a scene and the trials ``(M, time)``, estimates and the mixture, scored against them.
 
     Every method raises `UndefinedMetricError` where the pair has no value.
-
-    Attributes:
-        references: ``(N, time)`` as given.
-        trials: ``(M, time)`` as given: estimates, the mixture.
-        sample_rate: hertz.
     """
 
     def __init__(self, references: Array, trials: Array, sample_rate: int) -> None:
         self.references, self.trials, self.sample_rate = references, trials, sample_rate
         self._made: dict[tuple[Any, ...], Any] = {}
 
-    def reference(self, n: int) -> Array:
-        """Reference n ``(time,)`` with a peak of 1."""
-        return self._once(("reference", n), lambda: peak_one(self.references[n], "reference"))
-
-    def trial(self, m: int) -> Array:
-        """Trial m ``(time,)`` with a peak of 1."""
-        return self._once(("trial", m), lambda: peak_one(self.trials[m], "estimate"))
+    def pair(self, n: int, m: int) -> tuple[Array, Array]:
+        """Reference n and trial m, each ``(time,)`` with a peak of 1."""
+        return self._once(("reference", n), lambda: peak_one(self.references[n], "reference")), self._trial(m)
 
     def si_sdr(self, n: int, m: int) -> float:
         """SI-SDR of trial m against reference n."""
-        return self._once(("si_sdr", n, m), lambda: float(si_sdr(self.reference(n), self.trial(m))))
+        return self._once(("si_sdr", n, m), lambda: float(si_sdr(*self.pair(n, m))))
 
     def si_sdr_matrix(self) -> Array:
         """SI-SDR ``(N, M)`` of all pairs; NaN where it is undefined."""
@@ -307,37 +230,24 @@ class ScoredSignals:
 
     def sdr(self, n: int, m: int) -> float:
         """SDR of trial m against reference n; the filters of all trials are found at once."""
-        reference, _ = self.reference(n), self.trial(m)
-        indices, trials = self._sound_trials()
-        ratios_db = self._once(("sdr", n), lambda: sdr_of_estimates(reference, trials))
-        return float(ratios_db[indices.index(m)])
+        reference, _ = self.pair(n, m)
+        sound = self._sound_trials()
+        ratios_db = self._once(("sdr", n), lambda: sdr_of_estimates(reference, np.stack([*map(self._trial, sound)])))
+        return float(ratios_db[sound.index(m)])
 
     def bss_eval(self, n: int, m: int) -> BssEval:
         """SDR, SIR and SAR, as arrays without axes, of trial m against reference n among all references."""
-        _, _ = self.reference(n), self.trial(m)
-        indices, trials = self._sound_trials()
-        ratios = self._once(("bss_eval",), lambda: bss_eval(self.references, trials))
-        return BssEval(*(ratio_db[n, indices.index(m)] for ratio_db in ratios))
+        self.pair(n, m)
+        sound = self._sound_trials()
+        ratios = self._once(("bss_eval",), lambda: bss_eval(self.references, np.stack([*map(self._trial, sound)])))
+        return BssEval(*(ratio_db[n, sound.index(m)] for ratio_db in ratios))
 
-    def stoi(self, n: int, m: int, extended: bool = False) -> float:
-        """STOI, or ESTOI, of trial m against reference n."""
-        return stoi(self.reference(n), self.trial(m), self.sample_rate, extended)
+    def _trial(self, m: int) -> Array:
+        return self._once(("trial", m), lambda: peak_one(self.trials[m], "estimate"))
 
-    def pesq(self, n: int, m: int) -> float:
-        """PESQ of trial m against reference n."""
-        return pesq(self.reference(n), self.trial(m), self.sample_rate)
-
-    def _sound_trials(self) -> tuple[list[int], Array]:
-        """Numbers and signals of the trials that are neither silent nor NaN."""
-
-        def find() -> tuple[list[int], Array]:
-            sound = {}
-            for m in range(len(self.trials)):
-                with contextlib.suppress(UndefinedMetricError):
-                    sound[m] = self.trial(m)
-            return list(sound), np.stack(list(sound.values()))
-
-        return self._once(("sound",), find)
+    def _sound_trials(self) -> list[int]:
+        """Numbers of the trials that are neither silent nor NaN."""
+        return [m for m, trial in enumerate(self.trials) if np.isfinite(trial).all() and trial.any()]
 
     def _once(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
         """The result of `make`, or the error that it raised, computed at the first call."""
@@ -360,21 +270,28 @@ def _leveled(reference: npt.ArrayLike, estimate: npt.ArrayLike) -> tuple[Array, 
     return peak_one(s, "reference"), peak_one(e, "estimate")
 
 
-def _ratio_db(target: Array, residual: Array) -> Array:
-    """Energy ratio over time, limited."""
+def _of_one_length(references: npt.ArrayLike, estimates: npt.ArrayLike) -> tuple[Array, Array]:
+    s, e = np.atleast_2d(references), np.atleast_2d(estimates)
+    if s.shape[-1] != e.shape[-1]:
+        raise MsdetError(f"references and estimates have shapes {s.shape} and {e.shape}, expected one length")
+    return s, e
+
+
+def _energy(signal: Array) -> Array:
+    return np.asarray(np.sum(signal**2, axis=-1))
+
+
+def _ratio_db(part: Array, rest: Array) -> Array:
+    """Ratio of two energies, limited; NaN stays NaN."""
     with np.errstate(divide="ignore"):  # a perfect or an orthogonal estimate
-        return _limited(10 * np.log10(np.sum(target**2, axis=-1)) - 10 * np.log10(np.sum(residual**2, axis=-1)))
+        ratio_db: Array = 10 * np.log10(part) - 10 * np.log10(rest)
+    return ratio_db.clip(-RATIO_LIMIT_DB, RATIO_LIMIT_DB)
 
 
 def _cosine_to_db(squared_cosine: Array) -> Array:
-    """Energy along a direction to that across it, limited; NaN stays NaN."""
+    """Energy along a direction to that across it."""
     along = np.clip(squared_cosine, 0.0, 1.0)
-    with np.errstate(divide="ignore"):
-        return _limited(10 * np.log10(along) - 10 * np.log10(1 - along))
-
-
-def _limited(ratio_db: Array) -> Array:
-    return np.clip(ratio_db, -RATIO_LIMIT_DB, RATIO_LIMIT_DB)
+    return _ratio_db(along, 1 - along)
 
 
 def _check_long_enough(signal: Array) -> None:

@@ -14,7 +14,7 @@ from msdet.conventions import Array
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError, UndefinedMetricError
 from msdet.scenes.scene import Scene
-from msdet.scoring.metrics import SEPARATION_METRICS, Row, SeparationMetric
+from msdet.scoring.metrics import SEPARATION_METRICS, Row, SeparationMetric, separation_fields
 from msdet.scoring.permutations import (
     AMBIGUOUS,
     MIN_RATIO_DB,
@@ -26,11 +26,8 @@ from msdet.scoring.permutations import (
 from msdet.scoring.separation_metrics import ScoredSignals, pairwise_si_sdr
 from msdet.scoring.submission import read_estimates
 
-RESEMBLES_DB = -20.0
-"""SI-SDR below which an estimate does not resemble a reference: that of unrelated speech."""
-
+RESEMBLES_DB = -20.0  # an estimate below this SI-SDR, that of unrelated speech, does not resemble a reference
 _FITS_DB = -5.0
-
 _MAX_SCENES = 20  # every one is compared with every other
 
 
@@ -38,7 +35,7 @@ class EstimateScores(NamedTuple):
     """Separation scores of estimates under the permutation that maximizes the sum of SI-SDR.
 
     Attributes:
-        fields: of a row, lists over talkers: under it; under several that tie, a talker's value is the mean.
+        fields: of a row, lists over talkers; under several permutations that tie, the mean.
         undefined: why fields hold a null.
         permutation: ``(talker,)`` the estimate of each talker; None if no estimate has an SI-SDR.
         ambiguous: ``(talker,)`` whose part of the permutation is arbitrary.
@@ -55,25 +52,15 @@ class EstimateScores(NamedTuple):
 def score_estimates(
     references: Array, estimates: Array, before: Array | Row, sample_rate: int, metrics: tuple[str, ...]
 ) -> EstimateScores:
-    """Score the estimates of a scene.
-
-    Args:
-        references: ``(talker, time)``.
-        estimates: ``(talker, time)``.
-        before: ``(time,)`` the mixture at the reference microphone, or its row.
-        sample_rate: hertz.
-        metrics: names in `SEPARATION_METRICS`.
+    """Score the estimates ``(talker, time)`` of a scene; `before` is the mixture ``(time,)`` there, or its row.
 
     Raises:
         MsdetError: another number of talkers or another length than the references'.
     """
     if estimates.shape != references.shape:
         raise MsdetError(f"estimates have shape {estimates.shape}, expected {references.shape}")
-    mixture: int | Row = len(estimates)
-    if isinstance(before, dict):
-        trials, mixture = estimates, before
-    else:
-        trials = np.concatenate([estimates, before[None]])
+    trials = estimates if isinstance(before, dict) else np.concatenate([estimates, before[None]])
+    mixture = before if isinstance(before, dict) else len(estimates)
     signals = ScoredSignals(references, trials, sample_rate)
     matrix = signals.si_sdr_matrix()[:, : len(estimates)]
     permutation = best_permutation(matrix)
@@ -99,12 +86,9 @@ def score_signals(
         before: the trial that is the mixture, or its row.
         metrics: names in `SEPARATION_METRICS`.
     """
-    fields: dict[str, list[float | None]] = {}
-    undefined: dict[str, str] = {}
+    fields: dict[str, list[float | None]] = {field: [] for field in separation_fields(metrics)}
+    reasons: dict[str, list[str]] = {field: [] for field in fields}
     for metric in map(SEPARATION_METRICS.__getitem__, metrics):
-        for field in (metric.field, metric.improvement_field):
-            fields[field] = []
-        reasons: dict[str, list[str]] = {metric.field: [], metric.improvement_field: []}
         for n, trials in enumerate(permutations.T.tolist()):
             scored = {m: _value(partial(metric.score, signals, n, m)) for m in trials}
             value, reason = _mean(metric, scored, trials)
@@ -121,8 +105,7 @@ def score_signals(
                 fields[field].append(None if number is None else round(number, metric.stored_decimals))
                 if because and because not in reasons[field]:
                     reasons[field].append(because)
-        undefined |= {field: "; ".join(why) for field, why in reasons.items() if why}
-    return fields, undefined
+    return fields, {field: "; ".join(why) for field, why in reasons.items() if why}
 
 
 def find_swaps(scene_set: SceneSet, estimates: Path, rows: list[Row]) -> None:

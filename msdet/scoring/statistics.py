@@ -18,15 +18,9 @@ Statistic = Literal["mean", "median", "rms", "ratio"]
 """Mean over scenes of the mean over talkers; median over all talkers; root of the mean square, averaged as
 the mean; or the sum over all scenes of one number divided by that of another."""
 
-RESAMPLES = 2000
-"""Number of bootstrap resamples."""
-
-SWAPS = 10_000
-"""Number of ways to swap two systems' scenes that the randomization test draws."""
-
-CONFIDENCE = 0.95
-"""Coverage that the intervals aim at."""
-
+RESAMPLES = 2000  # of the bootstrap
+SWAPS = 10_000  # ways to swap two systems' scenes that the randomization test draws
+CONFIDENCE = 0.95  # coverage that the intervals aim at
 _BLOCK = 200  # resamples held in memory at a time; divides RESAMPLES and SWAPS
 
 
@@ -75,12 +69,7 @@ def randomization_test(first: list[Array], second: list[Array], statistic: Stati
 
     Under the hypothesis that the systems are alike, which of a scene's two results is whose is a coin's toss:
     the difference is compared with those after `SWAPS` such tosses. For means this is the sign-flip test.
-
-    Args:
-        first: by scene, the values as for `bootstrap`.
-        second: of the other system.
-        statistic: which.
-        seed: of the tosses.
+    Values by scene are those of `bootstrap`.
     """
     n = len(first)
     function = _statistic([*first, *second], statistic)
@@ -142,7 +131,6 @@ def _median(scenes: list[Array]) -> Callable[[Array], Array]:
         place = np.cumsum(counts.take(scene, axis=1), axis=1, dtype=np.int32)  # of each value, from 1
         middle = ((place[:, -1:] - 1) // 2, place[:, -1:] // 2)
         lower, upper = (values[(place > m).argmax(axis=1)] for m in middle)
-        medians: Array = (lower + upper) / 2
-        return medians
+        return np.asarray((lower + upper) / 2)
 
     return median_of

@@ -29,18 +29,11 @@ from msdet.io.files import read_json, read_jsonl, resolve_inside
 from msdet.scenes.scene import Scene
 
 DOA_FILE = "doa.jsonl"
-
-DATA_FILE = "data.json"
-"""Says which data set a folder of estimates was made for; a folder without it is not checked."""
-
+DATA_FILE = "data.json"  # says which data set a folder of estimates was made for; without it that is not checked
 _TALKER_FILE = re.compile(r"talker(\d+)")
-
 _OTHER_SUFFIXES = (".aif", ".aiff", ".m4a", ".mp3", ".ogg", ".opus", ".sph", ".wave")
-
 _MAX_NAMED = 3
-
 _TRACK_KEYS = ("time_s", "azimuth_deg", "elevation_deg")
-
 _MAX_DEG = 1e6  # a larger number is no angle
 
 T = TypeVar("T")
@@ -48,13 +41,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Track:
-    """Directions over time.
-
-    Attributes:
-        time_s: ``(frame,)``, ascending.
-        azimuth_deg: ``(talker, frame)``; NaN without an estimate.
-        elevation_deg: the same; None if not estimated.
-    """
+    """Directions ``(talker, frame)`` at ascending times ``(frame,)``: NaN without an estimate, maybe no elevations."""
 
     time_s: Array
     azimuth_deg: Array
@@ -75,15 +62,10 @@ class Track:
 
 @dataclass(frozen=True)
 class DoaEstimates:
-    """A system's directions of a scene.
+    """A system's directions of a scene: azimuths ``(talker,)``, and others that are None if not estimated.
 
-    Attributes:
-        azimuth_deg: ``(talker,)``.
-        elevation_deg: ``(talker,)``; None if not estimated, as for all that follow.
-        confidence: ``(talker,)``.
-        posterior: ``(talker, class)`` or ``(1, class)`` in [0, 1]; class k of K is at ``360 k / K`` degrees.
-        track: over time.
-        faults: why keys are None whose values are malformed.
+    Elevations and confidences are ``(talker,)``; the posterior is ``(talker, class)`` or ``(1, class)`` in [0, 1],
+    class k of K at ``360 k / K`` degrees; `faults` say why keys are None whose values are malformed.
     """
 
     azimuth_deg: Array
@@ -105,30 +87,25 @@ class DoaEstimates:
         azimuths = _numbers(row["azimuth_deg"], "azimuth_deg", "a list of degrees", _MAX_DEG)
         talkers, faults = len(azimuths), {}
 
-        def read(key: str, parse: Callable[[Any], T]) -> T | None:
+        def read(key: str, parse: Callable[..., T], *limits: Any) -> T | None:
             try:
-                return None if row.get(key) is None else parse(row[key])
+                return None if row.get(key) is None else parse(row[key], *limits, talkers)
             except MsdetError as error:
                 faults[key] = str(error)
                 return None
 
-        elevations, numbers = f"{talkers} elevations up to 90 degrees", f"{talkers} numbers"
         return cls(
             azimuths,
-            read("elevation_deg", lambda v: _numbers(v, "elevation_deg", elevations, 90.0, length=talkers)),
-            read("confidence", lambda v: _numbers(v, "confidence", numbers, _MAX_DEG, length=talkers)),
-            read("posterior", lambda v: _posterior(v, talkers)),
-            read("track", lambda v: _track(v, talkers)),
+            read("elevation_deg", _numbers, "elevation_deg", f"{talkers} elevations up to 90 degrees", 90.0),
+            read("confidence", _numbers, "confidence", f"{talkers} numbers", _MAX_DEG),
+            read("posterior", _posterior),
+            read("track", _track),
             faults,
         )
 
 
 def check_made_for(estimates: Path, scene_set: SceneSet) -> None:
-    """Refuse a folder that says it was made for another data set.
-
-    Raises:
-        MsdetError: no such folder, or it was made for another set.
-    """
+    """Refuse, by an `MsdetError`, a folder that is missing or says it was made for another data set."""
     if not estimates.is_dir():
         raise MsdetError(f"{estimates}: no such folder of estimates")
     data = made_for(estimates)
@@ -139,11 +116,7 @@ def check_made_for(estimates: Path, scene_set: SceneSet) -> None:
 
 
 def made_for(folder: Path) -> str | None:
-    """The hash of the data set that a folder says it was made for; None if it does not say.
-
-    Raises:
-        MsdetError: it says so in another form than it should.
-    """
+    """The hash of the data set that a folder says it was made for; None if it does not say."""
     path = folder / DATA_FILE
     if not path.is_file():
         return None
@@ -210,16 +183,11 @@ def read_directions(estimates: Path) -> dict[str, dict[str, Any]] | None:
 
 def surplus_files(estimates: Path, scene: Scene) -> list[str]:
     """Names of audio files in a scene's folder that are no talker's and were left out, sorted."""
-    files = _files(estimates, scene)
-    return [p.name for p in files if _is_audio(p) and not _talker_number(p)]
+    return [p.name for p in _files(estimates, scene) if _is_audio(p) and not _talker_number(p)]
 
 
 def unknown_scenes(scene_set: SceneSet, estimates: Path) -> list[str]:
-    """Names of scenes that the estimates folder has and the set has not, sorted.
-
-    Raises:
-        MsdetError: ``doa.jsonl`` is not readable.
-    """
+    """Names of scenes that the estimates folder has and the set has not, sorted."""
     folders = {p.name for p in estimates.iterdir() if p.is_dir() and any(map(_talker_number, p.iterdir()))}
     return sorted((folders | set(read_directions(estimates) or {})) - {scene.id for scene in scene_set.scenes})
 
@@ -295,7 +263,7 @@ def _is_audio(path: Path) -> bool:
 
 
 def _numbers(
-    value: Any, key: str, expected: str, largest: float, least: float | None = None, length: int | None = None
+    value: Any, key: str, expected: str, largest: float, length: int | None = None, least: float | None = None
 ) -> Array:
     low = -largest if least is None else least
     fits = isinstance(value, list) and all(type(v) in (int, float) and low <= v <= largest for v in value)
@@ -312,7 +280,7 @@ def _table(value: Any, key: str, expected: str, least: float, largest: float) ->
     if len(set(map(len, value))) != 1:
         raise MsdetError(f"{DOA_FILE}: {key} has lists of different lengths, expected {expected}")
     for line in value:
-        _numbers([v for v in line if v is not None], key, expected, largest, least)
+        _numbers([v for v in line if v is not None], key, expected, largest, least=least)
     return np.array(value, dtype=np.float64)
 
 
@@ -341,6 +309,5 @@ def _track(value: Any, talkers: int) -> Track:
             raise MsdetError(f"{DOA_FILE}: track {key} is {shape} numbers, expected {expected}")
         return degrees
 
-    has_elevation = value.get("elevation_deg") is not None
-    elevation = table("elevation_deg", 90.0) if has_elevation else None
+    elevation = None if value.get("elevation_deg") is None else table("elevation_deg", 90.0)
     return Track(times, table("azimuth_deg", _MAX_DEG), elevation)

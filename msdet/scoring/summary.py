@@ -6,7 +6,7 @@ scenes, since the talkers of one scene are not independent.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,34 +15,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msdet.conventions import Array
+from msdet.scoring import metrics
 from msdet.scoring.breakdowns import DEFAULT_BREAKDOWNS, Bin, find_breakdowns, members
 from msdet.scoring.comparison import Difference, all_differences, differences_json, differences_tables
 from msdet.scoring.doa_scores import NO_AUDIO, NO_DOA, NO_REFERENCES, NO_TRUE_DOA, STATIC_TALKERS, TIED
-from msdet.scoring.metrics import (
-    FIELDS_OF_KIND,
-    METRICS,
-    NOT_IN_SCORES,
-    Group,
-    Metric,
-    Row,
-    aligned_rows,
-    metric_values,
-    name_fields,
-    optimal_assignment_notes,
-    optimal_assignments,
-    why_not,
-)
+from msdet.scoring.metrics import METRICS, NOT_IN_SCORES, Group, Metric, Row
 from msdet.scoring.statistics import CONFIDENCE, RESAMPLES, ConfidenceInterval, bootstrap, percentile_interval
 from msdet.scoring.tables import Table, blank_repeats, csv_text, interval_cells, latex, markdown, plain, print_tables
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+# reasons for missing scores that come with the kind of system or scene, and those that need no mending
 NOT_GIVEN = (NO_AUDIO, NO_DOA, STATIC_TALKERS, NO_REFERENCES, NO_TRUE_DOA)
-"""Reasons for missing scores that come with the kind of system or scene."""
-
 NO_FAILURE = (*NOT_GIVEN, TIED)
-"""Reasons for missing scores that need no mending."""
 
 _TITLES: dict[Group, str] = {
     "separation": "Separation",
@@ -55,21 +41,15 @@ _TITLES: dict[Group, str] = {
 }
 
 _MAX_COLUMNS = 4  # of metrics that fit beside each other
-
 _MAX_REASONS = 6  # in the notes of a system, a line each
-
 _IN_BREAKDOWNS = (("si_sdr_improvement_db",), ("doa_mae_deg", "accuracy_5deg"))
 
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of one system.
+    """One metric of one system, over the scenes compared; the interval is None where there are none.
 
-    Attributes:
-        interval: over the scenes compared; None where there are none.
-        scored: number of scenes in which the metric has a value for every talker.
-        not_scored: number of the others.
-        reasons: how many of the others for which reason.
+    It is `scored` in scenes that have a value for every talker; `reasons` counts why the others have none.
     """
 
     interval: ConfidenceInterval | None
@@ -87,8 +67,7 @@ class Summary:
         compared: by metric, the number of scenes scored by every system that scores any.
         scores: by system, by metric.
         breakdowns: by title of the breakdown, cell, system and metric; an empty cell has no metrics.
-        optimal_assignment: in how many scenes azimuths have their optimal assignment, for want of audio, by
-            system.
+        optimal_assignment: by system, in how many scenes azimuths have their optimal assignment, for want of audio.
         doubts: by system, in how many scenes something looks wrong that was scored all the same.
     """
 
@@ -99,17 +78,19 @@ class Summary:
     optimal_assignment: dict[str, int]
     doubts: dict[str, dict[str, int]]
 
+    @property
+    def counts_are_right(self) -> bool:
+        """Whether every system always gives as many directions as there are talkers."""
+        counts = [s["count_accuracy"].interval for s in self.scores.values()]
+        return all(interval is None or interval.value == 1.0 for interval in counts)
+
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Scores of systems on one data set, and their summary to print, paste or write.
+    """Rows of scores by system on one data set, and their summary to print, paste or write.
 
-    Attributes:
-        rows: scores by system; see `msdet.scoring.score.score_scene`.
-        system: whose paired differences to the others are shown.
-        breakdowns: of the summary.
-        remarks: lines below the tables.
-        notes: more entries of the JSON.
+    Paired differences are those of `system` to the others; `remarks` stand below the tables, `notes` are more
+    entries of the JSON.
     """
 
     rows: dict[str, list[Row]]
@@ -164,28 +145,25 @@ def summarize(systems: dict[str, list[Row]], seed: int = 0, by: Iterable[str] = 
     """Means, 95 % bootstrap intervals and breakdowns of systems scored on the same scenes.
 
     Only scenes in which every system has a value for a metric enter that metric; a system without a value
-    of it in any scene (no audio, no DoA) has no part in that.
-
-    Args:
-        systems: rows of `msdet.scoring.score.score_set` by name of the system, in any order.
-        seed: of the bootstrap; each resample of scenes serves all systems.
-        by: breakdowns, see `msdet.scoring.breakdowns.find_breakdowns`.
+    of it in any scene (no audio, no DoA) has no part in that. Rows are those of `msdet.scoring.score.score_set`; each
+    resample of scenes serves all systems; for breakdowns see `msdet.scoring.breakdowns.find_breakdowns`.
 
     Raises:
         MsdetError: no system or no scene, systems scored on different scenes, or an unknown breakdown.
     """
     chosen = find_breakdowns(by)
-    rows = aligned_rows(systems)
-    values = {
-        key: {name: [metric_values(row, metric) for row in of] for name, of in rows.items()}
-        for key, metric in METRICS.items()
-    }
-    overall = {key: _intervals(values[key], METRICS[key], seed) for key in METRICS}
-    scores = {
-        name: {key: _score(of, values[key][name], METRICS[key], overall[key].get(name)) for key in METRICS}
-        for name, of in rows.items()
-    }
-    compared = {key: len(_common(values[key])) for key in METRICS}
+    rows = metrics.aligned_rows(systems)
+    scores: dict[str, dict[str, Score]] = {name: {} for name in rows}
+    compared = {}
+    for key, metric in METRICS.items():
+        values = {name: [metrics.metric_values(row, metric) for row in of] for name, of in rows.items()}
+        intervals, compared[key] = _intervals(values, metric, seed)
+        for name, of in rows.items():
+            missing = Counter(
+                metrics.why_not(row, metric) for row, v in zip(of, values[name], strict=True) if v is None
+            )
+            count, reasons = missing.total(), dict(missing.most_common())
+            scores[name][key] = Score(intervals.get(name), len(of) - count, count, reasons)
     scored = [key for key in METRICS if compared[key]]
     breakdowns = {
         breakdown.title: {cell: _cell_intervals(rows, bins, scored, seed) for cell, bins in breakdown.cells.items()}
@@ -196,31 +174,12 @@ def summarize(systems: dict[str, list[Row]], seed: int = 0, by: Iterable[str] = 
         for name, of in rows.items()
     }
     scenes = len(next(iter(rows.values())))
-    return Summary(scenes, compared, scores, breakdowns, optimal_assignments(rows), doubts)
+    return Summary(scenes, compared, scores, breakdowns, metrics.optimal_assignments(rows), doubts)
 
 
 def to_json(summary: Summary) -> dict[str, Any]:
     """The summary as JSON can express it: objects by system and metric, accuracies as fractions."""
     nothing = dict.fromkeys(ConfidenceInterval._fields)
-    systems = {
-        name: {
-            key: {
-                **(score.interval._asdict() if score.interval else nothing),
-                "scored": score.scored,
-                "not_scored": score.not_scored,
-                "reasons": score.reasons,
-            }
-            for key, score in scores.items()
-        }
-        for name, scores in summary.scores.items()
-    }
-    breakdowns = {
-        breakdown: {
-            cell: {n: {k: i._asdict() for k, i in of.items()} for n, of in by_system.items()}
-            for cell, by_system in cells.items()
-        }
-        for breakdown, cells in summary.breakdowns.items()
-    }
     return {
         "scenes": summary.scenes,
         "resamples": RESAMPLES,
@@ -228,8 +187,25 @@ def to_json(summary: Summary) -> dict[str, Any]:
         "compared": summary.compared,
         "own_assignment": list(summary.optimal_assignment),
         "doubts": summary.doubts,
-        "systems": systems,
-        "breakdowns": breakdowns,
+        "systems": {
+            name: {
+                key: {
+                    **(score.interval._asdict() if score.interval else nothing),
+                    "scored": score.scored,
+                    "not_scored": score.not_scored,
+                    "reasons": score.reasons,
+                }
+                for key, score in scores.items()
+            }
+            for name, scores in summary.scores.items()
+        },
+        "breakdowns": {
+            breakdown: {
+                cell: {n: {k: i._asdict() for k, i in of.items()} for n, of in by_system.items()}
+                for cell, by_system in cells.items()
+            }
+            for breakdown, cells in summary.breakdowns.items()
+        },
     }
 
 
@@ -249,37 +225,21 @@ def to_csv(summary: Summary) -> str:
     return csv_text(("breakdown", "cell", "system", "metric", *ConfidenceInterval._fields), rows)
 
 
-def summary_tables(summary: Summary) -> tuple[list[Table], list[str]]:
-    """The summary as tables for `msdet.scoring.tables`, and notes."""
-    return _tables(summary), _notes(summary)
-
-
-def _score(rows: list[Row], values: list[Array | None], metric: Metric, interval: ConfidenceInterval | None) -> Score:
-    missing = [row for row, v in zip(rows, values, strict=True) if v is None]
-    reasons = Counter(why_not(row, metric) for row in missing)
-    return Score(interval, len(rows) - len(missing), len(missing), dict(reasons.most_common()))
-
-
-def _common(values: dict[str, list[Array | None]]) -> list[int]:
-    """Indices of the scenes in which every system has a value that has any."""
-    taking_part = [v for v in values.values() if any(x is not None for x in v)]
-    scenes = zip(*taking_part, strict=True)
-    return [i for i, of in enumerate(scenes) if all(x is not None for x in of)]
-
-
-def _intervals(values: dict[str, list[Array | None]], metric: Metric, seed: int) -> dict[str, ConfidenceInterval]:
-    """The interval of each system that takes part, over the scenes in common; none without scenes."""
-    common = _common(values)
-    groups = {name: [x for i in common if (x := v[i]) is not None] for name, v in values.items()}
-    groups = {name: group for name, group in groups.items() if group}
-    if not groups:
-        return {}
-    value, resampled = bootstrap(list(groups.values()), metric.statistic, seed)
+def _intervals(
+    values: dict[str, list[Array | None]], metric: Metric, seed: int
+) -> tuple[dict[str, ConfidenceInterval], int]:
+    """The interval of each system with any value, over the scenes that all of these have, and the number of scenes."""
+    taking_part = {name: v for name, v in values.items() if any(x is not None for x in v)}
+    common = [of for of in zip(*taking_part.values(), strict=True) if all(x is not None for x in of)]
+    if not common:
+        return {}, 0
+    groups = [[x for x in group if x is not None] for group in zip(*common, strict=True)]
+    value, resampled = bootstrap(groups, metric.statistic, seed)
     return {
         name: percentile_interval(v, r, len(common))
-        for name, v, r in zip(groups, value, resampled, strict=True)
+        for name, v, r in zip(taking_part, value, resampled, strict=True)
         if np.isfinite(v)
-    }
+    }, len(common)
 
 
 def _cell_intervals(
@@ -289,17 +249,18 @@ def _cell_intervals(
     inside = [i for i, row in enumerate(next(iter(rows.values()))) if members(bins, row).any()]
     intervals: dict[str, dict[str, ConfidenceInterval]] = {name: {} for name in rows}
     for key in keys if inside else ():
-        values = {n: [metric_values(of[i], METRICS[key], bins) for i in inside] for n, of in rows.items()}
-        for name, interval in _intervals(values, METRICS[key], seed).items():
+        values = {n: [metrics.metric_values(of[i], METRICS[key], bins) for i in inside] for n, of in rows.items()}
+        for name, interval in _intervals(values, METRICS[key], seed)[0].items():
             intervals[name][key] = interval
     return intervals
 
 
-def _tables(summary: Summary) -> list[Table]:
+def summary_tables(summary: Summary) -> tuple[list[Table], list[str]]:
+    """The summary as tables for `msdet.scoring.tables`, and notes."""
     tables = []
     for group, title in _TITLES.items():
         keys = [key for key, metric in METRICS.items() if metric.group == group and summary.compared[key]]
-        if group == "detection" and _counts_are_right(summary):
+        if group == "detection" and summary.counts_are_right:
             continue
         for start in range(0, len(keys), _MAX_COLUMNS):
             part = keys[start : start + _MAX_COLUMNS]
@@ -307,13 +268,8 @@ def _tables(summary: Summary) -> list[Table]:
             cells = [_cells([s[key].interval for s in summary.scores.values()], METRICS[key]) for key in part]
             columns = [list(summary.scores), *cells]
             tables.append(Table(f"{title} (continued)" if start else title, header, columns, 1))
-    return tables + [_breakdown_table(title, cells) for title, cells in summary.breakdowns.items()]
-
-
-def _counts_are_right(summary: Summary) -> bool:
-    """Whether every system always gives as many directions as there are talkers."""
-    counts = [s["count_accuracy"].interval for s in summary.scores.values()]
-    return all(interval is None or interval.value == 1.0 for interval in counts)
+    tables += [_breakdown_table(title, cells) for title, cells in summary.breakdowns.items()]
+    return tables, _notes(summary)
 
 
 def _breakdown_table(title: str, cells: dict[str, dict[str, dict[str, ConfidenceInterval]]]) -> Table:
@@ -338,7 +294,7 @@ def _notes(summary: Summary) -> list[str]:
         f"{summary.scenes} scenes; n: scenes compared, those that every system scores; "
         f"in brackets: {CONFIDENCE:.0%} bootstrap interval ({RESAMPLES} resamples of scenes)."
     ]
-    if summary.compared["doa_false_alarm_rate"] and not _counts_are_right(summary):
+    if summary.compared["doa_false_alarm_rate"] and not summary.counts_are_right:
         notes.append("False alarms: false estimates over true talkers, not per second.")
     for name in summary.scores:
         notes += _not_scored(summary, name)
@@ -347,7 +303,7 @@ def _notes(summary: Summary) -> list[str]:
         for name, doubts in summary.doubts.items()
         for doubt, count in doubts.items()
     ]
-    return notes + optimal_assignment_notes(summary.optimal_assignment, summary.scenes)
+    return notes + metrics.optimal_assignment_notes(summary.optimal_assignment, summary.scenes)
 
 
 def _not_scored(summary: Summary, name: str) -> list[str]:
@@ -357,21 +313,20 @@ def _not_scored(summary: Summary, name: str) -> list[str]:
         for key, score in summary.scores[name].items()
         if any(of[key].reasons.keys() != {NOT_IN_SCORES} for of in summary.scores.values())
     }
-    kinds: dict[str, list[str]] = {}
-    causes: dict[tuple[int, str], list[str]] = {}
+    kinds, causes = defaultdict(list), defaultdict(list)
     for field_name, score in wanted.items():
         for reason, count in score.reasons.items():
             if count == summary.scenes and reason in (*NOT_GIVEN, NOT_IN_SCORES):
-                kinds.setdefault(reason, []).append(field_name)
+                kinds[reason].append(field_name)
             else:
-                causes.setdefault((count, reason), []).append(field_name)
-    directions = FIELDS_OF_KIND["directions"] if NO_DOA in kinds else []
+                causes[count, reason].append(field_name)
+    directions = metrics.FIELDS_OF_KIND["directions"] if NO_DOA in kinds else []
     absent = [f for f in kinds.pop(NOT_IN_SCORES, []) if f not in directions]
     shown = sorted(causes.items(), key=lambda cause: -cause[0][0])
     notes = [f"{name}: {kind}." for kind in kinds]
-    notes += [f"{name}: {name_fields(absent, wanted)} {NOT_IN_SCORES}."] if absent else []
+    notes += [f"{name}: {metrics.name_fields(absent, wanted)} {NOT_IN_SCORES}."] if absent else []
     notes += [
-        f"{name}: {name_fields(fields, wanted)} not scored in {count} of {summary.scenes} scenes ({why})."
+        f"{name}: {metrics.name_fields(fields, wanted)} not scored in {count} of {summary.scenes} scenes ({why})."
         for (count, why), fields in shown[:_MAX_REASONS]
     ]
     more = len(shown) - _MAX_REASONS

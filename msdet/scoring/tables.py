@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,13 +23,9 @@ _LATEX_PATTERN = re.compile("|".join(map(re.escape, _LATEX)))
 
 
 class Table(NamedTuple):
-    """A table of text by columns.
+    """A table of text by columns, each with as many cells; `left` columns, the first ones, are aligned to the left.
 
-    Attributes:
-        title: above it.
-        header: names of the columns; a line feed starts a second line.
-        columns: cells, the same number in each.
-        left: number of columns, the first ones, that are aligned to the left.
+    A line feed in a name of the header starts a second line.
     """
 
     title: str
@@ -76,10 +72,8 @@ def print_tables(tables: Iterable[Table], notes: Sequence[str], console: Console
             pad_edge=False, padding=(0, 1, 0, 0),
         )  # fmt: skip
         for c, name in enumerate(table.header):
-            if c < table.left:
-                shown.add_column(Text(name), overflow="fold", vertical="top")
-            else:
-                shown.add_column(Text(name), justify="right", no_wrap=True, vertical="top")
+            kind: Any = {"overflow": "fold"} if c < table.left else {"justify": "right", "no_wrap": True}
+            shown.add_column(Text(name), vertical="top", **kind)
         for row in zip(*table.columns, strict=True):
             shown.add_row(*(Text(cell) for cell in row))
         console.print(shown)
@@ -144,11 +138,6 @@ def interval_cells(intervals: Sequence[Sequence[float | None] | None], decimals:
 
     >>> interval_cells([(0.5, 0.25, 1.0), None], 1, 100.0)
     ['50.0 [25.0, 100.0]', '-']
-
-    Args:
-        intervals: value, low and high of each.
-        decimals: shown.
-        scale: factor for showing.
     """
     texts = [[number(x, decimals, scale) for x in i[:3]] if i else [] for i in intervals]
     return aligned(texts, "{} [{}, {}]")

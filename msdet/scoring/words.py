@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError, did_you_mean
@@ -52,26 +51,13 @@ def write_lists(
 ) -> dict[str, int]:
     """Write ``wav.scp`` (estimates), ``text`` (transcripts) and ``utt2spk`` (speakers) for a recognizer.
 
-    ``data.json`` beside them names the data set, for `check_lists`.
-
-    A talker is left out whose estimates were not scored, of whose utterance the scene has only a part, or
-    whose utterance has no transcript.
-
-    Args:
-        scene_set: the set.
-        rows: scores of the estimates; their permutation says whose file is whose.
-        estimates: the estimates folder.
-        transcripts: file of lines ``<utterance> <words>``; an utterance is a speech file's path in the corpus
-            without suffix, or its name alone.
-        speech: root of the corpus, to see which utterances are whole.
-        out: folder for the lists.
+    ``data.json`` beside them names the data set, for `check_lists`. The permutation of the rows of scores says whose
+    file is whose. Transcripts are a file of lines ``<utterance> <words>``; an utterance is a speech file's path in the
+    corpus `speech` without suffix, or its name alone.
 
     Returns:
-        How many talkers were left out for which reason.
-
-    Raises:
-        MsdetError: no such folder of estimates, or of another set's; a malformed file, a missing speech file,
-            or nothing to write.
+        How many talkers were left out because their estimates were not scored, the scene has only a part of their
+        utterance, or there is no transcript of it.
     """
     check_made_for(estimates, scene_set)
     references = read_table(transcripts)
@@ -126,9 +112,6 @@ def count_cp_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]
 
     The permutation of a scene's hypotheses is the one with the fewest errors, instead of that of the scores;
     a scene counts if each of its utterances has a hypothesis.
-
-    Raises:
-        MsdetError: meeteval is not installed.
     """
     meeteval = _meeteval()
     scenes = defaultdict(list)
@@ -144,16 +127,9 @@ def count_cp_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]
 
 
 def check_lists(rows: list[Row], lists: Path, references: Mapping[str, str], data: str | None) -> None:
-    """Refuse lists that are not of the scenes that were scored.
+    """Refuse, by an `MsdetError`, lists that are not of the scenes that were scored.
 
-    Args:
-        rows: scores.
-        lists: folder that `write_lists` wrote.
-        references: its ``text``.
-        data: hash of the data set that was scored; None if not known.
-
-    Raises:
-        MsdetError: of another data set, or no utterance is of a scene of the scores.
+    `references` is the ``text`` in the folder `lists`, `data` the hash of the set that was scored, if known.
     """
     of_lists = made_for(lists)
     if None not in (of_lists, data) and of_lists != data:
@@ -182,11 +158,7 @@ def add_word_errors(rows: list[Row], counted: Mapping[str, WordErrors | None]) -
 
 
 def read_table(path: Path) -> dict[str, str]:
-    """Lines ``<key> <text>`` of a file, separated by spaces or a tab; the text may be empty.
-
-    Raises:
-        MsdetError: no such file, not UTF-8, or a key twice.
-    """
+    """Lines ``<key> <text>`` of a file, separated by spaces or a tab; the text may be empty."""
     table: dict[str, str] = {}
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         key, *text = line.split(maxsplit=1) or [""]
@@ -199,13 +171,12 @@ def read_table(path: Path) -> dict[str, str]:
     return table
 
 
-def _meeteval() -> ModuleType:
+def _meeteval() -> Any:
     try:
         import meeteval.wer
     except ImportError as error:
         raise MsdetError("meeteval is not installed (pip install msdet[wer])") from error
-    module: ModuleType = meeteval.wer
-    return module
+    return meeteval.wer
 
 
 def _utterances(row: Row) -> list[str]:

@@ -99,7 +99,7 @@ def test_scores_of_a_set(make_set, write_estimates, rows_of):
     seen = []
     rows = rows_of(scene_set, write_estimates(scene_set), progress=lambda *done: seen.append(done))
     assert [row["id"] for row in rows] == ["scene0", "scene1"]
-    assert seen == [(1, 2), (2, 2)]
+    assert seen == [(0, 2), (1, 2), (2, 2)]
     for row in rows:
         assert (row["error"], row["undefined"], row["permutation"]) == (None, {}, [1, 0])
         assert row["doa_error_deg"] == [3.0, 3.0]

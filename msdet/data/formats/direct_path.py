@@ -43,14 +43,9 @@ MAX_ERROR_DB = -40.0  # what speech and response make may differ from the set's 
 class DirectPath:
     """A reference that is the dry speech over the direct path alone.
 
-    Attributes:
-        speech: dry speech, one channel.
-        offset: sample of the mixture at which it starts.
-        rir: response to each microphone.
-        early: the talker over the response's first 50 ms, which gives the level.
-        arrival_s: of the direct path at the reference microphone, after emission.
-        reflection_s: of the first reflection there.
-        place: scene and talker, for errors.
+    The dry speech, of one channel, starts at sample `offset` of the mixture; `rir` is the response to each
+    microphone, and `early`, the talker over its first 50 ms, gives the level. At the reference microphone the
+    direct path arrives `arrival_s` after emission, the first reflection `reflection_s`; `place` is for errors.
     """
 
     speech: Path
@@ -67,10 +62,6 @@ class DirectPath:
         The response is cut halfway between the direct path and the first reflection. Time counts from a
         talker's first arrival on, as in the set. Level is that with which speech and early response make the
         set's own early part.
-
-        Raises:
-            MsdetError: a reflection comes too soon, the response does not start with a pulse where the
-                talker's distance puts it, or speech and response do not make the early part.
         """
         rate = scene.sample_rate
         length_s = min(PULSE_S, (self.reflection_s - self.arrival_s) / 2)
@@ -167,8 +158,7 @@ def _pulse(time: Array, sample_rate: int) -> Array:
     """A path's pulse at times ``(tap,)`` in samples after its arrival."""
     half = round(PULSE_S * sample_rate)
     window = 0.5 + 0.5 * np.cos(np.pi * np.clip(time / half, -1.0, 1.0))
-    pulse: Array = window * np.sinc(time)
-    return pulse
+    return np.asarray(window * np.sinc(time))
 
 
 def _high_pass(sample_rate: int) -> tuple[list[float], list[float]]:

@@ -71,34 +71,26 @@ class ExternalScene:
 
 @dataclass(frozen=True)
 class ExternalDataset:
-    """All scenes of a set, recorded with one array; `settings` says what decides its content.
-
-    Raises:
-        MsdetError: the scenes differ in sample rate.
-    """
+    """All scenes of a set, recorded with one array at one rate; `settings` says what decides its content."""
 
     array: MicrophoneArray
     scenes: tuple[ExternalScene, ...]
     settings: dict[str, Any]
 
     def __post_init__(self) -> None:
-        rate = self.scenes[0].scene.sample_rate
+        first = self.scenes[0]
         for entry in self.scenes:
-            if entry.scene.sample_rate != rate:
-                raise MsdetError(
-                    f"{entry.mixture}: is at {entry.scene.sample_rate} Hz, expected {rate} Hz as "
-                    f"{self.scenes[0].mixture}"
-                )
+            if (rate := entry.scene.sample_rate) != first.scene.sample_rate:
+                expected = f"{first.scene.sample_rate} Hz as {first.mixture}"
+                raise MsdetError(f"{entry.mixture}: is at {rate} Hz, expected {expected}")
 
 
 @dataclass(frozen=True)
 class AudioFinder:
-    """Finds files that a table names by paths that may be those of another machine.
+    """Finds files that a table in a folder names by paths that may be those of another machine.
 
-    Attributes:
-        folder: of the table; relative paths start here, or else in the working directory.
-        moved: ``OLD=NEW``, where NEW replaces OLD at the start of a path; or the folder that the audio was
-            moved to, in which the end of a path is looked for; or empty.
+    Relative paths start in the folder, or else in the working directory. `moved` is ``OLD=NEW``, where NEW replaces
+    OLD at the start of a path; or the folder that the audio was moved to, in which the end of a path is looked for.
     """
 
     folder: Path
@@ -142,8 +134,7 @@ def one_channel(samples: Array, microphone: int, path: Path) -> Array:
     channel = 0 if len(samples) == 1 else microphone
     if channel >= len(samples):
         raise MsdetError(f"{path}: has {len(samples)} channels, expected 1 or one for each microphone")
-    chosen: Array = samples[channel]
-    return chosen
+    return np.asarray(samples[channel])
 
 
 def check_scene_id(scene_id: str, place: str) -> None:
@@ -172,27 +163,16 @@ def write_external_dataset(
 
     Sound keeps its sample rate and its level; only a scene that would clip is scaled, mixture and references
     alike (`scales`).
-
-    Raises:
-        MsdetError: audio that is unreadable or does not fit its labels, or a folder with other settings.
     """
     out = Path(out)
     ids = [entry.scene.id for entry in dataset.scenes]
-    settings = {
-        **dataset.settings,
-        "array": dataset.array.to_dict(),
-        "scenes": len(ids),
-        "labels": settings_hash([entry.scene.to_dict() | {"target": ""} for entry in dataset.scenes]),
-    }
+    labels = settings_hash([entry.scene.to_dict() | {"target": ""} for entry in dataset.scenes])
+    settings = {**dataset.settings, "array": dataset.array.to_dict(), "scenes": len(ids), "labels": labels}
     settings = json.loads(json.dumps(settings))
     if not begin_run_dir(out, settings, HEADER):
         return SceneSet.open(out)
-    todo = [
-        Job(_write, (out, entry, dataset.array))
-        for entry in dataset.scenes
-        if not record_path(out, entry.scene.id).exists()
-    ]
-    run_jobs(todo, jobs, progress, done=len(ids) - len(todo))
+    todo = [entry for entry in dataset.scenes if not record_path(out, entry.scene.id).exists()]
+    run_jobs([Job(_write, (out, entry, dataset.array)) for entry in todo], jobs, progress, len(ids) - len(todo))
     return finish_set(out, settings, dataset.array, ids)
 
 
@@ -214,9 +194,8 @@ def _write(out: Path, entry: ExternalScene, array: MicrophoneArray) -> None:
         scene = dataclasses.replace(scene, sources=_measured(scene.sources, references, scene.sample_rate))
     peak = max(float(np.abs(mixture).max()), float(np.abs(references).max(initial=0.0)))
     scale = 1.0 if peak <= 1.0 else PEAK / peak
-    notes = {"scale": scale} if scale != 1.0 else {}
     factor = np.float32(scale)
-    write_scene(out, scene, mixture * factor, references * factor, notes)
+    write_scene(out, scene, mixture * factor, references * factor, {"scale": scale} if scale != 1.0 else {})
 
 
 def _measured(sources: tuple[Source, ...], references: Array, sample_rate: int) -> tuple[Source, ...]:
@@ -226,13 +205,8 @@ def _measured(sources: tuple[Source, ...], references: Array, sample_rate: int) 
         magnitude = np.abs(reference)
         audible = np.flatnonzero(magnitude > magnitude.max() * 10 ** (SILENCE_DB / 20))
         start, stop = int(audible[0]), int(audible[-1]) + 1
-        timed.append(
-            dataclasses.replace(
-                source,
-                onset_s=start / sample_rate,
-                duration_s=(stop - start) / sample_rate,
-                level_db=float(10 * np.log10(np.mean(reference[start:stop] ** 2, dtype=np.float64))),
-            )
-        )
+        level_db = float(10 * np.log10(np.mean(reference[start:stop] ** 2, dtype=np.float64)))
+        onset_s, duration_s = start / sample_rate, (stop - start) / sample_rate
+        timed.append(dataclasses.replace(source, onset_s=onset_s, duration_s=duration_s, level_db=level_db))
     mean_db = sum(source.level_db for source in timed) / len(timed)
     return tuple(dataclasses.replace(s, level_db=round(s.level_db - mean_db, 3)) for s in timed)

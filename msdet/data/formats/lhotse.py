@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
 from msdet.io.files import atomic_path
-from msdet.scenes.scene import Scene, Source, mixture_path, reference_path
+from msdet.scenes.scene import Scene, mixture_path, reference_path
 
 if TYPE_CHECKING:
     from lhotse import MultiCut, Recording, SupervisionSegment
@@ -66,11 +66,13 @@ def _cut(scene: Scene, microphones: int) -> MultiCut:
 def _supervision(scene: Scene, talker: int, channels: list[int]) -> SupervisionSegment:
     from lhotse import SupervisionSegment
 
-    source = scene.sources[talker]
-    rate = scene.sample_rate
+    source, rate = scene.sources[talker], scene.sample_rate
     start, name = round(source.onset_s * rate), f"{scene.id}-{talker + 1}"
     length = min(round(source.duration_s * rate), scene.samples - start)
-    custom = _directions(source)
+    known = ("azimuth_deg", "elevation_deg", "distance_m")
+    custom: dict[str, Any] = {key: value for key in known if not math.isnan(value := getattr(source, key))}
+    if source.track:
+        custom["track"] = [[d.time_s, d.azimuth_deg, d.elevation_deg, d.distance_m] for d in source.track]
     if scene.referenced:
         custom["target_recording"] = _recording(scene, name, reference_path(scene.id, talker), [0])
     return SupervisionSegment(
@@ -83,14 +85,6 @@ def _supervision(scene: Scene, talker: int, channels: list[int]) -> SupervisionS
         gender=source.gender or None,
         custom=custom,
     )
-
-
-def _directions(source: Source) -> dict[str, Any]:
-    names = ("azimuth_deg", "elevation_deg", "distance_m")
-    directions: dict[str, Any] = {n: v for n in names if not math.isnan(v := getattr(source, n))}
-    if source.track:
-        directions["track"] = [[d.time_s, d.azimuth_deg, d.elevation_deg, d.distance_m] for d in source.track]
-    return directions
 
 
 def _recording(scene: Scene, name: str, path: str, channels: list[int]) -> Recording:

@@ -9,7 +9,7 @@ import numpy as np
 from msdet.arrays import MicrophoneArray, array_names, load_array
 from msdet.conventions import Array
 from msdet.errors import MsdetError
-from msdet.scenes.scene import Point, Rotation
+from msdet.scenes.scene import Point, Rotation, as_point
 
 # a microphone further than this from where the array has it is another array's, or another channel
 MAX_RESIDUAL_M = 0.005
@@ -59,8 +59,8 @@ def _fit(array: MicrophoneArray, microphones_m: Array) -> tuple[Point, Rotation,
         rotation, _ = Rotations.align_vectors(microphones_m - centroid, nominal)
         yaw, pitch, roll = (float(angle) for angle in rotation.as_euler("ZYX", degrees=True))
     turned = rotation.apply(nominal) + centroid
-    x, y, z = (float(c) for c in centroid - rotation.apply(array.centroid_m))
-    return (x, y, z), (yaw, pitch, roll), np.linalg.norm(turned - microphones_m, axis=-1)
+    center = as_point(centroid - rotation.apply(array.centroid_m))
+    return center, (yaw, pitch, roll), np.linalg.norm(turned - microphones_m, axis=-1)
 
 
 def _other_array(array: MicrophoneArray, microphones_m: Array) -> str:
@@ -81,5 +81,4 @@ def _other_array(array: MicrophoneArray, microphones_m: Array) -> str:
 def _spacings(microphones_m: Array) -> Array:
     """Distances between all pairs of microphones, in rising order."""
     distances = np.linalg.norm(microphones_m[:, None] - microphones_m[None], axis=-1)
-    spacings: Array = np.sort(distances[np.triu_indices(len(microphones_m), 1)])
-    return spacings
+    return np.sort(distances[np.triu_indices(len(microphones_m), 1)])

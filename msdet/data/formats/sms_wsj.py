@@ -20,22 +20,14 @@ import numpy as np
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array, azimuth_elevation_deg, to_array_frame
 from msdet.corpora.reading import parse_gender
+from msdet.data.formats import external
 from msdet.data.formats.direct_path import DirectPath, direct_and_first_reflection_s
-from msdet.data.formats.external import (
-    AudioFinder,
-    ExternalDataset,
-    ExternalScene,
-    Reference,
-    ReferenceFiles,
-    check_recording,
-    check_scene_id,
-)
 from msdet.data.formats.pose import fit_pose
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.io import audio
 from msdet.io.files import plain_name, read_json, relative_path, write_json
-from msdet.scenes.scene import Noise, Point, Rotation, Scene, Source, Target, mixture_path, reference_path
+from msdet.scenes.scene import Noise, Point, Rotation, Scene, Source, Target, as_point, mixture_path, reference_path
 
 MANIFEST = "sms_wsj.json"
 
@@ -56,7 +48,7 @@ _GENDERS = {"f": "female", "m": "male"}
 
 def read_sms_wsj(
     path: Path, array: MicrophoneArray, target: Target = "early", dataset: str = "", audio_root: str = ""
-) -> ExternalDataset:
+) -> external.ExternalDataset:
     """Read one data set of an ``sms_wsj.json`` whose signals were written to files.
 
     An example that names no audio of its talkers has no references; one without ``source_position`` is not
@@ -70,10 +62,6 @@ def read_sms_wsj(
             ``direct``, which is made from responses and dry speech (`msdet.data.formats.direct_path`).
         dataset: such as ``test_eval92``; may be left out if there is one.
         audio_root: where audio is now that was moved (`msdet.data.formats.external.AudioFinder`).
-
-    Raises:
-        MsdetError: the file is not of that form, the microphones are not the array's, or audio is missing or
-            does not fit.
     """
     content = read_json(path)
     datasets = content.get("datasets") if isinstance(content, dict) else None
@@ -87,31 +75,29 @@ def read_sms_wsj(
     examples = datasets[name]
     if not isinstance(examples, dict) or not examples:
         raise MsdetError(f"{path}, {name}: has no examples")
-    finder = AudioFinder(path.parent, audio_root)
+    finder = external.AudioFinder(path.parent, audio_root)
     entries = []
     for scene_id, values in examples.items():
-        check_scene_id(scene_id, f"{path}, {name}")
-        example = _Table.of(values, f"{path}, {name}, {scene_id}")
+        external.check_scene_id(scene_id, f"{path}, {name}")
+        example = _Table(values, f"{path}, {name}, {scene_id}")
         entries.append(_read_example(scene_id, example, array, target, finder))
-    return ExternalDataset(array, tuple(entries), {"format": "sms_wsj", "dataset": name, "target": target})
+    return external.ExternalDataset(array, tuple(entries), {"format": "sms_wsj", "dataset": name, "target": target})
 
 
 @dataclass(frozen=True)
 class _Table:
     """An object of the file, whose values are checked when they are read; `place` names it in errors."""
 
-    values: dict[str, Any]
+    values: Any
     place: str
 
-    @classmethod
-    def of(cls, value: Any, place: str) -> _Table:
-        if not isinstance(value, dict):
-            raise MsdetError(f"{place}: is {type(value).__name__}, expected an object")
-        return cls(value, place)
+    def __post_init__(self) -> None:
+        if not isinstance(self.values, dict):
+            raise MsdetError(f"{self.place}: is {type(self.values).__name__}, expected an object")
 
     def table(self, key: str) -> _Table:
         """An object in this one; empty if it is missing."""
-        return _Table.of(self.values.get(key, {}), f"{self.place}, {key}")
+        return _Table(self.values.get(key, {}), f"{self.place}, {key}")
 
     def number(self, key: str) -> float | None:
         """A number, or None if it is missing."""
@@ -158,15 +144,15 @@ def _is_number(value: Any) -> bool:
 
 
 def _read_example(
-    scene_id: str, example: _Table, array: MicrophoneArray, target: Target, finder: AudioFinder
-) -> ExternalScene:
+    scene_id: str, example: _Table, array: MicrophoneArray, target: Target, finder: external.AudioFinder
+) -> external.ExternalScene:
     pose: tuple[Point, Rotation] = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
     sensors_m, sources_m = array.positions, None
     if "source_position" in example.values:
         sensors_m, sources_m = example.points("sensor_position"), example.points("source_position")
         pose = fit_pose(array, sensors_m, example.place)
     mixture = _observation(example, finder)
-    header = check_recording(mixture, array)
+    header = external.check_recording(mixture, array)
     samples = example.table("num_samples").number("observation")
     if samples is not None and samples != header.frames:
         raise MsdetError(f"{mixture}: has {header.frames} samples, but {example.place} says {samples:.0f}")
@@ -177,7 +163,7 @@ def _read_example(
         seed=0,
         sample_rate=header.sample_rate,
         duration_s=header.seconds,
-        room_m=_point(example.points("room_dimensions")[0]) if "room_dimensions" in example.values else None,
+        room_m=as_point(example.points("room_dimensions")[0]) if "room_dimensions" in example.values else None,
         t60_target_s=example.number("sound_decay_time"),
         array=array.name,
         array_center_m=pose[0],
@@ -189,7 +175,7 @@ def _read_example(
         located=sources_m is not None,
     )
     references = _references(example, scene, header, sensors_m[array.reference], finder)
-    return ExternalScene(scene, mixture, references, timed)
+    return external.ExternalScene(scene, mixture, references, timed)
 
 
 def _sources(
@@ -215,18 +201,8 @@ def _sources(
     for k in range(talkers):
         onset = offsets[k] if offsets else 0
         length = min(lengths[k] if lengths else header.frames, header.frames - onset)
-        sources.append(
-            Source(
-                speaker=speakers[k],
-                path=utterances[k],
-                offset_s=0.0,
-                onset_s=onset / rate,
-                duration_s=length / rate,
-                level_db=levels_db[k] if levels_db else 0.0,
-                gender=parse_gender(genders[k]),
-                **places[k],
-            )
-        )
+        known = {"level_db": levels_db[k] if levels_db else 0.0, "gender": parse_gender(genders[k]), **places[k]}
+        sources.append(Source(speakers[k], utterances[k], 0.0, onset / rate, length / rate, **known))
     return tuple(sources), timed
 
 
@@ -236,12 +212,12 @@ def _places(positions_m: Array, pose: tuple[Point, Rotation]) -> list[dict[str, 
     columns = (*azimuth_elevation_deg(seen_m), np.linalg.norm(seen_m, axis=-1))
     names = ("azimuth_deg", "elevation_deg", "distance_m")
     return [
-        {"position_m": _point(position_m), **dict(zip(names, map(float, seen), strict=True))}
+        {"position_m": as_point(position_m), **dict(zip(names, map(float, seen), strict=True))}
         for position_m, *seen in zip(positions_m, *columns, strict=True)
     ]
 
 
-def _observation(example: _Table, finder: AudioFinder) -> Path:
+def _observation(example: _Table, finder: external.AudioFinder) -> Path:
     paths = example.table("audio_path")
     name = paths.values.get("observation")
     if not isinstance(name, str):
@@ -253,8 +229,8 @@ def _observation(example: _Table, finder: AudioFinder) -> Path:
 
 
 def _references(
-    example: _Table, scene: Scene, header: audio.AudioInfo, microphone_m: Array, finder: AudioFinder
-) -> tuple[Reference, ...]:
+    example: _Table, scene: Scene, header: audio.AudioInfo, microphone_m: Array, finder: external.AudioFinder
+) -> tuple[external.Reference, ...]:
     """What the references of a scene are made of."""
     paths, talkers = example.table("audio_path"), len(scene.sources)
     if not scene.referenced:
@@ -267,51 +243,41 @@ def _references(
     if keys[0] not in paths.values and scene.target == "image":
         keys = [REFERENCE_KEYS["early"], TAIL_KEY]
     if all(key in paths.values for key in keys):
-        return tuple(ReferenceFiles(files) for files in zip(*(find(key) for key in keys), strict=True))
+        return tuple(external.ReferenceFiles(files) for files in zip(*(find(key) for key in keys), strict=True))
     if scene.target == "direct":
         keys = [REFERENCE_KEYS["early"], "rir", _source_key(paths)]
         if all(key in paths.values for key in keys):
-            early, rirs, speech = (find(key) for key in keys)
-            return _direct_paths(example, scene, header, microphone_m, early, rirs, speech)
+            return _direct_paths(example, scene, header, microphone_m, [find(key) for key in keys])
     missing = next(key for key in keys if key not in paths.values)
     raise MsdetError(f"{paths.place}: has no '{missing}', from which the references of target {scene.target} are taken")
 
 
 def _direct_paths(
-    example: _Table,
-    scene: Scene,
-    header: audio.AudioInfo,
-    microphone_m: Array,
-    early: list[Path],
-    rirs: list[Path],
-    speech: list[Path],
-) -> tuple[Reference, ...]:
-    for key, known in (("room_dimensions", scene.room_m is not None), ("source_position", scene.located)):
-        if not known:
-            raise MsdetError(f"{example.place}: key '{key}' is missing, which target direct needs")
-    assert scene.room_m is not None
-    offsets = example.numbers("offset", len(scene.sources))
+    example: _Table, scene: Scene, header: audio.AudioInfo, microphone_m: Array, files: list[list[Path]]
+) -> tuple[external.Reference, ...]:
+    """Direct paths from each talker's files: early part, response and dry speech."""
+    room_m, offsets = scene.room_m, example.numbers("offset", len(scene.sources))
+
+    def missing(key: str) -> MsdetError:
+        return MsdetError(f"{example.place}: key '{key}' is missing, which target direct needs")
+
+    if room_m is None or not scene.located:
+        raise missing("room_dimensions" if room_m is None else "source_position")
     references = []
-    for k, source in enumerate(scene.sources):
+    for k, (source, (early, rir, speech)) in enumerate(zip(scene.sources, zip(*files, strict=True), strict=True)):
         offset = 0
-        if audio.info(speech[k]).frames != header.frames:  # else it is as long as the mixture, offset and all
+        if audio.info(speech).frames != header.frames:  # else it is as long as the mixture, offset and all
             if offsets is None:
-                raise MsdetError(f"{example.place}: key 'offset' is missing, which target direct needs")
+                raise missing("offset")
             offset = int(offsets[k])
-        arrival_s, reflection_s = direct_and_first_reflection_s(scene.room_m, source.position_m, microphone_m)
-        place = f"{example.place}, talker {k + 1}"
-        references.append(DirectPath(speech[k], offset, rirs[k], early[k], arrival_s, reflection_s, place))
+        times_s = direct_and_first_reflection_s(room_m, source.position_m, microphone_m)
+        references.append(DirectPath(speech, offset, rir, early, *times_s, f"{example.place}, talker {k + 1}"))
     return tuple(references)
 
 
 def _source_key(table: _Table) -> str:
     """Key of the dry speech, which older files call differently."""
     return "original_source" if "original_source" in table.values else "speech_source"
-
-
-def _point(values: Array) -> Point:
-    x, y, z = (float(value) for value in values)
-    return x, y, z
 
 
 def write_sms_wsj(scene_set: SceneSet, dataset: str = "") -> Path:

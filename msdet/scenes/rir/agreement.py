@@ -61,11 +61,8 @@ def disagreements(observed: Observations, array: MicrophoneArray) -> list[str]:
     count, worst = len(measured), int(np.argmax(deviations))
     place = f"{observed.names[worst]}, {_azimuths(worst, labels, measured, array.positions)}"
     if median_s > most_s or reasons:
-        remedy = (
-            f"explained by {' or by '.join(reasons)}"
-            if reasons
-            else "no usual mistake explains it; are rows mixed up, or is it another array?"
-        )
+        unknown = "no usual mistake explains it; are rows mixed up, or is it another array?"
+        remedy = f"explained by {' or by '.join(reasons)}" if reasons else unknown
         return [
             f"sound and positions disagree: arrival times at the microphones are {_ms(median_s)} off "
             f"(median of {count} positions; {_ms(deviations[worst])} at {place}); {remedy}"
@@ -83,8 +80,7 @@ def disagreements(observed: Observations, array: MicrophoneArray) -> list[str]:
 def expected_arrivals_s(azimuths_deg: Array, elevations_deg: Array, distances_m: Array, microphones_m: Array) -> Array:
     """When sound arrives ``(position, mic)`` at microphones ``(mic, 3)`` from positions in the same frame."""
     sources_m = np.asarray(distances_m)[:, None] * direction_vector(azimuths_deg, elevations_deg)
-    arrivals: Array = np.linalg.norm(sources_m[:, None] - microphones_m, axis=-1) / SPEED_OF_SOUND
-    return arrivals
+    return np.asarray(np.linalg.norm(sources_m[:, None] - microphones_m, axis=-1) / SPEED_OF_SOUND)
 
 
 _Labels = tuple[Array, Array, Array]
@@ -96,14 +92,12 @@ def _expected(labels: _Labels, microphones_m: Array) -> Array:
 
 
 def _centered(arrivals_s: Array) -> Array:
-    centered: Array = arrivals_s - arrivals_s.mean(axis=-1, keepdims=True)
-    return centered
+    return np.asarray(arrivals_s - arrivals_s.mean(axis=-1, keepdims=True))
 
 
 def _deviations(measured: Array, expected: Array) -> Array:
     """Deviation ``(position,)`` in seconds."""
-    deviations: Array = np.sqrt(((measured - expected) ** 2).mean(axis=-1))
-    return deviations
+    return np.asarray(np.sqrt(((measured - expected) ** 2).mean(axis=-1)))
 
 
 def _explanations(labels: _Labels, measured: Array, microphones_m: Array) -> list[str]:
@@ -115,7 +109,9 @@ def _explanations(labels: _Labels, measured: Array, microphones_m: Array) -> lis
     noted_s = left(labels)
     recounted = [(reason, left(corrected)) for reason, corrected in _recounted(labels)]
     expected = _expected(labels, microphones_m)
-    others = [_resized(measured, expected)]
+    size = float((measured * expected).sum() / max((expected**2).sum(), 1e-30))  # that fits best
+    resized_s = float(np.median(_deviations(measured, size * expected)))
+    others = [(f"an array {size:.2f} times as large (or on a solid body)", resized_s)]
     if len(measured) >= MIN_FITTED:
         others.insert(0, _reordered(measured, expected))
         if min(deviation for _, deviation in recounted) > EXPLAINED * noted_s:
@@ -145,17 +141,16 @@ def _turned(labels: _Labels, measured: Array, microphones_m: Array) -> list[tupl
     """Azimuths from another zero, and clockwise as well, with the median deviation left."""
     azimuths, elevations, distances = labels
     candidates = []
-    for sign in (1.0, -1.0):
+    for sign, reason in (
+        (1.0, "azimuths counted from another zero (add {} degrees)"),
+        (-1.0, "azimuths counted clockwise from another zero (subtract them from {} degrees)"),
+    ):
         medians = [
             np.median(_deviations(measured, _expected((sign * azimuths + n, elevations, distances), microphones_m)))
             for n in range(360)
         ]
         best = int(np.argmin(medians))
-        if sign > 0:
-            reason = f"azimuths counted from another zero (add {best} degrees)"
-        else:
-            reason = f"azimuths counted clockwise from another zero (subtract them from {best} degrees)"
-        candidates.append((reason, float(medians[best])))
+        candidates.append((reason.format(best), float(medians[best])))
     return candidates
 
 
@@ -168,13 +163,6 @@ def _reordered(measured: Array, expected: Array) -> tuple[str, float]:
     named = ", ".join(map(str, order))
     left_s = float(np.median(_deviations(measured, expected[:, order])))
     return f"channels in another order (they are microphones {named} of the array)", left_s
-
-
-def _resized(measured: Array, expected: Array) -> tuple[str, float]:
-    """The size of the array that fits best, with the median deviation left."""
-    size = float((measured * expected).sum() / max((expected**2).sum(), 1e-30))
-    left_s = float(np.median(_deviations(measured, size * expected)))
-    return f"an array {size:.2f} times as large (or on a solid body)", left_s
 
 
 def _azimuths(position: int, labels: _Labels, measured: Array, microphones_m: Array) -> str:

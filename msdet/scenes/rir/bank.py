@@ -56,17 +56,10 @@ class BankRoom:
 
 @dataclass(frozen=True)
 class RirBank:
-    """A finished bank on disk; every room has as many positions.
+    """A finished bank on disk, with a table of what is known of each room; every room has as many positions.
 
-    Attributes:
-        root: its folder.
-        positions: in each room.
-        sample_rate: hertz.
-        array: the microphone array.
-        identity: hash of what decides its content.
-        settings: the fields of a distribution that decided it.
-        table: what is known of each room.
-        among: numbers of the rooms that are drawn from; all if None.
+    `identity` is a hash of what decides its content, `settings` the fields of a distribution that did; `among` are
+    the numbers of the rooms that are drawn from, all if None.
     """
 
     root: Path
@@ -195,18 +188,9 @@ def make_bank(
 ) -> RirBank | None:
     """Make a bank, or finish one that a killed run left; None after a part of it.
 
-    Args:
-        out: its folder.
-        distribution: what rooms and positions are drawn from.
-        rooms: number of rooms.
-        positions: talker positions in each room.
-        seed: of the whole bank; use different ones for training and validation.
-        jobs: worker processes, or an executor.
-        progress: called with rooms done and in all.
-        share: part of the rooms to make; a run for all of them finishes the bank.
-
-    Raises:
-        MsdetError: impossible settings, a folder with other settings, or one that cannot be written.
+    Rooms and `positions` of talkers in each are drawn from the distribution; use different seeds for training and
+    validation. `share` is the part of the rooms to make; a run for all of them finishes the bank. An `MsdetError`
+    says that settings are impossible, or that the folder has other ones.
     """
     out = Path(out)
     distribution.check()
@@ -230,12 +214,9 @@ def make_bank(
     if not begin_run_dir(out, settings, HEADER, share):
         return RirBank.open(out)
     out = out.resolve()  # a cluster's workers have folders of their own to start from
-    todo = [
-        Job(_make_room, (out, index, spread, array, positions, seed))
-        for index in share.of(range(rooms))
-        if not room_path(out, index).exists()
-    ]
-    run_jobs(todo, jobs, progress, done=len(share.of(range(rooms))) - len(todo))
+    todo = [index for index in share.of(range(rooms)) if not room_path(out, index).exists()]
+    work = [Job(_make_room, (out, index, spread, array, positions, seed)) for index in todo]
+    run_jobs(work, jobs, progress, done=len(share.of(range(rooms))) - len(todo))
     return finish_bank(out, settings) if share == ALL else None
 
 

@@ -30,16 +30,10 @@ _TOO_SIMILAR = 0.7  # a column so similar to the optional one is a misspelling o
 
 @dataclass(frozen=True)
 class Measurement:
-    """Responses measured from one position.
+    """Responses in a file, measured from one position in the array's frame, azimuths in [0, 360).
 
-    Attributes:
-        path: a WAV, FLAC or SOFA file.
-        name: the file relative to the collection, and where in it, for people.
-        room: the room's name.
-        azimuth_deg: of the source, in the array's frame, [0, 360).
-        elevation_deg: of the source, in the array's frame.
-        distance_m: of the source to the array's origin.
-        place: measurement and emitter in a SOFA file.
+    `name` is the file relative to the collection, and where in it, for people; `place` are measurement and emitter
+    in a SOFA file.
     """
 
     path: Path

@@ -37,13 +37,11 @@ class Images:
         """Distance ``(image,)`` to a microphone."""
         squares = [(axis - m) ** 2 for axis, m in zip(self.axes_m, microphone_m, strict=True)]
         i, j, k = self.place
-        paths: Array = np.sqrt(squares[0][i] + squares[1][j] + squares[2][k])
-        return paths
+        return np.asarray(np.sqrt(squares[0][i] + squares[1][j] + squares[2][k]))
 
     def gains(self, absorption: float) -> Array:
         """Gain of amplitude ``(image,)`` that the walls leave; `absorption` is of energy."""
-        gains: Array = ((1.0 - absorption) ** (np.arange(self.order.max() + 1) / 2))[self.order]
-        return gains
+        return np.asarray(((1.0 - absorption) ** (np.arange(self.order.max() + 1) / 2))[self.order])
 
 
 def image_sources(room_m: Point, source_m: Array, center_m: Array, radius_m: float) -> Images:

@@ -64,9 +64,6 @@ def make_measured_bank(
         jobs: worker processes, or an executor.
         progress: called with rooms done and in all.
         share: part of the rooms to make; a run for all of them finishes the bank.
-
-    Raises:
-        MsdetError: a faulty collection, impossible settings, or a folder with other settings.
     """
     out, source = Path(out), Path(source)
     SceneDistribution(sample_rate=sample_rate).check()
@@ -80,12 +77,9 @@ def make_measured_bank(
         "measured": settings_hash([_identity(m) for m in measurements]),
     }
     unfinished = begin_run_dir(out, settings, HEADER, share)
-    todo = [
-        Job(_write_room, (room_path(out, index), rooms[index], microphones, sample_rate))
-        for index in share.of(range(len(rooms)))
-        if not room_path(out, index).exists()
-    ]
-    run_jobs(todo, jobs, progress, done=len(share.of(range(len(rooms)))) - len(todo))
+    todo = [index for index in share.of(range(len(rooms))) if not room_path(out, index).exists()]
+    work = [Job(_write_room, (room_path(out, index), rooms[index], microphones, sample_rate)) for index in todo]
+    run_jobs(work, jobs, progress, done=len(share.of(range(len(rooms)))) - len(todo))
     if share != ALL:
         return None
     bank = finish_bank(out, settings) if unfinished else RirBank.open(out)
@@ -131,26 +125,15 @@ def divide_rooms(measurements: Sequence[Measurement], positions: int, source: Pa
             order = np.random.default_rng(scene_seed(0, name)).permutation(order)
         for start in range(0, len(room) - size + 1, size):
             divided.append(tuple(room[n] for n in order[start : start + size]))
-    left_out = len(measurements) - size * len(divided)
-    if left_out:
-        log.warning(
-            "%s: %d of %d positions are left out: rooms of the bank have %d each, measured ones %s",
-            source,
-            left_out,
-            len(measurements),
-            size,
-            f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else str(counts[0]),
-        )
+    if left_out := len(measurements) - size * len(divided):
+        sizes = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else str(counts[0])
+        rest = f"{left_out} of {len(measurements)} positions are left out"
+        log.warning("%s: %s: rooms of the bank have %d each, measured ones %s", source, rest, size, sizes)
     return divided
 
 
 def label_problems(bank: RirBank, names: Sequence[Sequence[str]]) -> list[str]:
-    """Where positions of a bank and the sound from there disagree, a sentence each; none if all is well.
-
-    Args:
-        bank: a finished bank.
-        names: of each position of each room, for people.
-    """
+    """Where positions of a bank and the sound from there disagree, a sentence each; `names` of them are for people."""
     arrivals = [
         [direct_arrivals(h, bank.sample_rate) for h in bank.room(room, range(bank.positions)).direct]
         for room in range(bank.rooms)
@@ -244,12 +227,8 @@ ONSET_DB = -20.0
 Its maximum itself may be a reflection, up to 50 ms late (Defrance, Daudet and Polack, JASA 2008).
 """
 
-# well above: times the standard deviation of noise that would have the response's lower quartile
-ABOVE_NOISE = 5.0
-
-# a response that never is well above its noise starts where it comes this near to its maximum
-MIN_SURE_DB = -6.0
-
+ABOVE_NOISE = 5.0  # well above: times the standard deviation of noise that has the response's lower quartile
+MIN_SURE_DB = -6.0  # a response that never is well above its noise starts where it comes so near to its maximum
 _GAUSSIAN_QUARTILE = 0.3186  # lower quartile of the magnitude of Gaussian noise, in standard deviations
 PEAK_SEARCH_S = 1e-3  # the main peak of the direct sound follows its onset within this time
 
@@ -267,10 +246,7 @@ def direct_arrivals(responses: Array, sample_rate: int) -> Array:
 
     The main peak after a response's onset gives the time common to all microphones; the differences between
     them are those at which their direct sounds correlate best, with either sign, by least squares over pairs.
-
-    Args:
-        responses: ``(mic, tap)`` from one position; none silent.
-        sample_rate: hertz.
+    Responses ``(mic, tap)`` are from one position, none silent.
     """
     peaks = _main_peaks(responses, sample_rate)
     reach = round(AFTER_S * sample_rate)
@@ -281,8 +257,7 @@ def direct_arrivals(responses: Array, sample_rate: int) -> Array:
     beside = np.abs(pieces[:, reach - 1 : reach + 2])
     exact_peaks = peaks + _vertex(beside[:, 0], beside[:, 1], beside[:, 2])
     relative = (peaks[:, None] - peaks + _lags(pieces, sample_rate)).mean(axis=1)
-    arrivals: Array = relative + np.median(exact_peaks - relative)
-    return arrivals
+    return np.asarray(relative + np.median(exact_peaks - relative))
 
 
 def direct_window(time_s: Array) -> Array:
@@ -292,8 +267,7 @@ def direct_window(time_s: Array) -> Array:
     [0.0, 1.0, 1.0, 1.0, 0.5, 0.0]
     """
     inside = np.minimum(time_s + BEFORE_S, AFTER_S - time_s) / FADE_S
-    weight: Array = 0.5 - 0.5 * np.cos(np.pi * np.clip(inside, 0.0, 1.0))
-    return weight
+    return np.asarray(0.5 - 0.5 * np.cos(np.pi * np.clip(inside, 0.0, 1.0)))
 
 
 def _main_peaks(responses: Array, sample_rate: int) -> Array:
@@ -303,8 +277,7 @@ def _main_peaks(responses: Array, sample_rate: int) -> Array:
     onsets = (magnitude >= np.clip(ABOVE_NOISE * noise, low, high)[:, None]).argmax(axis=-1)
     tap = np.arange(magnitude.shape[-1])
     searched = (tap >= onsets[:, None]) & (tap <= onsets[:, None] + round(PEAK_SEARCH_S * sample_rate))
-    peaks: Array = np.where(searched, magnitude, -1.0).argmax(axis=-1)
-    return peaks
+    return np.asarray(np.where(searched, magnitude, -1.0).argmax(axis=-1))
 
 
 def _lags(pieces: Array, sample_rate: int) -> Array:
@@ -329,5 +302,4 @@ def _vertex(left: Array, top: Array, right: Array) -> Array:
     curvature = left - 2 * top + right
     bent = curvature < 0
     shift = np.where(bent, 0.5 * (left - right) / np.where(bent, curvature, 1.0), 0.0)
-    clipped: Array = np.clip(shift, -0.5, 0.5)
-    return clipped
+    return np.clip(shift, -0.5, 0.5)

@@ -14,8 +14,7 @@ from msdet.scenes.rir.image_method import image_sources
 from msdet.scenes.scene import Point
 
 TYPICAL_DISTANCE_M = 1.5  # distance at which the direct path counts in a predicted decay
-MIN_ABSORPTION = 1e-3
-MAX_ABSORPTION = 0.99
+MIN_ABSORPTION, MAX_ABSORPTION = 1e-3, 0.99
 INAUDIBLE_DB = -66.0  # images that arrive after a response has decayed to this level are left out
 MAX_IMAGES = 4_000_000  # image sources a talker: about 0.5 GB while they are summed
 HIGHPASS_HZ = 50.0
@@ -38,8 +37,7 @@ def highpass(samples: Array, sample_rate: int) -> Array:
     Image sources are positive pulses, so their sum has too much energy at low frequencies, decaying slowly.
     """
     sos = scipy.signal.butter(2, HIGHPASS_HZ, "highpass", fs=sample_rate, output="sos")
-    filtered: Array = scipy.signal.sosfilt(sos, samples, axis=-1).astype(np.float32)
-    return filtered
+    return np.asarray(scipy.signal.sosfilt(sos, samples, axis=-1), dtype=np.float32)
 
 
 def measured_t60_s(responses: Array, sample_rate: int) -> float:

@@ -25,12 +25,10 @@ SCATTERING = 0.1  # share of energy that traced rays lose in diffuse reflection 
 
 @dataclass(frozen=True)
 class RoomResponse:
-    """Impulse responses of one room, after a microphone's high-pass.
+    """Impulse responses ``(source, mic, tap)`` of one room, after a microphone's high-pass; time 0 is emission.
 
-    Attributes:
-        rirs: ``(source, mic, tap)`` float32, time 0 is emission.
-        direct: ``(source, mic, tap)`` float32, the direct path alone; fewer taps.
-        t60_measured_s: extrapolated from T30 (Schroeder) of the first microphone, median over sources.
+    `direct` is the direct path alone, with fewer taps; the T60 is extrapolated from T30 (Schroeder) of the first
+    microphone, median over sources.
     """
 
     rirs: Array
@@ -46,8 +44,7 @@ class RoomResponse:
             return responses
         arrival = np.abs(self.direct[:, microphone]).argmax(axis=-1)
         end = arrival + round(EARLY_S * sample_rate)
-        early: Array = np.where(np.arange(responses.shape[-1]) < end[:, None], responses, np.float32(0.0))
-        return early
+        return np.where(np.arange(responses.shape[-1]) < end[:, None], responses, np.float32(0.0))
 
 
 def room_response(
@@ -60,20 +57,10 @@ def room_response(
     image_order: int | None = None,
     seed: int = 0,
 ) -> RoomResponse:
-    """Responses from every source to every microphone in a shoebox room.
+    """Responses from every source ``(source, 3)`` to every microphone ``(mic, 3)`` in a shoebox room.
 
-    Args:
-        room_m: size of the room.
-        t60_s: target reverberation time; 0 is anechoic.
-        microphones_m: ``(mic, 3)`` in the room.
-        sources_m: ``(source, 3)`` in the room.
-        sample_rate: hertz.
-        speed_of_sound: meters per second.
-        image_order: reflections beyond this order come from ray tracing; None for image sources alone.
-        seed: of the ray tracing.
-
-    Raises:
-        MsdetError: the room cannot have that T60, or a microphone is outside it.
+    A target T60 of 0 is anechoic. Reflections beyond `image_order` come from ray tracing, of which `seed` is; None
+    for image sources alone. An `MsdetError` says that the room cannot have that T60, or a microphone is outside it.
     """
     for number, position in enumerate(microphones_m):
         if not ((position > 0) & (position < np.asarray(room_m))).all():
@@ -95,28 +82,20 @@ def room_response(
         longest_m = max(audible_path_m(room_m, absorption), reach_m)
         rirs = image_responses(room_m, absorption, longest_m, microphones_m, sources_m, sample_rate, speed_of_sound)
     else:
+        how = (image_order, sample_rate, speed_of_sound, seed)
         for _ in range(TRACED_CALIBRATIONS):
-            pair = (microphones_m[:1], sources_m[:1], sample_rate, speed_of_sound, seed)
-            probe = highpass(_traced_responses(room_m, absorption, image_order, *pair), sample_rate)
-            ratio = measured_t60_s(probe[:, 0], sample_rate) / t60_s
+            probe = _traced_responses(room_m, absorption, microphones_m[:1], sources_m[:1], *how)
+            ratio = measured_t60_s(highpass(probe, sample_rate)[:, 0], sample_rate) / t60_s
             absorption = -math.expm1(math.log1p(-absorption) * ratio)  # T60 goes as 1 / log(1 - absorption)
-        rirs = _traced_responses(
-            room_m, absorption, image_order, microphones_m, sources_m, sample_rate, speed_of_sound, seed
-        )
+        rirs = _traced_responses(room_m, absorption, microphones_m, sources_m, *how)
     rirs = highpass(rirs, sample_rate)
     return RoomResponse(rirs, direct, measured_t60_s(rirs[:, 0], sample_rate))
 
 
 def _traced_responses(
-    room_m: Point,
-    absorption: float,
-    image_order: int,
-    microphones_m: Array,
-    sources_m: Array,
-    sample_rate: int,
-    speed_of_sound: float,
-    seed: int,
-) -> Array:
+    room_m: Point, absorption: float, microphones_m: Array, sources_m: Array,
+    image_order: int, sample_rate: int, speed_of_sound: float, seed: int,
+) -> Array:  # fmt: skip
     """Responses ``(source, mic, tap)`` with image sources up to an order and ray tracing beyond."""
     import pyroomacoustics as pra
 

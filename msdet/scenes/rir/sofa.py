@@ -18,6 +18,7 @@ from msdet.arrays import SAME_POINT_M, MicrophoneArray
 from msdet.conventions import Array, direction_vector
 from msdet.errors import MsdetError
 from msdet.scenes.rir.collection import Measurement, check_format, measurement_at
+from msdet.scenes.scene import as_point
 
 SAME_PLACE_M = 0.01  # microphones of a file and of an array may differ by as much
 STILL_M = 1e-3  # receivers that move less than that from measurement to measurement stand still
@@ -44,16 +45,9 @@ class SofaGeometry:
 def read_sofa_files(
     files: Sequence[Path], root: Path, array: MicrophoneArray | None, sample_rate: int
 ) -> tuple[MicrophoneArray, list[Measurement]]:
-    """The array and the measurements of SOFA files, without their responses.
+    """The array and the measurements of at least one SOFA file, without their responses.
 
-    Args:
-        files: at least one.
-        root: folder that names are relative to.
-        array: the microphones; None takes them from the first file, their middle as the origin.
-        sample_rate: of the bank, hertz.
-
-    Raises:
-        MsdetError: a file that is no SOFA file or holds no impulse responses, or has other microphones.
+    Names are relative to `root`. Without an array, it is that of the first file, its middle as the origin.
     """
     geometries = [read_geometry(path) for path in files]
     array = array or _array_of(geometries[0])
@@ -115,11 +109,8 @@ def _array_of(geometry: SofaGeometry) -> MicrophoneArray:
     """The receivers of a file as an array around its middle."""
     points = (geometry.receivers_m - geometry.receivers_m.mean(axis=0)).round(6) + 0.0
     try:
-        return MicrophoneArray(
-            geometry.path.stem,
-            tuple((float(x), float(y), float(z)) for x, y, z in points),
-            source=f"ReceiverPosition of {geometry.path.name}",
-        )
+        source = f"ReceiverPosition of {geometry.path.name}"
+        return MicrophoneArray(geometry.path.stem, tuple(map(as_point, points)), source=source)
     except MsdetError as error:
         raise MsdetError(
             f"{geometry.path}: ReceiverPosition makes no array ({error}); if it is wrong, give --array"
@@ -229,5 +220,4 @@ def _delayed(responses: Array, delays: Array) -> Array:
         return responses
     taps = responses.shape[-1] + int(np.ceil(delays.max()))
     turned = np.exp(-2j * np.pi * np.fft.rfftfreq(2 * taps) * delays[:, None])
-    later: Array = np.fft.irfft(np.fft.rfft(responses, 2 * taps) * turned, 2 * taps)[:, :taps]
-    return later
+    return np.asarray(np.fft.irfft(np.fft.rfft(responses, 2 * taps) * turned, 2 * taps)[:, :taps])
