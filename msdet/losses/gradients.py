@@ -109,9 +109,6 @@ class SharedGradients(nn.Module, ABC):
     on shared parameters, for one because nothing in the batch is labeled, take no part. Costs one backward
     pass a task. Where several processes train together, gradients are averaged first, so the result is that
     of one process with all their batches.
-
-    Args:
-        weights: of the tasks by name.
     """
 
     def __init__(self, weights: dict[str, float]) -> None:

@@ -24,7 +24,6 @@ class TorchJdBalancer(SharedGradients):
     fewer columns: all of these methods combine gradients with weights that follow from inner products alone.
 
     Args:
-        weights: of the tasks by name.
         aggregator: name of a class in ``torchjd.aggregation``.
         options: what it is built with.
     """
@@ -88,7 +87,6 @@ class CAGrad(TorchJdBalancer):
     Liu et al., "Conflict-averse gradient descent for multi-task learning", NeurIPS 2021, algorithm 1.
 
     Args:
-        weights: of the tasks by name.
         radius: c of the paper: how far from the mean gradient, relative to its norm. 0 is the mean; below 1
             the mean loss converges.
     """
@@ -105,7 +103,6 @@ class MGDA(TorchJdBalancer):
     algorithm 2 (Frank-Wolfe).
 
     Args:
-        weights: of the tasks by name.
         epsilon: step of Frank-Wolfe below which it ends.
         iterations: of Frank-Wolfe at most.
     """
@@ -144,7 +141,6 @@ class AlignedMTL(TorchJdBalancer):
     Senushkin et al., "Independent component alignment for multi-task learning", CVPR 2023, algorithm 1.
 
     Args:
-        weights: of the tasks by name.
         length: that components are brought to: the smallest singular value, the ``median``, or ``rmse``.
     """
 
@@ -162,7 +158,6 @@ class NashMTL(TorchJdBalancer):
     last one's solution. The scale of a loss does not matter, so neither do the tasks' weights.
 
     Args:
-        weights: of the tasks by name.
         largest_norm: the direction is clipped to this norm; 0 leaves it.
         iterations: of the solver at most; each solves a small convex problem on the CPU.
     """

@@ -178,7 +178,6 @@ class DynamicWeightAverage(nn.Module):
     attention", CVPR 2019, eq. 7). An epoch is the steps between two validations.
 
     Args:
-        weights: of the tasks by name.
         temperature: of the softmax; a large one makes λ equal.
     """
 
@@ -233,7 +232,6 @@ class UncertaintyWeighting(nn.Module):
     σ² = 2 · loss, and ½ for regression, where it is least at σ² = loss. The sum is over labeled tasks.
 
     Args:
-        weights: of the tasks by name.
         classification: tasks whose factor is 1.
     """
 

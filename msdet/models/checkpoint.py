@@ -102,11 +102,7 @@ def load_model(folder: Path | str, array: MicrophoneArray | None = None) -> Join
 
 
 def _build(config: ModelConfig, array: MicrophoneArray, sample_rate: int, origin: str) -> JointModel:
-    """The model of a description, which anybody may have written.
-
-    Raises:
-        MsdetError: it describes none that can be built.
-    """
+    """The model of a description, which anybody may have written."""
     try:
         with described_by(origin):
             return JointModel(config, array, sample_rate)
@@ -117,11 +113,7 @@ def _build(config: ModelConfig, array: MicrophoneArray, sample_rate: int, origin
 
 @contextmanager
 def _no_larger_than(tensors: dict[str, Tensor], reason: str) -> Iterator[None]:
-    """Building a model inside the block ends once it has more parameters than there are weights for.
-
-    Raises:
-        MsdetError: it has; `reason` is the message. Sizes in a description may be anybody's.
-    """
+    """Building a model inside the block ends once it has more parameters than there are weights for."""
     left = _SPARE_VALUES + sum(tensor.numel() for tensor in tensors.values())
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
@@ -185,11 +177,7 @@ def read_tensors(files: ModelFiles) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _check_weights(weights: str, tensors: dict[str, Tensor], metadata: dict[str, str], model: JointModel) -> None:
-    """Refuse weights that do not fit `model`.
-
-    Raises:
-        MsdetError: names what differs and both values.
-    """
+    """Refuse weights that do not fit `model`."""
     written = _written_facts(metadata)
     for name, described in _facts(model).items():
         if written.get(name, described) != described:

@@ -35,7 +35,6 @@ class DoaMapHead(nn.Module):
     """Steered response of the bins that a mask trusts, sharpened, and a classifier on pooled features.
 
     Args:
-        sizes: what its sizes follow from.
         hidden: width of the pooled features (`hidden_width`).
         channels: of the circular convolutions that sharpen the response.
     """

@@ -81,7 +81,6 @@ class DomainHead(nn.Module):
     "Unsupervised domain adaptation by backpropagation", ICML 2015).
 
     Args:
-        sizes: what its sizes follow from.
         domains: number of classes; domains that agree modulo it count as one.
         strength: factor of the reversed gradient (λ of the paper), besides the task's weight.
         hidden: width of the pooled features (`hidden_width`).

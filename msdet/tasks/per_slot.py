@@ -118,7 +118,6 @@ class ElevationHead(nn.Module):
     """A classifier on pooled features. The first class is centered on -90 degrees, the last on 90.
 
     Args:
-        sizes: what its sizes follow from.
         width_deg: from one class to the next.
         hidden: width of the pooled features (`hidden_width`).
 

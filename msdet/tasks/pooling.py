@@ -48,7 +48,6 @@ class Pool(nn.Module):
     direction at each frequency. A learned offset tells the pools apart.
 
     Args:
-        sizes: of the head.
         pools: how many, for example one for each slot.
         hidden: width of the embedded features; what a pool gives is three times as wide.
     """

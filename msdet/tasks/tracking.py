@@ -33,7 +33,6 @@ class TrackingHead(nn.Module):
     pooled over frequency adds what the features know.
 
     Args:
-        sizes: what its sizes follow from.
         hidden: width of the pooled features and the recurrent layer; that of the features, 32 at most, if not
             given.
         channels: of the convolutions.

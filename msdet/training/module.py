@@ -38,7 +38,6 @@ class JointModule(pl.LightningModule):
     Parts of the model that are frozen stay in evaluation mode.
 
     Args:
-        model: the model.
         objective: what is minimized.
         optimizer: how.
         total_steps: that are taken; those of the optimizer if not given.

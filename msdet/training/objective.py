@@ -201,11 +201,7 @@ class Objective(nn.Module):
 
 
 def _check_sign(config: ObjectiveConfig, positive: bool) -> None:
-    """Refuse losses that can be below zero where ratios or logarithms of losses are taken.
-
-    Raises:
-        MsdetError: names both settings.
-    """
+    """Refuse losses that can be below zero where ratios or logarithms of losses are taken."""
     needs = "normalize 'log'" if config.normalize == "log" else f"balance '{config.balance}'"
     if (positive or config.normalize == "log") and is_signed(config.separation_loss):
         raise MsdetError(

@@ -215,12 +215,7 @@ def _first_changed(out: Path, settings: dict[str, Any]) -> int | None:
 
 
 def _delete_from(out: Path, settings: dict[str, Any], first: int) -> None:
-    """Delete what a run left of a stage and of all later ones; their settings may have changed.
-
-    Raises:
-        MsdetError: earlier stages had other settings, the folder is not a run of stages, or what it says is a
-            stage is none.
-    """
+    """Delete what a run left of a stage and of all later ones; their settings may have changed."""
     header = _header(out)
     if header is None:
         return  # nothing, or not ours: `begin_run_dir` says so

@@ -126,11 +126,7 @@ def _check_metrics(module: JointModule, data: TrainingData, settings: TrainerCon
 
 
 def _read_state(state: Path) -> tuple[int, dict[str, torch.Size]]:
-    """Epochs completed in a trainer's state, and the shapes of its weights; none without a state.
-
-    Raises:
-        MsdetError: the state is damaged.
-    """
+    """Epochs completed in a trainer's state, and the shapes of its weights; none without a state."""
     if not state.is_file():
         return 0, {}
     unreadable = (OSError, EOFError, RuntimeError, LookupError, TypeError, ValueError, AttributeError)
@@ -145,11 +141,7 @@ def _read_state(state: Path) -> tuple[int, dict[str, torch.Size]]:
 
 
 def _check_fits(state: Path, module: JointModule) -> None:
-    """Refuse a trainer's state of another model's weights.
-
-    Raises:
-        MsdetError: it is.
-    """
+    """Refuse a trainer's state of another model's weights."""
     shapes = _read_state(state)[1]
     if shapes and shapes != {name: value.shape for name, value in module.state_dict().items()}:
         raise _start_again(state, "not the state of a training of this model")

@@ -98,7 +98,6 @@ class Study:
 
     Args:
         out: the folder.
-        config: of the study.
         space: what it searches.
         validations: of a trial, as far as that is not searched.
 
@@ -262,11 +261,7 @@ _STATES: dict[str, State] = {
 
 
 def _from_optuna(kind: str, names: Mapping[str, str], name: str, options: dict[str, Any], **derived: Any) -> Any:
-    """A sampler or pruner of Optuna by our name.
-
-    Raises:
-        MsdetError: an unknown name or option, with the nearest.
-    """
+    """A sampler or pruner of Optuna by our name."""
     import optuna
 
     if name not in names:

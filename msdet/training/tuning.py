@@ -223,11 +223,7 @@ def _validations(config: TrainConfig) -> int:
 
 
 def _check_options(base: TrainConfig, config: StudyConfig, space: list[Option]) -> dict[str, str]:
-    """Build what every value or end of a range would train; hashes of the data.
-
-    Raises:
-        MsdetError: names the option and the value; or there is no such metric.
-    """
+    """Build what every value or end of a range would train; hashes of the data."""
     weighted = {f"objective.{name}" for name in _WEIGHTED}
     decides = [o.name for o in space if ".".join(o.name.split(".")[:2]) in {*weighted, "objective"}]
     if config.metric == "dev/loss" and decides:

@@ -19,9 +19,6 @@ class GlobalNorm(nn.Module):
     """Norm over channels and time of `FoldedMasker`'s maskers, asteroid's ``gLN`` with its parameters' names.
 
     asteroid's own counts the axes by a tensor, which can be neither traced nor exported.
-
-    Args:
-        channels: number of channels.
     """
 
     def __init__(self, channels: int) -> None:
@@ -43,8 +40,6 @@ class FoldedMasker(nn.Module):
 
     Args:
         masker: name of a class in ``asteroid.masknn``.
-        features_in: features of a bin.
-        freqs: number of frequencies.
         per_bin: features of a bin that the masker sees.
         features_out: features of a bin that it gives.
         causal: whether the masker is.
@@ -104,8 +99,6 @@ class ConvTasNet(FoldedMasker):
     separation", IEEE/ACM TASLP 27, 2019; the sizes are the paper's.
 
     Args:
-        features_in: features of a bin.
-        freqs: number of frequencies.
         bottleneck: channels between blocks (B).
         hidden: channels inside a block (H).
         skip: channels of the skip connections (Sc); 0 leaves them out.
@@ -181,8 +174,6 @@ class DualPathRNN(FoldedMasker):
     chunk runs both ways.
 
     Args:
-        features_in: features of a bin.
-        freqs: number of frequencies.
         bottleneck: channels between blocks.
         hidden: units of each LSTM, in each direction.
         chunk: frames of a chunk; chunks overlap by half. About the square root of twice the number of frames

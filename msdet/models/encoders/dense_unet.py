@@ -33,8 +33,6 @@ class DenseUNet(nn.Module):
     """Encoder and decoder over frequency with skip connections, around a recurrent middle.
 
     Args:
-        features_in: features of a bin.
-        freqs: number of frequencies.
         channels: of a layer; the two scales above the middle have 2 and 4 times as many.
         layers: convolutions in a dense block; the one in the middle maps across frequency.
         middle: ``lstm`` or ``tcn``.

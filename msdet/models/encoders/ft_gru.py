@@ -33,7 +33,6 @@ class FTGRU(StreamingBlockEncoder):
     """Blocks of two residual GRUs, across frequency (both ways) and across time.
 
     Args:
-        features_in: features of a bin.
         size: ``tiny``, ``small``, ``medium`` or ``large``: what the next three are unless given.
         hidden: units of each GRU, in each direction; features of a bin that come out.
         blocks: number of blocks.

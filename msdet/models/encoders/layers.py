@@ -71,7 +71,6 @@ class Conv(nn.Module):
     """Convolution across frequency and time; zeros pad the edges, so that both lengths stay.
 
     Args:
-        features_in: features of a bin.
         features_out: of a bin of the output.
         kernel: width in bins and in frames, odd.
         groups: groups of features that do not mix.

@@ -40,8 +40,6 @@ class SpatialNet(StreamingBlockEncoder):
     """Interleaved cross-band and narrow-band blocks; a pair counts as one block.
 
     Args:
-        features_in: features of a bin.
-        freqs: number of frequencies.
         size: ``small`` or ``large``: what the next four are unless given.
         blocks: pairs of a cross-band and a narrow-band block.
         hidden: features of a bin throughout, a multiple of 8 and of `heads`.

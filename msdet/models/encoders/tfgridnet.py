@@ -40,8 +40,6 @@ class TFGridNet(StreamingBlockEncoder):
     """Blocks of three residual modules: full-band BLSTM, sub-band BLSTM, self-attention across frames.
 
     Args:
-        features_in: features of a bin.
-        freqs: number of frequencies.
         size: ``small`` or ``large``: what the next three are unless given.
         blocks: number of blocks (B).
         width: features of a bin throughout (D), a multiple of `heads`.

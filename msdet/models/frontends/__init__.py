@@ -128,7 +128,6 @@ class LeveledFrontEnd(nn.Module):
     """Features of each bin by itself, relative to the level of the recording, or if causal of it so far.
 
     Args:
-        sizes: what its sizes follow from.
         causal: levels are relative to the recording so far.
         time_constant_s: time constant in seconds with which a causal front end forgets levels; None for
             never.

@@ -13,7 +13,6 @@ class RealImaginaryFrontEnd(LeveledFrontEnd):
     """Parts are turned so that the reference's phase is zero; the level of each bin is kept as its logarithm.
 
     Args:
-        sizes: what its sizes follow from.
         causal: levels are relative to the recording so far.
         time_constant_s: time constant in seconds with which a causal front end forgets levels; null for
             never.

@@ -30,7 +30,6 @@ class SteeredFrontEnd(nn.Module):
     Unless `causal`, the peaks are those of the whole recording.
 
     Args:
-        sizes: what its sizes follow from.
         peaks: SRP-PHAT peaks that are offered as beams besides one for each talker.
         causal: peaks and levels are those of the recording so far.
         time_constant_s: time constant in seconds with which a causal front end forgets; null for never.

@@ -19,7 +19,6 @@ class StftFrontEnd(nn.Module):
     """Real parts of all microphones, then imaginary parts, at unit RMS at the reference.
 
     Args:
-        sizes: what its sizes follow from.
         causal: the level is that of the recording so far.
         time_constant_s: time constant in seconds with which a causal front end forgets levels; null for
             never.

@@ -27,7 +27,6 @@ class TACFrontEnd(LeveledFrontEnd):
     the reference. Bins do not mix, and every array gives the same number of features.
 
     Args:
-        sizes: what its sizes follow from.
         hidden: width of a channel within.
         blocks: number of transform-average-concatenate blocks.
         directions: azimuths, evenly over the circle, that phases are compared with.

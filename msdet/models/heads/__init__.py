@@ -77,7 +77,6 @@ class SlotLinear(nn.Module):
     """A linear layer that gives each slot its outputs, from features of all or of each slot.
 
     Args:
-        sizes: of the head.
         outputs: of one bin and slot.
     """
 

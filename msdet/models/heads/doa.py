@@ -18,7 +18,6 @@ class PooledDoaHead(nn.Module):
     Pools over the whole recording, unless causal.
 
     Args:
-        sizes: what its sizes follow from.
         causal: give logits in each frame, on what came so far. The weights are those of a head that is not.
         time_constant_s: time constant in seconds with which a causal head forgets; null for never.
     """
@@ -75,7 +74,6 @@ class SteeredDoaHead(nn.Module):
     steered response. Pools over the whole recording, unless causal.
 
     Args:
-        sizes: what its sizes follow from.
         causal: give logits in each frame, on what came so far. Has the parameters of a head that is not; its
             weights of bins are relative to the level so far.
         time_constant_s: time constant in seconds with which a causal head forgets; null for never.

@@ -20,7 +20,6 @@ class BeamMasks(nn.Module):
     only make quieter.
 
     Args:
-        sizes: of the head.
         signals: number of signals besides the beam.
         frames: that the filters see, this one and the ones before; 1 makes them masks.
     """
@@ -139,7 +138,6 @@ class MultiFrameFilterHead(nn.Module):
     ADL-MVDR", TASLP 2021). The weights are not bounded. Those of all microphones belong to one array.
 
     Args:
-        sizes: what its sizes follow from.
         frames: that the filters see, this one and the ones before.
         microphones: ``all``, or ``reference`` alone, which any array has.
     """
@@ -182,7 +180,6 @@ class MaskedMVDRHead(nn.Module):
     beam is refined by complex masks on all beams and the reference, which start at zero.
 
     Args:
-        sizes: what its sizes follow from.
         frames: that the refining filters see, this one and the ones before; 1 makes them masks.
         loading: of the disturbance's diagonal, relative to its trace; if not given 1e-4, and 1e-3 of a causal
             head, whose first covariances are of few frames.

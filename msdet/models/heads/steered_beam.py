@@ -35,7 +35,6 @@ class SteeredBeamHead(nn.Module):
     likewise.
 
     Args:
-        sizes: what its sizes follow from.
         frames: frames that the refining filters see, this one and the ones before; 1 makes them masks.
         filter_taps: frames that the Wiener filters of further passes span; 0 stands for 1.
         refiner: encoder of a further pass, by name or ``module:Class``.

@@ -23,8 +23,6 @@ class CrossStitchSharing(Sharing):
     matrix for each feature channel.
 
     Args:
-        make_encoder: gives a new encoder, which shows its blocks.
-        sizes: what else sizes follow from.
         own: initial weight of an encoder's own features; the paper finds 0.9 with 0.1 for the other's good,
             its sum keeps the scale.
         other: initial weight of the other encoder's features.
@@ -105,8 +103,6 @@ class HierarchicalSharing(Sharing):
     the posterior is one of the whole recording.
 
     Args:
-        make_encoder: gives a new encoder, which shows its blocks.
-        sizes: what else sizes follow from.
         after: number of lower blocks, at least 1 and not all; None for half of them.
         temperature: divides the logits: above 1 the posterior that conditions is flatter than the one that
             the DoA loss sees.

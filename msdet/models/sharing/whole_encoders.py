@@ -70,8 +70,6 @@ class SoftSharing(NoSharing):
     in a neural network parser", ACL-IJCNLP 2015: the squared L2 distance of the weights is added to the loss.
 
     Args:
-        make_encoder: gives a new encoder.
-        sizes: what else sizes follow from.
         weight: of the penalty.
         parameters: which parameters are held together: one or more patterns of their names within the
             encoder, such as ``blocks.0.*``. Each names a group; the distances of groups are added.
