@@ -20,6 +20,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser
 
+from msdet.components import refuse_nulls
 from msdet.errors import MsdetError, UnknownNameError, nearest_option
 from msdet.renamed import renaming
 
@@ -49,7 +50,9 @@ def parse_options(function: Callable[..., Any], argv: Sequence[str], program: st
     known = [option.removeprefix("--") for a in parser._actions for option in a.option_strings]
     arguments = spelled_out(_with_packaged_configs(argv, _takes_files(parser)), hints)
     try:
-        values = dict(parser.instantiate(parser.parse_args(arguments)))
+        parsed = parser.parse_args(arguments)
+        refuse_nulls(parser._actions, parsed)
+        values = dict(parser.instantiate(parsed))
     except argparse.ArgumentError as error:
         files = " or ".join(a for before, a in itertools.pairwise(arguments) if before == "--config")
         raise MsdetError(_one_line(str(error), known).replace('"<unicode string>"', files)) from error
