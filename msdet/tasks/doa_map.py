@@ -21,7 +21,7 @@ from msdet.conventions import wrap_signed_deg
 from msdet.dsp.spatial import phase_normalize, srp_from_covariance, weighted_covariance, wrap_azimuth
 from msdet.models.frontends import FrontEndOutput
 from msdet.models.heads import TASKS, HeadSizes
-from msdet.tasks.labels import BatchLabels, LabeledLoss
+from msdet.tasks.labels import BatchLabels, LabeledLoss, located
 from msdet.tasks.pooling import Pool, classifier, hidden_width
 
 MATCHED_DEG = 10.0
@@ -118,11 +118,6 @@ class DoaMapTask:
             "map_f1": (2.0 * hits / (count + talkers)).masked_fill(unknown, torch.nan),
             "map_count_accuracy": (count == talkers).float().masked_fill(unknown, torch.nan),
         }
-
-
-def located(truth: BatchLabels) -> Tensor:
-    """Whether the azimuths of all talkers of a scene are known, ``(batch,)``."""
-    return (truth.azimuth_deg.isfinite() | ~truth.active).all(-1)
 
 
 class Peaks(NamedTuple):

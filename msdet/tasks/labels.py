@@ -82,6 +82,11 @@ def batch_labels(
     )
 
 
+def located(truth: BatchLabels) -> Tensor:
+    """Whether the azimuths of all talkers of a scene are known, ``(batch,)``."""
+    return (truth.azimuth_deg.isfinite() | ~truth.active).all(-1)
+
+
 class LabeledLoss(NamedTuple):
     """A loss of examples or slots, and which of them have a label: both ``(batch, ...)``.
 

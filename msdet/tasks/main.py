@@ -66,9 +66,17 @@ class DoaTask:
 
     def loss(self, prediction: Tensor, truth: BatchLabels) -> LabeledLoss:
         """Loss ``(batch, slot)`` of logits ``(batch, slot, outputs)``."""
-        return self.between(prediction, truth.azimuth_deg, truth.active)
+        return self._between(prediction, truth.azimuth_deg, truth.active)
 
-    def between(self, prediction: Tensor, azimuth_deg: Tensor, active: Tensor) -> LabeledLoss:
+    def pairs(self, prediction: Tensor, truth: BatchLabels) -> Tensor:
+        """Loss ``(batch, slot, talker)`` of each slot's logits for each talker; zero where nothing is labeled."""
+        logits = prediction[:, :, None].expand(-1, -1, truth.active.shape[1], -1)
+        shape = logits.shape[:-1]
+        return self._between(
+            logits, truth.azimuth_deg[:, None].expand(shape), truth.active[:, None].expand(shape)
+        ).masked()
+
+    def _between(self, prediction: Tensor, azimuth_deg: Tensor, active: Tensor) -> LabeledLoss:
         """Loss of logits ``(..., outputs)`` for azimuths and activity ``(...)``."""
         logits = prediction[..., : self.classes].float()
         known = azimuth_deg.isfinite() & active

@@ -98,11 +98,9 @@ class Study:
 
     Args:
         out: the folder.
+        config: its settings.
         space: what it searches.
         validations: of a trial, as far as that is not searched.
-
-    Raises:
-        MsdetError: Optuna is not installed, an unknown sampler, pruner or option, or a grid without points.
     """
 
     def __init__(self, out: Path, config: StudyConfig, space: Sequence[Option], validations: int) -> None:
@@ -117,10 +115,15 @@ class Study:
         self.config = config
         self.space = space
         resource = {"max_resource": validations} if config.pruner == "hyperband" else {}
-        options = resource | config.pruner_options
-        self.pruner: BasePruner = _from_optuna("pruner", PRUNERS, config.pruner, options)
-        self.grid = _grid(space) if config.sampler == "grid" else None
-        self.wanted = _wanted(config, self.grid)
+        self.pruner: BasePruner = _from_optuna("pruner", PRUNERS, config.pruner, resource | config.pruner_options)
+        self.grid: list[dict[str, Any]] | None = None
+        if config.sampler == "grid":
+            points = itertools.product(*(option.grid() for option in space))
+            self.grid = [dict(zip((option.name for option in space), point, strict=True)) for point in points]
+        if config.trials is not None and config.trials < 1:
+            raise MsdetError(f"trials is {config.trials}, expected at least 1")
+        most = config.trials or len(self.grid or range(DEFAULT_TRIALS))
+        self.wanted = most if self.grid is None else min(most, len(self.grid))
         self._sampler(0)  # refuses wrong options now
         self._optuna: optuna.Study
 
@@ -163,23 +166,17 @@ class Study:
     def records(self) -> list[Record]:
         """All trials by number."""
         values = {option.name: option.value for option in self.space}
-        return [
-            Record(
-                trial.number,
-                _STATES[trial.state.name],
-                trial.value,
-                {name: values[name](stored) for name, stored in trial.params.items()},
-                trial.user_attrs.get("reason"),
-            )
-            for trial in self._optuna.get_trials()
-            if trial.state.name in _STATES
-        ]
+        records = []
+        for trial in self._optuna.get_trials():
+            if state := _STATES.get(trial.state.name):
+                options = {name: values[name](stored) for name, stored in trial.params.items()}
+                records.append(Record(trial.number, state, trial.value, options, trial.user_attrs.get("reason")))
+        return records
 
     def unfinished(self) -> int:
         """Trials that are running or not yet begun."""
-        records = self.records()
-        running = sum(record.state == "running" for record in records)
-        return running + max(0, self.wanted - len(records))
+        states = [record.state for record in self.records()]
+        return states.count("running") + max(0, self.wanted - len(states))
 
     def reported(self, trial: Trial) -> dict[int, float]:
         """Values of the metric of a trial, by number of the validation."""
@@ -191,8 +188,8 @@ class Study:
 
         if reason:
             trial.set_user_attr("reason", reason)
-        states = {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
-        self._optuna.tell(trial, value, states[state])
+        names = {ours: theirs for theirs, ours in _STATES.items()}
+        self._optuna.tell(trial, value, TrialState[names[state]])
 
     def importances(self) -> dict[str, float]:
         """Share of each option in what parts good trials from others, largest first; they add up to one.
@@ -248,16 +245,13 @@ class Study:
 
     def _sampler(self, number: int) -> BaseSampler:
         """Draws a trial; each has a seed of its own, so that no process repeats what another one drew."""
-        seed = int(np.random.SeedSequence([self.config.seed, number]).generate_state(1)[0])
-        sampler: BaseSampler = _from_optuna(
-            "sampler", SAMPLERS, self.config.sampler, self.config.sampler_options, seed=seed
-        )
+        c, seed = self.config, int(np.random.SeedSequence([self.config.seed, number]).generate_state(1)[0])
+        sampler: BaseSampler = _from_optuna("sampler", SAMPLERS, c.sampler, c.sampler_options, seed=seed)
         return sampler
 
 
-_STATES: dict[str, State] = {
-    "COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running",
-}  # fmt: skip
+_STATES: dict[str, State] = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
+"""Ours by Optuna's."""
 
 
 def _from_optuna(kind: str, names: Mapping[str, str], name: str, options: dict[str, Any], **derived: Any) -> Any:
@@ -268,22 +262,6 @@ def _from_optuna(kind: str, names: Mapping[str, str], name: str, options: dict[s
         raise UnknownNameError(kind, name, names)
     factory = getattr(getattr(optuna, f"{kind}s"), names[name])
     return build(factory, options, f"{kind} '{name}'", **derived)
-
-
-def _grid(space: Sequence[Option]) -> list[dict[str, Any]]:
-    """Every combination of values, as the data base holds them."""
-    points = itertools.product(*(option.grid() for option in space))
-    return [dict(zip((option.name for option in space), point, strict=True)) for point in points]
-
-
-def _wanted(config: StudyConfig, grid: Sequence[Any] | None) -> int:
-    """Number of trials in all."""
-    most = len(grid) if grid is not None else None
-    if config.trials is None:
-        return most or DEFAULT_TRIALS
-    if config.trials < 1:
-        raise MsdetError(f"trials is {config.trials}, expected at least 1")
-    return config.trials if most is None else min(config.trials, most)
 
 
 @contextlib.contextmanager

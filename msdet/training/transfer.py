@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
+import fnmatch
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from msdet.errors import MsdetError, did_you_mean
 from msdet.models.checkpoint import read_description, read_tensors
-from msdet.models.packages import WEIGHTS_FILE, find_model
+from msdet.models.packages import WEIGHTS_FILE, find_model, weights_hash
 
 
 def freeze(model: nn.Module, frozen: Sequence[str], trained: Sequence[str]) -> None:
-    """Choose the parameters of a model that learn.
-
-    Args:
-        model: the model.
-        frozen: patterns of names that do not learn, such as ``sharing.*``.
-        trained: patterns of names of which one must fit; all learn without.
+    """Choose the parameters of a model that learn: `trained`, or all, but for those `frozen`; patterns of names.
 
     Raises:
         MsdetError: a pattern that fits no parameter, or nothing left that learns.
     """
-    names = [name for name, _ in model.named_parameters()]
+    parameters = dict(model.named_parameters())
     for setting, patterns in (("freeze", frozen), ("train", trained)):
         for pattern in patterns:
-            if not any(fnmatchcase(name, pattern) for name in names):
-                choices = dict.fromkeys(f"{name.partition('.')[0]}.*" for name in names)
+            if not fnmatch.filter(parameters, pattern):
+                choices = dict.fromkeys(f"{name.partition('.')[0]}.*" for name in parameters)
                 raise MsdetError(f"{setting}: no parameter is named '{pattern}'{did_you_mean(pattern, choices)}")
-    for name, parameter in model.named_parameters():
-        learns = not trained or any(fnmatchcase(name, p) for p in trained)
-        parameter.requires_grad_(learns and not any(fnmatchcase(name, p) for p in frozen))
-    if not any(parameter.requires_grad for parameter in model.parameters()):
+    for name, parameter in parameters.items():
+        learns = any(fnmatch.fnmatchcase(name, p) for p in trained or ["*"])
+        parameter.requires_grad_(learns and not any(fnmatch.fnmatchcase(name, p) for p in frozen))
+    if not any(parameter.requires_grad for parameter in parameters.values()):
         raise MsdetError("freeze: every parameter of the model is frozen, nothing learns")
 
 
@@ -91,17 +84,9 @@ class Transfer:
             lines.append(f"init: not wanted here: {', '.join(self.unused[:_SHOWN])}{more}")
         return lines
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return asdict(self)
-
 
 def transfer(model: nn.Module, folder: Path) -> Transfer:
-    """Take every tensor from a checkpoint directory that a model has too, by name and shape.
-
-    Raises:
-        MsdetError: not a checkpoint directory, or one that has nothing for this model.
-    """
+    """Take every tensor from a checkpoint directory that a model has too, by name and shape; an error if none."""
     read_description(folder)
     files = find_model(folder)
     theirs, ours = read_tensors(files)[0], model.state_dict()
@@ -121,6 +106,6 @@ def transfer(model: nn.Module, folder: Path) -> Transfer:
     )
 
 
-def weights_hash(folder: Path) -> str:
-    """A short hash of a checkpoint's weights, wherever it lies."""
-    return hashlib.sha256(find_model(folder).read(WEIGHTS_FILE)).hexdigest()[:16]
+def init_setting(folder: Path | None) -> dict[str, str]:
+    """The setting ``init`` as what decides a result: a short hash of the weights, wherever they lie, if any."""
+    return {"init": weights_hash(folder)[:16]} if folder else {}

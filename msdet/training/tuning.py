@@ -34,7 +34,7 @@ from msdet.training.search_space import Option, applied, parse_space
 from msdet.training.single_run import prepare
 from msdet.training.study import Record, Study, StudyConfig
 from msdet.training.trainer import restored_determinism
-from msdet.training.transfer import weights_hash
+from msdet.training.transfer import init_setting
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -86,9 +86,8 @@ def tune(out: Path, base: TrainConfig, config: StudyConfig, report: Report = pri
         report: called with one line for each thing of note.
 
     Raises:
-        MsdetError: before any training: Optuna is not installed, settings of the study that cannot work, or
-            of the training with one of the values or an end of a range; or a folder that holds another study.
-            Afterwards: every trial failed.
+        MsdetError: before any training: settings that cannot work, of the study, or of the training with one of the
+            values or an end of a range; or a folder that holds another study. Afterwards: every trial failed.
     """
     original, base = base, on_one_device(base, "a trial has one; run the same command once for each device")
     check(base)
@@ -97,15 +96,13 @@ def tune(out: Path, base: TrainConfig, config: StudyConfig, report: Report = pri
     identity = _check_options(base, config, space)
     settings = json.loads(json.dumps(dataclasses.asdict(config)))
     settings.pop("trials")  # with more of them a study goes on
-    settings = {"study": settings, "training": comparable(base), "data": identity}
-    if base.init:
-        settings["init"] = weights_hash(base.init)
+    settings = {"study": settings, "training": comparable(base), "data": identity, **init_setting(base.init)}
     todo = begin_run_dir(out, settings, FINISHED)
     with study.opened():
         if not todo and study.unfinished():
             write_json(out / IN_PROGRESS, {"settings": settings})
             (out / FINISHED).unlink()
-        while _next(study, base, report):
+        while _take_trial(study, base, report):
             pass
         outcome = _outcome(study, original)
     if outcome.running == 0:
@@ -118,7 +115,7 @@ def tune(out: Path, base: TrainConfig, config: StudyConfig, report: Report = pri
     return outcome
 
 
-def _next(study: Study, base: TrainConfig, report: Report) -> bool:
+def _take_trial(study: Study, base: TrainConfig, report: Report) -> bool:
     """Take a trial and run it; False if none is left."""
     with study.next_trial() as taken:
         if taken is None:
@@ -224,8 +221,8 @@ def _validations(config: TrainConfig) -> int:
 
 def _check_options(base: TrainConfig, config: StudyConfig, space: list[Option]) -> dict[str, str]:
     """Build what every value or end of a range would train; hashes of the data."""
-    weighted = {f"objective.{name}" for name in _WEIGHTED}
-    decides = [o.name for o in space if ".".join(o.name.split(".")[:2]) in {*weighted, "objective"}]
+    weighted = {"objective", *(f"objective.{name}" for name in _WEIGHTED)}
+    decides = [o.name for o in space if ".".join(o.name.split(".")[:2]) in weighted]
     if config.metric == "dev/loss" and decides:
         raise MsdetError(
             f"metric dev/loss cannot compare trials that differ in {decides[0]}; choose a score, such as "
@@ -238,7 +235,8 @@ def _check_options(base: TrainConfig, config: StudyConfig, space: list[Option]) 
             try:
                 trial = applied(base, {option.name: value})
                 check(trial)
-                _prepared(trial, data if _reads_the_same(trial, base) else None)
+                read = [(c.data, c.model.talkers, c.model.variable_num_speakers) for c in (trial, base)]
+                _prepared(trial, data if read[0] == read[1] else None)
             except MsdetError as error:
                 raise MsdetError(f"search, {option.name} = {_short(value)}: {error}") from error
     return data.identity
@@ -248,12 +246,6 @@ def _prepared(config: TrainConfig, data: TrainingData | None = None) -> Training
     """Prepare a run, to find what cannot work; its data."""
     with restored_determinism():
         return prepare(config, lambda line: None, data).data
-
-
-def _reads_the_same(first: TrainConfig, second: TrainConfig) -> bool:
-    """Whether the data that two runs read are the same, in as many slots."""
-    read = [(c.data, c.model.talkers, c.model.variable_num_speakers) for c in (first, second)]
-    return read[0] == read[1]
 
 
 def _short(value: Any) -> str:
