@@ -141,6 +141,29 @@ class Registry:
         """Call the part of a name with derived sizes and the user's options (`find`, `build`)."""
         return build(self.find(name), options, f"{self.kind} '{name}'", **derived)
 
+    def with_options(
+        self, name: str, options: Mapping[str, Any], given: int, trial: Callable[[Callable[..., Any]], object]
+    ) -> Callable[..., Any]:
+        """The function of a name with the user's options, tried once, so that none fails in the midst of work.
+
+        Args:
+            name: of a function that takes `given` arguments in their order, and options.
+            options: that the user sets.
+            given: number of the arguments that are no options.
+            trial: called with the result if there are options; what it returns is not used.
+        """
+        function, kind = self.find(name), f"{self.kind} '{name}'"
+        check_options(function, options, kind, list(inspect.signature(function).parameters)[given:])
+        chosen = partial(function, **options)
+        try:
+            if options:
+                trial(chosen)
+        except MsdetError as error:
+            raise MsdetError(f"{kind}: {error}") from error
+        except _REFUSALS as error:
+            raise MsdetError(f"{kind} fails with {shown(options)} ({_in_a_line(error)})") from error
+        return chosen
+
     def fact(self, name: str, key: str, default: Any = None) -> Any:
         """What a registration says of a part under `key`; of a user's own part, its attribute."""
         part = self.find(name)
@@ -209,37 +232,6 @@ def build(factory: Any, options: dict[str, Any], kind: str, **derived: Any) -> A
         return factory(**derived, **options)
     except _REFUSALS as error:
         raise MsdetError(f"{kind} cannot be built with {shown(options)} ({_in_a_line(error)})") from error
-
-
-def with_options(
-    function: Callable[..., Any],
-    options: Mapping[str, Any],
-    kind: str,
-    given: int,
-    trial: Callable[[Callable[..., Any]], object],
-) -> Callable[..., Any]:
-    """A function with the user's options, which are tried once, so that none fails in the midst of work.
-
-    Args:
-        function: takes `given` arguments in their order, and options.
-        options: that the user sets.
-        kind: what to call it in errors.
-        given: number of the arguments that are no options.
-        trial: called with the result if there are options; what it returns is not used.
-
-    Raises:
-        MsdetError: an option that `function` does not take or that it fails with.
-    """
-    check_options(function, options, kind, list(inspect.signature(function).parameters)[given:])
-    chosen = partial(function, **options)
-    try:
-        if options:
-            trial(chosen)
-    except MsdetError as error:
-        raise MsdetError(f"{kind}: {error}") from error
-    except _REFUSALS as error:
-        raise MsdetError(f"{kind} fails with {shown(options)} ({_in_a_line(error)})") from error
-    return chosen
 
 
 def check_options(factory: Any, options: Mapping[str, Any], kind: str, allowed: list[str]) -> None:

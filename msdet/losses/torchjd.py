@@ -18,14 +18,10 @@ from msdet.losses.weighting import BALANCERS
 
 
 class TorchJdBalancer(SharedGradients):
-    """What an aggregator makes of the weighted losses' gradients.
+    """What an aggregator, a class of ``torchjd.aggregation``, makes of the weighted losses' gradients.
 
-    The aggregator is given the square root of the gradients' Gramian, which has their inner products and
-    fewer columns: all of these methods combine gradients with weights that follow from inner products alone.
-
-    Args:
-        aggregator: name of a class in ``torchjd.aggregation``.
-        options: what it is built with.
+    It is given the square root of the gradients' Gramian, which has their inner products and fewer columns:
+    all of these methods combine gradients with weights that follow from inner products alone.
     """
 
     drawn: Tensor
@@ -37,11 +33,7 @@ class TorchJdBalancer(SharedGradients):
         self.register_buffer("drawn", torch.zeros((), dtype=torch.long))
 
     def build(self, tasks: int) -> Any:
-        """The aggregator, for a number of tasks.
-
-        Raises:
-            MsdetError: TorchJD is not installed, or not with what this aggregator needs.
-        """
+        """The aggregator, for a number of tasks."""
         try:
             from torchjd import aggregation
 
@@ -59,7 +51,7 @@ class TorchJdBalancer(SharedGradients):
         root = vectors * values.clamp_min(0.0).sqrt()
         with torch.random.fork_rng(devices=[]):  # some draw an order: the same in a resumed run
             torch.default_generator.manual_seed(int(self.drawn))
-            weights: Tensor = self.weigh(self.build(len(live)), root, live)
+            weights = self.weigh(self.build(len(live)), root, live)
         self.drawn += 1
         return weights.to(own) * own
 
@@ -84,11 +76,8 @@ class PCGrad(TorchJdBalancer):
 class CAGrad(TorchJdBalancer):
     """Near the mean gradient, the direction along which the loss that falls least falls most.
 
-    Liu et al., "Conflict-averse gradient descent for multi-task learning", NeurIPS 2021, algorithm 1.
-
-    Args:
-        radius: c of the paper: how far from the mean gradient, relative to its norm. 0 is the mean; below 1
-            the mean loss converges.
+    Liu et al., "Conflict-averse gradient descent for multi-task learning", NeurIPS 2021, algorithm 1. The radius is c
+    of the paper, relative to the mean gradient's norm: 0 is the mean; below 1 the mean loss converges.
     """
 
     def __init__(self, weights: dict[str, float], radius: float = 0.4) -> None:
@@ -100,11 +89,7 @@ class MGDA(TorchJdBalancer):
     """The shortest convex combination of the gradients; the task with the smallest has the largest say.
 
     Désidéri, 2012; Sener and Koltun, "Multi-task learning as multi-objective optimization", NeurIPS 2018,
-    algorithm 2 (Frank-Wolfe).
-
-    Args:
-        epsilon: step of Frank-Wolfe below which it ends.
-        iterations: of Frank-Wolfe at most.
+    algorithm 2 (Frank-Wolfe, which ends below a step of `epsilon`).
     """
 
     def __init__(self, weights: dict[str, float], epsilon: float = 1e-3, iterations: int = 100) -> None:
@@ -138,10 +123,8 @@ class IMTLG(TorchJdBalancer):
 class AlignedMTL(TorchJdBalancer):
     """The mean of gradients made orthogonal and equally long, with as little change as possible.
 
-    Senushkin et al., "Independent component alignment for multi-task learning", CVPR 2023, algorithm 1.
-
-    Args:
-        length: that components are brought to: the smallest singular value, the ``median``, or ``rmse``.
+    Senushkin et al., "Independent component alignment for multi-task learning", CVPR 2023, algorithm 1. The length
+    that components are brought to is the smallest singular value, the ``median``, or ``rmse``.
     """
 
     def __init__(self, weights: dict[str, float], length: Literal["min", "median", "rmse"] = "min") -> None:

@@ -17,7 +17,7 @@ from msdet.tasks.per_slot import speech_activity
 from msdet.tasks.pooling import Pool, hidden_width
 
 TIME_CONSTANTS = (1.0, 4.0, 12.0)
-"""Time constants, in frames, that the averages of the steered response start from."""
+"""In frames, that the averages of the steered response start from."""
 
 REACH = 32
 """Frames after which an average forgets altogether."""
@@ -30,13 +30,7 @@ class TrackingHead(nn.Module):
     constants, which is the response of as many recursively averaged covariances (the response is linear in
     the covariance) without forming them, and sharpened by convolutions over azimuth and time. It is computed
     for every second class, which is half the cost and finer than its lobes. A recurrent layer over features
-    pooled over frequency adds what the features know.
-
-    Args:
-        hidden: width of the pooled features and the recurrent layer; that of the features, 32 at most, if not
-            given.
-        channels: of the convolutions.
-        causal: do not look at later frames.
+    pooled over frequency, as wide as these, adds what the features know. If causal, no frame sees a later one.
     """
 
     def __init__(self, sizes: HeadSizes, hidden: int | None = None, channels: int = 16, causal: bool = False) -> None:
@@ -121,12 +115,9 @@ def between_neighbors(coarse: Tensor, classes: int) -> Tensor:
 
 @full_precision
 def running_averages(response: Tensor, time_constants: Tensor, causal: bool) -> Tensor:
-    """Exponential averages over time, ``(batch, time constant, frame, direction)``.
+    """Exponential averages over time, ``(batch, time constant, frame, direction)``, of ``(batch, frame, direction)``.
 
-    Args:
-        response: ``(batch, frame, direction)``.
-        time_constants: in frames.
-        causal: over frames before; otherwise over those after, too.
+    Over the frames before, with time constants in frames; unless causal over those after, too.
     """
     batch, frames, directions = response.shape
     age = torch.arange(-REACH, 1 if causal else REACH + 1, device=response.device).abs()
@@ -196,9 +187,9 @@ def decode_track(
 ) -> tuple[Tensor, Tensor]:
     """Azimuth in degrees and confidence of each frame, ``(batch, slot, frame)``.
 
-    A talker who is silent cannot be located, and the posterior may be sure of another one.
-    Given `speech`, a frame takes the mean of the directions around it, weighted by that and by age, which
-    bridges pauses from both sides; the confidence falls with it.
+    A talker who is silent cannot be located, and the posterior may be sure of another one. Given `speech`, a frame
+    takes the mean of the directions around it, weighted by that and by age, which bridges pauses from both sides; the
+    confidence falls with it.
 
     Args:
         logits: ``(batch, slot, frame, class)``.

@@ -34,7 +34,8 @@ from msdet.io.files import atomic_path, read_json
 from msdet.io.jobs import begin_run_dir, finish_run_dir
 from msdet.losses.gradients import task_gradients
 from msdet.losses.separation import is_signed
-from msdet.tasks import MAIN, auxiliary_names
+from msdet.models.heads import TASKS
+from msdet.tasks import MAIN
 from msdet.training.checks import check, comparable, on_one_device
 from msdet.training.config import TrainConfig
 from msdet.training.module import JointModule
@@ -50,15 +51,7 @@ MAX_TASKS = 10
 
 @dataclass(frozen=True)
 class AffinityConfig:
-    """What is measured, and how.
-
-    Attributes:
-        tasks: at least two, of ``separation``, ``doa`` and auxiliary ones; the main two are trained anyway.
-        every: steps of the training between measurements.
-        step_size: learning rate of the step that is looked ahead; that of the optimizer if not given. The
-            gradient is clipped as in training.
-        groups: the most groups that the tasks are parted into.
-    """
+    """What is measured, and how, as `msdet.commands.affinity.affinity` describes it."""
 
     tasks: list[str]
     every: int = 5
@@ -67,13 +60,7 @@ class AffinityConfig:
 
 
 class Grouping(NamedTuple):
-    """A partition of tasks.
-
-    Attributes:
-        groups: names of the tasks of each group.
-        onto: what each task gets from its group, by name.
-        mean: of `onto`.
-    """
+    """A partition of tasks, what each gets from its group, by name, and the mean of that."""
 
     groups: list[list[str]]
     onto: dict[str, float]
@@ -82,21 +69,16 @@ class Grouping(NamedTuple):
 
 @dataclass(frozen=True)
 class Affinities:
-    """What was measured.
-
-    Attributes:
-        tasks: names.
-        mean: ``(task, task)``: of the one whose step is taken (row) onto the other (column).
-        standard_error: of `mean`, over the measurements; NaN where there are fewer than two.
-        measured: number of measurements of each pair.
-        grouping: that these suggest.
-    """
+    """What was measured, ``(task, task)``: of the one whose step is taken (row) onto the other (column)."""
 
     tasks: list[str]
     mean: Array
     standard_error: Array
+    """Of the mean over the measurements; NaN where there are fewer than two."""
     measured: Array
+    """Number of measurements."""
     grouping: Grouping
+    """That these suggest."""
 
 
 def measure_affinities(
@@ -138,7 +120,7 @@ def measure_affinities(
 
 def with_tasks(config: TrainConfig, tasks: Sequence[str]) -> TrainConfig:
     """The settings of a training with auxiliary tasks switched on, as they are or with their defaults."""
-    known = [*MAIN, *auxiliary_names()]
+    known = [*MAIN, *TASKS.names()]
     for name in tasks:
         if ":" not in name and name not in known:
             raise UnknownNameError("task", name, known)

@@ -213,18 +213,9 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides a training run.
+    """Everything that decides a training run, as `msdet.commands.train.train` describes it.
 
-    Attributes:
-        data: what to train and validate on.
-        model: the model.
-        objective: what to minimize.
-        optimizer: how to learn.
-        trainer: when to validate and stop, and on what to run.
-        init: checkpoint directory to take weights from where name and shape agree.
-        freeze: parameters that do not learn, by patterns of names such as ``sharing.*``.
-        train: the only parameters that learn, by patterns of names; all if empty.
-        stages: trained one after the other; none is one stage with the settings above.
+    `train` are the options ``--train_only``. No stages is one stage with the settings above them.
     """
 
     data: DataConfig

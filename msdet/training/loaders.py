@@ -28,8 +28,8 @@ from msdet.errors import MsdetError
 from msdet.io.files import settings_hash
 from msdet.io.jobs import end_with_parent
 from msdet.models.config import ModelConfig
+from msdet.models.heads import TASKS
 from msdet.scenes.rir.bank import RirBank
-from msdet.tasks import find_task
 from msdet.training.config import DataConfig, ObjectiveConfig, TrainConfig
 from msdet.training.objective import AUXILIARY_WEIGHT
 
@@ -134,7 +134,7 @@ def check_labels(data: TrainingData, objective: ObjectiveConfig, model: ModelCon
         and any(math.isfinite(talker.distance_m) for s in data.rendered.scenes for talker in s.sources)
     )
     for name in model.tasks if model else ():
-        needed = getattr(find_task(name), "NEEDS", None)
+        needed = getattr(TASKS.find(name), "NEEDS", None)
         if objective.task_weights.get(name, AUXILIARY_WEIGHT) > 0.0 and not available.get(str(needed), True):
             raise MsdetError(
                 f"{root}: no scene has {needed}, which task '{name}' learns from; "

@@ -96,13 +96,13 @@ class JointModule(pl.LightningModule):
         self.lost |= not finite  # other processes wait for this one's gradient
         self.bad.add_examples(batch["item"])
         self.balanced = Balanced(total, terms.scaled, list(extra.values()))
-        log = partial(self.log, on_step=False, on_epoch=True, sync_dist=True)
-        for name, value in {"loss": total, **extra, **self.agreement(terms)}.items():
-            log(f"train/{name}", value.detach(), batch_size=len(batch["mixture"]))
+        log = partial(self.log_dict, on_step=False, on_epoch=True, sync_dist=True)
+        values = {"loss": total, **extra, **self.agreement(terms)}
+        log({f"train/{k}": v.detach() for k, v in values.items()}, batch_size=len(batch["mixture"]))
         for name, loss in terms.losses.items():
             count = terms.labeled[name]
             if count or torch.distributed.is_initialized():  # all processes log the same names
-                log(f"train/{name}", loss.detach(), batch_size=max(count, 1))
+                log({f"train/{name}": loss.detach()}, batch_size=max(count, 1))
         return total
 
     def agreement(self, terms: ObjectiveTerms) -> dict[str, Tensor]:

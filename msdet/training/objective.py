@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,10 @@ from msdet.losses.regularization import penalty
 from msdet.losses.separation import is_signed, separation_loss
 from msdet.losses.weighting import GradientBalancer, LossNormalization, build_balancer
 from msdet.models.config import ModelConfig
+from msdet.models.heads import TASKS
 from msdet.models.joint import JointModel
 from msdet.models.sharing import SHARING_SCHEMES
-from msdet.tasks import MAIN, TaskLike, find_task
+from msdet.tasks import MAIN, TaskLike
 from msdet.tasks.labels import BatchLabels, located
 from msdet.tasks.main import DoaTask, SeparationTask
 from msdet.training.config import ObjectiveConfig
@@ -91,9 +92,9 @@ class Objective(nn.Module):
         self.separation = SeparationTask(criterion, config.consistency)
         self.doa = DoaTask(doa_loss(config.doa_loss, config.doa_options), model.doa_classes)
         self.tasks: dict[str, TaskLike] = {"separation": self.separation, "doa": self.doa}
-        self.tasks |= {name: find_task(name)() for name in model.tasks}
+        self.tasks |= {name: TASKS.find(name)() for name in model.tasks}
         self.normalization = LossNormalization(config.normalize, list(self.weights))
-        self.balancer = cast(nn.Module, build_balancer(config.balance, config.balance_options, self.weights))
+        self.balancer = build_balancer(config.balance, config.balance_options, self.weights)
         _check_sign(config, getattr(self.balancer, "POSITIVE", False))
         if config.log_cosine_every < 0:
             raise MsdetError(f"objective.log_cosine_every is {config.log_cosine_every}, expected 0 or more")
@@ -121,7 +122,7 @@ class Objective(nn.Module):
         known = {name: loss for name, loss in losses.items() if labeled[name]}
         scaled = self.normalization(known)
         blank = [losses[name] for name in losses if name not in known]  # zero, but their heads are reached
-        balanced = sum(blank, cast(Tensor, self.balancer(scaled)))
+        balanced: Tensor = sum(blank, self.balancer(scaled))
         return ObjectiveTerms(self, balanced, losses, assignment, losses | scaled, labeled)
 
     def penalties(self, model: JointModel) -> dict[str, Tensor]:
@@ -132,7 +133,7 @@ class Objective(nn.Module):
     def start_epoch(self, epoch: int) -> None:
         """Tell a balancer that wants to know that an epoch of training starts."""
         if hasattr(self.balancer, "start_epoch"):
-            cast(Any, self.balancer).start_epoch(epoch)
+            self.balancer.start_epoch(epoch)
 
     def balance_weights(self) -> dict[str, Tensor]:
         """What each task's loss is multiplied with at present, of a balancer that changes it."""

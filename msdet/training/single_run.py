@@ -46,21 +46,15 @@ FINISHED = "training.json"
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """Everything a run is made of, before anything is written.
-
-    Attributes:
-        data: to learn from.
-        module: what learns.
-        trainer: Lightning's.
-        batches: loaders of training and validation.
-        transferred: where weights came from, if from a checkpoint.
-    """
+    """Everything a run is made of, before anything is written."""
 
     data: TrainingData
     module: JointModule
     trainer: pl.Trainer
     batches: tuple[DataLoader[Example], DataLoader[Example]]
+    """Loaders of training and validation."""
     transferred: Transfer | None
+    """Where weights came from, if from a checkpoint."""
 
 
 def prepare(

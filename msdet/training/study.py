@@ -39,24 +39,11 @@ SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "grid": "RandomSampl
 """Optuna's samplers by name; points of a grid are put into its queue, so nothing is left to draw."""
 
 PRUNERS = {"median": "MedianPruner", "hyperband": "HyperbandPruner", "none": "NopPruner"}
-"""Optuna's pruners by name."""
 
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """Settings of a study.
-
-    Attributes:
-        search: values or range of each option by its dotted name (`msdet.training.search_space`).
-        metric: of validation, such as ``dev/si_sdr_improvement_db``; a trial's value is its best one.
-        direction: ``minimize`` or ``maximize``; by the metric's name if not given.
-        trials: in all, failed ones counted; 20, or the whole grid, if not given.
-        sampler: ``tpe``, ``random`` or ``grid``.
-        sampler_options: of Optuna's sampler, such as ``{"n_startup_trials": 5}``.
-        pruner: what stops a trial after a validation: ``median``, ``hyperband`` or ``none``.
-        pruner_options: of Optuna's pruner, such as ``{"n_startup_trials": 5}``; its steps are validations.
-        seed: of what is drawn.
-    """
+    """Settings of a study, as `msdet.commands.tune.tune` describes them."""
 
     search: dict[str, Any]
     metric: str = "dev/loss"
@@ -76,32 +63,20 @@ class StudyConfig:
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a trial.
-
-    Attributes:
-        number: from 0 on.
-        state: how it ended, or that it is running.
-        value: of the metric: the best one, or the last one of a trial that was pruned; None if there is none.
-        options: what it tried, by dotted name.
-        reason: why it failed.
-    """
+    """What is known of a trial."""
 
     number: int
     state: State
     value: float | None
+    """Of the metric: the best one, or the last one of a trial that was pruned; None if there is none."""
     options: dict[str, Any]
+    """What it tried, by dotted name."""
     reason: str | None
+    """Why it failed."""
 
 
 class Study:
-    """A study's trials, shared by all processes that open the same folder.
-
-    Args:
-        out: the folder.
-        config: its settings.
-        space: what it searches.
-        validations: of a trial, as far as that is not searched.
-    """
+    """A study's trials, shared by all processes that open the same folder, of a number of validations each."""
 
     def __init__(self, out: Path, config: StudyConfig, space: Sequence[Option], validations: int) -> None:
         try:

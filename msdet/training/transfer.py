@@ -52,21 +52,17 @@ _SHOWN = 10  # tensors named in the report
 
 @dataclass(frozen=True)
 class Transfer:
-    """What was taken from a checkpoint.
-
-    Attributes:
-        origin: the checkpoint directory.
-        loaded: tensors of the model that came from there.
-        absent: tensors of the model that the checkpoint does not have.
-        other_shape: tensors of the model with another shape there: name to both shapes.
-        unused: tensors of the checkpoint that the model does not have.
-    """
+    """What was taken from the checkpoint directory `origin`."""
 
     origin: str
     loaded: list[str]
+    """Tensors of the model that came from there."""
     absent: list[str]
+    """Tensors of the model that are not there."""
     other_shape: dict[str, str]
+    """Tensors of the model that have another shape there: name to both shapes."""
     unused: list[str]
+    """Tensors there that the model does not have."""
 
     def lines(self) -> list[str]:
         """The report, a line for each thing of note."""

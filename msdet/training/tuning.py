@@ -28,7 +28,6 @@ from msdet.io.jobs import IN_PROGRESS, begin_run_dir, finish_run_dir
 from msdet.training.callbacks import Report
 from msdet.training.checks import check, comparable, on_one_device
 from msdet.training.config import TrainConfig
-from msdet.training.loaders import TrainingData
 from msdet.training.run import train
 from msdet.training.search_space import Option, applied, parse_space
 from msdet.training.single_run import prepare
@@ -56,34 +55,24 @@ class TrialPruned(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a study has shown so far.
-
-    Attributes:
-        records: of all trials by number.
-        best: the best trial that came to its end; None if there is none.
-        config: of a training as the best trial had it.
-        importances: share of each option, largest first (`Study.importances`).
-        running: trials that other processes are at work on.
-    """
+    """What a study has shown so far."""
 
     records: list[Record]
     best: Record | None
+    """The best trial that came to its end, if any."""
     config: TrainConfig | None
+    """Of a training as the best trial had it."""
     importances: dict[str, float]
+    """Share of each option, largest first (`Study.importances`)."""
     running: int
+    """Trials that other processes are at work on."""
 
 
 def tune(out: Path, base: TrainConfig, config: StudyConfig, report: Report = print) -> Outcome:
     """Run the trials of a study that are not finished yet, in a new study or an older one.
 
     A trial whose training fails, for one because the GPU's memory is too small for it, is noted with its
-    reason, and the others go on.
-
-    Args:
-        out: the study's folder.
-        base: settings of every trial's training but for what is searched.
-        config: what is searched, and how.
-        report: called with one line for each thing of note.
+    reason, and the others go on. `base` are settings of every trial's training but for what is searched.
 
     Raises:
         MsdetError: before any training: settings that cannot work, of the study, or of the training with one of the
@@ -135,9 +124,10 @@ def _run(study: Study, trial: Trial, config: TrainConfig, report: Report) -> Non
     (folder / PRUNED).unlink(missing_ok=True)  # of a process that was killed before it said so
     try:
         train(folder, config, watch)
-        value = best_of(validations(folder, metric), study.config.maximizes)
-        if value is None:
+        finite = [value for value in validations(folder, metric) if math.isfinite(value)]
+        if not finite:
             raise MsdetError(f"no validation had a finite {metric}")
+        value = max(finite) if study.config.maximizes else min(finite)
     except TrialPruned:
         step, value = len(watch.seen), watch.seen[len(watch.seen)]
         write_json(folder / PRUNED, {"trial": number, "validations": step, "metric": metric, "value": value})
@@ -166,11 +156,11 @@ class _TrialMonitor:
     def __call__(self, line: str) -> None:
         """A line of the training; raises `TrialPruned` if the pruner gives the trial up."""
         self.report(f"trial {self.trial.number}: {line}")
-        values = validations(self.folder, self.study.config.metric)
-        new = [number for number in range(1, len(values) + 1) if number not in self.seen]
-        for number in new:
-            self.seen[number] = values[number - 1]
-            self.trial.report(values[number - 1], number)
+        values = dict(enumerate(validations(self.folder, self.study.config.metric), start=1))
+        new = {number: value for number, value in values.items() if number not in self.seen}
+        self.seen |= new
+        for number, value in new.items():
+            self.trial.report(value, number)
         if new and len(values) < self.total and self.trial.should_prune():
             raise TrialPruned
 
@@ -179,24 +169,12 @@ def validations(folder: Path, metric: str) -> list[float]:
     """The values of a metric in all validations of a run, from its logs; of a step done twice, the later."""
     logs = folder / "logs"
     values: dict[int, float] = {}
-    for part in (*sorted(logs.glob("metrics-*.csv")), logs / "metrics.csv"):
-        if not part.is_file():
-            continue
+    for part in sorted(logs.glob("metrics*.csv")):  # metrics-001.csv and so on before metrics.csv
         with part.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 if row.get(metric):
                     values[int(row["step"])] = float(row[metric])
     return [values[step] for step in sorted(values)]
-
-
-def best_of(values: list[float], maximizes: bool) -> float | None:
-    """The best of values that are finite, if any.
-
-    >>> best_of([3.0, 1.0, math.nan], False), best_of([math.nan], True)
-    (1.0, None)
-    """
-    finite = [value for value in values if math.isfinite(value)]
-    return (max if maximizes else min)(finite, default=None)
 
 
 def _outcome(study: Study, base: TrainConfig) -> Outcome:
@@ -229,23 +207,19 @@ def _check_options(base: TrainConfig, config: StudyConfig, space: list[Option]) 
             "dev/si_sdr_improvement_db"
         )
     watching = dataclasses.replace(base, trainer=dataclasses.replace(base.trainer, monitor=config.metric))
-    data = _prepared(watching)
+    with restored_determinism():
+        data = prepare(watching, lambda line: None).data
     for option in space:
         for value in option.corners():
             try:
                 trial = applied(base, {option.name: value})
                 check(trial)
                 read = [(c.data, c.model.talkers, c.model.variable_num_speakers) for c in (trial, base)]
-                _prepared(trial, data if read[0] == read[1] else None)
+                with restored_determinism():
+                    prepare(trial, lambda line: None, data if read[0] == read[1] else None)
             except MsdetError as error:
                 raise MsdetError(f"search, {option.name} = {_short(value)}: {error}") from error
     return data.identity
-
-
-def _prepared(config: TrainConfig, data: TrainingData | None = None) -> TrainingData:
-    """Prepare a run, to find what cannot work; its data."""
-    with restored_determinism():
-        return prepare(config, lambda line: None, data).data
 
 
 def _short(value: Any) -> str:

@@ -34,17 +34,10 @@ class GlobalNorm(nn.Module):
 class FoldedMasker(nn.Module):
     """A network over ``(batch, channel, frame)`` whose channels are the features of all frequencies.
 
-    Each bin is projected to `per_bin` features, all frequencies of a frame are one vector, and what the
-    masker gives for it is split into bins again. A linear path keeps the resolution of single bins, which the
-    masker's bottleneck takes. The heads make the masks, so its activation is left out.
-
-    Args:
-        masker: name of a class in ``asteroid.masknn``.
-        per_bin: features of a bin that the masker sees.
-        features_out: features of a bin that it gives.
-        causal: whether the masker is.
-        dropout: share dropped before and after the masker, whose own, within one-layer LSTMs, does nothing.
-        options: of the masker, besides its numbers of channels.
+    Each bin is projected to `per_bin` features, all frequencies of a frame are one vector, and what the masker, a class
+    of ``asteroid.masknn``, gives for it is split into bins again. A linear path keeps the resolution of single bins,
+    which the masker's bottleneck takes. The heads make the masks, so its activation is left out. The masker's own
+    dropout, within one-layer LSTMs, does nothing: a share is dropped before and after it.
     """
 
     def __init__(
@@ -86,17 +79,15 @@ class FoldedMasker(nn.Module):
         return nn.functional.relu(unfolded + self.bypass(features))
 
 
-_TINY = {"bottleneck": 6, "repeats": 1, "per_bin": 2, "features_out": 4}
-CONV_TASNET_TINY = _TINY | {"hidden": 8, "skip": 5, "blocks": 2}
-DPRNN_TINY = _TINY | {"hidden": 5, "chunk": 4}
+TINY = {"bottleneck": 6, "repeats": 1, "per_bin": 2, "features_out": 4}
 
 
-@ENCODERS.register("conv_tasnet", tiny=CONV_TASNET_TINY)
+@ENCODERS.register("conv_tasnet", tiny=TINY | {"hidden": 8, "skip": 5, "blocks": 2})
 class ConvTasNet(FoldedMasker):
     """Stacks of dilated depthwise convolutions over frames: asteroid's `TDConvNet`.
 
     Y. Luo and N. Mesgarani, "Conv-TasNet: surpassing ideal time-frequency magnitude masking for speech
-    separation", IEEE/ACM TASLP 27, 2019; the sizes are the paper's.
+    separation", IEEE/ACM TASLP 27, 2019; the sizes are the paper's. If causal, the norm is over channels of a frame.
 
     Args:
         bottleneck: channels between blocks (B).
@@ -105,10 +96,6 @@ class ConvTasNet(FoldedMasker):
         kernel: frames that a convolution sees (P), odd.
         blocks: convolutions in a stack (X), each twice as far apart as the one before.
         repeats: stacks (R).
-        per_bin: features of a bin that the network sees.
-        features_out: features of a bin that it gives.
-        dropout: share dropped before and after the network.
-        causal: see no later frame; the norm is then over the channels of one frame.
     """
 
     def __init__(
@@ -164,7 +151,7 @@ class ConvTasNet(FoldedMasker):
         return self._unfolded(masker.mask_net(skips if masker.skip_chan else x), features), after
 
 
-@ENCODERS.register("dprnn", tiny=DPRNN_TINY)
+@ENCODERS.register("dprnn", tiny=TINY | {"hidden": 5, "chunk": 4})
 class DualPathRNN(FoldedMasker):
     """Blocks of two BLSTMs, inside chunks of frames and across chunks: asteroid's `DPRNN`.
 
@@ -179,9 +166,6 @@ class DualPathRNN(FoldedMasker):
         chunk: frames of a chunk; chunks overlap by half. About the square root of twice the number of frames
             balances the two recurrences.
         repeats: number of blocks.
-        per_bin: features of a bin that the network sees.
-        features_out: features of a bin that it gives.
-        dropout: share dropped before and after the network.
     """
 
     def __init__(

@@ -23,8 +23,6 @@ class FTJNF(StreamingBlockEncoder):
     Args:
         hidden_freq: units of the LSTM across frequency, in each direction.
         hidden_time: units of the LSTM across time, in each direction.
-        dropout: share of features dropped after each LSTM.
-        causal: run across time forwards only.
     """
 
     depth = 2

@@ -13,10 +13,8 @@ spectrum ``(batch, mic, freq, frame)`` to a `FrontEndOutput`, registers itself,
 One whose features show each bin's own phase, not only phases relative to the reference's, says
 ``keeps_phase = True``, also in what it gives (`FrontEndOutput.keeps_phase`).
 
-A causal front end may work on a stream: ``stream(spectrum, state) -> (FrontEndOutput, state)`` takes the next
-frames, at least one, at any level, and the state that it returned before, None at first. Pieces in turn give
-what ``forward`` gives of them joined. A state (`msdet.dsp.streaming_state`) is never changed in place. One
-with a localizer gives ``frame_seed_logits``, too.
+A causal front end may work on a stream, as `msdet.models.encoders` says: ``stream(spectrum, state) -> (FrontEndOutput,
+state)``, at any level. One with a localizer gives ``frame_seed_logits``, too.
 
 Separation by a causal front end, encoder and separation head is causal but for the STFT's window: the model
 scales the mixture by its level, and such a front end looks past that scale.
@@ -30,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from msdet.arrays import MicrophoneArray
-from msdet.components import Registry, build
+from msdet.components import Registry
 from msdet.conventions import class_azimuths_deg
 from msdet.dsp.spatial import diffuse_coherence, steering_vectors
 from msdet.dsp.streaming_state import State, decay_over, running_mean
@@ -42,7 +40,7 @@ FRONT_ENDS = Registry("front end", __name__, network=True)
 class ArrayGeometry(nn.Module):
     """Steering vectors and diffuse coherence of an array at the STFT's frequencies; no parameters.
 
-    Refuses a linear array (`MsdetError`), whose resolvable domain is half the circle.
+    Refuses a linear array, whose resolvable domain is half the circle.
 
     Attributes:
         steering: ``(class, freq, mic)`` towards each DoA class, relative to the reference microphone.
@@ -111,13 +109,8 @@ class FrontEndOutput(NamedTuple):
 
 
 def build_front_end(name: str, options: dict[str, Any], sizes: FrontEndSizes) -> nn.Module:
-    """A front end by name or import path ``module:Class``.
-
-    Raises:
-        MsdetError: an unknown name or option, of which the nearest is offered; or what is named is no module,
-            or lacks an attribute that every front end has.
-    """
-    front_end: nn.Module = build(FRONT_ENDS.find(name), options, f"front end '{name}'", sizes=sizes)
+    """A front end by name or import path ``module:Class``."""
+    front_end: nn.Module = FRONT_ENDS.build(name, options, sizes=sizes)
     for attribute in ("features_out", "causal", "array_bound"):
         if not hasattr(front_end, attribute):
             raise MsdetError(f"front end '{name}' has no attribute '{attribute}'")
@@ -127,10 +120,7 @@ def build_front_end(name: str, options: dict[str, Any], sizes: FrontEndSizes) ->
 class LeveledFrontEnd(nn.Module):
     """Features of each bin by itself, relative to the level of the recording, or if causal of it so far.
 
-    Args:
-        causal: levels are relative to the recording so far.
-        time_constant_s: time constant in seconds with which a causal front end forgets levels; None for
-            never.
+    `time_constant_s` is in seconds, with which a causal front end forgets; null for never.
     """
 
     def __init__(self, sizes: FrontEndSizes, causal: bool, time_constant_s: float | None) -> None:

@@ -14,14 +14,10 @@ from msdet.models.heads import SEPARATION_HEADS, HeadSizes, SlotLinear, as_compl
 
 
 class BeamMasks(nn.Module):
-    """Adds signals, filtered over a few frames, to each talker's beam; the filters start at zero.
+    """Adds signals, filtered over this frame and ones before, to each talker's beam; the filters start at zero.
 
     A filter over frames (deep filtering, Mack and Habets 2020) also removes reverberation, which a mask can
     only make quieter.
-
-    Args:
-        signals: number of signals besides the beam.
-        frames: that the filters see, this one and the ones before; 1 makes them masks.
     """
 
     def __init__(self, sizes: HeadSizes, signals: int, frames: int) -> None:
@@ -67,11 +63,7 @@ def own_first(signals: list[Tensor], beams: Tensor) -> list[list[Tensor]]:
 
 
 def at_least_one(value: int, name: str) -> int:
-    """The value of an option.
-
-    Raises:
-        ValueError: it is below 1.
-    """
+    """The value of an option; an error if it is below 1."""
     if value < 1:
         raise ValueError(f"{name} is {value}, expected at least 1")
     return value
@@ -183,9 +175,7 @@ class MaskedMVDRHead(nn.Module):
         frames: that the refining filters see, this one and the ones before; 1 makes them masks.
         loading: of the disturbance's diagonal, relative to its trace; if not given 1e-4, and 1e-3 of a causal
             head, whose first covariances are of few frames.
-        causal: a beam for each frame, from covariances of that frame and those before it. Keeps a
-            covariance of every bin.
-        time_constant_s: time constant in seconds with which a causal head forgets; null for never.
+        causal: a beam for each frame, from covariances of that frame and those before it.
     """
 
     def __init__(
@@ -218,8 +208,7 @@ class MaskedMVDRHead(nn.Module):
             return self.stream(features, front_end, doa_logits, None)[0]
         spectrum = front_end.spectrum
         beams = masked_mvdr(spectrum, self.masks(features), self.reference, self.loading)
-        signals = [beams, spectrum[:, self.reference : self.reference + 1]]
-        return (self.refine(features, beams, signals),)
+        return (self.refine(features, beams, [beams, spectrum[:, self.reference, None]]),)
 
     def stream(
         self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor, state: State
@@ -230,6 +219,6 @@ class MaskedMVDRHead(nn.Module):
         beams, covariances = causal_masked_mvdr(
             spectrum, self.masks(features), self.reference, self.loading, self.decay, covariances
         )
-        signals = [beams, spectrum[:, self.reference : self.reference + 1]]
+        signals = [beams, spectrum[:, self.reference, None]]
         refined, refining = self.refine.stream(features, beams, signals, refining)
         return (refined,), (covariances, refining)

@@ -29,10 +29,9 @@ BEAMFORMERS = ("wiener", "mvdr")
 class SteeredBeamHead(nn.Module):
     """A beam steered by the DoA posterior, refined by complex masks on all beams and the reference.
 
-    The masks start at zero, so the first estimate is the beam itself. The posterior is one for the whole
-    recording, unless `causal`. Each further pass fits a
-    beamformer to the estimates before it, encodes what that gives together with the features, and refines it
-    likewise.
+    The masks start at zero, so the first estimate is the beam itself. The posterior is one for the whole recording,
+    unless `causal`. Each further pass fits a beamformer to the estimates before it, encodes what that gives together
+    with the features, and refines it likewise.
 
     Args:
         frames: frames that the refining filters see, this one and the ones before; 1 makes them masks.
@@ -44,7 +43,6 @@ class SteeredBeamHead(nn.Module):
             ``mvdr`` (masks of the estimates, covariances, `masked_mvdr`).
         causal: steer in each frame by what a causal DoA head says there. One pass alone: further ones fit
             beamformers to the whole recording.
-        update_interval: frames from one steering of a causal head to the next; more is faster.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
-from msdet.components import Registry, build
+from msdet.components import Registry
 from msdet.errors import MsdetError
 from msdet.models.encoders import BLOCK_MEMBERS, ENCODERS, BlockEncoder, Encoder
 
@@ -28,12 +28,7 @@ SHARING_SCHEMES = Registry("sharing scheme", __name__, network=True)
 
 
 class SharingSizes(NamedTuple):
-    """What the sizes of a scheme follow from.
-
-    Attributes:
-        talkers: number of output slots.
-        doa_outputs: of the DoA head, for each slot.
-    """
+    """What the sizes of a scheme follow from: the number of output slots, and of outputs of the DoA head for each."""
 
     talkers: int
     doa_outputs: int
@@ -83,11 +78,7 @@ class Sharing(nn.Module, ABC):
 
 
 def as_module(encoder: Encoder) -> Encoder:
-    """An encoder, if it is one.
-
-    Raises:
-        MsdetError: it is none, or does not say what every encoder says.
-    """
+    """An encoder, if it is a module that says what every encoder says."""
     if not isinstance(encoder, nn.Module):
         raise MsdetError(f"encoder {type(encoder).__name__} is not a torch.nn.Module")
     for attribute in ("features_out", "causal"):
@@ -97,11 +88,7 @@ def as_module(encoder: Encoder) -> Encoder:
 
 
 def as_blocks(encoder: Encoder, scheme: str, at_least: int = 1) -> BlockEncoder:
-    """An encoder as the blocks that it is made of, for a sharing scheme that needs so many.
-
-    Raises:
-        MsdetError: the encoder does not show its blocks, or has too few.
-    """
+    """An encoder as the blocks that it is made of, if it shows them and has as many as a sharing scheme needs."""
     as_module(encoder)
     name = ENCODERS.name_of(type(encoder))
     missing = [member for member in BLOCK_MEMBERS if not hasattr(encoder, member)]
@@ -120,20 +107,8 @@ def as_blocks(encoder: Encoder, scheme: str, at_least: int = 1) -> BlockEncoder:
 
 
 def build_sharing(name: str, options: dict[str, Any], make_encoder: MakeEncoder, sizes: SharingSizes) -> Sharing:
-    """A scheme by name or import path ``module:Class``.
-
-    Args:
-        name: that it is registered by, or an import path.
-        options: what the scheme's constructor takes besides the encoder and sizes.
-        make_encoder: gives a new encoder at each call.
-        sizes: what else sizes follow from.
-
-    Raises:
-        MsdetError: an unknown name or option, of which the nearest is offered; or an encoder that the scheme
-            cannot work with.
-    """
-    factory, kind = SHARING_SCHEMES.find(name), f"sharing scheme '{name}'"
-    sharing: Sharing = build(factory, options, kind, make_encoder=make_encoder, sizes=sizes)
+    """A scheme by name or import path ``module:Class``; `make_encoder` gives a new encoder at each call."""
+    sharing: Sharing = SHARING_SCHEMES.build(name, options, make_encoder=make_encoder, sizes=sizes)
     return sharing
 
 
