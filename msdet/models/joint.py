@@ -25,11 +25,9 @@ class JointOutput(NamedTuple):
 
     Attributes:
         waveforms: each talker at the reference microphone, ``(batch, talker, time)``.
-        spectra: estimates at unit mixture level, each complex ``(batch, talker, freq, frame)``, the last one
-            final.
+        spectra: estimates at unit mixture level, each complex ``(batch, talker, freq, frame)``, the last one final.
         doa_logits: of azimuth classes, ``(batch, talker, class)``.
-        occupancy: probability ``(batch, talker)`` that a slot has a talker; 1 for a model without
-            variable_num_speakers.
+        occupancy: probability ``(batch, talker)`` that a slot has a talker; 1 without variable_num_speakers.
         level: RMS ``(batch, 1, 1)`` of the mixture at the reference microphone.
         features: that the DoA head saw, ``(batch, freq, frame, feature)``.
         predictions: of each task by name, as the task's loss takes it.

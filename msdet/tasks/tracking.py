@@ -11,6 +11,7 @@ from msdet.dsp.streaming_state import State, with_past
 from msdet.models.encoders.layers import run_rnn
 from msdet.models.frontends import FrontEndOutput, running_rms_normalize
 from msdet.models.heads import TASKS, HeadSizes
+from msdet.models.heads.doa import bin_weights
 from msdet.scenes.room_geometry import TRACK_STEP_S
 from msdet.tasks.labels import BatchLabels, LabeledLoss
 from msdet.tasks.per_slot import speech_activity
@@ -75,10 +76,7 @@ class TrackingHead(nn.Module):
 
     def _response(self, features: Tensor, spectrum: Tensor, seen: Tensor) -> Tensor:
         """Steered response ``(batch, slot, frame, class)`` of each slot's bins, by the level seen."""
-        slots, reliable = self.mask(features).permute(0, 3, 1, 2).chunk(2, dim=1)
-        level = torch.log1p(seen[:, self.geometry.reference, None].abs())
-        frequency = nn.functional.softplus(self.frequency)[:, None]
-        weights = slots.softmax(1) * reliable.sigmoid() * level * frequency
+        weights = bin_weights(self.mask(features), seen[:, self.geometry.reference], self.frequency)
         coarse = frame_response(phase_normalize(spectrum), weights, self.geometry.steering[::2])
         return between_neighbors(coarse, self.classify.out_features)
 

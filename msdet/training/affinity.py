@@ -130,11 +130,7 @@ def with_tasks(config: TrainConfig, tasks: Sequence[str]) -> TrainConfig:
 
 
 class Lookahead(Callback):
-    """Measures affinities before every so many steps of a training, which they do not change.
-
-    Attributes:
-        measured: ``(task, task)`` for each measurement; NaN where a task is not labeled.
-    """
+    """Measures affinities before every so many steps of a training, which they do not change."""
 
     def __init__(self, settings: AffinityConfig, rate: float, progress: Callable[[int, int], None] | None) -> None:
         self.settings = settings

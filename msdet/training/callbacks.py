@@ -67,9 +67,9 @@ class BestMetric:
         """Best value and how long ago."""
         return {"best": self.best, "since": self.since}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore them."""
-        self.best, self.since = float(state["best"]), int(state["since"])
+        self.best, self.since = float(state_dict["best"]), int(state_dict["since"])
 
 
 def find_metric(scores: Mapping[str, Any], metric: str) -> Any:
@@ -143,30 +143,22 @@ class NonFiniteGuard:
         self.total, self.in_a_row = int(state["total"]), int(state["in_a_row"])
 
 
-class SaveBest(Callback):
+class SaveBest(BestMetric, Callback):
     """Writes the model, as a checkpoint directory, whenever a metric of validation is the best so far."""
 
     def __init__(self, out: Path, settings: dict[str, Any], metric: str = "dev/loss") -> None:
+        super().__init__(metric)
         self.out = out
         self.settings = settings
-        self.best = BestMetric(metric)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare and write."""
         scores = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("dev/")}
-        if trainer.sanity_checking or not self.best.update(scores) or not trainer.is_global_zero:
+        if trainer.sanity_checking or not self.update(scores) or not trainer.is_global_zero:
             return
         rounded = {k: round(v, 4) for k, v in scores.items()}
         notes = {"step": trainer.global_step, "scores": rounded, "training": self.settings}
         save_model(self.out, cast(JointModel, pl_module.model), notes)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The best value so far."""
-        return self.best.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best value so far."""
-        self.best.load_state_dict(state_dict)
 
 
 class StopEarly(EarlyStopping):

@@ -145,13 +145,9 @@ def check_labels(data: TrainingData, objective: ObjectiveConfig, model: ModelCon
 def loaders(
     data: TrainingData, config: TrainConfig, epochs_done: int = 0, processes: int = 1
 ) -> tuple[DataLoader[Example], DataLoader[Example]]:
-    """Loaders of training and validation batches; an epoch is the steps between two validations.
+    """Loaders of training and validation batches, of one of the processes that share them.
 
-    Args:
-        data: to load.
-        config: of the run.
-        epochs_done: epochs before this one.
-        processes: that share each batch.
+    An epoch is the steps between two validations.
     """
     batch, batches = _batch(config, processes), config.optimizer.accumulate * config.interval
     if data.rendered and config.data.batch_seconds:

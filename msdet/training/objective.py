@@ -107,12 +107,7 @@ class Objective(nn.Module):
         self.log_cosine_every = config.log_cosine_every
 
     def forward(self, predictions: dict[str, Any], truth: BatchLabels) -> ObjectiveTerms:
-        """Cost of a batch.
-
-        Args:
-            predictions: of each task by name, as `JointOutput` has them.
-            truth: labels, in any order of talkers.
-        """
+        """Cost of a batch, of predictions as `JointOutput` has them and labels in any order of talkers."""
         assignment = self.assign(predictions, truth)
         wanted = truth.in_slots(assignment)
         of_slots = {name: task.loss(predictions[name], wanted) for name, task in self.tasks.items()}

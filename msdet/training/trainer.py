@@ -141,10 +141,7 @@ def make_loggers(out: Path, names: Sequence[str]) -> list[Logger]:
     made: list[Logger] = [CSVLogger(out, name="", version="logs"), TensorBoardLogger(out, name="", version="logs")]
     for name in names:
         logs.mkdir(parents=True, exist_ok=True)
-        try:
-            made.append(LOGGERS[name](out, logs))
-        except ImportError as error:
-            raise MsdetError(f"trainer.loggers: {name} needs its package: pip install msdet[{name}]") from error
+        made.append(LOGGERS[name](out, logs))
     return made
 
 

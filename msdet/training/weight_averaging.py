@@ -121,8 +121,9 @@ def average_checkpoints(folders: Sequence[Path], out: Path, weights: Sequence[fl
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise MsdetError(f"{out}: exists; choose another folder")
     descriptions = [read_description(folder) for folder in folders]
-    for folder, description in zip(folders[1:], descriptions[1:], strict=True):
-        _check_same(folders[0], descriptions[0], folder, description)
+    first, *others = zip(folders, map(_decisive, descriptions), strict=True)
+    for other in others:
+        _check_same(*first, *other)
     models = [load_model(folder) for folder in folders]
     models[0].load_state_dict(weighted_mean([model.state_dict() for model in models], shares))
     save_model(out, models[0], _notes(folders, descriptions, shares))
@@ -130,11 +131,7 @@ def average_checkpoints(folders: Sequence[Path], out: Path, weights: Sequence[fl
 
 
 def weighted_mean(states: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> dict[str, Tensor]:
-    """The mean of state dictionaries, summed in double precision; integers and booleans are the first's.
-
-    Args:
-        states: of models of one configuration.
-        shares: weight of each; they add up to one.
+    """The mean of state dictionaries, by shares, summed in double precision; integers and booleans are the first's.
 
     >>> states = [{"w": torch.tensor([1.0, 2.0]), "n": torch.tensor(7)}, {"w": torch.tensor([3.0, 6.0])}]
     >>> {name: value.tolist() for name, value in weighted_mean(states, [0.75, 0.25]).items()}
@@ -165,12 +162,9 @@ def common(first: Any, second: Any) -> Any:
 
 def _check_same(first: Path, one: dict[str, Any], second: Path, other: dict[str, Any]) -> None:
     """Refuse a model of another configuration than the first, by the field and both values."""
-    before, now = (
-        {".".join(path): value for path, value in leaves(_decisive(description))} for description in (one, other)
-    )
-    if not (_objective(one) and _objective(other)):  # unknown
-        before, now = ({k: v for k, v in d.items() if not k.startswith("objective.")} for d in (before, now))
-    for field in [*before, *(name for name in now if name not in before)]:
+    known = one.keys() & other.keys()
+    before, now = ({".".join(path): value for path, value in leaves(d) if path[0] in known} for d in (one, other))
+    for field in {**before, **now}:
         if before.get(field) != now.get(field):
             raise MsdetError(
                 f"{second}: {field} is {now.get(field)}, that of {first} is {before.get(field)}; "
@@ -179,20 +173,13 @@ def _check_same(first: Path, one: dict[str, Any], second: Path, other: dict[str,
 
 
 def _decisive(description: dict[str, Any]) -> dict[str, Any]:
-    """What models that are averaged must agree in."""
-    objective = _objective(description)
-    return {
-        "model": description["model"],
-        "sample_rate": description["sample_rate"],
-        "array": {key: description["array"].get(key) for key in ("positions_m", "reference")},
-        "objective": {key: objective.get(key) for key in ("assignment", "assignment_options")},  # who is in which slot
-    }
-
-
-def _objective(description: dict[str, Any]) -> dict[str, Any]:
-    """Settings of the objective that a model was trained with, as far as its notes tell."""
+    """What models that are averaged must agree in, of the objective's settings as far as notes tell."""
+    decisive = {key: description[key] for key in ("model", "sample_rate")}
+    decisive["array"] = {key: description["array"].get(key) for key in ("positions_m", "reference")}
     objective = ((description.get("notes") or {}).get("training") or {}).get("objective")
-    return objective if isinstance(objective, dict) else {}
+    if objective and isinstance(objective, dict):  # who is in which slot
+        decisive["objective"] = {key: objective.get(key) for key in ("assignment", "assignment_options")}
+    return decisive
 
 
 def _notes(folders: Sequence[Path], descriptions: Sequence[dict[str, Any]], shares: Sequence[float]) -> dict[str, Any]:

@@ -41,21 +41,13 @@ class FoldedMasker(nn.Module):
     """
 
     def __init__(
-        self,
-        masker: str,
-        features_in: int,
-        freqs: int,
-        per_bin: int,
-        features_out: int,
-        causal: bool,
-        dropout: float,
-        options: dict[str, Any],
+        self, masker: str, features_in: int, freqs: int, per_bin: int, features_out: int, dropout: float, **options: Any
     ) -> None:
         super().__init__()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of asteroid and its own dependencies
             from asteroid import masknn
-        self.causal = causal
+        self.causal = bool(options.get("causal"))
         self.features_out = features_out
         self.project = nn.Linear(features_in, per_bin)
         self.dropout = nn.Dropout(dropout)
@@ -116,16 +108,10 @@ class ConvTasNet(FoldedMasker):
         if kernel % 2 == 0:
             raise ValueError(f"kernel {kernel} is even")
         options: dict[str, Any] = {
-            "bn_chan": bottleneck,
-            "hid_chan": hidden,
-            "skip_chan": skip,
-            "conv_kernel_size": kernel,
-            "n_blocks": blocks,
-            "n_repeats": repeats,
-            "norm_type": "cLN" if causal else GlobalNorm,
-            "causal": causal,
-        }
-        super().__init__("TDConvNet", features_in, freqs, per_bin, features_out, causal, dropout, options)
+            "bn_chan": bottleneck, "hid_chan": hidden, "skip_chan": skip, "conv_kernel_size": kernel,
+            "n_blocks": blocks, "n_repeats": repeats, "norm_type": "cLN" if causal else GlobalNorm, "causal": causal,
+        }  # fmt: skip
+        super().__init__("TDConvNet", features_in, freqs, per_bin, features_out, dropout, **options)
         if skip:  # asteroid's last block has a residual path that leads nowhere
             last = cast(nn.ModuleList, self.masker.TCN)[-1]
             cast(nn.Module, last.res_conv).requires_grad_(False)
@@ -182,14 +168,8 @@ class DualPathRNN(FoldedMasker):
     ) -> None:
         if chunk < 2:
             raise ValueError(f"chunk {chunk} is less than 2 frames")
-        options = {
-            "bn_chan": bottleneck,
-            "hid_size": hidden,
-            "chunk_size": chunk,
-            "n_repeats": repeats,
-            "norm_type": GlobalNorm,
-        }
-        super().__init__("DPRNN", features_in, freqs, per_bin, features_out, False, dropout, options)
+        options = {"bn_chan": bottleneck, "hid_size": hidden, "chunk_size": chunk, "n_repeats": repeats}
+        super().__init__("DPRNN", features_in, freqs, per_bin, features_out, dropout, norm_type=GlobalNorm, **options)
 
     def forward(self, features: Tensor) -> Tensor:
         """Encode ``(batch, freq, frame, feature)``; recurrences run in float32, as `run_rnn` does it."""

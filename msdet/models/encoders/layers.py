@@ -133,11 +133,7 @@ def past_mask(frames: int, context: int, device: torch.device, before: int = 0) 
 def attend_past(key: Tensor, value: Tensor, context: int, state: State) -> tuple[Tensor, Tensor, Tensor, State]:
     """What the next frames of a causal attention see: keys, values and `past_mask`; and the state for the next call.
 
-    Args:
-        key: of the next frames, ``(batch, head, frame, feature)``.
-        value: likewise.
-        context: frames that each sees.
-        state: keys and values of the frames before.
+    Of keys and values ``(batch, head, frame, feature)`` of these frames, each of which sees `context`.
     """
     frames = key.shape[2]
     if state is not None:

@@ -95,8 +95,7 @@ class FrontEndOutput(NamedTuple):
         features: for the encoder, ``(batch, freq, frame, feature)``.
         seed_logits: DoA logits ``(batch, talker, class)`` of a classical localizer, if the front end has one.
         level: that the features are relative to, `reference_level`; None stands for the whole recording's.
-        frame_seed_logits: of a causal front end with a localizer, its logits in each frame on what came
-            before it, ``(batch, talker, frame, class)``.
+        frame_seed_logits: of a causal one, in each frame on what came before it, ``(batch, talker, frame, class)``.
         keeps_phase: whether the features show the phase of each bin itself, not relative to the reference's.
     """
 
@@ -154,10 +153,7 @@ def reference_level(reference: Tensor) -> Tensor:
 def running_rms(reference: Tensor, decay: float = 1.0, state: State = None) -> tuple[Tensor, State]:
     """RMS ``(batch, 1, frame)`` of the bins of each frame and those before it, and the state after them.
 
-    Args:
-        reference: the next frames of a spectrum at the reference microphone, ``(batch, freq, frame)``.
-        decay: weight of what is one frame older.
-        state: of the frames before.
+    Of the next frames of a spectrum ``(batch, freq, frame)``; `decay` is the weight of what is one frame older.
     """
     power = reference.abs().square().mean(1, keepdim=True)
     mean, state = running_mean(power, -1, decay, state)

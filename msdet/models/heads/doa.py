@@ -62,6 +62,16 @@ class PooledDoaHead(nn.Module):
         return torch.cat([embedded, placed], dim=-1)
 
 
+def bin_weights(masks: Tensor, reference: Tensor, frequency: Tensor) -> Tensor:
+    """Weights ``(batch, talker, freq, frame)`` of each slot's bins: their share, whether reliable, level, frequency.
+
+    Of masks ``(batch, freq, frame, 2 talkers)`` and the spectrum at the reference microphone ``(batch, freq, frame)``.
+    """
+    slots, reliable = masks.permute(0, 3, 1, 2).chunk(2, dim=1)
+    level = torch.log1p(reference.abs())[:, None]
+    return slots.softmax(1) * reliable.sigmoid() * level * nn.functional.softplus(frequency)[:, None]
+
+
 @DOA_HEADS.register("steered")
 class SteeredDoaHead(nn.Module):
     """Mask-weighted SRP-PHAT, sharpened by circular convolutions, on top of the front end's seed logits.
@@ -132,12 +142,7 @@ class SteeredDoaHead(nn.Module):
         return logits.transpose(1, 2), (levels, responses, sums, shares, estimate)
 
     def _weights(self, features: Tensor, spectrum: Tensor) -> Tensor:
-        """Of each slot's bins, ``(batch, talker, freq, frame)``."""
-        slots, reliable = self.mask(features).permute(0, 3, 1, 2).chunk(2, dim=1)
-        level = torch.log1p(spectrum[:, self.geometry.reference].abs())[:, None]
-        frequency = nn.functional.softplus(self.frequency)[:, None]
-        weights: Tensor = slots.softmax(1) * reliable.sigmoid() * level * frequency
-        return weights
+        return bin_weights(self.mask(features), spectrum[:, self.geometry.reference], self.frequency)
 
     def _logits(self, response: Tensor, seed: Tensor, pooled: Tensor | None = None) -> Tensor:
         """Logits ``(..., outputs)`` from a response and seed ``(..., class)``, and features pooled."""

@@ -35,32 +35,21 @@ class SharingSizes(NamedTuple):
 
 
 class Shared(NamedTuple):
-    """What a scheme gives.
-
-    Attributes:
-        doa: features that the DoA head saw, ``(batch, freq, frame, feature)``.
-        logits: what it said, ``(batch, talker, outputs)``, or of a causal head ``(batch, talker, frame,
-            outputs)``.
-        separation: features for the separation head, ``(batch, freq, frame, feature)`` or, of each slot,
-            ``(batch, talker, freq, frame, feature)``.
-    """
+    """What a scheme gives."""
 
     doa: Tensor
+    """Features that the DoA head saw, ``(batch, freq, frame, feature)``."""
     logits: Tensor
+    """What it said, ``(batch, talker, outputs)``, or of a causal head ``(batch, talker, frame, outputs)``."""
     separation: Tensor
+    """Features for the separation head, ``(batch, freq, frame, feature)``, with the axis talker where of each slot."""
 
 
 class Sharing(nn.Module, ABC):
-    """What every scheme offers.
+    """What every scheme offers: widths of the features that heads are given, and whether there are some of each slot.
 
-    A causal one may work on a stream: ``stream(features, localize, state) -> (Shared, state)`` takes the next
-    frames, with the states of its encoders (`msdet.models.encoders`).
-
-    Attributes:
-        features_doa: width of the features that the DoA head is given.
-        features_separation: width of those that the separation head is given.
-        per_slot: whether the separation head is given features of each slot.
-        causal: whether no frame of the features depends on a later one.
+    One whose encoders are causal may work on a stream, as these do: ``stream(features, localize, state) -> (Shared,
+    state)``.
     """
 
     features_doa: int
