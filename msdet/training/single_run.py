@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -117,13 +118,14 @@ def _read_state(state: Path) -> tuple[int, dict[str, torch.Size]]:
     """Epochs completed in a trainer's state, and the shapes of its weights; none without a state."""
     if not state.is_file():
         return 0, {}
+    unreadable = (OSError, EOFError, RuntimeError, LookupError, TypeError, ValueError, AttributeError)
     try:
         content = torch.load(state, map_location="cpu", weights_only=True)
         epochs = int(content["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"])
         for part in ("optimizer_states", "lr_schedulers", "callbacks"):
             content[part]
         return epochs, {name: value.shape for name, value in content["state_dict"].items()}
-    except Exception as error:  # whatever unpickling a damaged file raises
+    except (*unreadable, pickle.UnpicklingError) as error:
         raise _start_again(state, "not readable as a trainer's state") from error
 
 
