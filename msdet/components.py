@@ -15,7 +15,7 @@ import pkgutil
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
@@ -38,30 +38,29 @@ _DESCRIBED_BY: ContextVar[str | None] = ContextVar("described_by", default=None)
 
 
 @contextmanager
-def allowing(modules: Iterable[str]) -> Iterator[None]:
+def _setting(variable: ContextVar[P], value: P) -> Iterator[None]:
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)
+
+
+def allowing(modules: Iterable[str]) -> AbstractContextManager[None]:
     """Inside the block, files that describe models may name parts of these modules and of what is in them."""
     names = frozenset([modules] if isinstance(modules, str) else modules)
     for name in names:
         if not _is_module_name(name):
             raise MsdetError(f"allow_code has {name!r}, expected the name of a module, such as my_encoder")
-    token = _ALLOWED.set(names)
-    try:
-        yield
-    finally:
-        _ALLOWED.reset(token)
+    return _setting(_ALLOWED, names)
 
 
-@contextmanager
-def described_by(file: str) -> Iterator[None]:
+def described_by(file: str) -> AbstractContextManager[None]:
     """Inside the block, names of components are what a file says, which anybody may have written.
 
     An import path is then refused, and nothing imported, unless `allowing` lists its module.
     """
-    token = _DESCRIBED_BY.set(file)
-    try:
-        yield
-    finally:
-        _DESCRIBED_BY.reset(token)
+    return _setting(_DESCRIBED_BY, file)
 
 
 def import_paths(settings: Any) -> list[str]:

@@ -11,7 +11,7 @@ from msdet.losses.doa import class_loss
 from msdet.models.frontends import FrontEndOutput
 from msdet.models.heads import TASKS, HeadSizes
 from msdet.tasks.labels import BatchLabels, LabeledLoss
-from msdet.tasks.pooling import log_loss, pool_and_classifier
+from msdet.tasks.pooling import LogHead, log_loss, pool_and_classifier
 
 
 class CountHead(nn.Module):
@@ -43,17 +43,10 @@ class CountTask:
         return {"count_accuracy": (prediction.argmax(-1) == truth.active.sum(-1)).float()}
 
 
-class T60Head(nn.Module):
-    """One logarithm a scene, from pooled features."""
+class T60Head(LogHead):
+    """Of seconds, for the scene."""
 
-    def __init__(self, sizes: HeadSizes, hidden: int | None = None) -> None:
-        super().__init__()
-        self.pool, self.estimate = pool_and_classifier(sizes, hidden, 1, 1)
-
-    def forward(self, features: Tensor, front_end: FrontEndOutput) -> Tensor:
-        """Natural logarithms ``(batch,)`` of seconds."""
-        log_s: Tensor = self.estimate(self.pool(features))
-        return log_s[:, 0, 0]
+    of_slots = False
 
 
 @TASKS.register("t60")

@@ -12,7 +12,7 @@ from msdet.losses.doa import class_loss
 from msdet.models.frontends import FrontEndOutput
 from msdet.models.heads import TASKS, HeadSizes
 from msdet.tasks.labels import BatchLabels, LabeledLoss
-from msdet.tasks.pooling import log_loss, pool_and_classifier
+from msdet.tasks.pooling import LogHead, log_loss, pool_and_classifier
 
 THRESHOLD_DB = 40.0
 """A frame is speech if it is no further below the loudest one, as STOI counts frames (Taal et al. 2011)."""
@@ -78,24 +78,11 @@ def speech_activity(spectrum: Tensor, threshold_db: float = THRESHOLD_DB) -> Ten
     return speaks
 
 
-class DistanceHead(nn.Module):
-    """One logarithm a slot, from pooled features."""
-
-    def __init__(self, sizes: HeadSizes, hidden: int | None = None) -> None:
-        super().__init__()
-        self.pool, self.estimate = pool_and_classifier(sizes, hidden, sizes.talkers, 1)
-
-    def forward(self, features: Tensor, front_end: FrontEndOutput) -> Tensor:
-        """Natural logarithms ``(batch, slot)`` of meters."""
-        log_m: Tensor = self.estimate(self.pool(features))
-        return log_m[..., 0]
-
-
 @TASKS.register("distance")
 class DistanceTask:
-    """Smooth L1 loss of the logarithm, which the ratio of direct sound to reverberation follows."""
+    """Smooth L1 loss of the logarithm of meters, which the ratio of direct sound to reverberation follows."""
 
-    Head = DistanceHead
+    Head = LogHead
     NEEDS = "distances"
 
     def loss(self, prediction: Tensor, truth: BatchLabels) -> LabeledLoss:

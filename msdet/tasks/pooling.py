@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
+from msdet.models.frontends import FrontEndOutput
 from msdet.models.heads import HeadSizes
 from msdet.models.heads.separation import at_least_one
 from msdet.tasks.labels import LabeledLoss
@@ -64,6 +65,21 @@ class Pool(nn.Module):
         alone = features.transpose(1, 2).flatten(0, 1)[:, :, None]
         pooled: Tensor = self(alone).unflatten(0, (batch, frames)).transpose(1, 2)
         return pooled
+
+
+class LogHead(nn.Module):
+    """Natural logarithms of a quantity, from pooled features: of each slot, or one of the scene."""
+
+    of_slots = True
+
+    def __init__(self, sizes: HeadSizes, hidden: int | None = None) -> None:
+        super().__init__()
+        self.pool, self.estimate = pool_and_classifier(sizes, hidden, sizes.talkers if self.of_slots else 1, 1)
+
+    def forward(self, features: Tensor, front_end: FrontEndOutput) -> Tensor:
+        """Logarithms ``(batch, slot)``, or ``(batch,)`` of scenes."""
+        logarithms: Tensor = self.estimate(self.pool(features))[..., 0]
+        return logarithms if self.of_slots else logarithms[:, 0]
 
 
 def log_loss(prediction: Tensor, target: Tensor, known: Tensor) -> LabeledLoss:

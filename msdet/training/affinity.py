@@ -139,14 +139,11 @@ class Lookahead(Callback):
         self.measured: list[Array] = []
         self._step = -1
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Example, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Example, *_: Any) -> None:
         """Measure with the batch that comes."""
         step = trainer.global_step
         if step % self.settings.every == 0 and step != self._step:  # once, of batches that are accumulated
             self._step = step
-            assert isinstance(pl_module, JointModule)
             self.measured.append(affinities(pl_module, batch, self.settings.tasks, self.rate))
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:

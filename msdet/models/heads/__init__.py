@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from msdet.components import Registry, build
+from msdet.dsp.streaming_state import State
 from msdet.errors import MsdetError
 from msdet.models.frontends import ArrayGeometry
 
@@ -36,6 +37,9 @@ DOA_HEADS = Registry("DoA head", __name__, network=True)
 SEPARATION_HEADS = Registry("separation head", __name__, network=True)
 TASKS = Registry("task", "msdet.tasks")
 """Auxiliary tasks register with the models whose heads they are; `msdet.tasks` says what a task is."""
+
+Streamed = tuple[tuple[Tensor, ...], State]
+"""Estimates of a separation head of the next frames, and the state after them."""
 
 
 class HeadSizes(NamedTuple):

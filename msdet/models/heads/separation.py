@@ -10,7 +10,7 @@ from msdet.dsp.spatial import phase_normalize
 from msdet.dsp.streaming_state import State, decay_over, with_past
 from msdet.errors import UnknownNameError
 from msdet.models.frontends import FrontEndOutput, reference_level
-from msdet.models.heads import SEPARATION_HEADS, HeadSizes, SlotLinear, as_complex
+from msdet.models.heads import SEPARATION_HEADS, HeadSizes, SlotLinear, Streamed, as_complex
 
 
 class BeamMasks(nn.Module):
@@ -74,9 +74,7 @@ class FramewiseHead(nn.Module):
 
     causal = True
 
-    def stream(
-        self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor, state: State
-    ) -> tuple[tuple[Tensor, ...], State]:
+    def stream(self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor, state: State) -> Streamed:
         """The next frames."""
         return self(features, front_end, doa_logits), None
 
@@ -150,9 +148,7 @@ class MultiFrameFilterHead(nn.Module):
         """One estimate ``(batch, talker, freq, frame)``."""
         return self.stream(features, front_end, doa_logits, None)[0]
 
-    def stream(
-        self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor, state: State
-    ) -> tuple[tuple[Tensor, ...], State]:
+    def stream(self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor, state: State) -> Streamed:
         """The next frames."""
         spectrum = front_end.spectrum
         if not self.array_bound:
@@ -210,9 +206,7 @@ class MaskedMVDRHead(nn.Module):
         beams = masked_mvdr(spectrum, self.masks(features), self.reference, self.loading)
         return (self.refine(features, beams, [beams, spectrum[:, self.reference, None]]),)
 
-    def stream(
-        self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor, state: State
-    ) -> tuple[tuple[Tensor, ...], State]:
+    def stream(self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor, state: State) -> Streamed:
         """The next frames, of a causal head."""
         covariances, refining = state or (None, None)
         spectrum = front_end.spectrum

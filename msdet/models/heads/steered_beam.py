@@ -19,7 +19,7 @@ from msdet.dsp.streaming_state import State, sample_and_hold
 from msdet.errors import UnknownNameError
 from msdet.models.encoders import build_encoder
 from msdet.models.frontends import FrontEndOutput, beam_features, final_frame_logits
-from msdet.models.heads import SEPARATION_HEADS, HeadSizes
+from msdet.models.heads import SEPARATION_HEADS, HeadSizes, Streamed
 from msdet.models.heads.separation import BeamMasks, at_least_one, own_first
 
 BEAMFORMERS = ("wiener", "mvdr")
@@ -90,9 +90,7 @@ class SteeredBeamHead(nn.Module):
             estimates.append(refine(features, beams, before, reference))
         return tuple(estimates)
 
-    def stream(
-        self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor, state: State
-    ) -> tuple[tuple[Tensor, ...], State]:
+    def stream(self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor, state: State) -> Streamed:
         """The next frames, of a causal head, with logits ``(batch, talker, frame, class)``."""
         steered, refining = state or (None, None)
         spectrum = front_end.spectrum

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -66,10 +66,8 @@ class Sharing(nn.Module, ABC):
         return None
 
 
-def as_module(encoder: Encoder) -> Encoder:
-    """An encoder, if it is a module that says what every encoder says."""
-    if not isinstance(encoder, nn.Module):
-        raise MsdetError(f"encoder {type(encoder).__name__} is not a torch.nn.Module")
+def as_encoder(encoder: Encoder) -> Any:
+    """An encoder that says what every encoder says, and, if it can, works on a stream."""
     for attribute in ("features_out", "causal"):
         if not hasattr(encoder, attribute):
             raise MsdetError(f"encoder {type(encoder).__name__} has no attribute '{attribute}'")
@@ -78,7 +76,7 @@ def as_module(encoder: Encoder) -> Encoder:
 
 def as_blocks(encoder: Encoder, scheme: str, at_least: int = 1) -> BlockEncoder:
     """An encoder as the blocks that it is made of, if it shows them and has as many as a sharing scheme needs."""
-    as_module(encoder)
+    blocks: BlockEncoder = as_encoder(encoder)
     name = ENCODERS.name_of(type(encoder))
     missing = [member for member in BLOCK_MEMBERS if not hasattr(encoder, member)]
     if missing:
@@ -87,7 +85,6 @@ def as_blocks(encoder: Encoder, scheme: str, at_least: int = 1) -> BlockEncoder:
             f"sharing scheme '{scheme}' works between blocks, which encoder '{name}' does not show: it has no"
             f" {', '.join(missing)}; it can do: {', '.join(others)}"
         )
-    blocks = cast(BlockEncoder, encoder)
     if blocks.depth < at_least:
         raise MsdetError(
             f"sharing scheme '{scheme}' needs at least {at_least} blocks, encoder '{name}' has {blocks.depth}"

@@ -23,8 +23,8 @@ from msdet.models.sharing import (
     Sharing,
     SharingSizes,
     as_blocks,
-    as_module,
-)  # fmt: skip
+    as_encoder,
+)
 
 
 @SHARING_SCHEMES.register("hard")
@@ -33,10 +33,9 @@ class HardSharing(Sharing):
 
     def __init__(self, make_encoder: MakeEncoder, sizes: SharingSizes) -> None:
         super().__init__()
-        encoder = make_encoder()
-        self.encoder = as_module(encoder)
-        self.features_doa = self.features_separation = encoder.features_out
-        self.causal = encoder.causal
+        self.encoder = as_encoder(make_encoder())
+        self.features_doa = self.features_separation = self.encoder.features_out
+        self.causal = self.encoder.causal
 
     def forward(self, features: Tensor, localize: Localize) -> Shared:
         """The same features for both."""
@@ -45,7 +44,7 @@ class HardSharing(Sharing):
 
     def stream(self, features: Tensor, localize: Localize, state: State) -> tuple[Shared, State]:
         """The next frames, of a causal encoder."""
-        encoded, state = cast(Any, self.encoder).stream(features, state)
+        encoded, state = self.encoder.stream(features, state)
         return Shared(encoded, localize(encoded), encoded), state
 
 
@@ -55,10 +54,9 @@ class NoSharing(Sharing):
 
     def __init__(self, make_encoder: MakeEncoder, sizes: SharingSizes) -> None:
         super().__init__()
-        encoder = make_encoder()
-        self.encoder_doa, self.encoder_separation = as_module(encoder), as_module(make_encoder())
-        self.features_doa = self.features_separation = encoder.features_out
-        self.causal = encoder.causal
+        self.encoder_doa, self.encoder_separation = as_encoder(make_encoder()), as_encoder(make_encoder())
+        self.features_doa = self.features_separation = self.encoder_doa.features_out
+        self.causal = self.encoder_doa.causal
 
     def forward(self, features: Tensor, localize: Localize) -> Shared:
         """Features of either encoder."""
@@ -68,8 +66,8 @@ class NoSharing(Sharing):
     def stream(self, features: Tensor, localize: Localize, state: State) -> tuple[Shared, State]:
         """The next frames, of causal encoders."""
         of_doa, of_separation = state or (None, None)
-        doa, of_doa = cast(Any, self.encoder_doa).stream(features, of_doa)
-        separation, of_separation = cast(Any, self.encoder_separation).stream(features, of_separation)
+        doa, of_doa = self.encoder_doa.stream(features, of_doa)
+        separation, of_separation = self.encoder_separation.stream(features, of_separation)
         return Shared(doa, localize(doa), separation), (of_doa, of_separation)
 
 
