@@ -30,7 +30,7 @@ _RANGES = {  # both ends included
     "data.batch_references": (0, 1),
     "data.batch_directions": (0, 1),
     "optimizer.warm_up": (0, math.inf),
-    "optimizer.decay_from": (0, 1),
+    "optimizer.decay_from": (0.0, 1.0),
     "optimizer.weight_decay": (0, math.inf),
     "trainer.threads": (0, 1024),
     "trainer.seed": (0, 2**32 - 1),
