@@ -68,6 +68,8 @@ class Sharing(nn.Module, ABC):
 
 def as_encoder(encoder: Encoder) -> Any:
     """An encoder that says what every encoder says, and, if it can, works on a stream."""
+    if not isinstance(encoder, nn.Module):
+        raise MsdetError(f"encoder {type(encoder).__name__} is not a torch.nn.Module")
     for attribute in ("features_out", "causal"):
         if not hasattr(encoder, attribute):
             raise MsdetError(f"encoder {type(encoder).__name__} has no attribute '{attribute}'")
