@@ -29,7 +29,6 @@ from msdet.models.config import ModelConfig
 from msdet.models.cost import count_cost
 from msdet.models.encoders import ENCODERS, build_encoder
 from msdet.models.joint import JointModel
-from msdet.models.sharing import as_module
 
 RATE, ARRAY, TALKERS = 8000, "circular6_10cm", 2
 ASTEROID = ("ConvTasNet", "DPRNNTasNet", "FasNetTAC")
@@ -208,7 +207,7 @@ def published_parameters(size: str) -> int:
     microphones = load_array(ARRAY).microphones
     encoder = build_encoder("spatialnet", {"size": size}, 2 * microphones, PUBLISHED_FREQS)
     out = nn.Linear(encoder.features_out, 2 * TALKERS)
-    return sum(p.numel() for m in (as_module(encoder), out) for p in m.parameters())
+    return sum(p.numel() for m in (encoder, out) for p in m.parameters())
 
 
 if __name__ == "__main__":

@@ -8,17 +8,18 @@ of the user's own, in a file that describes a model only if its module is allowe
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import inspect
 import pkgutil
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
-from types import ModuleType, NoneType, UnionType
+from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from msdet.errors import CodeNotAllowedError, MsdetError, UnknownNameError, did_you_mean
@@ -28,43 +29,38 @@ P = TypeVar("P")
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
 """Types of options that are checked, as a message calls them."""
 
+_REFUSALS = (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, AttributeError)
+"""What parts, and torch, raise at values that they cannot work with."""
+
 _ALLOWED: ContextVar[frozenset[str]] = ContextVar("allowed", default=frozenset())
 
 _DESCRIBED_BY: ContextVar[str | None] = ContextVar("described_by", default=None)
 
 
 @contextmanager
-def allowing(modules: Iterable[str]) -> Iterator[None]:
-    """Inside the block, files that describe models may name parts of these modules and of what is in them.
+def _setting(variable: ContextVar[P], value: P) -> Iterator[None]:
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)
 
-    Args:
-        modules: names such as ``my_encoder``, or ``my_package`` for ``my_package.layers`` too.
 
-    Raises:
-        MsdetError: not names of modules.
-    """
+def allowing(modules: Iterable[str]) -> AbstractContextManager[None]:
+    """Inside the block, files that describe models may name parts of these modules and of what is in them."""
     names = frozenset([modules] if isinstance(modules, str) else modules)
     for name in names:
         if not _is_module_name(name):
             raise MsdetError(f"allow_code has {name!r}, expected the name of a module, such as my_encoder")
-    token = _ALLOWED.set(names)
-    try:
-        yield
-    finally:
-        _ALLOWED.reset(token)
+    return _setting(_ALLOWED, names)
 
 
-@contextmanager
-def described_by(file: str) -> Iterator[None]:
+def described_by(file: str) -> AbstractContextManager[None]:
     """Inside the block, names of components are what a file says, which anybody may have written.
 
     An import path is then refused, and nothing imported, unless `allowing` lists its module.
     """
-    token = _DESCRIBED_BY.set(file)
-    try:
-        yield
-    finally:
-        _DESCRIBED_BY.reset(token)
+    return _setting(_DESCRIBED_BY, file)
 
 
 def import_paths(settings: Any) -> list[str]:
@@ -89,9 +85,6 @@ def import_paths(settings: Any) -> list[str]:
 class Registry:
     """Parts of one kind by name, as a configuration or the command line names them.
 
-    A part registers itself where it is defined, ``@ENCODERS.register("spatialnet")``; nothing else lists it.
-    A user's own part lives anywhere Python can import and is named by its import path ``module:Name``.
-
     Args:
         kind: what to call a part in errors.
         package: package or module whose modules register parts; imported when a name is looked up.
@@ -107,12 +100,7 @@ class Registry:
         self._facts: dict[str, dict[str, Any]] = {}
 
     def register(self, name: str, **facts: Any) -> Callable[[P], P]:
-        """Decorator that makes a class or function known by `name`.
-
-        Args:
-            name: as users write it.
-            facts: what is known of the part besides, for `fact`.
-        """
+        """Decorator that makes a class or function known by `name`; `facts` are what `fact` says of it."""
 
         def add(part: P) -> P:
             self._parts[name] = part
@@ -148,6 +136,33 @@ class Registry:
                 raise MsdetError(f"{self.kind} '{name}' is not a torch.nn.Module")
         return part
 
+    def build(self, name: str, options: dict[str, Any], **derived: Any) -> Any:
+        """Call the part of a name with derived sizes and the user's options (`find`, `build`)."""
+        return build(self.find(name), options, f"{self.kind} '{name}'", **derived)
+
+    def with_options(
+        self, name: str, options: Mapping[str, Any], given: int, trial: Callable[[Callable[..., Any]], object]
+    ) -> Callable[..., Any]:
+        """The function of a name with the user's options, tried once, so that none fails in the midst of work.
+
+        Args:
+            name: of a function that takes `given` arguments in their order, and options.
+            options: that the user sets.
+            given: number of the arguments that are no options.
+            trial: called with the result if there are options; what it returns is not used.
+        """
+        function, kind = self.find(name), f"{self.kind} '{name}'"
+        check_options(function, options, kind, list(inspect.signature(function).parameters)[given:])
+        chosen = partial(function, **options)
+        try:
+            if options:
+                trial(chosen)
+        except MsdetError as error:
+            raise MsdetError(f"{kind}: {error}") from error
+        except _REFUSALS as error:
+            raise MsdetError(f"{kind} fails with {shown(options)} ({_in_a_line(error)})") from error
+        return chosen
+
     def fact(self, name: str, key: str, default: Any = None) -> Any:
         """What a registration says of a part under `key`; of a user's own part, its attribute."""
         part = self.find(name)
@@ -159,11 +174,7 @@ class Registry:
         return names[0] if names else f"{part.__module__}:{part.__qualname__}"
 
     def exported(self, name: str) -> Any:
-        """A registered class by its own name, for ``__getattr__`` of the package that registers it.
-
-        Raises:
-            AttributeError: there is none.
-        """
+        """A registered class by its own name, for ``__getattr__`` of the package that registers it."""
         if name[:1].isupper():  # not what the import system asks every module for
             self.names()
             for part in self._parts.values():
@@ -186,11 +197,13 @@ def _import_path(path: str, kind: str) -> Any:
     if str(Path.cwd()) not in sys.path:  # a console script, unlike `python -m`, leaves it out
         sys.path.append(str(Path.cwd()))
     try:
-        module: ModuleType = importlib.import_module(module_name)
+        module = importlib.import_module(module_name)
     except Exception as error:  # whatever the user's module does wrong
-        raise MsdetError(
-            f"{kind} '{path}': cannot import '{module_name}' ({_in_a_line(error)}{_place(error)})"
-        ) from error
+        reason = _in_a_line(error)
+        if not isinstance(error, ImportError | SyntaxError):  # whose messages say where
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            reason += f"; {place.filename}, line {place.lineno}"
+        raise MsdetError(f"{kind} '{path}': cannot import '{module_name}' ({reason})") from error
     if not hasattr(module, attribute):
         raise MsdetError(f"{kind} '{path}': module '{module_name}' has no '{attribute}'")
     part = getattr(module, attribute)
@@ -204,7 +217,7 @@ def _is_module_name(name: str) -> bool:
 
 
 def build(factory: Any, options: dict[str, Any], kind: str, **derived: Any) -> Any:
-    """Call `factory` with derived sizes and the user's options, naming an option that does not exist.
+    """Call `factory` with derived sizes and the user's options.
 
     Raises:
         MsdetError: an option that `factory` does not take or refuses, or that sets a derived size.
@@ -216,48 +229,14 @@ def build(factory: Any, options: dict[str, Any], kind: str, **derived: Any) -> A
     check_options(factory, options, kind, [name for name in parameters if name not in derived])
     try:
         return factory(**derived, **options)
-    except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError) as error:
-        raise MsdetError(f"{kind} cannot be built with {_shown(options)} ({_in_a_line(error)})") from error
-
-
-def with_options(
-    function: Callable[..., Any],
-    options: Mapping[str, Any],
-    kind: str,
-    given: int,
-    trial: Callable[[Callable[..., Any]], object],
-) -> Callable[..., Any]:
-    """A function with the user's options, which are tried once, so that none fails in the midst of work.
-
-    Args:
-        function: takes some arguments in their order, and options.
-        options: that the user sets.
-        kind: what to call it in errors.
-        given: number of the arguments that are no options.
-        trial: called with the result if there are options; what it returns is not used.
-
-    Raises:
-        MsdetError: an option that `function` does not take or that it fails with.
-    """
-    check_options(function, options, kind, list(inspect.signature(function).parameters)[given:])
-    chosen = partial(function, **options)
-    if options:
-        try:
-            trial(chosen)
-        except MsdetError as error:
-            raise MsdetError(f"{kind}: {error}") from error
-        except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, AttributeError) as error:
-            raise MsdetError(f"{kind} fails with {_shown(options)} ({_in_a_line(error)})") from error
-    return chosen
+    except _REFUSALS as error:
+        raise MsdetError(f"{kind} cannot be built with {shown(options)} ({_in_a_line(error)})") from error
 
 
 def check_options(factory: Any, options: Mapping[str, Any], kind: str, allowed: list[str]) -> None:
-    """Refuse options that a class or function does not take, or whose value is not of their type.
+    """Refuse, by its name, an option that a class or function does not take, or whose value is not of its type.
 
     Types that are checked are numbers, text, true or false, and null with them.
-
-    Raises:
-        MsdetError: names the option; of one that does not exist, with the nearest.
     """
     for option in options:
         if option not in allowed:
@@ -270,9 +249,21 @@ def check_options(factory: Any, options: Mapping[str, Any], kind: str, allowed: 
     except (NameError, TypeError, AttributeError):
         return  # annotations that mean nothing at run time
     for option, value in options.items():
-        expected = _expected(hints.get(option, Any), value)
-        if expected:
+        if expected := _expected(hints.get(option, Any), value):
             raise MsdetError(f"{kind}: option '{option}' is {value!r}, expected {expected}")
+
+
+def refuse_nulls(actions: Iterable[argparse.Action], values: Any) -> None:
+    """Refuse an option that is null though its default is not: jsonargparse lets null pass.
+
+    Args:
+        actions: of the parser.
+        values: what it parsed, by dotted name, before groups become settings.
+    """
+    for action in actions:
+        if action.default is not None and values.get(action.dest, ...) is None:
+            expected = _expected(getattr(action, "_typehint", Any), None) or "a value"
+            raise MsdetError(f"{action.dest} is null, expected {expected}")
 
 
 def _expected(hint: Any, value: Any) -> str | None:
@@ -292,16 +283,9 @@ def _expected(hint: Any, value: Any) -> str | None:
     return " or ".join(words)
 
 
-def _shown(options: Mapping[str, Any]) -> str:
+def shown(options: Mapping[str, Any]) -> str:
+    """Options in a line, for a message."""
     return ", ".join(f"{k}={v!r}" for k, v in options.items()) or "its defaults"
-
-
-def _place(error: Exception) -> str:
-    """File and line that an import failed at; nothing where the message has them."""
-    frames = traceback.extract_tb(error.__traceback__)
-    if isinstance(error, ImportError | SyntaxError) or not frames:
-        return ""
-    return f"; {frames[-1].filename}, line {frames[-1].lineno}"
 
 
 def _in_a_line(error: Exception) -> str:

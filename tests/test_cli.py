@@ -304,6 +304,35 @@ def test_wrong_key_of_a_configuration_is_named(
     assert not (tmp_path / "set").exists()
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("model: {doa_head: null}", "model.doa_head is null, expected text"),
+        ("objective: {task_weights: null}", "objective.task_weights is null, expected a value"),
+        ("optimizer: {steps: null}", "optimizer.steps is null, expected a whole number"),
+        ("trainer: {deterministic: null}", "trainer.deterministic is null, expected true or false"),
+        ("data: {scenes: {duration_s: null}}", "data.scenes.duration_s is null, expected a number"),
+        ("data: {scenes: {room_x_m: null}}", "data.scenes.room_x_m is null, expected a value"),
+        ("model: null", "model is null, expected a value"),
+        ("stages: [{name: a, optimizer: {name: null}}]", "optimizer: name is null, expected text"),
+    ],
+)
+def test_null_where_a_value_is_needed_is_refused_by_name(
+    refused: Refused, tmp_path: Path, settings: str, message: str
+) -> None:
+    file = tmp_path / "null.yaml"
+    file.write_text(settings)
+    line = refused("train", tmp_path / "run", "--config", file, "--data.train", "set", "--data.dev", "set")
+    assert line.endswith(message)
+    assert not (tmp_path / "run").exists()
+
+
+def test_null_is_a_value_where_one_may_be_left_out(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "null.yaml").write_text("{optimizer: {weight_decay: null}, init: null}")
+    line = refused("train", tmp_path / "run", "--config", tmp_path / "null.yaml", "--data.dev", tmp_path / "none")
+    assert "give either train" in line
+
+
 def test_configuration_gives_options_and_the_command_line_has_the_last_word(
     dev_set: SceneSet, speech: Path, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from msdet.cli import main
-from msdet.components import build, with_options
+from msdet.components import Registry, build
 from msdet.errors import MsdetError
 from msdet.models.encoders import ENCODERS
 
@@ -74,12 +74,14 @@ def test_options_are_tried_once_and_only_if_there_are_some() -> None:
         assert callable(function)
         tried.append(function(6.0))
 
-    assert with_options(scaled, {}, "scale", 1, trial)(6.0) == 6.0 and tried == []
-    assert with_options(scaled, {"by": 2}, "scale", 1, trial)(6.0) == 3.0 and tried == [3.0]
-    with pytest.raises(MsdetError, match=r"scale fails with by=0 \(.*division"):
-        with_options(scaled, {"by": 0}, "scale", 1, trial)
-    with pytest.raises(MsdetError, match="scale: option 'by' is True, expected a number"):
-        with_options(scaled, {"by": True}, "scale", 1, trial)
+    scales = Registry("scale", __name__)
+    scales.register("scaled")(scaled)
+    assert scales.with_options("scaled", {}, 1, trial)(6.0) == 6.0 and tried == []
+    assert scales.with_options("scaled", {"by": 2}, 1, trial)(6.0) == 3.0 and tried == [3.0]
+    with pytest.raises(MsdetError, match=r"scale 'scaled' fails with by=0 \(.*division"):
+        scales.with_options("scaled", {"by": 0}, 1, trial)
+    with pytest.raises(MsdetError, match="scale 'scaled': option 'by' is True, expected a number"):
+        scales.with_options("scaled", {"by": True}, 1, trial)
 
 
 def test_negative_weights_reach_the_average(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from msdet.models.checkpoint import load_model
-from msdet.models.packages import MAX_BYTES, PRETRAINED, shipped_models
+from msdet.models.packages import MAX_BYTES, shipped_models
 
 ROOT = Path(__file__).parent.parent
 
@@ -57,13 +57,13 @@ def test_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
         found = [str(p.relative_to(ROOT)) for p in (ROOT / "msdet").rglob(pattern)]
         assert found, pattern
         assert not set(found) - inside, pattern
-    shipped = [str(p.relative_to(ROOT)) for p in (ROOT / "msdet" / PRETRAINED).rglob("*") if p.is_file()]
+    shipped = [str(p.relative_to(ROOT)) for p in (ROOT / "msdet" / "pretrained").rglob("*") if p.is_file()]
     assert not set(shipped) - inside
     assert not [name for name in inside if name.startswith(("tests", "tools", "recipes", "benchmarks"))]
 
 
 def test_the_shipped_models_are_small_and_whole() -> None:
-    files = [p for p in (ROOT / "msdet" / PRETRAINED).rglob("*") if p.is_file()]
+    files = [p for p in (ROOT / "msdet" / "pretrained").rglob("*") if p.is_file()]
     assert sum(p.stat().st_size for p in files) <= 6_000_000
     assert {p.name for p in files} <= MAX_BYTES.keys()
     for model in shipped_models():

@@ -31,10 +31,7 @@ MIN_APERTURE_M, MAX_APERTURE_M = 0.005, 5.0
 WIDE_M = 1.0  # from here on the description of an array asks whether the unit is right
 SAME_POINT_M = 1e-4
 FLAT = 0.01  # extent across a line or plane, relative to the aperture, that is no more than a ruler's error
-
-# distance of the centroid from the origin, relative to the aperture, of which the description warns
-OFF_CENTER = 0.1
-
+OFF_CENTER = 0.1  # distance of the centroid from the origin, relative to the aperture, of which the description warns
 UPRIGHT_DEG = 10.0  # a line or plane this near to vertical or horizontal counts as such
 _KEYS = ("name", "source", "description", "positions_m", "reference")
 
@@ -76,8 +73,7 @@ class MicrophoneArray:
 
     def __post_init__(self) -> None:
         plain_name(self.name, "name", "array")
-        problem = _problem(self.positions_m, self.reference)
-        if problem:
+        if problem := _problem(self.positions_m, self.reference):
             raise MsdetError(f"array '{self.name}': {problem}")
 
     @property
@@ -104,14 +100,14 @@ class MicrophoneArray:
     def closest_pair(self) -> tuple[int, int]:
         """The two channels that are nearest to each other; the first such pair in channel order."""
         first, second = np.triu_indices(self.microphones, 1)
-        distance = _distances(self.positions)[first, second]
+        distance = self.distances_m[first, second]
         nearest = int(np.argmax(distance <= distance.min() + SAME_POINT_M))  # not by rounding errors
         return int(first[nearest]), int(second[nearest])
 
     @property
     def closest_distance_m(self) -> float:
         """Smallest distance between two microphones."""
-        return float(_distances(self.positions)[np.triu_indices(self.microphones, 1)].min())
+        return float(self.distances_m[np.triu_indices(self.microphones, 1)].min())
 
     @property
     def aliasing_frequency_hz(self) -> float:
@@ -174,20 +170,12 @@ class MicrophoneArray:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form, read back by `from_dict`."""
-        return {
-            "name": self.name,
-            "positions_m": [list(p) for p in self.positions_m],
-            "reference": self.reference,
-            "source": self.source,
-        }
+        positions_m = [list(p) for p in self.positions_m]
+        return {"name": self.name, "positions_m": positions_m, "reference": self.reference, "source": self.source}
 
     @classmethod
     def from_dict(cls, value: dict[str, Any], origin: str = "array") -> MicrophoneArray:
-        """Build from a TOML or JSON table.
-
-        Raises:
-            MsdetError: a missing or unknown key, or impossible coordinates; `origin` says where.
-        """
+        """Build from a TOML or JSON table; `origin` is what an error calls it."""
         if not isinstance(value, dict):
             raise MsdetError(f"{origin}: is {value!r}, expected a table with name and positions_m")
         for key in value:
@@ -203,8 +191,7 @@ class MicrophoneArray:
         rows, reference = value["positions_m"], value.get("reference", 0)
         if not isinstance(rows, (list, tuple)):
             raise MsdetError(f"{origin}: positions_m is {rows!r}, expected a list of [x, y, z] in meters")
-        problem = _problem(rows, reference)
-        if problem:
+        if problem := _problem(rows, reference):
             raise MsdetError(f"{origin}: {problem}")
         points = tuple((float(x), float(y), float(z)) for x, y, z in rows)
         return cls(value["name"], points, reference, value.get("source", ""), value.get("description", ""))
@@ -225,8 +212,7 @@ def _distances(positions: Array) -> Array:
 def _problem(rows: Sequence[Any], reference: Any) -> str | None:
     """The first thing wrong with an array's coordinates or reference: field, found, expected."""
     for channel, row in enumerate(rows):
-        problem = _row_problem(row)
-        if problem:
+        if problem := _row_problem(row):
             return f"positions_m, channel {channel}: {problem}"
     if len(rows) < 2:
         return f"positions_m: has {len(rows)} microphone{'s' * (len(rows) != 1)}, expected at least 2"
@@ -288,11 +274,8 @@ def _planar_domain(normal: tuple[float, float, float]) -> ResolvableDomain:
         words = "azimuth 0 to 360 degrees, and the size of the elevation but not whether up or down"
         return ResolvableDomain(normal, 360, words)
     if elevation_deg > UPRIGHT_DEG:
-        words = (
-            "azimuth 0 to 360 degrees of talkers level with the array; any other direction looks like its "
-            "mirror image in the tilted plane"
-        )
-        return ResolvableDomain(normal, 360, words)
+        words = "azimuth 0 to 360 degrees of talkers level with the array; any other direction looks like its "
+        return ResolvableDomain(normal, 360, words + "mirror image in the tilted plane")
     words = (
         f"elevation -90 to 90 degrees, and azimuth over half the circle, from {_whole(azimuth_deg - 90)} to "
         f"{_whole(azimuth_deg + 90)} degrees; a talker looks like its mirror image behind the plane"
@@ -318,8 +301,7 @@ def load_array(name: str | Path) -> MicrophoneArray:
     """
     name = str(name)
     if name.endswith(".toml"):
-        path = Path(name)
-        return MicrophoneArray.from_dict(read_toml(path), str(path))
+        return MicrophoneArray.from_dict(read_toml(Path(name)), str(Path(name)))
     if name not in array_names():
         raise UnknownNameError("array", name, array_names())
     preset = (_preset_folder() / f"{name}.toml").read_text(encoding="utf-8")

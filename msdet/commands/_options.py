@@ -22,6 +22,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser
 
+from msdet.components import refuse_nulls
 from msdet.errors import MsdetError, UnknownNameError, nearest_option
 from msdet.io.reading import check_yaml, read_text
 from msdet.renamed import renaming
@@ -54,7 +55,9 @@ def parse_options(function: Callable[..., Any], argv: Sequence[str], program: st
     arguments = spelled_out(_with_packaged_configs(argv, packaged), hints)
     _check_values(arguments, packaged)
     try:
-        values = dict(parser.instantiate(parser.parse_args(arguments)))
+        parsed = parser.parse_args(arguments)
+        refuse_nulls(parser._actions, parsed)
+        values = dict(parser.instantiate(parsed))
     except argparse.ArgumentError as error:
         files = " or ".join(a for before, a in itertools.pairwise(arguments) if before == "--config")
         raise MsdetError(

@@ -1,10 +1,10 @@
 """Which reference each output slot answers for.
 
-A rule is a function of `TalkerLabels`, `PairCosts` and options that returns the index of the reference of
-each slot, ``(batch, slot)``. No ordering of talkers around a circle is continuous everywhere (two unordered
-points on a circle form a Möbius band); each rule states where its ordering jumps. Slots without a talker come
-last in every ordering. A scene without the labels that a rule orders by takes the cheapest permutation of the
-joint loss (`in_order`).
+A rule is a function of `TalkerLabels`, `PairCosts` and options that returns the index of the reference of each slot,
+``(batch, slot)``. No ordering of talkers around a circle is continuous everywhere (two unordered points on a circle
+form a Möbius band); each rule states where its ordering jumps. Slots without a talker come last in every ordering, and
+equal keys keep the order of the references. A scene without the labels that a rule orders by takes the cheapest
+permutation of the joint loss (`in_order`).
 """
 
 from __future__ import annotations
@@ -16,40 +16,30 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from msdet.components import Registry, with_options
+from msdet.components import Registry
 from msdet.errors import MsdetError
 
 ASSIGNMENTS = Registry("assignment", __name__)
 
 
 class TalkerLabels(NamedTuple):
-    """Where the talkers are.
-
-    Attributes:
-        azimuth_deg: ``(batch, talker)``; NaN where it is not known, or there is no talker.
-        distance_m: ``(batch, talker)``, likewise.
-        active: bool ``(batch, talker)``, whether there is a talker; None where all are.
-    """
+    """Where the talkers are, ``(batch, talker)``; NaN where it is not known, or there is no talker."""
 
     azimuth_deg: Tensor
     distance_m: Tensor
     active: Tensor | None = None
+    """Bool, whether there is a talker; None where all are."""
 
 
 class PairCosts(NamedTuple):
-    """What each slot costs against each reference, computed only if a rule asks.
-
-    Attributes:
-        separation: separation loss ``(batch, slot, talker)``.
-        doa: DoA loss ``(batch, slot, talker)``.
-        doa_weight: λ of the joint loss.
-        azimuth_deg: the model's own estimates ``(batch, slot)``.
-    """
+    """What each slot costs against each reference, ``(batch, slot, talker)``, computed only if a rule asks."""
 
     separation: Callable[[], Tensor]
     doa: Callable[[], Tensor]
     doa_weight: float
+    """λ of the joint loss."""
     azimuth_deg: Callable[[], Tensor]
+    """The model's own estimates ``(batch, slot)``."""
 
     def joint(self) -> Tensor:
         """Weighted average ``(batch, slot, talker)`` of both losses."""
@@ -61,12 +51,7 @@ AssignmentRule = Callable[[TalkerLabels, PairCosts], Tensor]
 
 
 def assignment_rule(name: str, options: dict[str, Any] | None = None) -> AssignmentRule:
-    """A rule by name or import path ``module:function``, with its options.
-
-    Raises:
-        UnknownNameError: no such rule; the nearest name is offered.
-        MsdetError: an option that the rule does not have, or a value that it cannot work with.
-    """
+    """A rule by name or import path ``module:function``, with its options."""
 
     def trial(rule: AssignmentRule) -> None:
         azimuth_deg = torch.tensor([[200.0, 10.0]])
@@ -74,17 +59,15 @@ def assignment_rule(name: str, options: dict[str, Any] | None = None) -> Assignm
         labels = TalkerLabels(azimuth_deg, torch.tensor([[1.0, 2.0]]), torch.ones(1, 2, dtype=torch.bool))
         rule(labels, PairCosts(lambda: pairs, lambda: pairs, 0.5, lambda: azimuth_deg))
 
-    rule = ASSIGNMENTS.find(name)
-    chosen: AssignmentRule = with_options(rule, options or {}, f"assignment '{name}'", 2, trial)
+    chosen: AssignmentRule = ASSIGNMENTS.with_options(name, options or {}, 2, trial)
     return chosen
 
 
 class PITLoss(nn.Module):
     """Permutation invariant training with any loss of pairs (M. Kolbæk et al., IEEE/ACM TASLP 25, 2017).
 
-    Args:
-        loss: of an estimate and a reference whose leading axes ``(batch, slot)`` broadcast, such as
-            `msdet.losses.si_sdr_loss`.
+    The loss is one of an estimate and a reference whose leading axes ``(batch, slot)`` broadcast, such as
+    `msdet.losses.si_sdr_loss`.
     """
 
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -92,11 +75,9 @@ class PITLoss(nn.Module):
         self.loss = loss
 
     def forward(self, estimate: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss under the cheapest permutations; and these, the reference ``(batch, slot)`` of each slot.
+        """Mean loss, of ``(batch, slot, ...)``, under the cheapest permutations; and these ``(batch, slot)``.
 
-        Args:
-            estimate: ``(batch, slot, ...)``.
-            reference: ``(batch, slot, ...)``, in any order of the slots.
+        They say which reference is each slot's.
         """
         with torch.no_grad():  # a choice has no gradient, and the losses of all pairs need not be kept
             permutation = cheapest_permutation(self.loss(estimate[:, :, None], reference[:, None]))
@@ -118,8 +99,7 @@ def cheapest_permutation(pairwise: Tensor) -> Tensor:
 def in_order(keys: Tensor, labels: TalkerLabels, costs: PairCosts) -> Tensor:
     """Slots ascending in `keys` ``(batch, talker)``: index of the reference of each slot, ``(batch, slot)``.
 
-    Equal keys keep the order of the references; slots without a talker come last. A scene in which the key of
-    a talker is not known (NaN) takes the cheapest permutation of the joint loss.
+    A scene in which the key of a talker is not known (NaN) takes the cheapest permutation of the joint loss.
     """
     active = torch.ones_like(keys, dtype=torch.bool) if labels.active is None else labels.active
     order = torch.where(active, keys, torch.inf).argsort(dim=-1, stable=True)
@@ -152,8 +132,7 @@ def joint_pit_assignment(labels: TalkerLabels, costs: PairCosts) -> Tensor:
 def azimuth_assignment(labels: TalkerLabels, costs: PairCosts) -> Tensor:
     """Slots ascend in azimuth, [0, 360): location-based training (Taherian, Tan and Wang, 2022).
 
-    Jumps where one of two talkers on either side of 0 degrees crosses it. Equal azimuths keep the order of
-    the references.
+    Jumps where one of two talkers on either side of 0 degrees crosses it.
     """
     return in_order(labels.azimuth_deg.remainder(360.0), labels, costs)
 
@@ -162,7 +141,7 @@ def azimuth_assignment(labels: TalkerLabels, costs: PairCosts) -> Tensor:
 def distance_assignment(labels: TalkerLabels, costs: PairCosts) -> Tensor:
     """Slots ascend in distance: location-based training (Taherian, Tan and Wang, 2022).
 
-    Jumps where two talkers are equally far away. Equal distances keep the order of the references.
+    Jumps where two talkers are equally far away.
     """
     return in_order(labels.distance_m, labels, costs)
 
@@ -175,14 +154,6 @@ def azimuth_or_distance_assignment(labels: TalkerLabels, costs: PairCosts, thres
     talkers within a group in distance; a group across 0 degrees is the first. Jumps where one of two talkers
     farther apart than the threshold crosses 0 degrees, where a gap crosses the threshold, and at equal
     distances within a group.
-
-    Args:
-        labels: where the talkers are.
-        costs: asked for where labels are not known.
-        threshold_deg: neighbors closer than this are told apart by distance.
-
-    Raises:
-        MsdetError: a threshold outside 0 to 360.
     """
     if not 0.0 <= threshold_deg <= 360.0:
         raise MsdetError(f"threshold_deg is {threshold_deg}, expected 0 to 360")
@@ -210,11 +181,6 @@ def folded_assignment(labels: TalkerLabels, costs: PairCosts, axis_deg: float = 
 
     Going around the circle never jumps; talkers that mirror each other about the axis swap slots. Two models
     with axes 90 degrees apart are each good where the other jumps, at twice the cost.
-
-    Args:
-        labels: where the talkers are.
-        costs: asked for where azimuths are not known.
-        axis_deg: azimuth that angles are measured from, on both sides.
     """
     return in_order(_distance_deg(labels.azimuth_deg, axis_deg), labels, costs)
 
@@ -224,14 +190,11 @@ def doa_anchored_assignment(labels: TalkerLabels, costs: PairCosts) -> Tensor:
     """The smallest total azimuth error: each slot answers for the talker at the direction it points to.
 
     Needs neither a separation loss of any pair nor an ordering of the circle, so it jumps nowhere in space;
-    early in training the estimates decide little. A scene of unknown azimuths takes the cheapest permutation
-    of the joint loss.
+    early in training the estimates decide little.
     """
     error = _distance_deg(costs.azimuth_deg().detach()[:, :, None], labels.azimuth_deg[:, None])
     anchored = cheapest_permutation(error.nan_to_num(0.0))
-    unknown = labels.azimuth_deg.isnan()
-    if labels.active is not None:
-        unknown = unknown & labels.active
+    unknown = labels.azimuth_deg.isnan() & (True if labels.active is None else labels.active)
     if not unknown.any():
         return anchored
     return torch.where(unknown.any(-1, keepdim=True), cheapest_permutation(costs.joint()), anchored)

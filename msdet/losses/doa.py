@@ -1,42 +1,37 @@
 """Losses of DoA: functions of logits ``(..., class)``, azimuths ``(...)`` and options to a loss ``(...)``.
 
-Class k of the full circle is at k · 360° / classes (`msdet.dsp.spatial.decode_azimuth` reads azimuths).
+Class k of the full circle is at k · 360° / classes (`msdet.dsp.spatial.decode_azimuth` reads azimuths). A bad value of
+an option is an `MsdetError`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from msdet.components import Registry, with_options
+from msdet.components import Registry
 from msdet.conventions import wrap_signed_deg
 from msdet.errors import MsdetError, UnknownNameError
 
 DOA_LOSSES = Registry("DoA loss", __name__)
 
-SHAPES = ("von_mises", "gaussian")
-
+Shape = Literal["von_mises", "gaussian"]
 
 DoaLoss = Callable[[Tensor, Tensor], Tensor]
 """A loss with its options, of logits and azimuths."""
 
 
 def doa_loss(name: str, options: dict[str, Any] | None = None) -> DoaLoss:
-    """A loss by name or import path ``module:function``, with its options.
-
-    Raises:
-        UnknownNameError: no such loss; the nearest name is offered.
-        MsdetError: an option that the loss does not have, or a value that it cannot work with.
-    """
+    """A loss by name or import path ``module:function``, with its options."""
 
     def trial(loss: DoaLoss) -> None:
         loss(torch.linspace(-1.0, 1.0, 144).reshape(1, 2, 72), torch.tensor([[10.0, 200.0]]))
 
-    chosen: DoaLoss = with_options(DOA_LOSSES.find(name), options or {}, f"DoA loss '{name}'", 2, trial)
+    chosen: DoaLoss = DOA_LOSSES.with_options(name, options or {}, 2, trial)
     return chosen
 
 
@@ -45,24 +40,16 @@ def nearest_class(azimuth_deg: Tensor, classes: int) -> Tensor:
     return (azimuth_deg * (classes / 360.0)).round().long() % classes
 
 
-def soft_target(
-    azimuth_deg: Tensor, classes: int, width_deg: float, shape: Literal["von_mises", "gaussian"] = "von_mises"
-) -> Tensor:
+def soft_target(azimuth_deg: Tensor, classes: int, width_deg: float, shape: Shape = "von_mises") -> Tensor:
     """A distribution ``(..., class)`` around each azimuth ``(...)``, which may lie between classes.
 
-    Args:
-        azimuth_deg: ``(...)``.
-        classes: over the full circle.
-        width_deg: standard deviation of the Gaussian; the von Mises has concentration 1 / width².
-        shape: ``von_mises``, or ``gaussian`` of the angle around the circle.
-
-    Raises:
-        MsdetError: a width that is not above zero, or an unknown shape.
+    The width is the standard deviation of the Gaussian of the angle around the circle; the von Mises has
+    concentration 1 / width².
     """
     if not 0.0 < width_deg < math.inf:
         raise MsdetError(f"objective.doa_options.width_deg is {width_deg}, expected more than 0")
-    if shape not in SHAPES:
-        raise UnknownNameError("objective.doa_options.shape", shape, SHAPES)
+    if shape not in get_args(Shape):
+        raise UnknownNameError("objective.doa_options.shape", shape, get_args(Shape))
     grid_deg = torch.arange(classes, device=azimuth_deg.device) * (360.0 / classes)
     offset = torch.deg2rad(wrap_signed_deg(grid_deg - azimuth_deg[..., None]))
     width = math.radians(width_deg)
@@ -74,7 +61,11 @@ def soft_target(
 @DOA_LOSSES.register("cross_entropy")
 def cross_entropy_loss(logits: Tensor, azimuth_deg: Tensor) -> Tensor:
     """Cross-entropy ``(...)`` of logits ``(..., class)`` against the nearest classes of azimuths."""
-    target = nearest_class(azimuth_deg, logits.shape[-1])
+    return class_loss(logits, nearest_class(azimuth_deg, logits.shape[-1]))
+
+
+def class_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy ``(...)`` of logits ``(..., class)`` against classes ``(...)``."""
     return -logits.float().log_softmax(-1).gather(-1, target[..., None])[..., 0]
 
 
@@ -82,13 +73,7 @@ def cross_entropy_loss(logits: Tensor, azimuth_deg: Tensor) -> Tensor:
 def smoothed_cross_entropy_loss(logits: Tensor, azimuth_deg: Tensor, smoothing: float = 0.1) -> Tensor:
     """Cross-entropy with label smoothing (Szegedy et al., "Rethinking the Inception architecture", 2016).
 
-    Args:
-        logits: ``(..., class)``.
-        azimuth_deg: ``(...)``.
-        smoothing: probability that the target spreads over all classes alike; the rest is the nearest's.
-
-    Raises:
-        MsdetError: a smoothing outside [0, 1).
+    `smoothing` is the probability that the target spreads over all classes alike; the rest is the nearest's.
     """
     if not 0.0 <= smoothing < 1.0:
         raise MsdetError(f"objective.doa_options.smoothing is {smoothing}, expected 0 or more and below 1")
@@ -99,22 +84,13 @@ def smoothed_cross_entropy_loss(logits: Tensor, azimuth_deg: Tensor, smoothing: 
 
 @DOA_LOSSES.register("soft")
 def soft_cross_entropy_loss(
-    logits: Tensor, azimuth_deg: Tensor, width_deg: float = 5.0, shape: Literal["von_mises", "gaussian"] = "von_mises"
+    logits: Tensor, azimuth_deg: Tensor, width_deg: float = 5.0, shape: Shape = "von_mises"
 ) -> Tensor:
-    """Cross-entropy ``(...)`` against a circular distribution around the azimuth.
+    """Cross-entropy ``(...)`` against a circular distribution around the azimuth (`soft_target`).
 
     Classes near the true one are less wrong than others (He, Motlicek and Odobez, "Deep neural networks for
     multiple speaker detection and localization", ICRA 2018, use a Gaussian), and an azimuth between two
     classes keeps its place. The least possible value is the target's entropy.
-
-    Args:
-        logits: ``(..., class)``.
-        azimuth_deg: ``(...)``.
-        width_deg: standard deviation of the target.
-        shape: of the target, ``von_mises`` or ``gaussian``.
-
-    Raises:
-        MsdetError: a width that is not above zero, or an unknown shape.
     """
     target = soft_target(azimuth_deg, logits.shape[-1], width_deg, shape)
     return -(target * logits.float().log_softmax(-1)).sum(-1)
@@ -124,15 +100,8 @@ def soft_cross_entropy_loss(
 def earth_mover_loss(logits: Tensor, azimuth_deg: Tensor, width_deg: float = 0.0, squared: bool = False) -> Tensor:
     """How far probability has to travel around the circle, in radians ``(...)``: a near miss costs less.
 
-    Args:
-        logits: ``(..., class)``.
-        azimuth_deg: ``(...)``.
-        width_deg: of a von Mises target; 0 for the nearest class alone.
-        squared: sum the squares instead, with the mean taken off (after Hou, Yu and Samaras, "Squared earth
-            mover's distance-based loss", 2016), which is smooth.
-
-    Raises:
-        MsdetError: a width below zero.
+    The target is a von Mises of a width; with 0 the nearest class alone. `squared` sums squares instead, with the mean
+    taken off (after Hou, Yu and Samaras, "Squared earth mover's distance-based loss", 2016), which is smooth.
     """
     classes = logits.shape[-1]
     if width_deg:

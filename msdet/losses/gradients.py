@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -27,15 +28,11 @@ from msdet.losses.weighting import (
 def task_gradients(losses: Sequence[Tensor], parameters: Sequence[Tensor]) -> list[list[Tensor | None]]:
     """Gradients of each loss: one row a loss, one entry a parameter, None where the loss does not reach it.
 
-    The graph is kept.
+    The graph is kept. A loss without gradients is of a task that the batch does not label, or whose parts are frozen.
     """
-    rows: list[list[Tensor | None]] = []
-    for loss in losses:
-        if loss.requires_grad:
-            rows.append(list(torch.autograd.grad(loss, list(parameters), retain_graph=True, allow_unused=True)))
-        else:  # of a task that the batch does not label, or whose parts are frozen
-            rows.append([None] * len(parameters))
-    return rows
+    none: list[Tensor | None] = [None] * len(parameters)
+    grad = partial(torch.autograd.grad, inputs=list(parameters), retain_graph=True, allow_unused=True)
+    return [list(grad(loss)) if loss.requires_grad else none.copy() for loss in losses]
 
 
 def inner_products(rows: Sequence[Sequence[Tensor | None]], columns: Sequence[int]) -> Tensor:
@@ -53,26 +50,19 @@ def inner_products(rows: Sequence[Sequence[Tensor | None]], columns: Sequence[in
 
 
 def shared_parameters(rows: Sequence[Sequence[Tensor | None]]) -> list[int]:
-    """Numbers of the parameters that more than one task reaches.
-
-    A parameter of one head counts if another task's loss goes through that head, as separation does through
-    the DoA that its beams are steered by.
-    """
+    """Numbers of the parameters that more than one task reaches, heads that another's loss goes through included."""
     return [k for k in range(len(rows[0])) if sum(row[k] is not None for row in rows) > 1]
 
 
 class Balanced(NamedTuple):
-    """A step whose gradients a balancer makes.
-
-    Attributes:
-        total: what is minimized, all in all.
-        losses: of the tasks, as they are balanced.
-        extra: the parts of the total that are no task's, say a penalty.
-    """
+    """A step whose gradients a balancer makes."""
 
     total: Tensor
+    """What is minimized, all in all."""
     losses: dict[str, Tensor]
+    """Of the tasks, as they are balanced."""
     extra: Sequence[Tensor] = ()
+    """The parts of the total that are no task's, say a penalty."""
 
 
 def balanced_backward(
@@ -81,13 +71,7 @@ def balanced_backward(
     """Add the balanced gradients of the tasks, and those of what is no task, to ``grad`` of the parameters.
 
     They arrive as those of a backward pass do, so that what waits for gradients, such as their averaging over
-    processes, sees them.
-
-    Args:
-        balancer: combines the tasks' gradients.
-        step: what it is asked about.
-        loss: what a backward pass would start at: the total, or that times a factor.
-        parameters: that may learn.
+    processes, sees them. `loss` is what a backward pass would start at: the step's total, or that times a factor.
     """
     learning = [p for p in parameters if p.requires_grad]
     scale: Tensor | float = 1.0  # one over the number of accumulated batches
@@ -109,9 +93,6 @@ class SharedGradients(nn.Module, ABC):
     on shared parameters, for one because nothing in the batch is labeled, take no part. Costs one backward
     pass a task. Where several processes train together, gradients are averaged first, so the result is that
     of one process with all their batches.
-
-    Args:
-        weights: of the tasks by name.
     """
 
     def __init__(self, weights: dict[str, float]) -> None:
@@ -156,35 +137,27 @@ class SharedGradients(nn.Module, ABC):
             if live:
                 values = torch.stack([losses[name].detach().double() for name in self.weights])[live]
                 together[live] = self.shares(gramian[live][:, live], live, values)
-        return _combined(rows, set(shared), together.tolist(), own.tolist())
+        weights = {k: together.tolist() for k in shared}
+        alone = own.tolist()
+        combined: list[Tensor | None] = []
+        for k, column in enumerate(zip(*rows, strict=True)):
+            terms = [w * g for w, g in zip(weights.get(k, alone), column, strict=True) if g is not None]
+            combined.append(sum(terms[1:], terms[0]) if terms else None)
+        return combined
 
 
 def average_over_processes(rows: list[list[Tensor | None]], columns: Sequence[int]) -> None:
     """Replace gradients by their means over all processes that train together."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return
-    processes = torch.distributed.get_world_size()
     for row in rows:
-        reached = [k for k in columns if row[k] is not None]
-        gradients = [g for k in reached if (g := row[k]) is not None]
+        gradients = {k: gradient for k in columns if (gradient := row[k]) is not None}
         if not gradients:
             continue
-        flat = sum_over_processes(torch.cat([g.flatten() for g in gradients])) / processes
-        parts = flat.split([g.numel() for g in gradients])
-        for k, gradient, part in zip(reached, gradients, parts, strict=True):
+        flat = sum_over_processes(torch.cat([g.flatten() for g in gradients.values()]))
+        parts = (flat / torch.distributed.get_world_size()).split([g.numel() for g in gradients.values()])
+        for (k, gradient), part in zip(gradients.items(), parts, strict=True):
             row[k] = part.view_as(gradient)
-
-
-def _combined(
-    rows: list[list[Tensor | None]], shared: set[int], together: list[float], own: list[float]
-) -> list[Tensor | None]:
-    """The weighted sums of each parameter's gradients."""
-    combined: list[Tensor | None] = []
-    for k in range(len(rows[0])):
-        weights = together if k in shared else own
-        terms = [w * g for w, row in zip(weights, rows, strict=True) if (g := row[k]) is not None]
-        combined.append(sum(terms[1:], terms[0]) if terms else None)
-    return combined
 
 
 @BALANCERS.register("gradnorm")

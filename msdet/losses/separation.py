@@ -1,15 +1,15 @@
 """Losses of separation, on waveforms or on spectra.
 
-A loss is a function of an estimate and a reference, and of options; both are tensors, waveforms ``(...,
-time)`` or complex spectra ``(..., freq, frame)``, whose leading axes broadcast against each other, so that
-all pairs can be asked at once. It returns the loss of each signal, ``(...)``. It registers under a name and
-says there which of the two it takes (``domain``: ``waveform`` or ``spectrum``) and whether it can be below
-zero (``signed``: what works with ratios or logarithms of losses then refuses it). A function of your own says
-so by attributes of these names; without them it takes waveforms and is never below zero.
+A loss is a function of an estimate and a reference, and of options; both are tensors, waveforms ``(..., time)`` or
+complex spectra ``(..., freq, frame)``, whose leading axes broadcast against each other, so that all pairs can be asked
+at once. It returns the loss of each signal, ``(...)``. It registers under a name and says there which of the two it
+takes (``domain``: ``waveform`` or ``spectrum``) and whether it can be below zero (``signed``: what works with ratios or
+logarithms of losses then refuses it). A function of your own says so by attributes of these names; without them it
+takes waveforms and is never below zero. A bad value of an option is an `MsdetError`.
 
-In the joint objective signals are at unit mixture level: the mixture's RMS at the reference microphone is 1.
-A silent reference, of a slot without a talker, is all zero; the L1 losses are then the mean magnitude of what
-should not be there.
+In the joint objective signals are at unit mixture level: the mixture's RMS at the reference microphone is 1. A silent
+reference, of a slot without a talker, is all zero; the L1 losses are then the mean magnitude of what should not be
+there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from msdet.components import Registry, with_options
+from msdet.components import Registry
 from msdet.dsp.stft import Signals, Stft
 from msdet.errors import MsdetError
 
@@ -30,7 +30,6 @@ SEPARATION_LOSSES = Registry("separation loss", __name__)
 
 SILENCE = 1e-10
 """Power below which a reference is silent, relative to the mixture's."""
-
 
 SeparationLoss = Callable[[Signals, Signals], Tensor]
 """A loss with its options as the joint objective calls it: on signals, of which it takes what it needs."""
@@ -40,14 +39,9 @@ def separation_loss(name: str, options: dict[str, Any] | None = None) -> Separat
     """A loss by name or import path ``module:function``, with its options, for the joint objective.
 
     A loss that has a parameter ``window`` is given the length of the model's STFT window.
-
-    Raises:
-        UnknownNameError: no such loss; the nearest name is offered.
-        MsdetError: an option that the loss does not have, or a value that it cannot work with.
     """
-    loss = SEPARATION_LOSSES.find(name)
     domain = SEPARATION_LOSSES.fact(name, "domain", "waveform")
-    derived = "window" in inspect.signature(loss).parameters
+    derived = "window" in inspect.signature(SEPARATION_LOSSES.find(name)).parameters
 
     def trial(chosen: Any) -> None:
         signals = torch.linspace(0.0, 2000.0, 8000).sin().reshape(1, 2, 4000)
@@ -55,7 +49,7 @@ def separation_loss(name: str, options: dict[str, Any] | None = None) -> Separat
             signals = Stft(512)(signals)
         chosen(0.5 * signals, signals)
 
-    chosen = with_options(loss, options or {}, f"separation loss '{name}'", 2, trial)
+    chosen = SEPARATION_LOSSES.with_options(name, options or {}, 2, trial)
 
     def of_signals(estimate: Signals, reference: Signals) -> Tensor:
         window = {"window": 2 * (estimate.spectrum.shape[-2] - 1)} if derived else {}
@@ -98,10 +92,7 @@ def l1_spectral_loss(estimate: Tensor, reference: Tensor) -> Tensor:
 
 
 def magnitude(spectrum: Tensor) -> Tensor:
-    """Magnitude with a gradient at zero, which `abs` of a complex tensor has not.
-
-    The floor is far below any speech at unit level.
-    """
+    """Magnitude with a gradient at zero, which `abs` has not; the floor is far below any speech at unit level."""
     return torch.sqrt(spectrum.real.square() + spectrum.imag.square() + 1e-12)
 
 
@@ -114,16 +105,8 @@ def l1_resynthesized_loss(
     An estimated spectrum need not be that of any signal; what is heard is its projection on those that are
     (S. Wisdom et al., "Differentiable consistency constraints for improved deep speech enhancement", ICASSP
     2019). Several windows make it a multi-resolution loss (R. Yamamoto, E. Song and J.-M. Kim, "Parallel
-    WaveGAN", 2020).
-
-    Args:
-        estimate: ``(..., time)``.
-        reference: ``(..., time)``.
-        windows: lengths of the STFT windows in samples, each with half overlap; `window` alone if not given.
-        window: spectra are scaled to the size that noise has with this one; the objective gives the model's.
-
-    Raises:
-        MsdetError: a window that is not an even number of samples.
+    WaveGAN", 2020): even lengths in samples, each with half overlap; `window` alone if not given. Spectra are scaled to
+    the size that noise has with `window`, which in the objective is the model's.
     """
     losses = []
     for length in windows or (window,):
@@ -142,21 +125,13 @@ def _spectrum(waveform: Tensor, window: int) -> Tensor:
 
 @SEPARATION_LOSSES.register("snr", signed=True)
 def snr_loss(estimate: Tensor, reference: Tensor, scale: float = 0.1, largest_snr_db: float = 30.0) -> Tensor:
-    """Negative thresholded SNR ``(...)`` of waveforms ``(..., time)``, times `scale`.
+    """Negative thresholded SNR ``(...)`` of waveforms ``(..., time)``, times `scale`; with 1 in decibels.
 
-    Beyond a largest SNR there is nothing more to win (S. Wisdom et al., "Unsupervised sound separation using
-    mixture invariant training", NeurIPS 2020, eq. 2), and a silent reference asks for silence: 10 log10 of
-    the estimate's power over the mixture's, down to the same threshold ("What's all the FUSS about free
-    universal sound separation data?", ICASSP 2021, eqs. 1 and 2).
-
-    Args:
-        estimate: ``(..., time)``.
-        reference: ``(..., time)``.
-        scale: factor, which brings decibels near the size of the spectral losses; 1 gives decibels.
-        largest_snr_db: soft threshold: a perfect estimate reaches this SNR.
-
-    Raises:
-        MsdetError: a scale that is not above zero, which would make the estimate worse.
+    Beyond a largest SNR, which a perfect estimate reaches, there is nothing more to win (S. Wisdom et al.,
+    "Unsupervised sound separation using mixture invariant training", NeurIPS 2020, eq. 2), and a silent reference asks
+    for silence: 10 log10 of the estimate's power over the mixture's, down to the same threshold ("What's all the FUSS
+    about free universal sound separation data?", ICASSP 2021, eqs. 1 and 2). The default scale brings decibels near
+    the size of the spectral losses.
     """
     _check_scale(scale)
     return -scale * snr_db(estimate, reference, largest_snr_db).to(estimate.dtype)
@@ -164,18 +139,10 @@ def snr_loss(estimate: Tensor, reference: Tensor, scale: float = 0.1, largest_sn
 
 @SEPARATION_LOSSES.register("si_sdr", signed=True)
 def si_sdr_loss(estimate: Tensor, reference: Tensor, scale: float = 0.1) -> Tensor:
-    """Negative SI-SDR ``(...)`` of waveforms ``(..., time)``, times `scale`.
+    """Negative SI-SDR ``(...)`` of waveforms ``(..., time)``, times `scale`; with 1 in decibels.
 
     J. Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019. SI-SDR is not defined for a silent
     reference: such a slot pays what `snr_loss` asks for silence.
-
-    Args:
-        estimate: ``(..., time)``.
-        reference: ``(..., time)``.
-        scale: factor, which brings decibels near the size of the spectral losses; 1 gives decibels.
-
-    Raises:
-        MsdetError: a scale that is not above zero.
     """
     _check_scale(scale)
     silent = reference.double().square().mean(-1) <= SILENCE
@@ -189,10 +156,7 @@ def _check_scale(scale: float) -> None:
 
 
 def snr_db(estimate: Tensor, reference: Tensor, largest_snr_db: float = 30.0) -> Tensor:
-    """Thresholded SNR in dB over the last axis, in double precision.
-
-    Where the reference is silent, the mixture at unit level stands in its place.
-    """
+    """Thresholded SNR in dB over the last axis, in double precision; of a silent reference, against the mixture."""
     reference = reference.double()
     power = reference.square().mean(-1)
     power = torch.where(power > SILENCE, power, 1.0)

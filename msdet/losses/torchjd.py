@@ -18,15 +18,10 @@ from msdet.losses.weighting import BALANCERS
 
 
 class TorchJdBalancer(SharedGradients):
-    """What an aggregator makes of the weighted losses' gradients.
+    """What an aggregator, a class of ``torchjd.aggregation``, makes of the weighted losses' gradients.
 
-    The aggregator is given the square root of the gradients' Gramian, which has their inner products and
-    fewer columns: all of these methods combine gradients with weights that follow from inner products alone.
-
-    Args:
-        weights: of the tasks by name.
-        aggregator: name of a class in ``torchjd.aggregation``.
-        options: what it is built with.
+    It is given the square root of the gradients' Gramian, which has their inner products and fewer columns:
+    all of these methods combine gradients with weights that follow from inner products alone.
     """
 
     drawn: Tensor
@@ -38,11 +33,7 @@ class TorchJdBalancer(SharedGradients):
         self.register_buffer("drawn", torch.zeros((), dtype=torch.long))
 
     def build(self, tasks: int) -> Any:
-        """The aggregator, for a number of tasks.
-
-        Raises:
-            MsdetError: TorchJD is not installed, or not with what this aggregator needs.
-        """
+        """The aggregator, for a number of tasks."""
         try:
             from torchjd import aggregation
 
@@ -60,7 +51,7 @@ class TorchJdBalancer(SharedGradients):
         root = vectors * values.clamp_min(0.0).sqrt()
         with torch.random.fork_rng(devices=[]):  # some draw an order: the same in a resumed run
             torch.default_generator.manual_seed(int(self.drawn))
-            weights: Tensor = self.weigh(self.build(len(live)), root, live)
+            weights = self.weigh(self.build(len(live)), root, live)
         self.drawn += 1
         return weights.to(own) * own
 
@@ -85,12 +76,8 @@ class PCGrad(TorchJdBalancer):
 class CAGrad(TorchJdBalancer):
     """Near the mean gradient, the direction along which the loss that falls least falls most.
 
-    Liu et al., "Conflict-averse gradient descent for multi-task learning", NeurIPS 2021, algorithm 1.
-
-    Args:
-        weights: of the tasks by name.
-        radius: c of the paper: how far from the mean gradient, relative to its norm. 0 is the mean; below 1
-            the mean loss converges.
+    Liu et al., "Conflict-averse gradient descent for multi-task learning", NeurIPS 2021, algorithm 1. The radius is c
+    of the paper, relative to the mean gradient's norm: 0 is the mean; below 1 the mean loss converges.
     """
 
     def __init__(self, weights: dict[str, float], radius: float = 0.4) -> None:
@@ -102,12 +89,7 @@ class MGDA(TorchJdBalancer):
     """The shortest convex combination of the gradients; the task with the smallest has the largest say.
 
     Désidéri, 2012; Sener and Koltun, "Multi-task learning as multi-objective optimization", NeurIPS 2018,
-    algorithm 2 (Frank-Wolfe).
-
-    Args:
-        weights: of the tasks by name.
-        epsilon: step of Frank-Wolfe below which it ends.
-        iterations: of Frank-Wolfe at most.
+    algorithm 2 (Frank-Wolfe, which ends below a step of `epsilon`).
     """
 
     def __init__(self, weights: dict[str, float], epsilon: float = 1e-3, iterations: int = 100) -> None:
@@ -141,11 +123,8 @@ class IMTLG(TorchJdBalancer):
 class AlignedMTL(TorchJdBalancer):
     """The mean of gradients made orthogonal and equally long, with as little change as possible.
 
-    Senushkin et al., "Independent component alignment for multi-task learning", CVPR 2023, algorithm 1.
-
-    Args:
-        weights: of the tasks by name.
-        length: that components are brought to: the smallest singular value, the ``median``, or ``rmse``.
+    Senushkin et al., "Independent component alignment for multi-task learning", CVPR 2023, algorithm 1. The length
+    that components are brought to is the smallest singular value, the ``median``, or ``rmse``.
     """
 
     def __init__(self, weights: dict[str, float], length: Literal["min", "median", "rmse"] = "min") -> None:
@@ -162,7 +141,6 @@ class NashMTL(TorchJdBalancer):
     last one's solution. The scale of a loss does not matter, so neither do the tasks' weights.
 
     Args:
-        weights: of the tasks by name.
         largest_norm: the direction is clipped to this norm; 0 leaves it.
         iterations: of the solver at most; each solves a small convex problem on the CPU.
     """

@@ -20,7 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from msdet.components import Registry, build
+from msdet.components import Registry
 from msdet.errors import MsdetError, UnknownNameError
 
 BALANCERS = Registry("balancing", "msdet.losses")
@@ -28,39 +28,21 @@ BALANCERS = Registry("balancing", "msdet.losses")
 NORMALIZATIONS = ("none", "running_mean", "log")
 
 
-class Balancer(Protocol):
-    """What every balancer offers."""
-
-    def __call__(self, losses: dict[str, Tensor]) -> Tensor:
-        """One scalar from the losses of the labeled tasks, all scalars."""
-        ...
-
-
 @runtime_checkable
 class GradientBalancer(Protocol):
     """What a balancer offers that sets gradients instead."""
 
     def gradients(self, losses: dict[str, Tensor], parameters: Sequence[Tensor]) -> list[Tensor | None]:
-        """Gradient of each parameter, None where no task reaches it.
+        """Gradient of each parameter that learns, None where no task reaches it; an error if none is reached by two.
 
-        Args:
-            losses: of all tasks; zero, with zero gradients, where the batch has no label.
-            parameters: that learn.
-
-        Raises:
-            MsdetError: no parameter is reached by two tasks.
+        Losses are those of all tasks; zero, with zero gradients, where the batch has no label.
         """
         ...
 
 
-def build_balancer(name: str, options: dict[str, Any], weights: dict[str, float]) -> Balancer:
-    """A balancer by name or import path ``module:Class``, for tasks with these weights.
-
-    Raises:
-        MsdetError: an unknown name or option; the nearest is offered.
-    """
-    balancer: Balancer = build(BALANCERS.find(name), options, f"balancing '{name}'", weights=weights)
-    return balancer
+def build_balancer(name: str, options: dict[str, Any], weights: dict[str, float]) -> Any:
+    """A balancer by name or import path ``module:Class``, for tasks with these weights."""
+    return BALANCERS.build(name, options, weights=weights)
 
 
 def weighted_sum(weights: Mapping[str, float | Tensor], losses: Mapping[str, Tensor]) -> Tensor:
@@ -78,11 +60,9 @@ def sum_over_processes(values: Tensor) -> Tensor:
 
 
 class Observed:
-    """Losses of a step as vectors in the order of all tasks, over all processes that train together.
+    """Losses of a step as vectors ``(task,)`` in the order of all tasks, over all processes that train together.
 
-    Attributes:
-        values: mean loss ``(task,)`` in double precision; zero where no process has a finite one.
-        known: bool ``(task,)``, whether one has.
+    `values` are means in double precision, zero where no process has a finite loss; `known` says whether one has.
     """
 
     def __init__(self, losses: dict[str, Tensor], names: Sequence[str], device: torch.device) -> None:
@@ -96,11 +76,7 @@ class Observed:
 
 
 def require_positive(losses: Mapping[str, Tensor], method: str) -> None:
-    """Refuse a loss below zero.
-
-    Raises:
-        MsdetError: names the task.
-    """
+    """Refuse a loss below zero, by the task's name."""
     for name, loss in losses.items():
         if (value := float(loss.detach())) < 0:
             raise MsdetError(f"objective.{method} needs losses of 0 or more: that of {name} is {value:.3g}")
@@ -114,13 +90,7 @@ class LossNormalization(nn.Module):
     - ``log``: their logarithm, whose gradient is the loss's own relative to its size; needs losses above
       zero.
 
-    Args:
-        name: one of these.
-        tasks: their names.
-        decay: share of the running mean that a step keeps; the first step's loss starts it.
-
-    Raises:
-        UnknownNameError: another name; the nearest is offered.
+    A step keeps a share `decay` of the running mean; the first step's loss starts it.
     """
 
     mean: Tensor
@@ -140,7 +110,8 @@ class LossNormalization(nn.Module):
             require_positive(losses, "normalize 'log'")
             return {name: loss.clamp_min(1e-8).log() for name, loss in losses.items()}
         if self.name == "running_mean":
-            self._update(losses)
+            if self.training:
+                self._update(losses)
             scales = self.mean.abs().nan_to_num(1.0).clamp_min(1e-8)
             return {name: loss / scales[self.tasks.index(name)].to(loss) for name, loss in losses.items()}
         return losses
@@ -148,8 +119,6 @@ class LossNormalization(nn.Module):
     @torch.no_grad()
     def _update(self, losses: dict[str, Tensor]) -> None:
         """Take a step of training into the mean; what is not finite is left out."""
-        if not self.training:
-            return
         now = Observed({name: loss.abs() for name, loss in losses.items()}, self.tasks, self.mean.device)
         moved = self.decay * self.mean + (1 - self.decay) * now.values
         moved = moved.where(self.mean.isfinite(), now.values)
@@ -175,11 +144,7 @@ class DynamicWeightAverage(nn.Module):
 
     λ = tasks · softmax(r / temperature), where r is a task's mean loss of the last epoch over that of the
     epoch before; 1 until there are two (Liu, Johns and Davison, "End-to-end multi-task learning with
-    attention", CVPR 2019, eq. 7). An epoch is the steps between two validations.
-
-    Args:
-        weights: of the tasks by name.
-        temperature: of the softmax; a large one makes λ equal.
+    attention", CVPR 2019, eq. 7). An epoch is the steps between two validations. A large temperature makes λ equal.
     """
 
     POSITIVE = True
@@ -229,12 +194,8 @@ class UncertaintyWeighting(nn.Module):
     """Each task's noise is learned, and noisy tasks weigh less: Σ weight · (factor · exp(-s) · loss + ½ s).
 
     s = log σ² is what is learned (Kendall, Gal and Cipolla, "Multi-task learning using uncertainty to weigh
-    losses", CVPR 2018, eqs. 7 and 10). The factor is 1 for classification, where the cost is least at
+    losses", CVPR 2018, eqs. 7 and 10). The factor is 1 for tasks of `classification`, where the cost is least at
     σ² = 2 · loss, and ½ for regression, where it is least at σ² = loss. The sum is over labeled tasks.
-
-    Args:
-        weights: of the tasks by name.
-        classification: tasks whose factor is 1.
     """
 
     POSITIVE = True
@@ -252,10 +213,7 @@ class UncertaintyWeighting(nn.Module):
         """The weighted sum with its price."""
         require_positive(losses, "balance 'uncertainty'")
         log_variance = dict(zip(self.weights, self.log_variance, strict=True))
-        costs = {
-            name: self.factors[name] * (-log_variance[name]).exp() * loss + log_variance[name] / 2
-            for name, loss in losses.items()
-        }
+        costs = {n: self.factors[n] * (-log_variance[n]).exp() * x + log_variance[n] / 2 for n, x in losses.items()}
         return weighted_sum(self.weights, costs)
 
     def task_weights(self) -> Tensor:

@@ -31,8 +31,6 @@ from msdet.renamed import translated
 
 SCHEMA_VERSION = 1
 
-_SPARE_VALUES = 1_000_000  # of a model whose description is a little off: then the message names what differs
-
 FACTS = "msdet"
 """Key of the metadata of the weights; one alone, because safetensors writes several in any order."""
 
@@ -51,12 +49,9 @@ def to_device(model: JointModel, device: str | torch.device) -> JointModel:
 
 
 def save_model(folder: Path, model: JointModel, notes: dict[str, Any]) -> None:
-    """Write a model's weights and everything needed to build it again.
+    """Write a model's weights and everything needed to build it again, into a checkpoint directory.
 
-    Args:
-        folder: the checkpoint directory.
-        model: the model.
-        notes: anything JSON can express that a reader should know (training settings, data, scores).
+    `notes` are anything JSON can express that a reader should know (training settings, data, scores).
     """
     description = {
         "schema": SCHEMA_VERSION,
@@ -90,8 +85,7 @@ def load_model(folder: Path | str, array: MicrophoneArray | None = None) -> Join
             fit it, or a model that cannot serve `array`.
     """
     files = find_model(folder)
-    description = _described(files)
-    origin = files.shown(MODEL_FILE)
+    description, origin = _described(files), files.shown(MODEL_FILE)
     settings = description["model"]
     known = [f.name for f in dataclasses.fields(ModelConfig)]
     for key in settings:
@@ -103,8 +97,7 @@ def load_model(folder: Path | str, array: MicrophoneArray | None = None) -> Join
         model = _build(ModelConfig(**settings), own_array, description["sample_rate"], origin)
     _check_weights(files.shown(WEIGHTS_FILE), tensors, metadata, model)
     if array is not None and (array.positions_m, array.reference) != (own_array.positions_m, own_array.reference):
-        bound = bound_parts(model)
-        if bound:
+        if bound := bound_parts(model):
             raise MsdetError(
                 f"{folder}: is for the array '{own_array.name}' alone, not for '{array.name}': "
                 f"{' and '.join(bound)} cannot serve another"
@@ -115,11 +108,7 @@ def load_model(folder: Path | str, array: MicrophoneArray | None = None) -> Join
 
 
 def _build(config: ModelConfig, array: MicrophoneArray, sample_rate: int, origin: str) -> JointModel:
-    """The model of a description, which anybody may have written.
-
-    Raises:
-        MsdetError: it describes none that can be built.
-    """
+    """The model of a description, which anybody may have written."""
     try:
         with described_by(origin):
             return JointModel(config, array, sample_rate)
@@ -132,10 +121,9 @@ def _build(config: ModelConfig, array: MicrophoneArray, sample_rate: int, origin
 def _no_larger_than(tensors: dict[str, Tensor], reason: str) -> Iterator[None]:
     """Building a model inside the block ends once it has more parameters than there are weights for.
 
-    Raises:
-        MsdetError: it has; `reason` is the message. Sizes in a description may be anybody's.
+    A million are to spare: of a model whose description is a little off the message then names what differs.
     """
-    left = _SPARE_VALUES + sum(tensor.numel() for tensor in tensors.values())
+    left = 1_000_000 + sum(tensor.numel() for tensor in tensors.values())
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
         nonlocal left
@@ -173,21 +161,8 @@ def _facts(model: JointModel) -> dict[str, str]:
     }
 
 
-def _written_facts(metadata: dict[str, str]) -> dict[str, str]:
-    """Those of `_facts` that a file of weights holds; nothing of another program's."""
-    try:
-        facts = json.loads(metadata.get(FACTS, "{}"))
-    except ValueError:
-        return {}
-    return facts if isinstance(facts, dict) else {}
-
-
 def read_tensors(files: ModelFiles) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a model, and the metadata written beside them.
-
-    Raises:
-        MsdetError: they cannot be read.
-    """
+    """The tensors of a model, and the metadata written beside them."""
     content = files.read(WEIGHTS_FILE)
     try:
         tensors: dict[str, Tensor] = load_tensors(content)
@@ -198,12 +173,11 @@ def read_tensors(files: ModelFiles) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _check_weights(weights: str, tensors: dict[str, Tensor], metadata: dict[str, str], model: JointModel) -> None:
-    """Refuse weights that do not fit `model`.
-
-    Raises:
-        MsdetError: names what differs and both values.
-    """
-    written = _written_facts(metadata)
+    """Refuse weights that do not fit `model`."""
+    try:
+        written = dict(json.loads(metadata.get(FACTS, "{}")))
+    except (ValueError, TypeError):  # another program's
+        written = {}
     for name, described in _facts(model).items():
         if written.get(name, described) != described:
             raise MsdetError(
@@ -220,19 +194,12 @@ def _check_weights(weights: str, tensors: dict[str, Tensor], metadata: dict[str,
 
 
 def read_description(folder: Path | str) -> dict[str, Any]:
-    """The content of the ``model.json`` of a checkpoint directory, a package or a shipped model.
-
-    Settings of the model are under today's names.
-
-    Raises:
-        MsdetError: no such file, or one of another schema.
-    """
+    """The ``model.json`` of a checkpoint directory, a package or a shipped model, settings under today's names."""
     return _described(find_model(folder))
 
 
 def _described(files: ModelFiles) -> dict[str, Any]:
-    description = files.read_json(MODEL_FILE)
-    origin = files.shown(MODEL_FILE)
+    description, origin = files.read_json(MODEL_FILE), files.shown(MODEL_FILE)
     if not isinstance(description, dict) or description.get("schema") != SCHEMA_VERSION:
         raise MsdetError(f"{origin}: not a description of an msdet model")
     for key, kind in (("sample_rate", int), ("array", dict), ("model", dict)):
@@ -242,13 +209,9 @@ def _described(files: ModelFiles) -> dict[str, Any]:
             raise MsdetError(f"{origin}: {key} is {description[key]!r}, expected {kind.__name__}")
     if not isinstance(description.get("notes", {}), dict):
         raise MsdetError(f"{origin}: notes is {description['notes']!r}, expected dict")
-    return description | {"model": _current_settings(description["model"])}
-
-
-def _current_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a model under today's names; options of parts that are not msdet's stay as they are."""
+    settings = description["model"]
     current: dict[str, Any] = translated({"model": settings})["model"] if settings else {}
     for part, options in (("front_end", "front_end"), ("doa_head", "doa"), ("separation_head", "separation")):
-        if ":" in str(settings.get(part, "")):
+        if ":" in str(settings.get(part, "")):  # not msdet's: options stay as they are
             current[f"{options}_options"] = settings.get(f"{options}_options", {})
-    return current
+    return description | {"model": current}

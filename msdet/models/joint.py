@@ -25,11 +25,9 @@ class JointOutput(NamedTuple):
 
     Attributes:
         waveforms: each talker at the reference microphone, ``(batch, talker, time)``.
-        spectra: estimates at unit mixture level, each complex ``(batch, talker, freq, frame)``, the last one
-            final.
+        spectra: estimates at unit mixture level, each complex ``(batch, talker, freq, frame)``, the last one final.
         doa_logits: of azimuth classes, ``(batch, talker, class)``.
-        occupancy: probability ``(batch, talker)`` that a slot has a talker; 1 for a model without
-            variable_num_speakers.
+        occupancy: probability ``(batch, talker)`` that a slot has a talker; 1 without variable_num_speakers.
         level: RMS ``(batch, 1, 1)`` of the mixture at the reference microphone.
         features: that the DoA head saw, ``(batch, freq, frame, feature)``.
         predictions: of each task by name, as the task's loss takes it.
@@ -45,16 +43,7 @@ class JointOutput(NamedTuple):
 
 
 class JointModel(nn.Module):
-    """One encoder, two heads: who is where, and what each says.
-
-    Args:
-        config: names and options of the parts.
-        array: geometry of the microphones.
-        sample_rate: hertz.
-
-    Raises:
-        MsdetError: an unknown part or option; the nearest name is offered.
-    """
+    """One encoder, two heads: who is where, and what each says."""
 
     def __init__(self, config: ModelConfig, array: MicrophoneArray, sample_rate: int) -> None:
         super().__init__()
@@ -66,26 +55,18 @@ class JointModel(nn.Module):
         self.sample_rate = sample_rate
         self.stft = Stft(window_samples(config.window_s, sample_rate))
         geometry = ArrayGeometry(array, self.stft.freqs, sample_rate, config.doa_classes)
-        front_end: Any = build_front_end(
-            config.front_end, config.front_end_options, FrontEndSizes(geometry, config.talkers)
-        )
+        sizes_front = FrontEndSizes(geometry, config.talkers)
+        front_end: Any = build_front_end(config.front_end, config.front_end_options, sizes_front)
         self.front_end: nn.Module = front_end
-        sharing = build_sharing(
-            config.sharing,
-            config.sharing_options,
-            partial(build_encoder, config.encoder, config.encoder_options, front_end.features_out, self.stft.freqs),
-            SharingSizes(config.talkers, config.doa_classes + config.variable_num_speakers),
-        )
-        self.sharing = sharing
+        features_in, freqs = front_end.features_out, self.stft.freqs
+        make_encoder = partial(build_encoder, config.encoder, config.encoder_options, features_in, freqs)
+        sizes_sharing = SharingSizes(config.talkers, config.doa_classes + config.variable_num_speakers)
+        self.sharing = sharing = build_sharing(config.sharing, config.sharing_options, make_encoder, sizes_sharing)
         self.penalty = sharing.penalty
         sizes = HeadSizes(geometry, sharing.features_doa, config.talkers, config.variable_num_speakers)
         self.doa_head = build_head("doa", config.doa_head, config.doa_options, sizes)
-        self.separation_head = build_head(
-            "separation",
-            config.separation_head,
-            config.separation_options,
-            sizes._replace(features=sharing.features_separation, per_slot=sharing.per_slot),
-        )
+        of_slots = sizes._replace(features=sharing.features_separation, per_slot=sharing.per_slot)
+        self.separation_head = build_head("separation", config.separation_head, config.separation_options, of_slots)
         needs = getattr(self.separation_head, "needs_causal_doa", False)
         if needs and not getattr(self.doa_head, "causal", False):
             raise MsdetError(
@@ -96,14 +77,7 @@ class JointModel(nn.Module):
         self.task_heads = nn.ModuleDict({_key(name): head for name, head in heads.items()})
 
     def forward(self, mixture: Tensor) -> JointOutput:
-        """Separate and localize.
-
-        Args:
-            mixture: waveforms ``(batch, mic, time)``.
-
-        Raises:
-            MsdetError: another number of channels than the array's.
-        """
+        """Separate and localize waveforms ``(batch, mic, time)``."""
         if mixture.shape[1] != self.array.microphones:
             raise MsdetError(
                 f"the mixture has {mixture.shape[1]} channels, "

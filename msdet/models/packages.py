@@ -28,21 +28,12 @@ TAR = ".tar"
 MAX_BYTES = {MODEL_FILE: 16 * 2**20, WEIGHTS_FILE: 2 * 2**30, SCORES_FILE: 16 * 2**20, CARD_FILE: 4 * 2**20}
 """Files of a package, and how large each may be."""
 
-PRETRAINED = "pretrained"
-"""Folder of the shipped models in the package."""
-
 _MAX_MEMBERS = 16
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """The files of a model.
-
-    Attributes:
-        origin: what the model is called in messages.
-        folder: its directory; None of a tar.
-        content: of a tar, by name.
-    """
+    """The files of a model, which messages call `origin`: in a directory, or the content of a tar by name."""
 
     origin: str
     folder: Path | None
@@ -57,11 +48,7 @@ class ModelFiles:
         return name in self.content if self.folder is None else (self.folder / name).is_file()
 
     def read(self, name: str) -> bytes:
-        """A file's content.
-
-        Raises:
-            MsdetError: there is none, or it cannot be read.
-        """
+        """A file's content; an error if there is none."""
         if not self.has(name):
             raise MsdetError(f"{self.shown(name)}: no such file")
         if self.folder is None:
@@ -72,11 +59,7 @@ class ModelFiles:
             raise MsdetError(f"{self.shown(name)}: cannot be read ({error.strerror})") from error
 
     def read_json(self, name: str) -> Any:
-        """A file's content as JSON.
-
-        Raises:
-            MsdetError: there is none, or it is not JSON.
-        """
+        """A file's content as JSON."""
         try:
             text = self.read(name).decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -85,22 +68,18 @@ class ModelFiles:
 
 
 def find_model(where: Path | str) -> ModelFiles:
-    """The files of a model.
-
-    Args:
-        where: a checkpoint directory, a package (directory or ``.tar``), or the name of a shipped model.
+    """The files of a checkpoint directory, a package (directory or ``.tar``), or a shipped model by name.
 
     Raises:
         MsdetError: none of these, or a tar that is damaged or holds anything but the files of a package.
     """
-    path = Path(where)
+    path, shipped = Path(where), shipped_names()
     if path.is_dir():
         return ModelFiles(str(where), path, {})
     if path.is_file():
         if path.suffix != TAR:
             raise MsdetError(f"{where}: is a file, expected a checkpoint directory or a package (.tar)")
         return ModelFiles(str(where), None, _read_tar(path))
-    shipped = shipped_names()
     if str(where) in shipped:
         return ModelFiles(str(where), Path(str(_shipped_folder() / str(where))), {})
     instead = f", and no shipped model{did_you_mean(str(where), shipped)}" if shipped else ""
@@ -108,11 +87,7 @@ def find_model(where: Path | str) -> ModelFiles:
 
 
 def weights_hash(where: Path | str) -> str:
-    """SHA-256 of a model's file of weights, in hexadecimal.
-
-    Raises:
-        MsdetError: `find_model` finds none, or it has no weights.
-    """
+    """SHA-256 of a model's file of weights, in hexadecimal."""
     return hashlib.sha256(find_model(where).read(WEIGHTS_FILE)).hexdigest()
 
 
@@ -128,9 +103,6 @@ def write_package(out: Path, files: Mapping[str, bytes]) -> None:
     """Write the files of a package, as a ``.tar`` or else a directory; each is complete before it is there.
 
     The same files give the same tar, to the byte, whoever writes it and when.
-
-    Raises:
-        MsdetError: `out` cannot be written.
     """
     if out.suffix != TAR:
         for name in sorted(files, key=[CARD_FILE, SCORES_FILE, WEIGHTS_FILE, MODEL_FILE].index):
@@ -190,15 +162,7 @@ def _expected_name(path: Path, member: tarfile.TarInfo) -> str:
 
 @dataclass(frozen=True)
 class Shipped:
-    """A model that msdet ships.
-
-    Attributes:
-        name: by which it is loaded.
-        array: name of the array it was made for.
-        microphones: of that array.
-        sample_rate: hertz.
-        talkers: most that it separates.
-    """
+    """A model that msdet ships: its name, the array that it was made for, and the most talkers that it separates."""
 
     name: str
     array: str
@@ -210,36 +174,27 @@ class Shipped:
 def shipped_names() -> list[str]:
     """Names of the models that msdet ships."""
     folder = _shipped_folder()
-    if not folder.is_dir():
-        return []
-    return sorted(p.name for p in folder.iterdir() if (p / MODEL_FILE).is_file())
+    return sorted(p.name for p in folder.iterdir() if (p / MODEL_FILE).is_file()) if folder.is_dir() else []
 
 
 def shipped_models() -> list[Shipped]:
     """The models that msdet ships."""
     models = []
     for name in shipped_names():
-        description = find_model(name).read_json(MODEL_FILE)
-        array, rate = description["array"], description["sample_rate"]
-        talkers = description["model"]["talkers"]
-        models.append(Shipped(name, array["name"], len(array["positions_m"]), rate, talkers))
+        d = find_model(name).read_json(MODEL_FILE)
+        array, talkers = d["array"], d["model"]["talkers"]
+        models.append(Shipped(name, array["name"], len(array["positions_m"]), d["sample_rate"], talkers))
     return models
 
 
 def choose_shipped(models: Sequence[Shipped], sample_rate: int, array: str | None = None) -> Shipped:
-    """The shipped model for recordings at a sample rate: the highest rate that is not above, or the lowest.
+    """The shipped model for recordings at a sample rate in hertz: the highest rate that is not above, or the lowest.
 
-    Args:
-        models: to choose from, at least one.
-        sample_rate: of the recording, hertz.
-        array: name of its array; a model made for that one is preferred.
+    One of at least one; a model made for the array of this name is preferred.
     """
-    made_for = [m for m in models if m.array == array] or list(models)
-    no_higher = [m for m in made_for if m.sample_rate <= sample_rate]
-    if no_higher:
-        return max(no_higher, key=lambda m: m.sample_rate)
-    return min(made_for, key=lambda m: m.sample_rate)
+    made_for = [m for m in models if m.array == array] or models
+    return max(made_for, key=lambda m: m.sample_rate if m.sample_rate <= sample_rate else -m.sample_rate)
 
 
 def _shipped_folder() -> Any:
-    return resources.files("msdet") / PRETRAINED
+    return resources.files("msdet") / "pretrained"

@@ -155,8 +155,6 @@ class SceneDistribution:
     def _check_values(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is None and field.default is not None:
-                raise MsdetError(f"{field.name} is null, expected a value")
             numbers = value if isinstance(value, tuple) else (value,)
             if any(isinstance(n, float) and not math.isfinite(n) for n in numbers):
                 raise MsdetError(f"{field.name} is {value}, expected finite numbers")

@@ -21,11 +21,10 @@ path, ``module:Task``.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from msdet.models.heads import TASKS
 from msdet.tasks.labels import BatchLabels, LabeledLoss
 
 MAIN = ("separation", "doa")
@@ -42,24 +41,3 @@ class TaskLike(Protocol):
     def scores(self, prediction: Any, truth: BatchLabels) -> dict[str, Tensor]:
         """What validation shows."""
         ...
-
-
-class AuxiliaryTask(TaskLike, Protocol):
-    """What every auxiliary task offers."""
-
-    Head: ClassVar[type[nn.Module]]
-
-
-def auxiliary_names() -> list[str]:
-    """Names of the auxiliary tasks that msdet ships."""
-    return TASKS.names()
-
-
-def find_task(name: str) -> type[AuxiliaryTask]:
-    """An auxiliary task by name or import path ``module:Task``.
-
-    Raises:
-        UnknownNameError: no such task; the nearest name is offered.
-    """
-    task: type[AuxiliaryTask] = TASKS.find(name)
-    return task

@@ -20,40 +20,25 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from msdet.conventions import wrap_signed_deg
 from msdet.dsp.spatial import phase_normalize, srp_from_covariance, weighted_covariance, wrap_azimuth
 from msdet.models.frontends import FrontEndOutput
-from msdet.models.heads import TASKS, HeadSizes
-from msdet.tasks.labels import BatchLabels, LabeledLoss
-from msdet.tasks.pooling import Pool, classifier, hidden_width
+from msdet.models.heads import TASKS, HeadSizes, circular_convolutions
+from msdet.tasks.labels import BatchLabels, LabeledLoss, located
+from msdet.tasks.pooling import pool_and_classifier
 
 MATCHED_DEG = 10.0
 """A peak is a talker's if it is no further away."""
 
-_RARE = -2.0
-"""Logit that an untrained map starts from: most directions are empty."""
-
 
 class DoaMapHead(nn.Module):
-    """Steered response of the bins that a mask trusts, sharpened, and a classifier on pooled features.
-
-    Args:
-        sizes: what its sizes follow from.
-        hidden: width of the pooled features (`hidden_width`).
-        channels: of the circular convolutions that sharpen the response.
-    """
+    """Steered response of the bins that a mask trusts, sharpened, and a classifier on pooled features."""
 
     def __init__(self, sizes: HeadSizes, hidden: int | None = None, channels: int = 16) -> None:
         super().__init__()
-        width = hidden_width(sizes, hidden)
         self.geometry = sizes.geometry
         self.mask = nn.Linear(sizes.features, 1)
-        self.sharpen = nn.Sequential(
-            nn.Conv1d(1, channels, 9, padding=4, padding_mode="circular"),
-            nn.ReLU(),
-            nn.Conv1d(channels, 1, 9, padding=4, padding_mode="circular"),
-        )
+        self.sharpen = circular_convolutions(1, channels, 1)
         self.trust = nn.Parameter(torch.ones(()))
-        self.pool = Pool(sizes, sizes.talkers, width)
-        self.classify = classifier(sizes.talkers * self.pool.features_out, width, sizes.classes)
-        nn.init.constant_(self.classify[-1].bias, _RARE)  # type: ignore[arg-type]
+        self.pool, self.classify = pool_and_classifier(sizes, hidden, sizes.talkers, sizes.classes, joined=True)
+        nn.init.constant_(self.classify[-1].bias, -2.0)  # type: ignore[arg-type] # most directions are empty
 
     def forward(self, features: Tensor, front_end: FrontEndOutput) -> Tensor:
         """Logits ``(batch, class)`` of a talker in the direction of each azimuth class."""
@@ -73,9 +58,8 @@ class DoaMapHead(nn.Module):
 class DoaMapTask:
     """Binary cross-entropy of every direction, in scenes where all talkers' azimuths are known.
 
-    Args:
-        width_deg: of the bump ``exp(-d² / width²)`` around each talker that is the target.
-        threshold: probability from which on a peak is a talker, in the scores.
+    The target is a bump ``exp(-d² / width²)`` around each talker; in the scores a peak of at least the probability
+    `threshold` is a talker.
     """
 
     Head = DoaMapHead
@@ -121,33 +105,18 @@ class DoaMapTask:
         }
 
 
-def located(truth: BatchLabels) -> Tensor:
-    """Whether the azimuths of all talkers of a scene are known, ``(batch,)``."""
-    return (truth.azimuth_deg.isfinite() | ~truth.active).all(-1)
-
-
 class Peaks(NamedTuple):
-    """Peaks of maps, the most probable first; as many columns as the most of one map.
-
-    Attributes:
-        azimuth_deg: ``(batch, peak)``, [0, 360); NaN after a map's last peak.
-        probability: ``(batch, peak)``, of a talker there; 0 after the last peak.
-    """
+    """Peaks of maps, ``(batch, peak)``, the most probable first; after a map's last one NaN, and probability 0."""
 
     azimuth_deg: Tensor
     probability: Tensor
 
 
 def decode_map(logits: Tensor, threshold: float = 0.5, gap_deg: float = 8.0) -> Peaks:
-    """Talkers of maps of logits ``(batch, class)``: the peaks of at least some probability.
+    """Talkers of maps of logits ``(batch, class)``: the peaks of at least the probability `threshold`.
 
     A peak is no lower than any direction within `gap_deg` (He et al. 2018, eq. 3); its azimuth is the top of
     the parabola through the logits next to it.
-
-    Args:
-        logits: over the full circle.
-        threshold: least probability, between 0 and 1.
-        gap_deg: no two peaks are this close.
     """
     logits = logits.float()
     batch, classes = logits.shape

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,13 +44,8 @@ class BatchLabels(NamedTuple):
     def in_slots(self, assignment: Tensor) -> BatchLabels:
         """The labels in the order of slots, given the reference ``(batch, slot)`` that each answers for."""
         rows = torch.arange(len(assignment), device=assignment.device)[:, None]
-        return self._replace(
-            references=self.references[rows, assignment],
-            **{
-                name: getattr(self, name)[rows, assignment]
-                for name in ("active", "azimuth_deg", "elevation_deg", "distance_m", "track_deg")
-            },
-        )
+        of_slots = ("references", "active", "azimuth_deg", "elevation_deg", "distance_m", "track_deg")
+        return self._replace(**{name: getattr(self, name)[rows, assignment] for name in of_slots})
 
 
 def batch_labels(
@@ -65,21 +60,16 @@ def batch_labels(
         level: RMS ``(batch, 1, 1)`` of the mixtures there.
         sample_rate: hertz; says at which frames the labels of moving talkers are.
     """
-    references = batch["references"] / level
-    resynthesize = partial(stft.inverse, samples=references.shape[-1])
-    return BatchLabels(
-        references=Signals(stft(references), resynthesize, references),
-        mixture=batch["mixture"][:, reference] / level[:, 0],
-        referenced=batch["referenced"],
-        active=batch["active"],
-        azimuth_deg=batch["azimuth_deg"],
-        elevation_deg=batch["elevation_deg"],
-        distance_m=batch["distance_m"],
-        track_deg=batch["track_deg"],
-        t60_s=batch["t60_s"],
-        domain=batch["domain"],
-        sample_rate=sample_rate,
-    )
+    waveforms = batch["references"] / level
+    references = Signals(stft(waveforms), partial(stft.inverse, samples=waveforms.shape[-1]), waveforms)
+    mixture = batch["mixture"][:, reference] / level[:, 0]
+    as_they_are: dict[str, Any] = {name: batch[name] for name in BatchLabels._fields[2:-1]}  # type: ignore[literal-required]
+    return BatchLabels(references, mixture, **as_they_are, sample_rate=sample_rate)
+
+
+def located(truth: BatchLabels) -> Tensor:
+    """Whether the azimuths of all talkers of a scene are known, ``(batch,)``."""
+    return (truth.azimuth_deg.isfinite() | ~truth.active).all(-1)
 
 
 class LabeledLoss(NamedTuple):

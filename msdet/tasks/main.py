@@ -17,11 +17,8 @@ from msdet.tasks.labels import BatchLabels, LabeledLoss
 class SeparationTask:
     """Separation, by the mean loss of all passes.
 
-    Args:
-        criterion: loss of signals.
-        consistency: weight of the same loss between the sums of all estimates and of all references, which
-            keeps what is taken from one talker with the others (after Wisdom et al., "Differentiable
-            consistency constraints", 2019).
+    `consistency` is the weight of the same loss between the sums of all estimates and of all references, which keeps
+    what is taken from one talker with the others (after Wisdom et al., "Differentiable consistency constraints", 2019).
     """
 
     def __init__(self, criterion: SeparationLoss, consistency: float = 0.0) -> None:
@@ -50,14 +47,10 @@ class SeparationTask:
 
 
 class DoaTask:
-    """DoA classification: where each slot's talker is and, with one more output, whether there is one.
+    """DoA classification: where each slot's talker is and, with an output after all classes, whether there is one.
 
     The posterior is then over azimuth classes and the empty slot together, and the loss falls into two parts:
     -log p(active) + loss(azimuth | active), which for the cross-entropy is that over all outputs.
-
-    Args:
-        criterion: loss of azimuth logits.
-        classes: number of azimuth classes; an output after them is the empty slot's.
     """
 
     def __init__(self, criterion: DoaLoss, classes: int) -> None:
@@ -66,9 +59,17 @@ class DoaTask:
 
     def loss(self, prediction: Tensor, truth: BatchLabels) -> LabeledLoss:
         """Loss ``(batch, slot)`` of logits ``(batch, slot, outputs)``."""
-        return self.between(prediction, truth.azimuth_deg, truth.active)
+        return self._between(prediction, truth.azimuth_deg, truth.active)
 
-    def between(self, prediction: Tensor, azimuth_deg: Tensor, active: Tensor) -> LabeledLoss:
+    def pairs(self, prediction: Tensor, truth: BatchLabels) -> Tensor:
+        """Loss ``(batch, slot, talker)`` of each slot's logits for each talker; zero where nothing is labeled."""
+        logits = prediction[:, :, None].expand(-1, -1, truth.active.shape[1], -1)
+        shape = logits.shape[:-1]
+        return self._between(
+            logits, truth.azimuth_deg[:, None].expand(shape), truth.active[:, None].expand(shape)
+        ).masked()
+
+    def _between(self, prediction: Tensor, azimuth_deg: Tensor, active: Tensor) -> LabeledLoss:
         """Loss of logits ``(..., outputs)`` for azimuths and activity ``(...)``."""
         logits = prediction[..., : self.classes].float()
         known = azimuth_deg.isfinite() & active
@@ -84,9 +85,7 @@ class DoaTask:
         azimuth = decode_azimuth(prediction[..., : self.classes])[0]
         error = wrap_signed_deg(azimuth - truth.azimuth_deg).abs().masked_fill(~truth.active, torch.nan)
         scores = {"doa_mae_deg": error}
-        for limit in (5, 10):
-            within = (error <= limit).float()
-            scores[f"accuracy_{limit}deg"] = within.masked_fill(error.isnan(), torch.nan)
+        scores |= {f"accuracy_{n}deg": (error <= n).float().masked_fill(error.isnan(), torch.nan) for n in (5, 10)}
         if prediction.shape[-1] > self.classes:
             occupied = slot_occupancy(prediction, self.classes) > 0.5
             scores["vacancy_accuracy"] = (occupied == truth.active).float()

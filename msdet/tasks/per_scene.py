@@ -7,10 +7,11 @@ import math
 import torch
 from torch import Tensor, nn
 
+from msdet.losses.doa import class_loss
 from msdet.models.frontends import FrontEndOutput
 from msdet.models.heads import TASKS, HeadSizes
 from msdet.tasks.labels import BatchLabels, LabeledLoss
-from msdet.tasks.pooling import Pool, class_loss, classifier, hidden_width, log_loss
+from msdet.tasks.pooling import LogHead, log_loss, pool_and_classifier
 
 
 class CountHead(nn.Module):
@@ -18,14 +19,12 @@ class CountHead(nn.Module):
 
     def __init__(self, sizes: HeadSizes, hidden: int | None = None) -> None:
         super().__init__()
-        width = hidden_width(sizes, hidden)
-        self.pool = Pool(sizes, sizes.talkers, width)
-        self.classify = classifier(sizes.talkers * self.pool.features_out, width, sizes.talkers + 1)
+        outputs = sizes.talkers + 1
+        self.pool, self.classify = pool_and_classifier(sizes, hidden, sizes.talkers, outputs, joined=True)
 
     def forward(self, features: Tensor, front_end: FrontEndOutput) -> Tensor:
         """Logits ``(batch, count)`` of no talker, one and so on to as many as there are slots."""
-        logits: Tensor = self.classify(self.pool(features).flatten(1))
-        return logits
+        return self.classify(self.pool(features).flatten(1))  # type: ignore[no-any-return]
 
 
 @TASKS.register("count")
@@ -44,19 +43,10 @@ class CountTask:
         return {"count_accuracy": (prediction.argmax(-1) == truth.active.sum(-1)).float()}
 
 
-class T60Head(nn.Module):
-    """One logarithm a scene, from pooled features."""
+class T60Head(LogHead):
+    """Of seconds, for the scene."""
 
-    def __init__(self, sizes: HeadSizes, hidden: int | None = None) -> None:
-        super().__init__()
-        width = hidden_width(sizes, hidden)
-        self.pool = Pool(sizes, 1, width)
-        self.estimate = classifier(self.pool.features_out, width, 1)
-
-    def forward(self, features: Tensor, front_end: FrontEndOutput) -> Tensor:
-        """Natural logarithms ``(batch,)`` of seconds."""
-        log_s: Tensor = self.estimate(self.pool(features))
-        return log_s[:, 0, 0]
+    of_slots = False
 
 
 @TASKS.register("t60")
@@ -81,13 +71,9 @@ class DomainHead(nn.Module):
     "Unsupervised domain adaptation by backpropagation", ICML 2015).
 
     Args:
-        sizes: what its sizes follow from.
         domains: number of classes; domains that agree modulo it count as one.
         strength: factor of the reversed gradient (λ of the paper), besides the task's weight.
         hidden: width of the pooled features (`hidden_width`).
-
-    Raises:
-        ValueError: fewer than two domains, or a negative strength.
     """
 
     def __init__(self, sizes: HeadSizes, domains: int = 16, strength: float = 1.0, hidden: int | None = None) -> None:
@@ -97,9 +83,7 @@ class DomainHead(nn.Module):
         if not 0.0 <= strength < math.inf:
             raise ValueError(f"strength is {strength}, expected 0 or more")
         self.strength = strength
-        width = hidden_width(sizes, hidden)
-        self.pool = Pool(sizes, 1, width)
-        self.classify = classifier(self.pool.features_out, width, domains)
+        self.pool, self.classify = pool_and_classifier(sizes, hidden, 1, domains)
 
     def forward(self, features: Tensor, front_end: FrontEndOutput) -> Tensor:
         """Logits ``(batch, domain)``."""

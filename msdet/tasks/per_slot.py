@@ -8,10 +8,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from msdet.dsp.streaming_state import State
 from msdet.errors import MsdetError
+from msdet.losses.doa import class_loss
 from msdet.models.frontends import FrontEndOutput
 from msdet.models.heads import TASKS, HeadSizes
 from msdet.tasks.labels import BatchLabels, LabeledLoss
-from msdet.tasks.pooling import Pool, class_loss, classifier, hidden_width, log_loss
+from msdet.tasks.pooling import LogHead, log_loss, pool_and_classifier
 
 THRESHOLD_DB = 40.0
 """A frame is speech if it is no further below the loudest one, as STOI counts frames (Taal et al. 2011)."""
@@ -22,9 +23,7 @@ class ActivityHead(nn.Module):
 
     def __init__(self, sizes: HeadSizes, hidden: int | None = None) -> None:
         super().__init__()
-        width = hidden_width(sizes, hidden)
-        self.pool = Pool(sizes, sizes.talkers, width)
-        self.classify = classifier(self.pool.features_out, width, 1)
+        self.pool, self.classify = pool_and_classifier(sizes, hidden, sizes.talkers, 1)
 
     def forward(self, features: Tensor, front_end: FrontEndOutput) -> Tensor:
         """Logits ``(batch, slot, frame)`` on the frames of the model's STFT."""
@@ -69,11 +68,9 @@ class ActivityTask:
 
 
 def speech_activity(spectrum: Tensor, threshold_db: float = THRESHOLD_DB) -> Tensor:
-    """Frames ``(..., frame)`` within `threshold_db` of the loudest frame's energy; none of a silent signal.
+    """Frames ``(..., frame)`` of noiseless spectra ``(..., freq, frame)`` within `threshold_db` of the loudest frame.
 
-    Args:
-        spectrum: of signals without noise, complex ``(..., freq, frame)``.
-        threshold_db: decibels.
+    None of a silent signal.
     """
     energy = (spectrum.real.square() + spectrum.imag.square()).sum(-2)
     least = energy.amax(-1, keepdim=True) * 10.0 ** (-threshold_db / 10.0)
@@ -81,26 +78,11 @@ def speech_activity(spectrum: Tensor, threshold_db: float = THRESHOLD_DB) -> Ten
     return speaks
 
 
-class DistanceHead(nn.Module):
-    """One logarithm a slot, from pooled features."""
-
-    def __init__(self, sizes: HeadSizes, hidden: int | None = None) -> None:
-        super().__init__()
-        width = hidden_width(sizes, hidden)
-        self.pool = Pool(sizes, sizes.talkers, width)
-        self.estimate = classifier(self.pool.features_out, width, 1)
-
-    def forward(self, features: Tensor, front_end: FrontEndOutput) -> Tensor:
-        """Natural logarithms ``(batch, slot)`` of meters."""
-        log_m: Tensor = self.estimate(self.pool(features))
-        return log_m[..., 0]
-
-
 @TASKS.register("distance")
 class DistanceTask:
-    """Smooth L1 loss of the logarithm, which the ratio of direct sound to reverberation follows."""
+    """Smooth L1 loss of the logarithm of meters, which the ratio of direct sound to reverberation follows."""
 
-    Head = DistanceHead
+    Head = LogHead
     NEEDS = "distances"
 
     def loss(self, prediction: Tensor, truth: BatchLabels) -> LabeledLoss:
@@ -115,16 +97,9 @@ class DistanceTask:
 
 
 class ElevationHead(nn.Module):
-    """A classifier on pooled features. The first class is centered on -90 degrees, the last on 90.
+    """A classifier on pooled features, for an array that can tell up from down.
 
-    Args:
-        sizes: what its sizes follow from.
-        width_deg: from one class to the next.
-        hidden: width of the pooled features (`hidden_width`).
-
-    Raises:
-        MsdetError: an array that cannot tell up from down.
-        ValueError: a width that does not divide 180 degrees.
+    The first class is centered on -90 degrees, the last on 90; `width_deg` is from one to the next.
     """
 
     def __init__(self, sizes: HeadSizes, width_deg: float = 10.0, hidden: int | None = None) -> None:
@@ -135,9 +110,7 @@ class ElevationHead(nn.Module):
         steps = round(180.0 / width_deg) if width_deg > 0 else 0
         if steps < 1 or abs(steps * width_deg - 180.0) > 1e-6:
             raise ValueError(f"width_deg is {width_deg}, expected to divide 180")
-        width = hidden_width(sizes, hidden)
-        self.pool = Pool(sizes, sizes.talkers, width)
-        self.classify = classifier(self.pool.features_out, width, steps + 1)
+        self.pool, self.classify = pool_and_classifier(sizes, hidden, sizes.talkers, steps + 1)
 
     def forward(self, features: Tensor, front_end: FrontEndOutput) -> Tensor:
         """Logits ``(batch, slot, class)``."""

@@ -9,35 +9,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
+from msdet.models.frontends import FrontEndOutput
 from msdet.models.heads import HeadSizes
+from msdet.models.heads.separation import at_least_one
 from msdet.tasks.labels import LabeledLoss
-
-SMALLEST = 1e-3
-"""No quantity is smaller."""
-
-BEND = 0.2
-"""Error of the logarithm up to which its square counts, and beyond which its size: about 20 percent."""
-
-WIDEST = 32
-"""Width of the features that a head pools, if it is not given one, unless its own are narrower."""
 
 
 def hidden_width(sizes: HeadSizes, hidden: int | None) -> int:
-    """Width of the features that a head pools: as given, or that of its own, `WIDEST` at most.
-
-    Raises:
-        ValueError: less than 1.
-    """
-    if hidden is None:
-        return min(WIDEST, sizes.features)
-    if hidden < 1:
-        raise ValueError(f"hidden is {hidden}, expected at least 1")
-    return hidden
+    """Width of the features that a head pools: as given, or that of its own, 32 at most."""
+    return min(32, sizes.features) if hidden is None else at_least_one(hidden, "hidden")
 
 
-def classifier(features: int, hidden: int, outputs: int) -> nn.Sequential:
-    """Two linear layers, the one between them twice as wide as `hidden`."""
-    return nn.Sequential(nn.Linear(features, 2 * hidden), nn.ReLU(), nn.Linear(2 * hidden, outputs))
+def pool_and_classifier(
+    sizes: HeadSizes, hidden: int | None, pools: int, outputs: int, joined: bool = False
+) -> tuple[Pool, nn.Sequential]:
+    """Pooled features, and two linear layers that give outputs from each pool, or from all of them joined."""
+    width = hidden_width(sizes, hidden)
+    pool = Pool(sizes, pools, width)
+    features = pools * pool.features_out if joined else pool.features_out
+    return pool, nn.Sequential(nn.Linear(features, 2 * width), nn.ReLU(), nn.Linear(2 * width, outputs))
 
 
 class Pool(nn.Module):
@@ -45,12 +35,8 @@ class Pool(nn.Module):
 
     Each pool weighs all bins by an attention of its own, and gives the mean and the standard deviation of the
     embedded features, and their mean after a learned weight of each frequency: phase differences mean another
-    direction at each frequency. A learned offset tells the pools apart.
-
-    Args:
-        sizes: of the head.
-        pools: how many, for example one for each slot.
-        hidden: width of the embedded features; what a pool gives is three times as wide.
+    direction at each frequency. A learned offset tells the pools apart. What a pool gives is three times as wide as
+    the embedded features, `hidden`.
     """
 
     def __init__(self, sizes: HeadSizes, pools: int, hidden: int) -> None:
@@ -81,19 +67,26 @@ class Pool(nn.Module):
         return pooled
 
 
-def class_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy ``(...)`` of logits ``(..., class)`` against classes ``(...)``."""
-    return -logits.float().log_softmax(-1).gather(-1, target[..., None])[..., 0]
+class LogHead(nn.Module):
+    """Natural logarithms of a quantity, from pooled features: of each slot, or one of the scene."""
+
+    of_slots = True
+
+    def __init__(self, sizes: HeadSizes, hidden: int | None = None) -> None:
+        super().__init__()
+        self.pool, self.estimate = pool_and_classifier(sizes, hidden, sizes.talkers if self.of_slots else 1, 1)
+
+    def forward(self, features: Tensor, front_end: FrontEndOutput) -> Tensor:
+        """Logarithms ``(batch, slot)``, or ``(batch,)`` of scenes."""
+        logarithms: Tensor = self.estimate(self.pool(features))[..., 0]
+        return logarithms if self.of_slots else logarithms[:, 0]
 
 
 def log_loss(prediction: Tensor, target: Tensor, known: Tensor) -> LabeledLoss:
-    """Smooth L1 loss (Girshick 2015) of logarithms ``(batch, ...)``.
+    """Smooth L1 loss (Girshick 2015) of natural logarithms ``(batch, ...)`` against the quantity itself.
 
-    Args:
-        prediction: natural logarithms ``(batch, ...)``.
-        target: the quantity itself ``(batch, ...)``, NaN where it is not known.
-        known: bool ``(batch, ...)``, whether it matters.
+    The square of the error counts up to 0.2, about 20 percent, and beyond that its size. `known` says where it matters.
     """
     labeled = known & (target > 0.0)
-    wanted = target.nan_to_num(1.0).clamp_min(SMALLEST).log()
-    return LabeledLoss(smooth_l1_loss(prediction.float(), wanted, reduction="none", beta=BEND), labeled)
+    wanted = target.nan_to_num(1.0).clamp_min(1e-3).log()  # no quantity is smaller
+    return LabeledLoss(smooth_l1_loss(prediction.float(), wanted, reduction="none", beta=0.2), labeled)

@@ -11,13 +11,14 @@ from msdet.dsp.streaming_state import State, with_past
 from msdet.models.encoders.layers import run_rnn
 from msdet.models.frontends import FrontEndOutput, running_rms_normalize
 from msdet.models.heads import TASKS, HeadSizes
+from msdet.models.heads.doa import bin_weights
 from msdet.scenes.room_geometry import TRACK_STEP_S
 from msdet.tasks.labels import BatchLabels, LabeledLoss
 from msdet.tasks.per_slot import speech_activity
 from msdet.tasks.pooling import Pool, hidden_width
 
 TIME_CONSTANTS = (1.0, 4.0, 12.0)
-"""Time constants, in frames, that the averages of the steered response start from."""
+"""In frames, that the averages of the steered response start from."""
 
 REACH = 32
 """Frames after which an average forgets altogether."""
@@ -30,14 +31,7 @@ class TrackingHead(nn.Module):
     constants, which is the response of as many recursively averaged covariances (the response is linear in
     the covariance) without forming them, and sharpened by convolutions over azimuth and time. It is computed
     for every second class, which is half the cost and finer than its lobes. A recurrent layer over features
-    pooled over frequency adds what the features know.
-
-    Args:
-        sizes: what its sizes follow from.
-        hidden: width of the pooled features and the recurrent layer; that of the features, 32 at most, if not
-            given.
-        channels: of the convolutions.
-        causal: do not look at later frames.
+    pooled over frequency, as wide as these, adds what the features know. If causal, no frame sees a later one.
     """
 
     def __init__(self, sizes: HeadSizes, hidden: int | None = None, channels: int = 16, causal: bool = False) -> None:
@@ -82,10 +76,7 @@ class TrackingHead(nn.Module):
 
     def _response(self, features: Tensor, spectrum: Tensor, seen: Tensor) -> Tensor:
         """Steered response ``(batch, slot, frame, class)`` of each slot's bins, by the level seen."""
-        slots, reliable = self.mask(features).permute(0, 3, 1, 2).chunk(2, dim=1)
-        level = torch.log1p(seen[:, self.geometry.reference, None].abs())
-        frequency = nn.functional.softplus(self.frequency)[:, None]
-        weights = slots.softmax(1) * reliable.sigmoid() * level * frequency
+        weights = bin_weights(self.mask(features), seen[:, self.geometry.reference], self.frequency)
         coarse = frame_response(phase_normalize(spectrum), weights, self.geometry.steering[::2])
         return between_neighbors(coarse, self.classify.out_features)
 
@@ -122,12 +113,9 @@ def between_neighbors(coarse: Tensor, classes: int) -> Tensor:
 
 @full_precision
 def running_averages(response: Tensor, time_constants: Tensor, causal: bool) -> Tensor:
-    """Exponential averages over time, ``(batch, time constant, frame, direction)``.
+    """Exponential averages over time, ``(batch, time constant, frame, direction)``, of ``(batch, frame, direction)``.
 
-    Args:
-        response: ``(batch, frame, direction)``.
-        time_constants: in frames.
-        causal: over frames before; otherwise over those after, too.
+    Over the frames before, with time constants in frames; unless causal over those after, too.
     """
     batch, frames, directions = response.shape
     age = torch.arange(-REACH, 1 if causal else REACH + 1, device=response.device).abs()
@@ -197,9 +185,9 @@ def decode_track(
 ) -> tuple[Tensor, Tensor]:
     """Azimuth in degrees and confidence of each frame, ``(batch, slot, frame)``.
 
-    A talker who is silent cannot be located, and the posterior may be sure of another one.
-    Given `speech`, a frame takes the mean of the directions around it, weighted by that and by age, which
-    bridges pauses from both sides; the confidence falls with it.
+    A talker who is silent cannot be located, and the posterior may be sure of another one. Given `speech`, a frame
+    takes the mean of the directions around it, weighted by that and by age, which bridges pauses from both sides; the
+    confidence falls with it.
 
     Args:
         logits: ``(batch, slot, frame, class)``.

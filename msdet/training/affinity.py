@@ -34,37 +34,24 @@ from msdet.io.files import atomic_path, read_json
 from msdet.io.jobs import begin_run_dir, finish_run_dir
 from msdet.losses.gradients import task_gradients
 from msdet.losses.separation import is_signed
-from msdet.models.joint import JointModel
-from msdet.tasks import MAIN, auxiliary_names
+from msdet.models.heads import TASKS
+from msdet.tasks import MAIN
 from msdet.training.checks import check, comparable, on_one_device
 from msdet.training.config import TrainConfig
 from msdet.training.module import JointModule
 from msdet.training.single_run import prepare
 from msdet.training.trainer import fit, restored_determinism
-from msdet.training.transfer import weights_hash
+from msdet.training.transfer import init_setting
 
 FINISHED = "affinity.json"
-
-TABLE = "affinity.csv"
 
 MAX_TASKS = 10
 """Tasks whose partitions can all be tried: 115 975 of them."""
 
-SHARED = ("sharing.", "front_end.")
-"""Beginnings of the names of parameters that tasks share."""
-
 
 @dataclass(frozen=True)
 class AffinityConfig:
-    """What is measured, and how.
-
-    Attributes:
-        tasks: at least two, of ``separation``, ``doa`` and auxiliary ones; the main two are trained anyway.
-        every: steps of the training between measurements.
-        step_size: learning rate of the step that is looked ahead; that of the optimizer if not given. The
-            gradient is clipped as in training.
-        groups: the most groups that the tasks are parted into.
-    """
+    """What is measured, and how, as `msdet.commands.affinity.affinity` describes it."""
 
     tasks: list[str]
     every: int = 5
@@ -73,13 +60,7 @@ class AffinityConfig:
 
 
 class Grouping(NamedTuple):
-    """A partition of tasks.
-
-    Attributes:
-        groups: names of the tasks of each group.
-        onto: what each task gets from its group, by name.
-        mean: of `onto`.
-    """
+    """A partition of tasks, what each gets from its group, by name, and the mean of that."""
 
     groups: list[list[str]]
     onto: dict[str, float]
@@ -88,21 +69,16 @@ class Grouping(NamedTuple):
 
 @dataclass(frozen=True)
 class Affinities:
-    """What was measured.
-
-    Attributes:
-        tasks: names.
-        mean: ``(task, task)``: of the one whose step is taken (row) onto the other (column).
-        standard_error: of `mean`, over the measurements; NaN where there are fewer than two.
-        measured: number of measurements of each pair.
-        grouping: that these suggest.
-    """
+    """What was measured, ``(task, task)``: of the one whose step is taken (row) onto the other (column)."""
 
     tasks: list[str]
     mean: Array
     standard_error: Array
+    """Of the mean over the measurements; NaN where there are fewer than two."""
     measured: Array
+    """Number of measurements."""
     grouping: Grouping
+    """That these suggest."""
 
 
 def measure_affinities(
@@ -110,17 +86,8 @@ def measure_affinities(
 ) -> Affinities:
     """Train all tasks together for a while and measure affinities on the way, or read what was measured.
 
-    Writes ``affinity.json`` and ``affinity.csv``. The model is not kept.
-
-    Args:
-        out: folder for them.
-        config: of the training; its data must be labeled for every task.
-        settings: what is measured.
-        progress: called with steps done and in all.
-
-    Raises:
-        MsdetError: bad settings or data, a task without a label in them, or a folder that holds other
-            measurements.
+    Writes ``affinity.json`` and ``affinity.csv`` to the folder `out`. The model is not kept. The data of `config` must
+    be labeled for every task. `progress` is called with steps done and in all.
     """
     config = on_one_device(with_tasks(config, settings.tasks), "affinities are measured on one device")
     check(config)
@@ -130,27 +97,30 @@ def measure_affinities(
         lookahead = Lookahead(settings, config.optimizer.learning_rate, progress)
         limits: dict[str, Any] = {"limit_val_batches": 0, "num_sanity_val_steps": 0}
         run = prepare(config, lambda line: None, callbacks=[lookahead], **limits)
-        _check_shared(run.module.model, config, settings)
+        front_end = any(p.requires_grad for p in run.module.model.front_end.parameters())
+        if config.model.sharing == "none" and "separation" in settings.tasks and not front_end:
+            raise MsdetError("model.sharing is 'none': separation shares nothing with other tasks")
         decisive: dict[str, Any] = {
             "affinity": {k: v for k, v in dataclasses.asdict(settings).items() if k != "groups"},
             "training": comparable(config),
             "data": run.data.identity,
+            **init_setting(config.init),
         }
-        if config.init:
-            decisive["init"] = weights_hash(config.init)
         if begin_run_dir(out, decisive, FINISHED):
             fit(run.trainer, run.module, run.batches)
             result = _averaged(settings, np.stack(lookahead.measured))
         else:
-            result = _read(out / FINISHED, settings)
-    _write_table(out / TABLE, result)
-    finish_run_dir(out, decisive, FINISHED, _to_dict(result))
+            content = read_json(out / FINISHED)
+            mean, error = np.array(content["affinity"]), np.array(content["standard_error"], dtype=np.float64)
+            grouping = best_grouping(settings.tasks, mean, settings.groups)  # as the settings say now
+            result = Affinities(settings.tasks, mean, error, np.array(content["measured"]), grouping)
+    _write(out, decisive, result)
     return result
 
 
 def with_tasks(config: TrainConfig, tasks: Sequence[str]) -> TrainConfig:
     """The settings of a training with auxiliary tasks switched on, as they are or with their defaults."""
-    known = [*MAIN, *auxiliary_names()]
+    known = [*MAIN, *TASKS.names()]
     for name in tasks:
         if ":" not in name and name not in known:
             raise UnknownNameError("task", name, known)
@@ -160,29 +130,20 @@ def with_tasks(config: TrainConfig, tasks: Sequence[str]) -> TrainConfig:
 
 
 class Lookahead(Callback):
-    """Measures affinities before every so many steps of a training, which they do not change.
+    """Measures affinities before every so many steps of a training, which they do not change."""
 
-    Attributes:
-        measured: ``(task, task)`` for each measurement; NaN where a task is not labeled.
-    """
-
-    def __init__(
-        self, settings: AffinityConfig, rate: float, progress: Callable[[int, int], None] | None = None
-    ) -> None:
+    def __init__(self, settings: AffinityConfig, rate: float, progress: Callable[[int, int], None] | None) -> None:
         self.settings = settings
         self.rate = rate if settings.step_size is None else settings.step_size
         self.progress = progress or (lambda done, total: None)
         self.measured: list[Array] = []
         self._step = -1
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Example, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Example, *_: Any) -> None:
         """Measure with the batch that comes."""
         step = trainer.global_step
         if step % self.settings.every == 0 and step != self._step:  # once, of batches that are accumulated
             self._step = step
-            assert isinstance(pl_module, JointModule)
             self.measured.append(affinities(pl_module, batch, self.settings.tasks, self.rate))
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
@@ -191,13 +152,9 @@ class Lookahead(Callback):
 
 
 def affinities(system: JointModule, batch: Example, tasks: Sequence[str], rate: float) -> Array:
-    """Affinities ``(task, task)`` of the one (row) onto the other (column) on a batch.
+    """Affinities ``(task, task)`` of the one (row) onto the other (column) on a batch; NaN where one has no label.
 
-    NaN where a task has no label in the batch. The system is left as it is; the looked-ahead step has the
-    learning rate `rate`.
-
-    Raises:
-        MsdetError: no shared parameter learns.
+    The system is left as it is; the looked-ahead step has the learning rate `rate`.
     """
     shared = shared_parameters(system.model)
     matrix = np.full((len(tasks), len(tasks)), np.nan)
@@ -219,7 +176,8 @@ def affinities(system: JointModule, batch: Example, tasks: Sequence[str], rate: 
 
 def shared_parameters(model: nn.Module) -> list[nn.Parameter]:
     """Parameters of the sharing scheme and the front end that learn; an error if there are none."""
-    shared = [p for name, p in model.named_parameters() if name.startswith(SHARED) and p.requires_grad]
+    learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    shared = [p for name, p in learning.items() if name.startswith(("sharing.", "front_end."))]
     if not shared:
         raise MsdetError("no parameter of model.sharing and the front end learns: tasks have nothing to share")
     return shared
@@ -262,23 +220,12 @@ def _check(config: TrainConfig, settings: AffinityConfig) -> None:
     tasks, loss = settings.tasks, config.objective.separation_loss
     if len(set(tasks)) < 2 or len(set(tasks)) < len(tasks):
         raise MsdetError(f"tasks are {', '.join(tasks) or 'none'}, expected at least two, each once")
-    if settings.every < 1:
-        raise MsdetError(f"every is {settings.every}, expected at least 1")
-    if settings.every > config.total_steps:
-        raise MsdetError(
-            f"every is {settings.every}, expected at most the {config.total_steps} steps of optimizer.steps"
-        )
+    if not 1 <= settings.every <= config.total_steps:
+        raise MsdetError(f"every is {settings.every}, expected 1 to {config.total_steps}, the steps of optimizer.steps")
     if settings.step_size is not None and not 0.0 < settings.step_size < np.inf:
         raise MsdetError(f"step_size is {settings.step_size}, expected more than 0")
     if "separation" in tasks and is_signed(loss):
         raise MsdetError(f"affinities need losses above zero; those of separation_loss '{loss}' can be below")
-
-
-def _check_shared(model: JointModel, config: TrainConfig, settings: AffinityConfig) -> None:
-    """Refuse a model in which separation shares no parameter with other tasks."""
-    front_end = any(p.requires_grad for p in model.front_end.parameters())
-    if config.model.sharing == "none" and "separation" in settings.tasks and not front_end:
-        raise MsdetError("model.sharing is 'none': separation shares nothing with other tasks")
 
 
 def _averaged(settings: AffinityConfig, measured: Array) -> Affinities:
@@ -296,45 +243,28 @@ def _averaged(settings: AffinityConfig, measured: Array) -> Affinities:
     return Affinities(settings.tasks, mean, error, count, best_grouping(settings.tasks, mean, settings.groups))
 
 
-def _to_dict(result: Affinities) -> dict[str, Any]:
-    """JSON form; null for what is not known."""
-    errors = [[None if np.isnan(x) else x for x in row] for row in result.standard_error.tolist()]
-    return {
-        "tasks": result.tasks,
-        "affinity": result.mean.tolist(),
-        "standard_error": errors,
-        "measured": result.measured.tolist(),
-        "grouping": result.grouping._asdict(),
-    }
-
-
-def _read(path: Path, settings: AffinityConfig) -> Affinities:
-    """What an earlier run measured, grouped as the settings say now."""
-    content = read_json(path)
-    mean = np.array(content["affinity"])
-    error = np.array(content["standard_error"], dtype=np.float64)
-    grouping = best_grouping(settings.tasks, mean, settings.groups)
-    return Affinities(settings.tasks, mean, error, np.array(content["measured"]), grouping)
-
-
-def _write_table(path: Path, result: Affinities) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+def _write(out: Path, settings: dict[str, Any], result: Affinities) -> None:
+    """Write the table, then the file that says that all is done; null there is what is not known."""
+    with atomic_path(out / "affinity.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["step of", *(f"onto {name}" for name in result.tasks)])
         writer.writerows([name, *row] for name, row in zip(result.tasks, result.mean.tolist(), strict=True))
+    content = {
+        "tasks": result.tasks,
+        "affinity": result.mean.tolist(),
+        "standard_error": [[None if np.isnan(x) else x for x in row] for row in result.standard_error.tolist()],
+        "measured": result.measured.tolist(),
+        "grouping": result.grouping._asdict(),
+    }
+    finish_run_dir(out, settings, FINISHED, content)
 
 
 def best_grouping(tasks: Sequence[str], affinity: npt.ArrayLike, most: int) -> Grouping:
     """The partition into at most `most` groups with the largest mean affinity onto each task.
 
-    What a task gets from its group is the mean of the affinities onto it from the group's other tasks; a task
-    alone gets nothing, and loses nothing. All partitions are tried; of equally good ones the one with fewer
-    groups is taken.
-
-    Args:
-        tasks: names.
-        affinity: ``(task, task)``, of the one (row) onto the other (column); the diagonal is not looked at.
-        most: number of groups at most.
+    What a task gets from its group is the mean of the affinities ``(task, task)`` onto it (column) from the group's
+    other tasks (rows); a task alone gets nothing, and loses nothing. All partitions are tried; of equally good ones
+    the one with fewer groups is taken.
 
     >>> best_grouping(["a", "b", "c"], [[0, 2, -1], [2, 0, -1], [-1, -1, 0]], 2).groups
     [['a', 'b'], ['c']]

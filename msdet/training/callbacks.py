@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -57,11 +57,7 @@ class BestMetric:
         self.since = 0
 
     def update(self, scores: Mapping[str, Any]) -> bool:
-        """Note the scores of a validation; whether the metric is the best so far. NaN never is.
-
-        Raises:
-            UnknownNameError: there is no such metric; the nearest is offered.
-        """
+        """Note the scores of a validation; whether the metric is the best so far. NaN never is."""
         value = float(find_metric(scores, self.metric))
         improved = value > self.best if higher_is_better(self.metric) else value < self.best
         self.best, self.since = (value, 0) if improved else (self.best, self.since + 1)
@@ -71,17 +67,13 @@ class BestMetric:
         """Best value and how long ago."""
         return {"best": self.best, "since": self.since}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore them."""
-        self.best, self.since = float(state["best"]), int(state["since"])
+        self.best, self.since = float(state_dict["best"]), int(state_dict["since"])
 
 
 def find_metric(scores: Mapping[str, Any], metric: str) -> Any:
-    """The value of a metric of validation.
-
-    Raises:
-        UnknownNameError: there is no such metric; the nearest is offered.
-    """
+    """The value of a metric of validation; of one that does not exist, an error that offers the nearest."""
     if metric not in scores:
         raise UnknownNameError("metric", metric, [name for name in scores if name.startswith("dev/")])
     return scores[metric]
@@ -109,15 +101,12 @@ class NonFiniteGuard:
         self._items.append(items)
 
     def may_step(self, step: int, finite: Tensor, lost: bool = False) -> bool:
-        """Whether a step may be taken; else it is counted and said. All processes agree.
+        """Whether a step may be taken; else it is counted and said (`skip`). All processes agree.
 
         Args:
             step: its number.
             finite: whether its gradient is ``()``.
             lost: whether its loss was not finite on this process, which went on nonetheless.
-
-        Raises:
-            MsdetError: too many in a row.
         """
         items, self._items = self._items, []
         rows = [(lost, [int(item) for batch in items for item in batch])]
@@ -132,19 +121,12 @@ class NonFiniteGuard:
             self.in_a_row = 0 if items else self.in_a_row  # without items all losses were bad, and counted
             return True
         lost = any(was_lost for was_lost, _ in rows)
-        self.skip(
-            step,
-            "loss" if lost else "gradient",
-            [item for was_lost, row in rows if was_lost or not lost for item in row],
-        )
+        items_of_step = [item for was_lost, row in rows if was_lost or not lost for item in row]
+        self.skip(step, "loss" if lost else "gradient", items_of_step)
         return False
 
     def skip(self, step: int, what: str, items: list[int]) -> None:
-        """Count a step that is left out, of which `what` is not finite with the examples `items`.
-
-        Raises:
-            MsdetError: too many in a row.
-        """
+        """Count a step of which `what` is not finite with the examples `items`; an error if too many are in a row."""
         self.total += 1
         self.in_a_row += 1
         line = f"step {step}: the {what} is not finite with {', '.join(map(self.name, items))}"
@@ -161,36 +143,22 @@ class NonFiniteGuard:
         self.total, self.in_a_row = int(state["total"]), int(state["in_a_row"])
 
 
-class SaveBest(Callback):
-    """Writes the checkpoint directory whenever a metric of validation is the best so far.
-
-    Not Lightning's ``ModelCheckpoint``: what is written is a model as safetensors and JSON, which anybody may
-    load, not a pickled state of the trainer.
-    """
+class SaveBest(BestMetric, Callback):
+    """Writes the model, as a checkpoint directory, whenever a metric of validation is the best so far."""
 
     def __init__(self, out: Path, settings: dict[str, Any], metric: str = "dev/loss") -> None:
+        super().__init__(metric)
         self.out = out
         self.settings = settings
-        self.best = BestMetric(metric)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare and write."""
         scores = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("dev/")}
-        if trainer.sanity_checking or not self.best.update(scores) or not trainer.is_global_zero:
+        if trainer.sanity_checking or not self.update(scores) or not trainer.is_global_zero:
             return
-        model = pl_module.model
-        assert isinstance(model, JointModel)
         rounded = {k: round(v, 4) for k, v in scores.items()}
         notes = {"step": trainer.global_step, "scores": rounded, "training": self.settings}
-        save_model(self.out, model, notes)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The best value so far."""
-        return self.best.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best value so far."""
-        self.best.load_state_dict(state_dict)
+        save_model(self.out, cast(JointModel, pl_module.model), notes)
 
 
 class StopEarly(EarlyStopping):
@@ -218,8 +186,8 @@ class StopEarly(EarlyStopping):
 class SaveState(Callback):
     """Writes the trainer's own state at the end of each epoch, for going on after a kill.
 
-    Not Lightning's ``ModelCheckpoint``, which does not write to a temporary file first: a kill while it
-    writes would leave half a state.
+    Lightning writes it to the system's folder for temporary files and then moves it, which copies if the run is on
+    another file system: a kill would leave half a state. Here it is first whole beside the old one.
     """
 
     def __init__(self, out: Path) -> None:
@@ -235,10 +203,7 @@ class SaveState(Callback):
 
 
 class ReportLines(Callback):
-    """Reports one line after each validation, and the progress after each step.
-
-    After the first validation also names the tasks without any label in the dev set: their scores are NaN.
-    """
+    """Reports a line after each validation, the progress after each step, and tasks without a label in the dev set."""
 
     def __init__(self, steps: int, report: Report, progress: StepProgress | None = None) -> None:
         self.steps = steps
@@ -259,7 +224,7 @@ class ReportLines(Callback):
             self.progress(trainer.global_step, self.steps, note)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look for tasks without a label, once."""
+        """Look for tasks without a label, whose scores are NaN, once."""
         if trainer.sanity_checking or self.checked_labels:
             return
         self.checked_labels = True
@@ -272,7 +237,8 @@ class ReportLines(Callback):
         """Say how far the training is and how good the model."""
         m = {k: float(v) for k, v in trainer.callback_metrics.items()}
         step, step_s = trainer.global_step, self._step_s(trainer)
-        skipped = f"  {pl_module.skipped_steps} skipped" if pl_module.skipped_steps else ""
+        bad = cast(NonFiniteGuard, pl_module.bad)
+        skipped = f"  {bad.total} skipped" if bad.total else ""
         self.report(
             f"step {step:>6}/{self.steps}"
             f"  loss {m.get('train/loss', float('nan')):.3f}  dev {m['dev/loss']:.3f}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -14,19 +13,26 @@ from torch.compiler import list_backends
 from msdet.errors import MsdetError, UnknownNameError, did_you_mean
 from msdet.io.files import plain_name
 from msdet.io.jobs import MAX_WORKERS
-from msdet.training.config import DataConfig, StageConfig, TrainConfig
+from msdet.training.config import DataConfig, OptimizerConfig, TrainConfig, TrainerConfig
 from msdet.training.optimization import OPTIMIZERS, build_schedule
 from msdet.training.trainer import LOGGERS, require_package
 
 _POSITIVE = (
-    "optimizer.steps", "optimizer.batch", "optimizer.accumulate", "optimizer.learning_rate",
+    "data.batch_seconds", "optimizer.steps", "optimizer.batch", "optimizer.accumulate", "optimizer.learning_rate",
     "optimizer.gradient_clip_norm", "trainer.validate_every", "trainer.stop_patience",
     "trainer.max_nonfinite_steps", "trainer.nodes",
 )  # fmt: skip
 
 _RANGES = {  # both ends included
+    "model.talkers": (1, math.inf),
+    "data.workers": (0, MAX_WORKERS),
+    "data.reference_fraction": (0, 1),
+    "data.doa_fraction": (0, 1),
+    "data.batch_references": (0, 1),
+    "data.batch_directions": (0, 1),
     "optimizer.warm_up": (0, math.inf),
     "optimizer.decay_from": (0.0, 1.0),
+    "optimizer.weight_decay": (0, math.inf),
     "trainer.threads": (0, 1024),
     "trainer.seed": (0, 2**32 - 1),
 }
@@ -44,34 +50,35 @@ _WITHOUT_EFFECT = {
 
 
 def check(config: TrainConfig) -> None:
-    """Refuse settings that cannot work.
+    """Refuse settings that cannot work, by the name of the field."""
+    for name in _POSITIVE:
+        value = attrgetter(name)(config)
+        if value is not None and not 0 < value < math.inf:
+            raise MsdetError(f"{name} is {value}, expected more than 0")
+    for name, (low, high) in _RANGES.items():
+        value = attrgetter(name)(config)
+        if value is not None and not (low <= value <= high and math.isfinite(value)):
+            raise MsdetError(f"{name} is {value}, expected {low} {f'to {high}' if high < math.inf else 'or more'}")
+    for name, choices in _CHOICES.items():
+        if (value := attrgetter(name)(config)) not in choices:
+            raise MsdetError(f"{name} is '{value}'{did_you_mean(value, choices)}")
+    config.data.scenes.check()
+    _check_data(config.data)
+    _check_trainer(config.trainer)
+    _check_averages(config.optimizer)
+    build_schedule(config.optimizer)
+    names = [stage.name for stage in config.stages]
+    for number, name in enumerate(names, start=1):
+        plain_name(name, "name", f"stages, {number}")
+        if names.count(name) > 1:
+            raise MsdetError(f"stages, {number}: name '{name}' stands twice")
 
-    Raises:
-        MsdetError: names the field.
-    """
-    data = config.data
-    if config.model.talkers < 1:
-        raise MsdetError(f"model.talkers is {config.model.talkers}, expected at least 1")
-    data.scenes.check()
-    if not 0 <= data.workers <= MAX_WORKERS:
-        raise MsdetError(f"data.workers is {data.workers}, expected 0 to {MAX_WORKERS}")
+
+def _check_data(data: DataConfig) -> None:
     if data.train is None and (data.bank is None or data.speech is None):
         raise MsdetError("data: give either train (a rendered set), or bank and speech (mixed on the fly)")
     if data.t60_s is not None and not data.t60_s[0] <= data.t60_s[1]:
         raise MsdetError(f"data.t60_s is {list(data.t60_s)}, expected [low, high] with low <= high")
-    if data.batch_seconds is not None and not 0.0 < data.batch_seconds < math.inf:
-        raise MsdetError(f"data.batch_seconds is {data.batch_seconds}, expected more than 0")
-    _check_labels(data)
-    check_optimization(config)
-    check_stages(config.stages)
-
-
-def _check_labels(data: DataConfig) -> None:
-    """Refuse shares of labels that cannot be."""
-    for name in ("reference_fraction", "doa_fraction", "batch_references", "batch_directions"):
-        share = getattr(data, name)
-        if share is not None and not 0.0 <= share <= 1.0:
-            raise MsdetError(f"data.{name} is {share}, expected 0 to 1")
     if data.extra_train and data.train is None:
         raise MsdetError("data.extra_train goes with data.train: sets are not joined with mixing on the fly")
     if data.set_weights and len(data.set_weights) != 1 + len(data.extra_train):
@@ -89,20 +96,7 @@ def _check_labels(data: DataConfig) -> None:
         )
 
 
-def check_optimization(config: TrainConfig) -> None:
-    """Refuse settings of the optimizer and the trainer that cannot work."""
-    for name in _POSITIVE:
-        value = attrgetter(name)(config)
-        if not (math.isfinite(value) and value > 0):
-            raise MsdetError(f"{name} is {value}, expected more than 0")
-    for name, (low, high) in _RANGES.items():
-        if not low <= (value := attrgetter(name)(config)) <= high:
-            expected = f"{low} to {high}" if high < math.inf else f"{low} or more"
-            raise MsdetError(f"{name} is {value}, expected {expected}")
-    for name, choices in _CHOICES.items():
-        if (value := attrgetter(name)(config)) not in choices:
-            raise MsdetError(f"{name} is '{value}'{did_you_mean(value, choices)}")
-    o, t = config.optimizer, config.trainer
+def _check_trainer(t: TrainerConfig) -> None:
     if t.compile is not None and t.compile not in (known := list_backends(exclude_tags=())):
         raise UnknownNameError("backend of torch.compile:", t.compile, known)
     for name in t.loggers:
@@ -111,22 +105,13 @@ def check_optimization(config: TrainConfig) -> None:
         require_package(name)
     if t.devices != "auto" and not (t.devices.isdigit() and int(t.devices)):
         raise MsdetError(f"trainer.devices is '{t.devices}', expected auto or a number")
-    if o.weight_decay is not None and not 0.0 <= o.weight_decay < math.inf:
-        raise MsdetError(f"optimizer.weight_decay is {o.weight_decay}, expected 0 or more")
+
+
+def _check_averages(o: OptimizerConfig) -> None:
     if not 0.0 <= o.ema < 1.0:
         raise MsdetError(f"optimizer.ema is {o.ema}, expected 0 to 1, 1 left out")
     if o.swa_from is not None and (o.ema or not 0.0 <= o.swa_from < 1.0):
         raise MsdetError(f"optimizer.swa_from is {o.swa_from} and ema {o.ema}, expected 0 to 1, 1 left out, and no ema")
-    build_schedule(o)
-
-
-def check_stages(stages: Sequence[StageConfig]) -> None:
-    """Refuse stages that cannot have folders of their own."""
-    names = [stage.name for stage in stages]
-    for number, name in enumerate(names, start=1):
-        plain_name(name, "name", f"stages, {number}")
-        if names.count(name) > 1:
-            raise MsdetError(f"stages, {number}: name '{name}' stands twice")
 
 
 def comparable(config: TrainConfig) -> dict[str, Any]:
@@ -142,15 +127,7 @@ def comparable(config: TrainConfig) -> dict[str, Any]:
 
 
 def on_one_device(config: TrainConfig, what: str) -> TrainConfig:
-    """The settings, for one process on one device.
-
-    Args:
-        config: settings of a training.
-        what: that has one device, and what else to do, in the error.
-
-    Raises:
-        MsdetError: they ask for several devices.
-    """
+    """The settings, for one process on one device; an error, which ends in `what`, if they ask for several."""
     t = config.trainer
     if t.devices not in ("auto", "1") or t.nodes != 1:
         raise MsdetError(f"trainer.devices is {t.devices}, nodes {t.nodes}: {what}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from msdet.components import refuse_nulls
 from msdet.errors import MsdetError, did_you_mean
 from msdet.models.config import ModelConfig
 from msdet.renamed import renaming
@@ -212,18 +213,9 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides a training run.
+    """Everything that decides a training run, as `msdet.commands.train.train` describes it.
 
-    Attributes:
-        data: what to train and validate on.
-        model: the model.
-        objective: what to minimize.
-        optimizer: how to learn.
-        trainer: when to validate and stop, and on what to run.
-        init: checkpoint directory to take weights from where name and shape agree.
-        freeze: parameters that do not learn, by patterns of names such as ``sharing.*``.
-        train: the only parameters that learn, by patterns of names; all if empty.
-        stages: trained one after the other; none is one stage with the settings above.
+    `train` are the options ``--train_only``. No stages is one stage with the settings above them.
     """
 
     data: DataConfig
@@ -249,16 +241,8 @@ class TrainConfig:
 
 
 def parse_stage(row: Mapping[str, Any], number: int) -> StageConfig:
-    """A stage from the settings of a file.
-
-    Raises:
-        MsdetError: an unknown key, with the nearest; no name; or a value of the wrong type.
-    """
+    """A stage from the settings of a file (`overridden`)."""
     where = f"stages, {number}"
-    known = [field.name for field in dataclasses.fields(StageConfig)]
-    for key in row:
-        if key not in known:
-            raise MsdetError(renaming(key) or f"{where}: unknown key '{key}'{did_you_mean(key, known)}")
     if "name" not in row:
         raise MsdetError(f"{where}: key 'name' is missing")
     return overridden(StageConfig(""), row, where)
@@ -281,10 +265,11 @@ def overridden(config: T, changes: Mapping[str, Any], where: str) -> T:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(type(config), as_group=False)
     try:
-        values = parser.instantiate(parser.parse_object(merged))
-    except argparse.ArgumentError as error:
+        parsed = parser.parse_object(merged)
+        refuse_nulls(parser._actions, parsed)
+        return type(config)(**parser.instantiate(parsed).as_dict())
+    except (argparse.ArgumentError, MsdetError) as error:
         raise MsdetError(f"{where}: {' '.join(str(error).split())}") from error
-    return type(config)(**values.as_dict())
 
 
 def _merged(config: Any, changes: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -28,31 +28,25 @@ from msdet.errors import MsdetError
 from msdet.io.files import settings_hash
 from msdet.io.jobs import end_with_parent
 from msdet.models.config import ModelConfig
+from msdet.models.heads import TASKS
 from msdet.scenes.rir.bank import RirBank
-from msdet.tasks import find_task
 from msdet.training.config import DataConfig, ObjectiveConfig, TrainConfig
 from msdet.training.objective import AUXILIARY_WEIGHT
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Training and validation examples of one geometry and sample rate.
-
-    Attributes:
-        train: examples to learn from, without end where they are mixed.
-        rendered: the same as rendered sets, nothing withheld; None where they are mixed.
-        dev: examples to validate on.
-        array: the microphone array.
-        sample_rate: hertz.
-        identity: hashes of everything read.
-    """
+    """Training and validation examples of one geometry and sample rate."""
 
     train: LabeledData
+    """Without end where examples are mixed."""
     rendered: ConcatSceneDataset | None
+    """The same as rendered sets, nothing withheld; None where examples are mixed."""
     dev: RenderedDataset
     array: MicrophoneArray
     sample_rate: int
     identity: dict[str, str]
+    """Hashes of everything read."""
 
     def name(self, item: int) -> str:
         """What to call a training example."""
@@ -60,11 +54,7 @@ class TrainingData:
 
 
 def load_data(config: DataConfig, model: ModelConfig, seed: int) -> TrainingData:
-    """Open everything a run reads, and check that it belongs together.
-
-    Raises:
-        MsdetError: data of different arrays, sample rates or talker counts.
-    """
+    """Open everything a run reads, and refuse data of different arrays, sample rates or talker counts."""
     mixed_lengths = config.batch_seconds is not None
     dev_set = SceneSet.open(config.dev)
     dev = RenderedDataset(dev_set, slots=model.talkers, mixed_lengths=mixed_lengths)
@@ -82,10 +72,9 @@ def load_data(config: DataConfig, model: ModelConfig, seed: int) -> TrainingData
         bank = RirBank.open(config.bank)
         bank = bank.within(config.t60_s) if config.t60_s else bank
         corpus = load_corpus(config.corpus, config.speech)
-        mixing = DynamicMixingDataset(
+        train = mixing = DynamicMixingDataset(
             bank, corpus, "train", config.scenes, seed, config.noise, model.talkers, epoch_size=None
         )
-        train = mixing
         array, rate, identity["bank"] = bank.array, bank.sample_rate, bank.identity
         identity["speech"] = settings_hash([(u.path, u.seconds, u.split) for u in corpus.utterances])
         identity["noise"] = settings_hash([dataclasses.astuple(r) for r in mixing.material.recordings])
@@ -127,16 +116,7 @@ def _check_together(
 
 
 def check_labels(data: TrainingData, objective: ObjectiveConfig, model: ModelConfig | None = None) -> None:
-    """Refuse data without a single label of a task that they are to teach.
-
-    Args:
-        data: to learn from.
-        objective: what is learned; tasks of no weight need no labels.
-        model: whose auxiliary tasks are looked at as well.
-
-    Raises:
-        MsdetError: names the task.
-    """
+    """Refuse data without a single label of a task, of the model's as well, that the objective weighs above zero."""
     root = "data.reference_fraction, data.doa_fraction"  # which alone take labels from what is mixed
     if data.rendered is not None:
         root = " and ".join(str(part.scene_set.root) for part in data.rendered.sets)
@@ -154,7 +134,7 @@ def check_labels(data: TrainingData, objective: ObjectiveConfig, model: ModelCon
         and any(math.isfinite(talker.distance_m) for s in data.rendered.scenes for talker in s.sources)
     )
     for name in model.tasks if model else ():
-        needed = getattr(find_task(name), "NEEDS", None)
+        needed = getattr(TASKS.find(name), "NEEDS", None)
         if objective.task_weights.get(name, AUXILIARY_WEIGHT) > 0.0 and not available.get(str(needed), True):
             raise MsdetError(
                 f"{root}: no scene has {needed}, which task '{name}' learns from; "
@@ -165,16 +145,9 @@ def check_labels(data: TrainingData, objective: ObjectiveConfig, model: ModelCon
 def loaders(
     data: TrainingData, config: TrainConfig, epochs_done: int = 0, processes: int = 1
 ) -> tuple[DataLoader[Example], DataLoader[Example]]:
-    """Loaders of training and validation batches; an epoch is the steps between two validations.
+    """Loaders of training and validation batches, of one of the processes that share them.
 
-    Args:
-        data: to load.
-        config: of the run.
-        epochs_done: epochs before this one.
-        processes: that share each batch.
-
-    Raises:
-        MsdetError: a batch that cannot be shared, or seconds a batch that no scene fits into.
+    An epoch is the steps between two validations.
     """
     batch, batches = _batch(config, processes), config.optimizer.accumulate * config.interval
     if data.rendered and config.data.batch_seconds:

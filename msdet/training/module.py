@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -29,23 +30,18 @@ from msdet.training.transfer import frozen_modules
 class JointModule(pl.LightningModule):
     """Trains a joint model.
 
-    Logs ``train/loss`` and each task's, such as ``train/separation``; in validation the same with ``dev/``,
-    and each task's scores, such as ``dev/si_sdr_improvement_db`` and ``dev/accuracy_5deg``. ``dev/loss`` is
-    the sum with the weights of the settings, however the losses are balanced in training.
-    Besides, ``train/weight_separation`` of a balancing that moves its weights, and every
-    ``objective.log_cosine_every`` steps ``train/cosine_separation_doa``: how well the tasks' gradients agree.
-    Steps whose loss or gradient is not finite change nothing and are counted in ``train/skipped_steps``.
-    Parts of the model that are frozen stay in evaluation mode.
+    Logs ``train/loss`` and each task's, such as ``train/separation``; in validation the same with ``dev/``, and each
+    task's scores, such as ``dev/si_sdr_improvement_db`` and ``dev/accuracy_5deg``. ``dev/loss`` is the sum with the
+    weights of the settings, however the losses are balanced in training. Besides, ``train/weight_separation`` of a
+    balancing that moves its weights, and ``train/cosine_separation_doa``: how well the tasks' gradients agree. Steps
+    whose loss or gradient is not finite change nothing and are counted in ``train/skipped_steps``.
 
     Args:
-        model: the model.
+        model: the model; parts of it that are frozen stay in evaluation mode.
         objective: what is minimized.
         optimizer: how.
         total_steps: that are taken; those of the optimizer if not given.
         bad: counts steps that are not finite; says nothing if not given.
-
-    Raises:
-        MsdetError: an unknown schedule or one of its options.
     """
 
     def __init__(
@@ -74,11 +70,6 @@ class JointModule(pl.LightningModule):
         self.plateaus = 0
         self.train()
 
-    @property
-    def skipped_steps(self) -> int:
-        """Steps that were left out."""
-        return self.bad.total
-
     def train(self, mode: bool = True) -> JointModule:
         """Training or evaluation mode; frozen parts stay in evaluation mode."""
         super().train(mode)
@@ -105,18 +96,13 @@ class JointModule(pl.LightningModule):
         self.lost |= not finite  # other processes wait for this one's gradient
         self.bad.add_examples(batch["item"])
         self.balanced = Balanced(total, terms.scaled, list(extra.values()))
+        log = partial(self.log_dict, on_step=False, on_epoch=True, sync_dist=True)
         values = {"loss": total, **extra, **self.agreement(terms)}
-        self.log_dict(
-            {f"train/{k}": v.detach() for k, v in values.items()}, on_step=False, on_epoch=True,
-            batch_size=len(batch["mixture"]), sync_dist=True,
-        )  # fmt: skip
+        log({f"train/{k}": v.detach() for k, v in values.items()}, batch_size=len(batch["mixture"]))
         for name, loss in terms.losses.items():
             count = terms.labeled[name]
             if count or torch.distributed.is_initialized():  # all processes log the same names
-                self.log_dict(
-                    {f"train/{name}": loss.detach()}, on_step=False, on_epoch=True,
-                    batch_size=max(count, 1), sync_dist=True,
-                )  # fmt: skip
+                log({f"train/{name}": loss.detach()}, batch_size=max(count, 1))
         return total
 
     def agreement(self, terms: ObjectiveTerms) -> dict[str, Tensor]:
@@ -154,7 +140,7 @@ class JointModule(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log what is counted over the whole run."""
-        self.log("train/skipped_steps", float(self.skipped_steps))
+        self.log("train/skipped_steps", float(self.bad.total))
 
     def on_validation_epoch_start(self) -> None:
         """Start to count."""
@@ -175,7 +161,7 @@ class JointModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the means of all batches; count a plateau."""
         means = self.means.compute(self.device)
-        labeled = [name for name in self.objective.weights if self.means.counted(name)]
+        labeled = [name for name in self.objective.weights if self.means.counts.get(name)]
         loss = torch.stack([self.objective.weights[name] * means[name] for name in labeled] or [torch.zeros(())])
         scores = {f"dev/{name}": value for name, value in ({"loss": loss.sum()} | means).items()}
         self.log_dict(scores)
@@ -196,10 +182,9 @@ class JointModule(pl.LightningModule):
         return relative_rate(self.schedule, self.settings, self.total_steps, step, self.plateaus)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the counts of skipped steps and plateaus, and count this epoch as completed.
+        """Keep what was counted, and count this epoch as completed.
 
-        The state is written at the end of an epoch, just before Lightning counts it; going on would run the
-        end once more and skip an epoch of data.
+        The state is written just before Lightning does so; going on would run the end once more and skip an epoch.
         """
         checkpoint["bad_steps"] = self.bad.state_dict()
         checkpoint["plateaus"] = self.plateaus
@@ -240,12 +225,7 @@ class MetricMeans:
         self._add(name, torch.stack([total, torch.full_like(mean, count)]))
 
     def _add(self, name: str, sums: Tensor) -> None:
-        sums = sums.double()
-        self.sums[name] = self.sums[name] + sums if name in self.sums else sums
-
-    def counted(self, name: str) -> bool:
-        """Whether the last `compute` had any value of this name."""
-        return self.counts.get(name, 0.0) > 0
+        self.sums[name] = self.sums.get(name, 0.0) + sums.double()
 
     def compute(self, device: torch.device) -> dict[str, Tensor]:
         """The means, over all processes that validate together; NaN where nothing was counted."""
@@ -274,12 +254,10 @@ def pairwise_scores(output: JointOutput, truth: BatchLabels) -> Tensor:
 
 
 def task_cosines(losses: dict[str, Tensor], parameters: Sequence[nn.Parameter]) -> dict[str, Tensor]:
-    """Cosine between the gradients of each pair of tasks, by name, such as ``separation_doa``.
+    """Cosine between the gradients of each pair of tasks, by name, such as ``separation_doa``; below 0 they conflict.
 
-    Over the parameters that both reach: the encoder, and whatever else one task's loss reaches through
-    another's head. Below zero a step for one task is a step against the other: negative transfer. A pair is
-    left out where one of them has no gradient, for one because nothing is labeled, or they share nothing.
-    The graph is kept; costs one backward pass a task.
+    Over the parameters that both reach: the encoder, and whatever else one task's loss reaches through another's head.
+    A pair without any is left out. The graph is kept; costs one backward pass a task.
     """
     learning = [p for p in parameters if p.requires_grad]
     rows = task_gradients(list(losses.values()), learning)

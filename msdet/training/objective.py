@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,11 @@ from msdet.losses.regularization import penalty
 from msdet.losses.separation import is_signed, separation_loss
 from msdet.losses.weighting import GradientBalancer, LossNormalization, build_balancer
 from msdet.models.config import ModelConfig
+from msdet.models.heads import TASKS
 from msdet.models.joint import JointModel
 from msdet.models.sharing import SHARING_SCHEMES
-from msdet.tasks import MAIN, TaskLike, find_task
-from msdet.tasks.labels import BatchLabels
+from msdet.tasks import MAIN, TaskLike
+from msdet.tasks.labels import BatchLabels, located
 from msdet.tasks.main import DoaTask, SeparationTask
 from msdet.training.config import ObjectiveConfig
 
@@ -28,45 +29,28 @@ AUXILIARY_WEIGHT = 0.1
 
 
 class ObjectiveTerms(NamedTuple):
-    """Losses of a batch, whose gradients `backward` sets.
-
-    Attributes:
-        objective: whose they are.
-        balanced: the scalar that its balancer makes of the tasks' losses.
-        losses: of each task, over what is labeled; zero where nothing is.
-        assignment: the reference ``(batch, slot)`` that each slot answers for.
-        scaled: the losses as they are balanced, on a common scale if that is asked for; zero, with zero
-            gradients, where nothing is labeled.
-        labeled: number of losses, of examples or slots, that each task's is the mean of.
-    """
+    """Losses of a batch, whose gradients `backward` sets."""
 
     objective: Objective
     balanced: Tensor
+    """The scalar that the objective's balancer makes of the tasks' losses."""
     losses: dict[str, Tensor]
+    """Of each task, over what is labeled; zero where nothing is."""
     assignment: Tensor
+    """The reference ``(batch, slot)`` that each slot answers for."""
     scaled: dict[str, Tensor]
+    """The losses as they are balanced, on a common scale if that is asked for; zero where nothing is labeled."""
     labeled: dict[str, int]
+    """Number of losses, of examples or slots, that each task's is the mean of."""
 
     @property
     def total(self) -> Tensor:
-        """The scalar to minimize; its backward pass is refused where that would not be all of a step.
-
-        So it is with a balancer that makes gradients, and with penalties on the model's parameters: use
-        `backward`.
-        """
-        reason = self.objective.beyond_total
-        total: Tensor = _OfBackward.apply(self.balanced, reason)  # type: ignore[no-untyped-call]
+        """The scalar to minimize; its backward pass is refused where that is not all of a step, as `backward` is."""
+        total: Tensor = _OfBackward.apply(self.balanced, self.objective.beyond_total)  # type: ignore[no-untyped-call]
         return total
 
     def backward(self, model: JointModel) -> Tensor:
-        """Add a step's gradients to ``grad`` of all parameters that learn: balanced, and of penalties.
-
-        Returns:
-            the total with the penalties, for the log.
-
-        Raises:
-            MsdetError: no parameter is reached by two tasks, which the balancer needs.
-        """
+        """Add a step's gradients to ``grad`` of all parameters that learn; gives the total with penalties to log."""
         penalties = list(self.objective.penalties(model).values())
         total = sum(penalties, self.balanced)
         balancer = self.objective.balancer
@@ -82,13 +66,11 @@ class _OfBackward(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, scalar: Tensor, reason: str | None) -> Tensor:
-        """The scalar."""
         ctx.reason = reason
         return scalar.clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """The gradient as it comes."""
         if ctx.reason:
             raise MsdetError(f"total.backward(): {ctx.reason}; call terms.backward(model) instead")
         return gradients[0], None
@@ -99,10 +81,6 @@ class Objective(nn.Module):
 
     Each task's loss is the mean over what is labeled, so a scene without references or directions trains the
     other tasks.
-
-    Raises:
-        MsdetError: an unknown name, a weight that is not one or of a task that the model does not have, or a
-            loss that the balancing or the normalization cannot work with.
     """
 
     def __init__(self, config: ObjectiveConfig, model: ModelConfig = ModelConfig()) -> None:  # noqa: B008
@@ -114,9 +92,9 @@ class Objective(nn.Module):
         self.separation = SeparationTask(criterion, config.consistency)
         self.doa = DoaTask(doa_loss(config.doa_loss, config.doa_options), model.doa_classes)
         self.tasks: dict[str, TaskLike] = {"separation": self.separation, "doa": self.doa}
-        self.tasks |= {name: find_task(name)() for name in model.tasks}
+        self.tasks |= {name: TASKS.find(name)() for name in model.tasks}
         self.normalization = LossNormalization(config.normalize, list(self.weights))
-        self.balancer = cast(nn.Module, build_balancer(config.balance, config.balance_options, self.weights))
+        self.balancer = build_balancer(config.balance, config.balance_options, self.weights)
         _check_sign(config, getattr(self.balancer, "POSITIVE", False))
         if config.log_cosine_every < 0:
             raise MsdetError(f"objective.log_cosine_every is {config.log_cosine_every}, expected 0 or more")
@@ -129,12 +107,7 @@ class Objective(nn.Module):
         self.log_cosine_every = config.log_cosine_every
 
     def forward(self, predictions: dict[str, Any], truth: BatchLabels) -> ObjectiveTerms:
-        """Cost of a batch.
-
-        Args:
-            predictions: of each task by name, as `JointOutput` has them.
-            truth: labels, in any order of talkers.
-        """
+        """Cost of a batch, of predictions as `JointOutput` has them and labels in any order of talkers."""
         assignment = self.assign(predictions, truth)
         wanted = truth.in_slots(assignment)
         of_slots = {name: task.loss(predictions[name], wanted) for name, task in self.tasks.items()}
@@ -144,23 +117,18 @@ class Objective(nn.Module):
         known = {name: loss for name, loss in losses.items() if labeled[name]}
         scaled = self.normalization(known)
         blank = [losses[name] for name in losses if name not in known]  # zero, but their heads are reached
-        balanced = sum(blank, cast(Tensor, self.balancer(scaled)))
+        balanced: Tensor = sum(blank, self.balancer(scaled))
         return ObjectiveTerms(self, balanced, losses, assignment, losses | scaled, labeled)
 
     def penalties(self, model: JointModel) -> dict[str, Tensor]:
-        """What a model's parameters cost besides the tasks: of its sharing scheme, and of `regularization`.
-
-        Raises:
-            MsdetError: a pattern of parameters that matches nothing, an unknown norm or weight.
-        """
+        """What a model's parameters cost besides the tasks: of its sharing scheme, and of `regularization`."""
         parts = {"penalty": model.penalty(), "regularization": penalty(self.regularization, model)}
         return {name: part for name, part in parts.items() if part is not None}
 
     def start_epoch(self, epoch: int) -> None:
         """Tell a balancer that wants to know that an epoch of training starts."""
-        start = getattr(self.balancer, "start_epoch", None)
-        if start is not None:
-            start(epoch)
+        if hasattr(self.balancer, "start_epoch"):
+            self.balancer.start_epoch(epoch)
 
     def balance_weights(self) -> dict[str, Tensor]:
         """What each task's loss is multiplied with at present, of a balancer that changes it."""
@@ -171,8 +139,7 @@ class Objective(nn.Module):
     def assign(self, predictions: dict[str, Any], truth: BatchLabels) -> Tensor:
         """The reference ``(batch, slot)`` that each slot answers for.
 
-        Where a scene has no references the separation cost of a pair is its DoA cost, and the other way
-        round.
+        Where a scene has no references the separation cost of a pair is its DoA cost, and the other way round.
         """
 
         def separation() -> Tensor:
@@ -180,32 +147,24 @@ class Objective(nn.Module):
             return pairs if truth.referenced.all() else torch.where(referenced, pairs, doa_pairs())
 
         def doa() -> Tensor:
-            if located.all():
+            if known.all():
                 return doa_pairs()
             pairs = self.separation.pairs(predictions["separation"], truth)
-            return torch.where(located[:, None, None], doa_pairs(), torch.where(referenced, pairs, 0.0))
+            return torch.where(known, doa_pairs(), torch.where(referenced, pairs, 0.0))
 
         def doa_pairs() -> Tensor:
-            logits = predictions["doa"][:, :, None].expand(-1, -1, truth.active.shape[1], -1)
-            return self.doa.between(
-                logits,
-                truth.azimuth_deg[:, None].expand(logits.shape[:-1]),
-                truth.active[:, None].expand(logits.shape[:-1]),
-            ).masked()
+            return self.doa.pairs(predictions["doa"], truth)
 
-        referenced = truth.referenced[:, None, None]
-        located = (truth.azimuth_deg.isfinite() | ~truth.active).all(-1)
-        azimuths = lambda: decode_azimuth(predictions["doa"][..., : self.doa.classes])[0]  # noqa: E731
-        costs = PairCosts(separation, doa, self.doa_weight, azimuths)
+        def azimuth_deg() -> Tensor:
+            return decode_azimuth(predictions["doa"][..., : self.doa.classes])[0]
+
+        referenced, known = truth.referenced[:, None, None], located(truth)[:, None, None]
+        costs = PairCosts(separation, doa, self.doa_weight, azimuth_deg)
         return self.rule(TalkerLabels(truth.azimuth_deg, truth.distance_m, truth.active), costs)
 
 
 def _check_sign(config: ObjectiveConfig, positive: bool) -> None:
-    """Refuse losses that can be below zero where ratios or logarithms of losses are taken.
-
-    Raises:
-        MsdetError: names both settings.
-    """
+    """Refuse losses that can be below zero where ratios or logarithms of losses are taken."""
     needs = "normalize 'log'" if config.normalize == "log" else f"balance '{config.balance}'"
     if (positive or config.normalize == "log") and is_signed(config.separation_loss):
         raise MsdetError(
@@ -217,11 +176,7 @@ def _check_sign(config: ObjectiveConfig, positive: bool) -> None:
 
 
 def task_weights(config: ObjectiveConfig, model: ModelConfig) -> dict[str, float]:
-    """Weight of each task of a model.
-
-    Raises:
-        MsdetError: a weight outside its range, or of a task that the model does not have.
-    """
+    """Weight of each task of a model; an error for one outside its range, or of a task that the model does not have."""
     if not 0.0 <= config.doa_weight <= 1.0:
         raise MsdetError(f"doa_weight is {config.doa_weight}, expected 0 to 1")
     for name, weight in config.task_weights.items():

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from msdet.components import build, check_options
+from msdet.components import build, check_options, shown
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.training.config import OptimizerConfig
 
@@ -66,19 +66,15 @@ def build_optimizer(settings: OptimizerConfig, model: nn.Module, objective: nn.M
 
 
 class ScheduleState(NamedTuple):
-    """Where a run is.
-
-    Attributes:
-        through: share of all steps that are done.
-        decayed: share of the steps after ``decay_from`` that are done.
-        final_lr_ratio: rate at the end.
-        plateaus: how often the watched metric stopped improving.
-    """
+    """Where a run is."""
 
     through: float
+    """Share of all steps that are done."""
     decayed: float
+    """Share of the steps after ``decay_from`` that are done."""
     final_lr_ratio: float
     plateaus: int
+    """How often the watched metric stopped improving."""
 
 
 Schedule = Callable[[ScheduleState], float]
@@ -135,11 +131,7 @@ SCHEDULES = {f.__name__: f for f in (constant, linear, cosine, exponential, step
 
 
 def build_schedule(settings: OptimizerConfig) -> Schedule:
-    """The schedule that the settings name, with their options.
-
-    Raises:
-        MsdetError: an unknown name or option, with the nearest; or values that give no rate.
-    """
+    """The schedule that the settings name, with their options; an error if these give no rate."""
     name, options = settings.schedule, settings.schedule_options
     if name not in SCHEDULES:
         raise UnknownNameError("schedule", name, SCHEDULES)
@@ -152,8 +144,7 @@ def build_schedule(settings: OptimizerConfig) -> Schedule:
         except (TypeError, ValueError, ArithmeticError):
             usable = False
         if not usable:
-            shown = ", ".join(f"{k}={v!r}" for k, v in options.items())
-            raise MsdetError(f"schedule '{name}' gives no learning rate with {shown or 'its defaults'}")
+            raise MsdetError(f"schedule '{name}' gives no learning rate with {shown(options)}")
     return schedule
 
 

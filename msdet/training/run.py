@@ -32,7 +32,7 @@ from msdet.io.jobs import IN_PROGRESS, begin_run_dir, finish_run_dir
 from msdet.renamed import translated
 from msdet.training.callbacks import TRAINER_STATE, Report, StepProgress
 from msdet.training.checks import check, comparable
-from msdet.training.config import TrainConfig, overridden
+from msdet.training.config import DataConfig, TrainConfig, overridden
 from msdet.training.loaders import TrainingData, load_data
 from msdet.training.single_run import FINISHED, dry_run_single, prepare, train_single
 from msdet.training.trainer import is_first_process, restored_determinism
@@ -55,9 +55,8 @@ def train(
         out: the run's folder, which becomes a checkpoint directory (the best model by ``trainer.monitor``, of
             the last stage).
         config: everything that decides the run.
-        report: called with one line after each validation.
-        progress: called after each step with the steps done and in all of a stage, and seconds a step and
-            memory in words.
+        report: called with one line after each validation and for each thing of note.
+        progress: called after each step of a stage (`StepProgress`).
         stage: train from this stage on (from 1), again if it was trained before: what is there of it and of
             later ones is deleted.
         stop_stage: the last stage to train.
@@ -86,11 +85,7 @@ def train(
 
 
 def dry_run(config: TrainConfig, report: Report = print) -> None:
-    """Take two steps and validate on one batch, of each stage; say how long all would take. Writes nothing.
-
-    Raises:
-        MsdetError: bad settings or data.
-    """
+    """Take two steps and validate on one batch, of each stage; say how long all would take. Writes nothing."""
     check(config)
     for folder, stage in planned(config) if config.stages else [("", config)]:
         if folder:
@@ -99,11 +94,7 @@ def dry_run(config: TrainConfig, report: Report = print) -> None:
 
 
 def planned(config: TrainConfig) -> list[tuple[str, TrainConfig]]:
-    """Folder and settings of each stage; initial weights are those that do not depend on other stages.
-
-    Raises:
-        MsdetError: a stage sets what does not exist, or what cannot work.
-    """
+    """Folder and settings of each stage; initial weights are those that do not depend on other stages."""
     plans = []
     for number, stage in enumerate(config.stages, start=1):
         where = f"stages, {number} ({stage.name})"
@@ -136,12 +127,8 @@ def _train_stages(
     for option, number in (("stage", first), ("stop_stage", last)):
         if number is not None and not 1 <= number <= len(plans):
             raise MsdetError(f"{option} is {number}, expected 1 to {len(plans)}")
-    settings = {
-        "stages": {
-            folder: comparable(plan) | {"init": stage.init}
-            for stage, (folder, plan) in zip(config.stages, plans, strict=True)
-        }
-    }
+    of_stages = zip(config.stages, plans, strict=True)
+    settings = {"stages": {folder: comparable(plan) | {"init": stage.init} for stage, (folder, plan) in of_stages}}
     _prepare_all(out, plans)
     if not _begin(out, settings, first, report):
         return out
@@ -159,7 +146,7 @@ def _train_stages(
 
 def _prepare_all(out: Path, plans: Sequence[tuple[str, TrainConfig]]) -> None:
     """Find what a later stage cannot do before the first one starts."""
-    opened: list[tuple[TrainConfig, TrainingData]] = []
+    opened: list[tuple[DataConfig, TrainingData]] = []
     earlier: list[Path] = []
     threads = torch.get_num_threads()
     for folder, plan in plans:
@@ -167,10 +154,10 @@ def _prepare_all(out: Path, plans: Sequence[tuple[str, TrainConfig]]) -> None:
             plan = dataclasses.replace(plan, init=None)  # will be there when its turn comes
         earlier.append((out / "stages" / folder).resolve())
         try:
-            data = next((data for other, data in opened if other.data == plan.data), None)
+            data = next((data for read, data in opened if read == plan.data), None)
             if data is None:
                 data = load_data(plan.data, plan.model, plan.trainer.seed)
-                opened.append((plan, data))
+                opened.append((plan.data, data))
             with restored_determinism():
                 prepare(plan, lambda line: None, data)
         except MsdetError as error:
@@ -196,7 +183,8 @@ def _begin(out: Path, settings: dict[str, Any], first: int | None, report: Repor
                 raise
             raise MsdetError(f"{error}; --stage {number} trains again from there") from error
     else:
-        while first is not None and any(_is_old(out / "stages" / folder) for folder in folders):
+        old = [out / "stages" / folder / file for folder in folders for file in (FINISHED, TRAINER_STATE)]
+        while first is not None and any(file.exists() for file in old):
             time.sleep(0.1)  # the first process deletes them
         todo = first is not None or not (out / FINISHED).is_file()
     if not todo:
@@ -204,39 +192,24 @@ def _begin(out: Path, settings: dict[str, Any], first: int | None, report: Repor
     return todo
 
 
-def _is_old(stage: Path) -> bool:
-    return (stage / FINISHED).exists() or (stage / TRAINER_STATE).exists()
-
-
-def _header(out: Path) -> Path | None:
-    """The file of a folder that says what it holds, if any."""
-    return next((out / name for name in (FINISHED, IN_PROGRESS) if (out / name).is_file()), None)
-
-
-def _settings(header: Path | None) -> dict[str, Any]:
-    """The settings that a folder's header names."""
-    return translated(read_json(header).get("settings", {})) if header else {}
+def _trained_stages(out: Path) -> tuple[Path | None, Any]:
+    """The file of a folder that says what it holds, if any, and the settings of stages that it names, if any."""
+    header = next((out / name for name in (FINISHED, IN_PROGRESS) if (out / name).is_file()), None)
+    return header, translated(read_json(header).get("settings", {})).get("stages") if header else None
 
 
 def _first_changed(out: Path, settings: dict[str, Any]) -> int | None:
     """Number of the first stage that differs from what a folder holds; None if that is the first of all."""
-    before = _settings(_header(out)).get("stages")
-    now = settings["stages"]
+    before, now = _trained_stages(out)[1], settings["stages"]
     same = len(list(itertools.takewhile(lambda name: before and before.get(name) == now[name], now)))
     return same + 1 if 0 < same < len(now) else None
 
 
 def _delete_from(out: Path, settings: dict[str, Any], first: int) -> None:
-    """Delete what a run left of a stage and of all later ones; their settings may have changed.
-
-    Raises:
-        MsdetError: earlier stages had other settings, the folder is not a run of stages, or what it says is a
-            stage is none.
-    """
-    header = _header(out)
+    """Delete what a run left of a stage and of all later ones; their settings may have changed."""
+    header, before = _trained_stages(out)
     if header is None:
         return  # nothing, or not ours: `begin_run_dir` says so
-    before = _settings(header).get("stages")
     if not isinstance(before, dict):
         raise MsdetError(f"{out}: is a run without stages; choose another folder or delete this one")
     kept = list(settings["stages"])[: first - 1]

@@ -38,12 +38,7 @@ _MAX_POINTS = 100  # of a range of whole numbers on a grid
 
 @dataclass(frozen=True)
 class Choices:
-    """An option that has one of some values.
-
-    Attributes:
-        name: dotted.
-        values: of any type that the option takes.
-    """
+    """An option, by its dotted name, that has one of some values, of any type that it takes."""
 
     name: str
     values: tuple[Any, ...]
@@ -68,24 +63,17 @@ class Choices:
 
 @dataclass(frozen=True)
 class Range:
-    """An option that is a number from one to another, both included.
-
-    Attributes:
-        name: dotted.
-        low: the least.
-        high: the largest.
-        log: whether its logarithm is drawn evenly.
-        step: between values, from `low` on; None for any number, or any whole one.
-        points: number of values on a grid.
-        whole: whether it is a whole number.
-    """
+    """An option that is a number from `low` to `high`, both included."""
 
     name: str
     low: float
     high: float
     log: bool
+    """Whether its logarithm is drawn evenly."""
     step: float | None
+    """Between values, from `low` on; None for any number, or any whole one."""
     points: int | None
+    """Number of values on a grid."""
     whole: bool
 
     def suggest(self, trial: Trial) -> float:
@@ -120,11 +108,7 @@ Option = Choices | Range
 
 
 def parse_space(search: Mapping[str, Any], base: TrainConfig) -> list[Option]:
-    """The options that a study searches: values or range of each, by its dotted name.
-
-    Raises:
-        MsdetError: nothing to search, an unknown option (with the nearest), or what is no list and no range.
-    """
+    """The options that a study searches: values or range of each, by its dotted name."""
     if not search:
         raise MsdetError("search is empty: name at least one option, such as optimizer.learning_rate")
     hints = dict(option_hints(TrainConfig))
@@ -147,27 +131,17 @@ def option_hints(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def applied(base: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
-    """A training's settings with some options changed, of the right types.
-
-    Raises:
-        MsdetError: a value of the wrong type.
-    """
+    """A training's settings with some options changed, of the right types (`overridden`)."""
     changes: dict[str, Any] = {}
     for name, value in values.items():
         *groups, last = name.split(".")
         target, at = changes, base
         for group in groups:
-            at = getattr(at, group) if dataclasses.is_dataclass(at) else _inside(at, group)
+            at = getattr(at, group) if dataclasses.is_dataclass(at) else dict(at or {}).get(group)
             target = target.setdefault(group, {} if dataclasses.is_dataclass(at) else dict(at or {}))
         target[last] = value
-    groups_changed = {
-        group: overridden(getattr(base, group), change, f"search: {group}") for group, change in changes.items()
-    }
-    return dataclasses.replace(base, **groups_changed)
-
-
-def _inside(value: Any, key: str) -> Any:
-    return value.get(key) if isinstance(value, dict) else None
+    changed = {group: overridden(getattr(base, group), c, f"search: {group}") for group, c in changes.items()}
+    return dataclasses.replace(base, **changed)
 
 
 def _check_name(name: str, hints: Mapping[str, Any], base: TrainConfig) -> None:
@@ -204,10 +178,8 @@ def _option(name: str, values: Any, hint: Any) -> Option:
             raise MsdetError(f"{where}: {key} is {value!r}, expected {expected}")
     floats = any(isinstance(values[key], float) for key in ("low", "high", "step") if key in values)
     whole = not floats and float not in (hint, *typing.get_args(hint))
-    option = Range(
-        name, values["low"], values["high"], values.get("log", False), values.get("step"),
-        values.get("points"), whole,
-    )  # fmt: skip
+    defaults = {"log": False, "step": None, "points": None}
+    option = Range(name, **defaults | dict(values), whole=whole)
     _check_range(where, option)
     return option
 

@@ -38,32 +38,24 @@ from msdet.training.loaders import TrainingData, check_labels, load_data, loader
 from msdet.training.module import JointModule
 from msdet.training.objective import Objective
 from msdet.training.trainer import fit, keep_log, make_loggers, make_trainer, restored_determinism
-from msdet.training.transfer import Transfer, freeze, transfer, weights_hash
+from msdet.training.transfer import Transfer, freeze, init_setting, transfer
 from msdet.training.weight_averaging import averaging
 
 FINISHED = "training.json"
 """Written last into a run's folder."""
 
-_TRIED_STEPS = 2  # of a dry run; the first one is slower than all later ones
-
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """Everything a run is made of, before anything is written.
-
-    Attributes:
-        data: to learn from.
-        module: what learns.
-        trainer: Lightning's.
-        batches: loaders of training and validation.
-        transferred: where weights came from, if from a checkpoint.
-    """
+    """Everything a run is made of, before anything is written."""
 
     data: TrainingData
     module: JointModule
     trainer: pl.Trainer
     batches: tuple[DataLoader[Example], DataLoader[Example]]
+    """Loaders of training and validation."""
     transferred: Transfer | None
+    """Where weights came from, if from a checkpoint."""
 
 
 def prepare(
@@ -85,9 +77,6 @@ def prepare(
         callbacks: of the trainer.
         out: the run's folder, whose state says how many epochs are done; none for a run that writes nothing.
         limits: of Lightning's trainer, such as ``max_steps``.
-
-    Raises:
-        MsdetError: bad settings or data.
     """
     objective = Objective(config.objective, config.model)
     data = data or load_data(config.data, config.model, config.trainer.seed)
@@ -126,11 +115,7 @@ def _check_metrics(module: JointModule, data: TrainingData, settings: TrainerCon
 
 
 def _read_state(state: Path) -> tuple[int, dict[str, torch.Size]]:
-    """Epochs completed in a trainer's state, and the shapes of its weights; none without a state.
-
-    Raises:
-        MsdetError: the state is damaged.
-    """
+    """Epochs completed in a trainer's state, and the shapes of its weights; none without a state."""
     if not state.is_file():
         return 0, {}
     unreadable = (OSError, EOFError, RuntimeError, LookupError, TypeError, ValueError, AttributeError)
@@ -144,43 +129,17 @@ def _read_state(state: Path) -> tuple[int, dict[str, torch.Size]]:
         raise _start_again(state, "not readable as a trainer's state") from error
 
 
-def _check_fits(state: Path, module: JointModule) -> None:
-    """Refuse a trainer's state of another model's weights.
-
-    Raises:
-        MsdetError: it is.
-    """
-    shapes = _read_state(state)[1]
-    if shapes and shapes != {name: value.shape for name, value in module.state_dict().items()}:
-        raise _start_again(state, "not the state of a training of this model")
-
-
 def _start_again(state: Path, reason: str) -> MsdetError:
     advice = f"delete it to start again, from the best weights so far with --init {state.parent}"
     return MsdetError(f"{state}: {reason}; {advice}")
 
 
 def train_single(out: Path, config: TrainConfig, report: Report, progress: StepProgress | None) -> Path:
-    """Train a model into a folder, or go on from the last checkpoint that a killed run left there.
-
-    Args:
-        out: the run's folder.
-        config: everything that decides the run; its stages are not looked at.
-        report: called with one line after each validation and for each thing of note.
-        progress: called after each step.
-
-    Returns:
-        `out`.
-
-    Raises:
-        MsdetError: bad settings or data, or a folder that holds a run with other settings.
-    """
+    """`msdet.training.run.train` of one run, whose stages are not looked at."""
     t, state = config.trainer, out / TRAINER_STATE
     with restored_determinism():
         data = load_data(config.data, config.model, t.seed)
-        settings = comparable(config) | {"data_identity": data.identity}
-        if config.init:
-            settings["init"] = weights_hash(config.init)
+        settings = comparable(config) | {"data_identity": data.identity} | init_setting(config.init)
         stop = StopEarly(t.stop_metric, t.stop_patience) if t.stop_metric else None
         callbacks: list[Callback] = [
             SaveBest(out, settings, t.monitor),
@@ -190,9 +149,15 @@ def train_single(out: Path, config: TrainConfig, report: Report, progress: StepP
             ReportLines(config.total_steps, report, progress),
         ]
         run = prepare(config, report, data, callbacks, out)
-        if not _begin(out, settings, run.trainer, report):
+        todo = begin_run_dir(out, settings, FINISHED) if run.trainer.is_global_zero else not (out / FINISHED).is_file()
+        if not todo:
+            report(f"{out}: training is already finished")
             return out
-        _check_fits(state, run.module)
+        if run.trainer.is_global_zero:
+            hold_folder(out)
+        shapes = _read_state(state)[1]
+        if shapes and shapes != {name: value.shape for name, value in run.module.state_dict().items()}:
+            raise _start_again(state, "not the state of a training of this model")
         run.trainer.loggers = make_loggers(out, t.loggers)
         if run.trainer.is_global_zero:
             _report_start(out, run, state.is_file(), report)
@@ -201,22 +166,11 @@ def train_single(out: Path, config: TrainConfig, report: Report, progress: StepP
         return out
     if not (out / "model.safetensors").is_file():
         raise MsdetError(f"{out}: no validation had a finite {t.monitor}; try a lower optimizer.learning_rate")
-    content: dict[str, Any] = {"steps": run.trainer.global_step, "skipped": run.module.skipped_steps}
+    content: dict[str, Any] = {"steps": run.trainer.global_step, "skipped": run.module.bad.total}
     finish_run_dir(out, settings, FINISHED, content | ({"stopped": stop.reason} if stop else {}))
     if stop and stop.reason:
         report(f"stopped at step {run.trainer.global_step}: {stop.reason}")
     return out
-
-
-def _begin(out: Path, settings: dict[str, Any], trainer: pl.Trainer, report: Report) -> bool:
-    """Whether there is something to train in the folder; the first process begins it."""
-    todo = not (out / FINISHED).is_file()
-    if trainer.is_global_zero:
-        todo = begin_run_dir(out, settings, FINISHED)
-        hold_folder(out)
-    if not todo:
-        report(f"{out}: training is already finished")
-    return todo
 
 
 def _report_start(out: Path, run: PreparedRun, going_on: bool, report: Report) -> None:
@@ -225,7 +179,7 @@ def _report_start(out: Path, run: PreparedRun, going_on: bool, report: Report) -
     if going_on:
         report(f"{out}: going on from the last checkpoint")
     elif run.transferred:
-        write_json(out / "init.json", run.transferred.to_dict())
+        write_json(out / "init.json", dataclasses.asdict(run.transferred))
         for line in run.transferred.lines():
             report(line)
 
@@ -250,21 +204,15 @@ class _Clock(Callback):
 
 
 def dry_run_single(config: TrainConfig, report: Report) -> None:
-    """Prepare a run, train for two steps, validate on one batch; write nothing; say how long all would take.
-
-    Raises:
-        MsdetError: bad settings or data.
-    """
+    """Prepare a run, train for two steps, validate on one batch; write nothing; say how long all would take."""
     accumulate, workers, clock = config.optimizer.accumulate, config.data.workers, _Clock()
     in_process = dataclasses.replace(config, data=dataclasses.replace(config.data, workers=0))
-    limits: dict[str, Any] = {
-        "max_steps": _TRIED_STEPS,
-        "limit_train_batches": _TRIED_STEPS * accumulate,
-        "limit_val_batches": 1,
-        "num_sanity_val_steps": 0,
-    }
+    steps = 2  # the first one is slower than all later ones
     with restored_determinism():
-        run = prepare(in_process, report, callbacks=[clock, *averaging(config)], **limits)
+        run = prepare(
+            in_process, report, callbacks=[clock, *averaging(config)],
+            max_steps=steps, limit_train_batches=steps * accumulate, limit_val_batches=1, num_sanity_val_steps=0,
+        )  # fmt: skip
         started = _now()
         next(iter(run.batches[0]))
         load_s = _now() - started

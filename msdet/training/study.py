@@ -39,24 +39,11 @@ SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "grid": "RandomSampl
 """Optuna's samplers by name; points of a grid are put into its queue, so nothing is left to draw."""
 
 PRUNERS = {"median": "MedianPruner", "hyperband": "HyperbandPruner", "none": "NopPruner"}
-"""Optuna's pruners by name."""
 
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """Settings of a study.
-
-    Attributes:
-        search: values or range of each option by its dotted name (`msdet.training.search_space`).
-        metric: of validation, such as ``dev/si_sdr_improvement_db``; a trial's value is its best one.
-        direction: ``minimize`` or ``maximize``; by the metric's name if not given.
-        trials: in all, failed ones counted; 20, or the whole grid, if not given.
-        sampler: ``tpe``, ``random`` or ``grid``.
-        sampler_options: of Optuna's sampler, such as ``{"n_startup_trials": 5}``.
-        pruner: what stops a trial after a validation: ``median``, ``hyperband`` or ``none``.
-        pruner_options: of Optuna's pruner, such as ``{"n_startup_trials": 5}``; its steps are validations.
-        seed: of what is drawn.
-    """
+    """Settings of a study, as `msdet.commands.tune.tune` describes them."""
 
     search: dict[str, Any]
     metric: str = "dev/loss"
@@ -76,35 +63,20 @@ class StudyConfig:
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a trial.
-
-    Attributes:
-        number: from 0 on.
-        state: how it ended, or that it is running.
-        value: of the metric: the best one, or the last one of a trial that was pruned; None if there is none.
-        options: what it tried, by dotted name.
-        reason: why it failed.
-    """
+    """What is known of a trial."""
 
     number: int
     state: State
     value: float | None
+    """Of the metric: the best one, or the last one of a trial that was pruned; None if there is none."""
     options: dict[str, Any]
+    """What it tried, by dotted name."""
     reason: str | None
+    """Why it failed."""
 
 
 class Study:
-    """A study's trials, shared by all processes that open the same folder.
-
-    Args:
-        out: the folder.
-        config: of the study.
-        space: what it searches.
-        validations: of a trial, as far as that is not searched.
-
-    Raises:
-        MsdetError: Optuna is not installed, an unknown sampler, pruner or option, or a grid without points.
-    """
+    """A study's trials, shared by all processes that open the same folder, of a number of validations each."""
 
     def __init__(self, out: Path, config: StudyConfig, space: Sequence[Option], validations: int) -> None:
         try:
@@ -118,10 +90,15 @@ class Study:
         self.config = config
         self.space = space
         resource = {"max_resource": validations} if config.pruner == "hyperband" else {}
-        options = resource | config.pruner_options
-        self.pruner: BasePruner = _from_optuna("pruner", PRUNERS, config.pruner, options)
-        self.grid = _grid(space) if config.sampler == "grid" else None
-        self.wanted = _wanted(config, self.grid)
+        self.pruner: BasePruner = _from_optuna("pruner", PRUNERS, config.pruner, resource | config.pruner_options)
+        self.grid: list[dict[str, Any]] | None = None
+        if config.sampler == "grid":
+            points = itertools.product(*(option.grid() for option in space))
+            self.grid = [dict(zip((option.name for option in space), point, strict=True)) for point in points]
+        if config.trials is not None and config.trials < 1:
+            raise MsdetError(f"trials is {config.trials}, expected at least 1")
+        most = config.trials or len(self.grid or range(DEFAULT_TRIALS))
+        self.wanted = most if self.grid is None else min(most, len(self.grid))
         self._sampler(0)  # refuses wrong options now
         self._optuna: optuna.Study
 
@@ -164,23 +141,17 @@ class Study:
     def records(self) -> list[Record]:
         """All trials by number."""
         values = {option.name: option.value for option in self.space}
-        return [
-            Record(
-                trial.number,
-                _STATES[trial.state.name],
-                trial.value,
-                {name: values[name](stored) for name, stored in trial.params.items()},
-                trial.user_attrs.get("reason"),
-            )
-            for trial in self._optuna.get_trials()
-            if trial.state.name in _STATES
-        ]
+        records = []
+        for trial in self._optuna.get_trials():
+            if state := _STATES.get(trial.state.name):
+                options = {name: values[name](stored) for name, stored in trial.params.items()}
+                records.append(Record(trial.number, state, trial.value, options, trial.user_attrs.get("reason")))
+        return records
 
     def unfinished(self) -> int:
         """Trials that are running or not yet begun."""
-        records = self.records()
-        running = sum(record.state == "running" for record in records)
-        return running + max(0, self.wanted - len(records))
+        states = [record.state for record in self.records()]
+        return states.count("running") + max(0, self.wanted - len(states))
 
     def reported(self, trial: Trial) -> dict[int, float]:
         """Values of the metric of a trial, by number of the validation."""
@@ -192,8 +163,8 @@ class Study:
 
         if reason:
             trial.set_user_attr("reason", reason)
-        states = {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
-        self._optuna.tell(trial, value, states[state])
+        names = {ours: theirs for theirs, ours in _STATES.items()}
+        self._optuna.tell(trial, value, TrialState[names[state]])
 
     def importances(self) -> dict[str, float]:
         """Share of each option in what parts good trials from others, largest first; they add up to one.
@@ -249,46 +220,23 @@ class Study:
 
     def _sampler(self, number: int) -> BaseSampler:
         """Draws a trial; each has a seed of its own, so that no process repeats what another one drew."""
-        seed = int(np.random.SeedSequence([self.config.seed, number]).generate_state(1)[0])
-        sampler: BaseSampler = _from_optuna(
-            "sampler", SAMPLERS, self.config.sampler, self.config.sampler_options, seed=seed
-        )
+        c, seed = self.config, int(np.random.SeedSequence([self.config.seed, number]).generate_state(1)[0])
+        sampler: BaseSampler = _from_optuna("sampler", SAMPLERS, c.sampler, c.sampler_options, seed=seed)
         return sampler
 
 
-_STATES: dict[str, State] = {
-    "COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running",
-}  # fmt: skip
+_STATES: dict[str, State] = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
+"""Ours by Optuna's."""
 
 
 def _from_optuna(kind: str, names: Mapping[str, str], name: str, options: dict[str, Any], **derived: Any) -> Any:
-    """A sampler or pruner of Optuna by our name.
-
-    Raises:
-        MsdetError: an unknown name or option, with the nearest.
-    """
+    """A sampler or pruner of Optuna by our name."""
     import optuna
 
     if name not in names:
         raise UnknownNameError(kind, name, names)
     factory = getattr(getattr(optuna, f"{kind}s"), names[name])
     return build(factory, options, f"{kind} '{name}'", **derived)
-
-
-def _grid(space: Sequence[Option]) -> list[dict[str, Any]]:
-    """Every combination of values, as the data base holds them."""
-    points = itertools.product(*(option.grid() for option in space))
-    return [dict(zip((option.name for option in space), point, strict=True)) for point in points]
-
-
-def _wanted(config: StudyConfig, grid: Sequence[Any] | None) -> int:
-    """Number of trials in all."""
-    most = len(grid) if grid is not None else None
-    if config.trials is None:
-        return most or DEFAULT_TRIALS
-    if config.trials < 1:
-        raise MsdetError(f"trials is {config.trials}, expected at least 1")
-    return config.trials if most is None else min(config.trials, most)
 
 
 @contextlib.contextmanager

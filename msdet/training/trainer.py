@@ -34,21 +34,8 @@ from msdet.training.config import TrainConfig
 from msdet.training.module import JointModule
 
 
-def make_trainer(
-    out: Path, config: TrainConfig, callbacks: Sequence[Callback], loggers: Sequence[Logger] = (), **limits: Any
-) -> pl.Trainer:
-    """Lightning's trainer; validation ends each epoch. Writes nothing yet.
-
-    Args:
-        out: the run's folder.
-        config: how to learn, and on what.
-        callbacks: called in this order.
-        loggers: where metrics go.
-        limits: of Lightning's, such as ``limit_train_batches``.
-
-    Raises:
-        MsdetError: there are no such devices here.
-    """
+def make_trainer(out: Path, config: TrainConfig, callbacks: Sequence[Callback], **limits: Any) -> pl.Trainer:
+    """Lightning's trainer, with its limits such as ``limit_train_batches``; validation ends each epoch."""
     t = config.trainer
     try:
         return pl.Trainer(
@@ -59,7 +46,7 @@ def make_trainer(
             precision=t.precision,  # type: ignore[arg-type]
             deterministic=t.deterministic or None,
             accumulate_grad_batches=config.optimizer.accumulate,
-            logger=list(loggers),
+            logger=[],  # what would write; `make_loggers`
             callbacks=list(callbacks),
             enable_checkpointing=False,
             use_distributed_sampler=False,  # the loaders' samplers give each process its share
@@ -82,11 +69,7 @@ def fit(
     batches: tuple[DataLoader[Example], DataLoader[Example]],
     state: Path | None = None,
 ) -> None:
-    """Run the trainer; an interrupt and a worker's error come out as what they were.
-
-    Raises:
-        MsdetError: of a loader's worker, or of an operation that has no deterministic algorithm.
-    """
+    """Run the trainer; an interrupt and a worker's error come out as what they were."""
     try:
         with quiet():
             trainer.fit(system, batches[0], batches[1], ckpt_path=state, weights_only=True)
@@ -153,19 +136,12 @@ def require_package(name: str) -> None:
 
 
 def make_loggers(out: Path, names: Sequence[str]) -> list[Logger]:
-    """CSV, TensorBoard, and those named.
-
-    Raises:
-        MsdetError: the package of one is not installed.
-    """
+    """CSV, TensorBoard, and those named."""
     logs = out / "logs"
     made: list[Logger] = [CSVLogger(out, name="", version="logs"), TensorBoardLogger(out, name="", version="logs")]
     for name in names:
         logs.mkdir(parents=True, exist_ok=True)
-        try:
-            made.append(LOGGERS[name](out, logs))
-        except ImportError as error:
-            raise MsdetError(f"trainer.loggers: {name} needs its package: pip install msdet[{name}]") from error
+        made.append(LOGGERS[name](out, logs))
     return made
 
 

@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
+import fnmatch
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from msdet.errors import MsdetError, did_you_mean
 from msdet.models.checkpoint import read_description, read_tensors
-from msdet.models.packages import WEIGHTS_FILE, find_model
+from msdet.models.packages import WEIGHTS_FILE, find_model, weights_hash
 
 
 def freeze(model: nn.Module, frozen: Sequence[str], trained: Sequence[str]) -> None:
-    """Choose the parameters of a model that learn.
-
-    Args:
-        model: the model.
-        frozen: patterns of names that do not learn, such as ``sharing.*``.
-        trained: patterns of names of which one must fit; all learn without.
+    """Choose the parameters of a model that learn: `trained`, or all, but for those `frozen`; patterns of names.
 
     Raises:
         MsdetError: a pattern that fits no parameter, or nothing left that learns.
     """
-    names = [name for name, _ in model.named_parameters()]
+    parameters = dict(model.named_parameters())
     for setting, patterns in (("freeze", frozen), ("train", trained)):
         for pattern in patterns:
-            if not any(fnmatchcase(name, pattern) for name in names):
-                choices = dict.fromkeys(f"{name.partition('.')[0]}.*" for name in names)
+            if not fnmatch.filter(parameters, pattern):
+                choices = dict.fromkeys(f"{name.partition('.')[0]}.*" for name in parameters)
                 raise MsdetError(f"{setting}: no parameter is named '{pattern}'{did_you_mean(pattern, choices)}")
-    for name, parameter in model.named_parameters():
-        learns = not trained or any(fnmatchcase(name, p) for p in trained)
-        parameter.requires_grad_(learns and not any(fnmatchcase(name, p) for p in frozen))
-    if not any(parameter.requires_grad for parameter in model.parameters()):
+    for name, parameter in parameters.items():
+        learns = any(fnmatch.fnmatchcase(name, p) for p in trained or ["*"])
+        parameter.requires_grad_(learns and not any(fnmatch.fnmatchcase(name, p) for p in frozen))
+    if not any(parameter.requires_grad for parameter in parameters.values()):
         raise MsdetError("freeze: every parameter of the model is frozen, nothing learns")
 
 
@@ -59,21 +52,17 @@ _SHOWN = 10  # tensors named in the report
 
 @dataclass(frozen=True)
 class Transfer:
-    """What was taken from a checkpoint.
-
-    Attributes:
-        origin: the checkpoint directory.
-        loaded: tensors of the model that came from there.
-        absent: tensors of the model that the checkpoint does not have.
-        other_shape: tensors of the model with another shape there: name to both shapes.
-        unused: tensors of the checkpoint that the model does not have.
-    """
+    """What was taken from the checkpoint directory `origin`."""
 
     origin: str
     loaded: list[str]
+    """Tensors of the model that came from there."""
     absent: list[str]
+    """Tensors of the model that are not there."""
     other_shape: dict[str, str]
+    """Tensors of the model that have another shape there: name to both shapes."""
     unused: list[str]
+    """Tensors there that the model does not have."""
 
     def lines(self) -> list[str]:
         """The report, a line for each thing of note."""
@@ -91,17 +80,9 @@ class Transfer:
             lines.append(f"init: not wanted here: {', '.join(self.unused[:_SHOWN])}{more}")
         return lines
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return asdict(self)
-
 
 def transfer(model: nn.Module, folder: Path) -> Transfer:
-    """Take every tensor from a checkpoint directory that a model has too, by name and shape.
-
-    Raises:
-        MsdetError: not a checkpoint directory, or one that has nothing for this model.
-    """
+    """Take every tensor from a checkpoint directory that a model has too, by name and shape; an error if none."""
     read_description(folder)
     files = find_model(folder)
     theirs, ours = read_tensors(files)[0], model.state_dict()
@@ -121,6 +102,6 @@ def transfer(model: nn.Module, folder: Path) -> Transfer:
     )
 
 
-def weights_hash(folder: Path) -> str:
-    """A short hash of a checkpoint's weights, wherever it lies."""
-    return hashlib.sha256(find_model(folder).read(WEIGHTS_FILE)).hexdigest()[:16]
+def init_setting(folder: Path | None) -> dict[str, str]:
+    """The setting ``init`` as what decides a result: a short hash of the weights, wherever they lie, if any."""
+    return {"init": weights_hash(folder)[:16]} if folder else {}

@@ -28,13 +28,12 @@ from msdet.io.jobs import IN_PROGRESS, begin_run_dir, finish_run_dir
 from msdet.training.callbacks import Report
 from msdet.training.checks import check, comparable, on_one_device
 from msdet.training.config import TrainConfig
-from msdet.training.loaders import TrainingData
 from msdet.training.run import train
 from msdet.training.search_space import Option, applied, parse_space
 from msdet.training.single_run import prepare
 from msdet.training.study import Record, Study, StudyConfig
 from msdet.training.trainer import restored_determinism
-from msdet.training.transfer import weights_hash
+from msdet.training.transfer import init_setting
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -56,39 +55,28 @@ class TrialPruned(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a study has shown so far.
-
-    Attributes:
-        records: of all trials by number.
-        best: the best trial that came to its end; None if there is none.
-        config: of a training as the best trial had it.
-        importances: share of each option, largest first (`Study.importances`).
-        running: trials that other processes are at work on.
-    """
+    """What a study has shown so far."""
 
     records: list[Record]
     best: Record | None
+    """The best trial that came to its end, if any."""
     config: TrainConfig | None
+    """Of a training as the best trial had it."""
     importances: dict[str, float]
+    """Share of each option, largest first (`Study.importances`)."""
     running: int
+    """Trials that other processes are at work on."""
 
 
 def tune(out: Path, base: TrainConfig, config: StudyConfig, report: Report = print) -> Outcome:
     """Run the trials of a study that are not finished yet, in a new study or an older one.
 
     A trial whose training fails, for one because the GPU's memory is too small for it, is noted with its
-    reason, and the others go on.
-
-    Args:
-        out: the study's folder.
-        base: settings of every trial's training but for what is searched.
-        config: what is searched, and how.
-        report: called with one line for each thing of note.
+    reason, and the others go on. `base` are settings of every trial's training but for what is searched.
 
     Raises:
-        MsdetError: before any training: Optuna is not installed, settings of the study that cannot work, or
-            of the training with one of the values or an end of a range; or a folder that holds another study.
-            Afterwards: every trial failed.
+        MsdetError: before any training: settings that cannot work, of the study, or of the training with one of the
+            values or an end of a range; or a folder that holds another study. Afterwards: every trial failed.
     """
     original, base = base, on_one_device(base, "a trial has one; run the same command once for each device")
     check(base)
@@ -97,15 +85,13 @@ def tune(out: Path, base: TrainConfig, config: StudyConfig, report: Report = pri
     identity = _check_options(base, config, space)
     settings = json.loads(json.dumps(dataclasses.asdict(config)))
     settings.pop("trials")  # with more of them a study goes on
-    settings = {"study": settings, "training": comparable(base), "data": identity}
-    if base.init:
-        settings["init"] = weights_hash(base.init)
+    settings = {"study": settings, "training": comparable(base), "data": identity, **init_setting(base.init)}
     todo = begin_run_dir(out, settings, FINISHED)
     with study.opened():
         if not todo and study.unfinished():
             write_json(out / IN_PROGRESS, {"settings": settings})
             (out / FINISHED).unlink()
-        while _next(study, base, report):
+        while _take_trial(study, base, report):
             pass
         outcome = _outcome(study, original)
     if outcome.running == 0:
@@ -118,7 +104,7 @@ def tune(out: Path, base: TrainConfig, config: StudyConfig, report: Report = pri
     return outcome
 
 
-def _next(study: Study, base: TrainConfig, report: Report) -> bool:
+def _take_trial(study: Study, base: TrainConfig, report: Report) -> bool:
     """Take a trial and run it; False if none is left."""
     with study.next_trial() as taken:
         if taken is None:
@@ -138,9 +124,10 @@ def _run(study: Study, trial: Trial, config: TrainConfig, report: Report) -> Non
     (folder / PRUNED).unlink(missing_ok=True)  # of a process that was killed before it said so
     try:
         train(folder, config, watch)
-        value = best_of(validations(folder, metric), study.config.maximizes)
-        if value is None:
+        finite = [value for value in validations(folder, metric) if math.isfinite(value)]
+        if not finite:
             raise MsdetError(f"no validation had a finite {metric}")
+        value = max(finite) if study.config.maximizes else min(finite)
     except TrialPruned:
         step, value = len(watch.seen), watch.seen[len(watch.seen)]
         write_json(folder / PRUNED, {"trial": number, "validations": step, "metric": metric, "value": value})
@@ -169,11 +156,11 @@ class _TrialMonitor:
     def __call__(self, line: str) -> None:
         """A line of the training; raises `TrialPruned` if the pruner gives the trial up."""
         self.report(f"trial {self.trial.number}: {line}")
-        values = validations(self.folder, self.study.config.metric)
-        new = [number for number in range(1, len(values) + 1) if number not in self.seen]
-        for number in new:
-            self.seen[number] = values[number - 1]
-            self.trial.report(values[number - 1], number)
+        values = dict(enumerate(validations(self.folder, self.study.config.metric), start=1))
+        new = {number: value for number, value in values.items() if number not in self.seen}
+        self.seen |= new
+        for number, value in new.items():
+            self.trial.report(value, number)
         if new and len(values) < self.total and self.trial.should_prune():
             raise TrialPruned
 
@@ -182,24 +169,12 @@ def validations(folder: Path, metric: str) -> list[float]:
     """The values of a metric in all validations of a run, from its logs; of a step done twice, the later."""
     logs = folder / "logs"
     values: dict[int, float] = {}
-    for part in (*sorted(logs.glob("metrics-*.csv")), logs / "metrics.csv"):
-        if not part.is_file():
-            continue
+    for part in sorted(logs.glob("metrics*.csv")):  # metrics-001.csv and so on before metrics.csv
         with part.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 if row.get(metric):
                     values[int(row["step"])] = float(row[metric])
     return [values[step] for step in sorted(values)]
-
-
-def best_of(values: list[float], maximizes: bool) -> float | None:
-    """The best of values that are finite, if any.
-
-    >>> best_of([3.0, 1.0, math.nan], False), best_of([math.nan], True)
-    (1.0, None)
-    """
-    finite = [value for value in values if math.isfinite(value)]
-    return (max if maximizes else min)(finite, default=None)
 
 
 def _outcome(study: Study, base: TrainConfig) -> Outcome:
@@ -223,41 +198,28 @@ def _validations(config: TrainConfig) -> int:
 
 
 def _check_options(base: TrainConfig, config: StudyConfig, space: list[Option]) -> dict[str, str]:
-    """Build what every value or end of a range would train; hashes of the data.
-
-    Raises:
-        MsdetError: names the option and the value; or there is no such metric.
-    """
-    weighted = {f"objective.{name}" for name in _WEIGHTED}
-    decides = [o.name for o in space if ".".join(o.name.split(".")[:2]) in {*weighted, "objective"}]
+    """Build what every value or end of a range would train; hashes of the data."""
+    weighted = {"objective", *(f"objective.{name}" for name in _WEIGHTED)}
+    decides = [o.name for o in space if ".".join(o.name.split(".")[:2]) in weighted]
     if config.metric == "dev/loss" and decides:
         raise MsdetError(
             f"metric dev/loss cannot compare trials that differ in {decides[0]}; choose a score, such as "
             "dev/si_sdr_improvement_db"
         )
     watching = dataclasses.replace(base, trainer=dataclasses.replace(base.trainer, monitor=config.metric))
-    data = _prepared(watching)
+    with restored_determinism():
+        data = prepare(watching, lambda line: None).data
     for option in space:
         for value in option.corners():
             try:
                 trial = applied(base, {option.name: value})
                 check(trial)
-                _prepared(trial, data if _reads_the_same(trial, base) else None)
+                read = [(c.data, c.model.talkers, c.model.variable_num_speakers) for c in (trial, base)]
+                with restored_determinism():
+                    prepare(trial, lambda line: None, data if read[0] == read[1] else None)
             except MsdetError as error:
                 raise MsdetError(f"search, {option.name} = {_short(value)}: {error}") from error
     return data.identity
-
-
-def _prepared(config: TrainConfig, data: TrainingData | None = None) -> TrainingData:
-    """Prepare a run, to find what cannot work; its data."""
-    with restored_determinism():
-        return prepare(config, lambda line: None, data).data
-
-
-def _reads_the_same(first: TrainConfig, second: TrainConfig) -> bool:
-    """Whether the data that two runs read are the same, in as many slots."""
-    read = [(c.data, c.model.talkers, c.model.variable_num_speakers) for c in (first, second)]
-    return read[0] == read[1]
 
 
 def _short(value: Any) -> str:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -22,17 +22,16 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from msdet.errors import MsdetError
 from msdet.models.checkpoint import load_model, read_description, save_model
+from msdet.models.packages import weights_hash
 from msdet.renamed import leaves, translated
 from msdet.training.config import TrainConfig
-from msdet.training.transfer import weights_hash
 
 
 class WeightAveraging(Callback):
     """Validates, and so saves, an average of the weights; training goes on with the weights themselves.
 
-    Exponential moving average from the first step on, or the plain average of a run's tail. Batch statistics
-    are averaged as weights are. Callbacks that want the average in `on_validation_end` stand before this one.
-    Not Lightning's callback of this name, which ends the average's turn before validation has its scores, so
+    Batch statistics are averaged as weights are. Callbacks that want the average in `on_validation_end` stand before
+    this one. Not Lightning's callback of this name, which ends the average's turn before validation has its scores, so
     that the best average could not be saved, and validates the first weights while there is no average yet.
 
     Args:
@@ -44,21 +43,21 @@ class WeightAveraging(Callback):
         self.ema = ema
         self.first_step = first_step
         self.step = 0
-        self.average: AveragedModel | None = None
+        self.average: AveragedModel  # from `setup` on
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Start with the model's weights."""
         multi = get_ema_multi_avg_fn(self.ema) if self.ema else None
-        self.average = AveragedModel(_model(pl_module), multi_avg_fn=multi, use_buffers=True)
+        self.average = AveragedModel(cast(nn.Module, pl_module.model), multi_avg_fn=multi, use_buffers=True)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Move to the model's device."""
-        self._averaged.to(pl_module.device)
+        self.average.to(pl_module.device)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Count in the weights after each step."""
         if trainer.global_step > max(self.step, self.first_step):
-            self._averaged.update_parameters(_model(pl_module))
+            self.average.update_parameters(cast(nn.Module, pl_module.model))
             self.step = trainer.global_step
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -71,26 +70,21 @@ class WeightAveraging(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The average and the last step counted in."""
-        return {"average": self._averaged.state_dict(), "step": self.step}
+        return {"average": self.average.state_dict(), "step": self.step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore both."""
-        self._averaged.load_state_dict(state_dict["average"])
+        self.average.load_state_dict(state_dict["average"])
         self.step = int(state_dict["step"])
-
-    @property
-    def _averaged(self) -> AveragedModel:
-        assert self.average is not None  # by `setup`
-        return self.average
 
     def _swap(self, pl_module: pl.LightningModule) -> None:
         """Exchange weights and average; before there is one, nothing.
 
         Values move, not storage: cuDNN wants the weights of a recurrent layer in one piece.
         """
-        if self._averaged.n_averaged == 0:
+        if self.average.n_averaged == 0:
             return
-        models = (_model(pl_module), self._averaged.module)
+        models = (cast(nn.Module, pl_module.model), self.average.module)
         for mine, other in zip(*([*m.parameters(), *m.buffers()] for m in models), strict=True):
             before = mine.data.clone()
             mine.data.copy_(other.data)
@@ -106,51 +100,38 @@ def averaging(config: TrainConfig) -> list[Callback]:
     return []
 
 
-def _model(pl_module: pl.LightningModule) -> nn.Module:
-    model = pl_module.model
-    assert isinstance(model, nn.Module)
-    return model
-
-
-_SAME = ("assignment", "assignment_options")
-"""Of the objective's settings: what decides who is in which slot."""
-
-
 def average_checkpoints(folders: Sequence[Path], out: Path, weights: Sequence[float] | None = None) -> Path:
     """Write the average of checkpoints as a checkpoint directory of its own.
 
     Its notes name the sources, with step, weight and hash, and what their training settings have in common.
 
     Args:
-        folders: checkpoint directories, at least two.
-        out: the new one.
+        folders: checkpoint directories, at least two, of one configuration.
+        out: the new one, empty.
         weights: of each, on any scale; all alike if not given.
-
-    Raises:
-        MsdetError: weights that do not fit, configurations that differ (the field is named), or an `out`
-            that holds something.
     """
     if len(folders) < 2:
         raise MsdetError(f"models: {len(folders)} given, expected at least two checkpoint directories")
-    shares = _shares(len(folders), weights)
+    weights = list(weights or [1.0] * len(folders))
+    if len(weights) != len(folders):
+        raise MsdetError(f"weights: {len(weights)} given for {len(folders)} models, expected one for each")
+    if not all(math.isfinite(w) and w >= 0.0 for w in weights) or sum(weights) == 0.0:
+        raise MsdetError(f"weights are {weights}, expected 0 or more, not all of them 0")
+    shares = [w / sum(weights) for w in weights]
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise MsdetError(f"{out}: exists; choose another folder")
     descriptions = [read_description(folder) for folder in folders]
-    for folder, description in zip(folders[1:], descriptions[1:], strict=True):
-        _check_same(folders[0], descriptions[0], folder, description)
+    first, *others = zip(folders, map(_decisive, descriptions), strict=True)
+    for other in others:
+        _check_same(*first, *other)
     models = [load_model(folder) for folder in folders]
-    averaged = models[0]
-    averaged.load_state_dict(weighted_mean([model.state_dict() for model in models], shares))
-    save_model(out, averaged, _notes(folders, descriptions, shares))
+    models[0].load_state_dict(weighted_mean([model.state_dict() for model in models], shares))
+    save_model(out, models[0], _notes(folders, descriptions, shares))
     return out
 
 
 def weighted_mean(states: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> dict[str, Tensor]:
-    """The mean of state dictionaries, summed in double precision; integers and booleans are the first's.
-
-    Args:
-        states: of models of one configuration.
-        shares: weight of each; they add up to one.
+    """The mean of state dictionaries, by shares, summed in double precision; integers and booleans are the first's.
 
     >>> states = [{"w": torch.tensor([1.0, 2.0]), "n": torch.tensor(7)}, {"w": torch.tensor([3.0, 6.0])}]
     >>> {name: value.tolist() for name, value in weighted_mean(states, [0.75, 0.25]).items()}
@@ -179,24 +160,11 @@ def common(first: Any, second: Any) -> Any:
     return first if first == second else None
 
 
-def _shares(count: int, weights: Sequence[float] | None) -> list[float]:
-    """Weights that add up to one."""
-    weights = list(weights or [1.0] * count)
-    if len(weights) != count:
-        raise MsdetError(f"weights: {len(weights)} given for {count} models, expected one for each")
-    if not all(math.isfinite(w) and w >= 0.0 for w in weights) or sum(weights) == 0.0:
-        raise MsdetError(f"weights are {weights}, expected 0 or more, not all of them 0")
-    return [w / sum(weights) for w in weights]
-
-
 def _check_same(first: Path, one: dict[str, Any], second: Path, other: dict[str, Any]) -> None:
     """Refuse a model of another configuration than the first, by the field and both values."""
-    before, now = (
-        {".".join(path): value for path, value in leaves(_decisive(description))} for description in (one, other)
-    )
-    if not (_objective(one) and _objective(other)):  # unknown
-        before, now = ({k: v for k, v in d.items() if not k.startswith("objective.")} for d in (before, now))
-    for field in [*before, *(name for name in now if name not in before)]:
+    known = one.keys() & other.keys()
+    before, now = ({".".join(path): value for path, value in leaves(d) if path[0] in known} for d in (one, other))
+    for field in {**before, **now}:
         if before.get(field) != now.get(field):
             raise MsdetError(
                 f"{second}: {field} is {now.get(field)}, that of {first} is {before.get(field)}; "
@@ -205,27 +173,19 @@ def _check_same(first: Path, one: dict[str, Any], second: Path, other: dict[str,
 
 
 def _decisive(description: dict[str, Any]) -> dict[str, Any]:
-    """What models that are averaged must agree in."""
-    objective = _objective(description)
-    return {
-        "model": description["model"],
-        "sample_rate": description["sample_rate"],
-        "array": {key: description["array"].get(key) for key in ("positions_m", "reference")},
-        "objective": {key: objective.get(key) for key in _SAME},
-    }
-
-
-def _objective(description: dict[str, Any]) -> dict[str, Any]:
-    """Settings of the objective that a model was trained with, as far as its notes tell."""
+    """What models that are averaged must agree in, of the objective's settings as far as notes tell."""
+    decisive = {key: description[key] for key in ("model", "sample_rate")}
+    decisive["array"] = {key: description["array"].get(key) for key in ("positions_m", "reference")}
     objective = ((description.get("notes") or {}).get("training") or {}).get("objective")
-    return objective if isinstance(objective, dict) else {}
+    if objective and isinstance(objective, dict):  # who is in which slot
+        decisive["objective"] = {key: objective.get(key) for key in ("assignment", "assignment_options")}
+    return decisive
 
 
 def _notes(folders: Sequence[Path], descriptions: Sequence[dict[str, Any]], shares: Sequence[float]) -> dict[str, Any]:
-    """Where the average comes from."""
     all_notes = [description.get("notes") or {} for description in descriptions]
     sources = [
-        {"model": str(folder), "weight": share, "hash": weights_hash(folder), "step": notes.get("step")}
+        {"model": str(folder), "weight": share, "hash": weights_hash(folder)[:16], "step": notes.get("step")}
         for folder, notes, share in zip(folders, all_notes, shares, strict=True)
     ]
     training = reduce(common, (translated(notes.get("training")) for notes in all_notes))

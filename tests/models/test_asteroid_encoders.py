@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from msdet.errors import MsdetError
-from msdet.models.encoders import asteroid_maskers, build_encoder
+from msdet.models.encoders import ENCODERS, asteroid_maskers, build_encoder
 from msdet.models.encoders.asteroid_maskers import GlobalNorm
 
-TINY = {"conv_tasnet": asteroid_maskers.CONV_TASNET_TINY, "dprnn": asteroid_maskers.DPRNN_TINY}
+TINY = {name: ENCODERS.fact(name, "tiny") for name in ("conv_tasnet", "dprnn")}
 
 
 def build(name: str, **options: Any) -> Any:

@@ -9,7 +9,7 @@ import torch
 
 from msdet.errors import MsdetError
 from msdet.models.encoders import build_encoder
-from msdet.models.encoders.dense_unet import TINY, DenseUNet, _Double, _FrequencyMap, _Halve
+from msdet.models.encoders.dense_unet import TINY, DenseUNet, _Conv, _Double, _FrequencyMap
 
 
 def tiny(freqs: int, **options: Any) -> DenseUNet:
@@ -28,7 +28,7 @@ def test_any_number_of_frequencies_is_halved_to_one(freqs: int) -> None:
 def test_scales_halve_and_double_frequency_and_keep_time(causal: bool) -> None:
     for freqs in (2, 3, 8, 9):
         x = torch.randn(1, 2, freqs, 5)
-        assert _Halve(2, 3, causal)(x).shape == (1, 3, freqs // 2, 5)
+        assert _Conv(2, 3, causal, halve=True)(x).shape == (1, 3, freqs // 2, 5)
         assert _Double(2, 3, causal)(x).shape == (1, 3, 2 * freqs + 1, 5)
 
 

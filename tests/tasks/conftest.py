@@ -16,8 +16,7 @@ from msdet.data.example import Example, TalkerPosition, make_example
 from msdet.dsp.stft import Signals
 from msdet.models.config import ModelConfig
 from msdet.models.frontends import ArrayGeometry
-from msdet.models.heads import HeadSizes
-from msdet.tasks import auxiliary_names
+from msdet.models.heads import TASKS, HeadSizes
 from msdet.tasks.labels import BatchLabels
 
 RATE, SAMPLES, FREQS = 8000, 4000, 129
@@ -35,7 +34,7 @@ def make_config() -> Callable[..., ModelConfig]:
     """Settings of a small model with some tasks; all that msdet ships if none is named."""
 
     def make(*tasks: str, **changes: Any) -> ModelConfig:
-        named: dict[str, Any] = {name: {} for name in tasks or auxiliary_names()}
+        named: dict[str, Any] = {name: {} for name in tasks or TASKS.names()}
         small: dict[str, Any] = {"encoder_options": {"hidden": 8, "group": 8}, "window_s": 0.032, "doa_classes": 24}
         return ModelConfig(**({"tasks": named} | small | changes))
 

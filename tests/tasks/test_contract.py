@@ -15,14 +15,13 @@ from msdet.data.example import Example
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.models.config import ModelConfig
 from msdet.models.frontends import ArrayGeometry, FrontEndOutput
-from msdet.models.heads import HeadSizes, build_task_head
+from msdet.models.heads import TASKS, HeadSizes, build_task_head
 from msdet.models.joint import JointModel
-from msdet.tasks import auxiliary_names, find_task
 from msdet.tasks.labels import BatchLabels, LabeledLoss, batch_labels
 from msdet.training.config import ObjectiveConfig
 from msdet.training.objective import AUXILIARY_WEIGHT, Objective
 
-every_task = pytest.mark.parametrize("name", auxiliary_names())
+every_task = pytest.mark.parametrize("name", TASKS.names())
 SHIPPED = {"activity", "count", "distance", "doa_map", "domain", "elevation", "t60", "tracking"}
 FRAMES = 33  # of half a second in hops of 16 ms
 
@@ -38,7 +37,7 @@ def judge(model: JointModel, batch: Example, name: str) -> tuple[Tensor, Labeled
     output = model(batch["mixture"])
     truth = batch_labels(batch, model.stft, model.array.reference, output.level, model.sample_rate)
     prediction = output.predictions[name]
-    return prediction, find_task(name)().loss(prediction, truth), truth
+    return prediction, TASKS.find(name)().loss(prediction, truth), truth
 
 
 def gradients(model: JointModel) -> Iterator[Tensor]:
@@ -54,7 +53,7 @@ def without_labels(batch: Example, scene: int | slice) -> None:
 
 
 def test_every_task_of_the_issue_is_there() -> None:
-    assert set(auxiliary_names()) >= SHIPPED
+    assert set(TASKS.names()) >= SHIPPED
 
 
 @every_task
@@ -67,7 +66,7 @@ def test_shapes(model: JointModel, batch: Example, name: str) -> None:
     assert len(found.value) == 2
     assert found.value.isfinite().all()
     assert found.known.any()
-    scores = find_task(name)().scores(prediction, truth)
+    scores = TASKS.find(name)().scores(prediction, truth)
     assert scores
     assert all(len(values) == 2 and not values.isnan().all() for values in scores.values())
     expected = {
@@ -93,7 +92,7 @@ def test_gradient_reaches_every_parameter_of_the_head_and_the_features(
     observation = model.front_end(model.stft(batch["mixture"] / output.level))
     head = build_task_head(name, {}, sizes)
     features = output.features.detach().requires_grad_()
-    find_task(name)().loss(head(features, observation), truth).mean().backward()
+    TASKS.find(name)().loss(head(features, observation), truth).mean().backward()
     for parameter, value in head.named_parameters():
         assert value.grad is not None and value.grad.isfinite().all(), parameter
         assert value.grad.any(), parameter
@@ -120,18 +119,18 @@ def test_what_is_not_labeled_leaves_no_gradient(model: JointModel, batch: Exampl
     loss.mean().backward()
     assert all(g.isfinite().all() for g in gradients(model))
     assert any(g.any() for g in gradients(model)) == (name == "count")
-    for score, values in find_task(name)().scores(prediction, truth).items():
+    for score, values in TASKS.find(name)().scores(prediction, truth).items():
         assert values.isnan().all() != (name == "count"), score
 
 
-@pytest.mark.parametrize("name", [n for n in auxiliary_names() if n != "count"])  # which is always known
+@pytest.mark.parametrize("name", [n for n in TASKS.names() if n != "count"])  # which is always known
 def test_scene_without_labels_changes_nothing_for_the_other(model: JointModel, batch: Example, name: str) -> None:
     without_labels(batch, 1)
     prediction, loss, truth = judge(model, batch, name)
     one = Example(**{k: v[:1] for k, v in batch.items()})  # type: ignore[typeddict-item, index]
     torch.testing.assert_close(loss.mean(), judge(model, one, name)[1].mean(), rtol=1e-4, atol=1e-4)
     there = prediction.detach().requires_grad_()
-    find_task(name)().loss(there, truth).mean().backward()
+    TASKS.find(name)().loss(there, truth).mean().backward()
     assert there.grad is not None
     assert there.grad[0].any()
     assert not there.grad[1].any()

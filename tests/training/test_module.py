@@ -64,7 +64,7 @@ def test_batch_that_is_not_finite_is_skipped_and_counted(
 ) -> None:
     batch[field][0, 0, 100] = value  # type: ignore[literal-required]
     assert system.training_step(batch, 0) is None
-    assert system.skipped_steps == 1
+    assert system.bad.total == 1
 
 
 def test_gradient_that_is_not_finite_is_dropped_and_counted(system: JointModule, batch: Example) -> None:
@@ -74,7 +74,7 @@ def test_gradient_that_is_not_finite_is_dropped_and_counted(system: JointModule,
     next(system.model.parameters()).grad.flatten()[0] = float("nan")  # type: ignore[union-attr]
     system.configure_gradient_clipping(optimizer)
     optimizer.step()
-    assert system.skipped_steps == 1
+    assert system.bad.total == 1
     for name, parameter in system.model.named_parameters():
         assert torch.equal(parameter, before[name]), name
 
@@ -85,7 +85,7 @@ def test_gradients_are_clipped_together(system: JointModule) -> None:
     system.configure_gradient_clipping(None)
     norm = torch.stack([p.grad.norm() for p in system.model.parameters()]).norm()  # type: ignore[union-attr]
     assert float(norm) == pytest.approx(system.settings.gradient_clip_norm, rel=1e-4)
-    assert system.skipped_steps == 0
+    assert system.bad.total == 0
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -103,7 +103,7 @@ def test_bad_batch_within_a_run_changes_nothing_and_the_run_goes_on(
     trainer = make_trainer(tmp_path, make_config(steps=3), [Watch()])
     loader = DataLoader([batch, bad, batch], batch_size=None)
     trainer.fit(system, loader, DataLoader([batch], batch_size=None))
-    assert system.skipped_steps == 1
+    assert system.bad.total == 1
     assert trainer.global_step == 3
     assert float(trainer.callback_metrics["train/skipped_steps"]) == 1
     assert len(seen) == 3

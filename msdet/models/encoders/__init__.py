@@ -18,6 +18,10 @@ Pieces in turn give what ``forward`` gives of them joined. A state (`msdet.dsp.s
 changed in place. One that shows its blocks has ``stream_start(features, state)`` and
 ``stream_block(index, x, state)`` besides, which return a state likewise; its ``finish`` works frame by frame.
 
+Options that several encoders have: ``causal`` (see no later frame), ``context`` (frames that a causal attention
+sees, this one and the ones before), ``dropout`` (share of features dropped) and ``checkpoint`` (compute activations
+again in the backward pass, which saves memory).
+
 Every encoder takes any number of frames, treats the items of a batch apart, and under bfloat16 autocast
 stays within 5 % (RMS) of its float32 output.
 """
@@ -30,7 +34,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from msdet.components import Registry, build
+from msdet.components import Registry
 from msdet.dsp.streaming_state import State
 from msdet.errors import MsdetError
 
@@ -41,25 +45,17 @@ BLOCK_MEMBERS = ("depth", "start", "block", "finish", "width", "exit_after")
 
 
 class Encoder(nn.Module):
-    """What every encoder offers; it needs no base class.
-
-    Attributes:
-        features_out: width of the encoded features.
-        causal: whether no output frame depends on a later input frame.
-    """
+    """What every encoder offers; it needs no base class."""
 
     features_out: int
     causal: bool
 
 
 class BlockEncoder(Encoder, ABC):
-    """An encoder that shows its blocks: it is `start`, each `block` in turn, then `finish`.
+    """An encoder that shows its `depth` blocks: it is `start`, each `block` in turn, then `finish`.
 
     Between blocks ``x`` is ``(batch, ..., frame, width)``; the axes between may be frequencies, or groups of
     them. As it stands, there are features of bins all the way.
-
-    Attributes:
-        depth: number of blocks.
     """
 
     depth: int
@@ -127,26 +123,14 @@ class _Straight(nn.Module):
 
 
 def build_encoder(name: str, options: dict[str, Any], features_in: int, freqs: int | None = None) -> Encoder:
-    """An encoder by name or by import path ``module:Class``.
-
-    Args:
-        name: that it is registered by, or an import path.
-        options: what the encoder's constructor takes besides derived sizes.
-        features_in: features of a bin.
-        freqs: number of frequencies, given to an encoder that takes it.
-
-    Raises:
-        MsdetError: an unknown name or option, of which the nearest is offered; or an encoder that needs
-            `freqs` where it is not given.
-    """
-    factory = ENCODERS.find(name)
+    """An encoder by name or import path ``module:Class``, for features of a bin and a number of frequencies."""
     derived = {"features_in": features_in}
-    parameter = inspect.signature(factory).parameters.get("freqs")
+    parameter = inspect.signature(ENCODERS.find(name)).parameters.get("freqs")
     if parameter is not None and freqs is not None:
         derived["freqs"] = freqs
     elif parameter is not None and parameter.default is inspect.Parameter.empty:
         raise MsdetError(f"encoder '{name}' needs the number of frequencies, which is not known here")
-    encoder: Encoder = build(factory, options, f"encoder '{name}'", **derived)
+    encoder: Encoder = ENCODERS.build(name, options, **derived)
     return encoder
 
 

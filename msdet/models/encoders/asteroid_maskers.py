@@ -19,9 +19,6 @@ class GlobalNorm(nn.Module):
     """Norm over channels and time of `FoldedMasker`'s maskers, asteroid's ``gLN`` with its parameters' names.
 
     asteroid's own counts the axes by a tensor, which can be neither traced nor exported.
-
-    Args:
-        channels: number of channels.
     """
 
     def __init__(self, channels: int) -> None:
@@ -37,37 +34,20 @@ class GlobalNorm(nn.Module):
 class FoldedMasker(nn.Module):
     """A network over ``(batch, channel, frame)`` whose channels are the features of all frequencies.
 
-    Each bin is projected to `per_bin` features, all frequencies of a frame are one vector, and what the
-    masker gives for it is split into bins again. A linear path keeps the resolution of single bins, which the
-    masker's bottleneck takes. The heads make the masks, so its activation is left out.
-
-    Args:
-        masker: name of a class in ``asteroid.masknn``.
-        features_in: features of a bin.
-        freqs: number of frequencies.
-        per_bin: features of a bin that the masker sees.
-        features_out: features of a bin that it gives.
-        causal: whether the masker is.
-        dropout: share dropped before and after the masker, whose own, within one-layer LSTMs, does nothing.
-        options: of the masker, besides its numbers of channels.
+    Each bin is projected to `per_bin` features, all frequencies of a frame are one vector, and what the masker, a class
+    of ``asteroid.masknn``, gives for it is split into bins again. A linear path keeps the resolution of single bins,
+    which the masker's bottleneck takes. The heads make the masks, so its activation is left out. The masker's own
+    dropout, within one-layer LSTMs, does nothing: a share is dropped before and after it.
     """
 
     def __init__(
-        self,
-        masker: str,
-        features_in: int,
-        freqs: int,
-        per_bin: int,
-        features_out: int,
-        causal: bool,
-        dropout: float,
-        options: dict[str, Any],
+        self, masker: str, features_in: int, freqs: int, per_bin: int, features_out: int, dropout: float, **options: Any
     ) -> None:
         super().__init__()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of asteroid and its own dependencies
             from asteroid import masknn
-        self.causal = causal
+        self.causal = bool(options.get("causal"))
         self.features_out = features_out
         self.project = nn.Linear(features_in, per_bin)
         self.dropout = nn.Dropout(dropout)
@@ -91,31 +71,23 @@ class FoldedMasker(nn.Module):
         return nn.functional.relu(unfolded + self.bypass(features))
 
 
-_TINY = {"bottleneck": 6, "repeats": 1, "per_bin": 2, "features_out": 4}
-CONV_TASNET_TINY = _TINY | {"hidden": 8, "skip": 5, "blocks": 2}
-DPRNN_TINY = _TINY | {"hidden": 5, "chunk": 4}
+TINY = {"bottleneck": 6, "repeats": 1, "per_bin": 2, "features_out": 4}
 
 
-@ENCODERS.register("conv_tasnet", tiny=CONV_TASNET_TINY)
+@ENCODERS.register("conv_tasnet", tiny=TINY | {"hidden": 8, "skip": 5, "blocks": 2})
 class ConvTasNet(FoldedMasker):
     """Stacks of dilated depthwise convolutions over frames: asteroid's `TDConvNet`.
 
     Y. Luo and N. Mesgarani, "Conv-TasNet: surpassing ideal time-frequency magnitude masking for speech
-    separation", IEEE/ACM TASLP 27, 2019; the sizes are the paper's.
+    separation", IEEE/ACM TASLP 27, 2019; the sizes are the paper's. If causal, the norm is over channels of a frame.
 
     Args:
-        features_in: features of a bin.
-        freqs: number of frequencies.
         bottleneck: channels between blocks (B).
         hidden: channels inside a block (H).
         skip: channels of the skip connections (Sc); 0 leaves them out.
         kernel: frames that a convolution sees (P), odd.
         blocks: convolutions in a stack (X), each twice as far apart as the one before.
         repeats: stacks (R).
-        per_bin: features of a bin that the network sees.
-        features_out: features of a bin that it gives.
-        dropout: share dropped before and after the network.
-        causal: see no later frame; the norm is then over the channels of one frame.
     """
 
     def __init__(
@@ -136,16 +108,10 @@ class ConvTasNet(FoldedMasker):
         if kernel % 2 == 0:
             raise ValueError(f"kernel {kernel} is even")
         options: dict[str, Any] = {
-            "bn_chan": bottleneck,
-            "hid_chan": hidden,
-            "skip_chan": skip,
-            "conv_kernel_size": kernel,
-            "n_blocks": blocks,
-            "n_repeats": repeats,
-            "norm_type": "cLN" if causal else GlobalNorm,
-            "causal": causal,
-        }
-        super().__init__("TDConvNet", features_in, freqs, per_bin, features_out, causal, dropout, options)
+            "bn_chan": bottleneck, "hid_chan": hidden, "skip_chan": skip, "conv_kernel_size": kernel,
+            "n_blocks": blocks, "n_repeats": repeats, "norm_type": "cLN" if causal else GlobalNorm, "causal": causal,
+        }  # fmt: skip
+        super().__init__("TDConvNet", features_in, freqs, per_bin, features_out, dropout, **options)
         if skip:  # asteroid's last block has a residual path that leads nowhere
             last = cast(nn.ModuleList, self.masker.TCN)[-1]
             cast(nn.Module, last.res_conv).requires_grad_(False)
@@ -171,7 +137,7 @@ class ConvTasNet(FoldedMasker):
         return self._unfolded(masker.mask_net(skips if masker.skip_chan else x), features), after
 
 
-@ENCODERS.register("dprnn", tiny=DPRNN_TINY)
+@ENCODERS.register("dprnn", tiny=TINY | {"hidden": 5, "chunk": 4})
 class DualPathRNN(FoldedMasker):
     """Blocks of two BLSTMs, inside chunks of frames and across chunks: asteroid's `DPRNN`.
 
@@ -181,16 +147,11 @@ class DualPathRNN(FoldedMasker):
     chunk runs both ways.
 
     Args:
-        features_in: features of a bin.
-        freqs: number of frequencies.
         bottleneck: channels between blocks.
         hidden: units of each LSTM, in each direction.
         chunk: frames of a chunk; chunks overlap by half. About the square root of twice the number of frames
             balances the two recurrences.
         repeats: number of blocks.
-        per_bin: features of a bin that the network sees.
-        features_out: features of a bin that it gives.
-        dropout: share dropped before and after the network.
     """
 
     def __init__(
@@ -207,14 +168,8 @@ class DualPathRNN(FoldedMasker):
     ) -> None:
         if chunk < 2:
             raise ValueError(f"chunk {chunk} is less than 2 frames")
-        options = {
-            "bn_chan": bottleneck,
-            "hid_size": hidden,
-            "chunk_size": chunk,
-            "n_repeats": repeats,
-            "norm_type": GlobalNorm,
-        }
-        super().__init__("DPRNN", features_in, freqs, per_bin, features_out, False, dropout, options)
+        options = {"bn_chan": bottleneck, "hid_size": hidden, "chunk_size": chunk, "n_repeats": repeats}
+        super().__init__("DPRNN", features_in, freqs, per_bin, features_out, dropout, norm_type=GlobalNorm, **options)
 
     def forward(self, features: Tensor) -> Tensor:
         """Encode ``(batch, freq, frame, feature)``; recurrences run in float32, as `run_rnn` does it."""

@@ -33,16 +33,11 @@ class DenseUNet(nn.Module):
     """Encoder and decoder over frequency with skip connections, around a recurrent middle.
 
     Args:
-        features_in: features of a bin.
-        freqs: number of frequencies.
         channels: of a layer; the two scales above the middle have 2 and 4 times as many.
         layers: convolutions in a dense block; the one in the middle maps across frequency.
         middle: ``lstm`` or ``tcn``.
         middle_width: features of a frame in the middle, even.
         middle_layers: LSTMs, or stacks of 7 dilated convolutions.
-        dropout: share dropped before and after the middle.
-        causal: see no later frame.
-        checkpoint: compute activations again in the backward pass, which saves memory.
     """
 
     def __init__(
@@ -71,12 +66,10 @@ class DenseUNet(nn.Module):
         self.dense_up, self.doubling = nn.ModuleList(), nn.ModuleList()
         for size, width, below in zip(sizes[:-1], widths[:-1], widths[1:], strict=True):
             depth = layers if width == channels else 1
-            block = _DenseBlock(width, width, channels, depth, size, causal)
-            self.dense_down.append(block)
-            self.halving.append(_Halve(width, below, causal))
-            block = _DenseBlock(2 * width, width, channels, depth, size, causal)
+            self.dense_down.append(_DenseBlock(width, width, channels, depth, size, causal))
+            self.halving.append(_Conv(width, below, causal, halve=True))
+            self.dense_up.append(_DenseBlock(2 * width, width, channels, depth, size, causal))
             self.doubling.append(_Double(below, width, causal))
-            self.dense_up.append(block)
         self.middle = MIDDLES[middle](middle_width, middle_layers, causal)
         self.dropout = nn.Dropout(dropout)
 
@@ -84,8 +77,7 @@ class DenseUNet(nn.Module):
         """Encode ``(batch, freq, frame, feature)``; keeps the first three axes."""
 
         def apply(part: nn.Module, x: Tensor) -> Tensor:
-            checkpoint = self.checkpoint and isinstance(part, _DenseBlock)
-            return run_block(part, x, checkpoint=checkpoint)
+            return run_block(part, x, checkpoint=self.checkpoint and isinstance(part, _DenseBlock))
 
         return self._through(features, apply)
 
@@ -126,60 +118,42 @@ class _ActNorm(nn.Module):
         self.norm = AxesNorm((1,) if causal else (2, 3), channels, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(batch, channel, freq, frame)`` to the same."""
         normal: Tensor = self.norm(nn.functional.elu(x))
         return normal
 
 
 class _Conv(nn.Module):
-    """Convolution over 3 bins and 3 frames, ELU and norm; keeps the number of frames.
+    """Convolution over 3 bins and 3 frames, ELU and norm; ``(batch, channel, freq, frame)`` to the same axes.
 
-    Args:
-        channels_in: of the input.
-        channels_out: of the output.
-        causal: the 3 frames are this one and two before.
-        stride: over frequency.
-        sides: zeros at either end of frequency.
+    Keeps the number of frames, and ``n`` frequencies or halves them to ``n // 2``. If causal, the 3 frames are this
+    one and two before.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, causal: bool, stride: int = 1, sides: int = 1) -> None:
+    def __init__(self, channels_in: int, channels_out: int, causal: bool, halve: bool = False) -> None:
         super().__init__()
         self.past = 2 if causal else 1
-        self.conv = nn.Conv2d(channels_in, channels_out, 3, stride=(stride, 1), padding=(sides, 0))
+        self.halve = halve
+        stride, padding = ((2, 1), (0, 0)) if halve else ((1, 1), (1, 0))
+        self.conv = nn.Conv2d(channels_in, channels_out, 3, stride, padding)
         self.finish = _ActNorm(channels_out, causal)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(batch, channel, freq, frame)`` to the same axes."""
-        y: Tensor = self.finish(self.conv(nn.functional.pad(x, (self.past, 2 - self.past))))
-        return y
+        return self._convolved(nn.functional.pad(x, (self.past, 2 - self.past)))
 
     def stream(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next frames, of a causal convolution."""
         joined, kept = with_past(x, self.past, 3, state)
-        return self.finish(self.conv(joined)), kept
+        return self._convolved(joined), kept
 
-
-class _Halve(_Conv):
-    """From ``n`` frequencies to ``n // 2``."""
-
-    def __init__(self, channels_in: int, channels_out: int, causal: bool) -> None:
-        super().__init__(channels_in, channels_out, causal, stride=2, sides=0)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(batch, channel, freq, frame)`` to half as many frequencies."""
-        return super().forward(self._odd(x))
-
-    def stream(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """The next frames, of a causal convolution."""
-        return super().stream(self._odd(x), state)
-
-    def _odd(self, x: Tensor) -> Tensor:
-        """An odd number of frequencies, by another one of zeros."""
-        return nn.functional.pad(x, (0, 0, 0, 1 - x.shape[2] % 2))
+    def _convolved(self, x: Tensor) -> Tensor:
+        if self.halve:  # an odd number of frequencies, by another one of zeros
+            x = nn.functional.pad(x, (0, 0, 0, 1 - x.shape[2] % 2))
+        y: Tensor = self.finish(self.conv(x))
+        return y
 
 
 class _Double(nn.Module):
-    """From ``n`` frequencies to ``2 n + 1``."""
+    """From ``n`` frequencies to ``2 n + 1``, ``(batch, channel, freq, frame)``."""
 
     def __init__(self, channels_in: int, channels_out: int, causal: bool) -> None:
         super().__init__()
@@ -188,7 +162,6 @@ class _Double(nn.Module):
         self.finish = _ActNorm(channels_out, causal)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(batch, channel, freq, frame)`` to twice as many frequencies and one."""
         y: Tensor = self.finish(self.conv(x)[..., self.first : self.first + x.shape[3]])
         return y
 
@@ -199,7 +172,10 @@ class _Double(nn.Module):
 
 
 class _DenseBlock(nn.Module):
-    """Layers that each see the outputs of all before them; the one in the middle maps across frequency."""
+    """Layers that each see the outputs of all before them; the one in the middle maps across frequency.
+
+    ``(batch, channel, freq, frame)`` to the same axes.
+    """
 
     def __init__(self, channels_in: int, channels_out: int, growth: int, layers: int, freqs: int, causal: bool) -> None:
         super().__init__()
@@ -211,7 +187,6 @@ class _DenseBlock(nn.Module):
             self.layers.append(_FrequencyMap(seen, grown, freqs, causal) if maps else _Conv(seen, grown, causal))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(batch, channel, freq, frame)`` to the same axes."""
         outputs = [x]
         for layer in self.layers:
             outputs.append(layer(torch.cat(outputs, dim=1)))
@@ -228,7 +203,10 @@ class _DenseBlock(nn.Module):
 
 
 class _FrequencyMap(nn.Module):
-    """Fewer channels, then a linear layer across all frequencies that channels and frames share."""
+    """Fewer channels, then a linear layer across all frequencies that channels and frames share.
+
+    ``(batch, channel, freq, frame)`` to the same axes.
+    """
 
     def __init__(self, channels_in: int, channels_out: int, freqs: int, causal: bool) -> None:
         super().__init__()
@@ -237,7 +215,6 @@ class _FrequencyMap(nn.Module):
         self.before, self.after = _ActNorm(channels_out, causal), _ActNorm(channels_out, causal)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(batch, channel, freq, frame)`` to the same axes."""
         squeezed = self.before(self.squeeze(x))
         mapped: Tensor = self.after(self.map(squeezed.transpose(2, 3)).transpose(2, 3))
         return mapped
@@ -248,7 +225,7 @@ class _FrequencyMap(nn.Module):
 
 
 class _Lstm(nn.Module):
-    """LSTMs over frames, in both directions unless causal."""
+    """LSTMs over frames, in both directions unless causal, ``(batch, width, frame)`` to the same."""
 
     def __init__(self, width: int, layers: int, causal: bool) -> None:
         super().__init__()
@@ -258,17 +235,18 @@ class _Lstm(nn.Module):
         self.lstm = nn.LSTM(width, hidden, layers, bidirectional=not causal)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(batch, width, frame)`` to the same."""
         return self.stream(x, None)[0]
 
     def stream(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """The same of the next frames, if it is causal."""
         encoded, state = run_rnn(self.lstm, x.permute(2, 0, 1), state)
         return encoded.permute(1, 2, 0), state
 
 
 class _Tcn(nn.Module):
-    """Stacks of depthwise separable convolutions over 3 frames, 1, 2, 4 ... 64 apart, each residual."""
+    """Stacks of depthwise separable convolutions over 3 frames, 1, 2, 4 ... 64 apart, each residual.
+
+    ``(batch, width, frame)`` to the same.
+    """
 
     def __init__(self, width: int, layers: int, causal: bool) -> None:
         super().__init__()
@@ -280,7 +258,6 @@ class _Tcn(nn.Module):
             self.convs.append(nn.Sequential(apart, nn.Conv1d(width, width, 1)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(batch, width, frame)`` to the same."""
         for layer, (norm, conv) in enumerate(zip(self.norms, self.convs, strict=True)):
             span = 2 * 2 ** (layer % 7)
             sides = (span, 0) if self.causal else (span // 2, span // 2)

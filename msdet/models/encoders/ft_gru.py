@@ -33,13 +33,10 @@ class FTGRU(StreamingBlockEncoder):
     """Blocks of two residual GRUs, across frequency (both ways) and across time.
 
     Args:
-        features_in: features of a bin.
         size: ``tiny``, ``small``, ``medium`` or ``large``: what the next three are unless given.
         hidden: units of each GRU, in each direction; features of a bin that come out.
         blocks: number of blocks.
         group: neighboring bins in one step.
-        causal: run across time forwards only.
-        checkpoint: compute activations again in the backward pass, which saves memory.
     """
 
     def __init__(
@@ -80,8 +77,7 @@ class FTGRU(StreamingBlockEncoder):
 
     def stream_block(self, index: int, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next frames, of a causal encoder."""
-        block = cast(RecurrentBlock, self.blocks[index])
-        return block.stream(x, state)
+        return cast(RecurrentBlock, self.blocks[index]).stream(x, state)
 
     def finish(self, x: Tensor, features: Tensor) -> Tensor:
         """Bins of every group, and the linear path."""
@@ -97,7 +93,7 @@ class FTGRU(StreamingBlockEncoder):
 
 
 class _Exit(nn.Module):
-    """From groups of bins to bins."""
+    """From groups of bins ``(batch, group, frame, width)`` to bins ``(batch, freq, frame, features_out)``."""
 
     def __init__(self, features_in: int, width: int, group: int, features_out: int) -> None:
         super().__init__()
@@ -106,7 +102,6 @@ class _Exit(nn.Module):
         self.bypass = nn.Linear(features_in, features_out)
 
     def forward(self, x: Tensor, features: Tensor) -> Tensor:
-        """``(batch, group of bins, frame, width)`` to ``(batch, freq, frame, features_out)``."""
         return _to_bins(x, features, self.leave, self.bypass)
 
 

@@ -21,11 +21,8 @@ class FTJNF(StreamingBlockEncoder):
     """Two blocks: a wide-band recurrence within each frame, a narrow-band one within each frequency.
 
     Args:
-        features_in: features of a bin.
         hidden_freq: units of the LSTM across frequency, in each direction.
         hidden_time: units of the LSTM across time, in each direction.
-        dropout: share of features dropped after each LSTM.
-        causal: run across time forwards only.
     """
 
     depth = 2

@@ -27,12 +27,7 @@ class LayerNorm(nn.LayerNorm):
 
 
 class AxesNorm(nn.Module):
-    """Zero mean and unit variance over chosen axes, then a learned scale and offset; in float32.
-
-    Args:
-        axes: those that mean and variance are taken over.
-        shape: of scale and offset, broadcast against the last axes of the input.
-    """
+    """Zero mean and unit variance over `axes`, then a learned scale and offset of a shape; in float32."""
 
     def __init__(self, axes: tuple[int, ...], *shape: int) -> None:
         super().__init__()
@@ -50,12 +45,7 @@ class AxesNorm(nn.Module):
 
 
 class PRelu(nn.Module):
-    """ReLU whose slope below zero is learned, one slope for each entry of an axis.
-
-    Args:
-        entries: length of that axis.
-        axis: which one, of the input.
-    """
+    """ReLU whose slope below zero is learned, one slope for each of the entries of an axis."""
 
     def __init__(self, entries: int, axis: int) -> None:
         super().__init__()
@@ -71,7 +61,6 @@ class Conv(nn.Module):
     """Convolution across frequency and time; zeros pad the edges, so that both lengths stay.
 
     Args:
-        features_in: features of a bin.
         features_out: of a bin of the output.
         kernel: width in bins and in frames, odd.
         groups: groups of features that do not mix.
@@ -93,32 +82,20 @@ class Conv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, freq, frame, features_in)`` to ``(batch, freq, frame, features_out)``."""
-        if self.past:
-            x = nn.functional.pad(x, (0, 0, self.past, 0))
-        return self._convolved(x)
+        return self.stream(x, None)[0]
 
     def stream(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next frames, of a causal convolution."""
         joined, kept = with_past(x, self.past, 2, state)
-        return self._convolved(joined), kept
-
-    def _convolved(self, x: Tensor) -> Tensor:
-        convolved: Tensor = self.conv(x.permute(0, 3, 1, 2))  # no copy: this is PyTorch's channels-last order
-        return convolved.permute(0, 2, 3, 1)
+        convolved: Tensor = self.conv(joined.permute(0, 3, 1, 2))  # no copy: this is PyTorch's channels-last order
+        return convolved.permute(0, 2, 3, 1), kept
 
 
 def run_rnn(layer: nn.RNNBase, sequence: Tensor, state: State = None) -> tuple[Tensor, State]:
-    """Run an LSTM or GRU in float32 whatever the precision around it.
+    """Run an LSTM or GRU in float32 whatever the precision around it, from the state of an earlier call.
 
-    Autocast would run it in half precision throughout, sums over time included, and not every CPU can.
-
-    Args:
-        layer: that is run.
-        sequence: input, as the layer takes it.
-        state: of an earlier call, to go on from.
-
-    Returns:
-        the output, of the precision around it; and the state after it, for the next call.
+    Autocast would run it in half precision throughout, sums over time included, and not every CPU can. Gives the
+    output, of the precision around it, and the state after it, for the next call.
     """
     kind = sequence.device.type
     if not torch.is_autocast_enabled(kind):
@@ -139,20 +116,12 @@ def run_rnn_along(layer: nn.RNNBase, x: Tensor, axis: int, state: State = None) 
 def past_mask(frames: int, context: int, device: torch.device, before: int = 0) -> Tensor:
     """Which frames a causal attention sees: itself and those before it, `context` in all.
 
-    Args:
-        frames: that ask.
-        context: how many each sees.
-        device: to be on.
-        before: frames before those that ask.
+    Bool ``(frame, before + frame)``, row by query, where `before` is the number of frames before those that ask.
 
-    Returns:
-        bool ``(frame, before + frame)``, row by query.
-
-    >>> past_mask(4, 2, torch.device("cpu")).int()
-    tensor([[1, 0, 0, 0],
-            [1, 1, 0, 0],
-            [0, 1, 1, 0],
-            [0, 0, 1, 1]], dtype=torch.int32)
+    >>> past_mask(3, 2, torch.device("cpu")).int()
+    tensor([[1, 0, 0],
+            [1, 1, 0],
+            [0, 1, 1]], dtype=torch.int32)
     >>> past_mask(1, 2, torch.device("cpu"), before=2).int()
     tensor([[0, 1, 1]], dtype=torch.int32)
     """
@@ -162,16 +131,9 @@ def past_mask(frames: int, context: int, device: torch.device, before: int = 0) 
 
 
 def attend_past(key: Tensor, value: Tensor, context: int, state: State) -> tuple[Tensor, Tensor, Tensor, State]:
-    """What the next frames of a causal attention see: keys and values of the past and their own.
+    """What the next frames of a causal attention see: keys, values and `past_mask`; and the state for the next call.
 
-    Args:
-        key: of the next frames, ``(batch, head, frame, feature)``.
-        value: likewise.
-        context: frames that each sees.
-        state: keys and values of the frames before.
-
-    Returns:
-        keys, values, the mask of `past_mask`, and the state for the next call.
+    Of keys and values ``(batch, head, frame, feature)`` of these frames, each of which sees `context`.
     """
     frames = key.shape[2]
     if state is not None:
@@ -193,10 +155,6 @@ def run_block(block: nn.Module, x: Tensor, *shared: Any, checkpoint: bool) -> Te
 
 def preset(sizes: dict[str, dict[str, int]], size: str, **given: int | None) -> dict[str, int]:
     """Numbers of a named size, each replaced by the one that is given.
-
-    Raises:
-        UnknownNameError: no such size; the nearest is offered.
-        ValueError: a number below 1.
 
     >>> preset({"small": {"blocks": 4, "hidden": 8}}, "small", blocks=None, hidden=3)
     {'blocks': 4, 'hidden': 3}

@@ -13,7 +13,6 @@ One `dropout` stands for the paper's three, which are all zero there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -30,8 +29,6 @@ SIZES = {
 
 GROUPS = 8  # of all grouped convolutions
 
-_Layer = Callable[[Tensor], Tensor]
-
 TINY = {"blocks": 2, "hidden": 16, "ffn": 16, "squeeze": 2, "context": 4}
 
 
@@ -40,18 +37,12 @@ class SpatialNet(StreamingBlockEncoder):
     """Interleaved cross-band and narrow-band blocks; a pair counts as one block.
 
     Args:
-        features_in: features of a bin.
-        freqs: number of frequencies.
         size: ``small`` or ``large``: what the next four are unless given.
         blocks: pairs of a cross-band and a narrow-band block.
         hidden: features of a bin throughout, a multiple of 8 and of `heads`.
         ffn: features inside the convolutional feed-forward, a multiple of 8.
         squeeze: features that the full-band linear layers see.
         heads: of the attention over frames.
-        dropout: share dropped after attention and after feed-forward.
-        causal: see no later frame.
-        context: frames that the causal attention sees, this one and the ones before.
-        checkpoint: compute activations again in the backward pass, which saves memory.
     """
 
     compiles = True
@@ -75,8 +66,7 @@ class SpatialNet(StreamingBlockEncoder):
         sizes = preset(SIZES, size, blocks=blocks, hidden=hidden, ffn=ffn, squeeze=squeeze)
         if context < 1:
             raise ValueError(f"context {context} is less than 1 frame")
-        width = sizes["hidden"]
-        self.features_out = width
+        self.features_out = width = sizes["hidden"]
         self.depth = sizes["blocks"]
         self.causal = causal
         self.context = context
@@ -90,8 +80,7 @@ class SpatialNet(StreamingBlockEncoder):
 
     def start(self, features: Tensor) -> Tensor:
         """``(batch, freq, frame, width)``."""
-        x: Tensor = self.enter(features)
-        return x
+        return self.stream_start(features, None)[0]
 
     def block(self, index: int, x: Tensor) -> Tensor:
         """A cross-band and a narrow-band block."""
@@ -119,7 +108,6 @@ class _FullBand(nn.Module):
         self.bias = nn.Parameter(torch.empty(freqs, 1, squeeze).uniform_(-bound, bound))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(batch, freq, frame, squeeze)`` to the same."""
         return torch.einsum("bfts,sgf->bgts", x, self.weight) + self.bias
 
 
@@ -135,7 +123,6 @@ class _CrossBand(nn.Module):
         self.after = _FrequencyConv(width)
 
     def forward(self, x: Tensor, full_band: nn.Module) -> Tensor:
-        """``(batch, freq, frame, width)`` to the same."""
         x = x + self.before(x)
         squeezed = nn.functional.silu(self.squeeze(self.norm(x)))
         x = x + nn.functional.silu(self.expand(full_band(squeezed)))
@@ -153,7 +140,6 @@ class _FrequencyConv(nn.Module):
         self.rectify = PRelu(width, axis=3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(batch, freq, frame, width)`` to the same."""
         y: Tensor = self.rectify(self.conv(self.norm(x)))
         return y
 
@@ -180,8 +166,7 @@ class _NarrowBand(nn.Module):
         """``(batch, freq, frame, width)`` to the same; `mask` is bool ``(frame, frame)``."""
         query, key, value = self._attention_parts(self.norm_attention(x))
         x = x + self.dropout(self._attend(query, key, value, mask).view_as(x))
-        first, second, third = self.convs
-        added: Tensor = x + self.dropout(self._feed_forward(self.norm_ffn(x), first, second, third))
+        added: Tensor = x + self.dropout(self._feed_forward(self.norm_ffn(x), [None] * 3)[0])
         return added
 
     def stream(self, x: Tensor, context: int, state: State) -> tuple[Tensor, State]:
@@ -190,18 +175,8 @@ class _NarrowBand(nn.Module):
         query, key, value = self._attention_parts(self.norm_attention(x))
         key, value, mask, attended = attend_past(key, value, context, attended)
         x = x + self._attend(query, key, value, mask).view_as(x)
-        after: list[State] = [attended]
-
-        def convolve(index: int) -> Callable[[Tensor], Tensor]:
-            def layer(y: Tensor) -> Tensor:
-                y, now = cast(Conv, self.convs[index]).stream(y, convolved[index])
-                after.append(now)
-                return y
-
-            return layer
-
-        x = x + self._feed_forward(self.norm_ffn(x), convolve(0), convolve(1), convolve(2))
-        return x, after
+        fed, convolved = self._feed_forward(self.norm_ffn(x), convolved)
+        return x + fed, [attended, *convolved]
 
     def _attention_parts(self, x: Tensor) -> Tensor:
         """Queries, keys and values ``(3, batch and freq, head, frame, width of a head)``."""
@@ -213,10 +188,11 @@ class _NarrowBand(nn.Module):
         mixed: Tensor = self.mix(seen.transpose(1, 2).flatten(-2))
         return mixed
 
-    def _feed_forward(self, x: Tensor, first: _Layer, second: _Layer, third: _Layer) -> Tensor:
+    def _feed_forward(self, x: Tensor, states: list[State]) -> tuple[Tensor, list[State]]:
         silu = nn.functional.silu
-        y = silu(first(silu(self.enter(x))))
-        y = second(y).unflatten(-1, (GROUPS, -1))
-        y = silu(self.norm_conv(y).flatten(-2))
-        left: Tensor = self.leave(silu(third(y)))
-        return left
+        first, second, third = (cast(Conv, conv).stream for conv in self.convs)
+        y, one = first(silu(self.enter(x)), states[0])
+        y, two = second(silu(y), states[1])
+        y = silu(self.norm_conv(y.unflatten(-1, (GROUPS, -1))).flatten(-2))
+        y, three = third(y, states[2])
+        return self.leave(silu(y)), [one, two, three]

@@ -40,8 +40,6 @@ class TFGridNet(StreamingBlockEncoder):
     """Blocks of three residual modules: full-band BLSTM, sub-band BLSTM, self-attention across frames.
 
     Args:
-        features_in: features of a bin.
-        freqs: number of frequencies.
         size: ``small`` or ``large``: what the next three are unless given.
         blocks: number of blocks (B).
         width: features of a bin throughout (D), a multiple of `heads`.
@@ -50,10 +48,6 @@ class TFGridNet(StreamingBlockEncoder):
         stride: bins from one step to the next (J), at most `window`; more is faster.
         heads: of the attention (L).
         similarity: features of a frame that queries and keys have, about (E times frequencies).
-        dropout: share dropped after each of the three modules.
-        causal: see no later frame.
-        context: frames that the causal attention sees, this one and the ones before.
-        checkpoint: compute activations again in the backward pass, which saves memory.
     """
 
     def __init__(
@@ -75,14 +69,13 @@ class TFGridNet(StreamingBlockEncoder):
     ) -> None:
         super().__init__()
         sizes = preset(SIZES, size, blocks=blocks, width=width, hidden=hidden)
-        features = sizes["width"]
+        self.features_out = features = sizes["width"]
         if features % heads:
             raise ValueError(f"width {features} is not a multiple of heads {heads}")
         if context < 1:
             raise ValueError(f"context {context} is less than 1 frame")
         if not 1 <= stride <= window:
             raise ValueError(f"stride {stride} is not between 1 and window {window}")
-        self.features_out = features
         self.depth = sizes["blocks"]
         self.causal = causal
         self.context = context
@@ -95,8 +88,7 @@ class TFGridNet(StreamingBlockEncoder):
 
     def start(self, features: Tensor) -> Tensor:
         """``(batch, freq, frame, width)``."""
-        x: Tensor = self.norm(self.enter(features))
-        return x
+        return self.stream_start(features, None)[0]
 
     def block(self, index: int, x: Tensor) -> Tensor:
         """The three modules."""
@@ -158,9 +150,7 @@ class _Recurrence(nn.Module):
         length = x.shape[self.axis]
         before, after = self._padding(length)
         sequence = nn.functional.pad(self.norm(x).movedim(self.axis, -1), (before, after))
-        windows = sequence.unfold(-1, self.window, self.stride)  # (batch, other, width, step, window)
-        steps = windows.permute(3, 0, 1, 2, 4).flatten(3).flatten(1, 2)
-        bins = self.leave(run_rnn(self.lstm, steps)[0].permute(1, 2, 0))
+        bins = self.leave(run_rnn(self.lstm, self._steps(sequence))[0].permute(1, 2, 0))
         first = 0 if self.forwards else before
         added: Tensor = bins[..., first : first + length].unflatten(0, sequence.shape[:2])
         return added.movedim(-1, self.axis)
@@ -179,15 +169,18 @@ class _Recurrence(nn.Module):
         if ahead is not None:
             sums[..., :reach] += ahead
         if first < length:
-            windows = joined[..., first:].unfold(-1, self.window, self.stride)
-            steps = windows.permute(3, 0, 1, 2, 4).flatten(3).flatten(1, 2)
-            outputs, hidden = run_rnn(self.lstm, steps, hidden)
+            outputs, hidden = run_rnn(self.lstm, self._steps(joined[..., first:]), hidden)
             weight = self.leave.weight
             given = nn.functional.conv_transpose1d(outputs.permute(1, 2, 0), weight, stride=self.stride)
             sums[..., first : first + given.shape[-1]] += given
         bias = cast(Tensor, self.leave.bias)
         bins = (sums[..., :length] + bias[:, None]).unflatten(0, x.shape[:2])
         return bins.movedim(-1, 2), (count + length, past, hidden, sums[..., length:].clone())
+
+    def _steps(self, sequence: Tensor) -> Tensor:
+        """``(step, batch and other, width and window)`` of a sequence ``(batch, other, width, bin)``."""
+        windows = sequence.unfold(-1, self.window, self.stride)
+        return windows.permute(3, 0, 1, 2, 4).flatten(3).flatten(1, 2)
 
     def _padding(self, length: int) -> tuple[int, int]:
         """Bins to add before and after; forwards, a window ends where its first output lies."""
@@ -199,7 +192,10 @@ class _Recurrence(nn.Module):
 
 
 class _FrameAttention(nn.Module):
-    """Self-attention between whole frames: a query, key or value holds all frequencies."""
+    """Self-attention between whole frames: a query, key or value holds all frequencies.
+
+    ``(batch, freq, frame, width)`` to the same; in a stream each frame sees `context`.
+    """
 
     def __init__(self, freqs: int, width: int, heads: int, similarity: int) -> None:
         super().__init__()
@@ -209,19 +205,17 @@ class _FrameAttention(nn.Module):
         self.mix = _Heads(freqs, width, 1, width)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """``(batch, freq, frame, width)`` to the same."""
-        return self._attend(x, *self._parts(x), mask)
+        query, key, value = self._parts(x)
+        return self._attend(x, query, key, value, mask)
 
     def stream(self, x: Tensor, context: int, state: State) -> tuple[Tensor, State]:
-        """The same of the next frames, which see `context` frames each."""
         query, key, value = self._parts(x)
         key, value, mask, state = attend_past(key, value, context, state)
         return self._attend(x, query, key, value, mask), state
 
-    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _parts(self, x: Tensor) -> list[Tensor]:
         """Query, key and value, each ``(batch, head, frame, freq and feature)``."""
-        query, key, value = (heads(x).permute(0, 3, 2, 1, 4).flatten(3) for heads in (self.query, self.key, self.value))
-        return query, key, value
+        return [heads(x).permute(0, 3, 2, 1, 4).flatten(3) for heads in (self.query, self.key, self.value)]
 
     def _attend(self, x: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         seen = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)

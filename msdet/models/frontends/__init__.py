@@ -13,10 +13,8 @@ spectrum ``(batch, mic, freq, frame)`` to a `FrontEndOutput`, registers itself,
 One whose features show each bin's own phase, not only phases relative to the reference's, says
 ``keeps_phase = True``, also in what it gives (`FrontEndOutput.keeps_phase`).
 
-A causal front end may work on a stream: ``stream(spectrum, state) -> (FrontEndOutput, state)`` takes the next
-frames, at least one, at any level, and the state that it returned before, None at first. Pieces in turn give
-what ``forward`` gives of them joined. A state (`msdet.dsp.streaming_state`) is never changed in place. One
-with a localizer gives ``frame_seed_logits``, too.
+A causal front end may work on a stream, as `msdet.models.encoders` says: ``stream(spectrum, state) -> (FrontEndOutput,
+state)``, at any level. One with a localizer gives ``frame_seed_logits``, too.
 
 Separation by a causal front end, encoder and separation head is causal but for the STFT's window: the model
 scales the mixture by its level, and such a front end looks past that scale.
@@ -30,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from msdet.arrays import MicrophoneArray
-from msdet.components import Registry, build
+from msdet.components import Registry
 from msdet.conventions import class_azimuths_deg
 from msdet.dsp.spatial import diffuse_coherence, steering_vectors
 from msdet.dsp.streaming_state import State, decay_over, running_mean
@@ -42,7 +40,7 @@ FRONT_ENDS = Registry("front end", __name__, network=True)
 class ArrayGeometry(nn.Module):
     """Steering vectors and diffuse coherence of an array at the STFT's frequencies; no parameters.
 
-    Refuses a linear array (`MsdetError`), whose resolvable domain is half the circle.
+    Refuses a linear array, whose resolvable domain is half the circle.
 
     Attributes:
         steering: ``(class, freq, mic)`` towards each DoA class, relative to the reference microphone.
@@ -97,8 +95,7 @@ class FrontEndOutput(NamedTuple):
         features: for the encoder, ``(batch, freq, frame, feature)``.
         seed_logits: DoA logits ``(batch, talker, class)`` of a classical localizer, if the front end has one.
         level: that the features are relative to, `reference_level`; None stands for the whole recording's.
-        frame_seed_logits: of a causal front end with a localizer, its logits in each frame on what came
-            before it, ``(batch, talker, frame, class)``.
+        frame_seed_logits: of a causal one, in each frame on what came before it, ``(batch, talker, frame, class)``.
         keeps_phase: whether the features show the phase of each bin itself, not relative to the reference's.
     """
 
@@ -111,13 +108,8 @@ class FrontEndOutput(NamedTuple):
 
 
 def build_front_end(name: str, options: dict[str, Any], sizes: FrontEndSizes) -> nn.Module:
-    """A front end by name or import path ``module:Class``.
-
-    Raises:
-        MsdetError: an unknown name or option, of which the nearest is offered; or what is named is no module,
-            or lacks an attribute that every front end has.
-    """
-    front_end: nn.Module = build(FRONT_ENDS.find(name), options, f"front end '{name}'", sizes=sizes)
+    """A front end by name or import path ``module:Class``."""
+    front_end: nn.Module = FRONT_ENDS.build(name, options, sizes=sizes)
     for attribute in ("features_out", "causal", "array_bound"):
         if not hasattr(front_end, attribute):
             raise MsdetError(f"front end '{name}' has no attribute '{attribute}'")
@@ -127,11 +119,7 @@ def build_front_end(name: str, options: dict[str, Any], sizes: FrontEndSizes) ->
 class LeveledFrontEnd(nn.Module):
     """Features of each bin by itself, relative to the level of the recording, or if causal of it so far.
 
-    Args:
-        sizes: what its sizes follow from.
-        causal: levels are relative to the recording so far.
-        time_constant_s: time constant in seconds with which a causal front end forgets levels; None for
-            never.
+    `time_constant_s` is in seconds, with which a causal front end forgets; null for never.
     """
 
     def __init__(self, sizes: FrontEndSizes, causal: bool, time_constant_s: float | None) -> None:
@@ -165,10 +153,7 @@ def reference_level(reference: Tensor) -> Tensor:
 def running_rms(reference: Tensor, decay: float = 1.0, state: State = None) -> tuple[Tensor, State]:
     """RMS ``(batch, 1, frame)`` of the bins of each frame and those before it, and the state after them.
 
-    Args:
-        reference: the next frames of a spectrum at the reference microphone, ``(batch, freq, frame)``.
-        decay: weight of what is one frame older.
-        state: of the frames before.
+    Of the next frames of a spectrum ``(batch, freq, frame)``; `decay` is the weight of what is one frame older.
     """
     power = reference.abs().square().mean(1, keepdim=True)
     mean, state = running_mean(power, -1, decay, state)

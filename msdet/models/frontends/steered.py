@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from msdet.dsp.beamforming import apply_beam, apply_beam_per_frame, steered_beam_weights
 from msdet.dsp.spatial import highest_peaks, phase_normalize, srp_phat, steered_response, von_mises_logits
-from msdet.dsp.streaming_state import State, decay_over, running_mean, sample_and_hold
+from msdet.dsp.streaming_state import State, running_mean, sample_and_hold
 from msdet.models.frontends import (
     FRONT_ENDS,
     FrontEndOutput,
     FrontEndSizes,
+    LeveledFrontEnd,
     beam_features,
     reference_level,
     running_rms_normalize,
@@ -19,7 +20,7 @@ from msdet.models.frontends import (
 
 
 @FRONT_ENDS.register("steered")
-class SteeredFrontEnd(nn.Module):
+class SteeredFrontEnd(LeveledFrontEnd):
     """A bin's features are steered responses, a level, and what beams towards the loudest directions give.
 
     These are the steered response at every second class, the level at the reference, and for each peak the
@@ -27,13 +28,9 @@ class SteeredFrontEnd(nn.Module):
     null each other's directions softly. The peaks of as many talkers as there are slots are the seed of the
     DoA logits; further peaks come after them, ascending too, their beams with nulls on all others.
 
-    Unless `causal`, the peaks are those of the whole recording.
-
     Args:
-        sizes: what its sizes follow from.
         peaks: SRP-PHAT peaks that are offered as beams besides one for each talker.
-        causal: peaks and levels are those of the recording so far.
-        time_constant_s: time constant in seconds with which a causal front end forgets; null for never.
+        causal: peaks and levels are those of the recording so far, not of the whole.
         update_interval: frames from one search for peaks of a causal front end to the next; more is faster.
     """
 
@@ -47,16 +44,13 @@ class SteeredFrontEnd(nn.Module):
         time_constant_s: float | None = None,
         update_interval: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(sizes, causal, time_constant_s)
         if peaks < 0:
             raise ValueError(f"peaks is {peaks}, expected 0 or more")
         if update_interval < 1:
             raise ValueError(f"update_interval is {update_interval}, expected at least 1")
-        self.geometry = sizes.geometry
         self.talkers = sizes.talkers
         self.peaks = peaks
-        self.causal = causal
-        self.decay = decay_over(time_constant_s, sizes.geometry.frame_s)
         self.update_interval = update_interval
         classes = len(sizes.geometry.steering)
         self.features_out = len(range(0, classes, 2)) + 1 + 4 * (sizes.talkers + peaks)
@@ -73,7 +67,7 @@ class SteeredFrontEnd(nn.Module):
         there = torch.einsum("bsk,bkft->bsft", posterior[..., ::2] * 2.0, response)
         beams = apply_beam(self._weights(posterior), spectrum)
         level = reference_level(spectrum[:, self.geometry.reference])
-        features = self._features(response, there, beams, spectrum)
+        features = self._joined(response, there, beams, spectrum)
         return FrontEndOutput(spectrum, features, logits[:, : self.talkers], level)
 
     @torch.no_grad()
@@ -92,7 +86,7 @@ class SteeredFrontEnd(nn.Module):
         (logits, weights), before = sample_and_hold(update, spectrum.shape[-1], self.update_interval, before)
         response = response[:, ::2]
         there = torch.einsum("btsk,bkft->bsft", logits.softmax(-1)[..., ::2] * 2.0, response)
-        features = self._features(response, there, apply_beam_per_frame(weights, leveled), leveled)
+        features = self._joined(response, there, apply_beam_per_frame(weights, leveled), leveled)
         seeds = logits[:, :, : self.talkers].transpose(1, 2)
         return FrontEndOutput(spectrum, features, seeds[:, :, -1], level, seeds), (levels, maps, before)
 
@@ -113,7 +107,7 @@ class SteeredFrontEnd(nn.Module):
         among_all = steered_beam_weights(posterior, steering, coherence)
         return torch.cat([weights, among_all[:, self.talkers :]], dim=1)
 
-    def _features(self, response: Tensor, there: Tensor, beams: Tensor, leveled: Tensor) -> Tensor:
+    def _joined(self, response: Tensor, there: Tensor, beams: Tensor, leveled: Tensor) -> Tensor:
         """``(batch, freq, frame, feature)`` of responses, those at the peaks, beams and spectrum."""
         reference = leveled[:, self.geometry.reference]
         level = torch.log1p(reference.abs())[:, None]

@@ -10,10 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from msdet.models.frontends import FRONT_ENDS, FrontEndSizes, LeveledFrontEnd
-from msdet.models.frontends.real_imaginary import relative_parts
-
-DECIMETERS = 10.0
-"""Coordinates of small arrays are about 1 in this unit, a meter being 10."""
+from msdet.models.frontends.spectra import relative_parts
 
 
 @FRONT_ENDS.register("tac")
@@ -27,14 +24,10 @@ class TACFrontEnd(LeveledFrontEnd):
     the reference. Bins do not mix, and every array gives the same number of features.
 
     Args:
-        sizes: what its sizes follow from.
         hidden: width of a channel within.
         blocks: number of transform-average-concatenate blocks.
         directions: azimuths, evenly over the circle, that phases are compared with.
         features: of a bin, besides the level.
-        causal: levels are relative to the recording so far.
-        time_constant_s: time constant in seconds with which a causal front end forgets levels; null for
-            never.
     """
 
     array_bound = False
@@ -69,7 +62,7 @@ class TACFrontEnd(LeveledFrontEnd):
         phase = torch.complex(real, imaginary)
         turned = phase[:, None] * self.steering[..., None]
         parts = torch.cat([real[:, None], imaginary[:, None], turned.real, turned.imag], dim=1)
-        place = self.place(DECIMETERS * self.geometry.positions)[:, None, None]
+        place = self.place(10.0 * self.geometry.positions)[:, None, None]  # in decimeters, near 1 for small arrays
         x = self.enter(parts.permute(0, 2, 3, 4, 1)) + place
         for block in self.blocks:
             x = block(x)

@@ -12,15 +12,16 @@ later one ``causal = True``. A DoA head gives logits of the whole recording; a c
 frame on what came so far, ``(batch, talker, frame, outputs)``, and a separation head is handed these. A
 separation head that needs them says ``needs_causal_doa = True``.
 
-A causal head may work on a stream: ``stream(..., state)`` takes what ``forward`` takes of the next frames, at
-least one, and the state that it returned before, None at first; it returns what ``forward`` returns of them,
-and a state. Pieces in turn give what ``forward`` gives of them joined. A state (`msdet.dsp.streaming_state`)
-is never changed in place.
+Options of causal heads are ``time_constant_s`` (in seconds, with which they forget; null for never) and
+``update_interval`` (frames from one estimate to the next; more is faster). A causal head may work on a stream, as
+`msdet.models.encoders` says: ``stream(..., state)`` takes what ``forward`` takes of the next frames, and returns what
+it returns, and a state.
 """
 
 from __future__ import annotations
 
 import inspect
+import itertools
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from msdet.components import Registry, build
+from msdet.dsp.streaming_state import State
 from msdet.errors import MsdetError
 from msdet.models.frontends import ArrayGeometry
 
@@ -35,6 +37,9 @@ DOA_HEADS = Registry("DoA head", __name__, network=True)
 SEPARATION_HEADS = Registry("separation head", __name__, network=True)
 TASKS = Registry("task", "msdet.tasks")
 """Auxiliary tasks register with the models whose heads they are; `msdet.tasks` says what a task is."""
+
+Streamed = tuple[tuple[Tensor, ...], State]
+"""Estimates of a separation head of the next frames, and the state after them."""
 
 
 class HeadSizes(NamedTuple):
@@ -44,8 +49,7 @@ class HeadSizes(NamedTuple):
         geometry: of the array; ``geometry.steering`` is ``(class, freq, mic)``.
         features: width of a bin's features.
         talkers: number of output slots.
-        variable_num_speakers: whether a slot may be empty; a DoA head then has one more output, for an empty
-            slot, after its classes.
+        variable_num_speakers: whether a slot may be empty; a DoA head then has one more output, after its classes.
         per_slot: whether a separation head is given features of each slot.
     """
 
@@ -62,24 +66,13 @@ class HeadSizes(NamedTuple):
 
 
 def build_head(task: str, name: str, options: dict[str, Any], sizes: HeadSizes) -> nn.Module:
-    """A head of ``doa`` or ``separation``, by name or import path ``module:Class``.
-
-    Raises:
-        MsdetError: an unknown name or option; the nearest is offered.
-    """
-    heads = {"doa": DOA_HEADS, "separation": SEPARATION_HEADS}[task]
-    factory, kind = heads.find(name), heads.kind
-    head: nn.Module = build(factory, options, f"{kind} '{name}'", sizes=sizes)
+    """A head of ``doa`` or ``separation``, by name or import path ``module:Class``."""
+    head: nn.Module = {"doa": DOA_HEADS, "separation": SEPARATION_HEADS}[task].build(name, options, sizes=sizes)
     return head
 
 
 class SlotLinear(nn.Module):
-    """A linear layer that gives each slot its outputs, from features of all or of each slot.
-
-    Args:
-        sizes: of the head.
-        outputs: of one bin and slot.
-    """
+    """A linear layer that gives each slot its outputs for a bin, from features of all or of each slot."""
 
     def __init__(self, sizes: HeadSizes, outputs: int) -> None:
         super().__init__()
@@ -98,6 +91,14 @@ class SlotLinear(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
 
+def circular_convolutions(*channels: int) -> nn.Sequential:
+    """Convolutions over 9 neighboring directions around the circle, with ReLUs between; numbers of channels."""
+    layers: list[nn.Module] = []
+    for entering, leaving in itertools.pairwise(channels):
+        layers += [nn.Conv1d(entering, leaving, 9, padding=4, padding_mode="circular"), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
 def as_complex(features: Tensor) -> Tensor:
     """``(..., freq, frame, 2 n)`` to complex ``(..., n, freq, frame)``; real parts come first."""
     real, imaginary = features.float().movedim(-1, -3).chunk(2, dim=-3)
@@ -112,11 +113,7 @@ def slot_occupancy(prediction: Tensor, classes: int) -> Tensor:
 
 
 def build_task_head(name: str, options: dict[str, Any], sizes: HeadSizes) -> nn.Module:
-    """The head of an auxiliary task.
-
-    Raises:
-        MsdetError: an unknown name or option; the nearest is offered.
-    """
+    """The head of an auxiliary task, by its name or import path ``module:Task``."""
     factory: Any = getattr(TASKS.find(name), "Head", None)
     if not (inspect.isclass(factory) and issubclass(factory, nn.Module)):  # not anything else is called
         raise MsdetError(f"task '{name}' has no Head that is a torch.nn.Module")

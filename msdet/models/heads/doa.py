@@ -8,19 +8,15 @@ from torch import Tensor, nn
 from msdet.dsp.spatial import frame_response, phase_normalize, srp_from_covariance, weighted_covariance
 from msdet.dsp.streaming_state import State, decay_over, running_sum, sample_and_hold
 from msdet.models.frontends import FrontEndOutput, running_rms_normalize
-from msdet.models.heads import DOA_HEADS, HeadSizes
+from msdet.models.heads import DOA_HEADS, HeadSizes, circular_convolutions
+from msdet.models.heads.separation import at_least_one
 
 
 @DOA_HEADS.register("pooled")
 class PooledDoaHead(nn.Module):
     """A classifier on features of bins pooled by learned attention, one for each slot.
 
-    Pools over the whole recording, unless causal.
-
-    Args:
-        sizes: what its sizes follow from.
-        causal: give logits in each frame, on what came so far. The weights are those of a head that is not.
-        time_constant_s: time constant in seconds with which a causal head forgets; null for never.
+    Pools over the whole recording, unless causal, with the weights of a head that is not.
     """
 
     def __init__(self, sizes: HeadSizes, causal: bool = False, time_constant_s: float | None = None) -> None:
@@ -66,29 +62,31 @@ class PooledDoaHead(nn.Module):
         return torch.cat([embedded, placed], dim=-1)
 
 
+def bin_weights(masks: Tensor, reference: Tensor, frequency: Tensor) -> Tensor:
+    """Weights ``(batch, talker, freq, frame)`` of each slot's bins: their share, whether reliable, level, frequency.
+
+    Of masks ``(batch, freq, frame, 2 talkers)`` and the spectrum at the reference microphone ``(batch, freq, frame)``.
+    """
+    slots, reliable = masks.permute(0, 3, 1, 2).chunk(2, dim=1)
+    level = torch.log1p(reference.abs())[:, None]
+    return slots.softmax(1) * reliable.sigmoid() * level * nn.functional.softplus(frequency)[:, None]
+
+
 @DOA_HEADS.register("steered")
 class SteeredDoaHead(nn.Module):
     """Mask-weighted SRP-PHAT, sharpened by circular convolutions, on top of the front end's seed logits.
 
     At the start the logits are the seed's: the model is the classical localizer, and learns from there.
     Whether a slot has a talker is read from its features, pooled by its mask, and from the height of its
-    steered response. Pools over the whole recording, unless causal.
-
-    Args:
-        sizes: what its sizes follow from.
-        causal: give logits in each frame, on what came so far. Has the parameters of a head that is not; its
-            weights of bins are relative to the level so far.
-        time_constant_s: time constant in seconds with which a causal head forgets; null for never.
-        update_interval: frames from one estimate of a causal head to the next; more is faster.
+    steered response. Pools over the whole recording, unless causal, with the parameters of a head that is not; weights
+    of bins are then relative to the level so far.
     """
 
     def __init__(
         self, sizes: HeadSizes, causal: bool = False, time_constant_s: float | None = None, update_interval: int = 1
     ) -> None:
         super().__init__()
-        if update_interval < 1:
-            raise ValueError(f"update_interval is {update_interval}, expected at least 1")
-        self.update_interval = update_interval
+        self.update_interval = at_least_one(update_interval, "update_interval")
         self.causal = causal
         self.decay = decay_over(time_constant_s, sizes.geometry.frame_s)
         self.geometry = sizes.geometry
@@ -97,14 +95,7 @@ class SteeredDoaHead(nn.Module):
         self.frequency = nn.Parameter(torch.zeros(freqs))
         self.trust = nn.Parameter(torch.ones(()))
         self.sharpness = nn.Parameter(torch.zeros(()))
-        channels = 32
-        self.sharpen = nn.Sequential(
-            nn.Conv1d(2, channels, 9, padding=4, padding_mode="circular"),
-            nn.ReLU(),
-            nn.Conv1d(channels, channels, 9, padding=4, padding_mode="circular"),
-            nn.ReLU(),
-            nn.Conv1d(channels, 1, 9, padding=4, padding_mode="circular"),
-        )
+        self.sharpen = circular_convolutions(2, 32, 32, 1)
         nn.init.zeros_(self.sharpen[-1].weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.sharpen[-1].bias)  # type: ignore[arg-type]
         self.nobody: nn.Module | None = None
@@ -151,12 +142,7 @@ class SteeredDoaHead(nn.Module):
         return logits.transpose(1, 2), (levels, responses, sums, shares, estimate)
 
     def _weights(self, features: Tensor, spectrum: Tensor) -> Tensor:
-        """Of each slot's bins, ``(batch, talker, freq, frame)``."""
-        slots, reliable = self.mask(features).permute(0, 3, 1, 2).chunk(2, dim=1)
-        level = torch.log1p(spectrum[:, self.geometry.reference].abs())[:, None]
-        frequency = nn.functional.softplus(self.frequency)[:, None]
-        weights: Tensor = slots.softmax(1) * reliable.sigmoid() * level * frequency
-        return weights
+        return bin_weights(self.mask(features), spectrum[:, self.geometry.reference], self.frequency)
 
     def _logits(self, response: Tensor, seed: Tensor, pooled: Tensor | None = None) -> Tensor:
         """Logits ``(..., outputs)`` from a response and seed ``(..., class)``, and features pooled."""

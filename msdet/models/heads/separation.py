@@ -10,19 +10,14 @@ from msdet.dsp.spatial import phase_normalize
 from msdet.dsp.streaming_state import State, decay_over, with_past
 from msdet.errors import UnknownNameError
 from msdet.models.frontends import FrontEndOutput, reference_level
-from msdet.models.heads import SEPARATION_HEADS, HeadSizes, SlotLinear, as_complex
+from msdet.models.heads import SEPARATION_HEADS, HeadSizes, SlotLinear, Streamed, as_complex
 
 
 class BeamMasks(nn.Module):
-    """Adds signals, filtered over a few frames, to each talker's beam; the filters start at zero.
+    """Adds signals, filtered over this frame and ones before, to each talker's beam; the filters start at zero.
 
     A filter over frames (deep filtering, Mack and Habets 2020) also removes reverberation, which a mask can
     only make quieter.
-
-    Args:
-        sizes: of the head.
-        signals: number of signals besides the beam.
-        frames: that the filters see, this one and the ones before; 1 makes them masks.
     """
 
     def __init__(self, sizes: HeadSizes, signals: int, frames: int) -> None:
@@ -68,11 +63,7 @@ def own_first(signals: list[Tensor], beams: Tensor) -> list[list[Tensor]]:
 
 
 def at_least_one(value: int, name: str) -> int:
-    """The value of an option.
-
-    Raises:
-        ValueError: it is below 1.
-    """
+    """The value of an option; an error if it is below 1."""
     if value < 1:
         raise ValueError(f"{name} is {value}, expected at least 1")
     return value
@@ -83,9 +74,7 @@ class FramewiseHead(nn.Module):
 
     causal = True
 
-    def stream(
-        self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor, state: State
-    ) -> tuple[tuple[Tensor, ...], State]:
+    def stream(self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor, state: State) -> Streamed:
         """The next frames."""
         return self(features, front_end, doa_logits), None
 
@@ -139,7 +128,6 @@ class MultiFrameFilterHead(nn.Module):
     ADL-MVDR", TASLP 2021). The weights are not bounded. Those of all microphones belong to one array.
 
     Args:
-        sizes: what its sizes follow from.
         frames: that the filters see, this one and the ones before.
         microphones: ``all``, or ``reference`` alone, which any array has.
     """
@@ -160,9 +148,7 @@ class MultiFrameFilterHead(nn.Module):
         """One estimate ``(batch, talker, freq, frame)``."""
         return self.stream(features, front_end, doa_logits, None)[0]
 
-    def stream(
-        self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor, state: State
-    ) -> tuple[tuple[Tensor, ...], State]:
+    def stream(self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor, state: State) -> Streamed:
         """The next frames."""
         spectrum = front_end.spectrum
         if not self.array_bound:
@@ -182,13 +168,10 @@ class MaskedMVDRHead(nn.Module):
     beam is refined by complex masks on all beams and the reference, which start at zero.
 
     Args:
-        sizes: what its sizes follow from.
         frames: that the refining filters see, this one and the ones before; 1 makes them masks.
         loading: of the disturbance's diagonal, relative to its trace; if not given 1e-4, and 1e-3 of a causal
             head, whose first covariances are of few frames.
-        causal: a beam for each frame, from covariances of that frame and those before it. Keeps a
-            covariance of every bin.
-        time_constant_s: time constant in seconds with which a causal head forgets; null for never.
+        causal: a beam for each frame, from covariances of that frame and those before it.
     """
 
     def __init__(
@@ -221,18 +204,15 @@ class MaskedMVDRHead(nn.Module):
             return self.stream(features, front_end, doa_logits, None)[0]
         spectrum = front_end.spectrum
         beams = masked_mvdr(spectrum, self.masks(features), self.reference, self.loading)
-        signals = [beams, spectrum[:, self.reference : self.reference + 1]]
-        return (self.refine(features, beams, signals),)
+        return (self.refine(features, beams, [beams, spectrum[:, self.reference, None]]),)
 
-    def stream(
-        self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor, state: State
-    ) -> tuple[tuple[Tensor, ...], State]:
+    def stream(self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor, state: State) -> Streamed:
         """The next frames, of a causal head."""
         covariances, refining = state or (None, None)
         spectrum = front_end.spectrum
         beams, covariances = causal_masked_mvdr(
             spectrum, self.masks(features), self.reference, self.loading, self.decay, covariances
         )
-        signals = [beams, spectrum[:, self.reference : self.reference + 1]]
+        signals = [beams, spectrum[:, self.reference, None]]
         refined, refining = self.refine.stream(features, beams, signals, refining)
         return (refined,), (covariances, refining)

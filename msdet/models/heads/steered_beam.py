@@ -19,7 +19,7 @@ from msdet.dsp.streaming_state import State, sample_and_hold
 from msdet.errors import UnknownNameError
 from msdet.models.encoders import build_encoder
 from msdet.models.frontends import FrontEndOutput, beam_features, final_frame_logits
-from msdet.models.heads import SEPARATION_HEADS, HeadSizes
+from msdet.models.heads import SEPARATION_HEADS, HeadSizes, Streamed
 from msdet.models.heads.separation import BeamMasks, at_least_one, own_first
 
 BEAMFORMERS = ("wiener", "mvdr")
@@ -29,13 +29,11 @@ BEAMFORMERS = ("wiener", "mvdr")
 class SteeredBeamHead(nn.Module):
     """A beam steered by the DoA posterior, refined by complex masks on all beams and the reference.
 
-    The masks start at zero, so the first estimate is the beam itself. The posterior is one for the whole
-    recording, unless `causal`. Each further pass fits a
-    beamformer to the estimates before it, encodes what that gives together with the features, and refines it
-    likewise.
+    The masks start at zero, so the first estimate is the beam itself. The posterior is one for the whole recording,
+    unless `causal`. Each further pass fits a beamformer to the estimates before it, encodes what that gives together
+    with the features, and refines it likewise.
 
     Args:
-        sizes: what its sizes follow from.
         frames: frames that the refining filters see, this one and the ones before; 1 makes them masks.
         filter_taps: frames that the Wiener filters of further passes span; 0 stands for 1.
         refiner: encoder of a further pass, by name or ``module:Class``.
@@ -45,7 +43,6 @@ class SteeredBeamHead(nn.Module):
             ``mvdr`` (masks of the estimates, covariances, `masked_mvdr`).
         causal: steer in each frame by what a causal DoA head says there. One pass alone: further ones fit
             beamformers to the whole recording.
-        update_interval: frames from one steering of a causal head to the next; more is faster.
     """
 
     def __init__(
@@ -93,9 +90,7 @@ class SteeredBeamHead(nn.Module):
             estimates.append(refine(features, beams, before, reference))
         return tuple(estimates)
 
-    def stream(
-        self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor, state: State
-    ) -> tuple[tuple[Tensor, ...], State]:
+    def stream(self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor, state: State) -> Streamed:
         """The next frames, of a causal head, with logits ``(batch, talker, frame, class)``."""
         steered, refining = state or (None, None)
         spectrum = front_end.spectrum

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from msdet.components import Registry, build
+from msdet.components import Registry
 from msdet.errors import MsdetError
 from msdet.models.encoders import BLOCK_MEMBERS, ENCODERS, BlockEncoder, Encoder
 
@@ -28,44 +28,28 @@ SHARING_SCHEMES = Registry("sharing scheme", __name__, network=True)
 
 
 class SharingSizes(NamedTuple):
-    """What the sizes of a scheme follow from.
-
-    Attributes:
-        talkers: number of output slots.
-        doa_outputs: of the DoA head, for each slot.
-    """
+    """What the sizes of a scheme follow from: the number of output slots, and of outputs of the DoA head for each."""
 
     talkers: int
     doa_outputs: int
 
 
 class Shared(NamedTuple):
-    """What a scheme gives.
-
-    Attributes:
-        doa: features that the DoA head saw, ``(batch, freq, frame, feature)``.
-        logits: what it said, ``(batch, talker, outputs)``, or of a causal head ``(batch, talker, frame,
-            outputs)``.
-        separation: features for the separation head, ``(batch, freq, frame, feature)`` or, of each slot,
-            ``(batch, talker, freq, frame, feature)``.
-    """
+    """What a scheme gives."""
 
     doa: Tensor
+    """Features that the DoA head saw, ``(batch, freq, frame, feature)``."""
     logits: Tensor
+    """What it said, ``(batch, talker, outputs)``, or of a causal head ``(batch, talker, frame, outputs)``."""
     separation: Tensor
+    """Features for the separation head, ``(batch, freq, frame, feature)``, with the axis talker where of each slot."""
 
 
 class Sharing(nn.Module, ABC):
-    """What every scheme offers.
+    """What every scheme offers: widths of the features that heads are given, and whether there are some of each slot.
 
-    A causal one may work on a stream: ``stream(features, localize, state) -> (Shared, state)`` takes the next
-    frames, with the states of its encoders (`msdet.models.encoders`).
-
-    Attributes:
-        features_doa: width of the features that the DoA head is given.
-        features_separation: width of those that the separation head is given.
-        per_slot: whether the separation head is given features of each slot.
-        causal: whether no frame of the features depends on a later one.
+    One whose encoders are causal may work on a stream, as these do: ``stream(features, localize, state) -> (Shared,
+    state)``.
     """
 
     features_doa: int
@@ -82,12 +66,8 @@ class Sharing(nn.Module, ABC):
         return None
 
 
-def as_module(encoder: Encoder) -> Encoder:
-    """An encoder, if it is one.
-
-    Raises:
-        MsdetError: it is none, or does not say what every encoder says.
-    """
+def as_encoder(encoder: Encoder) -> Any:
+    """An encoder that says what every encoder says, and, if it can, works on a stream."""
     if not isinstance(encoder, nn.Module):
         raise MsdetError(f"encoder {type(encoder).__name__} is not a torch.nn.Module")
     for attribute in ("features_out", "causal"):
@@ -97,12 +77,8 @@ def as_module(encoder: Encoder) -> Encoder:
 
 
 def as_blocks(encoder: Encoder, scheme: str, at_least: int = 1) -> BlockEncoder:
-    """An encoder as the blocks that it is made of, for a sharing scheme that needs so many.
-
-    Raises:
-        MsdetError: the encoder does not show its blocks, or has too few.
-    """
-    as_module(encoder)
+    """An encoder as the blocks that it is made of, if it shows them and has as many as a sharing scheme needs."""
+    blocks: BlockEncoder = as_encoder(encoder)
     name = ENCODERS.name_of(type(encoder))
     missing = [member for member in BLOCK_MEMBERS if not hasattr(encoder, member)]
     if missing:
@@ -111,7 +87,6 @@ def as_blocks(encoder: Encoder, scheme: str, at_least: int = 1) -> BlockEncoder:
             f"sharing scheme '{scheme}' works between blocks, which encoder '{name}' does not show: it has no"
             f" {', '.join(missing)}; it can do: {', '.join(others)}"
         )
-    blocks = cast(BlockEncoder, encoder)
     if blocks.depth < at_least:
         raise MsdetError(
             f"sharing scheme '{scheme}' needs at least {at_least} blocks, encoder '{name}' has {blocks.depth}"
@@ -120,20 +95,8 @@ def as_blocks(encoder: Encoder, scheme: str, at_least: int = 1) -> BlockEncoder:
 
 
 def build_sharing(name: str, options: dict[str, Any], make_encoder: MakeEncoder, sizes: SharingSizes) -> Sharing:
-    """A scheme by name or import path ``module:Class``.
-
-    Args:
-        name: that it is registered by, or an import path.
-        options: what the scheme's constructor takes besides the encoder and sizes.
-        make_encoder: gives a new encoder at each call.
-        sizes: what else sizes follow from.
-
-    Raises:
-        MsdetError: an unknown name or option, of which the nearest is offered; or an encoder that the scheme
-            cannot work with.
-    """
-    factory, kind = SHARING_SCHEMES.find(name), f"sharing scheme '{name}'"
-    sharing: Sharing = build(factory, options, kind, make_encoder=make_encoder, sizes=sizes)
+    """A scheme by name or import path ``module:Class``; `make_encoder` gives a new encoder at each call."""
+    sharing: Sharing = SHARING_SCHEMES.build(name, options, make_encoder=make_encoder, sizes=sizes)
     return sharing
 
 

@@ -1,17 +1,139 @@
-"""Schemes that work between the blocks of encoders: cross-stitch units and hierarchical sharing."""
+"""Sharing schemes: whole encoders, for both heads or for each, and schemes that work between their blocks."""
 
 from __future__ import annotations
 
+import fnmatch
 import math
+from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from msdet.dsp.streaming_state import State
+from msdet.errors import MsdetError
 from msdet.models.encoders import BlockEncoder
 from msdet.models.frontends import final_frame_logits
-from msdet.models.sharing import SHARING_SCHEMES, Localize, MakeEncoder, Shared, Sharing, SharingSizes, as_blocks
+from msdet.models.sharing import (
+    SHARING_SCHEMES,
+    Localize,
+    MakeEncoder,
+    Shared,
+    Sharing,
+    SharingSizes,
+    as_blocks,
+    as_encoder,
+)
+
+
+@SHARING_SCHEMES.register("hard")
+class HardSharing(Sharing):
+    """One encoder serves both heads, as in MSDET."""
+
+    def __init__(self, make_encoder: MakeEncoder, sizes: SharingSizes) -> None:
+        super().__init__()
+        self.encoder = as_encoder(make_encoder())
+        self.features_doa = self.features_separation = self.encoder.features_out
+        self.causal = self.encoder.causal
+
+    def forward(self, features: Tensor, localize: Localize) -> Shared:
+        """The same features for both."""
+        encoded = self.encoder(features)
+        return Shared(encoded, localize(encoded), encoded)
+
+    def stream(self, features: Tensor, localize: Localize, state: State) -> tuple[Shared, State]:
+        """The next frames, of a causal encoder."""
+        encoded, state = self.encoder.stream(features, state)
+        return Shared(encoded, localize(encoded), encoded), state
+
+
+@SHARING_SCHEMES.register("none")
+class NoSharing(Sharing):
+    """Two encoders of the same kind, twice the parameters: the baseline that sharing is measured against."""
+
+    def __init__(self, make_encoder: MakeEncoder, sizes: SharingSizes) -> None:
+        super().__init__()
+        self.encoder_doa, self.encoder_separation = as_encoder(make_encoder()), as_encoder(make_encoder())
+        self.features_doa = self.features_separation = self.encoder_doa.features_out
+        self.causal = self.encoder_doa.causal
+
+    def forward(self, features: Tensor, localize: Localize) -> Shared:
+        """Features of either encoder."""
+        encoded = self.encoder_doa(features)
+        return Shared(encoded, localize(encoded), self.encoder_separation(features))
+
+    def stream(self, features: Tensor, localize: Localize, state: State) -> tuple[Shared, State]:
+        """The next frames, of causal encoders."""
+        of_doa, of_separation = state or (None, None)
+        doa, of_doa = self.encoder_doa.stream(features, of_doa)
+        separation, of_separation = self.encoder_separation.stream(features, of_separation)
+        return Shared(doa, localize(doa), separation), (of_doa, of_separation)
+
+
+@SHARING_SCHEMES.register("soft", penalizes=True)
+class SoftSharing(NoSharing):
+    """Two encoders, one for each head, and a penalty on how far apart their weights are.
+
+    L. Duong, T. Cohn, S. Bird and P. Cook, "Low resource dependency parsing: cross-lingual parameter sharing
+    in a neural network parser", ACL-IJCNLP 2015: the squared L2 distance of the weights is added to the loss.
+
+    Args:
+        weight: of the penalty.
+        parameters: which parameters are held together: one or more patterns of their names within the
+            encoder, such as ``blocks.0.*``. Each names a group; the distances of groups are added.
+        normalize: take a group's distance relative to the mean of its two squared norms, so that a weight
+            means the same for any size of encoder: 2 for weights that have nothing in common. The norms are
+            not trained by it.
+        start_equal: start the second encoder from the weights of the first.
+    """
+
+    def __init__(
+        self,
+        make_encoder: MakeEncoder,
+        sizes: SharingSizes,
+        weight: float = 0.1,
+        parameters: str | Sequence[str] = "*",
+        normalize: bool = True,
+        start_equal: bool = True,
+    ) -> None:
+        if not (weight >= 0.0 and math.isfinite(weight)):
+            raise ValueError(f"weight {weight} is not 0 or more")
+        patterns = [parameters] if isinstance(parameters, str) else parameters
+        if not patterns:
+            raise ValueError("parameters is empty: name at least one pattern")
+        super().__init__(make_encoder, sizes)
+        self.weight = weight
+        self.normalize = normalize
+        self.groups = [_matching(self.encoder_doa, pattern) for pattern in patterns]
+        if start_equal:
+            self.encoder_separation.load_state_dict(self.encoder_doa.state_dict())
+
+    def penalty(self) -> Tensor:
+        """Weighted sum of the groups' squared distances."""
+        doa = dict(self.encoder_doa.named_parameters())
+        separation = dict(self.encoder_separation.named_parameters())
+        groups = ([(doa[name], separation[name]) for name in names] for names in self.groups)
+        return self.weight * torch.stack([self._distance(pairs) for pairs in groups]).sum()
+
+    def _distance(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        distance = torch.stack([(a - b).square().sum() for a, b in pairs]).sum()
+        if not self.normalize:
+            return distance
+        with torch.no_grad():
+            norm = torch.stack([(a.square() + b.square()).sum() / 2 for a, b in pairs]).sum()
+        return distance / norm.clamp_min(torch.finfo(norm.dtype).tiny)
+
+
+def _matching(encoder: nn.Module, pattern: str) -> list[str]:
+    """Names of the trained parameters that match a pattern, at least one."""
+    names = [name for name, parameter in encoder.named_parameters() if parameter.requires_grad]
+    if matching := fnmatch.filter(names, pattern):
+        return matching
+    nearest = (*get_close_matches(pattern, names, n=1, cutoff=0.0), "none: it has none")[0]
+    raise MsdetError(
+        f"sharing scheme 'soft': no trained parameter of the encoder matches '{pattern}'; the nearest is {nearest}"
+    )
 
 
 @SHARING_SCHEMES.register("cross_stitch", needs_blocks=True)
@@ -23,14 +145,9 @@ class CrossStitchSharing(Sharing):
     matrix for each feature channel.
 
     Args:
-        make_encoder: gives a new encoder, which shows its blocks.
-        sizes: what else sizes follow from.
         own: initial weight of an encoder's own features; the paper finds 0.9 with 0.1 for the other's good,
             its sum keeps the scale.
         other: initial weight of the other encoder's features.
-
-    Raises:
-        MsdetError: the encoder does not show its blocks.
     """
 
     encoder_doa: BlockEncoder
@@ -73,11 +190,7 @@ class CrossStitchSharing(Sharing):
 
 
 class _Stitch(nn.Module):
-    """Mixes two tensors ``(..., width)``, each feature channel by a matrix of its own.
-
-    Attributes:
-        mix: ``(2, 2, width)``, from the second axis to the first; DoA comes first.
-    """
+    """Mixes two tensors ``(..., width)``, each feature channel by a matrix of its own, DoA first."""
 
     def __init__(self, width: int, own: float, other: float) -> None:
         super().__init__()
@@ -85,7 +198,6 @@ class _Stitch(nn.Module):
         self.mix = nn.Parameter(mix[..., None].repeat(1, 1, width))
 
     def forward(self, doa: Tensor, separation: Tensor) -> tuple[Tensor, Tensor]:
-        """Both, mixed."""
         mix = self.mix
         return (mix[0, 0] * doa + mix[0, 1] * separation, mix[1, 0] * doa + mix[1, 1] * separation)
 
@@ -105,15 +217,10 @@ class HierarchicalSharing(Sharing):
     the posterior is one of the whole recording.
 
     Args:
-        make_encoder: gives a new encoder, which shows its blocks.
-        sizes: what else sizes follow from.
         after: number of lower blocks, at least 1 and not all; None for half of them.
         temperature: divides the logits: above 1 the posterior that conditions is flatter than the one that
             the DoA loss sees.
         detach: keep the separation loss from training localization through the posterior.
-
-    Raises:
-        MsdetError: the encoder does not show its blocks, or has only one.
     """
 
     per_slot = True
@@ -139,9 +246,8 @@ class HierarchicalSharing(Sharing):
             raise ValueError(f"temperature {temperature} is not above 0")
         self.temperature = temperature
         self.detach = detach
-        way_out = self.encoder.exit_after(self.after - 1)
-        self.exit_doa = cast(nn.Module, way_out)
-        self.features_doa = way_out.features_out
+        self.exit_doa: Any = self.encoder.exit_after(self.after - 1)
+        self.features_doa = self.exit_doa.features_out
         self.features_separation = self.encoder.features_out
         self.condition = _Condition(sizes.doa_outputs, self.encoder.width(self.after - 1))
 

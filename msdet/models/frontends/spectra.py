@@ -1,0 +1,77 @@
+"""The spectra of all microphones: as they are, or turned by the reference's phase."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from msdet.dsp.streaming_state import State
+from msdet.models.frontends import (
+    FRONT_ENDS,
+    FrontEndOutput,
+    FrontEndSizes,
+    LeveledFrontEnd,
+    reference_level,
+    running_rms,
+)
+
+
+@FRONT_ENDS.register("stft")
+class StftFrontEnd(LeveledFrontEnd):
+    """Real parts of all microphones, then imaginary parts, at unit RMS at the reference.
+
+    What SpatialNet (Quan and Li, IEEE/ACM TASLP 32, 2024), TF-GridNet (Wang et al., IEEE/ACM TASLP 31, 2023) and
+    FT-JNF (Tesch and Gerkmann, IEEE/ACM TASLP 31, 2023) see. It keeps the phase from frame to frame, by which sound
+    can be told from its own reverberation; front ends that turn every bin by the reference's phase lose it.
+    """
+
+    array_bound = True
+    keeps_phase = True
+
+    def __init__(self, sizes: FrontEndSizes, causal: bool = False, time_constant_s: float | None = None) -> None:
+        super().__init__(sizes, causal, time_constant_s)
+        self.features_out = 2 * sizes.geometry.microphones
+
+    def forward(self, spectrum: Tensor) -> FrontEndOutput:
+        """Features of a spectrum ``(batch, mic, freq, frame)``."""
+        if self.causal:
+            return self.stream(spectrum, None)[0]
+        level = reference_level(spectrum[:, self.geometry.reference])
+        return FrontEndOutput(spectrum, self.features(spectrum / level[:, None]), None, level, keeps_phase=True)
+
+    def stream(self, spectrum: Tensor, state: State) -> tuple[FrontEndOutput, State]:
+        """The next frames, of a causal front end."""
+        level, state = running_rms(spectrum[:, self.geometry.reference], self.decay, state)
+        features = self.features(spectrum / level[:, None])
+        return FrontEndOutput(spectrum, features, None, level, keeps_phase=True), state
+
+    def features(self, leveled: Tensor) -> Tensor:
+        """Features ``(batch, freq, frame, feature)`` of a leveled spectrum ``(batch, mic, freq, frame)``."""
+        return torch.cat([leveled.real, leveled.imag], dim=1).permute(0, 2, 3, 1)
+
+
+@FRONT_ENDS.register("real_imaginary")
+class RealImaginaryFrontEnd(LeveledFrontEnd):
+    """Parts are turned so that the reference's phase is zero; the level of each bin is kept as its logarithm."""
+
+    array_bound = True
+
+    def __init__(self, sizes: FrontEndSizes, causal: bool = False, time_constant_s: float | None = None) -> None:
+        super().__init__(sizes, causal, time_constant_s)
+        self.features_out = 2 * sizes.geometry.microphones + 1
+
+    def features(self, leveled: Tensor) -> Tensor:
+        """Features ``(batch, freq, frame, feature)`` of a leveled spectrum ``(batch, mic, freq, frame)``."""
+        return torch.cat(relative_parts(leveled, self.geometry.reference), dim=1).permute(0, 2, 3, 1)
+
+
+def relative_parts(spectrum: Tensor, reference: int) -> list[Tensor]:
+    """Real and imaginary parts ``(batch, mic, freq, frame)`` relative to the reference, and its log level.
+
+    Parts are squashed to stay below 1; the level is ``(batch, 1, freq, frame)``.
+    """
+    at_reference = spectrum[:, reference : reference + 1]
+    magnitude = at_reference.abs()
+    relative = spectrum * (at_reference.conj() / magnitude.clamp_min(1e-8).square())
+    squashed = relative / (1.0 + relative.abs())
+    return [squashed.real, squashed.imag, torch.log1p(magnitude)]
