@@ -61,6 +61,7 @@ def compare(
 def read_scores(path: Path) -> list[Row]:
     """Rows of a folder's ``scores.jsonl``, or of such a file."""
     from msdet.io.files import read_jsonl
+    from msdet.scoring.metrics import check_row
 
     file = path / SCORES if path.is_dir() else path
     if path.is_dir() and not file.is_file():
@@ -69,9 +70,7 @@ def read_scores(path: Path) -> list[Row]:
         raise MsdetError(f"{path}: holds no {SCORES}{hint}")
     rows = read_jsonl(file)
     for number, row in enumerate(rows, start=1):
-        missing = [key for key in ("id", "azimuth_deg") if not isinstance(row, dict) or key not in row]
-        if missing:
-            raise MsdetError(f"{file}, line {number}: not a row of scores, '{missing[0]}' is missing")
+        check_row(row, ("id", "azimuth_deg"), f"{file}, line {number}")
     return rows
 
 

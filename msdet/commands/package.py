@@ -10,6 +10,7 @@ from typing import Any
 
 from msdet.errors import MsdetError
 from msdet.io.files import plain_name, read_json
+from msdet.io.reading import read_text
 
 TRAINING_FILE = "training.json"
 
@@ -87,10 +88,7 @@ def _package_name(out: Path) -> str:
 
 
 def _read_notes(path: Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        raise MsdetError(f"{path}: cannot be read ({error})") from error
+    text = read_text(path).strip()
     if not text:
         raise MsdetError(f"{path}: is empty, expected what data the model learned from, and their licenses")
     return text

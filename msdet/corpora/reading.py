@@ -10,6 +10,7 @@ from pathlib import Path
 from msdet.corpora import CORPORA, SPLITS, Corpus, Utterance
 from msdet.errors import MsdetError
 from msdet.io import audio
+from msdet.io.reading import read_text
 
 _THREADS, _BLOCK = 8, 64
 _NAMES_SHOWN = 5
@@ -62,10 +63,7 @@ def is_audio(path: Path) -> bool:
 
 def lines_of(path: Path) -> list[str]:
     """Lines of a corpus' text file, whatever its encoding: only its ASCII part is used."""
-    try:
-        return path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    except OSError as error:
-        raise MsdetError(f"{path}: cannot be read ({error.strerror})") from error
+    return read_text(path, errors="replace").splitlines()
 
 
 def parse_gender(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from msdet.data.scene_checks import Problem
 from msdet.data.scene_set import HEADER, SceneSet
 from msdet.data.validation import read_checksums
+from msdet.errors import MsdetError
 from msdet.io.files import read_json
 from msdet.scenes.rir.bank import RirBank
 from msdet.scenes.scene import Scene
@@ -97,7 +98,7 @@ def _shared_sound(first: SceneSet, second: SceneSet) -> Iterator[str]:
     """Files of the same checksum, which also tells where names do not."""
     try:
         files, others = ({digest: path for path, digest in read_checksums(data.root)} for data in (first, second))
-    except (OSError, UnicodeDecodeError):  # reported with the set itself
+    except MsdetError:  # reported with the set itself
         return
     for digest in sorted(files.keys() & others.keys(), key=lambda d: files[d]):
         yield f"{files[digest]} and {others[digest]} are the same,"

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from msdet.data.scene_checks import Problem, audio_paths, check_scene
 from msdet.data.scene_set import CHECKSUMS, HEADER, MANIFEST, SceneSet, write_kaldi
+from msdet.errors import MsdetError
 from msdet.io.files import read_json, settings_hash
 from msdet.io.jobs import IN_PROGRESS, Job, Progress, run_jobs
+from msdet.io.reading import read_text
 
 FEW_SCENES = 16  # so few are checked faster than worker processes start
 
@@ -58,7 +60,7 @@ def _checksums(data: SceneSet, quick: bool, sums: dict[str, str]) -> Iterator[tu
     """Entries missing or too many in the list of checksums, which is read into `sums`."""
     try:
         lines = read_checksums(data.root)
-    except (OSError, UnicodeDecodeError):
+    except MsdetError:
         yield "files", f"{CHECKSUMS} is missing or unreadable"
         return
     for number, (path, digest) in enumerate(lines, start=1):
@@ -78,8 +80,8 @@ def _checksums(data: SceneSet, quick: bool, sums: dict[str, str]) -> Iterator[tu
 
 
 def read_checksums(root: Path) -> list[tuple[str, str]]:
-    """Path and checksum of each line of a set's list; `OSError` or `UnicodeDecodeError` if unreadable."""
-    lines = (root / CHECKSUMS).read_text(encoding="utf-8").splitlines()
+    """Path and checksum of each line of a set's list; a `MsdetError` if it is unreadable."""
+    lines = read_text(root / CHECKSUMS).splitlines()
     return [(path, digest) for digest, _, path in (line.partition("  ") for line in lines)]
 
 
@@ -105,7 +107,7 @@ def _tables(data: SceneSet) -> list[Problem]:
 
 
 def _table(path: Path) -> dict[str, str]:
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = read_text(path, errors="replace").splitlines()
     return {key: value for key, _, value in (line.partition(" ") for line in lines)}
 
 

@@ -14,6 +14,7 @@ from typing import IO
 from msdet.errors import MsdetError
 from msdet.inference.sources import FileSource
 from msdet.io.files import plain_name
+from msdet.io.reading import read_text
 
 STANDARD_INPUT = "-"
 
@@ -88,14 +89,8 @@ def opened(recording: Recording, stdin: IO[bytes]) -> Iterator[FileSource]:
 
 
 def _of_table(table: Path) -> list[Recording]:
-    try:
-        lines = table.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError as error:
-        raise MsdetError(f"{table}: no such file") from error
-    except (OSError, ValueError) as error:
-        raise MsdetError(f"{table}: cannot be read ({error})") from error
     found = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(table).splitlines(), start=1):
         if not (parts := line.split(maxsplit=1)):
             continue
         name, value = parts[0], "".join(parts[1:]).strip()

@@ -26,7 +26,7 @@ _MAX_DEPTH = 50  # of nested lists and mappings in YAML, whose loader ends the p
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, errors: str = "strict") -> str:
     """A text file in UTF-8, without a byte-order mark, lines ending in line feeds.
 
     Raises:
@@ -37,7 +37,7 @@ def read_text(path: Path) -> str:
             data = file.read(MAX_TEXT_BYTES + 1)
         if len(data) > MAX_TEXT_BYTES:
             raise MsdetError(f"{path}: is more than {MAX_TEXT_BYTES // 1_000_000} MB of text")
-        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        return data.decode("utf-8-sig", errors).replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError as error:
         raise MsdetError(f"{path}: no such file") from error
     except UnicodeDecodeError as error:

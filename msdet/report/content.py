@@ -18,7 +18,7 @@ from msdet.conventions import Array
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.io.files import plain_name, read_jsonl
-from msdet.scoring.metrics import UNPROCESSED, Row
+from msdet.scoring.metrics import UNPROCESSED, Row, check_row
 from msdet.scoring.provenance import read_provenance
 from msdet.scoring.submission import DOA_FILE, DoaEstimates, Track, check_made_for, read_directions
 from msdet.scoring.summary import Summary, summarize
@@ -219,9 +219,7 @@ def _read_system(folder: Path, estimates: Path | None, scene_set: SceneSet) -> S
 def _read_rows(path: Path) -> dict[str, Row]:
     rows: dict[str, Row] = {}
     for number, row in enumerate(read_jsonl(path), start=1):
-        missing = [key for key in _LABELS if not isinstance(row, dict) or key not in row]
-        if missing:
-            raise MsdetError(f"{path}, line {number}: not a row of scores, '{missing[0]}' is missing")
+        check_row(row, _LABELS, f"{path}, line {number}")
         if row["id"] in rows:
             raise MsdetError(f"{path}, line {number}: scene '{row['id']}' was in an earlier line")
         rows[row["id"]] = row

@@ -230,7 +230,8 @@ class Scene:
             relative_path(excerpt.path, "path of a noise", origin)
         for number, source in enumerate(scene.sources):
             place = f"{origin}, sources {number}"
-            for record in (source, *source.waypoints, *source.track):
+            records: list[Source | Waypoint | Direction] = [source, *source.waypoints, *source.track]
+            for record in records:
                 _check_plausible(record, place)
             if source.speaker:
                 plain_name(source.speaker, "speaker", place)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -303,3 +303,15 @@ def optimal_assignment_notes(counts: dict[str, int], scenes: int) -> list[str]:
         "azimuths are assigned with the smallest total error."
         for name, count in counts.items()
     ]
+
+
+def check_row(row: Any, needed: Sequence[str], place: str) -> None:
+    """Refuse what is no line of ``scores.jsonl``: a key is missing, or a metric has no numbers."""
+    missing = [key for key in needed if not isinstance(row, dict) or key not in row]
+    if missing:
+        raise MsdetError(f"{place}: not a row of scores, '{missing[0]}' is missing")
+    for field in ("azimuth_deg", *(metric.field for metric in METRICS.values())):
+        value = row.get(field)
+        for number in value if isinstance(value, list) else [value]:
+            if not isinstance(number, int | float | None):
+                raise MsdetError(f"{place}: {field} is {value!r:.40}, expected numbers")
