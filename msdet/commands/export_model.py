@@ -82,6 +82,7 @@ def _tell_speed(model: JointModel, file: ExportedFile, stft: StftPlace, name: st
 def _fitting_set(data: Path, model: JointModel, folder: Path) -> SceneSet:
     """A data set that a model can be scored on."""
     from msdet.commands._scoring import check_fit
+    from msdet.data.scene_checks import audio_paths
     from msdet.data.scene_set import SceneSet
 
     scene_set = SceneSet.open(data)
@@ -91,6 +92,12 @@ def _fitting_set(data: Path, model: JointModel, folder: Path) -> SceneSet:
             f"{data}: its array '{recorded.name}' has other coordinates than '{known.name}' of the model {folder}"
         )
     check_fit(scene_set, model, folder)
+    for scene in scene_set.scenes:
+        if not scene.referenced:
+            raise MsdetError(f"{data}: scene '{scene.id}' has no references to score with")
+        for path in audio_paths(scene):
+            if not (data / path).is_file():
+                raise MsdetError(f"{data / path}: no such file")
     return scene_set
 
 

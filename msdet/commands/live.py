@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 import threading
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from msdet.models.joint import JointModel
 
 RECORDING_FILE = "input.wav"
+
+SPARE_BYTES = 1_000_000
+"""Left free on the disk when a recording ends since it is full, for tables."""
 
 _FAST_S = 0.5  # length of a chunk where nobody waits for it
 
@@ -121,6 +125,12 @@ def _source(
     return FileInput(file, _FAST_S if fast else chunk_s, fast, array.microphones, wanted)
 
 
+def _has_room(out: Path, *kept: Scratch | None) -> bool:
+    """Whether the disk still holds files of all that was kept, with something to spare."""
+    needed = sum(scratch.bytes for scratch in kept if scratch is not None)
+    return shutil.disk_usage(out).free > needed + SPARE_BYTES
+
+
 def _numbers(text: str) -> list[int]:
     parts = [part.strip() for part in text.strip("[]").split(",")]
     if not all(part.isdecimal() for part in parts):
@@ -168,7 +178,7 @@ class _Live:
                 f"{1e3 * session.latency_s:.1f} ms"
             )
             with _interruptible() as interrupted:
-                self._listen(session, recording, interrupted)
+                self._listen(session, recording, interrupted, lambda: _has_room(out, kept, recording))
                 if not self.heard_s:
                     raise MsdetError(f"{self.source.name}: nothing was heard")
                 if interrupted():
@@ -190,10 +200,15 @@ class _Live:
                 raise
             self.failure = str(error)
 
-    def _listen(self, session: Session, recording: Scratch | None, interrupted: Callable[[], bool]) -> None:
+    def _listen(
+        self, session: Session, recording: Scratch | None, interrupted: Callable[[], bool], has_room: Callable[[], bool]
+    ) -> None:
         peak = np.zeros(len(self.clipped), dtype=np.float32)
         with display() as show:
             for chunk in self._chunks():
+                if not has_room():
+                    self.failure = "the disk is full"
+                    return
                 start_s = time.perf_counter()
                 if chunk.shape[1]:
                     result = session.push(chunk)

@@ -58,19 +58,25 @@ class Scratch:
             self._slots, self.peak = len(voices), np.zeros(len(voices))
         if not np.isfinite(voices).all():
             raise MsdetError(f"{self._origin}: refused to write NaN or infinite samples")
-        self.samples += voices.shape[1]
         self.peak = np.maximum(self.peak, np.abs(voices).max(axis=1, initial=0.0))
         try:
             self._file.write(np.ascontiguousarray(voices.T, dtype=np.float32).tobytes())
             self._file.flush()
         except OSError as error:
             raise MsdetError(f"{self._origin}: cannot be written ({error.strerror})") from error
+        self.samples += voices.shape[1]
+
+    @property
+    def bytes(self) -> int:
+        """What it takes on disk; files of it, in any sample format, take as much at most."""
+        return 4 * self._slots * self.samples
 
     def pieces(self) -> Iterator[Array]:
         """What was kept, from the start, ``(slot, time)``."""
         self._file.seek(0)
-        size = 4 * self._slots
-        while content := self._file.read(size * _PIECE):
+        left = self.bytes  # without what was cut off by a full disk
+        while content := self._file.read(min(left, 4 * self._slots * _PIECE)):
+            left -= len(content)
             yield np.frombuffer(content, dtype=np.float32).reshape(-1, self._slots).T
 
 

@@ -34,18 +34,32 @@ run_stage() {
   fi
   log "stage $number: $title"
   began=$(date +%s)
-  "$@" || code=$?
+  run_to_end "$@" || code=$?
   if [ "$code" -eq 0 ] && [ -n "${output:-}" ] && [ ! -e "$output" ]; then
     echo "error: stage $number did not write $output" >&2
     code=1
   fi
   if [ "$code" -ne 0 ]; then
-    if [ "$code" -eq 130 ]; then ended=interrupted; else ended="failed (exit code $code)"; fi
+    if [ "$code" -eq 130 ] || [ "$code" -eq 143 ]; then ended=interrupted; else ended="failed (exit code $code)"; fi
     log "stage $number: $title: $ended; finished stages are skipped when run again"
     exit "$code"
   fi
   mkdir -p "$exp/stages"
   printf '%s\n%s\n' "$hash" "$(($(date +%s) - began))" >"$mark.new" && mv "$mark.new" "$mark"
+}
+
+run_to_end() {
+  # a command in a group of processes of its own: who ends the recipe, by Ctrl-C or SIGTERM, ends all of it
+  local running code
+  set -m
+  "$@" &
+  running=$!
+  set +m
+  trap 'kill -s INT -- "-$running"' INT
+  trap 'kill -s TERM -- "-$running"' TERM
+  while code=0; wait "$running" || code=$?; kill -s 0 "$running" 2>/dev/null; do :; done
+  trap - INT TERM
+  return "$code"
 }
 
 no_input() {

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
@@ -259,3 +260,17 @@ def test_the_display_shows_levels_directions_and_overruns() -> None:
     assert circle[3:].index("1") == 8 and circle[3:].index("·") == 40
     assert "slot 1   40.0°  confidence 0.90  speaks" in text
     assert "1 overrun  busy 25 %" in text[-1]
+
+
+def test_disk_that_fills_keeps_what_was_heard(
+    model: Path, recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    free = iter([10**9, 10**9, 0])
+    monkeypatch.setattr("msdet.commands.live.shutil.disk_usage", lambda out: SimpleNamespace(free=next(free)))
+    out = tmp_path / "out"
+    assert main(["live", "--model", str(model), "--file", str(recording), "--fast", "--record", "--out", str(out)]) == 2
+    told = capsys.readouterr().err
+    assert told.endswith(f"error: the disk is full; {out} holds what was heard until then\n")
+    kept, whole = heard(out / "input.wav"), heard(recording)
+    assert kept.shape[1] == round(2 * 0.5 * RATE)
+    assert np.abs(kept - whole[:, : kept.shape[1]]).max() < 1e-4

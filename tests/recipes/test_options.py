@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,3 +64,26 @@ def test_bad_options_are_one_line(recipe: str, options: list[str], message: str,
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_to_a_recipe_ends_what_it_runs(number: signal.Signals, tmp_path: Path) -> None:
+    script = tmp_path / "run.sh"
+    script.write_text(
+        f"set -euo pipefail\nstage=1 stop_stage=1 exp={tmp_path}/exp\n. {ROOT}/recipes/utils/stages.sh\n"
+        f"run_stage 1 \"train\" -- bash -c 'echo $$ >{tmp_path}/pid; exec sleep 600'\n"
+    )
+    # as from a terminal: a shell that is started with signals ignored cannot trap them
+    with subprocess.Popen(
+        ["bash", script], stdout=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL)
+    ) as recipe:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        recipe.send_signal(number)
+        said = recipe.communicate(timeout=60)[0]
+    assert recipe.returncode in (128 + number, 130)
+    assert said.endswith("train: interrupted; finished stages are skipped when run again\n")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,10 +36,15 @@ def write_lhotse(scene_set: SceneSet) -> tuple[Path, Path]:
     Raises:
         MsdetError: lhotse is not installed.
     """
+    tools = Path.home() / ".lhotse" / "tools"
+    made = [folder for folder in (tools, tools.parent) if not folder.exists()]
     try:
         import lhotse  # noqa: F401
     except ImportError as error:
         raise MsdetError("lhotse manifests need lhotse: pip install msdet[lhotse]") from error
+    for folder in made:  # by the import, which nobody who exports asked for
+        with suppress(OSError):
+            folder.rmdir()
     cuts = [_cut(scene, scene_set.array.microphones) for scene in scene_set.scenes]
     recordings, manifest = scene_set.root / RECORDINGS, scene_set.root / CUTS
     _write(recordings, [cut.recording.to_dict() for cut in cuts])
