@@ -77,7 +77,7 @@ def bad_inputs(
     """
     if not is_possible():
         raise SystemExit("no Landlock on this system: bad inputs are not run where they could write anywhere")
-    _import_everything()
+    import_everything()
     faults: list[Fault] = []
     commands: collections.Counter[str] = collections.Counter()
     ran = changed = 0
@@ -221,7 +221,7 @@ def _state(*roots: Path) -> dict[str, str]:
     return state
 
 
-def _import_everything() -> None:
+def import_everything() -> None:
     """Import all modules once, so that a forked case starts at once."""
     for module in pkgutil.walk_packages(msdet.__path__, "msdet."):
         if not module.name.endswith("__main__"):

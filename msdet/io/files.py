@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,17 +45,26 @@ class FolderKind:
     content: str
 
 
+_SWEPT: set[Path] = set()  # folders that this process has looked through for what killed runs left
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path in the same folder that replaces `path` when the block ends well.
 
-    The temporary name keeps the suffix, so that writers that look at it see the right format.
+    The temporary name keeps the suffix, so that writers that look at it see the right format. What killed runs
+    left in the folder is deleted the first time that a process writes there.
 
     Raises:
         WriteError: the folder cannot be written or the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent not in _SWEPT:
+            _SWEPT.add(path.parent)
+            for part in path.parent.glob(f"{_PART}*"):
+                if _PART_NAME.match(part.name) and _is_leftover(part):
+                    part.unlink(missing_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{_PART}{_HOST}-{os.getpid()}-", suffix=path.suffix)
         os.close(handle)
     except OSError as error:
@@ -241,12 +250,16 @@ def remove_leftovers(folder: Path) -> None:
     A file's name holds host and process; what another host left is deleted once it is a day old.
     """
     for path in folder.rglob(f"{_PART}*"):
-        part = _PART_NAME.match(path.name)
-        if part is None:
-            leftover = True
-        elif part["host"] == _HOST and Path("/proc").is_dir():
-            leftover = not Path(f"/proc/{part['process']}").exists()
-        else:
-            leftover = time.time() - path.stat().st_mtime > _FOREIGN_LEFTOVER_S
-        if leftover:
+        if _is_leftover(path):
             path.unlink(missing_ok=True)
+
+
+def _is_leftover(path: Path) -> bool:
+    part = _PART_NAME.match(path.name)
+    if part is None:
+        return True
+    if part["host"] == _HOST and Path("/proc").is_dir():
+        return not Path(f"/proc/{part['process']}").exists()
+    with suppress(FileNotFoundError):
+        return time.time() - path.stat().st_mtime > _FOREIGN_LEFTOVER_S
+    return False

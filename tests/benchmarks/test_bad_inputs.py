@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,9 +62,21 @@ def test_a_box_ends_what_does_not(tmp_path: Path) -> None:
 
 @boxed
 @pytest.mark.slow
-def test_no_command_reaches_outside_on_bad_input() -> None:
-    script = [sys.executable, BENCHMARKS / "bad_inputs.py", "--seed", "5", "--count", "76"]
-    done = subprocess.run(script, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    figures = json.loads(done.stdout.splitlines()[-1])
-    assert figures["inputs"] == 76 and figures["commands"] >= 24
-    assert figures["outside_changed"] == 0 and "tried to write outside" not in done.stdout
+def test_no_command_fails_or_reaches_outside_on_bad_input() -> None:
+    figures = _figures("bad_inputs.py", "--seed", "5", "--count", "117", "--works")
+    assert figures["inputs"] == 117 and figures["commands"] >= 24
+    assert figures["outside_changed"] == 0 and figures["faulty"] == 0
+
+
+@boxed
+@pytest.mark.slow
+def test_what_killed_commands_write_is_that_of_an_uninterrupted_run() -> None:
+    figures = _figures("kills.py", "--seed", "2", "--kills", "1")
+    assert figures["kills"] == 7 and figures["differing"] == 0
+
+
+def _figures(*script: str) -> dict[str, Any]:
+    command = [sys.executable, BENCHMARKS / script[0], *script[1:]]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures
