@@ -293,12 +293,17 @@ def test_settings_corrected_after_a_refusal_work_in_the_same_folder(
         ("cout: 3\n", "unknown option 'cout'; did you mean 'count'?"),
         ("scenes:\n  t60: [0.2, 0.3]\n", "unknown option 'scenes.t60'; did you mean 'scenes.t60_s'?"),
         ("scenes: [\n", "c.yaml"),
+        ("scenes: " + "[" * 100_000, "c.yaml: line 1: nested too deep"),
+        ("scenes: '" + "{a: " * 100_000 + "'", "c.yaml: line 1: nested too deep"),
+        ("a: &a [1, 1]\nb: &b [*a, *a]\n", "c.yaml: line 2: an alias inside of what an anchor names"),
+        (f"count: {'9' * 5000}", "c.yaml: line 1: an integer of 5000 digits"),
+        ("count: \udcff", "c.yaml: cannot be read (is not UTF-8 text)"),
     ],
 )
 def test_wrong_key_of_a_configuration_is_named(
     refused: Refused, speech: Path, tmp_path: Path, text: str, message: str
 ) -> None:
-    (tmp_path / "c.yaml").write_text(text)
+    (tmp_path / "c.yaml").write_text(text, errors="surrogateescape")
     line = refused("simulate", f"--config={tmp_path / 'c.yaml'}", f"--out={tmp_path / 'set'}", f"--speech={speech}")
     assert message in line
     assert not (tmp_path / "set").exists()
@@ -408,3 +413,26 @@ def test_defaults_of_the_command_line_are_those_of_the_code(monkeypatch: pytest.
     assert values["scenes"] == SceneDistribution()
     assert values["out"] == Path("a")
     assert (values["count"], values["split"]) == (200, "test")
+
+
+def test_names_that_no_file_has_are_refused(refused: Refused) -> None:
+    assert refused("info", "é" * 200).endswith("é: cannot be opened (File name too long)")
+    assert "nested too deep" in refused("train", "--out", "x", "--model.encoder_options", "[" * 100_000)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError("Unable to allocate 1.29 GiB for an array"), "error: not enough memory for 1.29 GiB; "),
+        (RuntimeError("can't allocate memory: you tried to allocate 97 bytes."), " for 97 bytes; "),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has"), " for 2.00 GiB; "),
+    ],
+)
+def test_memory_that_is_not_there_is_said_in_one_line(
+    refused: Refused, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    def fail(path: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "load_command", lambda name: fail)
+    assert message in refused("info", "x")

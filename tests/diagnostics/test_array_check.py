@@ -215,6 +215,14 @@ def test_what_cannot_be_checked_is_refused(mixture: Array, message: str) -> None
         check(mixture, HEXAGON)
 
 
+def test_more_microphones_than_pairs_can_be_compared_of_are_refused() -> None:
+    angles = np.arange(65) * 2 * np.pi / 65
+    ring = np.stack([np.cos(angles), np.sin(angles), np.zeros(65)], axis=-1)
+    array = MicrophoneArray("ring", tuple(map(tuple, ring.tolist())), 0)
+    with pytest.raises(MsdetError, match="'ring' has 65 microphones; all pairs are compared, expected at most 64"):
+        check(np.zeros((65, RATE)), array)
+
+
 def test_two_microphones_are_checked_for_polarity() -> None:
     pair = MicrophoneArray("pair", ((-0.05, 0.0, 0.0), (0.05, 0.0, 0.0)))
     mixture = recording(pair)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from scipy.signal import resample_poly
 
+from msdet.errors import MsdetError
 from msdet.io import audio
 
 
@@ -45,3 +47,12 @@ def test_without_mp3_a_clip_is_flac(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kind == "audio/flac"
     assert content.startswith(b"fLaC")
     assert np.allclose(soundfile.read(io.BytesIO(content))[0], signal, atol=1e-4)
+
+
+@pytest.mark.parametrize("rate", [7, 100, 2**21])
+def test_rate_that_no_recording_has_is_refused(tmp_path: Path, rate: int) -> None:
+    path = tmp_path / "x.wav"
+    soundfile.write(path, np.zeros((200, 2)), rate)
+    for read in (audio.info, audio.read):
+        with pytest.raises(MsdetError, match=f"sample rate is {rate} Hz, expected 1000 to 1000000 Hz"):
+            read(path)

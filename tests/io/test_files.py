@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from msdet.errors import MsdetError
-from msdet.io.files import FolderKind, check_own_folder, plain_name, relative_path, remove_folder, write_json
+from msdet.io.files import (
+    FolderKind,
+    check_own_folder,
+    plain_name,
+    relative_path,
+    remove_folder,
+    resolve_inside,
+    write_json,
+    write_text,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 KIND = FolderKind("estimates", ("data.json",), "hash", r"data\.json|[^/]+/|[^/]+/talker\d+\.wav")
@@ -116,3 +127,19 @@ def test_folders_are_deleted_in_one_place() -> None:
     ]
     found = [p for p in files if re.search(r"rmtree|removedirs|\brm +-\w*[rR]", p.read_text(encoding="utf-8"))]
     assert found == [ROOT / "msdet" / "io" / "files.py"]
+
+
+def test_link_in_a_circle_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("a")
+    with pytest.raises(MsdetError, match="path 'a' leads nowhere"):
+        resolve_inside(tmp_path, "a")
+
+
+def test_what_a_killed_run_left_is_deleted_by_the_next_that_writes_there(tmp_path: Path) -> None:
+    write = "import os; from pathlib import Path; from msdet.io.files import atomic_path\n"
+    write += "with atomic_path(Path('out.txt')) as part: part.write_text('half'); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", write], cwd=tmp_path, check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    (tmp_path / ".part-of-a-user").touch()
+    write_text(tmp_path / "out.txt", "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".part-of-a-user", "out.txt"]

@@ -57,3 +57,10 @@ def test_a_line_ends_at_a_line_feed_alone(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_text('{"name": "a\u2028b"}\n', encoding="utf-8")
     assert read_jsonl(path) == [{"name": "a\u2028b"}]
+
+
+def test_what_never_ends_is_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("msdet.io.reading.MAX_TEXT_BYTES", 1_000_000)
+    (tmp_path / "x").symlink_to("/dev/zero")
+    with pytest.raises(MsdetError, match="x: is more than 1 MB of text"):
+        read_text(tmp_path / "x")

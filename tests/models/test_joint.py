@@ -292,7 +292,11 @@ def test_wrong_name_or_option_offers_the_nearest(changes: dict[str, Any], messag
         JointModel(ModelConfig(**changes), load_array("circular4_5cm"), RATE)
 
 
-def test_pooled_response_is_the_weighted_mean_of_the_map(dev_set: SceneSet, mixture: Tensor) -> None:
+@pytest.mark.parametrize("products", [2**25, 2000])  # at once, and in pieces of a frequency or two
+def test_pooled_response_is_the_weighted_mean_of_the_map(
+    dev_set: SceneSet, mixture: Tensor, monkeypatch: pytest.MonkeyPatch, products: int
+) -> None:
+    monkeypatch.setattr("msdet.dsp.spatial._MAX_PRODUCTS", products)
     stft = Stft(128)
     geometry = ArrayGeometry(dev_set.array, stft.freqs, RATE, 36)
     phases = phase_normalize(stft(mixture[..., :2000]))

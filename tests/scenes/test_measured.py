@@ -833,3 +833,19 @@ def test_contradictory_options_are_refused(
     assert len(lines) == 1
     assert message in lines[0]
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("response", "message"),
+    [
+        (np.eye(1, 40), "is 5 ms long, expected a response of 20 ms or more"),
+        (np.random.default_rng(0).standard_normal((1, 4000)), "never rises above its noise, expected the response of"),
+    ],
+)
+def test_recording_that_is_no_response_is_refused(
+    copy: Path, responses: Numbers, response: Numbers, message: str, tmp_path: Path
+) -> None:
+    channels = np.repeat(response.astype(np.float32), responses.shape[1], axis=0)
+    audio.write(copy / "rirs" / "0.wav", channels, RATE, subtype="FLOAT")
+    with pytest.raises(MsdetError, match=message):
+        make(tmp_path / "bank", copy)

@@ -86,6 +86,11 @@ def test_number_of_samples_is_rounded(scene: Scene) -> None:
         (lambda row: row.update(duration_s="long"), "duration_s"),
         (lambda row: row["sources"][0].update(azimuth_deg="left"), "azimuth_deg"),
         (lambda row: row.update(id=7), "id"),
+        (lambda row: row.update(sample_rate=7), "sample_rate is 7, expected 1000 to 1e+06"),
+        (lambda row: row.update(duration_s=1e308), "duration_s is 1e+308, expected 0 to 1e+06"),
+        (lambda row: row.update(room_m=[1e300, 3.0, 3.0]), "room_m is 1e+300, expected 0 to 10000"),
+        (lambda row: row["sources"][0].update(distance_m=1e308), "sources 0: distance_m is 1e+308"),
+        (lambda row: row["sources"][0].update(position_m=[0.0, 0.0, -1e9]), "sources 0: position_m is -1e+09"),
     ],
 )
 def test_malformed_record_names_where_and_what(
