@@ -88,15 +88,15 @@ def srp_from_covariance(covariance: Tensor, steering: Tensor) -> Tensor:
     mic)`` is that of phase-normalized spectra, but never forms the map of all bins and directions.
     """
     directions, freqs, mics = steering.shape
-    power: Tensor | float = 0.0
-    # in pieces of frequency: directions times pairs of hundreds of microphones are gigabytes
-    for bins in torch.arange(freqs).split(max(1, _MAX_PRODUCTS // (directions * mics**2))):
-        part = steering[:, bins[0] : bins[-1] + 1]
+    step = max(1, _MAX_PRODUCTS // (directions * mics**2))  # of hundreds of microphones, all would be gigabytes
+    powers = []
+    for start in range(0, freqs, step):
+        part = steering[:, start : start + step]
         flat = (part[..., :, None].conj() * part[..., None, :]).flatten(1)
-        c = covariance[:, :, bins[0] : bins[-1] + 1].flatten(2)
+        c = covariance[:, :, start : start + step].flatten(2)
         # the sum over microphone pairs of a Hermitian form is real
-        power = power + (c.real @ flat.real.T - c.imag @ flat.imag.T)
-    return cast(Tensor, power) / mics**2
+        powers.append(c.real @ flat.real.T - c.imag @ flat.imag.T)
+    return functools.reduce(torch.add, powers) / mics**2
 
 
 @full_precision
