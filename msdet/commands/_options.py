@@ -45,8 +45,7 @@ ALL = "all"
 def parse_options(function: Callable[..., Any], argv: Sequence[str], program: str) -> dict[str, Any]:
     """Values of a function's parameters, and ``allow_code``, from the command line and ``--config``.
 
-    Raises:
-        MsdetError: an option that does not exist (with the nearest that does) or has a wrong value.
+    An option that does not exist is refused with the nearest that does.
     """
     parser = _parser(function, program)
     hints = {a.dest: _hint(a) for a in parser._actions}

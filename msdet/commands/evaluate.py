@@ -45,8 +45,7 @@ def evaluate(
     Args:
         data: rendered data set.
         out: folder of the evaluation.
-        model: checkpoint directory, package (.tar) or name of a shipped model; without one, only the
-            baselines are run.
+        model: checkpoint directory, package (.tar) or name of a shipped model; without one, only the baselines are run.
         methods: baselines by name (file names in msdet/methods) or import path module:function,
             with options as in lcmv,doa=oracle; folders of estimates; all: every baseline that needs nothing.
         metrics: of the audio, between commas, as for msdet score.

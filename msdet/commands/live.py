@@ -153,8 +153,7 @@ class _Live:
     def run(self, out: Path) -> None:
         """Until the source ends or fails, the time is over, or Ctrl-C.
 
-        Raises:
-            MsdetError: nothing was heard or cannot be written; or the source failed, after all is written.
+        Where the source fails, the error comes after all is written.
         """
         from msdet.inference.live import Session
         from msdet.inference.results import scratch

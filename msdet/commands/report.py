@@ -29,8 +29,7 @@ def report(
         data: the data set that was evaluated.
         out: the page, an .html file.
         run: folder of a training run, for its learning curves.
-        system: the system that the page is about; if not given, the one called model, else the best that is
-            no oracle.
+        system: the system that the page is about; if not given, the one called model, else the best that is no oracle.
         show: ids of scenes to see and hear besides the system's best, median and worst.
         estimates: of systems whose estimates are not where they were when scored, name=folder.
         images: folder for the main figures as PNG files.

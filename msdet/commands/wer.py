@@ -78,8 +78,7 @@ def wer_lists(data: Path, estimates: Path, scores: Path, text: Path, speech: Pat
         data: rendered data set.
         estimates: folder of estimates.
         scores: their scores.jsonl, or its folder; says which estimate is whose.
-        text: file of lines "<utterance> <words>", an utterance being a speech file's path or name without
-            suffix.
+        text: file of lines "<utterance> <words>", an utterance being a speech file's path or name without suffix.
         speech: root of the corpus that the set was made from.
         out: folder for the lists.
     """

@@ -89,9 +89,6 @@ def check_array(sources: Sequence[RecordingSource], array: MicrophoneArray) -> A
 
     Speech from several directions is needed to tell all; sound of any kind to tell most. Recordings of the array, as it
     is thought to be, are read twice and in pieces.
-
-    Raises:
-        MsdetError: no recording, or one that is not of the array or cannot be read.
     """
     if not sources:
         raise MsdetError("give at least one recording")

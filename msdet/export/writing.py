@@ -51,11 +51,8 @@ def export_model(
 ) -> ExportedFile:
     """Write a model, on the CPU, as a file that other programs run, after comparing it with the model.
 
-    A program of `torch.export` has weights in 32 bits. `notes` are what the checkpoint says of itself.
-
-    Raises:
-        MsdetError: a package is not installed; a part of the model cannot be exported; or the voices are not
-            the model's. Then no file is written.
+    A program of `torch.export` has weights in 32 bits. `notes` are what the checkpoint says of itself. Writes no file
+    if a part of the model cannot be exported, or the voices are not the model's.
     """
     check_installed(form)
     if form == "torch" and precision != "float32":

@@ -45,11 +45,7 @@ class Card:
     command: str  # that made the package
 
     def text(self) -> str:
-        """The card as Markdown.
-
-        Raises:
-            MsdetError: what is written of the training is malformed.
-        """
+        """The card as Markdown."""
         sections = {
             "": self._summary(),
             "Use": self._use(),

@@ -28,14 +28,13 @@ _SHOWN = 12  # digits of a hash
 def collect_scores(evaluations: Sequence[str], sets: Sequence[Path], weights: str) -> dict[str, Any]:
     """What `msdet evaluate` measured on several test sets, side by side.
 
+    Refuses a folder that is no evaluation of a model, or one of other weights; two of a name; and a set of none of
+    them.
+
     Args:
         evaluations: folders of evaluations; ``unseen rooms=exp/evaluation`` also gives the test set a name.
         sets: folders of the test sets, which are then described; matched by their hash.
         weights: SHA-256 of the model's file of weights.
-
-    Raises:
-        MsdetError: a folder that is no evaluation of a model, or one of other weights; two of the same name;
-            or a set of none of them.
     """
     known = {data.identity: data for data in map(SceneSet.open, sets)}
     entries: dict[str, Any] = {}

@@ -32,9 +32,8 @@ class BlockOptions:
     """How a long recording is cut and joined.
 
     Attributes:
-        block_s: length of a block; longer ones give models more to go by, and cost memory. On conversations
-            of two, 12 s gave voices 0.7 dB better (SI-SDR) than 8 s and 1.3 dB better than 4 s; 16 s added
-            0.2 dB.
+        block_s: length of a block; longer ones give models more to go by, and cost memory. On conversations of two,
+            12 s gave voices 0.7 dB better (SI-SDR) than 8 s and 1.3 dB better than 4 s; 16 s added 0.2 dB.
         overlap_s: of two blocks; 0 to half a block. Costs ``block_s / (block_s - overlap_s)`` in time; from
             1 s on, more did not give better voices.
         match: what keeps talkers in their slots: ``both`` overlap and direction, or one of them alone.

@@ -43,11 +43,8 @@ class Recording:
 def recordings(arguments: Sequence[str], distinct: bool = True) -> list[Recording]:
     """The recordings that arguments name: audio files, ``.scp`` tables of them, and ``-`` once.
 
-    A relative path in a table is looked for beside the table, then from the working directory. Names must be
-    `distinct` where results are written by them.
-
-    Raises:
-        MsdetError: no recording, two of the same name, or a table that is malformed or holds commands.
+    A relative path in a table is looked for beside the table, then from the working directory. Names must be `distinct`
+    where results are written by them. Refuses none at all, and a table that is malformed or holds commands.
     """
     found: list[Recording] = []
     for argument in arguments:

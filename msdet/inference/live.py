@@ -245,11 +245,7 @@ Input = FileInput | Microphone
 
 
 def sounddevice() -> Any:
-    """The package that reads devices.
-
-    Raises:
-        MsdetError: it is not installed, or PortAudio, which it needs, is not.
-    """
+    """The package that reads devices; an `MsdetError` if it, or PortAudio, which it needs, is not installed."""
     try:
         import sounddevice as found
     except ModuleNotFoundError as error:

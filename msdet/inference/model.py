@@ -79,16 +79,14 @@ class Model:
         return next(self.joint.parameters()).device
 
     def to(self, device: str | torch.device) -> Model:
-        """Move the network to a device, for example ``cuda``; returns the model itself.
-
-        Raises:
-            MsdetError: there is no such device.
-        """
+        """Move the network to a device, for example ``cuda``; returns the model itself."""
         to_device(self.joint, device)
         return self
 
     def __call__(self, mixture: npt.ArrayLike | Tensor, sample_rate: int) -> Any:
         """Separate and localize.
+
+        Refuses a mixture that is not of this array, too short, silent, or not finite.
 
         Args:
             mixture: ``(mic, time)``, channels in the array's order; full scale is 1, or that of integers; or
@@ -98,9 +96,6 @@ class Model:
         Returns:
             a `Separation`, its estimates as long as the mixture and at its rate; of a batch, a list of them.
             Where the mixture is a tensor, so are its arrays, on the same device.
-
-        Raises:
-            MsdetError: a mixture that is not of this array, too short, silent, or not finite.
         """
         samples = _waveforms(mixture)
         if not isinstance(sample_rate, int | np.integer) or sample_rate < 1000:
@@ -121,6 +116,8 @@ class Model:
     ) -> dict[str, Any]:
         """Separate a recording into a folder: voices, directions, who speaks when, as ``msdet separate``.
 
+        Refuses a recording that is not of this array, too short, silent or damaged.
+
         Args:
             path: a multichannel audio file of any length.
             out: the folder, made if missing.
@@ -129,10 +126,6 @@ class Model:
 
         Returns:
             what ``doa.json`` says.
-
-        Raises:
-            MsdetError: a recording that is not of this array, too short, silent or damaged, or a folder that
-                cannot be written.
         """
         audio.check_subtype(subtype)
         path = Path(path)

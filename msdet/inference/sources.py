@@ -191,9 +191,8 @@ def check_length(source: RecordingSource, samples: int) -> None:
 def scan(source: RecordingSource, array: MicrophoneArray, sample_rate: int) -> Scan:
     """Look through a recording that should be of an array, to be worked on at a sample rate.
 
-    Raises:
-        MsdetError: the recording is not of this array, or too short, or at a rate that has nothing to do with
-            `sample_rate`; or the reference microphone is silent, or samples are far beyond full scale.
+    Refuses a recording that is not of this array, too short, or at a rate that has nothing to do with `sample_rate`; a
+    silent reference microphone; and samples far beyond full scale.
     """
     check_channels(source, array)
     try:

@@ -55,8 +55,7 @@ class StreamResult:
         azimuth_deg: ``(talker, frame)`` in [0, 360), where each slot's talker is by what came so far; of the
             causal task ``tracking`` where a model has it, otherwise of the DoA head.
         confidence: ``(talker, frame)`` in [0, 1].
-        occupancy: probability ``(talker, frame)`` that a slot is occupied; 1 for a model without
-            variable_num_speakers.
+        occupancy: probability ``(talker, frame)`` that a slot is occupied; 1 for a model without variable_num_speakers.
         activity: probability ``(talker, frame)`` of speech; None of a model without the task ``activity``.
         doa_logits: ``(talker, frame, class)``; the last frame's, after `Streamer.finish`, are the model's of
             the whole recording.
@@ -85,14 +84,13 @@ class StreamState:
 class Streamer:
     """Separates and localizes a signal that comes in chunks.
 
+    A model that cannot stream is refused, by the part that keeps it from it.
+
     Args:
         model: as `msdet.load` gives it, or the network; causal in all its parts.
 
     Attributes:
         state: all that is remembered; it may be set to one that was kept, to go on from there.
-
-    Raises:
-        MsdetError: the model cannot stream; names the part that keeps it from it.
     """
 
     state: StreamState
@@ -124,12 +122,11 @@ class Streamer:
     def push(self, chunk: npt.ArrayLike | Tensor) -> StreamResult:
         """Take the next samples, at the model's sample rate; give what is final.
 
+        Refuses a chunk that is not of this array, not finite, or far beyond full scale.
+
         Args:
             chunk: ``(mic, time)``, of any length; channels in the array's order, full scale 1. It may be used
                 again for other samples.
-
-        Raises:
-            MsdetError: a chunk that is not of this array, not finite, or far beyond full scale.
         """
         given = chunk.detach() if isinstance(chunk, Tensor) else np.asarray(chunk)
         mics = self.model.array.microphones

@@ -72,8 +72,7 @@ def _checked_rate(sample_rate: int, path: Path) -> int:
 def read(path: Path, start: int = 0, frames: int = -1) -> tuple[Array, int]:
     """Read ``(channel, time)`` float32 and the sample rate, from frame `start` on (all by default).
 
-    Raises:
-        MsdetError: the file is missing, not audio, empty, or holds NaN or infinite samples.
+    Refuses a file that is missing, not audio, empty, or holds NaN or infinite samples.
     """
     try:
         samples, sample_rate = soundfile.read(str(path), frames=frames, start=start, dtype="float32", always_2d=True)
@@ -90,8 +89,7 @@ def read(path: Path, start: int = 0, frames: int = -1) -> tuple[Array, int]:
 def pieces(path: Path, frames: int) -> Iterator[Array]:
     """Read a file from start to end as ``(channel, time)`` pieces of so many frames, the last one shorter.
 
-    Raises:
-        MsdetError: as `read`, or the file ends before its header says; tells after how many seconds.
+    Refuses what `read` does, and a file that ends before its header says: tells after how many seconds.
     """
     found, rate = 0, 0
     declared = _declared_frames(path)
@@ -130,8 +128,7 @@ def read_mono(path: Path, sample_rate: int) -> Array:
 def write(path: Path, samples: Array, sample_rate: int, subtype: str = "PCM_16") -> None:
     """Write ``(channel, time)`` or ``(time,)`` atomically; the suffix of `path` chooses the container.
 
-    Raises:
-        MsdetError: samples beyond full scale for an integer subtype, or not finite; an unwritable file.
+    Refuses samples beyond full scale for an integer subtype, or not finite.
     """
     data = np.atleast_2d(samples).T
     if not np.isfinite(data).all():
@@ -173,9 +170,6 @@ def writer(path: Path, sample_rate: int, frames: int, subtype: str = "PCM_16", c
         frames: how many are going to be written; decides between WAV and RF64, which may pass 4 GB.
         subtype: sample format.
         channels: number of channels.
-
-    Raises:
-        MsdetError: the file cannot be written, or the disk is full.
     """
     large = frames * channels * 8 > _MAX_WAV_BYTES
     with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -268,10 +262,8 @@ def resample(samples: Array, from_rate: int, to_rate: int) -> Array:
 class StreamResampler:
     """Resamples pieces of a signal ``(channel, time)``: joined, they equal `resample` of the whole.
 
-    The windowed sinc reaches a few samples to both sides; those are kept from one piece to the next.
-
-    Raises:
-        MsdetError: rates with too little in common, for which the filter would not fit into memory.
+    The windowed sinc reaches a few samples to both sides; those are kept from one piece to the next. Refuses rates with
+    too little in common, for which the filter would not fit into memory.
     """
 
     def __init__(self, from_rate: int, to_rate: int) -> None:

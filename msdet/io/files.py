@@ -49,10 +49,8 @@ class FolderKind:
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path in the same folder that replaces `path` when the block ends well.
 
-    The temporary name keeps the suffix, so that writers that look at it see the right format.
-
-    Raises:
-        WriteError: the folder cannot be written or the disk is full.
+    The temporary name keeps the suffix, so that writers that look at it see the right format. A `WriteError` if the
+    folder cannot be written or the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,16 +110,11 @@ def settings_hash(settings: Any) -> str:
 def plain_name(name: Any, field: str, origin: object) -> str:
     """A name from outside that becomes part of a path, or of many: as it is, if it names but itself.
 
+    An `MsdetError` unless it is printable text of 1 to 200 bytes, without a separator or a dot in front; `field` is
+    what it is called in `origin`, a file and line.
+
     >>> plain_name("s1, take 2", "id", "scenes.jsonl")
     's1, take 2'
-
-    Args:
-        name: what was found.
-        field: what it is called there.
-        origin: file, and line.
-
-    Raises:
-        MsdetError: no text of 1 to 200 bytes, or not printable, with a separator, or with a dot in front.
     """
     plain = isinstance(name, str) and name.isprintable() and not re.search(r"^\.|[/\\]", name)
     if not plain or not 0 < len(name.encode()) <= MAX_NAME_BYTES:
@@ -135,10 +128,8 @@ def plain_name(name: Any, field: str, origin: object) -> str:
 def relative_path(path: str, field: str, origin: object) -> str:
     """A path from outside, of a file below a folder that the user gives: as it is, if it stays below.
 
-    Links in that folder are the user's own and may lead anywhere.
-
-    Raises:
-        MsdetError: it is absolute, climbs, or holds control characters or what UTF-8 cannot write.
+    Links in that folder are the user's own and may lead anywhere. An `MsdetError` if it is absolute, climbs, or holds
+    control characters or what UTF-8 cannot write.
     """
     if _OUTSIDE.match(path):
         raise MsdetError(f"{origin}: {field} is {_escaped(path)}, expected a path that stays in its folder")
@@ -167,11 +158,8 @@ _HELD: dict[Path, int] = {}  # folders that this process holds, by an open descr
 def hold_folder(folder: Path) -> None:
     """Keep other processes from working in an existing folder for as long as this process lives.
 
-    A lock of the system on the folder itself, so that a killed process leaves none behind. File systems that
-    have no locks are not protected.
-
-    Raises:
-        MsdetError: another process holds it.
+    A lock of the system on the folder itself, so that a killed process leaves none behind. File systems that have no
+    locks are not protected. An `MsdetError` if another process holds it.
     """
     folder = folder.resolve()
     if folder in _HELD:
@@ -191,9 +179,7 @@ def hold_folder(folder: Path) -> None:
 def check_own_folder(folder: Path, kind: FolderKind) -> None:
     """Refuse to delete a folder unless it is missing, empty, or msdet's and of this kind.
 
-    Raises:
-        MsdetError: it is a link or a file, has no marker of this kind, or holds what msdet does not write
-            there; names that.
+    A link or a file is refused too; of what msdet does not write in such a folder, the error names the first.
     """
     if not (folder.is_symlink() or folder.exists()):
         return

@@ -59,9 +59,6 @@ class Shard:
 
         >>> Shard.parse("2/8").of(range(20))
         [1, 9, 17]
-
-        Raises:
-            MsdetError: not of that form, or not a part of the whole.
         """
         part, slash, parts = text.partition("/")
         if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
@@ -81,9 +78,6 @@ def run_jobs(todo: Sequence[Job], workers: Workers, progress: Progress | None = 
 
     Returns:
         what each job returned.
-
-    Raises:
-        MsdetError: what a job raised, or a cluster that was lost.
     """
     if isinstance(workers, int) and workers > MAX_WORKERS:
         raise MsdetError(f"jobs is {workers}, expected at most {MAX_WORKERS}")
@@ -156,15 +150,13 @@ def end_with_parent() -> None:
 def begin_run_dir(out: Path, settings: dict[str, Any], header: str, share: Shard = ALL) -> bool:
     """Prepare `out` for jobs with these settings; False if it is already finished.
 
+    Refuses a folder with other settings, of which it names the first, or with things that msdet did not write.
+
     Args:
         out: the folder, made if missing.
         settings: what decides its content; must survive JSON.
         header: name of the file that marks it finished.
         share: what this run does; others may be at work in the folder unless it is the whole.
-
-    Raises:
-        MsdetError: the folder holds other settings (the first field that differs is named), or things that
-            msdet did not write.
     """
     foreign = out.is_dir() and any(not p.name.startswith(".part-") and p.name != IN_PROGRESS for p in out.iterdir())
     for name in (header, IN_PROGRESS):  # after the listing: another part may have claimed it just now

@@ -67,10 +67,8 @@ def beam_separator(
 ) -> Separator | Oracle:
     """A separator that steers a beam at each talker, in STFT frames of `window_s`.
 
-    Where the talkers are (`doa`) is found by the baseline of this name, given in degrees, or ``oracle``.
-
-    Raises:
-        MsdetError: a `doa` that is no baseline that finds azimuths, or has another number of them.
+    Where the talkers are (`doa`) is found by the baseline of this name, given in degrees, or ``oracle``. Refuses a
+    `doa` that is no method that finds azimuths, or has another number of them.
     """
     stft = Stft(window_samples(window_s, sample_rate))
     positions = torch.tensor(array.positions)
@@ -206,9 +204,8 @@ def lcmv(
 ) -> Separator | Oracle:
     """LCMV beams (Frost, Proc. IEEE 60(8), 1972): a null on each other talker, then the least diffuse noise.
 
-    With D the talkers' steering vectors and C the covariance of diffuse and sensor noise, talker s has
-    the weights C⁻¹D (DᴴC⁻¹D + δI)⁻¹ e_s. Arguments and errors as `beam_separator`, and more talkers than
-    microphones.
+    With D the talkers' steering vectors and C the covariance of diffuse and sensor noise, talker s has the weights C⁻¹D
+    (DᴴC⁻¹D + δI)⁻¹ e_s. Arguments and errors as `beam_separator`, and more talkers than microphones.
     """
     check_talkers("LCMV", talkers, array.microphones)
     _check_loading(loading)

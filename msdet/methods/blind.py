@@ -1,10 +1,9 @@
 """Blind separation by pyroomacoustics, which gives voices alone.
 
-Its methods want as many channels as talkers. The mixture is reduced to its principal components at each
-frequency (Asano et al., IEEE Trans. SAP 11(3), 2003), and what they find is brought back to the reference
-microphone. On 40 mixtures of validation talkers by the rules of SMS-WSJ that gained 3.7 dB with AuxIVA, two
-opposite microphones 2.5 dB. Frames of 128 ms did 0.5 to 1 dB better than of 256 ms with all three methods,
-and as well as or better than of 64 ms.
+Its methods want as many channels as talkers. The mixture is reduced to its principal components at each frequency
+(Asano et al., IEEE Trans. SAP 11(3), 2003), and what they find is brought back to the reference microphone. On 40
+mixtures of validation talkers by the rules of SMS-WSJ that gained 3.7 dB with AuxIVA, two opposite microphones 2.5 dB.
+Frames of 128 ms did 0.5 to 1 dB better than of 256 ms with all three methods, and as well as or better than of 64 ms.
 """
 
 from __future__ import annotations
@@ -67,9 +66,6 @@ def blind_separator(
     """A separator by a method, called `name` in errors, that gives voices alone, in no particular order.
 
     `window_s` is the length of an STFT frame, `seed` that of what the method draws.
-
-    Raises:
-        MsdetError: more talkers than microphones, or no iterations.
     """
     check_talkers(name, talkers, array.microphones)
     check_at_least_one("iterations", iterations)

@@ -84,10 +84,7 @@ def search(
 
     Peaks are at least 15 degrees apart and moved to the top of the parabola through their neighbors. `algorithm` is the
     method's name in ``pyroomacoustics.doa.algorithms``, `bins` chooses the frequencies, and `window_s` is the length of
-    an STFT frame.
-
-    Raises:
-        MsdetError: too many talkers, or an array that cannot tell directions over the full circle.
+    an STFT frame. Refuses an array that cannot tell directions over the full circle.
     """
     check_array(algorithm, array)
     most = MAX_TALKERS if algorithm == "SRP" else array.microphones - 1  # others need a noise subspace
@@ -109,8 +106,7 @@ def located(
 ) -> Any:
     """The method of pyroomacoustics after it looked at a mixture.
 
-    Raises:
-        MsdetError: it fails on this mixture, or would take too much memory.
+    An `MsdetError` if it fails or would take too much memory.
     """
     import pyroomacoustics as pra
 

@@ -196,11 +196,7 @@ def _stacked(values: Sequence[Array | None]) -> Array | None:
 
 
 def axis_of(folder: Path) -> float:
-    """The axis, in degrees, that a model's slots were ordered by, from the notes of its checkpoint.
-
-    Raises:
-        MsdetError: it was not trained with folded assignment, or that was not written down.
-    """
+    """The axis, in degrees, that a model's slots were ordered by, from the notes of its checkpoint."""
     training = (read_description(folder).get("notes") or {}).get("training") or {}
     objective = training.get("objective") or {}
     if (rule := objective.get("assignment")) != "folded":
