@@ -38,7 +38,6 @@ LOAD_MODELS = ("separate", "localize", "evaluate", "live", "info", "export_model
 """Functions of the commands that load models, and so take ``--allow-code``."""
 
 CONFIG_HELP = "YAML file with any of these options, or a shipped one's name"
-
 ALL = "all"
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     System = Path | Mapping[int, Separator | Oracle]
 
 METHODS = ["srp_beam"]
-
 ALL = "all"
 
 

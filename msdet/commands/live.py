@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from msdet.models.joint import JointModel
 
 RECORDING_FILE = "input.wav"
-
 _FAST_S = 0.5  # length of a chunk where nobody waits for it
 
 

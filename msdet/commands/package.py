@@ -13,7 +13,6 @@ from msdet.io.files import plain_name, read_json
 from msdet.io.reading import read_text
 
 TRAINING_FILE = "training.json"
-
 COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zip", ".zst")
 
 

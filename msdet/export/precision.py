@@ -22,8 +22,7 @@ from msdet.export.formats import quiet
 if TYPE_CHECKING:
     import onnx
 
-SMALLEST = 1024
-"""Entries of a weight; smaller ones stay as they are, and so do biases."""
+SMALLEST = 1024  # entries of a weight; smaller ones stay as they are, and so do biases
 
 LAYERS = ("MatMul", "Gemm", "Einsum", "Conv", "ConvTranspose", "GRU", "LSTM")
 """Operations with weights, which are among their first three inputs."""

@@ -23,9 +23,7 @@ from msdet.export.recurrence import pack_recurrences
 from msdet.io.files import atomic_path
 from msdet.models.joint import JointModel
 
-SCHEMA = 1
-"""Of what a file says of itself."""
-
+SCHEMA = 1  # of what a file says of itself
 _TRACED_FRAMES = 23
 
 

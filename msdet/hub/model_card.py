@@ -24,9 +24,7 @@ SHOWN = ("si_sdr_improvement_db", "si_sdr_db", "stoi", "pesq", "doa_mae_deg", "a
 """Metrics of the card's table, as far as they were measured; all others are in ``scores.json``."""
 
 _TITLES = {"unprocessed": "unprocessed mixture", MODEL: "this model"}
-
-_PASSES = 3
-"""A training step costs about as much as so many forward passes, the gradient twice one."""
+_PASSES = 3  # a training step costs about as much as so many forward passes, the gradient twice one
 
 
 @dataclass(frozen=True)

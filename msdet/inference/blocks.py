@@ -17,8 +17,7 @@ import numpy as np
 from msdet.conventions import Array
 from msdet.errors import MsdetError
 
-FRAME_S = 0.1
-"""Length of a frame of directions and activity; blocks and overlaps are whole frames."""
+FRAME_S = 0.1  # length of a frame of directions and activity; blocks and overlaps are whole frames
 
 Match = Literal["both", "overlap", "direction"]
 """What keeps talkers in their slots (`msdet.inference.tracking`)."""

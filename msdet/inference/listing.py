@@ -17,9 +17,7 @@ from msdet.io.files import plain_name
 from msdet.io.reading import read_text
 
 STANDARD_INPUT = "-"
-
-TABLE = ".scp"
-"""End of the name of a table of recordings."""
+TABLE = ".scp"  # end of the name of a table of recordings
 
 
 @dataclass(frozen=True)

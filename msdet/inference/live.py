@@ -26,18 +26,14 @@ from msdet.inference.tracking import FAINT_S, FrameLog, SlotDirections, talkers_
 from msdet.io.audio import StreamResampler
 from msdet.methods.base import Separation
 
-BUFFER_S = 2.0
-"""What may wait to be computed; beyond it, samples are lost."""
-
-JUDGED_S = 1.0
-"""Activity is judged for so long at once."""
+BUFFER_S = 2.0  # what may wait to be computed; beyond it, samples are lost
+JUDGED_S = 1.0  # activity is judged for so long at once
 
 
 class Session:
     """Takes what a device gives at a sample rate, and keeps the voices in it.
 
-    Attributes:
-        active: bool ``(slot,)``, who spoke in the last frame that was judged.
+    `active` is bool ``(slot,)``: who spoke in the last frame that was judged.
     """
 
     def __init__(self, streamer: Streamer, sample_rate: int, kept: Scratch) -> None:

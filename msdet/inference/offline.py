@@ -88,8 +88,7 @@ class OfflineSeparation:
         if block.mixture[self.system.array.reference].any():
             return block.mixture
         noise = np.random.default_rng(0).standard_normal(block.mixture.shape, dtype=np.float32)
-        audible: Array = block.mixture + np.float32(_SILENCE) * noise
-        return audible
+        return np.asarray(block.mixture + np.float32(_SILENCE) * noise)
 
 
 def _without_dead_channels(

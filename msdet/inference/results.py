@@ -32,15 +32,9 @@ DOA_FILE, RTTM_FILE, PAGE_FILE = "doa.json", "talkers.rttm", "index.html"
 """`DOA_FILE` is written last and removed first: where it is, it and the voices beside it belong together."""
 
 CONVENTION = "degrees in [0, 360), 0 on the array's +x axis, counter-clockwise from above"
-
-MAX_PEAK = 0.99
-"""Of full scale; voices are scaled down together where one would pass it, in formats that clip."""
-
-MIN_PAUSE_S, MIN_SEGMENT_S = 0.3, 0.2
-"""In RTTM, a shorter pause is none, and then a shorter segment is left out."""
-
+MAX_PEAK = 0.99  # of full scale; voices are scaled down together where one would pass it, in formats that clip
+MIN_PAUSE_S, MIN_SEGMENT_S = 0.3, 0.2  # in RTTM, a shorter pause is none, and then a shorter segment is left out
 _PIECE = 1 << 18  # samples
-
 _FLAT_LIST = re.compile(r"\[[^\[\]{}\"]*\]")
 
 

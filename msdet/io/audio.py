@@ -164,12 +164,7 @@ def limited_to_full_scale(subtype: str) -> bool:
 def writer(path: Path, sample_rate: int, frames: int, subtype: str = "PCM_16", channels: int = 1) -> Iterator[Append]:
     """Write a WAV file in pieces, ``(time,)`` or ``(channel, time)``; it takes its place when all went well.
 
-    Args:
-        path: of the file, ending in ``.wav``.
-        sample_rate: hertz.
-        frames: how many are going to be written; decides between WAV and RF64, which may pass 4 GB.
-        subtype: sample format.
-        channels: number of channels.
+    The number of frames to be written decides between WAV and RF64, which may pass 4 GB.
     """
     large = frames * channels * 8 > _MAX_WAV_BYTES
     with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -255,8 +250,7 @@ def resample(samples: Array, from_rate: int, to_rate: int) -> Array:
     from torchaudio.functional import resample as torchaudio_resample
 
     waveform = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
-    resampled: Array = torchaudio_resample(waveform, from_rate, to_rate).numpy()
-    return resampled
+    return np.asarray(torchaudio_resample(waveform, from_rate, to_rate).numpy())
 
 
 class StreamResampler:
@@ -314,8 +308,7 @@ class StreamResampler:
             from torchaudio.transforms import Resample
 
             self._filter = Resample(*self._rates, dtype=torch.float32)
-        resampled: Array = self._filter(torch.from_numpy(np.array(samples, dtype=np.float32))).numpy()
-        return resampled
+        return self._filter(torch.from_numpy(np.array(samples, dtype=np.float32))).numpy()
 
 
 def _declared_frames(path: Path) -> int | None:

@@ -30,19 +30,12 @@ _OUTSIDE = re.compile(r"/|(.*/)?\.\.(/|\Z)|.*[\x00-\x1f\x7f-\x9f\ud800-\udfff]",
 
 @dataclass(frozen=True)
 class FolderKind:
-    """A kind of folder that msdet writes as a whole and may therefore delete.
+    """A kind of folder that msdet writes as a whole and may therefore delete."""
 
-    Attributes:
-        name: stands as ``kind`` in the marker.
-        markers: JSON files, one of which is in every such folder.
-        key: of a marker that was written before kinds were, and lacks ``kind``.
-        content: pattern of all paths that msdet writes in it, those of folders with a ``/`` at the end.
-    """
-
-    name: str
-    markers: tuple[str, ...]
-    key: str
-    content: str
+    name: str  # stands as ``kind`` in the marker
+    markers: tuple[str, ...]  # JSON files, one of which is in every such folder
+    key: str  # of a marker that was written before kinds were, and lacks ``kind``
+    content: str  # pattern of all paths that msdet writes in it, those of folders with a ``/`` at the end
 
 
 @contextmanager

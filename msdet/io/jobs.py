@@ -27,10 +27,7 @@ Workers = int | Executor
 
 IN_PROGRESS = "in-progress.json"
 T = TypeVar("T")
-
-MAX_WORKERS = 1024
-"""Processes; more would only take memory."""
-
+MAX_WORKERS = 1024  # processes; more would only take memory
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PRA_NUM_THREADS")
 
 
@@ -74,11 +71,7 @@ ALL = Shard(1, 1)
 
 
 def run_jobs(todo: Sequence[Job], workers: Workers, progress: Progress | None = None, done: int = 0) -> list[Any]:
-    """Run all jobs in processes (in this one for 1) or on an executor; the first error stops the rest.
-
-    Returns:
-        what each job returned.
-    """
+    """What jobs return, run in processes (in this one for 1) or on an executor; the first error stops the rest."""
     if isinstance(workers, int) and workers > MAX_WORKERS:
         raise MsdetError(f"jobs is {workers}, expected at most {MAX_WORKERS}")
     report = progress or (lambda done, total: None)

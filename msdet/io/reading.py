@@ -17,12 +17,8 @@ from msdet.errors import MsdetError
 
 # integers of more digits are refused: they are of no quantity that msdet knows, and overflow elsewhere
 MAX_DIGITS = 20
-
-MAX_TEXT_BYTES = 256_000_000
-"""Text of more is refused: a device or a wrong file, not a table."""
-
+MAX_TEXT_BYTES = 256_000_000  # text of more is refused: a device or a wrong file, not a table
 _MAX_DEPTH = 50  # of nested lists and mappings in YAML, whose loader ends the process thousands deep
-
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 

@@ -13,8 +13,7 @@ from msdet.conventions import Array
 from msdet.dsp.stft import Stft
 from msdet.errors import MsdetError
 
-ORACLE = "oracle"
-"""Value of options (``doa``, ``masks``) that stands for the truth."""
+ORACLE = "oracle"  # value of options (``doa``, ``masks``) that stands for the truth
 
 VOICES, AZIMUTHS = "voices", "azimuths"
 """What ``finds`` of a registration may hold: what a method estimates by itself, voices if not given."""

@@ -42,20 +42,11 @@ from msdet.methods.base import (
 from msdet.models.frontends import ArrayGeometry
 
 DOA = "norm_music"
-
-WINDOW_S = 0.032
-"""Frame length of the default model; from 16 to 128 ms `srp_beam` does alike."""
-
+WINDOW_S = 0.032  # frame length of the default model; from 16 to 128 ms `srp_beam` does alike
 MAX_TALKERS = 8
-
-MVDR_LOADING = 0.1
-"""Relative to the mixture's power."""
-
-MVDR_WINDOW_S = 0.016
-"""Length of an STFT frame: longer ones cancel more of the talker, frames of 32 ms cost 0.4 dB."""
-
-SOFTNESS = 0.03
-"""How far the constraints yield where talkers look alike, at low frequencies; nulls of 28 dB are left."""
+MVDR_LOADING = 0.1  # relative to the mixture's power
+MVDR_WINDOW_S = 0.016  # length of an STFT frame: longer ones cancel more of the talker, frames of 32 ms cost 0.4 dB
+SOFTNESS = 0.03  # how far the constraints yield where talkers look alike, at low frequencies; nulls of 28 dB are left
 
 Weights = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Weights ``(talker, freq, mic)`` from steering vectors of the same shape, the coherence of diffuse noise and

@@ -35,8 +35,7 @@ WINDOW_S = 0.128
 FASTMNMF_AUXIVA_ITERATIONS = 30
 """Of AuxIVA, whose filters FastMNMF starts from: 4.0 dB were gained as above, 1.9 dB without."""
 
-FLOOR = 1e-4
-"""White noise added to the mixture of level 1: without any noise, two components may be one."""
+FLOOR = 1e-4  # white noise added to the mixture of level 1: without any noise, two components may be one
 
 Images = Callable[[Array, int], Array]
 """From components ``(frame, freq, component)`` and iterations to images ``(component, frame, freq, talker)``."""
@@ -95,8 +94,7 @@ def blind_separator(
 def principal_components(spectrum: Array, count: int) -> tuple[Array, Array]:
     """The components with most power at each frequency of ``(frame, freq, mic)``, strongest first.
 
-    Returns:
-        Components ``(frame, freq, component)``, and the basis ``(freq, mic, component)`` that undoes it.
+    Gives components ``(frame, freq, component)``, and the basis ``(freq, mic, component)`` that undoes it.
     """
     covariance = np.einsum("tfm,tfn->fmn", spectrum, spectrum.conj())
     basis: Array = np.linalg.eigh(covariance)[1][..., : -count - 1 : -1]
@@ -154,8 +152,7 @@ def fastmnmf_images(components: Array, iterations: int, bases: int) -> Array:
 
     options = {"n_iter": FASTMNMF_AUXIVA_ITERATIONS, "proj_back": False, "return_filters": True}
     filters = auxiva(components, **options)[1]
-    voices: Array = fastmnmf(components, n_iter=iterations, n_components=bases, mic_index="all", W0=filters)
-    return voices
+    return np.asarray(fastmnmf(components, n_iter=iterations, n_components=bases, mic_index="all", W0=filters))
 
 
 auxiva = METHODS.register("auxiva")(partial(blind_separator, "AuxIVA", auxiva_images))

@@ -28,11 +28,8 @@ from msdet.scoring.separation_metrics import pairwise_si_sdr
 from msdet.tasks.per_slot import decode_elevation
 from msdet.tasks.tracking import decode_track
 
-DB_PER_DEG = 0.1
-"""What a degree between azimuths costs beside the SI-SDR of voices: opposite directions cost 18 dB."""
-
+DB_PER_DEG = 0.1  # what a degree between azimuths costs beside the SI-SDR of voices: opposite directions cost 18 dB
 _UNLIKE_DB = -30.0  # voices that have nothing in common, or are silent
-
 _FAINT = 1e-9  # least weight of an azimuth, so that there is a mean
 
 
@@ -180,8 +177,7 @@ def _azimuths(result: Separation) -> Array:
 
 def _vectors(azimuth_deg: Array) -> Array:
     """Azimuths as unit vectors in the complex plane."""
-    vectors: Array = np.exp(1j * np.deg2rad(azimuth_deg))
-    return vectors
+    return np.exp(1j * np.deg2rad(azimuth_deg))
 
 
 def _angle_deg(vector: Array) -> Array:
