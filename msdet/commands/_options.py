@@ -58,9 +58,8 @@ def parse_options(function: Callable[..., Any], argv: Sequence[str], program: st
         values = dict(parser.instantiate(parsed))
     except argparse.ArgumentError as error:
         files = " or ".join(a for before, a in itertools.pairwise(arguments) if before == "--config")
-        raise MsdetError(
-            _one_line(str(error), known, function.__name__).replace('"<unicode string>"', files)
-        ) from error
+        message = _one_line(str(error), known, function.__name__)
+        raise MsdetError(message.replace('"<unicode string>"', files)) from error
     names = (*inspect.signature(function).parameters, "allow_code")
     return {name: value for name, value in values.items() if name in names}
 

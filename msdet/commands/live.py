@@ -161,10 +161,8 @@ class _Live:
             kept = stack.enter_context(scratch(out))
             session = Session(self.streamer, self.source.sample_rate, kept)
             recording = stack.enter_context(scratch(out)) if self.record else None
-            print(
-                f"{self.source.name}, {self.source.sample_rate} Hz; algorithmic latency "
-                f"{1e3 * session.latency_s:.1f} ms"
-            )
+            latency_ms = 1e3 * session.latency_s
+            print(f"{self.source.name}, {self.source.sample_rate} Hz; algorithmic latency {latency_ms:.1f} ms")
             with _interruptible() as interrupted:
                 self._listen(session, recording, interrupted)
                 if not self.heard_s:

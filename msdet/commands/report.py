@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from msdet.errors import MsdetError
-from msdet.io.files import atomic_path, write_text
+from msdet.io.files import write_bytes, write_text
 
 NONE: list[str] = []
 
@@ -42,8 +42,7 @@ def report(
     drawn = Report(evaluation, data, run, system, _ids(show), given, with_images=images is not None)
     if images is not None:
         for name, image in drawn.images.items():
-            with atomic_path(images / name) as temporary:
-                temporary.write_bytes(image)
+            write_bytes(images / name, image)
     write_text(out, drawn.html)
     size = len(drawn.html.encode()) / 1e6
     print(f"{out}: {', '.join(drawn.systems)}; {drawn.figures} figures, {size:.1f} MB")

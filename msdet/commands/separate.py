@@ -11,7 +11,7 @@ from msdet.inference.blocks import Beamformer, BlockOptions, Match
 
 if TYPE_CHECKING:
     from msdet.inference.listing import Recording
-    from msdet.inference.offline import OfflineSeparation, SystemFactory
+    from msdet.inference.offline import OfflineSeparation
 
 
 def separate(
@@ -65,38 +65,22 @@ def separate(
             too: the default one took 0.04 s a second on one, and six times as long on two shared ones.
     """
     from msdet.commands import _inference
+    from msdet.inference.results import write_separation
     from msdet.io.audio import check_subtype
 
     options = BlockOptions(block_s, overlap_s, match, gate)
     check_subtype(subtype)
     systems = _inference.systems(model, method, array, talkers, device, beamform)
-    write = partial(_separate, out, systems, options, keep_rate, subtype, page, beamform)
-    return _inference.each(recordings, threads, write)
 
+    def work(recording: Recording, alone: bool) -> None:
+        start_s = time.perf_counter()
+        folder, name = out if alone else out / recording.name, recording.name
+        with _inference.separating(recording, systems, options) as (offline, pieces):
+            draw = partial(_page, folder, offline, name) if page else None
+            found = write_separation(folder, offline, name, recording.file, keep_rate, subtype, beamform, pieces, draw)
+        _tell(found, folder, offline.scan.seconds, time.perf_counter() - start_s)
 
-def _separate(
-    out: Path,
-    systems: SystemFactory,
-    options: BlockOptions,
-    keep_rate: bool,
-    subtype: str,
-    page: bool,
-    beamform: Beamformer | None,
-    recording: Recording,
-    alone: bool,
-) -> None:
-    """Separate a recording into the folder, or, of several, into one of its name there."""
-    from msdet.commands._inference import separating
-    from msdet.inference.results import write_separation
-
-    start_s = time.perf_counter()
-    folder = out if alone else out / recording.name
-    with separating(recording, systems, options) as (offline, pieces):
-        draw = partial(_page, folder, offline, recording.name) if page else None
-        described = write_separation(
-            folder, offline, recording.name, recording.file, keep_rate, subtype, beamform, pieces, draw
-        )
-    _tell(described, folder, offline.scan.seconds, time.perf_counter() - start_s)
+    return _inference.each(recordings, threads, work)
 
 
 def _page(out: Path, offline: OfflineSeparation, name: str, described: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-EXIT_NOT_ALL_SCORED = 1
+from msdet.commands._results import EXIT_NOT_ALL_SCORED
 
 
 def wer(lists: Path, hypotheses: Path, scores: Path | None = None, out: Path | None = None) -> int:

@@ -20,7 +20,7 @@ from msdet.export.parity import LIMIT, Deviation, deviation
 from msdet.export.precision import lowered
 from msdet.export.program import in_real_arithmetic, trace
 from msdet.export.recurrence import pack_recurrences
-from msdet.io.files import atomic_path
+from msdet.io.files import write_bytes
 from msdet.models.joint import JointModel
 
 SCHEMA = 1  # of what a file says of itself
@@ -67,8 +67,7 @@ def export_model(
             f"peak, allowed is {LIMIT:g}"
         )
     loss = None if precision == "float32" else deviation(model, runner, stft)
-    with atomic_path(out) as temporary:
-        temporary.write_bytes(contents[precision])
+    write_bytes(out, contents[precision])
     return ExportedFile(out, len(contents[precision]), runner, parity, loss, len(contents["float32"]))
 
 

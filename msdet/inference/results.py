@@ -91,21 +91,11 @@ def write_separation(
     pieces: Iterable[Separation] | None = None,
     page: Callable[[dict[str, Any]], str] | None = None,
 ) -> dict[str, Any]:
-    """Separate a recording into a folder, as ``msdet separate`` does.
+    """Separate a recording into a folder, as ``msdet separate`` does; gives what ``doa.json`` says.
 
-    Args:
-        out: the folder.
-        offline: of the recording.
-        name: of the recording, in RTTM.
-        file: of the recording, as ``doa.json`` calls it.
-        keep_rate: write voices at the recording's sample rate, not at the system's.
-        subtype: sample format.
-        beamform: noted in ``doa.json``.
-        pieces: of `offline`, if they are watched.
-        page: makes ``index.html`` of what ``doa.json`` says.
-
-    Returns:
-        what ``doa.json`` says.
+    The recording is called `name` in RTTM and `file` in ``doa.json``, which also notes `beamform`. With `keep_rate`,
+    voices are at the recording's sample rate, not at the system's. `pieces` are those of `offline`, if they are
+    watched; `page` makes ``index.html`` of what ``doa.json`` says.
     """
     system, scan = offline.system, offline.scan
     rate = scan.sample_rate if keep_rate else system.sample_rate
@@ -133,12 +123,9 @@ def write_separation(
 
 
 def write_voices(out: Path, kept: Scratch, slots: Array, sample_rate: int, subtype: str) -> tuple[list[str], float]:
-    """Write the voices of slots as ``talker1.wav`` and so on, in place of an earlier result, of which nothing stays.
+    """Write the voices of slots as ``talker1.wav`` and so on; gives names of the files, and the gain that all have.
 
-    If the disk is full, no voice is written.
-
-    Returns:
-        names of the files, and the gain that all voices have.
+    Nothing stays of an earlier result. If the disk is full, no voice is written.
     """
     slots = slots if kept.samples else slots[:0]
     peak = float(kept.peak[slots].max(initial=0.0)) if kept.samples else 0.0
@@ -176,13 +163,8 @@ def description(
             columns[name] = _numbers(values, decimals)
     columns["active_s"] = _numbers(active.sum(axis=1) * t.frame_s, 2)
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    described: dict[str, Any] = {
-        "convention": CONVENTION,
-        "array": array.to_dict(),
-        **notes,
-        "talkers": rows,
-        "frame_s": t.frame_s,
-    }
+    described: dict[str, Any] = {"convention": CONVENTION, "array": array.to_dict(), **notes}
+    described |= {"talkers": rows, "frame_s": t.frame_s}
     if t.azimuth_deg is not None:
         described["track"] = {"time_s": _numbers(t.time_s, 3), "azimuth_deg": _rows(t.track_deg, 1)}
         if t.elevation_deg is not None:

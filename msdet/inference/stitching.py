@@ -75,10 +75,8 @@ class Stitcher:
         frame = self._grid.frame
         if separation.activity is not None:
             return _at_frames(separation.activity, block.mixture.shape[-1], frame)
-        reference = block.mixture[self._reference]
-        active = active_frames(
-            separation.estimates, reference, separation.count, self._levels, self._sample_rate, frame
-        )
+        voices, reference = separation.estimates, block.mixture[self._reference]
+        active = active_frames(voices, reference, separation.count, self._levels, self._sample_rate, frame)
         return active.astype(np.float64)
 
     def _add_directions(self, separation: Separation, slots: Array, active_s: Array, shown: Array) -> None:

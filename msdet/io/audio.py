@@ -13,20 +13,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import soundfile
 
 from msdet.conventions import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Array
 from msdet.errors import MsdetError, UnknownNameError
-from msdet.io.files import atomic_path
+from msdet.io.files import atomic_path, write_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac"})
 
+T = TypeVar("T")
 Append = Callable[[Array], None]
 """Takes the next piece ``(time,)`` of a file."""
 
@@ -107,12 +108,9 @@ def pieces(path: Path, frames: int) -> Iterator[Array]:
             reason = f"is truncated or damaged after {found / rate:.2f} s ({str(error).rstrip('.')})"
             raise MsdetError(f"{path}: {reason}") from error
         raise _unreadable(path, error) from error
-    if found < declared:
-        raise MsdetError(
-            f"{path}: is truncated: ends after {found / rate:.2f} s, its header says {declared / rate:.2f} s"
-        )
-    if cut_short:
-        raise MsdetError(f"{path}: is truncated: ends after {found / rate:.2f} s, its header says later")
+    if found < declared or cut_short:
+        announced = f"{declared / rate:.2f} s" if found < declared else "later"
+        raise MsdetError(f"{path}: is truncated: ends after {found / rate:.2f} s, its header says {announced}")
     if not found:
         raise MsdetError(f"{path}: has no samples")
 
@@ -137,15 +135,11 @@ def write(path: Path, samples: Array, sample_rate: int, subtype: str = "PCM_16")
         raise MsdetError(f"{path}: refused to write clipped samples (peak {np.abs(data).max():.2f})")
     encoded = io.BytesIO()  # libsndfile does not say that a disk is full
     try:
-        with soundfile.SoundFile(
-            encoded, "w", sample_rate, data.shape[1], subtype, format=path.suffix[1:].upper()
-        ) as sound:
-            _leave_out_peaks(sound)
+        with _created(encoded, sample_rate, data.shape[1], subtype, path.suffix[1:].upper()) as sound:
             sound.write(data)
     except (RuntimeError, ValueError) as error:
         raise MsdetError(f"{path}: cannot be written ({error})") from error
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(encoded.getbuffer())
+    write_bytes(path, encoded.getbuffer())
 
 
 def check_subtype(subtype: str) -> None:
@@ -170,10 +164,7 @@ def writer(path: Path, sample_rate: int, frames: int, subtype: str = "PCM_16", c
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         sink = _Sink(file)
         try:
-            with soundfile.SoundFile(
-                sink, "w", sample_rate, channels, subtype, format="RF64" if large else "WAV"
-            ) as sound:
-                _leave_out_peaks(sound)
+            with _created(sink, sample_rate, channels, subtype, "RF64" if large else "WAV") as sound:
 
                 def append(samples: Array) -> None:
                     try:
@@ -188,9 +179,11 @@ def writer(path: Path, sample_rate: int, frames: int, subtype: str = "PCM_16", c
         sink.check()
 
 
-def _leave_out_peaks(sound: soundfile.SoundFile) -> None:
-    """Write no PEAK chunk: it holds the time of writing, and the same samples shall give the same bytes."""
+def _created(file: Any, sample_rate: int, channels: int, subtype: str, container: str) -> soundfile.SoundFile:
+    """A new sound file, without a PEAK chunk: it holds the time of writing, and same samples shall give same bytes."""
+    sound = soundfile.SoundFile(file, "w", sample_rate, channels, subtype, format=container)
     soundfile._snd.sf_command(sound._file, _SET_ADD_PEAK_CHUNK, soundfile._ffi.NULL, 0)
+    return sound
 
 
 class _Sink:
@@ -201,30 +194,28 @@ class _Sink:
         self._error: OSError | None = None
 
     def write(self, content: bytes) -> int:
-        try:
-            self._file.write(content)
-        except OSError as error:
-            self._error = self._error or error
+        self._noting(self._file.write, content)
         return len(content)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        try:
-            return self._file.seek(offset, whence)
-        except OSError as error:
-            self._error = self._error or error
-            return 0
+        return self._noting(self._file.seek, offset, whence) or 0
 
     def tell(self) -> int:
         return self._file.tell()
 
     def check(self) -> None:
         """Raise what went wrong, also with what waits to be written."""
-        try:
-            self._file.flush()
-        except OSError as error:
-            self._error = self._error or error
+        self._noting(self._file.flush)
         if self._error:
             raise self._error
+
+    def _noting(self, operation: Callable[..., T], *arguments: Any) -> T | None:
+        """What an operation gives; its error is kept, if it is the first."""
+        try:
+            return operation(*arguments)
+        except OSError as error:
+            self._error = self._error or error
+            return None
 
 
 def clip(samples: Array, sample_rate: int) -> tuple[bytes, str]:

@@ -141,15 +141,10 @@ def end_with_parent() -> None:
 
 
 def begin_run_dir(out: Path, settings: dict[str, Any], header: str, share: Shard = ALL) -> bool:
-    """Prepare `out` for jobs with these settings; False if it is already finished.
+    """Prepare `out`, made if missing, for jobs with settings that decide its content; False if it is finished.
 
-    Refuses a folder with other settings, of which it names the first, or with things that msdet did not write.
-
-    Args:
-        out: the folder, made if missing.
-        settings: what decides its content; must survive JSON.
-        header: name of the file that marks it finished.
-        share: what this run does; others may be at work in the folder unless it is the whole.
+    The file `header` marks it so. Other runs may be at work in it unless `share` is the whole. Refuses a folder with
+    other settings, of which it names the first, or with things that msdet did not write.
     """
     foreign = out.is_dir() and any(not p.name.startswith(".part-") and p.name != IN_PROGRESS for p in out.iterdir())
     for name in (header, IN_PROGRESS):  # after the listing: another part may have claimed it just now
@@ -172,10 +167,8 @@ def begin_run_dir(out: Path, settings: dict[str, Any], header: str, share: Shard
 
 def finish_run_dir(out: Path, settings: dict[str, Any], header: str, content: dict[str, Any]) -> None:
     """Write the header that marks the folder finished."""
-    write_json(
-        out / header,
-        {**content, "generator": f"msdet {__version__}", "hash": settings_hash(settings), "settings": settings},
-    )
+    origin = {"generator": f"msdet {__version__}", "hash": settings_hash(settings), "settings": settings}
+    write_json(out / header, {**content, **origin})
     (out / IN_PROGRESS).unlink(missing_ok=True)
 
 
