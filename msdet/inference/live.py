@@ -187,17 +187,12 @@ class Microphone:
     """
 
     def __init__(
-        self,
-        device: str | None,
-        chunk_s: float,
-        count: int,
-        channels: list[int] | None = None,
-        sample_rate: int | None = None,
+        self, device: str | None, chunk_s: float, count: int, channels: list[int] | None = None, rate: int | None = None
     ) -> None:
         self._sounddevice = sounddevice()
         found = _find(device)
         self.name = f"{found['index']}: {found['name']}"
-        self.sample_rate = round(sample_rate or found["default_samplerate"])
+        self.sample_rate = round(rate or found["default_samplerate"])
         self.overruns = 0
         wanted = list(range(count)) if channels is None else channels
         self._channels = _chosen(wanted, int(found["max_input_channels"]), f"device {self.name}")

@@ -106,9 +106,3 @@ def check_talkers(method: str, talkers: int, most: int) -> None:
     """Refuse a number of talkers that a method cannot find."""
     if not 1 <= talkers <= most:
         raise MsdetError(f"talkers is {talkers}, expected 1 to {most} for {method} with this array")
-
-
-def check_at_least_one(option: str, value: int) -> None:
-    """Refuse an option that counts something and is 0 or negative."""
-    if value < 1:
-        raise MsdetError(f"{option} is {value}, expected at least 1")

@@ -20,15 +20,7 @@ from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
 from msdet.dsp.stft import Stft, window_samples
 from msdet.errors import MsdetError
-from msdet.methods.base import (
-    METHODS,
-    Separation,
-    Separator,
-    check_at_least_one,
-    check_talkers,
-    spectrum_of,
-    waveforms_of,
-)
+from msdet.methods.base import METHODS, Separation, Separator, check_talkers, spectrum_of, waveforms_of
 
 WINDOW_S = 0.128
 
@@ -67,7 +59,8 @@ def blind_separator(
     `window_s` is the length of an STFT frame, `seed` that of what the method draws.
     """
     check_talkers(name, talkers, array.microphones)
-    check_at_least_one("iterations", iterations)
+    if iterations < 1:
+        raise MsdetError(f"iterations is {iterations}, expected at least 1")
     stft = Stft(window_samples(window_s, sample_rate))
 
     def separate(mixture: Array) -> Separation:
@@ -124,7 +117,8 @@ def blind_separator_with_bases(
     seed: int = 0,
 ) -> Separator:
     """`blind_separator` by a method that gives a talker so many spectra."""
-    check_at_least_one("bases", bases)
+    if bases < 1:
+        raise MsdetError(f"bases is {bases}, expected at least 1")
 
     def with_bases(components: Array, iterations: int) -> Array:
         return images(components, iterations, bases)
