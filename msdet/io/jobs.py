@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from msdet import __version__
 from msdet.errors import MsdetError
 from msdet.io.files import read_json, remove_leftovers, settings_hash, write_json
-from msdet.renamed import translated
+from msdet.renamed import leaves, translated
 
 Progress = Callable[[int, int], None]
 """Called with the number of jobs done and the number in all."""
@@ -173,22 +173,13 @@ def finish_run_dir(out: Path, settings: dict[str, Any], header: str, content: di
 
 
 def _refuse_other_settings(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    before, now = dict(_leaves(old)), dict(_leaves(new))
+    before, now = ({".".join(path): v for path, v in leaves(settings) if v != {}} for settings in (old, new))
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
             raise MsdetError(
                 f"{out}: exists with other settings: {key} is {_short(before.get(key))}, "
                 f"asked for {_short(now.get(key))}; choose another folder or delete this one"
             )
-
-
-def _leaves(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Settings as ``name.of.field`` and value."""
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _short(value: Any) -> str:

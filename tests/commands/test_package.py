@@ -223,7 +223,7 @@ def test_bad_input_is_refused_and_nothing_is_written(
         (arguments(model_folder, tmp_path / "p.tar.gz", notes), "p.tar.gz: expected the name of a folder"),
         (arguments(model_folder, tmp_path / ".tar", notes), ".tar: expected the name of a folder"),
         (arguments(tmp_path / "none", out, notes), "none: no such checkpoint directory"),
-        (arguments(model_folder, out, tmp_path / "no.md"), "no.md: cannot be read"),
+        (arguments(model_folder, out, tmp_path / "no.md"), "no.md: no such file"),
         (arguments(model_folder, out, empty), "empty.md: is empty, expected what data"),
         (arguments(model_folder, notes, notes), "data.md: exists; choose another name"),
         (arguments(model_folder, out, notes, "--license", " "), "license is empty"),
