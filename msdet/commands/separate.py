@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from msdet.inference.blocks import Beamformer, BlockOptions, Match
 
 if TYPE_CHECKING:
     from msdet.inference.listing import Recording
-    from msdet.inference.offline import OfflineSeparation
+    from msdet.inference.offline import OfflineSeparation, SystemFactory
 
 
 def separate(
@@ -71,16 +72,28 @@ def separate(
     options = BlockOptions(block_s, overlap_s, match, gate)
     check_subtype(subtype)
     systems = _inference.systems(model, method, array, talkers, device, beamform)
+    write = partial(write_separation, keep_rate=keep_rate, subtype=subtype, beamform=beamform)
+    return _inference.each(recordings, threads, partial(_separate, out, systems, options, write, page))
 
-    def work(recording: Recording, alone: bool) -> None:
-        start_s = time.perf_counter()
-        folder, name = out if alone else out / recording.name, recording.name
-        with _inference.separating(recording, systems, options) as (offline, pieces):
-            draw = partial(_page, folder, offline, name) if page else None
-            found = write_separation(folder, offline, name, recording.file, keep_rate, subtype, beamform, pieces, draw)
-        _tell(found, folder, offline.scan.seconds, time.perf_counter() - start_s)
 
-    return _inference.each(recordings, threads, work)
+def _separate(
+    out: Path,
+    systems: SystemFactory,
+    options: BlockOptions,
+    write: Callable[..., dict[str, Any]],
+    page: bool,
+    recording: Recording,
+    alone: bool,
+) -> None:
+    """Separate a recording into the folder, or, of several, into one of its name there."""
+    from msdet.commands._inference import separating
+
+    start_s = time.perf_counter()
+    folder, name = out if alone else out / recording.name, recording.name
+    with separating(recording, systems, options) as (offline, pieces):
+        draw = partial(_page, folder, offline, name) if page else None
+        described = write(folder, offline, name, recording.file, pieces=pieces, page=draw)
+    _tell(described, folder, offline.scan.seconds, time.perf_counter() - start_s)
 
 
 def _page(out: Path, offline: OfflineSeparation, name: str, described: dict[str, Any]) -> str:
