@@ -70,10 +70,13 @@ def live(
         inputs: only list the input devices.
     """
     from msdet.commands._inference import computing, load_on
+    from msdet.inference.live import input_devices
     from msdet.inference.streaming import Streamer
 
     if inputs:
-        _list_inputs()
+        for found in input_devices():
+            size = f"{found['max_input_channels']} channels, {found['default_samplerate']:.0f} Hz"
+            print(f"{found['index']}: {found['name']}, {size}")
         return
     if model is None or out is None:
         raise MsdetError(f"give {'--model (a checkpoint directory)' if model is None else '--out (a folder)'}")
@@ -82,14 +85,6 @@ def live(
     source = _source(streamer.model, input, channels, rate, file, fast)
     with computing(threads):
         _Live(streamer, source, str(model), seconds, record, subtype).run(out)
-
-
-def _list_inputs() -> None:
-    from msdet.inference.live import input_devices
-
-    for found in input_devices():
-        rate = found["default_samplerate"]
-        print(f"{found['index']}: {found['name']}, {found['max_input_channels']} channels, {rate:.0f} Hz")
 
 
 def _check_nothing_is_lost(out: Path, record: bool, of_device: bool) -> None:

@@ -38,19 +38,14 @@ def report(
         raise MsdetError(f"{out}: the page's name must end in .html")
     from msdet.report.page import Report
 
-    given = _folders(estimates)
-    drawn = Report(evaluation, data, run, system, _ids(show), given, with_images=images is not None)
+    ids = [scene_id for text in show for scene_id in text.split(",") if scene_id]
+    drawn = Report(evaluation, data, run, system, ids, _folders(estimates), with_images=images is not None)
     if images is not None:
         for name, image in drawn.images.items():
             write_bytes(images / name, image)
     write_text(out, drawn.html)
     size = len(drawn.html.encode()) / 1e6
     print(f"{out}: {', '.join(drawn.systems)}; {drawn.figures} figures, {size:.1f} MB")
-
-
-def _ids(show: list[str]) -> list[str]:
-    """Ids of scenes, parted by spaces or commas."""
-    return [scene_id for text in show for scene_id in text.split(",") if scene_id]
 
 
 def _folders(estimates: list[str]) -> dict[str, Path]:

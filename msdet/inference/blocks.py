@@ -92,10 +92,7 @@ class Block:
 
 
 def cut(pieces: Iterable[Array], grid: Grid) -> Iterator[Block]:
-    """Blocks of a mixture that comes in pieces ``(mic, time)`` of any length.
-
-    No more is held than a block, a hop and a piece.
-    """
+    """Blocks of a mixture that comes in pieces ``(mic, time)``; no more is held than a block, a hop and a piece."""
     size = grid.hop + grid.overlap
     waiting: list[Array] = []
     count, first = 0, True

@@ -138,10 +138,7 @@ class Streamer:
         return self._joined(list(self._advance()))
 
     def finish(self) -> StreamResult:
-        """What is left after the last chunk; then forget everything.
-
-        The voices of all results together are as long as what came.
-        """
+        """What is left after the last chunk; then forget everything. All voices together are as long as what came."""
         s, hop = self.state, self.model.stft.hop
         if s.samples == 0:
             return self._joined([])

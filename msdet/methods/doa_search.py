@@ -99,10 +99,7 @@ def search(
 def located(
     algorithm: str, mixture: Array, stft: Stft, bins: Bins, array: MicrophoneArray, sample_rate: int, **options: Any
 ) -> Any:
-    """The method of pyroomacoustics after it looked at a mixture.
-
-    An `MsdetError` if it fails or would take too much memory.
-    """
+    """The method of pyroomacoustics after it looked at a mixture; refuses one that would take too much memory."""
     import pyroomacoustics as pra
 
     spectrum = spectrum_of(stft, mixture)[0].numpy().astype(np.complex128)
