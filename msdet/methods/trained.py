@@ -42,29 +42,20 @@ def model_separator(model: JointModel) -> Separator:
     @torch.inference_mode()
     def separate(mixture: Array) -> Separation:
         device = next(model.parameters()).device
-        return model_separations(model(torch.from_numpy(mixture)[None].to(device)))[0]
+        output = model(torch.from_numpy(mixture)[None].to(device))
+        filled = output.occupancy[0] > 0.5
+        filled[output.occupancy[0].argmax()] = True  # never none
+        there = filled.cpu().numpy()
+        values = {name: value[0].cpu().double().numpy()[there] for name, value in _values(output).items()}
+        return Separation(output.waveforms[0].float().cpu().numpy()[there], **values)
 
     return separate
 
 
-def model_separations(output: JointOutput) -> list[Separation]:
-    """What a joint model found in each mixture of a batch."""
+def _values(output: JointOutput) -> dict[str, torch.Tensor]:
+    """What a model says of talkers but their voices, by the names of `Separation`."""
     azimuth, confidence = decode_azimuth(output.doa_logits)
-    values = {"azimuth_deg": azimuth, "confidence": confidence, **_auxiliary(output)}
-    filled = output.occupancy > 0.5
-    filled.scatter_(1, output.occupancy.argmax(1, keepdim=True), True)  # never none
-    return [
-        Separation(
-            output.waveforms[n].float().cpu().numpy()[there],
-            **{name: value[n].cpu().double().numpy()[there] for name, value in values.items()},
-        )
-        for n, there in enumerate(filled.cpu().numpy())
-    ]
-
-
-def _auxiliary(output: JointOutput) -> dict[str, torch.Tensor]:
-    """What auxiliary tasks say, by the names of `Separation`."""
-    values = {}
+    values = {"azimuth_deg": azimuth, "confidence": confidence}
     if "activity" in output.predictions:
         values["activity"] = output.predictions["activity"].float().sigmoid()
     if "elevation" in output.predictions:
