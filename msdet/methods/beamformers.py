@@ -14,15 +14,8 @@ from torch import Tensor
 
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import DOA_CLASSES, Array, wrap_deg
+from msdet.dsp import spatial
 from msdet.dsp.beamforming import DIAGONAL_LOADING, apply_beam, steered_beam_weights
-from msdet.dsp.spatial import (
-    decode_azimuth,
-    diffuse_coherence,
-    pick_peaks,
-    srp_phat,
-    steering_vectors,
-    von_mises_logits,
-)
 from msdet.dsp.stft import Stft, window_samples
 from msdet.errors import MsdetError
 from msdet.methods import initial_method
@@ -64,13 +57,13 @@ def beam_separator(
     stft = Stft(window_samples(window_s, sample_rate))
     positions = torch.tensor(array.positions)
     frequency_hz = torch.linspace(0.0, sample_rate / 2, stft.freqs, dtype=torch.float64)
-    coherence = diffuse_coherence(positions, frequency_hz).to(torch.complex128)
+    coherence = spatial.diffuse_coherence(positions, frequency_hz).to(torch.complex128)
 
     @torch.inference_mode()
     def steer(mixture: Array, azimuth_deg: Array) -> Array:
         spectrum = spectrum_of(stft, mixture)
         x = spectrum[0].permute(1, 0, 2).to(torch.complex128)
-        steering = steering_vectors(positions, torch.from_numpy(azimuth_deg), frequency_hz, array.reference)
+        steering = spatial.steering_vectors(positions, torch.from_numpy(azimuth_deg), frequency_hz, array.reference)
         beams = weights(steering.to(torch.complex128), coherence, x @ x.mH)
         return waveforms_of(stft, apply_beam(beams.to(spectrum.dtype)[None], spectrum), mixture)
 
@@ -227,11 +220,11 @@ def srp_beam(array: MicrophoneArray, sample_rate: int, talkers: int, window_s: f
     @torch.inference_mode()
     def separate(mixture: Array) -> Separation:
         spectrum = spectrum_of(stft, mixture)
-        response = srp_phat(spectrum, geometry.steering)
-        logits = von_mises_logits(pick_peaks(response, talkers), DOA_CLASSES)
+        response = spatial.srp_phat(spectrum, geometry.steering)
+        logits = spatial.von_mises_logits(spatial.pick_peaks(response, talkers), DOA_CLASSES)
         weights = steered_beam_weights(logits.softmax(-1), geometry.steering, geometry.coherence)
         voices = waveforms_of(stft, apply_beam(weights, spectrum), mixture)
-        azimuth, _ = decode_azimuth(logits)
+        azimuth, _ = spatial.decode_azimuth(logits)
         height = response[0, (azimuth[0] * (DOA_CLASSES / 360.0)).round().long() % DOA_CLASSES]
         return Separation(voices, azimuth[0].double().numpy(), height.double().numpy())
 
