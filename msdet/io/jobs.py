@@ -110,7 +110,7 @@ def _run_on(executor: Executor, todo: Sequence[Job], report: Progress, done: int
 @contextmanager
 def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Processes whose numeric libraries use one thread each, and that end when this process dies."""
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    before = {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ}
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))  # read by the libraries when a worker starts
     # not fork: a copy of a process whose numeric libraries run threads can hang
     context = multiprocessing.get_context("spawn")
@@ -120,11 +120,9 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     except BrokenProcessPool as error:
         raise MsdetError("a worker process was killed (memory?); try fewer jobs") from error
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in _THREAD_VARIABLES:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def end_with_parent() -> None:
