@@ -33,7 +33,6 @@ SMALL = 1024  # entries of a tensor that may be stored where it could be compute
 METADATA = "msdet"  # key of the metadata of an ONNX file
 METADATA_FILE = "msdet.json"  # name of the metadata within a program of `torch.export`
 
-
 Runner = Callable[[Array], dict[str, Array]]
 """Runs an exported file on a mixture; outputs by name."""
 
