@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from msdet import __version__
 from msdet.components import allowing
@@ -67,9 +67,7 @@ COMMANDS = {
 """Names of one word, or of two, such as ``array show``."""
 
 EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
-
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS, errno.EBADF)
-
 _NO_FILE = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
 
 
@@ -86,10 +84,8 @@ def run_command(function: Callable[..., int | None], argv: Sequence[str] | None,
 def load_command(name: str) -> Callable[..., int | None]:
     """The function of a command."""
     module = COMMANDS[name].module or f"commands.{name.split()[0].replace('-', '_')}"
-    command: Callable[..., int | None] = getattr(
-        importlib.import_module(f"msdet.{module}"), name.replace("-", "_").replace(" ", "_")
-    )
-    return command
+    command = getattr(importlib.import_module(f"msdet.{module}"), re.sub("[- ]", "_", name))
+    return cast(Callable[..., int | None], command)
 
 
 def parse_options(function: Callable[..., Any], argv: Sequence[str], program: str) -> dict[str, Any]:
@@ -121,10 +117,9 @@ def completion(shell: Literal["bash", "zsh"]) -> None:
         first, _, second = name.partition(" ")
         if second and first not in groups:
             groups[first] = words.add_parser(first, help=command.topic, add_help=False).add_subparsers()
-        parent = plain_parser(load_command(name), f"msdet {name}")
-        (groups[first] if second else words).add_parser(
-            second or first, help=command.summary, parents=[parent], add_help=False
-        )
+        parents = [plain_parser(load_command(name), f"msdet {name}")]
+        group = groups[first] if second else words
+        group.add_parser(second or first, help=command.summary, parents=parents, add_help=False)
     print(shtab.complete(root, shell))
 
 
@@ -169,28 +164,23 @@ def _guarded(work: Callable[[], int]) -> int:
         code = work()
         sys.stdout.flush()
     except MsdetError as error:
-        return _failed(f"error: {error}", EXIT_BAD_INPUT)
+        return _failed(f"error: {error}")
     except KeyboardInterrupt:
         return _failed("interrupted; run the same command again to go on", EXIT_INTERRUPTED)
     except (MemoryError, RuntimeError) as error:
         if (size := _not_allocated(error)) is None:
             raise
-        return _failed(
-            f"error: not enough memory{size}; smaller batches or shorter recordings take less", EXIT_BAD_INPUT
-        )
+        return _failed(f"error: not enough memory{size}; smaller batches or shorter recordings take less")
     except BrokenPipeError:  # the reader of the output, such as `head`, has seen enough
         _discard_output()
         return EXIT_OK
     except OSError as error:
         if error.errno in _NO_FILE:
-            return _failed(
-                f"error: {printable(str(error.filename))}: cannot be opened ({error.strerror})", EXIT_BAD_INPUT
-            )
+            return _failed(f"error: {printable(str(error.filename))}: cannot be opened ({error.strerror})")
         if error.errno not in _CANNOT_WRITE:
             raise
         _discard_output()
-        file = error.filename or "standard output"
-        return _failed(f"error: {file}: cannot be written ({error.strerror})", EXIT_BAD_INPUT)
+        return _failed(f"error: {error.filename or 'standard output'}: cannot be written ({error.strerror})")
     return code
 
 
@@ -209,7 +199,7 @@ def _not_allocated(error: MemoryError | RuntimeError) -> str | None:
     return f" for {size[1]}" if size else ""
 
 
-def _failed(line: str, code: int) -> int:
+def _failed(line: str, code: int = EXIT_BAD_INPUT) -> int:
     """Print a line on standard error; returns the exit code."""
     with suppress(OSError):
         print(line, file=sys.stderr)

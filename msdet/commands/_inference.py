@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from msdet.methods.base import Separation
     from msdet.models.joint import JointModel
 
-MakeSystem = Callable[[MicrophoneArray, int], RecordingSystem]
-
 
 def systems(
     model: Path | None,
@@ -40,29 +38,26 @@ def systems(
         raise MsdetError("give either --model (a checkpoint directory) or --method (for example srp_beam)")
     given = None if array is None else load_array(array)
     if model is not None:
-        geometry, make = _of_model(model, given, talkers, device)
+        factory = _of_model(model, given, talkers, device)
     elif method is None:
-        geometry, make = _of_shipped(given, talkers, device)
+        factory = _of_shipped(given, talkers, device)
     elif given is None:
         raise MsdetError("give --array (a shipped name or a TOML file): a method knows no geometry")
     else:
-        geometry, make = given, _of_method(method, 2 if talkers is None else talkers)
-        make(geometry, 16_000)  # before any recording: wrong options are wrong for all
+        factory = _of_method(method, given, 2 if talkers is None else talkers)
     if beamform is None:
-        return SystemFactory(geometry, make)
+        return factory
 
     def beamed(array: MicrophoneArray, sample_rate: int) -> RecordingSystem:
         from msdet.methods.masks import mvdr_separator
 
-        system = make(array, sample_rate)
+        system = factory.make(array, sample_rate)
         return dataclasses.replace(system, separator=mvdr_separator(system.separator, array, system.sample_rate))
 
-    return SystemFactory(geometry, beamed)
+    return SystemFactory(factory.array, beamed)
 
 
-def _of_model(
-    folder: Path, array: MicrophoneArray | None, talkers: int | None, device: str
-) -> tuple[MicrophoneArray, MakeSystem]:
+def _of_model(folder: Path, array: MicrophoneArray | None, talkers: int | None, device: str) -> SystemFactory:
     from msdet.methods.trained import model_separator
 
     loaded = load_on(device, folder, array)
@@ -74,10 +69,10 @@ def _of_model(
         joint = loaded if same else load_on(device, folder, array)
         return RecordingSystem(model_separator(joint), array, joint.sample_rate, joint.config.talkers, str(folder))
 
-    return loaded.array, make
+    return SystemFactory(loaded.array, make)
 
 
-def _of_shipped(array: MicrophoneArray | None, talkers: int | None, device: str) -> tuple[MicrophoneArray, MakeSystem]:
+def _of_shipped(array: MicrophoneArray | None, talkers: int | None, device: str) -> SystemFactory:
     """The shipped models: which one, is decided by a recording's sample rate."""
     from msdet.models.checkpoint import read_description
     from msdet.models.packages import choose_shipped, shipped_models
@@ -89,28 +84,29 @@ def _of_shipped(array: MicrophoneArray | None, talkers: int | None, device: str)
             f"no shipped model{for_so_many}: give either --model (a checkpoint directory) or --method (for "
             "example srp_beam)"
         )
-    found: dict[str, MakeSystem] = {}
+    found: dict[str, SystemFactory] = {}
 
     def make(array: MicrophoneArray, sample_rate: int) -> RecordingSystem:
         name = choose_shipped(models, sample_rate, array.name).name
         if name not in found:
-            found[name] = _of_model(Path(name), geometry, talkers, device)[1]
-        return found[name](array, sample_rate)
+            found[name] = _of_model(Path(name), geometry, talkers, device)
+        return found[name].make(array, sample_rate)
 
     default = read_description(choose_shipped(models, 16_000).name)["array"]
     geometry = array or MicrophoneArray.from_dict(default)
     make(geometry, 16_000)  # before any recording: an array that no model can serve
-    return geometry, make
+    return SystemFactory(geometry, make)
 
 
-def _of_method(method: str, talkers: int) -> MakeSystem:
+def _of_method(method: str, array: MicrophoneArray, talkers: int) -> SystemFactory:
     from msdet.methods import build_method, require_blind
 
     def make(array: MicrophoneArray, sample_rate: int) -> RecordingSystem:
         separator = require_blind(build_method(method, array, sample_rate, talkers), f"method '{method}'")
         return RecordingSystem(separator, array, sample_rate, talkers, method)
 
-    return make
+    make(array, 16_000)  # before any recording: wrong options are wrong for all
+    return SystemFactory(array, make)
 
 
 def check_device(device: str, of_model: bool = True, hint: str = "") -> None:

@@ -11,13 +11,9 @@ import numpy as np
 from msdet.conventions import Array
 
 _REFRESHES_HZ = 8
-
 _METER, _COMPASS = 30, 72
-
 _QUIETEST_DB = -60.0
-
-CLIPPED = 0.999
-"""Peaks from here on are clipped: the largest 16-bit sample is a little below full scale."""
+CLIPPED = 0.999  # peaks from here on are clipped: the largest 16-bit sample is a little below full scale
 
 
 @dataclass(frozen=True)

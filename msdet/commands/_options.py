@@ -38,15 +38,13 @@ LOAD_MODELS = ("separate", "localize", "evaluate", "live", "info", "export_model
 """Functions of the commands that load models, and so take ``--allow-code``."""
 
 CONFIG_HELP = "YAML file with any of these options, or a shipped one's name"
-
 ALL = "all"
 
 
 def parse_options(function: Callable[..., Any], argv: Sequence[str], program: str) -> dict[str, Any]:
     """Values of a function's parameters, and ``allow_code``, from the command line and ``--config``.
 
-    Raises:
-        MsdetError: an option that does not exist (with the nearest that does) or has a wrong value.
+    An option that does not exist is refused with the nearest that does.
     """
     parser = _parser(function, program)
     hints = {a.dest: _hint(a) for a in parser._actions}
@@ -60,9 +58,8 @@ def parse_options(function: Callable[..., Any], argv: Sequence[str], program: st
         values = dict(parser.instantiate(parsed))
     except argparse.ArgumentError as error:
         files = " or ".join(a for before, a in itertools.pairwise(arguments) if before == "--config")
-        raise MsdetError(
-            _one_line(str(error), known, function.__name__).replace('"<unicode string>"', files)
-        ) from error
+        message = _one_line(str(error), known, function.__name__)
+        raise MsdetError(message.replace('"<unicode string>"', files)) from error
     names = (*inspect.signature(function).parameters, "allow_code")
     return {name: value for name, value in values.items() if name in names}
 

@@ -47,11 +47,7 @@ def show_results(table: ScoreTable, out: Path, form: Format = "text") -> None:
 
 
 def print_failures(rows: Sequence[Row], scores: Path, stream: TextIO, system: str = "") -> bool:
-    """Print what of a system's rows was not scored or looks wrong; whether everything was scored.
-
-    Raises:
-        MsdetError: nothing at all was scored.
-    """
+    """Print what of a system's rows was not scored or looks wrong; whether all was, an `MsdetError` if nothing was."""
     from msdet.scoring.metrics import METRICS
 
     begin = f"{system}: " if system else ""

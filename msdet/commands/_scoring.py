@@ -19,12 +19,8 @@ if TYPE_CHECKING:
     from msdet.scoring.metrics import Row
 
 SCORES = "scores.jsonl"
-
-UNPROCESSED = "unprocessed"
-"""As in `msdet.scoring.metrics`, whose import takes longer than usage errors may."""
-
-MODEL = "model"
-"""Name of the model among the systems."""
+UNPROCESSED = "unprocessed"  # as in `msdet.scoring.metrics`, whose import takes longer than usage errors may
+MODEL = "model"  # name of the model among the systems
 
 
 @dataclass(frozen=True)

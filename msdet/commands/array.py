@@ -116,13 +116,9 @@ def _as_json(report: ArrayReport) -> dict[str, Any]:
     }
 
 
-ROWS = (13, 17, 21, 27, 35)
-"""Heights to try, from small to large, until no two labels touch."""
-
+ROWS = (13, 17, 21, 27, 35)  # heights to try, from small to large, until no two labels touch
 COLUMNS = 61
-
-FINEST_ROW_M = 1e-4
-"""Also where all points are at one place, as a vertical line is from above."""
+FINEST_ROW_M = 1e-4  # also where all points are at one place, as a vertical line is from above
 
 
 def draw_points(points_m: Array) -> tuple[list[str], float]:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     System = Path | Mapping[int, Separator | Oracle]
 
 METHODS = ["srp_beam"]
-
 ALL = "all"
+OWN_ESTIMATES = "estimates"  # name of the folder that a system's estimates are written to
 
 
 def evaluate(
@@ -45,8 +45,7 @@ def evaluate(
     Args:
         data: rendered data set.
         out: folder of the evaluation.
-        model: checkpoint directory, package (.tar) or name of a shipped model; without one, only the
-            baselines are run.
+        model: checkpoint directory, package (.tar) or name of a shipped model; without one, only the baselines are run.
         methods: baselines by name (file names in msdet/methods) or import path module:function,
             with options as in lcmv,doa=oracle; folders of estimates; all: every baseline that needs nothing.
         metrics: of the audio, between commas, as for msdet score.
@@ -70,7 +69,7 @@ def evaluate(
     scoring = Scoring(scene_set, out, request, weights=None if model is None else weights_hash(model))
     for name, system in systems.items():
         if not isinstance(system, Path):
-            check_own_folder(_own_estimates(scoring, name), ESTIMATES)  # before hours of work
+            check_own_folder(out / name / OWN_ESTIMATES, ESTIMATES)  # before hours of work
     scoring.score_mixture()
     failures = _score(scoring, systems)
     if failures and len(failures) == len(systems):
@@ -107,18 +106,23 @@ def split_methods(methods: Iterable[str]) -> list[str]:
 
 def _score(scoring: Scoring, systems: Mapping[str, System]) -> list[str]:
     """Run and score systems; why the ones that separate nothing do not."""
+    from msdet.inference.estimates import write_estimates
     from msdet.methods.base import Oracle
 
     failures = []
     # others' folders come first: they may be refused
     for name, system in sorted(systems.items(), key=lambda item: not isinstance(item[1], Path)):
+        if isinstance(system, Path):
+            scoring.score(name, system)
+            continue
+        estimates = scoring.out / name / OWN_ESTIMATES
         try:
-            estimates = _estimates(scoring, name, system)
+            with progress_bar(f"separate {name}", scoring.request.in_lines) as progress:
+                write_estimates(scoring.scene_set, system, estimates, progress)
         except MsdetError as error:  # the others are still worth their tables
             failures.append(f"{name}: nothing separated: {error}")
             continue
-        known = None if isinstance(system, Path) else any(isinstance(s, Oracle) for s in system.values())
-        scoring.score(name, estimates, is_oracle=known)
+        scoring.score(name, estimates, is_oracle=any(isinstance(s, Oracle) for s in system.values()))
     scoring.rows = {name: scoring.rows[name] for name in (UNPROCESSED, *systems) if name in scoring.rows}
     return failures
 
@@ -140,35 +144,23 @@ def _tell(scoring: Scoring, failures: list[str]) -> int:
     return EXIT_NOT_ALL_SCORED if failures or not complete else 0
 
 
-def _estimates(scoring: Scoring, name: str, system: System) -> Path:
-    """The folder of a system's estimates, in which its separators first write them."""
-    from msdet.inference.estimates import write_estimates
-
-    if isinstance(system, Path):
-        return system
-    estimates = _own_estimates(scoring, name)
-    with progress_bar(f"separate {name}", scoring.request.in_lines) as progress:
-        write_estimates(scoring.scene_set, system, estimates, progress)
-    return estimates
-
-
-def _own_estimates(scoring: Scoring, name: str) -> Path:
-    return scoring.out / name / "estimates"
-
-
 def _systems(scene_set: SceneSet, methods: list[str]) -> Iterator[tuple[str, System]]:
     """Each method's name in the tables, and its separators or its folder of estimates; first what `ALL` stands for."""
     from msdet.io.files import plain_name
-    from msdet.methods import method_names, methods_without_options
+    from msdet.methods import build_method, method_names, methods_without_options
 
     taken = {UNPROCESSED: UNPROCESSED, MODEL: MODEL}
     known = method_names()
+    counts = sorted({len(scene.sources) for scene in scene_set.scenes})
     ready = [name for name in methods_without_options() if name not in methods] if ALL in methods else []
     for method in sorted(ready, key=METHODS.count) + [m for m in methods if m != ALL]:
         if method == UNPROCESSED:  # it always is among the systems
             continue
         is_folder = method not in known and ("/" in method.split(",")[0] or Path(method).is_dir())
-        name = _folder_name(Path(method)) if is_folder else re.sub(r"[^\w.,=:+\[\]-]", "_", method)
+        name = re.sub(r"[^\w.,=:+\[\]-]", "_", method)
+        if is_folder:  # those of an evaluation are called estimates
+            folder = Path(method).resolve()
+            name = folder.parent.name if folder.name == OWN_ESTIMATES else folder.name
         plain_name(name, "name of the system", f"methods, '{method}'")
         if name in taken:
             raise MsdetError(f"methods '{taken[name]}' and '{method}' would both be called '{name}'")
@@ -177,25 +169,11 @@ def _systems(scene_set: SceneSet, methods: list[str]) -> Iterator[tuple[str, Sys
             yield name, Path(method)
             continue
         try:
-            yield name, _separators(scene_set, method)
+            yield name, {n: build_method(method, scene_set.array, scene_set.sample_rate, n) for n in counts}
         except MsdetError as error:
             if method not in ready:  # of all, what does not suit this set is left out
                 raise
             print(f"left out: {method}: {error}", file=sys.stderr)
-
-
-def _folder_name(folder: Path) -> str:
-    """The folder's name, or its parent's if it is called estimates, as those of an evaluation are."""
-    resolved = folder.resolve()
-    return resolved.parent.name if resolved.name == "estimates" else resolved.name
-
-
-def _separators(scene_set: SceneSet, method: str) -> dict[int, Separator | Oracle]:
-    """A baseline by the number of talkers of a scene."""
-    from msdet.methods import build_method
-
-    counts = sorted({len(scene.sources) for scene in scene_set.scenes})
-    return {n: build_method(method, scene_set.array, scene_set.sample_rate, n) for n in counts}
 
 
 def _model_separators(folder: Path, scene_set: SceneSet, device: str) -> dict[int, Separator | Oracle]:

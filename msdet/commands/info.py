@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 SCORES_SHOWN = ("si_sdr_improvement_db", "doa_mae_deg", "accuracy_10deg")
 """Of the scores of a package; the card has more."""
 
-COUNTED_S = 4.0
-"""Seconds of audio over which the multiply-accumulates of a model are counted."""
+COUNTED_S = 4.0  # seconds of audio over which the multiply-accumulates of a model are counted
 
 
 def info(what: str | None = None) -> None:

@@ -26,10 +26,7 @@ if TYPE_CHECKING:
     from msdet.models.joint import JointModel
 
 RECORDING_FILE = "input.wav"
-
-SPARE_BYTES = 1_000_000
-"""Left free on the disk when a recording ends since it is full, for tables."""
-
+SPARE_BYTES = 1_000_000  # left free on the disk, for tables, when a recording ends since it is full
 _FAST_S = 0.5  # length of a chunk where nobody waits for it
 
 
@@ -75,10 +72,13 @@ def live(
         inputs: only list the input devices.
     """
     from msdet.commands._inference import computing, load_on
+    from msdet.inference.live import input_devices
     from msdet.inference.streaming import Streamer
 
     if inputs:
-        _list_inputs()
+        for found in input_devices():
+            size = f"{found['max_input_channels']} channels, {found['default_samplerate']:.0f} Hz"
+            print(f"{found['index']}: {found['name']}, {size}")
         return
     if model is None or out is None:
         raise MsdetError(f"give {'--model (a checkpoint directory)' if model is None else '--out (a folder)'}")
@@ -87,14 +87,6 @@ def live(
     source = _source(streamer.model, input, channels, rate, file, fast)
     with computing(threads):
         _Live(streamer, source, str(model), seconds, record, subtype).run(out)
-
-
-def _list_inputs() -> None:
-    from msdet.inference.live import input_devices
-
-    for found in input_devices():
-        rate = found["default_samplerate"]
-        print(f"{found['index']}: {found['name']}, {found['max_input_channels']} channels, {rate:.0f} Hz")
 
 
 def _check_nothing_is_lost(out: Path, record: bool, of_device: bool) -> None:
@@ -163,8 +155,7 @@ class _Live:
     def run(self, out: Path) -> None:
         """Until the source ends or fails, the time is over, or Ctrl-C.
 
-        Raises:
-            MsdetError: nothing was heard or cannot be written; or the source failed, after all is written.
+        Where the source fails, the error comes after all is written.
         """
         from msdet.inference.live import Session
         from msdet.inference.results import scratch
@@ -173,10 +164,8 @@ class _Live:
             kept = stack.enter_context(scratch(out))
             session = Session(self.streamer, self.source.sample_rate, kept)
             recording = stack.enter_context(scratch(out)) if self.record else None
-            print(
-                f"{self.source.name}, {self.source.sample_rate} Hz; algorithmic latency "
-                f"{1e3 * session.latency_s:.1f} ms"
-            )
+            latency_ms = 1e3 * session.latency_s
+            print(f"{self.source.name}, {self.source.sample_rate} Hz; algorithmic latency {latency_ms:.1f} ms")
             with _interruptible() as interrupted:
                 self._listen(session, recording, interrupted, lambda: _has_room(out, kept, recording))
                 if not self.heard_s:

@@ -38,8 +38,7 @@ def localize(
     Args:
         recordings: multichannel audio files, channels in the array's order; Kaldi tables (.scp) of them; or -
             for a WAV file on standard input. May come first, unnamed.
-        out: folder for doa.json and talkers.rttm; with several recordings or a table, for a folder of
-            each.
+        out: folder for doa.json and talkers.rttm; with several recordings or a table, for a folder of each.
         model: checkpoint directory, package (.tar) or name of a shipped model; without model and method,
             the shipped model for the recording's sample rate (`msdet info` lists them).
         method: a baseline instead of a model, for example norm_music or srp_beam.

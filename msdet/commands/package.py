@@ -13,7 +13,6 @@ from msdet.io.files import plain_name, read_json
 from msdet.io.reading import read_text
 
 TRAINING_FILE = "training.json"
-
 COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zip", ".zst")
 
 
@@ -49,7 +48,9 @@ def package(
     name = _package_name(out)
     if not license.strip():
         raise MsdetError("license is empty, expected a name such as Apache-2.0")
-    notes = _read_notes(data_notes)
+    notes = read_text(data_notes).strip()
+    if not notes:
+        raise MsdetError(f"{data_notes}: is empty, expected what data the model learned from, and their licenses")
     loaded, description = load_model(model), without_places(read_description(model))
     packaged = packages.find_model(model)
     if packaged.has(packages.SCORES_FILE) and not evaluation:
@@ -85,13 +86,6 @@ def _package_name(out: Path) -> str:
     if out.exists() and not (out.is_dir() and out.suffix != TAR and not any(out.iterdir())):
         raise MsdetError(f"{out}: exists; choose another name")
     return plain_name(name, "name of the package", out)
-
-
-def _read_notes(path: Path) -> str:
-    text = read_text(path).strip()
-    if not text:
-        raise MsdetError(f"{path}: is empty, expected what data the model learned from, and their licenses")
-    return text
 
 
 def _command(model: Path, out: Path, license: str, data_notes: Path, evaluation: list[str], data: list[Path]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from msdet.errors import MsdetError
-from msdet.io.files import atomic_path, write_text
+from msdet.io.files import write_bytes, write_text
 
 NONE: list[str] = []
 
@@ -29,8 +29,7 @@ def report(
         data: the data set that was evaluated.
         out: the page, an .html file.
         run: folder of a training run, for its learning curves.
-        system: the system that the page is about; if not given, the one called model, else the best that is
-            no oracle.
+        system: the system that the page is about; if not given, the one called model, else the best that is no oracle.
         show: ids of scenes to see and hear besides the system's best, median and worst.
         estimates: of systems whose estimates are not where they were when scored, name=folder.
         images: folder for the main figures as PNG files.
@@ -39,20 +38,14 @@ def report(
         raise MsdetError(f"{out}: the page's name must end in .html")
     from msdet.report.page import Report
 
-    given = _folders(estimates)
-    drawn = Report(evaluation, data, run, system, _ids(show), given, with_images=images is not None)
+    ids = [scene_id for text in show for scene_id in text.split(",") if scene_id]
+    drawn = Report(evaluation, data, run, system, ids, _folders(estimates), with_images=images is not None)
     if images is not None:
         for name, image in drawn.images.items():
-            with atomic_path(images / name) as temporary:
-                temporary.write_bytes(image)
+            write_bytes(images / name, image)
     write_text(out, drawn.html)
     size = len(drawn.html.encode()) / 1e6
     print(f"{out}: {', '.join(drawn.systems)}; {drawn.figures} figures, {size:.1f} MB")
-
-
-def _ids(show: list[str]) -> list[str]:
-    """Ids of scenes, parted by spaces or commas."""
-    return [scene_id for text in show for scene_id in text.split(",") if scene_id]
 
 
 def _folders(estimates: list[str]) -> dict[str, Path]:

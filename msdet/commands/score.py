@@ -75,10 +75,8 @@ def _compared(folder: Path, scene_set: SceneSet) -> dict[str, list[Row]]:
         is_system = (folder / SCORES).is_file()
         hint = f"; it is a system's own folder, did you mean {folder.resolve().parent}?" if is_system else ""
         raise MsdetError(f"{folder}: holds no <system>/{SCORES} to compare with{hint}")
+    expected = scene_set.identity
     for system in systems:
-        data = read_provenance(system).data
-        if data not in (None, scene_set.identity):
-            raise MsdetError(
-                f"{system}: was scored on a data set with hash {data}, {scene_set.root} has {scene_set.identity}"
-            )
+        if (data := read_provenance(system).data) not in (None, expected):
+            raise MsdetError(f"{system}: was scored on a data set with hash {data}, {scene_set.root} has {expected}")
     return {plain_name(system.name, "name of a system", folder): read_scores(system) for system in systems}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,37 +66,33 @@ def separate(
             too: the default one took 0.04 s a second on one, and six times as long on two shared ones.
     """
     from msdet.commands import _inference
+    from msdet.inference.results import write_separation
     from msdet.io.audio import check_subtype
 
     options = BlockOptions(block_s, overlap_s, match, gate)
     check_subtype(subtype)
     systems = _inference.systems(model, method, array, talkers, device, beamform)
-    write = partial(_separate, out, systems, options, keep_rate, subtype, page, beamform)
-    return _inference.each(recordings, threads, write)
+    write = partial(write_separation, keep_rate=keep_rate, subtype=subtype, beamform=beamform)
+    return _inference.each(recordings, threads, partial(_separate, out, systems, options, write, page))
 
 
 def _separate(
     out: Path,
     systems: SystemFactory,
     options: BlockOptions,
-    keep_rate: bool,
-    subtype: str,
+    write: Callable[..., dict[str, Any]],
     page: bool,
-    beamform: Beamformer | None,
     recording: Recording,
     alone: bool,
 ) -> None:
     """Separate a recording into the folder, or, of several, into one of its name there."""
     from msdet.commands._inference import separating
-    from msdet.inference.results import write_separation
 
     start_s = time.perf_counter()
-    folder = out if alone else out / recording.name
+    folder, name = out if alone else out / recording.name, recording.name
     with separating(recording, systems, options) as (offline, pieces):
-        draw = partial(_page, folder, offline, recording.name) if page else None
-        described = write_separation(
-            folder, offline, recording.name, recording.file, keep_rate, subtype, beamform, pieces, draw
-        )
+        draw = partial(_page, folder, offline, name) if page else None
+        described = write(folder, offline, name, recording.file, pieces=pieces, page=draw)
     _tell(described, folder, offline.scan.seconds, time.perf_counter() - start_s)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msdet.errors import MsdetError, UnknownNameError
-from msdet.io.files import atomic_path, read_json
+from msdet.io.files import read_json, write_bytes
 
 if TYPE_CHECKING:
     from msdet.conventions import Array
@@ -42,8 +42,7 @@ def show_scene(data: Path, out: Path, scene: str = "", bank: Path | None = None)
     mixture = scene_set.mixture(shown)[scene_set.array.reference]
     t60s = [] if responses is None else [measure_decay(h, shown.sample_rate).t60_s for h in responses]
     figure = scene_sheet(shown, scene_set.array, mixture, responses)
-    with atomic_path(out) as temporary:
-        temporary.write_bytes(to_png(figure))
+    write_bytes(out, to_png(figure))
     _tell(shown, scene_set, t60s if shown.t60_target_s != 0 else [])
     if missing:
         print(f"  no responses: {missing}")
@@ -95,15 +94,10 @@ def _tell(scene: Scene, scene_set: SceneSet, t60s: list[float | None]) -> None:
     head = ["talker", "speaker", "azimuth", "elevation", "distance", "talks", "level"]
     rows = [[*head, "T60"] if t60s else head]
     for number, s in enumerate(scene.sources, start=1):
-        row = [
-            str(number),
-            s.speaker or "?",
-            f"{s.azimuth_deg:.1f}°",
-            f"{s.elevation_deg:.1f}°",
-            f"{s.distance_m:.2f} m",
-        ]
+        place = [f"{s.azimuth_deg:.1f}°", f"{s.elevation_deg:.1f}°", f"{s.distance_m:.2f} m"]
         talks = [f"{s.onset_s:.2f}–{s.onset_s + s.duration_s:.2f} s", f"{s.level_db:.1f} dB"]
-        row = ["?" if cell.startswith("nan") else cell for cell in [*row, *(talks if scene.timed else ["?", "?"])]]
+        row = [str(number), s.speaker or "?", *place, *(talks if scene.timed else ["?", "?"])]
+        row = ["?" if cell.startswith("nan") else cell for cell in row]
         row += [_seconds(t60s[number - 1])] if t60s else []
         rows.append([*row, f"moves to {s.track[-1].azimuth_deg:.1f}°"] if s.track else row)
     widths = [max(len(row[k]) for row in rows if k < len(row)) for k in range(max(map(len, rows)))]

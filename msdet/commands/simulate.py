@@ -10,8 +10,7 @@ from msdet.errors import MsdetError
 from msdet.io.jobs import Shard
 from msdet.scenes.distribution import SceneDistribution
 
-ROOMS, POSITIONS, SEED = 400, 6, 1
-"""Of a simulated bank, unless others are asked for."""
+ROOMS, POSITIONS, SEED = 400, 6, 1  # of a simulated bank, unless others are asked for
 
 
 def simulate(

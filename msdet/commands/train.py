@@ -37,9 +37,8 @@ def train(
         init: checkpoint directory to start from: what fits by name and shape.
         freeze: parameters that do not learn, by patterns of names such as ``sharing.*``.
         train_only: the only parameters that learn, by patterns of names.
-        stages: one after the other, each with a name and what differs: objective, data, optimizer,
-            trainer, freeze, train, init (``previous``, ``none`` or a checkpoint directory); see
-            ``--config msdet_stages``.
+        stages: one after the other, each with a name and what differs: objective, data, optimizer, trainer, freeze,
+            train, init (``previous``, ``none`` or a checkpoint directory); see ``--config msdet_stages``.
         stage: train from this stage on (from 1), again if it was trained before.
         stop_stage: the last stage to train.
         dry_run: take two steps, say how long all would take, and write nothing.

@@ -87,7 +87,7 @@ def _run(out: Path, base: TrainConfig, study: StudyConfig) -> None:
 
 def _write(out: Path, outcome: Outcome, study: StudyConfig) -> None:
     """Write the table of trials, the best options and the plot."""
-    from msdet.io.files import atomic_path, write_text
+    from msdet.io.files import write_bytes, write_text
     from msdet.plots.histograms import importance_figure
     from msdet.plots.theme import to_png
 
@@ -99,8 +99,7 @@ def _write(out: Path, outcome: Outcome, study: StudyConfig) -> None:
     if outcome.importances:
         done = sum(record.state == "done" for record in outcome.records)
         figure = importance_figure(outcome.importances, study.metric, done)
-        with atomic_path(out / "importance.png") as temporary:
-            temporary.write_bytes(to_png(figure))
+        write_bytes(out / "importance.png", to_png(figure))
 
 
 def as_yaml(config: TrainConfig) -> str:

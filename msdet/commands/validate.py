@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,12 +57,7 @@ def _tell(problems: Sequence[Problem], lines: int) -> None:
         by_kind[problem.kind].append(problem)
     for kind, of_kind in by_kind.items():
         print(f"{kind}:")
-        for line in _first(of_kind, lines):
-            print(f"  {line}")
-
-
-def _first(problems: Sequence[Problem], lines: int) -> Iterator[str]:
-    for problem in problems[:lines]:
-        yield f"{problem.scene}: {problem.text}" if problem.scene else problem.text
-    if len(problems) > lines:
-        yield f"… and {len(problems) - lines} more"
+        for problem in of_kind[:lines]:
+            print(f"  {problem.scene}: {problem.text}" if problem.scene else f"  {problem.text}")
+        if len(of_kind) > lines:
+            print(f"  … and {len(of_kind) - lines} more")

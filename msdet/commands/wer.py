@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-EXIT_NOT_ALL_SCORED = 1
+from msdet.commands._results import EXIT_NOT_ALL_SCORED
 
 
 def wer(lists: Path, hypotheses: Path, scores: Path | None = None, out: Path | None = None) -> int:
@@ -25,34 +25,26 @@ def wer(lists: Path, hypotheses: Path, scores: Path | None = None, out: Path | N
     from msdet.commands.compare import read_scores
     from msdet.errors import MsdetError
     from msdet.io.files import write_json, write_jsonl
+    from msdet.scoring import words
     from msdet.scoring.provenance import read_provenance
-    from msdet.scoring.words import (
-        TEXT,
-        WordErrors,
-        add_word_errors,
-        check_lists,
-        count_cp_errors,
-        count_word_errors,
-        read_table,
-    )
 
     rows = [] if scores is None else read_scores(scores)
-    if not (lists / TEXT).is_file():
-        raise MsdetError(f"{lists}: holds no {TEXT}, expected the folder that msdet wer-lists wrote")
-    references = read_table(lists / TEXT)
+    if not (lists / words.TEXT).is_file():
+        raise MsdetError(f"{lists}: holds no {words.TEXT}, expected the folder that msdet wer-lists wrote")
+    references = words.read_table(lists / words.TEXT)
     if scores is not None:
         data = read_provenance(scores if scores.is_dir() else scores.parent).data
-        check_lists(rows, lists, references, data)
-    recognized = read_table(hypotheses)
-    counted = count_word_errors(references, recognized)
+        words.check_lists(rows, lists, references, data)
+    recognized = words.read_table(hypotheses)
+    counted = words.count_word_errors(references, recognized)
     scored = [errors for errors in counted.values() if errors is not None]
-    total = WordErrors(sum(e.errors for e in scored), sum(e.words for e in scored))
+    total = words.WordErrors(sum(e.errors for e in scored), sum(e.words for e in scored))
     if not total.words:
         raise MsdetError(f"{hypotheses}: has a hypothesis of none of the {len(counted)} utterances")
-    cp_total = count_cp_errors(references, recognized)
+    cp_total = words.count_cp_errors(references, recognized)
     missing = [name for name, errors in counted.items() if errors is None]
     if scores is not None:
-        add_word_errors(rows, counted)
+        words.add_word_errors(rows, counted)
         write_jsonl(scores / SCORES if scores.is_dir() else scores, rows)
     if out is not None:
         each = {name: None if e is None else e._asdict() for name, e in counted.items()}
@@ -78,8 +70,7 @@ def wer_lists(data: Path, estimates: Path, scores: Path, text: Path, speech: Pat
         data: rendered data set.
         estimates: folder of estimates.
         scores: their scores.jsonl, or its folder; says which estimate is whose.
-        text: file of lines "<utterance> <words>", an utterance being a speech file's path or name without
-            suffix.
+        text: file of lines "<utterance> <words>", an utterance being a speech file's path or name without suffix.
         speech: root of the corpus that the set was made from.
         out: folder for the lists.
     """

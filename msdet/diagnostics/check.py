@@ -21,23 +21,12 @@ from msdet.diagnostics.search import Hidden, find_wiring, hidden_faults
 from msdet.errors import MsdetError
 from msdet.inference.sources import RecordingSource, check_channels
 
-MIN_MOMENTS = 6
-"""Three seconds of sound."""
-
-MAX_MICROPHONES = 64
-"""Of an array that is checked."""
-
-UNEXPLAINED = 0.6
-"""Below this share of the fit without geometry, delays are not those of the array."""
-
-DEAF = 0.25
-"""A channel that correlates less with the others, against the median channel, hears something else."""
-
-COHERENT = 0.08
-"""Fit without geometry from which on channels have something in common; noise of their own gives half."""
-
+MIN_MOMENTS = 6  # three seconds of sound
+MAX_MICROPHONES = 64  # of an array that is checked
+UNEXPLAINED = 0.6  # below this share of the fit without geometry, delays are not those of the array
+DEAF = 0.25  # a channel that correlates less with the others, against the median channel, hears something else
+COHERENT = 0.08  # fit without geometry from which on channels have something in common; noise of their own gives half
 _COPY_COHERENCE = 0.995
-
 _APART_DEG = 20.0
 
 
@@ -89,9 +78,6 @@ def check_array(sources: Sequence[RecordingSource], array: MicrophoneArray) -> A
 
     Speech from several directions is needed to tell all; sound of any kind to tell most. Recordings of the array, as it
     is thought to be, are read twice and in pieces.
-
-    Raises:
-        MsdetError: no recording, or one that is not of the array or cannot be read.
     """
     if not sources:
         raise MsdetError("give at least one recording")

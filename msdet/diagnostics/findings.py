@@ -21,8 +21,7 @@ GAIN_DB = 10.0
 """A channel that differs by more from the median channel is reported: microphones differ by 1 to 3 dB, and a
 near talker adds some."""
 
-COPY = 0.9999
-"""Correlation from which on two channels may be the same signal."""
+COPY = 0.9999  # correlation from which on two channels may be the same signal
 
 Kind = Literal[
     "dead", "clipped", "offset", "gain", "copy", "inverted", "delayed", "swapped", "reordered", "unexplained"

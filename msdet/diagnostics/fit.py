@@ -20,43 +20,23 @@ import numpy as np
 from msdet.conventions import SPEED_OF_SOUND, Array, direction_vector
 from msdet.inference.sources import RecordingSource, in_chunks, resampled
 
-MAX_RATE = 16_000
-"""Recordings are looked at up to this sample rate, hertz."""
-
-LENGTH_S = 0.5
-"""Length of a moment: long against delays and syllables, short against a talker's turn."""
-
+MAX_RATE = 16_000  # recordings are looked at up to this sample rate, hertz
+LENGTH_S = 0.5  # length of a moment: long against delays and syllables, short against a talker's turn
 LOWEST_HZ, MAX_HZ = 150.0, 7000.0
-
 _FRAME_S = 0.064
-
 _LOUDEST = 4  # moments of a stretch of the recording that are looked at, the clearest is kept
-
 _MAX_BYTES = 64_000_000
-
 _MOST, _FEWEST = 64, 16
-
 _DECAY_S = 0.6  # T60 by which reverberation is thought to fade
-
 _REVERBERANT = 0.05  # weight of what may be reverberation alone
-
 _QUIETEST_DB = -40.0  # against the loudest moment
-
 LAG_STEP_S = 1e-5
-
-MAX_DELAY_S = 0.02
-"""Delays between channels are looked for up to this."""
-
+MAX_DELAY_S = 0.02  # delays between channels are looked for up to this
 _AZIMUTHS_DEG = np.arange(0.0, 360.0, 5.0)
-
 _ELEVATIONS_DEG = np.arange(-70.0, 71.0, 10.0)
-
 _ALIKE_M = 0.004  # directions whose delays differ by less at all microphones are one
-
 _WIDER = 1.6  # lags are looked at beyond what the array allows
-
 _FINER = 8  # lags of residual correlations in a sample
-
 _TIE = 0.2  # weight of a channel in finding a direction from the others, to part their mirror images
 
 
@@ -134,8 +114,7 @@ class _Spectra:
             fading = np.maximum(fading * self._fading, now)
         phases = spectra / np.maximum(np.abs(spectra), 1e-12)
         by_frequency = phases.transpose(2, 0, 1) * np.sqrt(weight / weight.sum(axis=0)).T[:, None]
-        coherence: Array = by_frequency @ by_frequency.conj().transpose(0, 2, 1)
-        return coherence
+        return np.asarray(by_frequency @ by_frequency.conj().transpose(0, 2, 1))
 
 
 @dataclass(frozen=True)
@@ -194,8 +173,7 @@ class Fit:
 
     def quality(self, wiring: Wiring) -> Array:
         """How well each moment ``(moment,)`` fits, at most 1."""
-        best: Array = self._response(wiring).max(axis=1)
-        return best
+        return np.asarray(self._response(wiring).max(axis=1))
 
     def quality_there(self, wiring: Wiring, places: Array) -> Array:
         """The same with directions given by index ``(moment,)``: at most `quality`, and quick."""
@@ -203,27 +181,21 @@ class Fit:
         a, b = np.array(self.pairs).T
         lags = self._places[wiring.order[a], wiring.order[b]][:, places].T  # (moment, pair)
         found = np.take_along_axis(correlations, lags[..., None], axis=2)[..., 0]
-        mean: Array = (found * wiring.sign[a] * wiring.sign[b]).mean(axis=1)
-        return mean
+        return np.asarray((found * wiring.sign[a] * wiring.sign[b]).mean(axis=1))
 
     def places(self, wiring: Wiring) -> Array:
         """Index ``(moment,)`` of the direction that fits best."""
-        places: Array = self._response(wiring).argmax(axis=1)
-        return places
+        return np.asarray(self._response(wiring).argmax(axis=1))
 
     def unconstrained(self, wiring: Wiring) -> Array:
         """The same as `quality` ``(moment,)`` if each pair had its own delay, whatever the geometry."""
-        peaks: Array = np.abs(self._correlations(wiring.delay_s.tobytes())).max(axis=2).mean(axis=1)
-        return peaks
+        return np.asarray(np.abs(self._correlations(wiring.delay_s.tobytes())).max(axis=2).mean(axis=1))
 
     def residual(self, wiring: Wiring, channel: int) -> tuple[Array, Array]:
-        """Correlation of a channel with the others, each moved to where the wiring expects it.
+        """Lags in seconds, and correlation ``(lag,)`` of a channel with the others, each moved to where it is expected.
 
-        Directions are those that the others hear. A channel wired as thought has its peak at 0, a late one
-        later; an inverted one has a negative peak; a channel on another plug hardly any.
-
-        Returns:
-            lags ``(lag,)`` in seconds, and the correlation ``(lag,)``.
+        Directions are those that the others hear. A channel wired as thought has its peak at 0, a late one later; an
+        inverted one has a negative peak; a channel on another plug hardly any.
         """
         c, order = self._aligned(wiring.delay_s), wiring.order
         others = [m for m in range(self.channels) if m != channel]
@@ -256,8 +228,7 @@ class Fit:
             places = self._places[wiring.order[a], wiring.order[b]]
             response += (weight * wiring.sign[a] * wiring.sign[b]) * correlations[:, pair, places]
             total += weight
-        mean: Array = response / total
-        return mean
+        return response / total
 
     def _correlate(self, delay_s: bytes) -> Array:
         """Correlations ``(moment, pair, lag)`` of all pairs."""
@@ -271,8 +242,7 @@ class Fit:
         if not delay_s.any():
             return self._observed.coherence
         turn = np.exp(2j * np.pi * self._observed.frequency_hz[:, None] * delay_s).astype(np.complex64)
-        aligned: Array = self._observed.coherence * (turn[:, :, None] * turn[:, None].conj())
-        return aligned
+        return np.asarray(self._observed.coherence * (turn[:, :, None] * turn[:, None].conj()))
 
 
 def _directions(positions: Array) -> Array:
@@ -282,5 +252,4 @@ def _directions(positions: Array) -> Array:
     vectors = direction_vector(azimuths.ravel(), elevations.ravel())[level_first]
     paths = np.rint(vectors @ (positions - positions.mean(axis=0)).T / _ALIKE_M)
     first = np.unique(paths, axis=0, return_index=True)[1]
-    chosen: Array = vectors[np.sort(first)]
-    return chosen
+    return vectors[np.sort(first)]

@@ -16,22 +16,12 @@ MIN_GAIN = 0.15
 is believed."""
 
 MIN_DELAY_GAIN = 0.06
-
-MIN_DELAY_S = 6e-5
-"""A channel late by less is taken to be a misplaced microphone: it is 2 cm of the way of sound."""
-
-MIN_T = 4.0
-"""The mean gain must be so many times its standard error over moments."""
-
-ALIKE = 0.06
-"""Wirings whose fit differs by less, relatively and of the pairs concerned, cannot be told apart."""
-
+MIN_DELAY_S = 6e-5  # a channel late by less is taken to be a misplaced microphone: it is 2 cm of the way of sound
+MIN_T = 4.0  # the mean gain must be so many times its standard error over moments
+ALIKE = 0.06  # wirings whose fit differs by less, relatively and of the pairs concerned, cannot be told apart
 _MAX_CHANNELS = 8  # among which every swap is tried; of larger arrays, those that fit worst
-
 _MAX_ORDERED = 6  # channels of which every order is tried, if no chain of swaps explains the delays
-
 _WIDTH = 4  # of the search for several faults at once
-
 _EXPLAINED = 0.8  # of the fit without geometry; one that reaches this leaves nothing to look for
 
 

@@ -28,18 +28,10 @@ if TYPE_CHECKING:
 NEEDED: dict[Format, tuple[str, ...]] = {"onnx": ("onnx", "onnxruntime", "onnxscript"), "torch": ()}
 """Packages that a format needs besides those of msdet."""
 
-OPSET = 18
-"""Of ONNX: onnxruntime knows it since 1.14."""
-
-SMALL = 1024
-"""Entries of a tensor that may be stored where it could be computed."""
-
-METADATA = "msdet"
-"""Key of the metadata of an ONNX file."""
-
-METADATA_FILE = "msdet.json"
-"""Name of the metadata within a program of `torch.export`."""
-
+OPSET = 18  # of ONNX: onnxruntime knows it since 1.14
+SMALL = 1024  # entries of a tensor that may be stored where it could be computed
+METADATA = "msdet"  # key of the metadata of an ONNX file
+METADATA_FILE = "msdet.json"  # name of the metadata within a program of `torch.export`
 
 Runner = Callable[[Array], dict[str, Array]]
 """Runs an exported file on a mixture; outputs by name."""

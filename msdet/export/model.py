@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,10 +25,7 @@ class ExportedModel(nn.Module):
 
     With the STFT ``inside``, as convolutions, waveforms ``(batch, mic, sample)`` become ``(batch, talker, sample)``.
     With it ``outside``, spectra ``(batch, mic, freq, frame, 2)`` become ``(batch, talker, freq, frame, 2)``, and the
-    recording is taken to end with the last whole hop.
-
-    Attributes:
-        outputs: names of what `forward` gives.
+    recording is taken to end with the last whole hop. `outputs` names what `forward` gives.
     """
 
     def __init__(self, model: JointModel, stft: StftPlace) -> None:
@@ -94,15 +91,13 @@ class _Convolutions(Stft):
         weight = torch.where(inner, 2.0, 1.0).repeat(2)[:, None, None] / self.length
         parts = torch.cat([spectrum.real, spectrum.imag], dim=2).flatten(0, 1)
         long = nn.functional.conv_transpose1d(parts, self._kernel() * weight, stride=self.hop)
-        waveform: Tensor = long[:, 0, self.hop : self.hop + samples].unflatten(0, spectrum.shape[:2])
-        return waveform
+        return cast(Tensor, long[:, 0, self.hop : self.hop + samples].unflatten(0, spectrum.shape[:2]))
 
     def _kernel(self) -> Tensor:
         """Real, then imaginary parts of all frequencies, ``(2 freq, 1, sample)``."""
         turns = (self.bins[:, None] * self.samples).remainder(self.length)  # whole numbers: exact
         angle_rad = turns.float() * (2 * math.pi / self.length)
-        kernel: Tensor = torch.cat([angle_rad.cos(), -angle_rad.sin()])[:, None] * self.window
-        return kernel
+        return torch.cat([angle_rad.cos(), -angle_rad.sin()])[:, None] * self.window
 
 
 class _Spectra(Stft):
@@ -124,8 +119,7 @@ class _Spectra(Stft):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Entries to complex ``(batch, channel, freq, frame)``."""
-        spectrum: Tensor = torch.view_as_complex(self.from_waveform(waveform).contiguous())
-        return spectrum
+        return torch.view_as_complex(self.from_waveform(waveform).contiguous())
 
     def inverse(self, spectrum: Tensor, samples: int) -> Tensor:
         """Complex ``(batch, channel, freq, frame)`` back to entries."""

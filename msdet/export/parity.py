@@ -16,14 +16,9 @@ from msdet.export.formats import Runner
 from msdet.methods.base import Separation, Separator
 from msdet.models.joint import JointModel
 
-LIMIT = 1e-4
-"""Of the parity of voices, relative to their peak."""
-
-ROUNDS = 5
-"""Times that a file and the model are timed."""
-
-TIMED_S = 4.0
-"""Length of the recording that they are timed on."""
+LIMIT = 1e-4  # of the parity of voices, relative to their peak
+ROUNDS = 5  # times that a file and the model are timed
+TIMED_S = 4.0  # length of the recording that they are timed on
 
 
 @dataclass(frozen=True)

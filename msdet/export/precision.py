@@ -1,10 +1,9 @@
 """Smaller ONNX files: weights in half precision, or in 8 bits.
 
-Only weights change. What follows from the array's coordinates, the STFT, and all arithmetic on spectra stay
-in 32 bits: there, rounding moves directions. Half precision is a matter of storage; with 8 bits, products
-with weight matrices are computed in whole numbers too, by onnxruntime's dynamic quantization of what enters
-them. Weights of recurrences and convolutions, for which that has no operation that other programs know, are
-stored in 8 bits, a scale for each output.
+Only weights change. What follows from the array's coordinates, the STFT, and all arithmetic on spectra stay in 32 bits:
+there, rounding moves directions. Half precision is a matter of storage; with 8 bits, products with weight matrices are
+computed in whole numbers too, by onnxruntime's dynamic quantization of what enters them. Weights of recurrences and
+convolutions, for which that has no operation that other programs know, are stored in 8 bits, a scale for each output.
 """
 
 from __future__ import annotations
@@ -23,8 +22,7 @@ from msdet.export.formats import quiet
 if TYPE_CHECKING:
     import onnx
 
-SMALLEST = 1024
-"""Entries of a weight; smaller ones stay as they are, and so do biases."""
+SMALLEST = 1024  # entries of a weight; smaller ones stay as they are, and so do biases
 
 LAYERS = ("MatMul", "Gemm", "Einsum", "Conv", "ConvTranspose", "GRU", "LSTM")
 """Operations with weights, which are among their first three inputs."""

@@ -70,8 +70,7 @@ _REAL = {torch.complex32: torch.half, torch.complex64: torch.float, torch.comple
 def trace(module: nn.Module, example: Tensor, dynamic: Mapping[int, str]) -> ExportedProgram:
     """Trace a module of one input, whose `dynamic` axes, each with a name for its length, may have any length.
 
-    Raises:
-        MsdetError: what cannot be traced, and where it is.
+    Of what cannot be traced, the error says where it is.
     """
     axes = {axis: Dim(name, min=1 if axis == 0 else 2) for axis, name in dynamic.items()}
     try:
@@ -90,8 +89,7 @@ def trace(module: nn.Module, example: Tensor, dynamic: Mapping[int, str]) -> Exp
 def in_real_arithmetic(traced: ExportedProgram, example: Tensor, dynamic: Mapping[int, str]) -> ExportedProgram:
     """A program of `trace` without complex numbers; `example` and `dynamic` as there.
 
-    Raises:
-        MsdetError: an operation on complex numbers that has no counterpart here, and where it is.
+    Of an operation on complex numbers that has no counterpart here, the error says where it is.
     """
     return trace(RealProgram(traced), example, dynamic)
 

@@ -20,12 +20,10 @@ from msdet.export.parity import LIMIT, Deviation, deviation
 from msdet.export.precision import lowered
 from msdet.export.program import in_real_arithmetic, trace
 from msdet.export.recurrence import pack_recurrences
-from msdet.io.files import atomic_path
+from msdet.io.files import write_bytes
 from msdet.models.joint import JointModel
 
-SCHEMA = 1
-"""Of what a file says of itself."""
-
+SCHEMA = 1  # of what a file says of itself
 _TRACED_FRAMES = 23
 
 
@@ -51,11 +49,8 @@ def export_model(
 ) -> ExportedFile:
     """Write a model, on the CPU, as a file that other programs run, after comparing it with the model.
 
-    A program of `torch.export` has weights in 32 bits. `notes` are what the checkpoint says of itself.
-
-    Raises:
-        MsdetError: a package is not installed; a part of the model cannot be exported; or the voices are not
-            the model's. Then no file is written.
+    A program of `torch.export` has weights in 32 bits. `notes` are what the checkpoint says of itself. Writes no file
+    if a part of the model cannot be exported, or the voices are not the model's.
     """
     check_installed(form)
     if form == "torch" and precision != "float32":
@@ -72,8 +67,7 @@ def export_model(
             f"peak, allowed is {LIMIT:g}"
         )
     loss = None if precision == "float32" else deviation(model, runner, stft)
-    with atomic_path(out) as temporary:
-        temporary.write_bytes(contents[precision])
+    write_bytes(out, contents[precision])
     return ExportedFile(out, len(contents[precision]), runner, parity, loss, len(contents["float32"]))
 
 

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jinja2
+
 from msdet import __version__
 from msdet.components import import_paths
 from msdet.errors import MsdetError
 from msdet.hub.scores import MODEL
 from msdet.models.checkpoint import bound_parts
-from msdet.models.config import ModelConfig
 from msdet.models.cost import Cost
 from msdet.models.joint import JointModel
 from msdet.renamed import translated
@@ -24,9 +25,12 @@ SHOWN = ("si_sdr_improvement_db", "si_sdr_db", "stoi", "pesq", "doa_mae_deg", "a
 """Metrics of the card's table, as far as they were measured; all others are in ``scores.json``."""
 
 _TITLES = {"unprocessed": "unprocessed mixture", MODEL: "this model"}
+_PASSES = 3  # a training step costs about as much as so many forward passes, the gradient twice one
 
-_PASSES = 3
-"""A training step costs about as much as so many forward passes, the gradient twice one."""
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader(__package__), undefined=jinja2.StrictUndefined, trim_blocks=True,
+    lstrip_blocks=True, keep_trailing_newline=True,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,56 +49,20 @@ class Card:
     command: str  # that made the package
 
     def text(self) -> str:
-        """The card as Markdown.
-
-        Raises:
-            MsdetError: what is written of the training is malformed.
-        """
-        sections = {
-            "": self._summary(),
-            "Use": self._use(),
-            "Scores": self._scores(),
-            "Training": self._checked_training(),
-            "Data": self.data_notes.strip(),
-            "Limits": self._limits(),
-            "License": self.license.strip(),
-            "Made by": f"msdet {__version__}:\n\n```sh\n{self.command}\n```",
-        }
-        parts = [f"## {title}\n\n{body}" if title else body for title, body in sections.items()]
-        return f"# {self.name}\n\n" + "\n\n".join(parts) + "\n"
-
-    def _summary(self) -> str:
-        c, array = self.model.config, self.model.array
-        serves = "no other array" if bound_parts(self.model) else "other arrays too, by `--array`"
-        tasks = f", and {', '.join(c.tasks)}" if c.tasks else ""
-        return (
-            f"Separates {_talkers(c)} talking at once in a recording of a microphone array, and tells the "
-            f"direction of each{tasks}.\n\n"
-            "| | |\n|---|---|\n"
-            f"| array | {array.name}: {array.microphones} microphones, aperture {100 * array.aperture_m:.1f} "
-            f"cm; serves {serves} |\n"
-            f"| sample rate | {self.model.sample_rate} Hz; other recordings are resampled |\n"
-            f"| talkers | {_talkers(c)} |\n"
-            f"| directions | {c.doa_classes} classes of {360 / c.doa_classes:g}° over the circle, refined "
-            "between them |\n"
-            f"| architecture | {c.front_end} -> {c.encoder} -> {c.separation_head} + {c.doa_head} DoA, "
-            f"{c.sharing} sharing, frames of {1000 * c.window_s:g} ms |\n"
-            f"| size | {self.cost.parameters:,} parameters, {self.cost.macs_per_s / 1e9:.2f} G "
-            "multiply-accumulates per second of audio |"
-        )
-
-    def _use(self) -> str:
-        paths = import_paths(dataclasses.asdict(self.model.config))
-        modules = sorted({path.partition(":")[0] for path in paths})
-        allowed = f" --allow-code {' '.join(modules)}" if modules else ""
-        argument = f", allow_code={modules}" if modules else ""
-        needed = f"It needs code that is not msdet's: {', '.join(paths)}.\n\n" if modules else ""
-        return (
-            f"{needed}```sh\nmsdet separate recording.wav --model {self.file} --out out/{allowed}\n```\n\n"
-            f'or `msdet.load("{self.file}"{argument})` from Python. '
-            "The channels must be in the array's order: "
-            f"`msdet array show {self.model.array.name}` draws it, `msdet array check` looks at a recording. "
-            "Azimuth is in degrees, 0° on the array's +x axis, counter-clockwise seen from above."
+        """The card as Markdown."""
+        config = self.model.config
+        paths = import_paths(dataclasses.asdict(config))
+        return _TEMPLATES.get_template("card.md").render(
+            card=self,
+            config=config,
+            array=self.model.array,
+            bound=bound_parts(self.model),
+            talkers=f"1 to {config.talkers} people" if config.variable_num_speakers else f"{config.talkers} people",
+            paths=paths,
+            modules=sorted({path.partition(":")[0] for path in paths}),
+            scores=self._scores(),
+            training=self._checked_training(),
+            version=__version__,
         )
 
     def _scores(self) -> str:
@@ -155,17 +123,6 @@ class Card:
             f"{f'; data {hashes}' if hashes else ''}."
         )
 
-    def _limits(self) -> str:
-        c, domain = self.model.config, self.model.array.resolvable_domain.words
-        others = "other slots stay empty" if c.variable_num_speakers else "always as many, however many talk"
-        return (
-            f"- The array tells apart {domain}; it has no distance.\n"
-            f"- {_talkers(c).capitalize()}: {others}.\n"
-            "- It was measured on the test sets above alone. Where reverberation, noise, distance or the "
-            "array's accuracy are beyond those, expect less; the sets beside each other show how much less.\n"
-            "- Directions are relative to the array, not to the room."
-        )
-
 
 def scores_table(scores: Any, origin: str, shown: Sequence[str] = SHOWN) -> tuple[Table, list[str]]:
     """The scores of a package: a table, without columns if nothing was measured, and notes below it.
@@ -212,10 +169,6 @@ def without_places(value: Any) -> Any:
     if isinstance(value, str) and re.match(r"(/|~|\.\.?[/\\]|[A-Za-z]:[/\\])\S*$", value):
         return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
     return value
-
-
-def _talkers(config: ModelConfig) -> str:
-    return f"1 to {config.talkers} people" if config.variable_num_speakers else f"{config.talkers} people"
 
 
 def _interval(value: Any) -> str:

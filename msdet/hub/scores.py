@@ -15,27 +15,17 @@ from msdet.scoring.metrics import METRICS
 from msdet.scoring.provenance import SUMMARY_FILE, read_provenance
 
 SCHEMA_VERSION = 1
-
-MODEL = "model"
-"""Name of the model among the systems of an evaluation."""
-
-COMPARED = ("unprocessed", "srp_beam", MODEL)
-"""Systems whose scores a package holds, as far as they were evaluated."""
-
+MODEL = "model"  # name of the model among the systems of an evaluation
+COMPARED = ("unprocessed", "srp_beam", MODEL)  # systems whose scores a package holds, as far as they were evaluated
 _SHOWN = 12  # digits of a hash
 
 
 def collect_scores(evaluations: Sequence[str], sets: Sequence[Path], weights: str) -> dict[str, Any]:
     """What `msdet evaluate` measured on several test sets, side by side.
 
-    Args:
-        evaluations: folders of evaluations; ``unseen rooms=exp/evaluation`` also gives the test set a name.
-        sets: folders of the test sets, which are then described; matched by their hash.
-        weights: SHA-256 of the model's file of weights.
-
-    Raises:
-        MsdetError: a folder that is no evaluation of a model, or one of other weights; two of the same name;
-            or a set of none of them.
+    Folders of evaluations may come with the name of a test set, ``unseen rooms=exp/evaluation``; folders of test sets
+    are matched by their hash, and then described; `weights` is the SHA-256 of the model's file. Refuses a folder that
+    is no evaluation of a model, or one of other weights; two of a name; and a set of none of them.
     """
     known = {data.identity: data for data in map(SceneSet.open, sets)}
     entries: dict[str, Any] = {}

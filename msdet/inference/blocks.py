@@ -17,8 +17,7 @@ import numpy as np
 from msdet.conventions import Array
 from msdet.errors import MsdetError
 
-FRAME_S = 0.1
-"""Length of a frame of directions and activity; blocks and overlaps are whole frames."""
+FRAME_S = 0.1  # length of a frame of directions and activity; blocks and overlaps are whole frames
 
 Match = Literal["both", "overlap", "direction"]
 """What keeps talkers in their slots (`msdet.inference.tracking`)."""
@@ -32,9 +31,8 @@ class BlockOptions:
     """How a long recording is cut and joined.
 
     Attributes:
-        block_s: length of a block; longer ones give models more to go by, and cost memory. On conversations
-            of two, 12 s gave voices 0.7 dB better (SI-SDR) than 8 s and 1.3 dB better than 4 s; 16 s added
-            0.2 dB.
+        block_s: length of a block; longer ones give models more to go by, and cost memory. On conversations of two,
+            12 s gave voices 0.7 dB better (SI-SDR) than 8 s and 1.3 dB better than 4 s; 16 s added 0.2 dB.
         overlap_s: of two blocks; 0 to half a block. Costs ``block_s / (block_s - overlap_s)`` in time; from
             1 s on, more did not give better voices.
         match: what keeps talkers in their slots: ``both`` overlap and direction, or one of them alone.
@@ -94,10 +92,7 @@ class Block:
 
 
 def cut(pieces: Iterable[Array], grid: Grid) -> Iterator[Block]:
-    """Blocks of a mixture that comes in pieces ``(mic, time)`` of any length.
-
-    No more is held than a block, a hop and a piece.
-    """
+    """Blocks of a mixture that comes in pieces ``(mic, time)``; no more is held than a block, a hop and a piece."""
     size = grid.hop + grid.overlap
     waiting: list[Array] = []
     count, first = 0, True

@@ -78,6 +78,4 @@ def _written(result: Separation, scene: Scene, out: Path) -> dict[str, Any]:
     for talker, voice in enumerate(() if result.estimates is None else result.estimates, start=1):
         audio.write(out / scene.id / f"talker{talker}.wav", voice, scene.sample_rate, "FLOAT")
     given = {"azimuth_deg": (result.azimuth_deg, 3), "confidence": (result.confidence, 4)}
-    return {
-        name: np.round(values, decimals).tolist() for name, (values, decimals) in given.items() if values is not None
-    }
+    return {name: np.round(values, places).tolist() for name, (values, places) in given.items() if values is not None}

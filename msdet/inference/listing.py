@@ -17,9 +17,7 @@ from msdet.io.files import plain_name
 from msdet.io.reading import read_text
 
 STANDARD_INPUT = "-"
-
-TABLE = ".scp"
-"""End of the name of a table of recordings."""
+TABLE = ".scp"  # end of the name of a table of recordings
 
 
 @dataclass(frozen=True)
@@ -43,11 +41,8 @@ class Recording:
 def recordings(arguments: Sequence[str], distinct: bool = True) -> list[Recording]:
     """The recordings that arguments name: audio files, ``.scp`` tables of them, and ``-`` once.
 
-    A relative path in a table is looked for beside the table, then from the working directory. Names must be
-    `distinct` where results are written by them.
-
-    Raises:
-        MsdetError: no recording, two of the same name, or a table that is malformed or holds commands.
+    A relative path in a table is looked for beside the table, then from the working directory. Names must be `distinct`
+    where results are written by them. Refuses none at all, and a table that is malformed or holds commands.
     """
     found: list[Recording] = []
     for argument in arguments:

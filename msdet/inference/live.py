@@ -26,18 +26,14 @@ from msdet.inference.tracking import FAINT_S, FrameLog, SlotDirections, talkers_
 from msdet.io.audio import StreamResampler
 from msdet.methods.base import Separation
 
-BUFFER_S = 2.0
-"""What may wait to be computed; beyond it, samples are lost."""
-
-JUDGED_S = 1.0
-"""Activity is judged for so long at once."""
+BUFFER_S = 2.0  # what may wait to be computed; beyond it, samples are lost
+JUDGED_S = 1.0  # activity is judged for so long at once
 
 
 class Session:
     """Takes what a device gives at a sample rate, and keeps the voices in it.
 
-    Attributes:
-        active: bool ``(slot,)``, who spoke in the last frame that was judged.
+    `active` is bool ``(slot,)``: who spoke in the last frame that was judged.
     """
 
     def __init__(self, streamer: Streamer, sample_rate: int, kept: Scratch) -> None:
@@ -191,17 +187,12 @@ class Microphone:
     """
 
     def __init__(
-        self,
-        device: str | None,
-        chunk_s: float,
-        count: int,
-        channels: list[int] | None = None,
-        sample_rate: int | None = None,
+        self, device: str | None, chunk_s: float, count: int, channels: list[int] | None = None, rate: int | None = None
     ) -> None:
         self._sounddevice = sounddevice()
         found = _find(device)
         self.name = f"{found['index']}: {found['name']}"
-        self.sample_rate = round(sample_rate or found["default_samplerate"])
+        self.sample_rate = round(rate or found["default_samplerate"])
         self.overruns = 0
         wanted = list(range(count)) if channels is None else channels
         self._channels = _chosen(wanted, int(found["max_input_channels"]), f"device {self.name}")
@@ -245,11 +236,7 @@ Input = FileInput | Microphone
 
 
 def sounddevice() -> Any:
-    """The package that reads devices.
-
-    Raises:
-        MsdetError: it is not installed, or PortAudio, which it needs, is not.
-    """
+    """The package that reads devices; an `MsdetError` if it, or PortAudio, which it needs, is not installed."""
     try:
         import sounddevice as found
     except ModuleNotFoundError as error:

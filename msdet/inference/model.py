@@ -79,28 +79,16 @@ class Model:
         return next(self.joint.parameters()).device
 
     def to(self, device: str | torch.device) -> Model:
-        """Move the network to a device, for example ``cuda``; returns the model itself.
-
-        Raises:
-            MsdetError: there is no such device.
-        """
+        """Move the network to a device, for example ``cuda``; returns the model itself."""
         to_device(self.joint, device)
         return self
 
     def __call__(self, mixture: npt.ArrayLike | Tensor, sample_rate: int) -> Any:
-        """Separate and localize.
+        """Separate and localize: a `Separation`, its estimates as long as the mixture and at its rate.
 
-        Args:
-            mixture: ``(mic, time)``, channels in the array's order; full scale is 1, or that of integers; or
-                a batch ``(batch, mic, time)``.
-            sample_rate: of the mixture, hertz.
-
-        Returns:
-            a `Separation`, its estimates as long as the mixture and at its rate; of a batch, a list of them.
-            Where the mixture is a tensor, so are its arrays, on the same device.
-
-        Raises:
-            MsdetError: a mixture that is not of this array, too short, silent, or not finite.
+        The mixture is ``(mic, time)``, channels in the array's order, full scale 1 or that of integers. Of a batch
+        ``(batch, mic, time)`` a list is given, of tensors tensors on the same device. Refuses a mixture that is not of
+        this array, too short, silent, or not finite.
         """
         samples = _waveforms(mixture)
         if not isinstance(sample_rate, int | np.integer) or sample_rate < 1000:
@@ -121,18 +109,9 @@ class Model:
     ) -> dict[str, Any]:
         """Separate a recording into a folder: voices, directions, who speaks when, as ``msdet separate``.
 
-        Args:
-            path: a multichannel audio file of any length.
-            out: the folder, made if missing.
-            keep_rate: write voices at the recording's sample rate, not at the model's.
-            subtype: sample format, for example PCM_16, PCM_24 or FLOAT.
-
-        Returns:
-            what ``doa.json`` says.
-
-        Raises:
-            MsdetError: a recording that is not of this array, too short, silent or damaged, or a folder that
-                cannot be written.
+        The folder is made if missing; `keep_rate` writes voices at the recording's sample rate, not at the model's, in
+        a sample format such as PCM_16, PCM_24 or FLOAT. Gives what ``doa.json`` says. Refuses a recording that is not
+        of this array, too short, silent or damaged.
         """
         audio.check_subtype(subtype)
         path = Path(path)
@@ -182,7 +161,6 @@ def load(
 
     Raises:
         CodeNotAllowedError: it has such a part of another module; nothing was imported.
-        MsdetError: no checkpoint directory, no such device, or a model that cannot serve `array`.
     """
     geometry = load_array(str(array)) if isinstance(array, str | Path) else array
     with allowing(allow_code):

@@ -32,15 +32,9 @@ DOA_FILE, RTTM_FILE, PAGE_FILE = "doa.json", "talkers.rttm", "index.html"
 """`DOA_FILE` is written last and removed first: where it is, it and the voices beside it belong together."""
 
 CONVENTION = "degrees in [0, 360), 0 on the array's +x axis, counter-clockwise from above"
-
-MAX_PEAK = 0.99
-"""Of full scale; voices are scaled down together where one would pass it, in formats that clip."""
-
-MIN_PAUSE_S, MIN_SEGMENT_S = 0.3, 0.2
-"""In RTTM, a shorter pause is none, and then a shorter segment is left out."""
-
+MAX_PEAK = 0.99  # of full scale; voices are scaled down together where one would pass it, in formats that clip
+MIN_PAUSE_S, MIN_SEGMENT_S = 0.3, 0.2  # in RTTM, a shorter pause is none, and then a shorter segment is left out
 _PIECE = 1 << 18  # samples
-
 _FLAT_LIST = re.compile(r"\[[^\[\]{}\"]*\]")
 
 
@@ -103,21 +97,11 @@ def write_separation(
     pieces: Iterable[Separation] | None = None,
     page: Callable[[dict[str, Any]], str] | None = None,
 ) -> dict[str, Any]:
-    """Separate a recording into a folder, as ``msdet separate`` does.
+    """Separate a recording into a folder, as ``msdet separate`` does; gives what ``doa.json`` says.
 
-    Args:
-        out: the folder.
-        offline: of the recording.
-        name: of the recording, in RTTM.
-        file: of the recording, as ``doa.json`` calls it.
-        keep_rate: write voices at the recording's sample rate, not at the system's.
-        subtype: sample format.
-        beamform: noted in ``doa.json``.
-        pieces: of `offline`, if they are watched.
-        page: makes ``index.html`` of what ``doa.json`` says.
-
-    Returns:
-        what ``doa.json`` says.
+    The recording is called `name` in RTTM and `file` in ``doa.json``, which also notes `beamform`. With `keep_rate`,
+    voices are at the recording's sample rate, not at the system's. `pieces` are those of `offline`, if they are
+    watched; `page` makes ``index.html`` of what ``doa.json`` says.
     """
     system, scan = offline.system, offline.scan
     rate = scan.sample_rate if keep_rate else system.sample_rate
@@ -145,12 +129,9 @@ def write_separation(
 
 
 def write_voices(out: Path, kept: Scratch, slots: Array, sample_rate: int, subtype: str) -> tuple[list[str], float]:
-    """Write the voices of slots as ``talker1.wav`` and so on, in place of an earlier result, of which nothing stays.
+    """Write the voices of slots as ``talker1.wav`` and so on; gives names of the files, and the gain that all have.
 
-    If the disk is full, no voice is written.
-
-    Returns:
-        names of the files, and the gain that all voices have.
+    Nothing stays of an earlier result. If the disk is full, no voice is written.
     """
     slots = slots if kept.samples else slots[:0]
     peak = float(kept.peak[slots].max(initial=0.0)) if kept.samples else 0.0
@@ -188,13 +169,8 @@ def description(
             columns[name] = _numbers(values, decimals)
     columns["active_s"] = _numbers(active.sum(axis=1) * t.frame_s, 2)
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    described: dict[str, Any] = {
-        "convention": CONVENTION,
-        "array": array.to_dict(),
-        **notes,
-        "talkers": rows,
-        "frame_s": t.frame_s,
-    }
+    described: dict[str, Any] = {"convention": CONVENTION, "array": array.to_dict(), **notes}
+    described |= {"talkers": rows, "frame_s": t.frame_s}
     if t.azimuth_deg is not None:
         described["track"] = {"time_s": _numbers(t.time_s, 3), "azimuth_deg": _rows(t.track_deg, 1)}
         if t.elevation_deg is not None:

@@ -22,21 +22,11 @@ from msdet.inference.blocks import FRAME_S
 from msdet.io import audio
 
 MIN_S = 0.1
-
-DEAD_DB = -60.0
-"""A channel this far below the median channel is dead."""
-
-OFFSET_DB = -30.0
-"""A mean this strong relative to a channel's level is an offset, and removed."""
-
-MAX_SAMPLE = 1e10
-"""Full scale is 1, or that of 32-bit integers; beyond this, squares of spectra would overflow."""
-
-CLIPPED_SHARE = 1e-4
-"""Of a channel's samples that repeat its peak; from here on it is clipped."""
-
+DEAD_DB = -60.0  # a channel this far below the median channel is dead
+OFFSET_DB = -30.0  # a mean this strong relative to a channel's level is an offset, and removed
+MAX_SAMPLE = 1e10  # full scale is 1, or that of 32-bit integers; beyond this, squares of spectra would overflow
+CLIPPED_SHARE = 1e-4  # of a channel's samples that repeat its peak; from here on it is clipped
 _MIN_CLIPPED = 10
-
 _PIECE_S = 4.0
 
 
@@ -137,8 +127,7 @@ class ChannelSums:
     @property
     def mean(self) -> Array:
         """Mean."""
-        mean: Array = np.asarray(self.sum) / self.samples
-        return mean
+        return np.asarray(self.sum / self.samples)
 
     @property
     def power(self) -> Array:
@@ -159,16 +148,14 @@ class ChannelSums:
         with np.errstate(divide="ignore"):
             offset_db = 10 * np.log10(self.mean**2 / np.maximum(self.power, 1e-20))
         stands_out = (offset_db > OFFSET_DB) & (np.abs(self.mean) > 1e-5)
-        offset: Array = np.where(stands_out, self.mean, 0.0).astype(np.float32)
-        return offset
+        return np.where(stands_out, self.mean, 0.0).astype(np.float32)
 
     @property
     def clipped_share(self) -> Array:
         """Share of the samples that repeat the peak; 0 where they are too few to be clipping."""
         share = np.asarray(self.flat) / self.samples
         clipped = (share > CLIPPED_SHARE) & (np.asarray(self.flat) >= _MIN_CLIPPED) & (self.power > 0)
-        shown: Array = np.where(clipped, share, 0.0)
-        return shown
+        return np.where(clipped, share, 0.0)
 
 
 def check_channels(source: RecordingSource, array: MicrophoneArray) -> None:
@@ -191,9 +178,8 @@ def check_length(source: RecordingSource, samples: int) -> None:
 def scan(source: RecordingSource, array: MicrophoneArray, sample_rate: int) -> Scan:
     """Look through a recording that should be of an array, to be worked on at a sample rate.
 
-    Raises:
-        MsdetError: the recording is not of this array, or too short, or at a rate that has nothing to do with
-            `sample_rate`; or the reference microphone is silent, or samples are far beyond full scale.
+    Refuses a recording that is not of this array, too short, or at a rate that has nothing to do with `sample_rate`; a
+    silent reference microphone; and samples far beyond full scale.
     """
     check_channels(source, array)
     try:

@@ -14,8 +14,7 @@ from msdet.inference.blocks import FRAME_S, Block, BlockOptions, Grid, fade_in
 from msdet.inference.tracking import FAINT_S, SlotDirections, SlotTracker
 from msdet.methods.base import Separation
 
-SAME_DIRECTION_DEG = 12.0
-"""Closer directions may be one."""
+SAME_DIRECTION_DEG = 12.0  # closer directions may be one
 
 TOGETHER = 0.85
 """Correlation of the envelopes of two parts of a voice, at least: measured, parts have above 0.95, two people
@@ -27,9 +26,7 @@ _ENVELOPE_S = 0.02
 class Stitcher:
     """Takes block after block of a recording, of whose reference microphone it knows the levels; gives what is final.
 
-    Attributes:
-        overall: where each slot was active.
-        filled: bool ``(slot,)``, whether any block had a talker in it.
+    `overall` is where each slot was active, `filled`, bool ``(slot,)``, whether any block had a talker in it.
     """
 
     def __init__(self, slots: int, options: BlockOptions, sample_rate: int, levels: Levels, reference: int) -> None:
@@ -43,11 +40,9 @@ class Stitcher:
         self._sums = np.zeros((5, slots, 0), dtype=np.complex128)  # as of `_weighted`, of the next overlap
 
     def push(self, block: Block, separation: Separation) -> Separation:
-        """Join another block's separation.
+        """Join another block's separation; gives the next part of the recording that is final.
 
-        Returns:
-            the next part of the recording that is final: estimates, if the system gives any, tracks and
-            activity of each slot, in frames of 0.1 s.
+        That is estimates, if the system gives any, tracks and activity of each slot, in frames of 0.1 s.
         """
         if separation.count > self._slots:
             raise MsdetError(f"a block has {separation.count} talkers, expected at most {self._slots}")
@@ -80,10 +75,8 @@ class Stitcher:
         frame = self._grid.frame
         if separation.activity is not None:
             return _at_frames(separation.activity, block.mixture.shape[-1], frame)
-        reference = block.mixture[self._reference]
-        active = active_frames(
-            separation.estimates, reference, separation.count, self._levels, self._sample_rate, frame
-        )
+        voices, reference = separation.estimates, block.mixture[self._reference]
+        active = active_frames(voices, reference, separation.count, self._levels, self._sample_rate, frame)
         return active.astype(np.float64)
 
     def _add_directions(self, separation: Separation, slots: Array, active_s: Array, shown: Array) -> None:

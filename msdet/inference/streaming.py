@@ -40,8 +40,7 @@ from msdet.models.sharing import SHARING_SCHEMES
 if TYPE_CHECKING:
     from msdet.inference.model import Model
 
-FRAMES_AT_ONCE = 32
-"""Of a long chunk, so many STFT frames are worked on together: memory does not grow with it."""
+FRAMES_AT_ONCE = 32  # of a long chunk, so many STFT frames are worked on together: memory does not grow with it
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,7 @@ class StreamResult:
         azimuth_deg: ``(talker, frame)`` in [0, 360), where each slot's talker is by what came so far; of the
             causal task ``tracking`` where a model has it, otherwise of the DoA head.
         confidence: ``(talker, frame)`` in [0, 1].
-        occupancy: probability ``(talker, frame)`` that a slot is occupied; 1 for a model without
-            variable_num_speakers.
+        occupancy: probability ``(talker, frame)`` that a slot is occupied; 1 for a model without variable_num_speakers.
         activity: probability ``(talker, frame)`` of speech; None of a model without the task ``activity``.
         doa_logits: ``(talker, frame, class)``; the last frame's, after `Streamer.finish`, are the model's of
             the whole recording.
@@ -85,17 +83,12 @@ class StreamState:
 class Streamer:
     """Separates and localizes a signal that comes in chunks.
 
-    Args:
-        model: as `msdet.load` gives it, or the network; causal in all its parts.
-
-    Attributes:
-        state: all that is remembered; it may be set to one that was kept, to go on from there.
-
-    Raises:
-        MsdetError: the model cannot stream; names the part that keeps it from it.
+    The model is as `msdet.load` gives it, or the network; one that cannot stream is refused, by the part that keeps it
+    from it.
     """
 
     state: StreamState
+    """All that is remembered; it may be set to one that was kept, to go on from there."""
 
     def __init__(self, model: JointModel | Model) -> None:
         model = model if isinstance(model, JointModel) else model.joint
@@ -122,14 +115,10 @@ class Streamer:
         self.state = StreamState(0, 0, recent, torch.zeros(talkers, hop, device=self._device), None)
 
     def push(self, chunk: npt.ArrayLike | Tensor) -> StreamResult:
-        """Take the next samples, at the model's sample rate; give what is final.
+        """Take the next samples ``(mic, time)``, of any length, at the model's sample rate; give what is final.
 
-        Args:
-            chunk: ``(mic, time)``, of any length; channels in the array's order, full scale 1. It may be used
-                again for other samples.
-
-        Raises:
-            MsdetError: a chunk that is not of this array, not finite, or far beyond full scale.
+        Channels are in the array's order, full scale is 1; the chunk may be used again for other samples. Refuses one
+        that is not of this array, not finite, or far beyond full scale.
         """
         given = chunk.detach() if isinstance(chunk, Tensor) else np.asarray(chunk)
         mics = self.model.array.microphones
@@ -149,10 +138,7 @@ class Streamer:
         return self._joined(list(self._advance()))
 
     def finish(self) -> StreamResult:
-        """What is left after the last chunk; then forget everything.
-
-        The voices of all results together are as long as what came.
-        """
+        """What is left after the last chunk; then forget everything. All voices together are as long as what came."""
         s, hop = self.state, self.model.stft.hop
         if s.samples == 0:
             return self._joined([])
@@ -184,8 +170,7 @@ class Streamer:
     def _step(self, spectrum: Tensor, memory: State) -> tuple[Tensor, Tensor, dict[str, Tensor], State]:
         """The next frames ``(1, mic, freq, frame)`` through all parts.
 
-        Returns:
-            estimates ``(1, talker, freq, frame)``, DoA logits and predictions of every frame, and the memory.
+        Gives estimates ``(1, talker, freq, frame)``, DoA logits and predictions of every frame, and the memory.
         """
         model = cast(Any, self.model)
         front, shared_before, doa, separation, tasks = memory or (None,) * 5
@@ -218,13 +203,13 @@ class Streamer:
         activity = found.get("activity")
         last, frames = self.state.frames, logits.shape[1]
         return StreamResult(
-            _array(torch.cat([step.estimates for step in steps], dim=1)),
+            torch.cat([step.estimates for step in steps], dim=1).cpu().numpy(),
             np.arange(last - frames, last) * (stft.hop / self.model.sample_rate),
-            _array(azimuth_deg),
-            _array(confidence),
-            _array(slot_occupancy(logits, c.doa_classes)),
-            None if activity is None else _array(activity.sigmoid()),
-            _array(classes),
+            azimuth_deg.cpu().numpy(),
+            confidence.cpu().numpy(),
+            slot_occupancy(logits, c.doa_classes).cpu().numpy(),
+            None if activity is None else activity.sigmoid().cpu().numpy(),
+            classes.cpu().numpy(),
         )
 
     def _nothing(self) -> _Step:
@@ -286,8 +271,3 @@ def _tensor(samples: Tensor | Array, device: torch.device) -> Tensor:
         return samples.to(device, torch.float32)
     with np.errstate(over="ignore"):  # doubles beyond float32 are infinite, which is refused
         return torch.from_numpy(np.array(samples, dtype=np.float32, order="C")).to(device)
-
-
-def _array(values: Tensor) -> Array:
-    array: Array = values.cpu().numpy()
-    return array

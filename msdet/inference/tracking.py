@@ -27,31 +27,19 @@ from msdet.conventions import Array, angular_distance_deg, wrap_deg
 from msdet.inference.blocks import FRAME_S, Match
 from msdet.methods.base import Separation
 
-SPREAD_DEG = 15.0
-"""σ: directions this far apart are still alike."""
-
+SPREAD_DEG = 15.0  # σ: directions this far apart are still alike
 MEMORY_S = 30.0
-
 PRIOR_S = 2.0
-
 UNKNOWN = 0.3
 
 DIRECTION_WEIGHT = 2.0
 """Of the direction beside the overlap: a voice that two people share in one block correlates with either."""
 
-ENOUGH_S = 0.5
-"""Activity from which on evidence counts in full."""
-
-FRAMES_AT_ONCE = 6000
-"""Frames that a `FrameLog` takes memory for at once: ten minutes."""
-
-FAINT_S = 1e-3
-"""Weight of a direction without activity: it is used where there is nothing else."""
-
+ENOUGH_S = 0.5  # activity from which on evidence counts in full
+FRAMES_AT_ONCE = 6000  # frames that a `FrameLog` takes memory for at once: ten minutes
+FAINT_S = 1e-3  # weight of a direction without activity: it is used where there is nothing else
 _ORDER = 1e-6  # the worth of staying in order
-
 _BINS = 360
-
 _NEAR = 10  # bins to either side of the peak that an overall direction is the mean of
 
 
@@ -84,8 +72,7 @@ class SlotDirections:
         apart_deg = angular_distance_deg(centers[:, None], np.nan_to_num(azimuth_deg))
         near = np.exp(-0.5 * (apart_deg / SPREAD_DEG) ** 2)
         total = self._seconds.sum(axis=1, keepdims=True)
-        likeness: Array = (self._seconds @ near + PRIOR_S * UNKNOWN) / (total + PRIOR_S)
-        return likeness
+        return np.asarray((self._seconds @ near + PRIOR_S * UNKNOWN) / (total + PRIOR_S))
 
     def overall(self) -> tuple[Array, Array, Array]:
         """Azimuth, confidence and elevation ``(slot,)`` where each slot was active most; NaN if never.
@@ -151,8 +138,7 @@ class SlotTracker:
         before, now = self._tail.astype(np.float64), heads.astype(np.float64)
         norms = np.linalg.norm(before, axis=1)[:, None] * np.linalg.norm(now, axis=1)
         correlation = np.divide(before @ now.T, norms, out=np.zeros_like(norms), where=norms > 0)
-        alike: Array = correlation.clip(0.0) * np.sqrt(_evidence(self._tail_s)[:, None] * _evidence(active_s))
-        return alike
+        return np.asarray(correlation.clip(0.0) * np.sqrt(_evidence(self._tail_s)[:, None] * _evidence(active_s)))
 
 
 def _evidence(seconds: Array) -> Array:

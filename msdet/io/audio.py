@@ -13,20 +13,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import soundfile
 
 from msdet.conventions import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Array
 from msdet.errors import MsdetError, UnknownNameError
-from msdet.io.files import atomic_path
+from msdet.io.files import atomic_path, write_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac"})
 
+T = TypeVar("T")
 Append = Callable[[Array], None]
 """Takes the next piece ``(time,)`` of a file."""
 
@@ -72,8 +73,7 @@ def _checked_rate(sample_rate: int, path: Path) -> int:
 def read(path: Path, start: int = 0, frames: int = -1) -> tuple[Array, int]:
     """Read ``(channel, time)`` float32 and the sample rate, from frame `start` on (all by default).
 
-    Raises:
-        MsdetError: the file is missing, not audio, empty, or holds NaN or infinite samples.
+    Refuses a file that is missing, not audio, empty, or holds NaN or infinite samples.
     """
     try:
         samples, sample_rate = soundfile.read(str(path), frames=frames, start=start, dtype="float32", always_2d=True)
@@ -90,8 +90,7 @@ def read(path: Path, start: int = 0, frames: int = -1) -> tuple[Array, int]:
 def pieces(path: Path, frames: int) -> Iterator[Array]:
     """Read a file from start to end as ``(channel, time)`` pieces of so many frames, the last one shorter.
 
-    Raises:
-        MsdetError: as `read`, or the file ends before its header says; tells after how many seconds.
+    Refuses what `read` does, and a file that ends before its header says: tells after how many seconds.
     """
     found, rate = 0, 0
     declared = _declared_frames(path)
@@ -109,12 +108,9 @@ def pieces(path: Path, frames: int) -> Iterator[Array]:
             reason = f"is truncated or damaged after {found / rate:.2f} s ({str(error).rstrip('.')})"
             raise MsdetError(f"{path}: {reason}") from error
         raise _unreadable(path, error) from error
-    if found < declared:
-        raise MsdetError(
-            f"{path}: is truncated: ends after {found / rate:.2f} s, its header says {declared / rate:.2f} s"
-        )
-    if cut_short:
-        raise MsdetError(f"{path}: is truncated: ends after {found / rate:.2f} s, its header says later")
+    if found < declared or cut_short:
+        announced = f"{declared / rate:.2f} s" if found < declared else "later"
+        raise MsdetError(f"{path}: is truncated: ends after {found / rate:.2f} s, its header says {announced}")
     if not found:
         raise MsdetError(f"{path}: has no samples")
 
@@ -130,8 +126,7 @@ def read_mono(path: Path, sample_rate: int) -> Array:
 def write(path: Path, samples: Array, sample_rate: int, subtype: str = "PCM_16") -> None:
     """Write ``(channel, time)`` or ``(time,)`` atomically; the suffix of `path` chooses the container.
 
-    Raises:
-        MsdetError: samples beyond full scale for an integer subtype, or not finite; an unwritable file.
+    Refuses samples beyond full scale for an integer subtype, or not finite.
     """
     data = np.atleast_2d(samples).T
     if not np.isfinite(data).all():
@@ -140,15 +135,11 @@ def write(path: Path, samples: Array, sample_rate: int, subtype: str = "PCM_16")
         raise MsdetError(f"{path}: refused to write clipped samples (peak {np.abs(data).max():.2f})")
     encoded = io.BytesIO()  # libsndfile does not say that a disk is full
     try:
-        with soundfile.SoundFile(
-            encoded, "w", sample_rate, data.shape[1], subtype, format=path.suffix[1:].upper()
-        ) as sound:
-            _leave_out_peaks(sound)
+        with _created(encoded, sample_rate, data.shape[1], subtype, path.suffix[1:].upper()) as sound:
             sound.write(data)
     except (RuntimeError, ValueError) as error:
         raise MsdetError(f"{path}: cannot be written ({error})") from error
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(encoded.getbuffer())
+    write_bytes(path, encoded.getbuffer())
 
 
 def check_subtype(subtype: str) -> None:
@@ -167,24 +158,13 @@ def limited_to_full_scale(subtype: str) -> bool:
 def writer(path: Path, sample_rate: int, frames: int, subtype: str = "PCM_16", channels: int = 1) -> Iterator[Append]:
     """Write a WAV file in pieces, ``(time,)`` or ``(channel, time)``; it takes its place when all went well.
 
-    Args:
-        path: of the file, ending in ``.wav``.
-        sample_rate: hertz.
-        frames: how many are going to be written; decides between WAV and RF64, which may pass 4 GB.
-        subtype: sample format.
-        channels: number of channels.
-
-    Raises:
-        MsdetError: the file cannot be written, or the disk is full.
+    The number of frames to be written decides between WAV and RF64, which may pass 4 GB.
     """
     large = frames * channels * 8 > _MAX_WAV_BYTES
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         sink = _Sink(file)
         try:
-            with soundfile.SoundFile(
-                sink, "w", sample_rate, channels, subtype, format="RF64" if large else "WAV"
-            ) as sound:
-                _leave_out_peaks(sound)
+            with _created(sink, sample_rate, channels, subtype, "RF64" if large else "WAV") as sound:
 
                 def append(samples: Array) -> None:
                     try:
@@ -199,9 +179,11 @@ def writer(path: Path, sample_rate: int, frames: int, subtype: str = "PCM_16", c
         sink.check()
 
 
-def _leave_out_peaks(sound: soundfile.SoundFile) -> None:
-    """Write no PEAK chunk: it holds the time of writing, and the same samples shall give the same bytes."""
+def _created(file: Any, sample_rate: int, channels: int, subtype: str, container: str) -> soundfile.SoundFile:
+    """A new sound file, without a PEAK chunk: it holds the time of writing, and same samples shall give same bytes."""
+    sound = soundfile.SoundFile(file, "w", sample_rate, channels, subtype, format=container)
     soundfile._snd.sf_command(sound._file, _SET_ADD_PEAK_CHUNK, soundfile._ffi.NULL, 0)
+    return sound
 
 
 class _Sink:
@@ -212,30 +194,28 @@ class _Sink:
         self._error: OSError | None = None
 
     def write(self, content: bytes) -> int:
-        try:
-            self._file.write(content)
-        except OSError as error:
-            self._error = self._error or error
+        self._noting(self._file.write, content)
         return len(content)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        try:
-            return self._file.seek(offset, whence)
-        except OSError as error:
-            self._error = self._error or error
-            return 0
+        return self._noting(self._file.seek, offset, whence) or 0
 
     def tell(self) -> int:
         return self._file.tell()
 
     def check(self) -> None:
         """Raise what went wrong, also with what waits to be written."""
-        try:
-            self._file.flush()
-        except OSError as error:
-            self._error = self._error or error
+        self._noting(self._file.flush)
         if self._error:
             raise self._error
+
+    def _noting(self, operation: Callable[..., T], *arguments: Any) -> T | None:
+        """What an operation gives; its error is kept, if it is the first."""
+        try:
+            return operation(*arguments)
+        except OSError as error:
+            self._error = self._error or error
+            return None
 
 
 def clip(samples: Array, sample_rate: int) -> tuple[bytes, str]:
@@ -261,17 +241,14 @@ def resample(samples: Array, from_rate: int, to_rate: int) -> Array:
     from torchaudio.functional import resample as torchaudio_resample
 
     waveform = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
-    resampled: Array = torchaudio_resample(waveform, from_rate, to_rate).numpy()
-    return resampled
+    return np.asarray(torchaudio_resample(waveform, from_rate, to_rate).numpy())
 
 
 class StreamResampler:
     """Resamples pieces of a signal ``(channel, time)``: joined, they equal `resample` of the whole.
 
-    The windowed sinc reaches a few samples to both sides; those are kept from one piece to the next.
-
-    Raises:
-        MsdetError: rates with too little in common, for which the filter would not fit into memory.
+    The windowed sinc reaches a few samples to both sides; those are kept from one piece to the next. Refuses rates with
+    too little in common, for which the filter would not fit into memory.
     """
 
     def __init__(self, from_rate: int, to_rate: int) -> None:
@@ -322,8 +299,7 @@ class StreamResampler:
             from torchaudio.transforms import Resample
 
             self._filter = Resample(*self._rates, dtype=torch.float32)
-        resampled: Array = self._filter(torch.from_numpy(np.array(samples, dtype=np.float32))).numpy()
-        return resampled
+        return self._filter(torch.from_numpy(np.array(samples, dtype=np.float32))).numpy()
 
 
 def _declared_frames(path: Path) -> int | None:

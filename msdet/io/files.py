@@ -30,19 +30,12 @@ _OUTSIDE = re.compile(r"/|(.*/)?\.\.(/|\Z)|.*[\x00-\x1f\x7f-\x9f\ud800-\udfff]",
 
 @dataclass(frozen=True)
 class FolderKind:
-    """A kind of folder that msdet writes as a whole and may therefore delete.
+    """A kind of folder that msdet writes as a whole and may therefore delete."""
 
-    Attributes:
-        name: stands as ``kind`` in the marker.
-        markers: JSON files, one of which is in every such folder.
-        key: of a marker that was written before kinds were, and lacks ``kind``.
-        content: pattern of all paths that msdet writes in it, those of folders with a ``/`` at the end.
-    """
-
-    name: str
-    markers: tuple[str, ...]
-    key: str
-    content: str
+    name: str  # stands as ``kind`` in the marker
+    markers: tuple[str, ...]  # JSON files, one of which is in every such folder
+    key: str  # of a marker that was written before kinds were, and lacks ``kind``
+    content: str  # pattern of all paths that msdet writes in it, those of folders with a ``/`` at the end
 
 
 _SWEPT: set[Path] = set()  # folders that this process has looked through for what killed runs left
@@ -53,10 +46,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path in the same folder that replaces `path` when the block ends well.
 
     The temporary name keeps the suffix, so that writers that look at it see the right format. What killed runs
-    left in the folder is deleted the first time that a process writes there.
-
-    Raises:
-        WriteError: the folder cannot be written or the disk is full.
+    left in the folder is deleted the first time that a process writes there. A `WriteError` if the folder cannot
+    be written or the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,6 +69,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise WriteError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Write a file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -121,16 +118,11 @@ def settings_hash(settings: Any) -> str:
 def plain_name(name: Any, field: str, origin: object) -> str:
     """A name from outside that becomes part of a path, or of many: as it is, if it names but itself.
 
+    An `MsdetError` unless it is printable text of 1 to 200 bytes, without a separator or a dot in front; `field` is
+    what it is called in `origin`, a file and line.
+
     >>> plain_name("s1, take 2", "id", "scenes.jsonl")
     's1, take 2'
-
-    Args:
-        name: what was found.
-        field: what it is called there.
-        origin: file, and line.
-
-    Raises:
-        MsdetError: no text of 1 to 200 bytes, or not printable, with a separator, or with a dot in front.
     """
     plain = isinstance(name, str) and name.isprintable() and not re.search(r"^\.|[/\\]", name)
     if not plain or not 0 < len(name.encode()) <= MAX_NAME_BYTES:
@@ -144,10 +136,8 @@ def plain_name(name: Any, field: str, origin: object) -> str:
 def relative_path(path: str, field: str, origin: object) -> str:
     """A path from outside, of a file below a folder that the user gives: as it is, if it stays below.
 
-    Links in that folder are the user's own and may lead anywhere.
-
-    Raises:
-        MsdetError: it is absolute, climbs, or holds control characters or what UTF-8 cannot write.
+    Links in that folder are the user's own and may lead anywhere. An `MsdetError` if it is absolute, climbs, or holds
+    control characters or what UTF-8 cannot write.
     """
     if _OUTSIDE.match(path):
         raise MsdetError(f"{origin}: {field} is {_escaped(path)}, expected a path that stays in its folder")
@@ -176,11 +166,8 @@ _HELD: dict[Path, int] = {}  # folders that this process holds, by an open descr
 def hold_folder(folder: Path) -> None:
     """Keep other processes from working in an existing folder for as long as this process lives.
 
-    A lock of the system on the folder itself, so that a killed process leaves none behind. File systems that
-    have no locks are not protected.
-
-    Raises:
-        MsdetError: another process holds it.
+    A lock of the system on the folder itself, so that a killed process leaves none behind. File systems that have no
+    locks are not protected. An `MsdetError` if another process holds it.
     """
     folder = folder.resolve()
     if folder in _HELD:
@@ -200,9 +187,7 @@ def hold_folder(folder: Path) -> None:
 def check_own_folder(folder: Path, kind: FolderKind) -> None:
     """Refuse to delete a folder unless it is missing, empty, or msdet's and of this kind.
 
-    Raises:
-        MsdetError: it is a link or a file, has no marker of this kind, or holds what msdet does not write
-            there; names that.
+    A link or a file is refused too; of what msdet does not write in such a folder, the error names the first.
     """
     if not (folder.is_symlink() or folder.exists()):
         return

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from msdet import __version__
 from msdet.errors import MsdetError
 from msdet.io.files import read_json, remove_leftovers, settings_hash, write_json
-from msdet.renamed import translated
+from msdet.renamed import leaves, translated
 
 Progress = Callable[[int, int], None]
 """Called with the number of jobs done and the number in all."""
@@ -27,10 +27,7 @@ Workers = int | Executor
 
 IN_PROGRESS = "in-progress.json"
 T = TypeVar("T")
-
-MAX_WORKERS = 1024
-"""Processes; more would only take memory."""
-
+MAX_WORKERS = 1024  # processes; more would only take memory
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PRA_NUM_THREADS")
 
 
@@ -59,9 +56,6 @@ class Shard:
 
         >>> Shard.parse("2/8").of(range(20))
         [1, 9, 17]
-
-        Raises:
-            MsdetError: not of that form, or not a part of the whole.
         """
         part, slash, parts = text.partition("/")
         if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
@@ -77,14 +71,7 @@ ALL = Shard(1, 1)
 
 
 def run_jobs(todo: Sequence[Job], workers: Workers, progress: Progress | None = None, done: int = 0) -> list[Any]:
-    """Run all jobs in processes (in this one for 1) or on an executor; the first error stops the rest.
-
-    Returns:
-        what each job returned.
-
-    Raises:
-        MsdetError: what a job raised, or a cluster that was lost.
-    """
+    """What jobs return, run in processes (in this one for 1) or on an executor; the first error stops the rest."""
     if isinstance(workers, int) and workers > MAX_WORKERS:
         raise MsdetError(f"jobs is {workers}, expected at most {MAX_WORKERS}")
     report = progress or (lambda done, total: None)
@@ -123,7 +110,7 @@ def _run_on(executor: Executor, todo: Sequence[Job], report: Progress, done: int
 @contextmanager
 def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Processes whose numeric libraries use one thread each, and that end when this process dies."""
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    before = {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ}
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))  # read by the libraries when a worker starts
     # not fork: a copy of a process whose numeric libraries run threads can hang
     context = multiprocessing.get_context("spawn")
@@ -133,11 +120,9 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     except BrokenProcessPool as error:
         raise MsdetError("a worker process was killed (memory?); try fewer jobs") from error
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in _THREAD_VARIABLES:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def end_with_parent() -> None:
@@ -154,17 +139,10 @@ def end_with_parent() -> None:
 
 
 def begin_run_dir(out: Path, settings: dict[str, Any], header: str, share: Shard = ALL) -> bool:
-    """Prepare `out` for jobs with these settings; False if it is already finished.
+    """Prepare `out`, made if missing, for jobs with settings that decide its content; False if it is finished.
 
-    Args:
-        out: the folder, made if missing.
-        settings: what decides its content; must survive JSON.
-        header: name of the file that marks it finished.
-        share: what this run does; others may be at work in the folder unless it is the whole.
-
-    Raises:
-        MsdetError: the folder holds other settings (the first field that differs is named), or things that
-            msdet did not write.
+    The file `header` marks it so. Other runs may be at work in it unless `share` is the whole. Refuses a folder with
+    other settings, of which it names the first, or with things that msdet did not write.
     """
     foreign = out.is_dir() and any(not p.name.startswith(".part-") and p.name != IN_PROGRESS for p in out.iterdir())
     for name in (header, IN_PROGRESS):  # after the listing: another part may have claimed it just now
@@ -187,30 +165,19 @@ def begin_run_dir(out: Path, settings: dict[str, Any], header: str, share: Shard
 
 def finish_run_dir(out: Path, settings: dict[str, Any], header: str, content: dict[str, Any]) -> None:
     """Write the header that marks the folder finished."""
-    write_json(
-        out / header,
-        {**content, "generator": f"msdet {__version__}", "hash": settings_hash(settings), "settings": settings},
-    )
+    origin = {"generator": f"msdet {__version__}", "hash": settings_hash(settings), "settings": settings}
+    write_json(out / header, {**content, **origin})
     (out / IN_PROGRESS).unlink(missing_ok=True)
 
 
 def _refuse_other_settings(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    before, now = dict(_leaves(old)), dict(_leaves(new))
+    before, now = ({".".join(path): v for path, v in leaves(settings) if v != {}} for settings in (old, new))
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
             raise MsdetError(
                 f"{out}: exists with other settings: {key} is {_short(before.get(key))}, "
                 f"asked for {_short(now.get(key))}; choose another folder or delete this one"
             )
-
-
-def _leaves(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Settings as ``name.of.field`` and value."""
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _short(value: Any) -> str:

@@ -17,21 +17,13 @@ from msdet.errors import MsdetError
 
 # integers of more digits are refused: they are of no quantity that msdet knows, and overflow elsewhere
 MAX_DIGITS = 20
-
-MAX_TEXT_BYTES = 256_000_000
-"""Text of more is refused: a device or a wrong file, not a table."""
-
+MAX_TEXT_BYTES = 256_000_000  # text of more is refused: a device or a wrong file, not a table
 _MAX_DEPTH = 50  # of nested lists and mappings in YAML, whose loader ends the process thousands deep
-
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 
 def read_text(path: Path, errors: str = "strict") -> str:
-    """A text file in UTF-8, without a byte-order mark, lines ending in line feeds.
-
-    Raises:
-        MsdetError: the file is missing, unreadable, or not UTF-8.
-    """
+    """A text file in UTF-8, without a byte-order mark, lines ending in line feeds."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_TEXT_BYTES + 1)
@@ -47,11 +39,7 @@ def read_text(path: Path, errors: str = "strict") -> str:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file.
-
-    Raises:
-        MsdetError: the file cannot be read, or is not TOML.
-    """
+    """A TOML file; an `MsdetError` if it cannot be read or is none."""
     return parse_toml(read_text(path), path)
 
 
@@ -79,8 +67,7 @@ def parse_json(text: str, origin: object) -> Any:
 def check_yaml(text: str, origin: object) -> None:
     """Refuse YAML that a loader would not survive, or that unfolds to gigabytes; other mistakes are the loader's.
 
-    Raises:
-        MsdetError: nested too deep, or an alias inside what an anchor names.
+    That is nesting that is too deep, and an alias inside of what an anchor names.
     """
     import yaml
 

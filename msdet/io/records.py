@@ -15,11 +15,9 @@ T = TypeVar("T")
 def read_record(record: type[T], row: Any, origin: str) -> T:
     """An object of a frozen dataclass from the JSON form of `dataclasses.asdict`.
 
-    Fields may be numbers, strings, literals, tuples, optional values and other records. A class variable
-    ``renamed`` maps names that keys had in older files to those of today.
-
-    Raises:
-        MsdetError: a key is missing, unknown or of the wrong type; `origin` (file and line) is named.
+    Fields may be numbers, strings, literals, tuples, optional values and other records. A class variable ``renamed``
+    maps names that keys had in older files to those of today. A key that is missing, unknown or of the wrong type is
+    refused; `origin` is file and line.
     """
     if not isinstance(row, dict):
         raise MsdetError(f"{origin}: expected an object, found {type(row).__name__}")

@@ -71,9 +71,7 @@ def initial_method(
     """A method that another one starts from: the value `name`, or import path, of its option `option`.
 
     `needed` is what is to be found, `VOICES` or `AZIMUTHS`; `other_values` are what else the option may be, in errors.
-
-    Raises:
-        MsdetError: no method that finds this without options and truth; offers the nearest, or all.
+    Of a method that does not find this without options and truth, the error offers the nearest, or all.
     """
     suitable = (n for n in methods_without_options() if needed in METHODS.fact(n, "finds", (VOICES,)))
     choices = [ORACLE, *suitable, *other_values]

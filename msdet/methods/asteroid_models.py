@@ -26,10 +26,8 @@ def asteroid_model(
 
     A multichannel model gets all microphones, the reference first; another one the reference alone. `checkpoint` is
     what ``torch.save(model.serialize(), path)`` wrote, as asteroid's recipes do, or a state dictionary of a model of
-    default sizes; then `model` is its class in ``asteroid.models``.
-
-    Raises:
-        MsdetError: a checkpoint that cannot be read, or is for another rate or number of talkers.
+    default sizes; then `model` is its class in ``asteroid.models``. Refuses a checkpoint for another rate or number of
+    talkers.
     """
     content = _content(Path(checkpoint))
     if "state_dict" not in content:

@@ -13,8 +13,7 @@ from msdet.conventions import Array
 from msdet.dsp.stft import Stft
 from msdet.errors import MsdetError
 
-ORACLE = "oracle"
-"""Value of options (``doa``, ``masks``) that stands for the truth."""
+ORACLE = "oracle"  # value of options (``doa``, ``masks``) that stands for the truth
 
 VOICES, AZIMUTHS = "voices", "azimuths"
 """What ``finds`` of a registration may hold: what a method estimates by itself, voices if not given."""
@@ -107,9 +106,3 @@ def check_talkers(method: str, talkers: int, most: int) -> None:
     """Refuse a number of talkers that a method cannot find."""
     if not 1 <= talkers <= most:
         raise MsdetError(f"talkers is {talkers}, expected 1 to {most} for {method} with this array")
-
-
-def check_at_least_one(option: str, value: int) -> None:
-    """Refuse an option that counts something and is 0 or negative."""
-    if value < 1:
-        raise MsdetError(f"{option} is {value}, expected at least 1")

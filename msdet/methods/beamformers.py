@@ -14,15 +14,8 @@ from torch import Tensor
 
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import DOA_CLASSES, Array, wrap_deg
+from msdet.dsp import spatial
 from msdet.dsp.beamforming import DIAGONAL_LOADING, apply_beam, steered_beam_weights
-from msdet.dsp.spatial import (
-    decode_azimuth,
-    diffuse_coherence,
-    pick_peaks,
-    srp_phat,
-    steering_vectors,
-    von_mises_logits,
-)
 from msdet.dsp.stft import Stft, window_samples
 from msdet.errors import MsdetError
 from msdet.methods import initial_method
@@ -42,20 +35,11 @@ from msdet.methods.base import (
 from msdet.models.frontends import ArrayGeometry
 
 DOA = "norm_music"
-
-WINDOW_S = 0.032
-"""Frame length of the default model; from 16 to 128 ms `srp_beam` does alike."""
-
+WINDOW_S = 0.032  # frame length of the default model; from 16 to 128 ms `srp_beam` does alike
 MAX_TALKERS = 8
-
-MVDR_LOADING = 0.1
-"""Relative to the mixture's power."""
-
-MVDR_WINDOW_S = 0.016
-"""Length of an STFT frame: longer ones cancel more of the talker, frames of 32 ms cost 0.4 dB."""
-
-SOFTNESS = 0.03
-"""How far the constraints yield where talkers look alike, at low frequencies; nulls of 28 dB are left."""
+MVDR_LOADING = 0.1  # relative to the mixture's power
+MVDR_WINDOW_S = 0.016  # length of an STFT frame: longer ones cancel more of the talker, frames of 32 ms cost 0.4 dB
+SOFTNESS = 0.03  # how far the constraints yield where talkers look alike, at low frequencies; nulls of 28 dB are left
 
 Weights = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Weights ``(talker, freq, mic)`` from steering vectors of the same shape, the coherence of diffuse noise and
@@ -67,21 +51,19 @@ def beam_separator(
 ) -> Separator | Oracle:
     """A separator that steers a beam at each talker, in STFT frames of `window_s`.
 
-    Where the talkers are (`doa`) is found by the baseline of this name, given in degrees, or ``oracle``.
-
-    Raises:
-        MsdetError: a `doa` that is no baseline that finds azimuths, or has another number of them.
+    Where the talkers are (`doa`) is found by the baseline of this name, given in degrees, or ``oracle``. Refuses a
+    `doa` that is no method that finds azimuths, or has another number of them.
     """
     stft = Stft(window_samples(window_s, sample_rate))
     positions = torch.tensor(array.positions)
     frequency_hz = torch.linspace(0.0, sample_rate / 2, stft.freqs, dtype=torch.float64)
-    coherence = diffuse_coherence(positions, frequency_hz).to(torch.complex128)
+    coherence = spatial.diffuse_coherence(positions, frequency_hz).to(torch.complex128)
 
     @torch.inference_mode()
     def steer(mixture: Array, azimuth_deg: Array) -> Array:
         spectrum = spectrum_of(stft, mixture)
         x = spectrum[0].permute(1, 0, 2).to(torch.complex128)
-        steering = steering_vectors(positions, torch.from_numpy(azimuth_deg), frequency_hz, array.reference)
+        steering = spatial.steering_vectors(positions, torch.from_numpy(azimuth_deg), frequency_hz, array.reference)
         beams = weights(steering.to(torch.complex128), coherence, x @ x.mH)
         return waveforms_of(stft, apply_beam(beams.to(spectrum.dtype)[None], spectrum), mixture)
 
@@ -206,9 +188,8 @@ def lcmv(
 ) -> Separator | Oracle:
     """LCMV beams (Frost, Proc. IEEE 60(8), 1972): a null on each other talker, then the least diffuse noise.
 
-    With D the talkers' steering vectors and C the covariance of diffuse and sensor noise, talker s has
-    the weights C⁻¹D (DᴴC⁻¹D + δI)⁻¹ e_s. Arguments and errors as `beam_separator`, and more talkers than
-    microphones.
+    With D the talkers' steering vectors and C the covariance of diffuse and sensor noise, talker s has the weights C⁻¹D
+    (DᴴC⁻¹D + δI)⁻¹ e_s. Arguments and errors as `beam_separator`, and more talkers than microphones.
     """
     check_talkers("LCMV", talkers, array.microphones)
     _check_loading(loading)
@@ -239,11 +220,11 @@ def srp_beam(array: MicrophoneArray, sample_rate: int, talkers: int, window_s: f
     @torch.inference_mode()
     def separate(mixture: Array) -> Separation:
         spectrum = spectrum_of(stft, mixture)
-        response = srp_phat(spectrum, geometry.steering)
-        logits = von_mises_logits(pick_peaks(response, talkers), DOA_CLASSES)
+        response = spatial.srp_phat(spectrum, geometry.steering)
+        logits = spatial.von_mises_logits(spatial.pick_peaks(response, talkers), DOA_CLASSES)
         weights = steered_beam_weights(logits.softmax(-1), geometry.steering, geometry.coherence)
         voices = waveforms_of(stft, apply_beam(weights, spectrum), mixture)
-        azimuth, _ = decode_azimuth(logits)
+        azimuth, _ = spatial.decode_azimuth(logits)
         height = response[0, (azimuth[0] * (DOA_CLASSES / 360.0)).round().long() % DOA_CLASSES]
         return Separation(voices, azimuth[0].double().numpy(), height.double().numpy())
 

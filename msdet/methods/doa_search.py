@@ -23,9 +23,7 @@ from msdet.methods.base import AZIMUTHS, METHODS, Separation, Separator, check_t
 from msdet.methods.blind import fixed_global_seed
 
 WINDOW_S = 0.032
-
-BAND_HZ = (500.0, 4000.0)
-"""Where directions are looked for, the default of pyroomacoustics."""
+BAND_HZ = (500.0, 4000.0)  # where directions are looked for, the default of pyroomacoustics
 
 MAX_BYTES = 8_000_000_000
 """Memory that a method of pyroomacoustics may take for the products of all pairs of microphones."""
@@ -35,11 +33,8 @@ MAX_TALKERS = 8
 GRID_OFFSET_DEG = 0.137
 """Keeps the grid off the axes of symmetry of usual arrays, on which CSSM and WAVES meet singular matrices."""
 
-FRIDA_BANDS = 20
-"""Frequencies that FRIDA uses, the loudest ones."""
-
-FRIDA_HARMONICS = 4
-"""Order of FRIDA's Fourier series over azimuth; more for more talkers, if the array allows it."""
+FRIDA_BANDS = 20  # frequencies that FRIDA uses, the loudest ones
+FRIDA_HARMONICS = 4  # order of FRIDA's Fourier series over azimuth; more for more talkers, if the array allows it
 
 Bins = Callable[[Any, Array], Array]
 """Chooses frequencies for a method of pyroomacoustics and a spectrum ``(mic, freq, frame)``."""
@@ -84,10 +79,7 @@ def search(
 
     Peaks are at least 15 degrees apart and moved to the top of the parabola through their neighbors. `algorithm` is the
     method's name in ``pyroomacoustics.doa.algorithms``, `bins` chooses the frequencies, and `window_s` is the length of
-    an STFT frame.
-
-    Raises:
-        MsdetError: too many talkers, or an array that cannot tell directions over the full circle.
+    an STFT frame. Refuses an array that cannot tell directions over the full circle.
     """
     check_array(algorithm, array)
     most = MAX_TALKERS if algorithm == "SRP" else array.microphones - 1  # others need a noise subspace
@@ -107,11 +99,7 @@ def search(
 def located(
     algorithm: str, mixture: Array, stft: Stft, bins: Bins, array: MicrophoneArray, sample_rate: int, **options: Any
 ) -> Any:
-    """The method of pyroomacoustics after it looked at a mixture.
-
-    Raises:
-        MsdetError: it fails on this mixture, or would take too much memory.
-    """
+    """The method of pyroomacoustics after it looked at a mixture; refuses one that would take too much memory."""
     import pyroomacoustics as pra
 
     spectrum = spectrum_of(stft, mixture)[0].numpy().astype(np.complex128)

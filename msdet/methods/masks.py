@@ -25,12 +25,8 @@ from msdet.methods.base import (
 )
 
 MASKS = "srp_beam"
-
 WINDOW_S = 0.032
-
-LOADING = 1e-7
-"""Of the disturbance's covariance, relative to its trace."""
-
+LOADING = 1e-7  # of the disturbance's covariance, relative to its trace
 POSTFILTER_WINDOW_S, POSTFILTER_LOADING = 0.064, 1e-3
 
 

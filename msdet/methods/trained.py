@@ -28,11 +28,8 @@ from msdet.scoring.separation_metrics import pairwise_si_sdr
 from msdet.tasks.per_slot import decode_elevation
 from msdet.tasks.tracking import decode_track
 
-DB_PER_DEG = 0.1
-"""What a degree between azimuths costs beside the SI-SDR of voices: opposite directions cost 18 dB."""
-
+DB_PER_DEG = 0.1  # what a degree between azimuths costs beside the SI-SDR of voices: opposite directions cost 18 dB
 _UNLIKE_DB = -30.0  # voices that have nothing in common, or are silent
-
 _FAINT = 1e-9  # least weight of an azimuth, so that there is a mean
 
 
@@ -45,29 +42,20 @@ def model_separator(model: JointModel) -> Separator:
     @torch.inference_mode()
     def separate(mixture: Array) -> Separation:
         device = next(model.parameters()).device
-        return model_separations(model(torch.from_numpy(mixture)[None].to(device)))[0]
+        output = model(torch.from_numpy(mixture)[None].to(device))
+        filled = output.occupancy[0] > 0.5
+        filled[output.occupancy[0].argmax()] = True  # never none
+        there = filled.cpu().numpy()
+        values = {name: value[0].cpu().double().numpy()[there] for name, value in _values(output).items()}
+        return Separation(output.waveforms[0].float().cpu().numpy()[there], **values)
 
     return separate
 
 
-def model_separations(output: JointOutput) -> list[Separation]:
-    """What a joint model found in each mixture of a batch."""
+def _values(output: JointOutput) -> dict[str, torch.Tensor]:
+    """What a model says of talkers but their voices, by the names of `Separation`."""
     azimuth, confidence = decode_azimuth(output.doa_logits)
-    values = {"azimuth_deg": azimuth, "confidence": confidence, **_auxiliary(output)}
-    filled = output.occupancy > 0.5
-    filled.scatter_(1, output.occupancy.argmax(1, keepdim=True), True)  # never none
-    return [
-        Separation(
-            output.waveforms[n].float().cpu().numpy()[there],
-            **{name: value[n].cpu().double().numpy()[there] for name, value in values.items()},
-        )
-        for n, there in enumerate(filled.cpu().numpy())
-    ]
-
-
-def _auxiliary(output: JointOutput) -> dict[str, torch.Tensor]:
-    """What auxiliary tasks say, by the names of `Separation`."""
-    values = {}
+    values = {"azimuth_deg": azimuth, "confidence": confidence}
     if "activity" in output.predictions:
         values["activity"] = output.predictions["activity"].float().sigmoid()
     if "elevation" in output.predictions:
@@ -180,8 +168,7 @@ def _azimuths(result: Separation) -> Array:
 
 def _vectors(azimuth_deg: Array) -> Array:
     """Azimuths as unit vectors in the complex plane."""
-    vectors: Array = np.exp(1j * np.deg2rad(azimuth_deg))
-    return vectors
+    return np.exp(1j * np.deg2rad(azimuth_deg))
 
 
 def _angle_deg(vector: Array) -> Array:
@@ -196,11 +183,7 @@ def _stacked(values: Sequence[Array | None]) -> Array | None:
 
 
 def axis_of(folder: Path) -> float:
-    """The axis, in degrees, that a model's slots were ordered by, from the notes of its checkpoint.
-
-    Raises:
-        MsdetError: it was not trained with folded assignment, or that was not written down.
-    """
+    """The axis, in degrees, that a model's slots were ordered by, from the notes of its checkpoint."""
     training = (read_description(folder).get("notes") or {}).get("training") or {}
     objective = training.get("objective") or {}
     if (rule := objective.get("assignment")) != "folded":

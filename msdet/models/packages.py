@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from msdet.errors import MsdetError, did_you_mean
-from msdet.io.files import atomic_path, plain_name
+from msdet.io.files import atomic_path, plain_name, write_bytes
 from msdet.io.reading import parse_json
 
 MODEL_FILE, WEIGHTS_FILE = "model.json", "model.safetensors"
@@ -106,8 +106,7 @@ def write_package(out: Path, files: Mapping[str, bytes]) -> None:
     """
     if out.suffix != TAR:
         for name in sorted(files, key=[CARD_FILE, SCORES_FILE, WEIGHTS_FILE, MODEL_FILE].index):
-            with atomic_path(out / name) as temporary:
-                temporary.write_bytes(files[name])
+            write_bytes(out / name, files[name])
         return
     with atomic_path(out) as temporary, tarfile.open(temporary, "w:", format=tarfile.GNU_FORMAT) as archive:
         for name in sorted(files):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
-from msdet.io.files import atomic_path
+from msdet.io.files import write_bytes
 from msdet.scenes.scene import Scene, mixture_path, reference_path
 
 if TYPE_CHECKING:
@@ -108,5 +108,4 @@ def _recording(scene: Scene, name: str, path: str, channels: list[int]) -> Recor
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write one JSON object a line, compressed; the same rows give the same bytes."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(gzip.compress(text.encode("utf-8"), mtime=0))
+    write_bytes(path, gzip.compress(text.encode("utf-8"), mtime=0))
