@@ -1,9 +1,8 @@
 """Parts by name: registries of msdet's own, import paths of the user's, and their options.
 
-A new encoder (loss, corpus, method) registers itself in one new file of its package; nothing else lists it. A
-user's own part lives anywhere Python can import, and is named ``their.module:ClassName``: freely in settings
-of the user's own, in a file that describes a model only if its module is allowed (`allowing`,
-`described_by`).
+A new encoder (loss, corpus, method) registers itself in one new file of its package; nothing else lists it. A user's
+own part lives anywhere Python can import, and is named ``their.module:ClassName``: freely in settings of the user's
+own, in a file that describes a model only if its module is allowed (`allowing`, `described_by`).
 """
 
 from __future__ import annotations

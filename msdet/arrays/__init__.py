@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from numbers import Real
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -117,8 +117,7 @@ class MicrophoneArray:
     @property
     def centroid_m(self) -> Array:
         """Mean ``(3,)`` of the microphones' positions."""
-        centroid: Array = self.positions.mean(axis=0)
-        return centroid
+        return cast(Array, self.positions.mean(axis=0))
 
     @property
     def geometry(self) -> Geometry:
@@ -205,8 +204,7 @@ class MicrophoneArray:
 
 def _distances(positions: Array) -> Array:
     """Distances ``(mic, mic)`` between all microphones."""
-    distances: Array = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
-    return distances
+    return cast(Array, np.linalg.norm(positions[:, None] - positions[None], axis=-1))
 
 
 def _problem(rows: Sequence[Any], reference: Any) -> str | None:

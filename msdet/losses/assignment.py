@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -59,8 +59,7 @@ def assignment_rule(name: str, options: dict[str, Any] | None = None) -> Assignm
         labels = TalkerLabels(azimuth_deg, torch.tensor([[1.0, 2.0]]), torch.ones(1, 2, dtype=torch.bool))
         rule(labels, PairCosts(lambda: pairs, lambda: pairs, 0.5, lambda: azimuth_deg))
 
-    chosen: AssignmentRule = ASSIGNMENTS.with_options(name, options or {}, 2, trial)
-    return chosen
+    return cast(AssignmentRule, ASSIGNMENTS.with_options(name, options or {}, 2, trial))
 
 
 class PITLoss(nn.Module):
@@ -150,10 +149,9 @@ def distance_assignment(labels: TalkerLabels, costs: PairCosts) -> Tensor:
 def azimuth_or_distance_assignment(labels: TalkerLabels, costs: PairCosts, threshold_deg: float = 10.0) -> Tensor:
     """By azimuth, but by distance among talkers whose azimuths are close.
 
-    Going around the circle, neighbors closer than the threshold form a group. Groups ascend in azimuth,
-    talkers within a group in distance; a group across 0 degrees is the first. Jumps where one of two talkers
-    farther apart than the threshold crosses 0 degrees, where a gap crosses the threshold, and at equal
-    distances within a group.
+    Going around the circle, neighbors closer than the threshold form a group. Groups ascend in azimuth, talkers within
+    a group in distance; a group across 0 degrees is the first. Jumps where one of two talkers farther apart than the
+    threshold crosses 0 degrees, where a gap crosses the threshold, and at equal distances within a group.
     """
     if not 0.0 <= threshold_deg <= 360.0:
         raise MsdetError(f"threshold_deg is {threshold_deg}, expected 0 to 360")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -31,8 +31,7 @@ def doa_loss(name: str, options: dict[str, Any] | None = None) -> DoaLoss:
     def trial(loss: DoaLoss) -> None:
         loss(torch.linspace(-1.0, 1.0, 144).reshape(1, 2, 72), torch.tensor([[10.0, 200.0]]))
 
-    chosen: DoaLoss = DOA_LOSSES.with_options(name, options or {}, 2, trial)
-    return chosen
+    return cast(DoaLoss, DOA_LOSSES.with_options(name, options or {}, 2, trial))
 
 
 def nearest_class(azimuth_deg: Tensor, classes: int) -> Tensor:

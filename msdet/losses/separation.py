@@ -17,7 +17,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -53,8 +53,7 @@ def separation_loss(name: str, options: dict[str, Any] | None = None) -> Separat
 
     def of_signals(estimate: Signals, reference: Signals) -> Tensor:
         window = {"window": 2 * (estimate.spectrum.shape[-2] - 1)} if derived else {}
-        value: Tensor = chosen(getattr(estimate, domain), getattr(reference, domain), **window)
-        return value
+        return cast(Tensor, chosen(getattr(estimate, domain), getattr(reference, domain), **window))
 
     return of_signals
 

@@ -6,7 +6,7 @@ Each task's weight scales its gradient first; a task of weight zero takes no par
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -57,8 +57,7 @@ class TorchJdBalancer(SharedGradients):
 
     def weigh(self, aggregator: Any, root: Tensor, live: list[int]) -> Tensor:
         """Weights ``(task,)`` that an aggregator gives to the rows of a matrix."""
-        weights: Tensor = aggregator.weighting(root)
-        return weights
+        return cast(Tensor, aggregator.weighting(root))
 
 
 @BALANCERS.register("pcgrad")

@@ -87,8 +87,7 @@ class LossNormalization(nn.Module):
 
     - ``none``: as they are;
     - ``running_mean``: divided by a running mean of their magnitude, this step's included, so each is near 1;
-    - ``log``: their logarithm, whose gradient is the loss's own relative to its size; needs losses above
-      zero.
+    - ``log``: their logarithm, whose gradient is the loss's own relative to its size; needs losses above zero.
 
     A step keeps a share `decay` of the running mean; the first step's loss starts it.
     """

@@ -13,10 +13,9 @@ An auxiliary task is a class that registers itself, ``@TASKS.register("activity"
 It may say ``NEEDS``, the kind of label that it learns from: ``references``, ``directions`` or ``distances``.
 Training data without a single one are then refused.
 
-``Task`` is built without arguments; where it has some, a subclass in a file of your own sets them.
-``separation`` and ``doa`` are always there and take the losses that the objective names; the others are
-switched on by ``model.tasks`` and weighted by ``objective.task_weights``. Your own task works by its import
-path, ``module:Task``.
+``Task`` is built without arguments; where it has some, a subclass in a file of your own sets them. ``separation`` and
+``doa`` are always there and take the losses that the objective names; the others are switched on by ``model.tasks`` and
+weighted by ``objective.task_weights``. Your own task works by its import path, ``module:Task``.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ cross-entropy, as the outputs are probabilities.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -50,8 +50,7 @@ class DoaMapHead(nn.Module):
         spread = response.std(-1, keepdim=True).clamp_min(1e-6)
         z = (response - response.mean(-1, keepdim=True)) / spread
         seen = self.classify(self.pool(features).flatten(1))
-        logits: Tensor = seen + (self.trust * z + self.sharpen(z))[:, 0]
-        return logits
+        return cast(Tensor, seen + (self.trust * z + self.sharpen(z))[:, 0])
 
 
 @TASKS.register("doa_map")

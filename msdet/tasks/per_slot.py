@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -74,8 +76,7 @@ def speech_activity(spectrum: Tensor, threshold_db: float = THRESHOLD_DB) -> Ten
     """
     energy = (spectrum.real.square() + spectrum.imag.square()).sum(-2)
     least = energy.amax(-1, keepdim=True) * 10.0 ** (-threshold_db / 10.0)
-    speaks: Tensor = (energy >= least) & (energy > 0.0)
-    return speaks
+    return cast(Tensor, (energy >= least) & (energy > 0.0))
 
 
 @TASKS.register("distance")
@@ -114,8 +115,7 @@ class ElevationHead(nn.Module):
 
     def forward(self, features: Tensor, front_end: FrontEndOutput) -> Tensor:
         """Logits ``(batch, slot, class)``."""
-        logits: Tensor = self.classify(self.pool(features))
-        return logits
+        return cast(Tensor, self.classify(self.pool(features)))
 
 
 @TASKS.register("elevation")

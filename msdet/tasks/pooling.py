@@ -5,6 +5,8 @@ The option ``hidden`` of every head is the width of the features that it pools (
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
@@ -63,8 +65,7 @@ class Pool(nn.Module):
         """Each frame for itself: ``(batch, pool, frame, features_out)``."""
         batch, _, frames, _ = features.shape
         alone = features.transpose(1, 2).flatten(0, 1)[:, :, None]
-        pooled: Tensor = self(alone).unflatten(0, (batch, frames)).transpose(1, 2)
-        return pooled
+        return cast(Tensor, self(alone).unflatten(0, (batch, frames)).transpose(1, 2))
 
 
 class LogHead(nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -83,13 +85,11 @@ class TrackingHead(nn.Module):
     def _logits(self, z: Tensor, sharpened: Tensor, known: Tensor) -> Tensor:
         """``(batch and slot, frame, class)`` from standardized responses, these sharpened, and features."""
         there = (self.trust[:, None, None] * z).mean(1) + sharpened[:, 0]
-        logits: Tensor = there + self.classify(known)
-        return logits
+        return cast(Tensor, there + self.classify(known))
 
     def _convolve(self, layer: int, x: Tensor) -> Tensor:
         """A convolution around the circle and over time: ``(batch, channel, frame, class)``, 2 frames off."""
-        convolved: Tensor = self.sharpen[layer](nn.functional.pad(x, (2, 2, 0, 0), mode="circular"))
-        return convolved
+        return cast(Tensor, self.sharpen[layer](nn.functional.pad(x, (2, 2, 0, 0), mode="circular")))
 
 
 def _standardized(response: Tensor) -> Tensor:

@@ -72,13 +72,11 @@ class DataConfig:
         corpus: kind of that corpus, a file name in ``msdet/corpora``.
         noise: folder of noise recordings for mixing; without it, diffuse and point noises are babble.
         train: rendered data set to train on instead of mixing on the fly.
-        extra_train: more rendered sets to train on, together with `train`; they may lack references or
-            directions.
+        extra_train: more rendered sets to train on, together with `train`; they may lack references or directions.
         scenes: what is drawn when mixing; rooms and distances are the bank's.
         t60_s: train only in rooms of the bank, or on scenes of `train`, whose T60 is in this interval.
-        batch_seconds: seconds of audio a batch; as many examples as fit, instead of `optimizer.batch`.
-            Rendered scenes may then differ in length: those of about one length go together, padded with
-            zeros.
+        batch_seconds: seconds of audio a batch; as many examples as fit, instead of `optimizer.batch`. Rendered scenes
+            may then differ in length: those of about one length go together, padded with zeros.
         reference_fraction: share of the training examples whose references are used; the others are withheld,
             to learn what labels are worth.
         doa_fraction: share of the training examples whose directions are used.

@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -221,8 +221,7 @@ class Study:
     def _sampler(self, number: int) -> BaseSampler:
         """Draws a trial; each has a seed of its own, so that no process repeats what another one drew."""
         c, seed = self.config, int(np.random.SeedSequence([self.config.seed, number]).generate_state(1)[0])
-        sampler: BaseSampler = _from_optuna("sampler", SAMPLERS, c.sampler, c.sampler_options, seed=seed)
-        return sampler
+        return cast(BaseSampler, _from_optuna("sampler", SAMPLERS, c.sampler, c.sampler_options, seed=seed))
 
 
 _STATES: dict[str, State] = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}

@@ -1,11 +1,10 @@
 """Lightning's trainer and loggers as msdet uses them: one machine or many, one process or many.
 
-With several devices each process takes its share of every batch and gradients are averaged (DDP), so a run
-learns the same from the same batches however many share them, up to rounding, as long as all examples are
-labeled for all tasks. Lightning starts the processes of one machine by itself; ``torchrun`` and Slurm may
-instead: ``torchrun --nproc-per-node 4 --no-python msdet train RUN ... --trainer.devices 4``, or in a Slurm
-job of 2 nodes and 4 tasks each ``srun msdet train RUN ... --trainer.devices 4 --trainer.nodes 2``. The
-first process alone writes.
+With several devices each process takes its share of every batch and gradients are averaged (DDP), so a run learns the
+same from the same batches however many share them, up to rounding, as long as all examples are labeled for all tasks.
+Lightning starts the processes of one machine by itself; ``torchrun`` and Slurm may instead: ``torchrun --nproc-per-node
+4 --no-python msdet train RUN ... --trainer.devices 4``, or in a Slurm job of 2 nodes and 4 tasks each ``srun msdet
+train RUN ... --trainer.devices 4 --trainer.nodes 2``. The first process alone writes.
 """
 
 from __future__ import annotations

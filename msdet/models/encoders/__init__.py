@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -130,8 +130,7 @@ def build_encoder(name: str, options: dict[str, Any], features_in: int, freqs: i
         derived["freqs"] = freqs
     elif parameter is not None and parameter.default is inspect.Parameter.empty:
         raise MsdetError(f"encoder '{name}' needs the number of frequencies, which is not known here")
-    encoder: Encoder = ENCODERS.build(name, options, **derived)
-    return encoder
+    return cast(Encoder, ENCODERS.build(name, options, **derived))
 
 
 def __getattr__(name: str) -> Any:  # from msdet.models.encoders import SpatialNet

@@ -1,11 +1,10 @@
 """Dense U-Net: densely connected convolutions at every scale of frequency, recurrence in the middle.
 
-The network of multi-microphone complex spectral mapping (Z.-Q. Wang and D. Wang, "Multi-microphone complex
-spectral mapping for speech dereverberation", ICASSP 2020; Z.-Q. Wang, P. Wang and D. Wang, "Multi-microphone
-complex spectral mapping for utterance-wise and continuous speech separation", IEEE/ACM TASLP 29, 2021) and,
-with dense blocks that map across frequency, of location-based training (H. Taherian, K. Tan and D. Wang,
-IEEE/ACM TASLP 30, 2022). The middle is the BLSTM of the former or the TCN of Z.-Q. Wang, G. Wichern and
-J. Le Roux (2021).
+The network of multi-microphone complex spectral mapping (Z.-Q. Wang and D. Wang, "Multi-microphone complex spectral
+mapping for speech dereverberation", ICASSP 2020; Z.-Q. Wang, P. Wang and D. Wang, "Multi-microphone complex spectral
+mapping for utterance-wise and continuous speech separation", IEEE/ACM TASLP 29, 2021) and, with dense blocks that map
+across frequency, of location-based training (H. Taherian, K. Tan and D. Wang, IEEE/ACM TASLP 30, 2022). The middle is
+the BLSTM of the former or the TCN of Z.-Q. Wang, G. Wichern and J. Le Roux (2021).
 
 Deviations: frequency is halved until one bin is left, so that the number of scales follows from the number of
 frequencies; time keeps its resolution throughout, as in complex spectral mapping. The output layer is the
@@ -118,8 +117,7 @@ class _ActNorm(nn.Module):
         self.norm = AxesNorm((1,) if causal else (2, 3), channels, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        normal: Tensor = self.norm(nn.functional.elu(x))
-        return normal
+        return cast(Tensor, self.norm(nn.functional.elu(x)))
 
 
 class _Conv(nn.Module):
@@ -148,8 +146,7 @@ class _Conv(nn.Module):
     def _convolved(self, x: Tensor) -> Tensor:
         if self.halve:  # an odd number of frequencies, by another one of zeros
             x = nn.functional.pad(x, (0, 0, 0, 1 - x.shape[2] % 2))
-        y: Tensor = self.finish(self.conv(x))
-        return y
+        return cast(Tensor, self.finish(self.conv(x)))
 
 
 class _Double(nn.Module):
@@ -162,8 +159,7 @@ class _Double(nn.Module):
         self.finish = _ActNorm(channels_out, causal)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.finish(self.conv(x)[..., self.first : self.first + x.shape[3]])
-        return y
+        return cast(Tensor, self.finish(self.conv(x)[..., self.first : self.first + x.shape[3]]))
 
     def stream(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next frames, of a causal convolution."""
@@ -216,8 +212,7 @@ class _FrequencyMap(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         squeezed = self.before(self.squeeze(x))
-        mapped: Tensor = self.after(self.map(squeezed.transpose(2, 3)).transpose(2, 3))
-        return mapped
+        return cast(Tensor, self.after(self.map(squeezed.transpose(2, 3)).transpose(2, 3)))
 
     def stream(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next frames, each for itself."""

@@ -7,6 +7,8 @@ layer that follows there is the heads' here, and the input is what the front end
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor, nn
 
 from msdet.dsp.streaming_state import State
@@ -45,8 +47,7 @@ class FTJNF(StreamingBlockEncoder):
     def block(self, index: int, x: Tensor) -> Tensor:
         """The first runs across frequency, the second across time."""
         layer, axis = (self.across_freq, 1) if index == 0 else (self.across_time, 2)
-        encoded: Tensor = self.dropout(run_rnn_along(layer, x, axis)[0])
-        return encoded
+        return cast(Tensor, self.dropout(run_rnn_along(layer, x, axis)[0]))
 
     def stream_block(self, index: int, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next frames, of a causal encoder."""

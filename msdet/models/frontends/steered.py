@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -95,8 +97,7 @@ class SteeredFrontEnd(LeveledFrontEnd):
         highest = highest_peaks(srp_map.flatten(0, 1), self.talkers + self.peaks)
         parts = highest.split([self.talkers, self.peaks], dim=-1)
         azimuth_deg = torch.cat([part.sort(dim=-1).values for part in parts], dim=-1)
-        logits: Tensor = von_mises_logits(azimuth_deg, srp_map.shape[-1]).unflatten(0, srp_map.shape[:2])
-        return logits
+        return cast(Tensor, von_mises_logits(azimuth_deg, srp_map.shape[-1]).unflatten(0, srp_map.shape[:2]))
 
     def _weights(self, posterior: Tensor) -> Tensor:
         """Of a beam for each peak, ``(batch, peak, freq, mic)``, from posteriors ``(batch, peak, class)``."""

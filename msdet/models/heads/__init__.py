@@ -23,7 +23,7 @@ from __future__ import annotations
 import inspect
 import itertools
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -67,8 +67,7 @@ class HeadSizes(NamedTuple):
 
 def build_head(task: str, name: str, options: dict[str, Any], sizes: HeadSizes) -> nn.Module:
     """A head of ``doa`` or ``separation``, by name or import path ``module:Class``."""
-    head: nn.Module = {"doa": DOA_HEADS, "separation": SEPARATION_HEADS}[task].build(name, options, sizes=sizes)
-    return head
+    return cast(nn.Module, {"doa": DOA_HEADS, "separation": SEPARATION_HEADS}[task].build(name, options, sizes=sizes))
 
 
 class SlotLinear(nn.Module):
@@ -117,8 +116,7 @@ def build_task_head(name: str, options: dict[str, Any], sizes: HeadSizes) -> nn.
     factory: Any = getattr(TASKS.find(name), "Head", None)
     if not (inspect.isclass(factory) and issubclass(factory, nn.Module)):  # not anything else is called
         raise MsdetError(f"task '{name}' has no Head that is a torch.nn.Module")
-    head: nn.Module = build(factory, options, f"task '{name}'", sizes=sizes)
-    return head
+    return cast(nn.Module, build(factory, options, f"task '{name}'", sizes=sizes))
 
 
 def __getattr__(name: str) -> Any:  # from msdet.models.heads import SteeredBeamHead

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -39,8 +41,7 @@ class PooledDoaHead(nn.Module):
         if self.causal:
             return self.stream(features, front_end, None)[0]
         weights = self.attention(features).flatten(1, 2).softmax(1)
-        logits: Tensor = self.classify(weights.mT @ self._values(features).flatten(1, 2))
-        return logits
+        return cast(Tensor, self.classify(weights.mT @ self._values(features).flatten(1, 2)))
 
     def stream(self, features: Tensor, front_end: FrontEndOutput, state: State) -> tuple[Tensor, State]:
         """Logits ``(batch, talker, frame, outputs)`` of the next frames, of a causal head."""

@@ -140,5 +140,4 @@ class _Pass(nn.Module):
             encoded = self.encode(width.flatten(0, 1)).unflatten(0, width.shape[:2])
         else:
             encoded = self.encode(torch.cat([features, torch.cat(fitted, 1).permute(0, 2, 3, 1)], dim=-1))
-        refined: Tensor = self.refine(encoded, beams, [beams, before, reference[:, None]])
-        return refined
+        return cast(Tensor, self.refine(encoded, beams, [beams, before, reference[:, None]]))

@@ -1,17 +1,16 @@
 """Sharing schemes: how much of the encoder localization and separation have in common.
 
-A scheme is a `Sharing` built as ``Scheme(make_encoder, sizes, **options)``: ``make_encoder()`` gives a new
-encoder, `SharingSizes` what else sizes follow from. It registers itself,
-``@SHARING_SCHEMES.register("hard")``, and says there if it needs an encoder that shows its blocks
-(``needs_blocks``) and if it adds a penalty to the loss (``penalizes``). A user's own scheme needs no base
-class, and says so by attributes.
+A scheme is a `Sharing` built as ``Scheme(make_encoder, sizes, **options)``: ``make_encoder()`` gives a new encoder,
+`SharingSizes` what else sizes follow from. It registers itself, ``@SHARING_SCHEMES.register("hard")``, and says there
+if it needs an encoder that shows its blocks (``needs_blocks``) and if it adds a penalty to the loss (``penalizes``). A
+user's own scheme needs no base class, and says so by attributes.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
@@ -96,8 +95,7 @@ def as_blocks(encoder: Encoder, scheme: str, at_least: int = 1) -> BlockEncoder:
 
 def build_sharing(name: str, options: dict[str, Any], make_encoder: MakeEncoder, sizes: SharingSizes) -> Sharing:
     """A scheme by name or import path ``module:Class``; `make_encoder` gives a new encoder at each call."""
-    sharing: Sharing = SHARING_SCHEMES.build(name, options, make_encoder=make_encoder, sizes=sizes)
-    return sharing
+    return cast(Sharing, SHARING_SCHEMES.build(name, options, make_encoder=make_encoder, sizes=sizes))
 
 
 def __getattr__(name: str) -> Any:  # from msdet.models.sharing import CrossStitchSharing

@@ -82,9 +82,8 @@ class SoftSharing(NoSharing):
         weight: of the penalty.
         parameters: which parameters are held together: one or more patterns of their names within the
             encoder, such as ``blocks.0.*``. Each names a group; the distances of groups are added.
-        normalize: take a group's distance relative to the mean of its two squared norms, so that a weight
-            means the same for any size of encoder: 2 for weights that have nothing in common. The norms are
-            not trained by it.
+        normalize: take a group's distance relative to the mean of its two squared norms, so that a weight means the
+            same for any size of encoder: 2 for weights that have nothing in common. The norms are not trained by it.
         start_equal: start the second encoder from the weights of the first.
     """
 
@@ -286,5 +285,4 @@ class _Condition(nn.Module):
         embedded = self.embed(posterior)
         between = [1] * (x.dim() - 2)
         scale, shift = embedded.view(*embedded.shape[:2], *between, -1).chunk(2, dim=-1)
-        conditioned: Tensor = x[:, None] * (1.0 + scale) + shift
-        return conditioned
+        return cast(Tensor, x[:, None] * (1.0 + scale) + shift)
