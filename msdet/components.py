@@ -13,7 +13,7 @@ import inspect
 import pkgutil
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -116,12 +116,7 @@ class Registry:
         return sorted(self._parts)
 
     def find(self, name: str) -> Any:
-        """The part of a name, or the object at an import path ``module:Name``.
-
-        Raises:
-            UnknownNameError: no such part; the nearest name is offered.
-            MsdetError: the import path cannot be imported, or what it names is not such a part.
-        """
+        """The part of a name, or the object at an import path ``module:Name``; an error if it is not such a part."""
         if ":" in name:
             part = _import_path(name, self.kind)
         else:
@@ -139,23 +134,17 @@ class Registry:
         """Call the part of a name with derived sizes and the user's options (`find`, `build`)."""
         return build(self.find(name), options, f"{self.kind} '{name}'", **derived)
 
-    def with_options(
-        self, name: str, options: Mapping[str, Any], given: int, trial: Callable[[Callable[..., Any]], object]
-    ) -> Callable[..., Any]:
+    def with_options(self, name: str, options: Mapping[str, Any], example: Sequence[Any]) -> Callable[..., Any]:
         """The function of a name with the user's options, tried once, so that none fails in the midst of work.
 
-        Args:
-            name: of a function that takes `given` arguments in their order, and options.
-            options: that the user sets.
-            given: number of the arguments that are no options.
-            trial: called with the result if there are options; what it returns is not used.
+        It is called with `example`, one value for each argument that is no option, if there are options at all.
         """
         function, kind = self.find(name), f"{self.kind} '{name}'"
-        check_options(function, options, kind, list(inspect.signature(function).parameters)[given:])
+        check_options(function, options, kind, list(inspect.signature(function).parameters)[len(example) :])
         chosen = partial(function, **options)
         try:
             if options:
-                trial(chosen)
+                chosen(*example)
         except MsdetError as error:
             raise MsdetError(f"{kind}: {error}") from error
         except _REFUSALS as error:
@@ -189,9 +178,8 @@ def _import_path(path: str, kind: str) -> Any:
     file = _DESCRIBED_BY.get()
     if file is not None and not any(f"{module_name}.".startswith(f"{name}.") for name in _ALLOWED.get()):
         raise CodeNotAllowedError(
-            f"{file}: {kind} '{path}' is code that is not msdet's, and was not imported; if you trust the "
-            f"module '{module_name}', allow it: --allow-code {module_name} "
-            f"(in Python allow_code=['{module_name}'])"
+            f"{file}: {kind} '{path}' is code that is not msdet's, and was not imported; if you trust the module "
+            f"'{module_name}', allow it: --allow-code {module_name} (in Python allow_code=['{module_name}'])"
         )
     if str(Path.cwd()) not in sys.path:  # a console script, unlike `python -m`, leaves it out
         sys.path.append(str(Path.cwd()))
@@ -216,11 +204,7 @@ def _is_module_name(name: str) -> bool:
 
 
 def build(factory: Any, options: dict[str, Any], kind: str, **derived: Any) -> Any:
-    """Call `factory` with derived sizes and the user's options.
-
-    Raises:
-        MsdetError: an option that `factory` does not take or refuses, or that sets a derived size.
-    """
+    """Call `factory` with derived sizes and the user's options; an error for one that it does not take or refuses."""
     try:
         parameters = inspect.signature(factory).parameters
     except (TypeError, ValueError) as error:
@@ -255,9 +239,7 @@ def check_options(factory: Any, options: Mapping[str, Any], kind: str, allowed: 
 def refuse_nulls(actions: Iterable[argparse.Action], values: Any) -> None:
     """Refuse an option that is null though its default is not: jsonargparse lets null pass.
 
-    Args:
-        actions: of the parser.
-        values: what it parsed, by dotted name, before groups become settings.
+    `values` are what a parser with these actions parsed, by dotted name, before groups become settings.
     """
     for action in actions:
         if action.default is not None and values.get(action.dest, ...) is None:

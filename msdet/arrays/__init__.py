@@ -291,12 +291,7 @@ def array_names() -> list[str]:
 
 
 def load_array(name: str | Path) -> MicrophoneArray:
-    """A shipped array by name, or a user's own by the path of a TOML file.
-
-    Raises:
-        UnknownNameError: neither a shipped name nor a file; offers the nearest name.
-        MsdetError: the file cannot be read or describes no possible array.
-    """
+    """A shipped array by name, or a user's own by the path of a TOML file, if it describes a possible array."""
     name = str(name)
     if name.endswith(".toml"):
         return MicrophoneArray.from_dict(read_toml(Path(name)), str(Path(name)))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -52,21 +52,16 @@ AssignmentRule = Callable[[TalkerLabels, PairCosts], Tensor]
 
 def assignment_rule(name: str, options: dict[str, Any] | None = None) -> AssignmentRule:
     """A rule by name or import path ``module:function``, with its options."""
-
-    def trial(rule: AssignmentRule) -> None:
-        azimuth_deg = torch.tensor([[200.0, 10.0]])
-        pairs = torch.tensor([[[2.0, 1.0], [1.0, 3.0]]])
-        labels = TalkerLabels(azimuth_deg, torch.tensor([[1.0, 2.0]]), torch.ones(1, 2, dtype=torch.bool))
-        rule(labels, PairCosts(lambda: pairs, lambda: pairs, 0.5, lambda: azimuth_deg))
-
-    return cast(AssignmentRule, ASSIGNMENTS.with_options(name, options or {}, 2, trial))
+    azimuth_deg, pairs = torch.tensor([[200.0, 10.0]]), torch.tensor([[[2.0, 1.0], [1.0, 3.0]]])
+    labels = TalkerLabels(azimuth_deg, torch.tensor([[1.0, 2.0]]), torch.ones(1, 2, dtype=torch.bool))
+    costs = PairCosts(lambda: pairs, lambda: pairs, 0.5, lambda: azimuth_deg)
+    return ASSIGNMENTS.with_options(name, options or {}, (labels, costs))
 
 
 class PITLoss(nn.Module):
     """Permutation invariant training with any loss of pairs (M. Kolbæk et al., IEEE/ACM TASLP 25, 2017).
 
-    The loss is one of an estimate and a reference whose leading axes ``(batch, slot)`` broadcast, such as
-    `msdet.losses.si_sdr_loss`.
+    The loss is one of an estimate and a reference whose leading axes ``(batch, slot)`` broadcast, as `si_sdr_loss`.
     """
 
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:

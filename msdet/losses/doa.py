@@ -1,14 +1,13 @@
 """Losses of DoA: functions of logits ``(..., class)``, azimuths ``(...)`` and options to a loss ``(...)``.
 
-Class k of the full circle is at k · 360° / classes (`msdet.dsp.spatial.decode_azimuth` reads azimuths). A bad value of
-an option is an `MsdetError`.
+Class k of the full circle is at k · 360° / classes. A bad value of an option is an `MsdetError`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -27,11 +26,8 @@ DoaLoss = Callable[[Tensor, Tensor], Tensor]
 
 def doa_loss(name: str, options: dict[str, Any] | None = None) -> DoaLoss:
     """A loss by name or import path ``module:function``, with its options."""
-
-    def trial(loss: DoaLoss) -> None:
-        loss(torch.linspace(-1.0, 1.0, 144).reshape(1, 2, 72), torch.tensor([[10.0, 200.0]]))
-
-    return cast(DoaLoss, DOA_LOSSES.with_options(name, options or {}, 2, trial))
+    example = torch.linspace(-1.0, 1.0, 144).reshape(1, 2, 72), torch.tensor([[10.0, 200.0]])
+    return DOA_LOSSES.with_options(name, options or {}, example)
 
 
 def nearest_class(azimuth_deg: Tensor, classes: int) -> Tensor:
@@ -42,8 +38,7 @@ def nearest_class(azimuth_deg: Tensor, classes: int) -> Tensor:
 def soft_target(azimuth_deg: Tensor, classes: int, width_deg: float, shape: Shape = "von_mises") -> Tensor:
     """A distribution ``(..., class)`` around each azimuth ``(...)``, which may lie between classes.
 
-    The width is the standard deviation of the Gaussian of the angle around the circle; the von Mises has
-    concentration 1 / width².
+    The width is the standard deviation of the Gaussian around the circle; the von Mises has concentration 1 / width².
     """
     if not 0.0 < width_deg < math.inf:
         raise MsdetError(f"objective.doa_options.width_deg is {width_deg}, expected more than 0")

@@ -1,7 +1,6 @@
 """Balancing by gradients: of each task, and their inner products on the parameters that tasks share.
 
-`balanced_backward` takes a step's place of ``backward``; GradNorm is here, the methods of TorchJD are in
-`msdet.losses.torchjd`.
+`balanced_backward` stands for ``backward``; GradNorm is here, the methods of TorchJD in `msdet.losses.torchjd`.
 """
 
 from __future__ import annotations
@@ -123,10 +122,8 @@ class SharedGradients(nn.Module, ABC):
         rows = task_gradients([losses[name] for name in self.weights], parameters)
         shared = shared_parameters(rows)
         if not shared:
-            raise MsdetError(
-                "objective.balance works on gradients of shared parameters, and no parameter that learns is "
-                "reached by two tasks: model.sharing shares nothing or that part is frozen; use 'fixed'"
-            )
+            reason = "model.sharing shares nothing or that part is frozen; use 'fixed'"
+            raise MsdetError(f"objective.balance: no parameter that learns is reached by two tasks: {reason}")
         average_over_processes(rows, shared)
         gramian = inner_products(rows, shared)
         own = self.own_weights().to(gramian)

@@ -7,9 +7,8 @@ takes (``domain``: ``waveform`` or ``spectrum``) and whether it can be below zer
 logarithms of losses then refuses it). A function of your own says so by attributes of these names; without them it
 takes waveforms and is never below zero. A bad value of an option is an `MsdetError`.
 
-In the joint objective signals are at unit mixture level: the mixture's RMS at the reference microphone is 1. A silent
-reference, of a slot without a talker, is all zero; the L1 losses are then the mean magnitude of what should not be
-there.
+In the joint objective signals are at unit mixture level: the mixture's RMS at the reference microphone is 1. The
+reference of an empty slot is all zero; the L1 losses are then the mean magnitude of what should not be there.
 """
 
 from __future__ import annotations
@@ -42,14 +41,10 @@ def separation_loss(name: str, options: dict[str, Any] | None = None) -> Separat
     """
     domain = SEPARATION_LOSSES.fact(name, "domain", "waveform")
     derived = "window" in inspect.signature(SEPARATION_LOSSES.find(name)).parameters
-
-    def trial(chosen: Any) -> None:
-        signals = torch.linspace(0.0, 2000.0, 8000).sin().reshape(1, 2, 4000)
-        if domain == "spectrum":
-            signals = Stft(512)(signals)
-        chosen(0.5 * signals, signals)
-
-    chosen = SEPARATION_LOSSES.with_options(name, options or {}, 2, trial)
+    example = torch.linspace(0.0, 2000.0, 8000).sin().reshape(1, 2, 4000)
+    if domain == "spectrum":
+        example = Stft(512)(example)
+    chosen = SEPARATION_LOSSES.with_options(name, options or {}, (0.5 * example, example))
 
     def of_signals(estimate: Signals, reference: Signals) -> Tensor:
         window = {"window": 2 * (estimate.spectrum.shape[-2] - 1)} if derived else {}

@@ -110,8 +110,7 @@ class UPGrad(TorchJdBalancer):
 class IMTLG(TorchJdBalancer):
     """The combination whose projections on all gradients' directions are equal.
 
-    Liu et al., "Towards impartial multi-task learning", ICLR 2021. The scale of a loss does not matter, so
-    neither do the tasks' weights.
+    Liu et al., "Towards impartial multi-task learning", ICLR 2021. Neither scales of losses nor weights matter.
     """
 
     def __init__(self, weights: dict[str, float]) -> None:

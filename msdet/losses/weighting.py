@@ -15,7 +15,7 @@ trainer's state holds. A step whose loss is not finite leaves them as they are. 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -38,11 +38,6 @@ class GradientBalancer(Protocol):
         Losses are those of all tasks; zero, with zero gradients, where the batch has no label.
         """
         ...
-
-
-def build_balancer(name: str, options: dict[str, Any], weights: dict[str, float]) -> Any:
-    """A balancer by name or import path ``module:Class``, for tasks with these weights."""
-    return BALANCERS.build(name, options, weights=weights)
 
 
 def weighted_sum(weights: Mapping[str, float | Tensor], losses: Mapping[str, Tensor]) -> Tensor:

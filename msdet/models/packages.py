@@ -70,8 +70,7 @@ class ModelFiles:
 def find_model(where: Path | str) -> ModelFiles:
     """The files of a checkpoint directory, a package (directory or ``.tar``), or a shipped model by name.
 
-    Raises:
-        MsdetError: none of these, or a tar that is damaged or holds anything but the files of a package.
+    Refuses a tar that is damaged or holds anything but the files of a package.
     """
     path, shipped = Path(where), shipped_names()
     if path.is_dir():

@@ -80,12 +80,9 @@ def find_metric(scores: Mapping[str, Any], metric: str) -> Any:
 
 
 class NonFiniteGuard:
-    """Skips steps whose loss or gradient is not finite, and ends a training that has only such steps.
+    """Skips steps whose loss or gradient is not finite; `limit` of them in a row end the training.
 
-    Args:
-        limit: so many in a row end the training.
-        name: of an example, by its number in the data.
-        report: called with one line for each skipped step.
+    `name` names an example by its number in the data; `report` is called with one line for each skipped step.
     """
 
     def __init__(self, limit: int, name: Callable[[int], str], report: Report) -> None:
@@ -103,10 +100,7 @@ class NonFiniteGuard:
     def may_step(self, step: int, finite: Tensor, lost: bool = False) -> bool:
         """Whether a step may be taken; else it is counted and said (`skip`). All processes agree.
 
-        Args:
-            step: its number.
-            finite: whether its gradient is ``()``.
-            lost: whether its loss was not finite on this process, which went on nonetheless.
+        `finite` ``()`` says whether its gradient is, `lost` that on this process its loss was not, which went on.
         """
         items, self._items = self._items, []
         rows = [(lost, [int(item) for batch in items for item in batch])]

@@ -82,18 +82,14 @@ def _check_data(data: DataConfig) -> None:
     if data.extra_train and data.train is None:
         raise MsdetError("data.extra_train goes with data.train: sets are not joined with mixing on the fly")
     if data.set_weights and len(data.set_weights) != 1 + len(data.extra_train):
-        raise MsdetError(
-            f"data.set_weights has {len(data.set_weights)} numbers, expected {1 + len(data.extra_train)}: "
-            "one for data.train and each of data.extra_train"
-        )
+        expected = f"expected {1 + len(data.extra_train)}: one for data.train and each of data.extra_train"
+        raise MsdetError(f"data.set_weights has {len(data.set_weights)} numbers, {expected}")
     if data.set_weights and data.train is None:
         raise MsdetError("data.set_weights goes with data.train: what is mixed on the fly is no set")
     by_label = data.batch_references is not None or data.batch_directions is not None
     if sum([by_label, bool(data.set_weights), data.batch_seconds is not None]) > 1:
-        raise MsdetError(
-            "data: batches are made by label (batch_references, batch_directions), by set (set_weights) or "
-            "by length (batch_seconds), one of them"
-        )
+        one_of = "by label (batch_references, batch_directions), by set (set_weights) or by length (batch_seconds)"
+        raise MsdetError(f"data: batches are made {one_of}, one of them")
 
 
 def _check_trainer(t: TrainerConfig) -> None:

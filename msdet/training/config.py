@@ -251,9 +251,6 @@ def overridden(config: T, changes: Mapping[str, Any], where: str) -> T:
 
     >>> overridden(OptimizerConfig(), {"steps": 7}, "optimizer").steps
     7
-
-    Raises:
-        MsdetError: an unknown field, with the nearest; or a value of the wrong type.
     """
     from jsonargparse import ArgumentParser
 

@@ -100,15 +100,12 @@ def _check_together(
     config: DataConfig, model: ModelConfig, dev_set: SceneSet, counts: set[int], rate: int, array: MicrophoneArray
 ) -> None:
     if counts != {model.talkers} and not model.variable_num_speakers:
-        raise MsdetError(
-            f"the model has {model.talkers} output slots, the data have {sorted(counts)} talkers; "
-            "model.variable_num_speakers lets slots stay empty"
-        )
+        problem = f"the model has {model.talkers} output slots, the data have {sorted(counts)} talkers"
+        raise MsdetError(f"{problem}; model.variable_num_speakers lets slots stay empty")
     targets = {scene.target for scene in dev_set.scenes}
     if config.train is None and targets != {config.scenes.target}:
-        raise MsdetError(
-            f"data.scenes.target is '{config.scenes.target}', the scenes of {config.dev} have {sorted(targets)}"
-        )
+        there = f"the scenes of {config.dev} have {sorted(targets)}"
+        raise MsdetError(f"data.scenes.target is '{config.scenes.target}', {there}")
     if rate != dev_set.sample_rate:
         raise MsdetError(f"{config.dev}: is at {dev_set.sample_rate} Hz, training data at {rate} Hz")
     if array.positions_m != dev_set.array.positions_m or array.reference != dev_set.array.reference:
@@ -136,10 +133,8 @@ def check_labels(data: TrainingData, objective: ObjectiveConfig, model: ModelCon
     for name in model.tasks if model else ():
         needed = getattr(TASKS.find(name), "NEEDS", None)
         if objective.task_weights.get(name, AUXILIARY_WEIGHT) > 0.0 and not available.get(str(needed), True):
-            raise MsdetError(
-                f"{root}: no scene has {needed}, which task '{name}' learns from; "
-                "leave it out of model.tasks, or weigh it 0 in objective.task_weights"
-            )
+            advice = "leave it out of model.tasks, or weigh it 0 in objective.task_weights"
+            raise MsdetError(f"{root}: no scene has {needed}, which task '{name}' learns from; {advice}")
 
 
 def loaders(
@@ -201,7 +196,6 @@ def _batch(config: TrainConfig, processes: int) -> int:
         return batch // processes
     fitting = int(batch_seconds / duration_s + 1e-9) // processes
     if config.data.train is None and not fitting:
-        raise MsdetError(
-            f"data.batch_seconds is {batch_seconds:g}, a mixture has {duration_s:g} s on each of {processes} devices"
-        )
+        needed = f"a mixture has {duration_s:g} s on each of {processes} devices"
+        raise MsdetError(f"data.batch_seconds is {batch_seconds:g}, {needed}")
     return max(fitting, 1)

@@ -36,12 +36,8 @@ class JointModule(pl.LightningModule):
     balancing that moves its weights, and ``train/cosine_separation_doa``: how well the tasks' gradients agree. Steps
     whose loss or gradient is not finite change nothing and are counted in ``train/skipped_steps``.
 
-    Args:
-        model: the model; parts of it that are frozen stay in evaluation mode.
-        objective: what is minimized.
-        optimizer: how.
-        total_steps: that are taken; those of the optimizer if not given.
-        bad: counts steps that are not finite; says nothing if not given.
+    Parts of the model that are frozen stay in evaluation mode. `total_steps` are those of the optimizer if not given;
+    `bad` counts steps that are not finite, and says nothing if not given.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ from msdet.losses.doa import doa_loss
 from msdet.losses.gradients import Balanced, balanced_backward
 from msdet.losses.regularization import penalty
 from msdet.losses.separation import is_signed, separation_loss
-from msdet.losses.weighting import GradientBalancer, LossNormalization, build_balancer
+from msdet.losses.weighting import BALANCERS, GradientBalancer, LossNormalization
 from msdet.models.config import ModelConfig
 from msdet.models.heads import TASKS
 from msdet.models.joint import JointModel
@@ -94,7 +94,7 @@ class Objective(nn.Module):
         self.tasks: dict[str, TaskLike] = {"separation": self.separation, "doa": self.doa}
         self.tasks |= {name: TASKS.find(name)() for name in model.tasks}
         self.normalization = LossNormalization(config.normalize, list(self.weights))
-        self.balancer = build_balancer(config.balance, config.balance_options, self.weights)
+        self.balancer = BALANCERS.build(config.balance, config.balance_options, weights=self.weights)
         _check_sign(config, getattr(self.balancer, "POSITIVE", False))
         if config.log_cosine_every < 0:
             raise MsdetError(f"objective.log_cosine_every is {config.log_cosine_every}, expected 0 or more")
@@ -167,10 +167,8 @@ def _check_sign(config: ObjectiveConfig, positive: bool) -> None:
     """Refuse losses that can be below zero where ratios or logarithms of losses are taken."""
     needs = "normalize 'log'" if config.normalize == "log" else f"balance '{config.balance}'"
     if (positive or config.normalize == "log") and is_signed(config.separation_loss):
-        raise MsdetError(
-            f"objective.{needs} needs losses above zero; those of separation_loss '{config.separation_loss}' "
-            "can be below"
-        )
+        signed = f"those of separation_loss '{config.separation_loss}' can be below"
+        raise MsdetError(f"objective.{needs} needs losses above zero; {signed}")
     if positive and config.normalize == "log":
         raise MsdetError(f"objective.balance '{config.balance}' needs losses above zero; normalize 'log' can be below")
 

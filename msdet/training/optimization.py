@@ -41,11 +41,7 @@ UNUSABLE = {
 
 
 def build_optimizer(settings: OptimizerConfig, model: nn.Module, objective: nn.Module) -> Any:
-    """The optimizer that the settings name, for what learns; learned weights of tasks are not decayed.
-
-    Raises:
-        MsdetError: an unknown name or option, with the nearest; or nothing that learns.
-    """
+    """The optimizer that the settings name, for what learns; learned weights of tasks are not decayed."""
     if settings.name not in OPTIMIZERS:
         raise UnknownNameError("optimizer", settings.name, OPTIMIZERS)
     learning = [p for p in model.parameters() if p.requires_grad]

@@ -49,23 +49,17 @@ def train(
     stage: int | None = None,
     stop_stage: int | None = None,
 ) -> Path:
-    """Train a model into a folder, or go on from the last checkpoint that a killed run left there.
+    """Train a model into the folder `out`, or go on from the last checkpoint that a killed run left there; gives `out`.
+
+    It becomes a checkpoint directory: the best model by ``trainer.monitor``, of the last stage.
 
     Args:
-        out: the run's folder, which becomes a checkpoint directory (the best model by ``trainer.monitor``, of
-            the last stage).
+        out: the run's folder; an error if it holds a run with other settings.
         config: everything that decides the run.
         report: called with one line after each validation and for each thing of note.
         progress: called after each step of a stage (`StepProgress`).
-        stage: train from this stage on (from 1), again if it was trained before: what is there of it and of
-            later ones is deleted.
+        stage: train from this stage on (from 1); what is there of it and of later ones is deleted.
         stop_stage: the last stage to train.
-
-    Returns:
-        `out`.
-
-    Raises:
-        MsdetError: bad settings or data, or a folder that holds a run with other settings.
     """
     check(config)
 

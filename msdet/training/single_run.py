@@ -68,15 +68,9 @@ def prepare(
 ) -> PreparedRun:
     """Open the data, draw the weights, take others from a checkpoint, freeze; make trainer and loaders.
 
-    The trainer may set torch's deterministic mode: call this inside `restored_determinism`.
-
-    Args:
-        config: everything that decides the run; its stages are not looked at.
-        report: called with one line for each thing of note.
-        data: of the same settings, if they are open.
-        callbacks: of the trainer.
-        out: the run's folder, whose state says how many epochs are done; none for a run that writes nothing.
-        limits: of Lightning's trainer, such as ``max_steps``.
+    The trainer may set torch's deterministic mode: call this inside `restored_determinism`. Stages are not looked at.
+    `data` are of the same settings, if they are open; `out` is the run's folder, whose state says how many epochs are
+    done, none for a run that writes nothing; `limits` are of Lightning's trainer, such as ``max_steps``.
     """
     objective = Objective(config.objective, config.model)
     data = data or load_data(config.data, config.model, config.trainer.seed)

@@ -56,10 +56,8 @@ def make_trainer(out: Path, config: TrainConfig, callbacks: Sequence[Callback], 
             benchmark=False,
         )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
-        line = " ".join(str(error).split())
-        raise MsdetError(
-            f"trainer.accelerator {t.accelerator}, devices {t.devices}, precision {t.precision}: {line}"
-        ) from error
+        asked, line = f"{t.accelerator}, devices {t.devices}, precision {t.precision}", " ".join(str(error).split())
+        raise MsdetError(f"trainer.accelerator {asked}: {line}") from error
 
 
 def fit(

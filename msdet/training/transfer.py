@@ -15,11 +15,7 @@ from msdet.models.packages import WEIGHTS_FILE, find_model, weights_hash
 
 
 def freeze(model: nn.Module, frozen: Sequence[str], trained: Sequence[str]) -> None:
-    """Choose the parameters of a model that learn: `trained`, or all, but for those `frozen`; patterns of names.
-
-    Raises:
-        MsdetError: a pattern that fits no parameter, or nothing left that learns.
-    """
+    """Choose the parameters of a model that learn: `trained`, or all, but for those `frozen`; patterns of names."""
     parameters = dict(model.named_parameters())
     for setting, patterns in (("freeze", frozen), ("train", trained)):
         for pattern in patterns:

@@ -71,12 +71,9 @@ class Outcome:
 def tune(out: Path, base: TrainConfig, config: StudyConfig, report: Report = print) -> Outcome:
     """Run the trials of a study that are not finished yet, in a new study or an older one.
 
-    A trial whose training fails, for one because the GPU's memory is too small for it, is noted with its
-    reason, and the others go on. `base` are settings of every trial's training but for what is searched.
-
-    Raises:
-        MsdetError: before any training: settings that cannot work, of the study, or of the training with one of the
-            values or an end of a range; or a folder that holds another study. Afterwards: every trial failed.
+    A trial whose training fails, for one because the GPU's memory is too small for it, is noted with its reason, and
+    the others go on; an error if all failed. `base` are settings of every trial's training but for what is searched.
+    Those that cannot work, with one of the values or an end of a range, are refused before any training.
     """
     original, base = base, on_one_device(base, "a trial has one; run the same command once for each device")
     check(base)
@@ -202,10 +199,8 @@ def _check_options(base: TrainConfig, config: StudyConfig, space: list[Option]) 
     weighted = {"objective", *(f"objective.{name}" for name in _WEIGHTED)}
     decides = [o.name for o in space if ".".join(o.name.split(".")[:2]) in weighted]
     if config.metric == "dev/loss" and decides:
-        raise MsdetError(
-            f"metric dev/loss cannot compare trials that differ in {decides[0]}; choose a score, such as "
-            "dev/si_sdr_improvement_db"
-        )
+        advice = "choose a score, such as dev/si_sdr_improvement_db"
+        raise MsdetError(f"metric dev/loss cannot compare trials that differ in {decides[0]}; {advice}")
     watching = dataclasses.replace(base, trainer=dataclasses.replace(base.trainer, monitor=config.metric))
     with restored_determinism():
         data = prepare(watching, lambda line: None).data

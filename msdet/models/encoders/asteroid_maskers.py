@@ -147,8 +147,7 @@ class DualPathRNN(FoldedMasker):
     Args:
         bottleneck: channels between blocks.
         hidden: units of each LSTM, in each direction.
-        chunk: frames of a chunk; chunks overlap by half. About the square root of twice the number of frames
-            balances the two recurrences.
+        chunk: frames of a chunk, which overlap by half; about sqrt(2 · frames) balances the two recurrences.
         repeats: number of blocks.
     """
 

@@ -123,8 +123,7 @@ class _ActNorm(nn.Module):
 class _Conv(nn.Module):
     """Convolution over 3 bins and 3 frames, ELU and norm; ``(batch, channel, freq, frame)`` to the same axes.
 
-    Keeps the number of frames, and ``n`` frequencies or halves them to ``n // 2``. If causal, the 3 frames are this
-    one and two before.
+    Keeps the number of frames, and ``n`` frequencies or halves them to ``n // 2``. If causal, it sees the past alone.
     """
 
     def __init__(self, channels_in: int, channels_out: int, causal: bool, halve: bool = False) -> None:

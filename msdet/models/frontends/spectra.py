@@ -5,15 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from msdet.dsp.streaming_state import State
-from msdet.models.frontends import (
-    FRONT_ENDS,
-    FrontEndOutput,
-    FrontEndSizes,
-    LeveledFrontEnd,
-    reference_level,
-    running_rms,
-)
+from msdet.models.frontends import FRONT_ENDS, FrontEndOutput, FrontEndSizes, LeveledFrontEnd
 
 
 @FRONT_ENDS.register("stft")
@@ -32,18 +24,9 @@ class StftFrontEnd(LeveledFrontEnd):
         super().__init__(sizes, causal, time_constant_s)
         self.features_out = 2 * sizes.geometry.microphones
 
-    def forward(self, spectrum: Tensor) -> FrontEndOutput:
-        """Features of a spectrum ``(batch, mic, freq, frame)``."""
-        if self.causal:
-            return self.stream(spectrum, None)[0]
-        level = reference_level(spectrum[:, self.geometry.reference])
+    def output(self, spectrum: Tensor, leveled: Tensor, level: Tensor) -> FrontEndOutput:
+        """Of the spectrum whose bins at the reference have unit RMS."""
         return FrontEndOutput(spectrum, self.features(spectrum / level[:, None]), None, level, keeps_phase=True)
-
-    def stream(self, spectrum: Tensor, state: State) -> tuple[FrontEndOutput, State]:
-        """The next frames, of a causal front end."""
-        level, state = running_rms(spectrum[:, self.geometry.reference], self.decay, state)
-        features = self.features(spectrum / level[:, None])
-        return FrontEndOutput(spectrum, features, None, level, keeps_phase=True), state
 
     def features(self, leveled: Tensor) -> Tensor:
         """Features ``(batch, freq, frame, feature)`` of a leveled spectrum ``(batch, mic, freq, frame)``."""

@@ -14,8 +14,7 @@ separation head that needs them says ``needs_causal_doa = True``.
 
 Options of causal heads are ``time_constant_s`` (in seconds, with which they forget; null for never) and
 ``update_interval`` (frames from one estimate to the next; more is faster). A causal head may work on a stream, as
-`msdet.models.encoders` says: ``stream(..., state)`` takes what ``forward`` takes of the next frames, and returns what
-it returns, and a state.
+`msdet.models.encoders` says: ``stream(..., state)`` is ``forward`` of the next frames, and gives a state besides.
 """
 
 from __future__ import annotations

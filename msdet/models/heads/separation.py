@@ -16,8 +16,7 @@ from msdet.models.heads import SEPARATION_HEADS, HeadSizes, SlotLinear, Streamed
 class BeamMasks(nn.Module):
     """Adds signals, filtered over this frame and ones before, to each talker's beam; the filters start at zero.
 
-    A filter over frames (deep filtering, Mack and Habets 2020) also removes reverberation, which a mask can
-    only make quieter.
+    A filter over frames (deep filtering, Mack and Habets 2020) also removes reverberation; a mask makes it quieter.
     """
 
     def __init__(self, sizes: HeadSizes, signals: int, frames: int) -> None:

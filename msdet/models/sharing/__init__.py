@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -47,8 +47,7 @@ class Shared(NamedTuple):
 class Sharing(nn.Module, ABC):
     """What every scheme offers: widths of the features that heads are given, and whether there are some of each slot.
 
-    One whose encoders are causal may work on a stream, as these do: ``stream(features, localize, state) -> (Shared,
-    state)``.
+    One whose encoders are causal may have ``stream(features, localize, state) -> (Shared, state)``, as these do.
     """
 
     features_doa: int
@@ -78,24 +77,15 @@ def as_encoder(encoder: Encoder) -> Any:
 def as_blocks(encoder: Encoder, scheme: str, at_least: int = 1) -> BlockEncoder:
     """An encoder as the blocks that it is made of, if it shows them and has as many as a sharing scheme needs."""
     blocks: BlockEncoder = as_encoder(encoder)
-    name = ENCODERS.name_of(type(encoder))
+    what, name = f"sharing scheme '{scheme}'", ENCODERS.name_of(type(encoder))
     missing = [member for member in BLOCK_MEMBERS if not hasattr(encoder, member)]
     if missing:
         others = [s for s in SHARING_SCHEMES.names() if not SHARING_SCHEMES.fact(s, "needs_blocks", False)]
-        raise MsdetError(
-            f"sharing scheme '{scheme}' works between blocks, which encoder '{name}' does not show: it has no"
-            f" {', '.join(missing)}; it can do: {', '.join(others)}"
-        )
+        absent = f"encoder '{name}' does not show: it has no {', '.join(missing)}; it can do: {', '.join(others)}"
+        raise MsdetError(f"{what} works between blocks, which {absent}")
     if blocks.depth < at_least:
-        raise MsdetError(
-            f"sharing scheme '{scheme}' needs at least {at_least} blocks, encoder '{name}' has {blocks.depth}"
-        )
+        raise MsdetError(f"{what} needs at least {at_least} blocks, encoder '{name}' has {blocks.depth}")
     return blocks
-
-
-def build_sharing(name: str, options: dict[str, Any], make_encoder: MakeEncoder, sizes: SharingSizes) -> Sharing:
-    """A scheme by name or import path ``module:Class``; `make_encoder` gives a new encoder at each call."""
-    return cast(Sharing, SHARING_SCHEMES.build(name, options, make_encoder=make_encoder, sizes=sizes))
 
 
 def __getattr__(name: str) -> Any:  # from msdet.models.sharing import CrossStitchSharing

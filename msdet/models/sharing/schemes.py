@@ -130,9 +130,8 @@ def _matching(encoder: nn.Module, pattern: str) -> list[str]:
     if matching := fnmatch.filter(names, pattern):
         return matching
     nearest = (*get_close_matches(pattern, names, n=1, cutoff=0.0), "none: it has none")[0]
-    raise MsdetError(
-        f"sharing scheme 'soft': no trained parameter of the encoder matches '{pattern}'; the nearest is {nearest}"
-    )
+    reason = f"no trained parameter of the encoder matches '{pattern}'; the nearest is {nearest}"
+    raise MsdetError(f"sharing scheme 'soft': {reason}")
 
 
 @SHARING_SCHEMES.register("cross_stitch", needs_blocks=True)
@@ -140,12 +139,10 @@ class CrossStitchSharing(Sharing):
     """Two encoders, one for each head, whose features mix after each block.
 
     I. Misra, A. Shrivastava, A. Gupta and M. Hebert, "Cross-stitch networks for multi-task learning", CVPR
-    2016, equation 1: what either encoder hands on is a learned linear combination of both, with one 2 x 2
-    matrix for each feature channel.
+    2016, equation 1: either encoder hands on a learned linear combination of both, one 2 x 2 matrix a channel.
 
     Args:
-        own: initial weight of an encoder's own features; the paper finds 0.9 with 0.1 for the other's good,
-            its sum keeps the scale.
+        own: initial weight of an encoder's own features; the paper finds 0.9 with 0.1 for the other's good.
         other: initial weight of the other encoder's features.
     """
 
@@ -166,9 +163,8 @@ class CrossStitchSharing(Sharing):
         """Features of either encoder."""
         doa, separation = self.encoder_doa.start(features), self.encoder_separation.start(features)
         for index, stitch in enumerate(self.stitches):
-            doa, separation = stitch(
-                self.encoder_doa.block(index, doa), self.encoder_separation.block(index, separation)
-            )
+            doa, separation = self.encoder_doa.block(index, doa), self.encoder_separation.block(index, separation)
+            doa, separation = stitch(doa, separation)
         encoded = self.encoder_doa.finish(doa, features)
         return Shared(encoded, localize(encoded), self.encoder_separation.finish(separation, features))
 
@@ -217,8 +213,7 @@ class HierarchicalSharing(Sharing):
 
     Args:
         after: number of lower blocks, at least 1 and not all; None for half of them.
-        temperature: divides the logits: above 1 the posterior that conditions is flatter than the one that
-            the DoA loss sees.
+        temperature: divides the logits: above 1 the posterior that conditions is flatter than that of the DoA loss.
         detach: keep the separation loss from training localization through the posterior.
     """
 
