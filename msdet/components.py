@@ -82,13 +82,10 @@ def import_paths(settings: Any) -> list[str]:
 
 
 class Registry:
-    """Parts of one kind by name, as a configuration or the command line names them.
+    """Parts of one kind by name, as a configuration or the command line names them; errors call a part `kind`.
 
-    Args:
-        kind: what to call a part in errors.
-        package: package or module whose modules register parts; imported when a name is looked up.
-        network: whether a part must be a class of `torch.nn.Module`. A model's description may be
-            anybody's: nothing else that it names is called.
+    Modules of `package` register parts, and are imported when a name is looked up. With `network` a part must be a
+    class of `torch.nn.Module`: a model's description may be anybody's, and nothing else that it names is called.
     """
 
     def __init__(self, kind: str, package: str, network: bool = False) -> None:

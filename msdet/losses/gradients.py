@@ -56,12 +56,9 @@ def shared_parameters(rows: Sequence[Sequence[Tensor | None]]) -> list[int]:
 class Balanced(NamedTuple):
     """A step whose gradients a balancer makes."""
 
-    total: Tensor
-    """What is minimized, all in all."""
-    losses: dict[str, Tensor]
-    """Of the tasks, as they are balanced."""
-    extra: Sequence[Tensor] = ()
-    """The parts of the total that are no task's, say a penalty."""
+    total: Tensor  # what is minimized, all in all
+    losses: dict[str, Tensor]  # of the tasks, as they are balanced
+    extra: Sequence[Tensor] = ()  # the parts of the total that are no task's, say a penalty
 
 
 def balanced_backward(
@@ -108,13 +105,9 @@ class SharedGradients(nn.Module, ABC):
 
     @abstractmethod
     def shares(self, gramian: Tensor, live: list[int], losses: Tensor) -> Tensor:
-        """Weights ``(task,)`` on shared parameters.
+        """Weights ``(task,)`` on shared parameters, of the tasks with the numbers `live` and losses ``(task,)``.
 
-        Args:
-            gramian: inner products ``(task, task)`` of the gradients of the unweighted losses of the tasks
-                that are live, in double precision; finite.
-            live: their numbers.
-            losses: of these tasks, ``(task,)``.
+        `gramian` are the inner products ``(task, task)`` of the gradients of these, unweighted; finite, in double.
         """
 
     def gradients(self, losses: dict[str, Tensor], parameters: Sequence[Tensor]) -> list[Tensor | None]:

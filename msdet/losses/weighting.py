@@ -37,7 +37,6 @@ class GradientBalancer(Protocol):
 
         Losses are those of all tasks; zero, with zero gradients, where the batch has no label.
         """
-        ...
 
 
 def weighted_sum(weights: Mapping[str, float | Tensor], losses: Mapping[str, Tensor]) -> Tensor:

@@ -35,8 +35,6 @@ class TaskLike(Protocol):
 
     def loss(self, prediction: Any, truth: BatchLabels) -> LabeledLoss:
         """Loss of each example or slot."""
-        ...
 
     def scores(self, prediction: Any, truth: BatchLabels) -> dict[str, Tensor]:
         """What validation shows."""
-        ...

@@ -57,8 +57,7 @@ class DoaMapHead(nn.Module):
 class DoaMapTask:
     """Binary cross-entropy of every direction, in scenes where all talkers' azimuths are known.
 
-    The target is a bump ``exp(-d² / width²)`` around each talker; in the scores a peak of at least the probability
-    `threshold` is a talker.
+    The target is a bump ``exp(-d² / width²)`` around each talker; in scores a peak from `threshold` on is a talker.
     """
 
     Head = DoaMapHead

@@ -130,8 +130,7 @@ def running_averages(response: Tensor, time_constants: Tensor, causal: bool) -> 
 class TrackingTask:
     """Cross-entropy of the azimuth in every frame in which the talker is there and, where known, speaks.
 
-    The target shares its weight between the two classes next to the azimuth, so that the posterior of a
-    talker who walks moves evenly.
+    The target shares its weight between the classes next to the azimuth: the posterior of who walks moves evenly.
     """
 
     Head = TrackingHead
@@ -185,15 +184,10 @@ def decode_track(
 ) -> tuple[Tensor, Tensor]:
     """Azimuth in degrees and confidence of each frame, ``(batch, slot, frame)``.
 
-    A talker who is silent cannot be located, and the posterior may be sure of another one. Given `speech`, a frame
-    takes the mean of the directions around it, weighted by that and by age, which bridges pauses from both sides; the
-    confidence falls with it.
-
-    Args:
-        logits: ``(batch, slot, frame, class)``.
-        speech: probability ``(batch, slot, frame)`` that the talker speaks, say of the task ``activity``.
-        time_constant: of the mean, in frames.
-        causal: a mean of this frame and those before.
+    A talker who is silent cannot be located, and the posterior ``(batch, slot, frame, class)`` may be sure of another
+    one. Given `speech`, the probability ``(batch, slot, frame)`` that the talker speaks, a frame takes the mean of the
+    directions around it, or if causal of those before, weighted by that and by age with a time constant in frames,
+    which bridges pauses; the confidence falls with it.
     """
     azimuth_deg, confidence = decode_azimuth(logits)
     if speech is None:

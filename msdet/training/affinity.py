@@ -73,12 +73,9 @@ class Affinities:
 
     tasks: list[str]
     mean: Array
-    standard_error: Array
-    """Of the mean over the measurements; NaN where there are fewer than two."""
-    measured: Array
-    """Number of measurements."""
-    grouping: Grouping
-    """That these suggest."""
+    standard_error: Array  # of the mean over the measurements; NaN where there are fewer than two
+    measured: Array  # number of measurements
+    grouping: Grouping  # that these suggest
 
 
 def measure_affinities(

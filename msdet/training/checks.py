@@ -13,7 +13,7 @@ from torch.compiler import list_backends
 from msdet.errors import MsdetError, UnknownNameError, did_you_mean
 from msdet.io.files import plain_name
 from msdet.io.jobs import MAX_WORKERS
-from msdet.training.config import DataConfig, OptimizerConfig, TrainConfig, TrainerConfig
+from msdet.training.config import DataConfig, TrainConfig, TrainerConfig
 from msdet.training.optimization import OPTIMIZERS, build_schedule
 from msdet.training.trainer import LOGGERS, require_package
 
@@ -65,8 +65,12 @@ def check(config: TrainConfig) -> None:
     config.data.scenes.check()
     _check_data(config.data)
     _check_trainer(config.trainer)
-    _check_averages(config.optimizer)
-    build_schedule(config.optimizer)
+    o = config.optimizer
+    if not 0.0 <= o.ema < 1.0:
+        raise MsdetError(f"optimizer.ema is {o.ema}, expected 0 to 1, 1 left out")
+    if o.swa_from is not None and (o.ema or not 0.0 <= o.swa_from < 1.0):
+        raise MsdetError(f"optimizer.swa_from is {o.swa_from} and ema {o.ema}, expected 0 to 1, 1 left out, and no ema")
+    build_schedule(o)
     names = [stage.name for stage in config.stages]
     for number, name in enumerate(names, start=1):
         plain_name(name, "name", f"stages, {number}")
@@ -101,13 +105,6 @@ def _check_trainer(t: TrainerConfig) -> None:
         require_package(name)
     if t.devices != "auto" and not (t.devices.isdigit() and int(t.devices)):
         raise MsdetError(f"trainer.devices is '{t.devices}', expected auto or a number")
-
-
-def _check_averages(o: OptimizerConfig) -> None:
-    if not 0.0 <= o.ema < 1.0:
-        raise MsdetError(f"optimizer.ema is {o.ema}, expected 0 to 1, 1 left out")
-    if o.swa_from is not None and (o.ema or not 0.0 <= o.swa_from < 1.0):
-        raise MsdetError(f"optimizer.swa_from is {o.swa_from} and ema {o.ema}, expected 0 to 1, 1 left out, and no ema")
 
 
 def comparable(config: TrainConfig) -> dict[str, Any]:

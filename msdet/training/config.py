@@ -235,7 +235,12 @@ class TrainConfig:
     @property
     def total_steps(self) -> int:
         """Steps that are taken: whole intervals."""
-        return self.optimizer.steps // self.interval * self.interval
+        return self.validations * self.interval
+
+    @property
+    def validations(self) -> int:
+        """Validations, one at the end of each interval."""
+        return self.optimizer.steps // self.interval
 
 
 def parse_stage(row: Mapping[str, Any], number: int) -> StageConfig:

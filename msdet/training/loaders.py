@@ -38,15 +38,12 @@ from msdet.training.objective import AUXILIARY_WEIGHT
 class TrainingData:
     """Training and validation examples of one geometry and sample rate."""
 
-    train: LabeledData
-    """Without end where examples are mixed."""
-    rendered: ConcatSceneDataset | None
-    """The same as rendered sets, nothing withheld; None where examples are mixed."""
+    train: LabeledData  # without end where examples are mixed
+    rendered: ConcatSceneDataset | None  # the same as rendered sets, nothing withheld; None where examples are mixed
     dev: RenderedDataset
     array: MicrophoneArray
     sample_rate: int
-    identity: dict[str, str]
-    """Hashes of everything read."""
+    identity: dict[str, str]  # hashes of everything read
 
     def name(self, item: int) -> str:
         """What to call a training example."""

@@ -140,7 +140,7 @@ class JointModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start to count."""
-        self.means.clear()
+        self.means = MetricMeans()
 
     def validation_step(self, batch: Example, batch_idx: int) -> None:
         """Score a batch under one permutation for all tasks: the best by SI-SDR."""
@@ -206,10 +206,6 @@ class MetricMeans:
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, float] = {}
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self.sums, self.counts = {}, {}
 
     def add(self, name: str, values: Tensor) -> None:
         """Count values of any shape; NaN is left out."""

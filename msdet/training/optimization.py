@@ -64,13 +64,10 @@ def build_optimizer(settings: OptimizerConfig, model: nn.Module, objective: nn.M
 class ScheduleState(NamedTuple):
     """Where a run is."""
 
-    through: float
-    """Share of all steps that are done."""
-    decayed: float
-    """Share of the steps after ``decay_from`` that are done."""
+    through: float  # share of all steps that are done
+    decayed: float  # share of the steps after ``decay_from`` that are done
     final_lr_ratio: float
-    plateaus: int
-    """How often the watched metric stopped improving."""
+    plateaus: int  # how often the watched metric stopped improving
 
 
 Schedule = Callable[[ScheduleState], float]

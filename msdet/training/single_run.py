@@ -52,10 +52,8 @@ class PreparedRun:
     data: TrainingData
     module: JointModule
     trainer: pl.Trainer
-    batches: tuple[DataLoader[Example], DataLoader[Example]]
-    """Loaders of training and validation."""
-    transferred: Transfer | None
-    """Where weights came from, if from a checkpoint."""
+    batches: tuple[DataLoader[Example], DataLoader[Example]]  # loaders of training and validation
+    transferred: Transfer | None  # where weights came from, if from a checkpoint
 
 
 def prepare(
@@ -105,7 +103,6 @@ def _check_metrics(module: JointModule, data: TrainingData, settings: TrainerCon
         module.train()
     for metric in watched:
         find_metric({f"dev/{name}": None for name in ("loss", *module.means.sums)}, metric)
-    module.means.clear()
 
 
 def _read_state(state: Path) -> tuple[int, dict[str, torch.Size]]:
@@ -221,10 +218,10 @@ def dry_run_single(config: TrainConfig, report: Report) -> None:
         f"step: {step_s:.2f} s; a batch takes {clock.train_s:.2f} s to learn from and {load_s:.2f} s to "
         f"prepare, with {workers} workers beside"
     )
-    dev_batches, validations = len(run.batches[1]), config.total_steps // config.interval
+    dev_batches = len(run.batches[1])
     report(f"validation: {dev_batches * clock.dev_s:.1f} s, {dev_batches} batches of {clock.dev_s:.2f} s")
-    total_s = config.total_steps * step_s + validations * dev_batches * clock.dev_s
-    report(f"total: {config.total_steps} steps and {validations} validations, about {_duration(total_s)}")
+    total_s = config.total_steps * step_s + config.validations * dev_batches * clock.dev_s
+    report(f"total: {config.total_steps} steps and {config.validations} validations, about {_duration(total_s)}")
     report(f"memory: {max_memory_mb(run.module.device):.0f} MB at most")
 
 

@@ -69,10 +69,8 @@ class Record:
     state: State
     value: float | None
     """Of the metric: the best one, or the last one of a trial that was pruned; None if there is none."""
-    options: dict[str, Any]
-    """What it tried, by dotted name."""
-    reason: str | None
-    """Why it failed."""
+    options: dict[str, Any]  # what it tried, by dotted name
+    reason: str | None  # why it failed
 
 
 class Study:

@@ -51,14 +51,10 @@ class Transfer:
     """What was taken from the checkpoint directory `origin`."""
 
     origin: str
-    loaded: list[str]
-    """Tensors of the model that came from there."""
-    absent: list[str]
-    """Tensors of the model that are not there."""
-    other_shape: dict[str, str]
-    """Tensors of the model that have another shape there: name to both shapes."""
-    unused: list[str]
-    """Tensors there that the model does not have."""
+    loaded: list[str]  # tensors of the model that came from there
+    absent: list[str]  # tensors of the model that are not there
+    other_shape: dict[str, str]  # tensors of the model that have another shape there: name to both shapes
+    unused: list[str]  # tensors there that the model does not have
 
     def lines(self) -> list[str]:
         """The report, a line for each thing of note."""

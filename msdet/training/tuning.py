@@ -58,14 +58,10 @@ class Outcome:
     """What a study has shown so far."""
 
     records: list[Record]
-    best: Record | None
-    """The best trial that came to its end, if any."""
-    config: TrainConfig | None
-    """Of a training as the best trial had it."""
-    importances: dict[str, float]
-    """Share of each option, largest first (`Study.importances`)."""
-    running: int
-    """Trials that other processes are at work on."""
+    best: Record | None  # the best trial that came to its end, if any
+    config: TrainConfig | None  # of a training as the best trial had it
+    importances: dict[str, float]  # share of each option, largest first (`Study.importances`)
+    running: int  # trials that other processes are at work on
 
 
 def tune(out: Path, base: TrainConfig, config: StudyConfig, report: Report = print) -> Outcome:
@@ -78,7 +74,7 @@ def tune(out: Path, base: TrainConfig, config: StudyConfig, report: Report = pri
     original, base = base, on_one_device(base, "a trial has one; run the same command once for each device")
     check(base)
     space = parse_space(config.search, base)
-    study = Study(out, config, space, _validations(base))
+    study = Study(out, config, space, base.validations)
     identity = _check_options(base, config, space)
     settings = json.loads(json.dumps(dataclasses.asdict(config)))
     settings.pop("trials")  # with more of them a study goes on
@@ -117,7 +113,7 @@ def _run(study: Study, trial: Trial, config: TrainConfig, report: Report) -> Non
     """Train a trial to its end, or until it is pruned or fails."""
     number, metric = trial.number, study.config.metric
     folder = study.folder(number)
-    watch = _TrialMonitor(study, trial, folder, _validations(config), report)
+    watch = _TrialMonitor(study, trial, folder, config.validations, report)
     (folder / PRUNED).unlink(missing_ok=True)  # of a process that was killed before it said so
     try:
         train(folder, config, watch)
@@ -187,11 +183,6 @@ def _outcome(study: Study, base: TrainConfig) -> Outcome:
         study.importances(),
         sum(record.state == "running" for record in records),
     )
-
-
-def _validations(config: TrainConfig) -> int:
-    """Validations of a run in all."""
-    return config.total_steps // config.interval
 
 
 def _check_options(base: TrainConfig, config: StudyConfig, space: list[Option]) -> dict[str, str]:

@@ -27,12 +27,9 @@ class BeamMasks(nn.Module):
         self.filter.start_at_zero()
 
     def forward(self, features: Tensor, beams: Tensor, signals: list[Tensor]) -> Tensor:
-        """Refined beams ``(batch, talker, freq, frame)``.
+        """Refined beams, as beams ``(batch, talker, freq, frame)``, from features of the head.
 
-        Args:
-            features: of the head.
-            beams: ``(batch, talker, freq, frame)``.
-            signals: to filter and add, each of every talker, or ``(batch, 1, freq, frame)``.
+        The signals to filter and add are each of every talker, as beams, or ``(batch, 1, freq, frame)``.
         """
         return self.stream(features, beams, signals, None)[0]
 

@@ -141,9 +141,7 @@ class CrossStitchSharing(Sharing):
     I. Misra, A. Shrivastava, A. Gupta and M. Hebert, "Cross-stitch networks for multi-task learning", CVPR
     2016, equation 1: either encoder hands on a learned linear combination of both, one 2 x 2 matrix a channel.
 
-    Args:
-        own: initial weight of an encoder's own features; the paper finds 0.9 with 0.1 for the other's good.
-        other: initial weight of the other encoder's features.
+    `own` and `other` are the initial weights of an encoder's own and the other's features; the paper finds these good.
     """
 
     encoder_doa: BlockEncoder
