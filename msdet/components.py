@@ -55,10 +55,7 @@ def allowing(modules: Iterable[str]) -> AbstractContextManager[None]:
 
 
 def described_by(file: str) -> AbstractContextManager[None]:
-    """Inside the block, names of components are what a file says, which anybody may have written.
-
-    An import path is then refused, and nothing imported, unless `allowing` lists its module.
-    """
+    """Inside the block, a file names components: import paths are refused unless `allowing` lists their module."""
     return _setting(_DESCRIBED_BY, file)
 
 
@@ -214,10 +211,7 @@ def build(factory: Any, options: dict[str, Any], kind: str, **derived: Any) -> A
 
 
 def check_options(factory: Any, options: Mapping[str, Any], kind: str, allowed: list[str]) -> None:
-    """Refuse, by its name, an option that a class or function does not take, or whose value is not of its type.
-
-    Types that are checked are numbers, text, true or false, and null with them.
-    """
+    """Refuse an option that a function does not take, or a number, text, boolean or null of another type than its."""
     for option in options:
         if option not in allowed:
             raise MsdetError(f"{kind} has no option '{option}'{did_you_mean(option, allowed)}")
@@ -234,10 +228,7 @@ def check_options(factory: Any, options: Mapping[str, Any], kind: str, allowed: 
 
 
 def refuse_nulls(actions: Iterable[argparse.Action], values: Any) -> None:
-    """Refuse an option that is null though its default is not: jsonargparse lets null pass.
-
-    `values` are what a parser with these actions parsed, by dotted name, before groups become settings.
-    """
+    """Refuse a parsed option that is null though its default is not: jsonargparse lets null pass."""
     for action in actions:
         if action.default is not None and values.get(action.dest, ...) is None:
             expected = _expected(getattr(action, "_typehint", Any), None) or "a value"

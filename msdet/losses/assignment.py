@@ -69,10 +69,7 @@ class PITLoss(nn.Module):
         self.loss = loss
 
     def forward(self, estimate: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss, of ``(batch, slot, ...)``, under the cheapest permutations; and these ``(batch, slot)``.
-
-        They say which reference is each slot's.
-        """
+        """Mean loss under the cheapest permutations, and these: the reference ``(batch, slot)`` of each slot."""
         with torch.no_grad():  # a choice has no gradient, and the losses of all pairs need not be kept
             permutation = cheapest_permutation(self.loss(estimate[:, :, None], reference[:, None]))
         rows = torch.arange(len(permutation), device=permutation.device)[:, None]

@@ -35,10 +35,7 @@ SeparationLoss = Callable[[Signals, Signals], Tensor]
 
 
 def separation_loss(name: str, options: dict[str, Any] | None = None) -> SeparationLoss:
-    """A loss by name or import path ``module:function``, with its options, for the joint objective.
-
-    A loss that has a parameter ``window`` is given the length of the model's STFT window.
-    """
+    """A loss by name or import path ``module:function``; its ``window``, if any, is that of the model's STFT."""
     domain = SEPARATION_LOSSES.fact(name, "domain", "waveform")
     derived = "window" in inspect.signature(SEPARATION_LOSSES.find(name)).parameters
     example = torch.linspace(0.0, 2000.0, 8000).sin().reshape(1, 2, 4000)

@@ -97,10 +97,7 @@ class MGDA(TorchJdBalancer):
 
 @BALANCERS.register("upgrad")
 class UPGrad(TorchJdBalancer):
-    """Each gradient projected on the directions that no loss rises along, then their mean.
-
-    Quinton and Rey, "Jacobian descent for multi-objective optimization", 2024.
-    """
+    """Each gradient, projected on what no loss rises along, averaged (Quinton and Rey, "Jacobian descent", 2024)."""
 
     def __init__(self, weights: dict[str, float]) -> None:
         super().__init__(weights, "UPGrad")

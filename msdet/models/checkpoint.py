@@ -45,10 +45,7 @@ def to_device(model: JointModel, device: str | torch.device) -> JointModel:
 
 
 def save_model(folder: Path, model: JointModel, notes: dict[str, Any]) -> None:
-    """Write a model's weights and everything needed to build it again, into a checkpoint directory.
-
-    `notes` are anything JSON can express that a reader should know (training settings, data, scores).
-    """
+    """Write a model into a checkpoint directory, with `notes` for a reader: anything that JSON can express."""
     description = {
         "schema": SCHEMA_VERSION,
         "msdet": __version__,
@@ -110,10 +107,8 @@ def _build(config: ModelConfig, array: MicrophoneArray, sample_rate: int, origin
 
 @contextmanager
 def _no_larger_than(tensors: dict[str, Tensor], reason: str) -> Iterator[None]:
-    """Building a model inside the block ends once it has more parameters than there are weights for.
-
-    A million are to spare: of a model whose description is a little off the message then names what differs.
-    """
+    """Inside the block, a model of a million more parameters than there are weights for is not built to its end."""
+    # a million to spare: where a description is a little off, the message then names what differs
     left = 1_000_000 + sum(tensor.numel() for tensor in tensors.values())
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:

@@ -82,10 +82,7 @@ class DoaMapTask:
         return torch.where(there[..., None], bumps, 0.0).amax(1)
 
     def scores(self, prediction: Tensor, truth: BatchLabels) -> dict[str, Tensor]:
-        """F1 of the peaks of each scene, matched within 10 degrees, and whether their number is right.
-
-        F1 is not defined where there is no talker and no peak.
-        """
+        """F1 of a scene's peaks within 10 degrees, NaN without any or a talker, and whether their number is right."""
         azimuth_deg = decode_map(prediction, self.threshold).azimuth_deg
         count = azimuth_deg.isfinite().sum(-1)
         talkers = truth.active.sum(-1)

@@ -69,10 +69,7 @@ def located(truth: BatchLabels) -> Tensor:
 
 
 class LabeledLoss(NamedTuple):
-    """A loss of examples or slots, and which of them have a label: both ``(batch, ...)``.
-
-    Where there is no label the value is finite, whatever it is.
-    """
+    """A loss ``(batch, ...)`` of examples or slots, finite, and which of them have a label."""
 
     value: Tensor
     known: Tensor

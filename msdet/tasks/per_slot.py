@@ -70,10 +70,7 @@ class ActivityTask:
 
 
 def speech_activity(spectrum: Tensor, threshold_db: float = THRESHOLD_DB) -> Tensor:
-    """Frames ``(..., frame)`` of noiseless spectra ``(..., freq, frame)`` within `threshold_db` of the loudest frame.
-
-    None of a silent signal.
-    """
+    """Frames ``(..., frame)`` of clean spectra ``(..., freq, frame)`` near the loudest one; none of silence."""
     energy = (spectrum.real.square() + spectrum.imag.square()).sum(-2)
     least = energy.amax(-1, keepdim=True) * 10.0 ** (-threshold_db / 10.0)
     return cast(Tensor, (energy >= least) & (energy > 0.0))
@@ -98,10 +95,7 @@ class DistanceTask:
 
 
 class ElevationHead(nn.Module):
-    """A classifier on pooled features, for an array that can tell up from down.
-
-    The first class is centered on -90 degrees, the last on 90; `width_deg` is from one to the next.
-    """
+    """A classifier on pooled features of arrays that tell up from down: a class every `width_deg` from -90 to 90."""
 
     def __init__(self, sizes: HeadSizes, width_deg: float = 10.0, hidden: int | None = None) -> None:
         super().__init__()

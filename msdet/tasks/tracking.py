@@ -113,10 +113,7 @@ def between_neighbors(coarse: Tensor, classes: int) -> Tensor:
 
 @full_precision
 def running_averages(response: Tensor, time_constants: Tensor, causal: bool) -> Tensor:
-    """Exponential averages over time, ``(batch, time constant, frame, direction)``, of ``(batch, frame, direction)``.
-
-    Over the frames before, with time constants in frames; unless causal over those after, too.
-    """
+    """Averages ``(batch, time constant, frame, direction)`` of past frames, unless causal of later ones, too."""
     batch, frames, directions = response.shape
     age = torch.arange(-REACH, 1 if causal else REACH + 1, device=response.device).abs()
     kernels = (-age / time_constants[:, None]).softmax(-1)
@@ -162,10 +159,7 @@ class TrackingTask:
 
 
 def frame_track_deg(truth: BatchLabels, frames: int) -> Tensor:
-    """Azimuths ``(batch, slot, frame)`` at the center of each STFT frame, [0, 360); NaN where not known.
-
-    Labels are joined around the shorter way of the circle; after the last one it stays.
-    """
+    """Azimuths ``(batch, slot, frame)``, [0, 360), between labels and after the last one; NaN where not known."""
     track_deg = truth.track_deg
     labels, samples = track_deg.shape[-1], truth.mixture.shape[-1]
     hop = truth.references.spectrum.shape[-2] - 1

@@ -149,10 +149,7 @@ class Lookahead(Callback):
 
 
 def affinities(system: JointModule, batch: Example, tasks: Sequence[str], rate: float) -> Array:
-    """Affinities ``(task, task)`` of the one (row) onto the other (column) on a batch; NaN where one has no label.
-
-    The system is left as it is; the looked-ahead step has the learning rate `rate`.
-    """
+    """Affinities ``(task, task)`` of one (row) onto another (column) on a batch at a rate; NaN without a label."""
     shared = shared_parameters(system.model)
     matrix = np.full((len(tasks), len(tasks)), np.nan)
     with unchanged([*shared, *system.buffers()]):

@@ -156,10 +156,7 @@ class SaveBest(BestMetric, Callback):
 
 
 class StopEarly(EarlyStopping):
-    """Ends a run whose metric has not improved in so many validations; it is then finished.
-
-    Lightning's, but that a run which was killed after it had come to its end stays ended.
-    """
+    """Lightning's, but that a run which was killed after it had come to its end stays ended."""
 
     def __init__(self, metric: str, patience: int) -> None:
         mode = "max" if higher_is_better(metric) else "min"

@@ -137,10 +137,7 @@ def check_labels(data: TrainingData, objective: ObjectiveConfig, model: ModelCon
 def loaders(
     data: TrainingData, config: TrainConfig, epochs_done: int = 0, processes: int = 1
 ) -> tuple[DataLoader[Example], DataLoader[Example]]:
-    """Loaders of training and validation batches, of one of the processes that share them.
-
-    An epoch is the steps between two validations.
-    """
+    """Loaders of one process; an epoch of training is the steps between two validations."""
     batch, batches = _batch(config, processes), config.optimizer.accumulate * config.interval
     if data.rendered and config.data.batch_seconds:
         lengths_s = [s.samples / s.sample_rate for s in data.rendered.scenes]

@@ -137,10 +137,7 @@ class Objective(nn.Module):
 
     @torch.no_grad()  # a choice has no gradient, and the losses of all pairs need not be kept
     def assign(self, predictions: dict[str, Any], truth: BatchLabels) -> Tensor:
-        """The reference ``(batch, slot)`` that each slot answers for.
-
-        Where a scene has no references the separation cost of a pair is its DoA cost, and the other way round.
-        """
+        """The reference ``(batch, slot)`` of each slot; a scene without references takes DoA costs, and vice versa."""
 
         def separation() -> Tensor:
             pairs = self.separation.pairs(predictions["separation"], truth)

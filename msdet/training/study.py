@@ -219,7 +219,7 @@ class Study:
     def _sampler(self, number: int) -> BaseSampler:
         """Draws a trial; each has a seed of its own, so that no process repeats what another one drew."""
         c, seed = self.config, int(np.random.SeedSequence([self.config.seed, number]).generate_state(1)[0])
-        return cast(BaseSampler, _from_optuna("sampler", SAMPLERS, c.sampler, c.sampler_options, seed=seed))
+        return cast("BaseSampler", _from_optuna("sampler", SAMPLERS, c.sampler, c.sampler_options, seed=seed))
 
 
 _STATES: dict[str, State] = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}

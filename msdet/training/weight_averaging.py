@@ -75,10 +75,7 @@ class WeightAveraging(Callback):
         self.step = int(state_dict["step"])
 
     def _swap(self, pl_module: pl.LightningModule) -> None:
-        """Exchange weights and average; before there is one, nothing.
-
-        Values move, not storage: cuDNN wants the weights of a recurrent layer in one piece.
-        """
+        """Exchange values of weights and average, if any, not storage: cuDNN wants that of a layer in one piece."""
         if self.average.n_averaged == 0:
             return
         models = (cast(nn.Module, pl_module.model), self.average.module)

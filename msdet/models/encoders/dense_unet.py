@@ -167,10 +167,7 @@ class _Double(nn.Module):
 
 
 class _DenseBlock(nn.Module):
-    """Layers that each see the outputs of all before them; the one in the middle maps across frequency.
-
-    ``(batch, channel, freq, frame)`` to the same axes.
-    """
+    """Layers that each see ``(batch, channel, freq, frame)`` of all before; the middle one maps frequencies."""
 
     def __init__(self, channels_in: int, channels_out: int, growth: int, layers: int, freqs: int, causal: bool) -> None:
         super().__init__()
@@ -198,10 +195,7 @@ class _DenseBlock(nn.Module):
 
 
 class _FrequencyMap(nn.Module):
-    """Fewer channels, then a linear layer across all frequencies that channels and frames share.
-
-    ``(batch, channel, freq, frame)`` to the same axes.
-    """
+    """Fewer channels of ``(batch, channel, freq, frame)``, then a linear layer across all frequencies."""
 
     def __init__(self, channels_in: int, channels_out: int, freqs: int, causal: bool) -> None:
         super().__init__()
@@ -237,10 +231,7 @@ class _Lstm(nn.Module):
 
 
 class _Tcn(nn.Module):
-    """Stacks of depthwise separable convolutions over 3 frames, 1, 2, 4 ... 64 apart, each residual.
-
-    ``(batch, width, frame)`` to the same.
-    """
+    """Stacks of residual depthwise separable convolutions of ``(batch, width, frame)``, 1, 2 ... 64 frames apart."""
 
     def __init__(self, width: int, layers: int, causal: bool) -> None:
         super().__init__()

@@ -154,10 +154,7 @@ class _Recurrence(nn.Module):
         return added.movedim(-1, self.axis)
 
     def stream(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """The next frames ``(batch, freq, frame, width)``, of one that runs forwards across time.
-
-        A step is due every `stride` frames; what it gives to frames to come is kept.
-        """
+        """The next frames, if it runs forwards across time: a step each `stride` frames, whose later part is kept."""
         count, past, hidden, ahead = state or (0, None, None, None)
         length, reach = x.shape[2], self.window - 1
         joined, past = with_past(self.norm(x).movedim(2, -1), reach, -1, past)
@@ -190,10 +187,7 @@ class _Recurrence(nn.Module):
 
 
 class _FrameAttention(nn.Module):
-    """Self-attention between whole frames: a query, key or value holds all frequencies.
-
-    ``(batch, freq, frame, width)`` to the same; in a stream each frame sees `context`.
-    """
+    """Self-attention between frames of ``(batch, freq, frame, width)``: a query, key or value holds all frequencies."""
 
     def __init__(self, freqs: int, width: int, heads: int, similarity: int) -> None:
         super().__init__()

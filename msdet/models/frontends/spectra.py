@@ -49,10 +49,7 @@ class RealImaginaryFrontEnd(LeveledFrontEnd):
 
 
 def relative_parts(spectrum: Tensor, reference: int) -> list[Tensor]:
-    """Real and imaginary parts ``(batch, mic, freq, frame)`` relative to the reference, and its log level.
-
-    Parts are squashed to stay below 1; the level is ``(batch, 1, freq, frame)``.
-    """
+    """Parts ``(batch, mic, freq, frame)`` relative to the reference, squashed below 1, and its log level."""
     at_reference = spectrum[:, reference : reference + 1]
     magnitude = at_reference.abs()
     relative = spectrum * (at_reference.conj() / magnitude.clamp_min(1e-8).square())

@@ -83,10 +83,11 @@ class SlotLinear(nn.Module):
         outputs: Tensor = self.linear(features)
         return outputs if self.per_slot else outputs.unflatten(-1, (self.talkers, -1)).movedim(-2, 1)
 
-    def start_at_zero(self) -> None:
-        """Make the first outputs zero."""
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
+
+def start_at_zero(layer: Any) -> None:
+    """Make the first outputs of a linear or convolutional layer zero."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
 
 
 def circular_convolutions(*channels: int) -> nn.Sequential:

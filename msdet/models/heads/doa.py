@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from msdet.dsp.spatial import frame_response, phase_normalize, srp_from_covariance, weighted_covariance
 from msdet.dsp.streaming_state import State, decay_over, running_sum, sample_and_hold
 from msdet.models.frontends import FrontEndOutput, running_rms_normalize
-from msdet.models.heads import DOA_HEADS, HeadSizes, circular_convolutions
+from msdet.models.heads import DOA_HEADS, HeadSizes, circular_convolutions, start_at_zero
 from msdet.models.heads.separation import at_least_one
 
 
@@ -97,8 +97,7 @@ class SteeredDoaHead(nn.Module):
         self.trust = nn.Parameter(torch.ones(()))
         self.sharpness = nn.Parameter(torch.zeros(()))
         self.sharpen = circular_convolutions(2, 32, 32, 1)
-        nn.init.zeros_(self.sharpen[-1].weight)  # type: ignore[arg-type]
-        nn.init.zeros_(self.sharpen[-1].bias)  # type: ignore[arg-type]
+        start_at_zero(self.sharpen[-1])
         self.nobody: nn.Module | None = None
         if sizes.variable_num_speakers:
             self.nobody = nn.Sequential(nn.Linear(sizes.features + 3, 32), nn.ReLU(), nn.Linear(32, 1))

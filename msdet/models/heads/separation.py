@@ -10,7 +10,7 @@ from msdet.dsp.spatial import phase_normalize
 from msdet.dsp.streaming_state import State, decay_over, with_past
 from msdet.errors import UnknownNameError
 from msdet.models.frontends import FrontEndOutput, reference_level
-from msdet.models.heads import SEPARATION_HEADS, HeadSizes, SlotLinear, Streamed, as_complex
+from msdet.models.heads import SEPARATION_HEADS, HeadSizes, SlotLinear, Streamed, as_complex, start_at_zero
 
 
 class BeamMasks(nn.Module):
@@ -24,7 +24,7 @@ class BeamMasks(nn.Module):
         self.frames = at_least_one(frames, "frames")
         self.per_slot = sizes.per_slot
         self.filter = SlotLinear(sizes, 2 * signals * frames)
-        self.filter.start_at_zero()
+        start_at_zero(self.filter.linear)
 
     def forward(self, features: Tensor, beams: Tensor, signals: list[Tensor]) -> Tensor:
         """Refined beams, as beams ``(batch, talker, freq, frame)``, from features of the head.
