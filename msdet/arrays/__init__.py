@@ -162,9 +162,8 @@ class MicrophoneArray:
                 f"directions are seen; to center the array, subtract [{centroid}] from every position"
             )
         if self.aperture_m >= WIDE_M:
-            cautions.append(
-                f"the array is {self.aperture_m:.2f} m wide; if it is not, its coordinates are not in meters"
-            )
+            wide = f"the array is {self.aperture_m:.2f} m wide"
+            cautions.append(f"{wide}; if it is not, its coordinates are not in meters")
         return tuple(cautions)
 
     def to_dict(self) -> dict[str, Any]:

@@ -90,16 +90,11 @@ class JointModel(nn.Module):
         spectra = self.separation_head(shared.separation, front_end, shared.logits[..., : self.config.doa_classes])
         resynthesize = partial(self.stft.inverse, samples=mixture.shape[-1])
         passes = tuple(Signals(spectrum, resynthesize) for spectrum in spectra)
-        predictions = {name: self.task_head(name)(shared.doa, front_end) for name in self.config.tasks}
-        return JointOutput(
-            passes[-1].waveform * level,
-            spectra,
-            doa_logits,
-            slot_occupancy(logits, self.config.doa_classes),
-            level,
-            shared.doa,
-            {"separation": SeparationPasses(passes), "doa": logits, **predictions},
-        )
+        occupancy = slot_occupancy(logits, self.config.doa_classes)
+        predictions: dict[str, Any] = {"separation": SeparationPasses(passes), "doa": logits}
+        predictions |= {name: self.task_head(name)(shared.doa, front_end) for name in self.config.tasks}
+        waveforms = passes[-1].waveform * level
+        return JointOutput(waveforms, spectra, doa_logits, occupancy, level, shared.doa, predictions)
 
     def task_head(self, name: str) -> nn.Module:
         """The head of an auxiliary task."""

@@ -86,18 +86,11 @@ class DoaMapTask:
         azimuth_deg = decode_map(prediction, self.threshold).azimuth_deg
         count = azimuth_deg.isfinite().sum(-1)
         talkers = truth.active.sum(-1)
-        hits = torch.tensor(
-            [
-                _matches(peaks[peaks.isfinite()], true[active])
-                for peaks, true, active in zip(azimuth_deg, truth.azimuth_deg, truth.active, strict=True)
-            ],
-            device=count.device,
-        )
-        unknown = ~located(truth)
-        return {
-            "map_f1": (2.0 * hits / (count + talkers)).masked_fill(unknown, torch.nan),
-            "map_count_accuracy": (count == talkers).float().masked_fill(unknown, torch.nan),
-        }
+        scenes = zip(azimuth_deg, truth.azimuth_deg, truth.active, strict=True)
+        hits = [_matches(peaks[peaks.isfinite()], true[active]) for peaks, true, active in scenes]
+        f1 = 2.0 * torch.tensor(hits, device=count.device) / (count + talkers)
+        scores = {"map_f1": f1, "map_count_accuracy": (count == talkers).float()}
+        return {name: score.masked_fill(~located(truth), torch.nan) for name, score in scores.items()}
 
 
 class Peaks(NamedTuple):

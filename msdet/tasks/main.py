@@ -64,10 +64,8 @@ class DoaTask:
     def pairs(self, prediction: Tensor, truth: BatchLabels) -> Tensor:
         """Loss ``(batch, slot, talker)`` of each slot's logits for each talker; zero where nothing is labeled."""
         logits = prediction[:, :, None].expand(-1, -1, truth.active.shape[1], -1)
-        shape = logits.shape[:-1]
-        return self._between(
-            logits, truth.azimuth_deg[:, None].expand(shape), truth.active[:, None].expand(shape)
-        ).masked()
+        azimuth_deg, active = (x[:, None].expand(logits.shape[:-1]) for x in (truth.azimuth_deg, truth.active))
+        return self._between(logits, azimuth_deg, active).masked()
 
     def _between(self, prediction: Tensor, azimuth_deg: Tensor, active: Tensor) -> LabeledLoss:
         """Loss of logits ``(..., outputs)`` for azimuths and activity ``(...)``."""

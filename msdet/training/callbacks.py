@@ -231,8 +231,7 @@ class ReportLines(Callback):
         bad = cast(NonFiniteGuard, pl_module.bad)
         skipped = f"  {bad.total} skipped" if bad.total else ""
         self.report(
-            f"step {step:>6}/{self.steps}"
-            f"  loss {m.get('train/loss', float('nan')):.3f}  dev {m['dev/loss']:.3f}"
+            f"step {step:>6}/{self.steps}  loss {m.get('train/loss', math.nan):.3f}  dev {m['dev/loss']:.3f}"
             f"  SI-SDR improvement {m['dev/si_sdr_improvement_db']:.2f} dB"
             f"  DoA within 10° {100 * m['dev/accuracy_10deg']:.0f} %"
             f"  {step_s:.2f} s a step, {max_memory_mb(pl_module.device):.0f} MB"

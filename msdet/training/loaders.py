@@ -115,18 +115,14 @@ def check_labels(data: TrainingData, objective: ObjectiveConfig, model: ModelCon
     if data.rendered is not None:
         root = " and ".join(str(part.scene_set.root) for part in data.rendered.sets)
     labelings = [data.train.labeling(item) for item in range(data.train.population or STREAM_BLOCK)]
-    available = {
-        "references": any(labels.referenced for labels in labelings),
-        "directions": any(labels.located for labels in labelings),
-    }
+    available = {"references": any(x.referenced for x in labelings), "directions": any(x.located for x in labelings)}
     if objective.doa_weight < 1.0 and not available["references"]:
         raise MsdetError(f"{root}: no scene has references; objective.doa_weight 1 trains the DoA alone")
     if objective.doa_weight > 0.0 and not available["directions"]:
         raise MsdetError(f"{root}: no scene has azimuths; objective.doa_weight 0 trains separation alone")
-    available["distances"] = available["directions"] or (
-        data.rendered is not None
-        and any(math.isfinite(talker.distance_m) for s in data.rendered.scenes for talker in s.sources)
-    )
+    scenes = data.rendered.scenes if data.rendered else ()
+    distances = any(math.isfinite(talker.distance_m) for scene in scenes for talker in scene.sources)
+    available["distances"] = available["directions"] or distances
     for name in model.tasks if model else ():
         needed = getattr(TASKS.find(name), "NEEDS", None)
         if objective.task_weights.get(name, AUXILIARY_WEIGHT) > 0.0 and not available.get(str(needed), True):

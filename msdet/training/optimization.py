@@ -13,23 +13,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import torch
-from torch import nn
+from torch import nn, optim
 
 from msdet.components import build, check_options, shown
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.training.config import OptimizerConfig
 
-OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
-    "adagrad": torch.optim.Adagrad,
-    "adam": torch.optim.Adam,
-    "adamax": torch.optim.Adamax,
-    "adamw": torch.optim.AdamW,
-    "nadam": torch.optim.NAdam,
-    "radam": torch.optim.RAdam,
-    "rmsprop": torch.optim.RMSprop,
-    "sgd": torch.optim.SGD,
-}
+OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
+    kind.__name__.lower(): kind
+    for kind in (
+        optim.Adagrad, optim.Adam, optim.Adamax, optim.AdamW, optim.NAdam, optim.RAdam, optim.RMSprop, optim.SGD,
+    )
+}  # fmt: skip
 """Those of torch that take one closure-free step on any dense parameter."""
 
 UNUSABLE = {

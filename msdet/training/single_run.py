@@ -132,13 +132,8 @@ def train_single(out: Path, config: TrainConfig, report: Report, progress: StepP
         data = load_data(config.data, config.model, t.seed)
         settings = comparable(config) | {"data_identity": data.identity} | init_setting(config.init)
         stop = StopEarly(t.stop_metric, t.stop_patience) if t.stop_metric else None
-        callbacks: list[Callback] = [
-            SaveBest(out, settings, t.monitor),
-            *([stop] if stop else []),
-            *averaging(config),
-            SaveState(out),
-            ReportLines(config.total_steps, report, progress),
-        ]
+        callbacks = [SaveBest(out, settings, t.monitor), *([stop] if stop else []), *averaging(config), SaveState(out)]
+        callbacks.append(ReportLines(config.total_steps, report, progress))
         run = prepare(config, report, data, callbacks, out)
         todo = begin_run_dir(out, settings, FINISHED) if run.trainer.is_global_zero else not (out / FINISHED).is_file()
         if not todo:

@@ -111,12 +111,9 @@ class Study:
                 f"sqlite:///{(self.out / DATABASE).absolute()}",
                 engine_kwargs={"connect_args": {"timeout": 60.0}},  # seconds that another process may write
             )
+            direction: Direction = "maximize" if self.config.maximizes else "minimize"
             self._optuna = optuna.create_study(
-                storage=storage,
-                study_name="msdet",
-                direction="maximize" if self.config.maximizes else "minimize",
-                pruner=self.pruner,
-                load_if_exists=True,
+                storage=storage, study_name="msdet", direction=direction, pruner=self.pruner, load_if_exists=True
             )
         try:
             yield self

@@ -82,16 +82,10 @@ def transfer(model: nn.Module, folder: Path) -> Transfer:
     if not fits:
         raise MsdetError(f"{files.shown(WEIGHTS_FILE)}: no tensor has a name and shape of this model")
     model.load_state_dict(fits, strict=False)
-    return Transfer(
-        str(folder),
-        loaded=sorted(fits),
-        absent=sorted(ours.keys() - theirs.keys()),
-        other_shape={
-            name: f"{tuple(theirs[name].shape)} there, {tuple(ours[name].shape)} here"
-            for name in sorted((ours.keys() & theirs.keys()) - fits.keys())
-        },
-        unused=sorted(theirs.keys() - ours.keys()),
-    )
+    others = sorted((ours.keys() & theirs.keys()) - fits.keys())
+    shapes = {name: f"{tuple(theirs[name].shape)} there, {tuple(ours[name].shape)} here" for name in others}
+    absent, unused = sorted(ours.keys() - theirs.keys()), sorted(theirs.keys() - ours.keys())
+    return Transfer(str(folder), sorted(fits), absent, shapes, unused)
 
 
 def init_setting(folder: Path | None) -> dict[str, str]:

@@ -176,13 +176,8 @@ def _outcome(study: Study, base: TrainConfig) -> Outcome:
     done = [record for record in records if record.state == "done" and record.value is not None]
     choose = max if study.config.maximizes else min
     best = choose(done, key=lambda record: record.value or 0.0, default=None)
-    return Outcome(
-        records,
-        best,
-        applied(base, best.options) if best else None,
-        study.importances(),
-        sum(record.state == "running" for record in records),
-    )
+    running = sum(record.state == "running" for record in records)
+    return Outcome(records, best, applied(base, best.options) if best else None, study.importances(), running)
 
 
 def _check_options(base: TrainConfig, config: StudyConfig, space: list[Option]) -> dict[str, str]:

@@ -73,9 +73,8 @@ class SpatialNet(StreamingBlockEncoder):
         self.enter = Conv(features_in, width, (1, 5), causal=causal)
         self.full_band = _FullBand(sizes["squeeze"], freqs)
         self.cross_band = nn.ModuleList(_CrossBand(width, sizes["squeeze"]) for _ in range(self.depth))
-        self.narrow_band = nn.ModuleList(
-            _NarrowBand(width, sizes["ffn"], heads, dropout, causal) for _ in range(self.depth)
-        )
+        narrow_band = (_NarrowBand(width, sizes["ffn"], heads, dropout, causal) for _ in range(self.depth))
+        self.narrow_band = nn.ModuleList(narrow_band)
 
     def start(self, features: Tensor) -> Tensor:
         """``(batch, freq, frame, width)``."""

@@ -30,10 +30,9 @@ class PooledDoaHead(nn.Module):
         self.attention = nn.Linear(features, sizes.talkers)
         self.embed = nn.Linear(features, features)
         self.frequency = nn.Parameter(torch.randn(freqs, features) * 0.1)
+        outputs = classes + sizes.variable_num_speakers
         self.classify = nn.Sequential(
-            nn.Linear(2 * features, 4 * features),
-            nn.ReLU(),
-            nn.Linear(4 * features, classes + sizes.variable_num_speakers),
+            nn.Linear(2 * features, 4 * features), nn.ReLU(), nn.Linear(4 * features, outputs)
         )
 
     def forward(self, features: Tensor, front_end: FrontEndOutput) -> Tensor:

@@ -206,9 +206,8 @@ class MaskedMVDRHead(nn.Module):
         """The next frames, of a causal head."""
         covariances, refining = state or (None, None)
         spectrum = front_end.spectrum
-        beams, covariances = causal_masked_mvdr(
-            spectrum, self.masks(features), self.reference, self.loading, self.decay, covariances
-        )
+        masks = self.masks(features)
+        beams, covariances = causal_masked_mvdr(spectrum, masks, self.reference, self.loading, self.decay, covariances)
         signals = [beams, spectrum[:, self.reference, None]]
         refined, refining = self.refine.stream(features, beams, signals, refining)
         return (refined,), (covariances, refining)

@@ -153,9 +153,8 @@ class CrossStitchSharing(Sharing):
         self.encoder_separation = as_blocks(make_encoder(), "cross_stitch")
         self.features_doa = self.features_separation = self.encoder_doa.features_out
         self.causal = self.encoder_doa.causal
-        self.stitches = nn.ModuleList(
-            _Stitch(self.encoder_doa.width(index), own, other) for index in range(self.encoder_doa.depth)
-        )
+        widths = map(self.encoder_doa.width, range(self.encoder_doa.depth))
+        self.stitches = nn.ModuleList(_Stitch(width, own, other) for width in widths)
 
     def forward(self, features: Tensor, localize: Localize) -> Shared:
         """Features of either encoder."""
