@@ -113,8 +113,7 @@ def pit_assignment(labels: TalkerLabels, costs: PairCosts) -> Tensor:
 def joint_pit_assignment(labels: TalkerLabels, costs: PairCosts) -> Tensor:
     """The smallest total of separation and DoA loss, so that one matching serves all heads.
 
-    As set prediction does: N. Carion et al., "End-to-end object detection with transformers", ECCV 2020.
-    Needs both losses of all N² pairs. Jumps nowhere in space, but slots carry no meaning.
+    As in set prediction (N. Carion et al., ECCV 2020). Needs both losses of all N² pairs. Jumps nowhere, as `pit`.
     """
     return cheapest_permutation(costs.joint())
 
@@ -179,8 +178,7 @@ def folded_assignment(labels: TalkerLabels, costs: PairCosts, axis_deg: float = 
 def doa_anchored_assignment(labels: TalkerLabels, costs: PairCosts) -> Tensor:
     """The smallest total azimuth error: each slot answers for the talker at the direction it points to.
 
-    Needs neither a separation loss of any pair nor an ordering of the circle, so it jumps nowhere in space;
-    early in training the estimates decide little.
+    Needs no separation loss of a pair, and jumps nowhere in space; early in training the estimates decide little.
     """
     error = _distance_deg(costs.azimuth_deg().detach()[:, :, None], labels.azimuth_deg[:, None])
     anchored = cheapest_permutation(error.nan_to_num(0.0))

@@ -14,14 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from msdet.errors import MsdetError
-from msdet.losses.weighting import (
-    BALANCERS,
-    GradientBalancer,
-    Observed,
-    require_positive,
-    sum_over_processes,
-    weighted_sum,
-)
+from msdet.losses.weighting import BALANCERS, GradientBalancer, Observed, all_reduce_sum, require_positive, weighted_sum
 
 
 def task_gradients(losses: Sequence[Tensor], parameters: Sequence[Tensor]) -> list[list[Tensor | None]]:
@@ -144,7 +137,7 @@ def average_over_processes(rows: list[list[Tensor | None]], columns: Sequence[in
         gradients = {k: gradient for k in columns if (gradient := row[k]) is not None}
         if not gradients:
             continue
-        flat = sum_over_processes(torch.cat([g.flatten() for g in gradients.values()]))
+        flat = all_reduce_sum(torch.cat([g.flatten() for g in gradients.values()]))
         parts = (flat / torch.distributed.get_world_size()).split([g.numel() for g in gradients.values()])
         for (k, gradient), part in zip(gradients.items(), parts, strict=True):
             row[k] = part.view_as(gradient)

@@ -75,8 +75,7 @@ def l1_real_imaginary_loss(estimate: Tensor, reference: Tensor) -> Tensor:
 def l1_spectral_loss(estimate: Tensor, reference: Tensor) -> Tensor:
     """`l1_real_imaginary_loss` plus the mean absolute error of magnitudes, which counters their shrinking.
 
-    Z.-Q. Wang, G. Wichern and J. Le Roux, "On the compensation between magnitude and phase in speech
-    separation", IEEE SPL 28, 2021.
+    Wang et al., "On the compensation between magnitude and phase in speech separation", IEEE SPL 28, 2021.
     """
     difference = (magnitude(estimate) - magnitude(reference)).abs()
     return l1_real_imaginary_loss(estimate, reference) + difference.mean(dim=(-2, -1))
@@ -132,8 +131,7 @@ def snr_loss(estimate: Tensor, reference: Tensor, scale: float = 0.1, largest_sn
 def si_sdr_loss(estimate: Tensor, reference: Tensor, scale: float = 0.1) -> Tensor:
     """Negative SI-SDR ``(...)`` of waveforms ``(..., time)``, times `scale`; with 1 in decibels.
 
-    J. Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019. SI-SDR is not defined for a silent
-    reference: such a slot pays what `snr_loss` asks for silence.
+    J. Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019. A silent reference costs what `snr_loss` asks.
     """
     _check_scale(scale)
     silent = reference.double().square().mean(-1) <= SILENCE

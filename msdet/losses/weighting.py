@@ -45,7 +45,7 @@ def weighted_sum(weights: Mapping[str, float | Tensor], losses: Mapping[str, Ten
     return torch.stack(terms).sum() if terms else torch.zeros(())
 
 
-def sum_over_processes(values: Tensor) -> Tensor:
+def all_reduce_sum(values: Tensor) -> Tensor:
     """`values` added over all processes that train together; itself where there is one."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         values = values.clone()
@@ -64,7 +64,7 @@ class Observed:
         own = torch.stack([losses.get(name, absent).detach().double() for name in names])
         finite = own.isfinite()
         both = torch.stack([own.where(finite, torch.zeros_like(own)), finite.double()])
-        total, count = sum_over_processes(both)
+        total, count = all_reduce_sum(both)
         self.values = total / count.clamp_min(1)
         self.known = count > 0
 

@@ -103,8 +103,7 @@ class Peaks(NamedTuple):
 def decode_map(logits: Tensor, threshold: float = 0.5, gap_deg: float = 8.0) -> Peaks:
     """Talkers of maps of logits ``(batch, class)``: the peaks of at least the probability `threshold`.
 
-    A peak is no lower than any direction within `gap_deg` (He et al. 2018, eq. 3); its azimuth is the top of
-    the parabola through the logits next to it.
+    None within `gap_deg` is higher (He et al. 2018, eq. 3); its azimuth is the top of the parabola through the logits.
     """
     logits = logits.float()
     batch, classes = logits.shape

@@ -141,11 +141,7 @@ def elevation_to_class(elevation_deg: Tensor, classes: int) -> Tensor:
 
 
 def decode_elevation(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Elevation in degrees and confidence, each ``(...)``, of logits ``(..., class)``.
-
-    The elevation is the mean of the posterior over the peak class and its neighbors, which resolves
-    directions between classes; the confidence is the probability of those classes.
-    """
+    """Elevation in degrees, a mean over the peak class and its neighbors, their probability, of ``(..., class)``."""
     posterior = logits.float().softmax(-1)
     classes = logits.shape[-1]
     index = torch.arange(classes, device=logits.device)

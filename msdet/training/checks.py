@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from importlib.util import find_spec
 from operator import attrgetter
 from typing import Any
 
@@ -15,7 +16,7 @@ from msdet.io.files import plain_name
 from msdet.io.jobs import MAX_WORKERS
 from msdet.training.config import DataConfig, TrainConfig, TrainerConfig
 from msdet.training.optimization import OPTIMIZERS, build_schedule
-from msdet.training.trainer import LOGGERS, require_package
+from msdet.training.trainer import LOGGERS
 
 _POSITIVE = (
     "data.batch_seconds", "optimizer.steps", "optimizer.batch", "optimizer.accumulate", "optimizer.learning_rate",
@@ -102,7 +103,8 @@ def _check_trainer(t: TrainerConfig) -> None:
     for name in t.loggers:
         if name not in LOGGERS:
             raise UnknownNameError("logger", name, LOGGERS)
-        require_package(name)
+        if find_spec(name) is None:
+            raise MsdetError(f"trainer.loggers: {name} needs its package: pip install msdet[{name}]")
     if t.devices != "auto" and not (t.devices.isdigit() and int(t.devices)):
         raise MsdetError(f"trainer.devices is '{t.devices}', expected auto or a number")
 

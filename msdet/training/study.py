@@ -164,8 +164,7 @@ class Study:
     def importances(self) -> dict[str, float]:
         """Share of each option in what parts good trials from others, largest first; they add up to one.
 
-        By PED-ANOVA (S. Watanabe, A. Bansal and F. Hutter, IJCAI 2023) of the trials that came to their end;
-        empty where there are fewer than two values to compare.
+        By PED-ANOVA (S. Watanabe, A. Bansal and F. Hutter, IJCAI 2023) of trials that ended; empty of fewer than two.
         """
         from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 

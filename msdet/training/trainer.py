@@ -15,7 +15,6 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -124,12 +123,6 @@ def _wandb(out: Path, logs: Path) -> Logger:
 
 LOGGERS: dict[str, Callable[[Path, Path], Logger]] = {"mlflow": _mlflow, "wandb": _wandb}
 """Loggers by name, each made from the run's folder and the folder of its logs."""
-
-
-def require_package(name: str) -> None:
-    """Refuse a logger whose package is not installed, and say how to install it."""
-    if find_spec(name) is None:
-        raise MsdetError(f"trainer.loggers: {name} needs its package: pip install msdet[{name}]")
 
 
 def make_loggers(out: Path, names: Sequence[str]) -> list[Logger]:

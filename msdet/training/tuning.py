@@ -112,8 +112,19 @@ def _take_trial(study: Study, base: TrainConfig, report: Report) -> bool:
 def _run(study: Study, trial: Trial, config: TrainConfig, report: Report) -> None:
     """Train a trial to its end, or until it is pruned or fails."""
     number, metric = trial.number, study.config.metric
-    folder = study.folder(number)
-    watch = _TrialMonitor(study, trial, folder, config.validations, report)
+    folder, seen = study.folder(number), study.reported(trial)
+
+    def watch(line: str) -> None:
+        """Pass on what the training reports, and after each validation but the last ask the pruner."""
+        report(f"trial {number}: {line}")
+        values = dict(enumerate(validations(folder, metric), start=1))
+        new = {count: value for count, value in values.items() if count not in seen}
+        seen.update(new)
+        for count, value in new.items():
+            trial.report(value, count)
+        if new and len(values) < config.validations and trial.should_prune():
+            raise TrialPruned
+
     (folder / PRUNED).unlink(missing_ok=True)  # of a process that was killed before it said so
     try:
         train(folder, config, watch)
@@ -122,7 +133,7 @@ def _run(study: Study, trial: Trial, config: TrainConfig, report: Report) -> Non
             raise MsdetError(f"no validation had a finite {metric}")
         value = max(finite) if study.config.maximizes else min(finite)
     except TrialPruned:
-        step, value = len(watch.seen), watch.seen[len(watch.seen)]
+        step, value = len(seen), seen[len(seen)]
         write_json(folder / PRUNED, {"trial": number, "validations": step, "metric": metric, "value": value})
         study.finish(trial, "pruned")
         report(f"trial {number}: pruned after {step} validations, {metric} {value:.4g}")
@@ -133,29 +144,6 @@ def _run(study: Study, trial: Trial, config: TrainConfig, report: Report) -> Non
     else:
         study.finish(trial, "done", value)
         report(f"trial {number}: done, {metric} {value:.4g}")
-
-
-class _TrialMonitor:
-    """Passes on what a trial's training reports, and after each of `total` validations asks the pruner."""
-
-    def __init__(self, study: Study, trial: Trial, folder: Path, total: int, report: Report) -> None:
-        self.study = study
-        self.trial = trial
-        self.folder = folder
-        self.total = total
-        self.report = report
-        self.seen = study.reported(trial)
-
-    def __call__(self, line: str) -> None:
-        """A line of the training; raises `TrialPruned` if the pruner gives the trial up."""
-        self.report(f"trial {self.trial.number}: {line}")
-        values = dict(enumerate(validations(self.folder, self.study.config.metric), start=1))
-        new = {number: value for number, value in values.items() if number not in self.seen}
-        self.seen |= new
-        for number, value in new.items():
-            self.trial.report(value, number)
-        if new and len(values) < self.total and self.trial.should_prune():
-            raise TrialPruned
 
 
 def validations(folder: Path, metric: str) -> list[float]:

@@ -174,8 +174,7 @@ def final_frame_logits(logits: Tensor) -> Tensor:
 def beam_features(beams: Tensor, reference: Tensor) -> list[Tensor]:
     """Beams ``(batch, talker, freq, frame)`` seen from the reference microphone: level, real, imaginary.
 
-    Each is ``(batch, talker, freq, frame)``; the ratio to the reference ``(batch, freq, frame)`` is squashed
-    to stay below 1, the level is that of the beam itself.
+    Each is of the same shape; the ratio to the reference is squashed to stay below 1, the level is the beam's own.
     """
     level = reference.abs()[:, None].clamp_min(1e-8)
     relative = beams * (reference.conj()[:, None] / level.square())
