@@ -22,7 +22,7 @@ from msdet.dsp.spatial import phase_normalize, srp_from_covariance, weighted_cov
 from msdet.models.frontends import FrontEndOutput
 from msdet.models.heads import TASKS, HeadSizes, circular_convolutions
 from msdet.tasks.labels import BatchLabels, LabeledLoss, located
-from msdet.tasks.pooling import pool_and_classifier
+from msdet.tasks.pooled import pool_and_classifier
 
 MATCHED_DEG = 10.0
 """A peak is a talker's if it is no further away."""

@@ -16,8 +16,7 @@ from msdet.models.heads import TASKS, HeadSizes
 from msdet.models.heads.doa import bin_weights
 from msdet.scenes.room_geometry import TRACK_STEP_S
 from msdet.tasks.labels import BatchLabels, LabeledLoss
-from msdet.tasks.per_slot import speech_activity
-from msdet.tasks.pooling import Pool, hidden_width
+from msdet.tasks.pooled import Pool, hidden_width, speech_activity
 
 TIME_CONSTANTS = (1.0, 4.0, 12.0)
 """In frames, that the averages of the steered response start from."""

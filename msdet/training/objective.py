@@ -12,16 +12,14 @@ from msdet.errors import MsdetError, UnknownNameError
 from msdet.losses.assignment import PairCosts, TalkerLabels, assignment_rule
 from msdet.losses.doa import doa_loss
 from msdet.losses.gradients import Balanced, balanced_backward
-from msdet.losses.regularization import penalty
 from msdet.losses.separation import is_signed, separation_loss
-from msdet.losses.weighting import BALANCERS, GradientBalancer, LossNormalization
+from msdet.losses.weighting import BALANCERS, GradientBalancer, LossNormalization, penalty
 from msdet.models.config import ModelConfig
 from msdet.models.heads import TASKS
 from msdet.models.joint import JointModel
 from msdet.models.sharing import SHARING_SCHEMES
-from msdet.tasks import MAIN, TaskLike
+from msdet.tasks import MAIN, DoaTask, SeparationTask, TaskLike
 from msdet.tasks.labels import BatchLabels, located
-from msdet.tasks.main import DoaTask, SeparationTask
 from msdet.training.config import ObjectiveConfig
 
 AUXILIARY_WEIGHT = 0.1
