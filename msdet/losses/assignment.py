@@ -3,8 +3,7 @@
 A rule is a function of `TalkerLabels`, `PairCosts` and options that returns the index of the reference of each slot,
 ``(batch, slot)``. No ordering of talkers around a circle is continuous everywhere (two unordered points on a circle
 form a Möbius band); each rule states where its ordering jumps. Slots without a talker come last in every ordering, and
-equal keys keep the order of the references. A scene without the labels that a rule orders by takes the cheapest
-permutation of the joint loss (`in_order`).
+equal keys keep the order of the references. A scene without the labels takes the cheapest permutation (`in_order`).
 """
 
 from __future__ import annotations

@@ -78,10 +78,9 @@ def balanced_backward(
 class SharedGradients(nn.Module, ABC):
     """Weighs the tasks' gradients on shared parameters by their inner products.
 
-    A parameter that one task alone reaches follows that task with its own weight. Tasks without a gradient
-    on shared parameters, for one because nothing in the batch is labeled, take no part. Costs one backward
-    pass a task. Where several processes train together, gradients are averaged first, so the result is that
-    of one process with all their batches.
+    A parameter that one task alone reaches follows that task with its own weight. Tasks without a gradient on shared
+    parameters, say because nothing is labeled, take no part. Costs one backward pass a task. Gradients of several
+    processes are averaged first, so the result is that of one process with all their batches.
     """
 
     def __init__(self, weights: dict[str, float]) -> None:
@@ -147,11 +146,10 @@ def average_over_processes(rows: list[list[Tensor | None]], columns: Sequence[in
 class GradNorm(SharedGradients):
     """Weights that make the tasks' gradients equally long, longer for tasks that lag behind.
 
-    They move towards |weight · ∇loss| = mean · r^alpha, where r is how much of its first loss a task still
-    has, relative to the mean task, and keep their sum (Chen et al., "GradNorm: gradient normalization for
-    adaptive loss balancing in deep multitask networks", ICML 2018, algorithm 1). Norms are over all shared
-    parameters. L_grad (eq. 2) is descended in the logarithms of the weights and relative to the mean norm, so
-    weights stay positive and one rate fits losses of any scale.
+    They move towards |weight · ∇loss| = mean · r^alpha, where r is how much of its first loss a task has left, relative
+    to the mean, and keep their sum (Chen et al., "GradNorm", ICML 2018, algorithm 1). Norms are over all shared
+    parameters. L_grad (eq. 2) is descended in the logarithms of the weights and relative to the mean norm, so weights
+    stay positive and one rate fits losses of any scale.
 
     Args:
         weights: to start with, by task; a task of weight zero stays out.

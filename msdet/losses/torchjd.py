@@ -87,8 +87,7 @@ class CAGrad(TorchJdBalancer):
 class MGDA(TorchJdBalancer):
     """The shortest convex combination of the gradients; the task with the smallest has the largest say.
 
-    Désidéri, 2012; Sener and Koltun, "Multi-task learning as multi-objective optimization", NeurIPS 2018,
-    algorithm 2 (Frank-Wolfe, which ends below a step of `epsilon`).
+    Désidéri, 2012; Sener and Koltun, NeurIPS 2018, algorithm 2 (Frank-Wolfe, which ends below a step of `epsilon`).
     """
 
     def __init__(self, weights: dict[str, float], epsilon: float = 1e-3, iterations: int = 100) -> None:
@@ -132,12 +131,9 @@ class AlignedMTL(TorchJdBalancer):
 class NashMTL(TorchJdBalancer):
     """The tasks bargain for the direction; each gains in proportion to what it can lose.
 
-    Navon et al., "Multi-task learning as a bargaining game", ICML 2022, algorithm 1. Each step starts at the
-    last one's solution. The scale of a loss does not matter, so neither do the tasks' weights.
-
-    Args:
-        largest_norm: the direction is clipped to this norm; 0 leaves it.
-        iterations: of the solver at most; each solves a small convex problem on the CPU.
+    Navon et al., "Multi-task learning as a bargaining game", ICML 2022, algorithm 1. Each step starts at the last one's
+    solution. Neither scales of losses nor weights matter. The direction is clipped to `largest_norm`, 0 leaves it; each
+    of the `iterations` at most solves a small convex problem on the CPU.
     """
 
     solution: Tensor

@@ -1,7 +1,6 @@
 """Where a model is: a checkpoint directory, a package in one ``.tar``, or a model that msdet ships.
 
-A package holds weights, description, scores and card, under fixed names. A tar is read in memory: nothing is
-unpacked, so nothing it names can be written anywhere.
+A package holds weights, description, scores and card, under fixed names. A tar is read in memory, never unpacked.
 """
 
 from __future__ import annotations

@@ -10,12 +10,10 @@ An auxiliary task is a class that registers itself, ``@TASKS.register("activity"
 - ``scores(prediction, truth) -> dict[str, Tensor]``: what validation shows, each of any shape, NaN where it
   is not defined; names end in their unit.
 
-It may say ``NEEDS``, the kind of label that it learns from: ``references``, ``directions`` or ``distances``.
-Training data without a single one are then refused.
-
-``Task`` is built without arguments; where it has some, a subclass in a file of your own sets them. ``separation`` and
-``doa`` are always there and take the losses that the objective names; the others are switched on by ``model.tasks`` and
-weighted by ``objective.task_weights``. Your own task works by its import path, ``module:Task``.
+It may say ``NEEDS``, the kind of label that it learns from: ``references``, ``directions`` or ``distances``; training
+data without one are refused. It is built without arguments; a subclass in a file of your own sets those it has. Your
+own task works by its import path, ``module:Task``. ``separation`` and ``doa`` are always there and take the losses that
+the objective names; others are switched on by ``model.tasks`` and weighted by ``objective.task_weights``.
 """
 
 from __future__ import annotations

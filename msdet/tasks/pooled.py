@@ -44,8 +44,7 @@ class Pool(nn.Module):
 
     Each pool weighs all bins by an attention of its own, and gives the mean and the standard deviation of the
     embedded features, and their mean after a learned weight of each frequency: phase differences mean another
-    direction at each frequency. A learned offset tells the pools apart. What a pool gives is three times as wide as
-    the embedded features, `hidden`.
+    direction at each frequency. A learned offset tells the pools apart. What one gives is three times `hidden` wide.
     """
 
     def __init__(self, sizes: HeadSizes, pools: int, hidden: int) -> None:
@@ -285,12 +284,8 @@ class DomainHead(nn.Module):
     """A classifier on pooled features behind a layer that reverses the gradient.
 
     It learns to tell rooms or corpora apart, and the shared features learn to hide them (Ganin and Lempitsky,
-    "Unsupervised domain adaptation by backpropagation", ICML 2015).
-
-    Args:
-        domains: number of classes; domains that agree modulo it count as one.
-        strength: factor of the reversed gradient (λ of the paper), besides the task's weight.
-        hidden: width of the pooled features (`hidden_width`).
+    "Unsupervised domain adaptation by backpropagation", ICML 2015). Domains that agree modulo `domains` count as one;
+    `strength` is the factor of the reversed gradient (λ there).
     """
 
     def __init__(self, sizes: HeadSizes, domains: int = 16, strength: float = 1.0, hidden: int | None = None) -> None:
@@ -312,8 +307,7 @@ class DomainHead(nn.Module):
 class DomainTask:
     """Cross-entropy of the domain, where it is known.
 
-    A shared encoder has succeeded where the accuracy is that of guessing. Rooms that training never saw say
-    little: look at the accuracy on known ones.
+    A shared encoder has succeeded where the accuracy is that of guessing, on domains that training saw.
     """
 
     Head = DomainHead

@@ -1,10 +1,9 @@
 """How much tasks help each other: affinities measured in one joint training, and the grouping they suggest.
 
 C. Fifty et al., "Efficiently identifying task groupings for multi-task learning", NeurIPS 2021, eq. 1. The
-affinity of task i onto task j at a step is ``1 - L_j(after) / L_j(before)``: before is the present model;
-after it, the same with the shared parameters (of ``sharing`` and the front end) moved by one gradient step of
-task i alone, all heads as they are, on the same batch. Above zero a step for i lowers the loss of j. It is
-averaged over steps of a training of all tasks together.
+affinity of task i onto task j at a step is ``1 - L_j(after) / L_j(before)``: before is the present model; after it, the
+same with the shared parameters (of ``sharing`` and the front end) moved by one gradient step of task i alone, on the
+same batch. Above zero a step for i lowers the loss of j. It is averaged over steps of a training of all tasks together.
 
 What is measured holds for the data, the model, the steps and the rate that it was measured with. In single
 precision what is below about 1e-6 is rounding; a larger `AffinityConfig.step_size` lifts it out of that.

@@ -75,11 +75,7 @@ class _OfBackward(torch.autograd.Function):
 
 
 class Objective(nn.Module):
-    """Losses of all tasks of a model, under an assignment, balanced.
-
-    Each task's loss is the mean over what is labeled, so a scene without references or directions trains the
-    other tasks.
-    """
+    """Losses of all tasks of a model, each the mean over what is labeled, under an assignment, balanced."""
 
     def __init__(self, config: ObjectiveConfig, model: ModelConfig = ModelConfig()) -> None:  # noqa: B008
         super().__init__()

@@ -1,8 +1,7 @@
 """Optimizers by name, and how the learning rate goes over a run.
 
-A schedule gives a share of the largest rate; warm-up multiplies every schedule. ``linear``, ``cosine`` and
-``exponential`` stay until ``optimizer.decay_from`` and end at ``optimizer.final_lr_ratio``; the others take
-``optimizer.schedule_options``.
+A schedule gives a share of the largest rate; warm-up multiplies every schedule. ``linear``, ``cosine``, ``exponential``
+stay until ``optimizer.decay_from`` and end at ``optimizer.final_lr_ratio``; others take ``optimizer.schedule_options``.
 """
 
 from __future__ import annotations

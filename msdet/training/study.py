@@ -1,8 +1,7 @@
 """A study's trials in Optuna's data base, shared by several processes.
 
-A process takes a trial by locking ``trials/0000.lock`` of the study's folder; the lock ends with the process.
-So a trial that is running and not locked was left by a process that was killed, and is taken up again. What a
-trial tries follows from the seed, its number, and how the trials before it did.
+A process takes a trial by locking ``trials/0000.lock`` of the study's folder. One that is running and not locked was
+left by a process that was killed, and is taken up again. What a trial tries follows from the seed and those before it.
 """
 
 from __future__ import annotations

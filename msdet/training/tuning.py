@@ -4,9 +4,8 @@ T. Akiba et al., "Optuna: a next-generation hyperparameter optimization framewor
 ``tpe`` (J. Bergstra et al., "Algorithms for hyper-parameter optimization", NeurIPS 2011), ``random``,
 ``grid``. Pruners: ``median``, ``hyperband`` (L. Li et al., JMLR 18, 2018), ``none``.
 
-The folder of a study holds the data base ``study.db`` and a run's folder for each trial, ``trials/0000`` and
-so on. A study that was killed goes on, with the trial that was running, from its last checkpoint. Several
-processes of one machine share a study by running the same command.
+The folder of a study holds the data base ``study.db`` and a run's folder for each trial, ``trials/0000`` and so on. A
+killed study goes on where it was. Several processes of one machine share a study by running the same command.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Averages of a model's weights over steps of a run, and over checkpoints.
 
-They often score better than the last weights (P. Izmailov et al., "Averaging weights leads to wider optima
-and better generalization", UAI 2018; M. Wortsman et al., "Model soups", ICML 2022). Checkpoints that are
-averaged are of one run, or of runs that started from the same weights. Of models that were trained from
-different weights, `msdet.methods.trained` averages the outputs.
+They often score better than the last weights (P. Izmailov et al., "Averaging weights leads to wider optima and better
+generalization", UAI 2018; M. Wortsman et al., "Model soups", ICML 2022), if the checkpoints are of runs that started
+from the same weights. Of other models, `msdet.methods.trained` averages the outputs.
 """
 
 from __future__ import annotations

@@ -142,13 +142,9 @@ class DualPathRNN(FoldedMasker):
 
     Y. Luo, Z. Chen and T. Yoshioka, "Dual-path RNN: efficient long sequence modeling for time-domain single-channel
     speech separation", ICASSP 2020; the sizes are the paper's, but for the chunk, which is shorter because STFT frames
-    are fewer than samples. There is no causal variant: the recurrence inside a chunk runs both ways.
-
-    Args:
-        bottleneck: channels between blocks.
-        hidden: units of each LSTM, in each direction.
-        chunk: frames of a chunk, which overlap by half; about sqrt(2 · frames) balances the two recurrences.
-        repeats: number of blocks.
+    are fewer than samples. There is no causal variant: the recurrence inside a chunk runs both ways. `bottleneck`
+    channels are between the `repeats` blocks; `hidden` units has each LSTM in each direction; chunks of frames overlap
+    by half, and about sqrt(2 · frames) balances the two recurrences.
     """
 
     def __init__(

@@ -147,8 +147,7 @@ class SoftSharing(NoSharing):
 
     Args:
         weight: of the penalty.
-        parameters: which parameters are held together: one or more patterns of their names within the
-            encoder, such as ``blocks.0.*``. Each names a group; the distances of groups are added.
+        parameters: patterns of names within the encoder, such as ``blocks.0.*``; distances of these groups are added.
         normalize: take a group's distance relative to the mean of its two squared norms, so that a weight means the
             same for any size of encoder: 2 for weights that have nothing in common. The norms are not trained by it.
         start_equal: start the second encoder from the weights of the first.
@@ -206,9 +205,8 @@ class CrossStitchSharing(Sharing):
     """Two encoders, one for each head, whose features mix after each block.
 
     I. Misra, A. Shrivastava, A. Gupta and M. Hebert, "Cross-stitch networks for multi-task learning", CVPR
-    2016, equation 1: either encoder hands on a learned linear combination of both, one 2 x 2 matrix a channel.
-
-    `own` and `other` are the initial weights of an encoder's own and the other's features; the paper finds these good.
+    2016, equation 1: either encoder hands on a learned linear combination of both, one 2 x 2 matrix a channel; `own`
+    and `other` are the initial weights of an encoder's own and the other's features; the paper finds these good.
     """
 
     encoder_doa: BlockEncoder
@@ -272,8 +270,7 @@ class HierarchicalSharing(Sharing):
     and T. Gerkmann, "Multi-channel speech separation using spatially selective deep non-linear filters",
     IEEE/ACM TASLP 32, 2024. The conditioning is feature-wise linear modulation (E. Perez et al., AAAI 2018).
 
-    What localization sees leaves the encoder by a way out of its own (`BlockEncoder.exit_after`). Not causal:
-    the posterior is one of the whole recording.
+    Localization has a way out of its own (`BlockEncoder.exit_after`). The posterior is of the whole recording.
 
     Args:
         after: number of lower blocks, at least 1 and not all; None for half of them.
@@ -329,8 +326,7 @@ class HierarchicalSharing(Sharing):
 class _Condition(nn.Module):
     """Scales and shifts features, for each slot by what its posterior says.
 
-    Each output of the DoA head has a learned scale and shift of every feature; a slot gets their mean under
-    its posterior. They start at zero, so that every slot starts from the features as they are.
+    A slot gets the mean, under its posterior, of a learned scale and shift for each output of the DoA head; zero first.
     """
 
     def __init__(self, outputs: int, width: int) -> None:
