@@ -1,8 +1,7 @@
 """Microphone arrays: presets shipped as TOML files, and users' own files of the same form.
 
-A file holds ``name``, ``source`` (where the coordinates come from), ``positions_m`` (one ``[x, y, z]``
-per channel, in channel order) and, if it is not channel 0, ``reference``; ``description`` is free text.
-Directions are seen from the origin, which should be the microphones' centroid.
+A file holds ``name``, ``source`` (of these), ``positions_m`` (one ``[x, y, z]`` per channel, in order) and, if
+it is not channel 0, ``reference``; ``description`` is free text. Directions are seen from the origin, the centroid.
 """
 
 from __future__ import annotations

@@ -82,9 +82,8 @@ def soft_cross_entropy_loss(
 ) -> Tensor:
     """Cross-entropy ``(...)`` against a circular distribution around the azimuth (`soft_target`).
 
-    Classes near the true one are less wrong than others (He, Motlicek and Odobez, "Deep neural networks for
-    multiple speaker detection and localization", ICRA 2018, use a Gaussian), and an azimuth between two
-    classes keeps its place. The least possible value is the target's entropy.
+    Classes near the true one are less wrong than others (He, Motlicek and Odobez, ICRA 2018, use a Gaussian), and an
+    azimuth between two classes keeps its place. The least possible value is the target's entropy.
     """
     target = soft_target(azimuth_deg, logits.shape[-1], width_deg, shape)
     return -(target * logits.float().log_softmax(-1)).sum(-1)
@@ -108,9 +107,8 @@ def earth_mover_loss(logits: Tensor, azimuth_deg: Tensor, width_deg: float = 0.0
 def circular_distance(first: Tensor, second: Tensor, squared: bool = False) -> Tensor:
     """Earth mover's distance ``(...)`` in radians of distributions ``(..., class)`` on a circle.
 
-    That of a line, the sum of |differences of the cumulative distributions|, least over the point where the
-    circle is cut: their median is taken off (Werman, Peleg and Rosenfeld, 1985; Rabin, Delon and Gousseau,
-    "Transportation distances on the circle", 2011).
+    That of a line, the sum of |differences of the cumulative distributions|, least over where the circle is cut: their
+    median is taken off (Rabin, Delon and Gousseau, "Transportation distances on the circle", 2011).
     """
     surplus = (first - second).cumsum(-1)
     step = 2.0 * math.pi / first.shape[-1]

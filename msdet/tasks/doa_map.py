@@ -1,9 +1,8 @@
 """DoA map: for each direction the probability of a talker there, for all talkers together.
 
-After He, Motlicek and Odobez, "Deep neural networks for multiple speaker detection and localization", ICRA
-2018: the output is the likelihood of a talker at every azimuth, so it needs no slots and no assignment, and
-the number of talkers is the number of its peaks. They train with the mean square error; here it is the binary
-cross-entropy, as the outputs are probabilities.
+After He, Motlicek and Odobez, "Deep neural networks for multiple speaker detection and localization", ICRA 2018: it
+needs no slots and no assignment, and the number of talkers is the number of its peaks. They train with the mean square
+error; here it is the binary cross-entropy, as the outputs are probabilities.
 """
 
 from __future__ import annotations

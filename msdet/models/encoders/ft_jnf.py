@@ -1,8 +1,7 @@
 """FT-JNF: one BLSTM across frequency, then one LSTM across time (Tesch and Gerkmann 2023).
 
-K. Tesch and T. Gerkmann, "Insights into deep non-linear filters for improved multi-channel speech
-enhancement", IEEE/ACM TASLP 31, 2023. The sizes, 256 and 128 units a direction, are the paper's. The mask
-layer that follows there is the heads' here, and the input is what the front end gives.
+K. Tesch and T. Gerkmann, "Insights into deep non-linear filters for improved multi-channel speech enhancement",
+IEEE/ACM TASLP 31, 2023. The sizes are the paper's; its mask layer is the heads', its input the front end's.
 """
 
 from __future__ import annotations
@@ -22,9 +21,7 @@ TINY = {"hidden_freq": 6, "hidden_time": 5}
 class FTJNF(StreamingBlockEncoder):
     """Two blocks: a wide-band recurrence within each frame, a narrow-band one within each frequency.
 
-    Args:
-        hidden_freq: units of the LSTM across frequency, in each direction.
-        hidden_time: units of the LSTM across time, in each direction.
+    `hidden_freq` and `hidden_time` are the units of these LSTMs in each direction.
     """
 
     depth = 2

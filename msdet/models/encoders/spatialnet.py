@@ -4,10 +4,9 @@ C. Quan and X. Li, "SpatialNet: extensively learning spatial information for mul
 denoising and dereverberation", IEEE/ACM TASLP 32, 2024. ``small`` and ``large`` are the paper's: 1.2 M and 6.5 M
 parameters for 129 frequencies, 6 microphones and 2 talkers, with its output layer, which is the heads' here.
 
-`causal` follows "Multichannel long-term streaming neural speech enhancement for static and moving speakers"
-(Quan and Li, IEEE SPL 31, 2024) in its variant with masked self-attention: attention sees a bounded past,
-convolutions pad the past only, and the group norm takes its statistics over frequency within one frame.
-One `dropout` stands for the paper's three, which are all zero there.
+`causal` follows "Multichannel long-term streaming neural speech enhancement for static and moving speakers" (Quan and
+Li, IEEE SPL 31, 2024) with masked self-attention: attention sees a bounded past, convolutions pad the past only, and
+the group norm is over frequency within one frame. One `dropout` stands for the paper's three, which are all zero.
 """
 
 from __future__ import annotations

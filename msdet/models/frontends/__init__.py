@@ -10,11 +10,9 @@ spectrum ``(batch, mic, freq, frame)`` to a `FrontEndOutput`, registers itself,
 - ``array_bound`` (bool): the weights belong to one array. If false, a checkpoint serves any array: the
   features' width and meaning do not depend on it, nor on the order of the other microphones.
 
-One whose features show each bin's own phase, not only phases relative to the reference's, says
-``keeps_phase = True``, also in what it gives (`FrontEndOutput.keeps_phase`).
-
-A causal front end may work on a stream, as `msdet.models.encoders` says: ``stream(spectrum, state) -> (FrontEndOutput,
-state)``, at any level. One with a localizer gives ``frame_seed_logits``, too.
+One whose features show each bin's own phase, not only phases relative to the reference's, says ``keeps_phase = True``,
+also in what it gives. A causal one may work on a stream, at any level, as `msdet.models.encoders` says:
+``stream(spectrum, state) -> (FrontEndOutput, state)``, with ``frame_seed_logits`` if it has a localizer.
 
 Separation by a causal front end, encoder and separation head is causal but for the STFT's window: the model
 scales the mixture by its level, and such a front end looks past that scale.

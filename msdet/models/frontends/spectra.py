@@ -64,11 +64,10 @@ class TACFrontEnd(LeveledFrontEnd):
     Luo et al., "End-to-end microphone permutation and number invariant multi-channel speech separation", ICASSP 2020;
     channels are waveforms there, here a bin's phase and level relative to the reference, and a place.
 
-    A channel enters as real and imaginary part relative to the reference; as the same with the phase taken
-    out that a wave from each of some directions would have there, so that their mean over channels is a beam;
-    and as its microphone's coordinates relative to the reference's. Coordinates alone, without those beams,
-    teach nothing within hundreds of steps. The features of a bin are the mean over channels and the level at
-    the reference. Bins do not mix, and every array gives the same number of features.
+    A channel enters as real and imaginary part relative to the reference; as the same with the phase taken out that a
+    wave from each of some directions would have there, so that their mean over channels is a beam; and as coordinates,
+    which alone teach nothing within hundreds of steps. The features of a bin are the mean over channels and the level
+    at the reference. Bins do not mix, and every array gives the same number of features.
 
     Args:
         hidden: width of a channel within.

@@ -25,10 +25,9 @@ from msdet.models.frontends import (
 class SteeredFrontEnd(LeveledFrontEnd):
     """A bin's features are steered responses, a level, and what beams towards the loudest directions give.
 
-    These are the steered response at every second class, the level at the reference, and for each peak the
-    response there and the beam towards it relative to the reference. Peaks ascend in azimuth, and the beams
-    null each other's directions softly. The peaks of as many talkers as there are slots are the seed of the
-    DoA logits; further peaks come after them, ascending too, their beams with nulls on all others.
+    These are the steered response at every second class, the level at the reference, and for each peak the response
+    there and the beam towards it relative to the reference. Peaks ascend in azimuth, and beams null each other's
+    directions softly. As many peaks as slots are the seed of the DoA logits; further ones ascend after them.
 
     Args:
         peaks: SRP-PHAT peaks that are offered as beams besides one for each talker.

@@ -76,10 +76,9 @@ def bin_weights(masks: Tensor, reference: Tensor, frequency: Tensor) -> Tensor:
 class SteeredDoaHead(nn.Module):
     """Mask-weighted SRP-PHAT, sharpened by circular convolutions, on top of the front end's seed logits.
 
-    At the start the logits are the seed's: the model is the classical localizer, and learns from there.
-    Whether a slot has a talker is read from its features, pooled by its mask, and from the height of its
-    steered response. Pools over the whole recording, unless causal, with the parameters of a head that is not; weights
-    of bins are then relative to the level so far.
+    At the start the logits are the seed's: the model is the classical localizer, and learns from there. Whether a slot
+    has a talker is read from its features, pooled by its mask, and from the height of its steered response. Pools over
+    the whole recording, unless causal, with the same parameters; weights of bins are then relative to the level so far.
     """
 
     def __init__(

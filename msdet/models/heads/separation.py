@@ -179,8 +179,7 @@ class MaskedMVDRHead(nn.Module):
 
     Args:
         frames: that the refining filters see, this one and the ones before; 1 makes them masks.
-        loading: of the disturbance's diagonal, relative to its trace; if not given 1e-4, and 1e-3 of a causal
-            head, whose first covariances are of few frames.
+        loading: of the disturbance's diagonal, relative to its trace; 1e-4 if not given, 1e-3 of a causal head.
         causal: a beam for each frame, from covariances of that frame and those before it.
     """
 
@@ -243,8 +242,7 @@ class SteeredBeamHead(nn.Module):
         passes: number of passes; if not given, 2 with `filter_taps` or `second`, otherwise 1.
         second: beamformer of further passes: ``wiener`` (one filter of all microphones, `wiener_filter`), or
             ``mvdr`` (masks of the estimates, covariances, `masked_mvdr`).
-        causal: steer in each frame by what a causal DoA head says there. One pass alone: further ones fit
-            beamformers to the whole recording.
+        causal: steer in each frame by what a causal DoA head says there, in one pass alone.
     """
 
     def __init__(
