@@ -1,7 +1,8 @@
 """Microphone arrays: presets shipped as TOML files, and users' own files of the same form.
 
-A file holds ``name``, ``source`` (of these), ``positions_m`` (one ``[x, y, z]`` per channel, in order) and, if
-it is not channel 0, ``reference``; ``description`` is free text. Directions are seen from the origin, the centroid.
+A file holds ``name``, ``positions_m`` (one ``[x, y, z]`` per channel, in order), ``source`` (where they come from)
+and, if it is not channel 0, ``reference``; ``description`` is free text. Directions are seen from the origin, which
+should be the microphones' centroid.
 """
 
 from __future__ import annotations
