@@ -167,7 +167,7 @@ def _option(name: str, values: Any, hint: Any) -> Option:
         return Choices(name, tuple(values))
     if not isinstance(values, Mapping):
         raise MsdetError(f"{where} is {values!r}, expected a list of values or {{low: ..., high: ...}}")
-    limits = read_record(Limits, values, where)
+    limits = read_record(Limits, dict(values), where)
     floats = any(isinstance(values.get(key), float) for key in ("low", "high", "step"))
     whole = not floats and float not in (hint, *typing.get_args(hint))
     _check_limits(where, limits)
