@@ -1,9 +1,8 @@
 """Parts by name: registries of msdet's own, import paths of the user's, and their options.
 
-A new encoder (loss, corpus, method) registers itself in one new file of its package; nothing else lists it. A
-user's own part lives anywhere Python can import, and is named ``their.module:ClassName``: freely in settings
-of the user's own, in a file that describes a model only if its module is allowed (`allowing`,
-`described_by`).
+A new encoder (loss, corpus, method) registers itself in one new file of its package; nothing else lists it. A user's
+own part lives anywhere Python can import, and is named ``their.module:ClassName``: freely in settings of the user's
+own, in a file that describes a model only if its module is allowed (`allowing`, `described_by`).
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import inspect
 import pkgutil
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -56,10 +55,7 @@ def allowing(modules: Iterable[str]) -> AbstractContextManager[None]:
 
 
 def described_by(file: str) -> AbstractContextManager[None]:
-    """Inside the block, names of components are what a file says, which anybody may have written.
-
-    An import path is then refused, and nothing imported, unless `allowing` lists its module.
-    """
+    """Inside the block, a file names components: import paths are refused unless `allowing` lists their module."""
     return _setting(_DESCRIBED_BY, file)
 
 
@@ -83,13 +79,10 @@ def import_paths(settings: Any) -> list[str]:
 
 
 class Registry:
-    """Parts of one kind by name, as a configuration or the command line names them.
+    """Parts of one kind by name, as a configuration or the command line names them; errors call a part `kind`.
 
-    Args:
-        kind: what to call a part in errors.
-        package: package or module whose modules register parts; imported when a name is looked up.
-        network: whether a part must be a class of `torch.nn.Module`. A model's description may be
-            anybody's: nothing else that it names is called.
+    Modules of `package` register parts, and are imported when a name is looked up. With `network` a part must be a
+    class of `torch.nn.Module`: a model's description may be anybody's, and nothing else that it names is called.
     """
 
     def __init__(self, kind: str, package: str, network: bool = False) -> None:
@@ -117,12 +110,7 @@ class Registry:
         return sorted(self._parts)
 
     def find(self, name: str) -> Any:
-        """The part of a name, or the object at an import path ``module:Name``.
-
-        Raises:
-            UnknownNameError: no such part; the nearest name is offered.
-            MsdetError: the import path cannot be imported, or what it names is not such a part.
-        """
+        """The part of a name, or the object at an import path ``module:Name``; an error if it is not such a part."""
         if ":" in name:
             part = _import_path(name, self.kind)
         else:
@@ -140,23 +128,17 @@ class Registry:
         """Call the part of a name with derived sizes and the user's options (`find`, `build`)."""
         return build(self.find(name), options, f"{self.kind} '{name}'", **derived)
 
-    def with_options(
-        self, name: str, options: Mapping[str, Any], given: int, trial: Callable[[Callable[..., Any]], object]
-    ) -> Callable[..., Any]:
+    def with_options(self, name: str, options: Mapping[str, Any], example: Sequence[Any]) -> Callable[..., Any]:
         """The function of a name with the user's options, tried once, so that none fails in the midst of work.
 
-        Args:
-            name: of a function that takes `given` arguments in their order, and options.
-            options: that the user sets.
-            given: number of the arguments that are no options.
-            trial: called with the result if there are options; what it returns is not used.
+        It is called with `example`, one value for each argument that is no option, if there are options at all.
         """
         function, kind = self.find(name), f"{self.kind} '{name}'"
-        check_options(function, options, kind, list(inspect.signature(function).parameters)[given:])
+        check_options(function, options, kind, list(inspect.signature(function).parameters)[len(example) :])
         chosen = partial(function, **options)
         try:
             if options:
-                trial(chosen)
+                chosen(*example)
         except MsdetError as error:
             raise MsdetError(f"{kind}: {error}") from error
         except _REFUSALS as error:
@@ -190,9 +172,8 @@ def _import_path(path: str, kind: str) -> Any:
     file = _DESCRIBED_BY.get()
     if file is not None and not any(f"{module_name}.".startswith(f"{name}.") for name in _ALLOWED.get()):
         raise CodeNotAllowedError(
-            f"{file}: {kind} '{path}' is code that is not msdet's, and was not imported; if you trust the "
-            f"module '{module_name}', allow it: --allow-code {module_name} "
-            f"(in Python allow_code=['{module_name}'])"
+            f"{file}: {kind} '{path}' is code that is not msdet's, and was not imported; if you trust the module "
+            f"'{module_name}', allow it: --allow-code {module_name} (in Python allow_code=['{module_name}'])"
         )
     if str(Path.cwd()) not in sys.path:  # a console script, unlike `python -m`, leaves it out
         sys.path.append(str(Path.cwd()))
@@ -217,11 +198,7 @@ def _is_module_name(name: str) -> bool:
 
 
 def build(factory: Any, options: dict[str, Any], kind: str, **derived: Any) -> Any:
-    """Call `factory` with derived sizes and the user's options.
-
-    Raises:
-        MsdetError: an option that `factory` does not take or refuses, or that sets a derived size.
-    """
+    """Call `factory` with derived sizes and the user's options; an error for one that it does not take or refuses."""
     try:
         parameters = inspect.signature(factory).parameters
     except (TypeError, ValueError) as error:
@@ -234,10 +211,7 @@ def build(factory: Any, options: dict[str, Any], kind: str, **derived: Any) -> A
 
 
 def check_options(factory: Any, options: Mapping[str, Any], kind: str, allowed: list[str]) -> None:
-    """Refuse, by its name, an option that a class or function does not take, or whose value is not of its type.
-
-    Types that are checked are numbers, text, true or false, and null with them.
-    """
+    """Refuse an option that a function does not take, or a number, text, boolean or null of another type than its."""
     for option in options:
         if option not in allowed:
             raise MsdetError(f"{kind} has no option '{option}'{did_you_mean(option, allowed)}")
@@ -254,12 +228,7 @@ def check_options(factory: Any, options: Mapping[str, Any], kind: str, allowed: 
 
 
 def refuse_nulls(actions: Iterable[argparse.Action], values: Any) -> None:
-    """Refuse an option that is null though its default is not: jsonargparse lets null pass.
-
-    Args:
-        actions: of the parser.
-        values: what it parsed, by dotted name, before groups become settings.
-    """
+    """Refuse a parsed option that is null though its default is not: jsonargparse lets null pass."""
     for action in actions:
         if action.default is not None and values.get(action.dest, ...) is None:
             expected = _expected(getattr(action, "_typehint", Any), None) or "a value"

@@ -39,10 +39,7 @@ RENAMED_OF_COMMANDS = {"live": {"devices": "inputs"}}
 
 
 def current_name(option: str) -> str:
-    """Today's name of an option or key; the name itself if it was not renamed.
-
-    Args:
-        option: a dotted name, such as ``optimiser.keep``.
+    """Today's dotted name of an option or key; the name itself if it was not renamed.
 
     >>> current_name("optimiser.keep"), current_name("optimizer.learning_rate")
     ('trainer.monitor', 'optimizer.learning_rate')
@@ -62,9 +59,6 @@ def renaming(option: str, command: str = "") -> str | None:
 
 def translated(settings: object) -> dict[str, Any]:
     """Nested settings that an earlier version wrote, under today's names; empty if they are no mapping.
-
-    Args:
-        settings: groups by the names that options have, such as ``{"optimiser": {"keep": "dev/loss"}}``.
 
     >>> translated({"optimiser": {"keep": "dev/loss", "steps": 9}})
     {'trainer': {'monitor': 'dev/loss'}, 'optimizer': {'steps': 9}}

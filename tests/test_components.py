@@ -68,20 +68,19 @@ def test_options_are_tried_once_and_only_if_there_are_some() -> None:
     tried: list[float] = []
 
     def scaled(value: float, by: float = 1.0) -> float:
+        tried.append(value)
         return value / by
-
-    def trial(function: object) -> None:
-        assert callable(function)
-        tried.append(function(6.0))
 
     scales = Registry("scale", __name__)
     scales.register("scaled")(scaled)
-    assert scales.with_options("scaled", {}, 1, trial)(6.0) == 6.0 and tried == []
-    assert scales.with_options("scaled", {"by": 2}, 1, trial)(6.0) == 3.0 and tried == [3.0]
+    unchanged = scales.with_options("scaled", {}, [6.0])
+    assert tried == [] and unchanged(5.0) == 5.0
+    halved = scales.with_options("scaled", {"by": 2}, [6.0])
+    assert tried == [5.0, 6.0] and halved(7.0) == 3.5
     with pytest.raises(MsdetError, match=r"scale 'scaled' fails with by=0 \(.*division"):
-        scales.with_options("scaled", {"by": 0}, 1, trial)
+        scales.with_options("scaled", {"by": 0}, [6.0])
     with pytest.raises(MsdetError, match="scale 'scaled': option 'by' is True, expected a number"):
-        scales.with_options("scaled", {"by": True}, 1, trial)
+        scales.with_options("scaled", {"by": True}, [6.0])
 
 
 def test_negative_weights_reach_the_average(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,8 @@
 """Microphone arrays: presets shipped as TOML files, and users' own files of the same form.
 
-A file holds ``name``, ``source`` (where the coordinates come from), ``positions_m`` (one ``[x, y, z]``
-per channel, in channel order) and, if it is not channel 0, ``reference``; ``description`` is free text.
-Directions are seen from the origin, which should be the microphones' centroid.
+A file holds ``name``, ``positions_m`` (one ``[x, y, z]`` per channel, in order), ``source`` (where they come from)
+and, if it is not channel 0, ``reference``; ``description`` is free text. Directions are seen from the origin, which
+should be the microphones' centroid.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from numbers import Real
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -117,8 +117,7 @@ class MicrophoneArray:
     @property
     def centroid_m(self) -> Array:
         """Mean ``(3,)`` of the microphones' positions."""
-        centroid: Array = self.positions.mean(axis=0)
-        return centroid
+        return cast(Array, self.positions.mean(axis=0))
 
     @property
     def geometry(self) -> Geometry:
@@ -163,9 +162,8 @@ class MicrophoneArray:
                 f"directions are seen; to center the array, subtract [{centroid}] from every position"
             )
         if self.aperture_m >= WIDE_M:
-            cautions.append(
-                f"the array is {self.aperture_m:.2f} m wide; if it is not, its coordinates are not in meters"
-            )
+            wide = f"the array is {self.aperture_m:.2f} m wide"
+            cautions.append(f"{wide}; if it is not, its coordinates are not in meters")
         return tuple(cautions)
 
     def to_dict(self) -> dict[str, Any]:
@@ -205,8 +203,7 @@ class MicrophoneArray:
 
 def _distances(positions: Array) -> Array:
     """Distances ``(mic, mic)`` between all microphones."""
-    distances: Array = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
-    return distances
+    return cast(Array, np.linalg.norm(positions[:, None] - positions[None], axis=-1))
 
 
 def _problem(rows: Sequence[Any], reference: Any) -> str | None:
@@ -293,12 +290,7 @@ def array_names() -> list[str]:
 
 
 def load_array(name: str | Path) -> MicrophoneArray:
-    """A shipped array by name, or a user's own by the path of a TOML file.
-
-    Raises:
-        UnknownNameError: neither a shipped name nor a file; offers the nearest name.
-        MsdetError: the file cannot be read or describes no possible array.
-    """
+    """A shipped array by name, or a user's own by the path of a TOML file, if it describes a possible array."""
     name = str(name)
     if name.endswith(".toml"):
         return MicrophoneArray.from_dict(read_toml(Path(name)), str(Path(name)))

@@ -82,10 +82,8 @@ def check_array(sources: Sequence[RecordingSource], array: MicrophoneArray) -> A
     if not sources:
         raise MsdetError("give at least one recording")
     if array.microphones > MAX_MICROPHONES:
-        raise MsdetError(
-            f"array '{array.name}' has {array.microphones} microphones; all pairs are compared, expected at most "
-            f"{MAX_MICROPHONES}"
-        )
+        most = f"all pairs are compared, expected at most {MAX_MICROPHONES}"
+        raise MsdetError(f"array '{array.name}' has {array.microphones} microphones; {most}")
     for source in sources:
         check_channels(source, array)
     sums, same, samples = add_up(sources)
@@ -101,11 +99,8 @@ def check_array(sources: Sequence[RecordingSource], array: MicrophoneArray) -> A
     channels = [c for c in range(array.microphones) if c not in left_out]
     fit, channels, deaf = _fitted(observed, array, channels)
     for channel in deaf:
-        text = (
-            f"channel {channel} hears nothing of what the others hear (noise alone, or another clock); look "
-            "at its cable and microphone"
-        )
-        findings.append(Finding("dead", (channel,), text))
+        text = f"channel {channel} hears nothing of what the others hear (noise alone, or another clock)"
+        findings.append(Finding("dead", (channel,), f"{text}; look at its cable and microphone"))
     hidden, share = None, None
     azimuths_deg: tuple[float, ...] = ()
     if fit is not None:

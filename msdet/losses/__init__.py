@@ -33,8 +33,7 @@ from msdet.losses.separation import (
 from msdet.losses.weighting import BALANCERS
 
 __all__ = [
-    "ASSIGNMENTS", "BALANCERS", "DOA_LOSSES", "SEPARATION_LOSSES", "PITLoss", "cross_entropy_loss",
-    "earth_mover_loss", "l1_real_imaginary_loss", "l1_resynthesized_loss",
-    "l1_spectral_loss", "l1_waveform_loss", "si_sdr_loss", "smoothed_cross_entropy_loss", "snr_loss",
-    "soft_cross_entropy_loss",
+    "ASSIGNMENTS", "BALANCERS", "DOA_LOSSES", "SEPARATION_LOSSES", "PITLoss", "cross_entropy_loss", "earth_mover_loss",
+    "l1_real_imaginary_loss", "l1_resynthesized_loss", "l1_spectral_loss", "l1_waveform_loss", "si_sdr_loss",
+    "smoothed_cross_entropy_loss", "snr_loss", "soft_cross_entropy_loss",
 ]  # fmt: skip

@@ -3,8 +3,7 @@
 A rule is a function of `TalkerLabels`, `PairCosts` and options that returns the index of the reference of each slot,
 ``(batch, slot)``. No ordering of talkers around a circle is continuous everywhere (two unordered points on a circle
 form a Möbius band); each rule states where its ordering jumps. Slots without a talker come last in every ordering, and
-equal keys keep the order of the references. A scene without the labels that a rule orders by takes the cheapest
-permutation of the joint loss (`in_order`).
+equal keys keep the order of the references. A scene without the labels takes the cheapest permutation (`in_order`).
 """
 
 from __future__ import annotations
@@ -52,22 +51,16 @@ AssignmentRule = Callable[[TalkerLabels, PairCosts], Tensor]
 
 def assignment_rule(name: str, options: dict[str, Any] | None = None) -> AssignmentRule:
     """A rule by name or import path ``module:function``, with its options."""
-
-    def trial(rule: AssignmentRule) -> None:
-        azimuth_deg = torch.tensor([[200.0, 10.0]])
-        pairs = torch.tensor([[[2.0, 1.0], [1.0, 3.0]]])
-        labels = TalkerLabels(azimuth_deg, torch.tensor([[1.0, 2.0]]), torch.ones(1, 2, dtype=torch.bool))
-        rule(labels, PairCosts(lambda: pairs, lambda: pairs, 0.5, lambda: azimuth_deg))
-
-    chosen: AssignmentRule = ASSIGNMENTS.with_options(name, options or {}, 2, trial)
-    return chosen
+    azimuth_deg, pairs = torch.tensor([[200.0, 10.0]]), torch.tensor([[[2.0, 1.0], [1.0, 3.0]]])
+    labels = TalkerLabels(azimuth_deg, torch.tensor([[1.0, 2.0]]), torch.ones(1, 2, dtype=torch.bool))
+    costs = PairCosts(lambda: pairs, lambda: pairs, 0.5, lambda: azimuth_deg)
+    return ASSIGNMENTS.with_options(name, options or {}, (labels, costs))
 
 
 class PITLoss(nn.Module):
     """Permutation invariant training with any loss of pairs (M. Kolbæk et al., IEEE/ACM TASLP 25, 2017).
 
-    The loss is one of an estimate and a reference whose leading axes ``(batch, slot)`` broadcast, such as
-    `msdet.losses.si_sdr_loss`.
+    The loss is one of an estimate and a reference whose leading axes ``(batch, slot)`` broadcast, as `si_sdr_loss`.
     """
 
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -75,10 +68,7 @@ class PITLoss(nn.Module):
         self.loss = loss
 
     def forward(self, estimate: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss, of ``(batch, slot, ...)``, under the cheapest permutations; and these ``(batch, slot)``.
-
-        They say which reference is each slot's.
-        """
+        """Mean loss under the cheapest permutations, and these: the reference ``(batch, slot)`` of each slot."""
         with torch.no_grad():  # a choice has no gradient, and the losses of all pairs need not be kept
             permutation = cheapest_permutation(self.loss(estimate[:, :, None], reference[:, None]))
         rows = torch.arange(len(permutation), device=permutation.device)[:, None]
@@ -122,8 +112,7 @@ def pit_assignment(labels: TalkerLabels, costs: PairCosts) -> Tensor:
 def joint_pit_assignment(labels: TalkerLabels, costs: PairCosts) -> Tensor:
     """The smallest total of separation and DoA loss, so that one matching serves all heads.
 
-    As set prediction does: N. Carion et al., "End-to-end object detection with transformers", ECCV 2020.
-    Needs both losses of all N² pairs. Jumps nowhere in space, but slots carry no meaning.
+    As in set prediction (N. Carion et al., ECCV 2020). Needs both losses of all N² pairs. Jumps nowhere, as `pit`.
     """
     return cheapest_permutation(costs.joint())
 
@@ -150,10 +139,9 @@ def distance_assignment(labels: TalkerLabels, costs: PairCosts) -> Tensor:
 def azimuth_or_distance_assignment(labels: TalkerLabels, costs: PairCosts, threshold_deg: float = 10.0) -> Tensor:
     """By azimuth, but by distance among talkers whose azimuths are close.
 
-    Going around the circle, neighbors closer than the threshold form a group. Groups ascend in azimuth,
-    talkers within a group in distance; a group across 0 degrees is the first. Jumps where one of two talkers
-    farther apart than the threshold crosses 0 degrees, where a gap crosses the threshold, and at equal
-    distances within a group.
+    Going around the circle, neighbors closer than the threshold form a group. Groups ascend in azimuth, talkers within
+    a group in distance; a group across 0 degrees is the first. Jumps where one of two talkers farther apart than the
+    threshold crosses 0 degrees, where a gap crosses the threshold, and at equal distances within a group.
     """
     if not 0.0 <= threshold_deg <= 360.0:
         raise MsdetError(f"threshold_deg is {threshold_deg}, expected 0 to 360")
@@ -189,8 +177,7 @@ def folded_assignment(labels: TalkerLabels, costs: PairCosts, axis_deg: float = 
 def doa_anchored_assignment(labels: TalkerLabels, costs: PairCosts) -> Tensor:
     """The smallest total azimuth error: each slot answers for the talker at the direction it points to.
 
-    Needs neither a separation loss of any pair nor an ordering of the circle, so it jumps nowhere in space;
-    early in training the estimates decide little.
+    Needs no separation loss of a pair, and jumps nowhere in space; early in training the estimates decide little.
     """
     error = _distance_deg(costs.azimuth_deg().detach()[:, :, None], labels.azimuth_deg[:, None])
     anchored = cheapest_permutation(error.nan_to_num(0.0))

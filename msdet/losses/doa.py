@@ -1,7 +1,6 @@
 """Losses of DoA: functions of logits ``(..., class)``, azimuths ``(...)`` and options to a loss ``(...)``.
 
-Class k of the full circle is at k · 360° / classes (`msdet.dsp.spatial.decode_azimuth` reads azimuths). A bad value of
-an option is an `MsdetError`.
+Class k of the full circle is at k · 360° / classes. A bad value of an option is an `MsdetError`.
 """
 
 from __future__ import annotations
@@ -27,12 +26,8 @@ DoaLoss = Callable[[Tensor, Tensor], Tensor]
 
 def doa_loss(name: str, options: dict[str, Any] | None = None) -> DoaLoss:
     """A loss by name or import path ``module:function``, with its options."""
-
-    def trial(loss: DoaLoss) -> None:
-        loss(torch.linspace(-1.0, 1.0, 144).reshape(1, 2, 72), torch.tensor([[10.0, 200.0]]))
-
-    chosen: DoaLoss = DOA_LOSSES.with_options(name, options or {}, 2, trial)
-    return chosen
+    example = torch.linspace(-1.0, 1.0, 144).reshape(1, 2, 72), torch.tensor([[10.0, 200.0]])
+    return DOA_LOSSES.with_options(name, options or {}, example)
 
 
 def nearest_class(azimuth_deg: Tensor, classes: int) -> Tensor:
@@ -43,8 +38,7 @@ def nearest_class(azimuth_deg: Tensor, classes: int) -> Tensor:
 def soft_target(azimuth_deg: Tensor, classes: int, width_deg: float, shape: Shape = "von_mises") -> Tensor:
     """A distribution ``(..., class)`` around each azimuth ``(...)``, which may lie between classes.
 
-    The width is the standard deviation of the Gaussian of the angle around the circle; the von Mises has
-    concentration 1 / width².
+    The width is the standard deviation of the Gaussian around the circle; the von Mises has concentration 1 / width².
     """
     if not 0.0 < width_deg < math.inf:
         raise MsdetError(f"objective.doa_options.width_deg is {width_deg}, expected more than 0")
@@ -88,9 +82,8 @@ def soft_cross_entropy_loss(
 ) -> Tensor:
     """Cross-entropy ``(...)`` against a circular distribution around the azimuth (`soft_target`).
 
-    Classes near the true one are less wrong than others (He, Motlicek and Odobez, "Deep neural networks for
-    multiple speaker detection and localization", ICRA 2018, use a Gaussian), and an azimuth between two
-    classes keeps its place. The least possible value is the target's entropy.
+    Classes near the true one are less wrong than others (He, Motlicek and Odobez, ICRA 2018, use a Gaussian), and an
+    azimuth between two classes keeps its place. The least possible value is the target's entropy.
     """
     target = soft_target(azimuth_deg, logits.shape[-1], width_deg, shape)
     return -(target * logits.float().log_softmax(-1)).sum(-1)
@@ -114,9 +107,8 @@ def earth_mover_loss(logits: Tensor, azimuth_deg: Tensor, width_deg: float = 0.0
 def circular_distance(first: Tensor, second: Tensor, squared: bool = False) -> Tensor:
     """Earth mover's distance ``(...)`` in radians of distributions ``(..., class)`` on a circle.
 
-    That of a line, the sum of |differences of the cumulative distributions|, least over the point where the
-    circle is cut: their median is taken off (Werman, Peleg and Rosenfeld, 1985; Rabin, Delon and Gousseau,
-    "Transportation distances on the circle", 2011).
+    That of a line, the sum of |differences of the cumulative distributions|, least over where the circle is cut: their
+    median is taken off (Rabin, Delon and Gousseau, "Transportation distances on the circle", 2011).
     """
     surplus = (first - second).cumsum(-1)
     step = 2.0 * math.pi / first.shape[-1]

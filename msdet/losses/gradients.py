@@ -1,7 +1,6 @@
 """Balancing by gradients: of each task, and their inner products on the parameters that tasks share.
 
-`balanced_backward` takes a step's place of ``backward``; GradNorm is here, the methods of TorchJD are in
-`msdet.losses.torchjd`.
+`balanced_backward` stands for ``backward``; GradNorm is here, the methods of TorchJD in `msdet.losses.torchjd`.
 """
 
 from __future__ import annotations
@@ -15,14 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from msdet.errors import MsdetError
-from msdet.losses.weighting import (
-    BALANCERS,
-    GradientBalancer,
-    Observed,
-    require_positive,
-    sum_over_processes,
-    weighted_sum,
-)
+from msdet.losses.weighting import BALANCERS, GradientBalancer, Observed, all_reduce_sum, require_positive, weighted_sum
 
 
 def task_gradients(losses: Sequence[Tensor], parameters: Sequence[Tensor]) -> list[list[Tensor | None]]:
@@ -57,12 +49,9 @@ def shared_parameters(rows: Sequence[Sequence[Tensor | None]]) -> list[int]:
 class Balanced(NamedTuple):
     """A step whose gradients a balancer makes."""
 
-    total: Tensor
-    """What is minimized, all in all."""
-    losses: dict[str, Tensor]
-    """Of the tasks, as they are balanced."""
-    extra: Sequence[Tensor] = ()
-    """The parts of the total that are no task's, say a penalty."""
+    total: Tensor  # what is minimized, all in all
+    losses: dict[str, Tensor]  # of the tasks, as they are balanced
+    extra: Sequence[Tensor] = ()  # the parts of the total that are no task's, say a penalty
 
 
 def balanced_backward(
@@ -89,10 +78,9 @@ def balanced_backward(
 class SharedGradients(nn.Module, ABC):
     """Weighs the tasks' gradients on shared parameters by their inner products.
 
-    A parameter that one task alone reaches follows that task with its own weight. Tasks without a gradient
-    on shared parameters, for one because nothing in the batch is labeled, take no part. Costs one backward
-    pass a task. Where several processes train together, gradients are averaged first, so the result is that
-    of one process with all their batches.
+    A parameter that one task alone reaches follows that task with its own weight. Tasks without a gradient on shared
+    parameters, say because nothing is labeled, take no part. Costs one backward pass a task. Gradients of several
+    processes are averaged first, so the result is that of one process with all their batches.
     """
 
     def __init__(self, weights: dict[str, float]) -> None:
@@ -109,13 +97,9 @@ class SharedGradients(nn.Module, ABC):
 
     @abstractmethod
     def shares(self, gramian: Tensor, live: list[int], losses: Tensor) -> Tensor:
-        """Weights ``(task,)`` on shared parameters.
+        """Weights ``(task,)`` on shared parameters, of the tasks with the numbers `live` and losses ``(task,)``.
 
-        Args:
-            gramian: inner products ``(task, task)`` of the gradients of the unweighted losses of the tasks
-                that are live, in double precision; finite.
-            live: their numbers.
-            losses: of these tasks, ``(task,)``.
+        `gramian` are the inner products ``(task, task)`` of the gradients of these, unweighted; finite, in double.
         """
 
     def gradients(self, losses: dict[str, Tensor], parameters: Sequence[Tensor]) -> list[Tensor | None]:
@@ -123,10 +107,8 @@ class SharedGradients(nn.Module, ABC):
         rows = task_gradients([losses[name] for name in self.weights], parameters)
         shared = shared_parameters(rows)
         if not shared:
-            raise MsdetError(
-                "objective.balance works on gradients of shared parameters, and no parameter that learns is "
-                "reached by two tasks: model.sharing shares nothing or that part is frozen; use 'fixed'"
-            )
+            reason = "model.sharing shares nothing or that part is frozen; use 'fixed'"
+            raise MsdetError(f"objective.balance: no parameter that learns is reached by two tasks: {reason}")
         average_over_processes(rows, shared)
         gramian = inner_products(rows, shared)
         own = self.own_weights().to(gramian)
@@ -154,7 +136,7 @@ def average_over_processes(rows: list[list[Tensor | None]], columns: Sequence[in
         gradients = {k: gradient for k in columns if (gradient := row[k]) is not None}
         if not gradients:
             continue
-        flat = sum_over_processes(torch.cat([g.flatten() for g in gradients.values()]))
+        flat = all_reduce_sum(torch.cat([g.flatten() for g in gradients.values()]))
         parts = (flat / torch.distributed.get_world_size()).split([g.numel() for g in gradients.values()])
         for (k, gradient), part in zip(gradients.items(), parts, strict=True):
             row[k] = part.view_as(gradient)
@@ -164,11 +146,10 @@ def average_over_processes(rows: list[list[Tensor | None]], columns: Sequence[in
 class GradNorm(SharedGradients):
     """Weights that make the tasks' gradients equally long, longer for tasks that lag behind.
 
-    They move towards |weight · ∇loss| = mean · r^alpha, where r is how much of its first loss a task still
-    has, relative to the mean task, and keep their sum (Chen et al., "GradNorm: gradient normalization for
-    adaptive loss balancing in deep multitask networks", ICML 2018, algorithm 1). Norms are over all shared
-    parameters. L_grad (eq. 2) is descended in the logarithms of the weights and relative to the mean norm, so
-    weights stay positive and one rate fits losses of any scale.
+    They move towards |weight · ∇loss| = mean · r^alpha, where r is how much of its first loss a task has left, relative
+    to the mean, and keep their sum (Chen et al., "GradNorm", ICML 2018, algorithm 1). Norms are over all shared
+    parameters. L_grad (eq. 2) is descended in the logarithms of the weights and relative to the mean norm, so weights
+    stay positive and one rate fits losses of any scale.
 
     Args:
         weights: to start with, by task; a task of weight zero stays out.

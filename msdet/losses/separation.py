@@ -7,9 +7,8 @@ takes (``domain``: ``waveform`` or ``spectrum``) and whether it can be below zer
 logarithms of losses then refuses it). A function of your own says so by attributes of these names; without them it
 takes waveforms and is never below zero. A bad value of an option is an `MsdetError`.
 
-In the joint objective signals are at unit mixture level: the mixture's RMS at the reference microphone is 1. A silent
-reference, of a slot without a talker, is all zero; the L1 losses are then the mean magnitude of what should not be
-there.
+In the joint objective signals are at unit mixture level: the mixture's RMS at the reference microphone is 1. The
+reference of an empty slot is all zero; the L1 losses are then the mean magnitude of what should not be there.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -36,25 +35,17 @@ SeparationLoss = Callable[[Signals, Signals], Tensor]
 
 
 def separation_loss(name: str, options: dict[str, Any] | None = None) -> SeparationLoss:
-    """A loss by name or import path ``module:function``, with its options, for the joint objective.
-
-    A loss that has a parameter ``window`` is given the length of the model's STFT window.
-    """
+    """A loss by name or import path ``module:function``; its ``window``, if any, is that of the model's STFT."""
     domain = SEPARATION_LOSSES.fact(name, "domain", "waveform")
     derived = "window" in inspect.signature(SEPARATION_LOSSES.find(name)).parameters
-
-    def trial(chosen: Any) -> None:
-        signals = torch.linspace(0.0, 2000.0, 8000).sin().reshape(1, 2, 4000)
-        if domain == "spectrum":
-            signals = Stft(512)(signals)
-        chosen(0.5 * signals, signals)
-
-    chosen = SEPARATION_LOSSES.with_options(name, options or {}, 2, trial)
+    example = torch.linspace(0.0, 2000.0, 8000).sin().reshape(1, 2, 4000)
+    if domain == "spectrum":
+        example = Stft(512)(example)
+    chosen = SEPARATION_LOSSES.with_options(name, options or {}, (0.5 * example, example))
 
     def of_signals(estimate: Signals, reference: Signals) -> Tensor:
         window = {"window": 2 * (estimate.spectrum.shape[-2] - 1)} if derived else {}
-        value: Tensor = chosen(getattr(estimate, domain), getattr(reference, domain), **window)
-        return value
+        return cast(Tensor, chosen(getattr(estimate, domain), getattr(reference, domain), **window))
 
     return of_signals
 
@@ -84,8 +75,7 @@ def l1_real_imaginary_loss(estimate: Tensor, reference: Tensor) -> Tensor:
 def l1_spectral_loss(estimate: Tensor, reference: Tensor) -> Tensor:
     """`l1_real_imaginary_loss` plus the mean absolute error of magnitudes, which counters their shrinking.
 
-    Z.-Q. Wang, G. Wichern and J. Le Roux, "On the compensation between magnitude and phase in speech
-    separation", IEEE SPL 28, 2021.
+    Wang et al., "On the compensation between magnitude and phase in speech separation", IEEE SPL 28, 2021.
     """
     difference = (magnitude(estimate) - magnitude(reference)).abs()
     return l1_real_imaginary_loss(estimate, reference) + difference.mean(dim=(-2, -1))
@@ -141,8 +131,7 @@ def snr_loss(estimate: Tensor, reference: Tensor, scale: float = 0.1, largest_sn
 def si_sdr_loss(estimate: Tensor, reference: Tensor, scale: float = 0.1) -> Tensor:
     """Negative SI-SDR ``(...)`` of waveforms ``(..., time)``, times `scale`; with 1 in decibels.
 
-    J. Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019. SI-SDR is not defined for a silent
-    reference: such a slot pays what `snr_loss` asks for silence.
+    J. Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019. A silent reference costs what `snr_loss` asks.
     """
     _check_scale(scale)
     silent = reference.double().square().mean(-1) <= SILENCE

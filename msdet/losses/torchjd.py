@@ -6,7 +6,7 @@ Each task's weight scales its gradient first; a task of weight zero takes no par
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -57,8 +57,7 @@ class TorchJdBalancer(SharedGradients):
 
     def weigh(self, aggregator: Any, root: Tensor, live: list[int]) -> Tensor:
         """Weights ``(task,)`` that an aggregator gives to the rows of a matrix."""
-        weights: Tensor = aggregator.weighting(root)
-        return weights
+        return cast(Tensor, aggregator.weighting(root))
 
 
 @BALANCERS.register("pcgrad")
@@ -88,8 +87,7 @@ class CAGrad(TorchJdBalancer):
 class MGDA(TorchJdBalancer):
     """The shortest convex combination of the gradients; the task with the smallest has the largest say.
 
-    Désidéri, 2012; Sener and Koltun, "Multi-task learning as multi-objective optimization", NeurIPS 2018,
-    algorithm 2 (Frank-Wolfe, which ends below a step of `epsilon`).
+    Désidéri, 2012; Sener and Koltun, NeurIPS 2018, algorithm 2 (Frank-Wolfe, which ends below a step of `epsilon`).
     """
 
     def __init__(self, weights: dict[str, float], epsilon: float = 1e-3, iterations: int = 100) -> None:
@@ -98,10 +96,7 @@ class MGDA(TorchJdBalancer):
 
 @BALANCERS.register("upgrad")
 class UPGrad(TorchJdBalancer):
-    """Each gradient projected on the directions that no loss rises along, then their mean.
-
-    Quinton and Rey, "Jacobian descent for multi-objective optimization", 2024.
-    """
+    """Each gradient, projected on what no loss rises along, averaged (Quinton and Rey, "Jacobian descent", 2024)."""
 
     def __init__(self, weights: dict[str, float]) -> None:
         super().__init__(weights, "UPGrad")
@@ -111,8 +106,7 @@ class UPGrad(TorchJdBalancer):
 class IMTLG(TorchJdBalancer):
     """The combination whose projections on all gradients' directions are equal.
 
-    Liu et al., "Towards impartial multi-task learning", ICLR 2021. The scale of a loss does not matter, so
-    neither do the tasks' weights.
+    Liu et al., "Towards impartial multi-task learning", ICLR 2021. Neither scales of losses nor weights matter.
     """
 
     def __init__(self, weights: dict[str, float]) -> None:
@@ -137,12 +131,9 @@ class AlignedMTL(TorchJdBalancer):
 class NashMTL(TorchJdBalancer):
     """The tasks bargain for the direction; each gains in proportion to what it can lose.
 
-    Navon et al., "Multi-task learning as a bargaining game", ICML 2022, algorithm 1. Each step starts at the
-    last one's solution. The scale of a loss does not matter, so neither do the tasks' weights.
-
-    Args:
-        largest_norm: the direction is clipped to this norm; 0 leaves it.
-        iterations: of the solver at most; each solves a small convex problem on the CPU.
+    Navon et al., "Multi-task learning as a bargaining game", ICML 2022, algorithm 1. Each step starts at the last one's
+    solution. Neither scales of losses nor weights matter. The direction is clipped to `largest_norm`, 0 leaves it; each
+    of the `iterations` at most solves a small convex problem on the CPU.
     """
 
     solution: Tensor

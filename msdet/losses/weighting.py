@@ -14,14 +14,17 @@ trainer's state holds. A step whose loss is not finite leaves them as they are. 
 
 from __future__ import annotations
 
+import difflib
+import fnmatch
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from msdet.components import Registry
-from msdet.errors import MsdetError, UnknownNameError
+from msdet.errors import MsdetError, UnknownNameError, did_you_mean
 
 BALANCERS = Registry("balancing", "msdet.losses")
 
@@ -37,12 +40,6 @@ class GradientBalancer(Protocol):
 
         Losses are those of all tasks; zero, with zero gradients, where the batch has no label.
         """
-        ...
-
-
-def build_balancer(name: str, options: dict[str, Any], weights: dict[str, float]) -> Any:
-    """A balancer by name or import path ``module:Class``, for tasks with these weights."""
-    return BALANCERS.build(name, options, weights=weights)
 
 
 def weighted_sum(weights: Mapping[str, float | Tensor], losses: Mapping[str, Tensor]) -> Tensor:
@@ -51,7 +48,7 @@ def weighted_sum(weights: Mapping[str, float | Tensor], losses: Mapping[str, Ten
     return torch.stack(terms).sum() if terms else torch.zeros(())
 
 
-def sum_over_processes(values: Tensor) -> Tensor:
+def all_reduce_sum(values: Tensor) -> Tensor:
     """`values` added over all processes that train together; itself where there is one."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         values = values.clone()
@@ -70,7 +67,7 @@ class Observed:
         own = torch.stack([losses.get(name, absent).detach().double() for name in names])
         finite = own.isfinite()
         both = torch.stack([own.where(finite, torch.zeros_like(own)), finite.double()])
-        total, count = sum_over_processes(both)
+        total, count = all_reduce_sum(both)
         self.values = total / count.clamp_min(1)
         self.known = count > 0
 
@@ -87,8 +84,7 @@ class LossNormalization(nn.Module):
 
     - ``none``: as they are;
     - ``running_mean``: divided by a running mean of their magnitude, this step's included, so each is near 1;
-    - ``log``: their logarithm, whose gradient is the loss's own relative to its size; needs losses above
-      zero.
+    - ``log``: their logarithm, whose gradient is the loss's own relative to its size; needs losses above zero.
 
     A step keeps a share `decay` of the running mean; the first step's loss starts it.
     """
@@ -220,3 +216,33 @@ class UncertaintyWeighting(nn.Module):
         """What each loss is multiplied with, ``(task,)``."""
         fixed = [self.weights[name] * factor for name, factor in self.factors.items()]
         return torch.tensor(fixed, device=self.log_variance.device) * (-self.log_variance.detach()).exp()
+
+
+NORMS = {"l1": torch.abs, "l2": torch.square}
+
+
+def penalty(patterns: Mapping[str, Mapping[str, float]], model: nn.Module) -> Tensor | None:
+    """Σ l1 · |p| + l2 · p² over the parameters that each pattern matches; None where nothing is asked for.
+
+    Patterns are of names, such as ``doa_head.*``, each with ``l1`` and/or ``l2``. A parameter that two match pays for
+    both. Frozen ones pay too, which changes no gradient.
+    """
+    parameters = dict(model.named_parameters())
+    terms = []
+    for pattern, weights in patterns.items():
+        for norm, weight in weights.items():
+            where = f"objective.regularization: '{pattern}'"
+            if norm not in NORMS:
+                raise MsdetError(f"{where} has no norm '{norm}'{did_you_mean(norm, NORMS)}")
+            if not 0.0 <= weight < math.inf:
+                raise MsdetError(f"objective.regularization: {norm} of '{pattern}' is {weight}, expected 0 or more")
+        matched = [parameters[name] for name in fnmatch.filter(parameters, pattern)]
+        if not matched:
+            bare = pattern.replace("*", "").replace("?", "")
+            near = difflib.get_close_matches(bare, list(parameters), n=1, cutoff=0.0)
+            nearest = f"; did you mean '{near[0]}'?" if near else ""
+            raise MsdetError(f"objective.regularization: '{pattern}' matches no parameter{nearest}")
+        for norm, size in NORMS.items():
+            if weight := weights.get(norm, 0.0):
+                terms += [weight * size(parameter).sum() for parameter in matched]
+    return torch.stack(terms).sum() if terms else None

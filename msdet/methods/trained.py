@@ -25,7 +25,7 @@ from msdet.methods.base import AZIMUTHS, METHODS, VOICES, Separation, Separator
 from msdet.models.checkpoint import load_model, read_description
 from msdet.models.joint import JointModel, JointOutput
 from msdet.scoring.separation_metrics import pairwise_si_sdr
-from msdet.tasks.per_slot import decode_elevation
+from msdet.tasks.pooled import decode_elevation
 from msdet.tasks.tracking import decode_track
 
 DB_PER_DEG = 0.1  # what a degree between azimuths costs beside the SI-SDR of voices: opposite directions cost 18 dB

@@ -36,11 +36,7 @@ FACTS = "msdet"
 
 
 def to_device(model: JointModel, device: str | torch.device) -> JointModel:
-    """Move a model to a device, for example ``cuda``; returns the model itself.
-
-    Raises:
-        MsdetError: there is no such device.
-    """
+    """Move a model to a device, for example ``cuda``; returns the model itself. An error if there is no such device."""
     try:
         return model.to(device)
     except (RuntimeError, AssertionError) as error:
@@ -49,10 +45,7 @@ def to_device(model: JointModel, device: str | torch.device) -> JointModel:
 
 
 def save_model(folder: Path, model: JointModel, notes: dict[str, Any]) -> None:
-    """Write a model's weights and everything needed to build it again, into a checkpoint directory.
-
-    `notes` are anything JSON can express that a reader should know (training settings, data, scores).
-    """
+    """Write a model into a checkpoint directory, with `notes` for a reader: anything that JSON can express."""
     description = {
         "schema": SCHEMA_VERSION,
         "msdet": __version__,
@@ -75,14 +68,11 @@ def save_model(folder: Path, model: JointModel, notes: dict[str, Any]) -> None:
 def load_model(folder: Path | str, array: MicrophoneArray | None = None) -> JointModel:
     """Build the model of a checkpoint directory, in evaluation mode.
 
+    A part that is not msdet's is refused (`CodeNotAllowedError`) unless `msdet.components.allowing` lists its module.
+
     Args:
         folder: the checkpoint directory, package (directory or ``.tar``) or name of a shipped model.
         array: another array than it was trained on, if no part of the model is bound to that one.
-
-    Raises:
-        CodeNotAllowedError: a part is not msdet's, and `msdet.components.allowing` does not list its module.
-        MsdetError: not a checkpoint directory, a configuration that describes no model, weights that do not
-            fit it, or a model that cannot serve `array`.
     """
     files = find_model(folder)
     description, origin = _described(files), files.shown(MODEL_FILE)
@@ -98,10 +88,8 @@ def load_model(folder: Path | str, array: MicrophoneArray | None = None) -> Join
     _check_weights(files.shown(WEIGHTS_FILE), tensors, metadata, model)
     if array is not None and (array.positions_m, array.reference) != (own_array.positions_m, own_array.reference):
         if bound := bound_parts(model):
-            raise MsdetError(
-                f"{folder}: is for the array '{own_array.name}' alone, not for '{array.name}': "
-                f"{' and '.join(bound)} cannot serve another"
-            )
+            reason = f"{' and '.join(bound)} cannot serve another"
+            raise MsdetError(f"{folder}: is for the array '{own_array.name}' alone, not for '{array.name}': {reason}")
         model = _build(model.config, array, model.sample_rate, origin)
     model.load_state_dict(tensors)
     return model.eval()
@@ -119,10 +107,8 @@ def _build(config: ModelConfig, array: MicrophoneArray, sample_rate: int, origin
 
 @contextmanager
 def _no_larger_than(tensors: dict[str, Tensor], reason: str) -> Iterator[None]:
-    """Building a model inside the block ends once it has more parameters than there are weights for.
-
-    A million are to spare: of a model whose description is a little off the message then names what differs.
-    """
+    """Inside the block, a model of a million more parameters than there are weights for is not built to its end."""
+    # a million to spare: where a description is a little off, the message then names what differs
     left = 1_000_000 + sum(tensor.numel() for tensor in tensors.values())
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
@@ -180,9 +166,8 @@ def _check_weights(weights: str, tensors: dict[str, Tensor], metadata: dict[str,
         written = {}
     for name, described in _facts(model).items():
         if written.get(name, described) != described:
-            raise MsdetError(
-                f"{weights}: is of a model with {name} {written[name]}, model.json beside it says {described}"
-            )
+            said = f"model.json beside it says {described}"
+            raise MsdetError(f"{weights}: is of a model with {name} {written[name]}, {said}")
     expected = model.state_dict()
     for name in sorted(expected.keys() | tensors.keys()):
         found_shape = tuple(tensors[name].shape) if name in tensors else "missing"

@@ -14,8 +14,7 @@ class ModelConfig:
 
     Attributes:
         talkers: number of output slots.
-        variable_num_speakers: slots may be empty, so one model serves 1 to `talkers` people; DoA has one more
-            class for an empty slot.
+        variable_num_speakers: slots may be empty, so one model serves 1 to `talkers` people; DoA has a class for that.
         doa_classes: azimuth classes over the full circle.
         window_s: length of an STFT frame, at most 1 s; the hop is half of it.
         front_end: ``steered`` (responses and beams from coordinates), ``stft`` (spectra with their phase) or
@@ -28,8 +27,7 @@ class ModelConfig:
         sharing: what localization and separation have in common: ``hard`` (one encoder), ``none``, ``soft``,
             ``cross_stitch``, ``hierarchical``, or your own ``module:Class``.
         sharing_options: what the scheme takes.
-        doa_head: ``steered`` (mask-weighted SRP-PHAT), ``pooled`` (classifier on pooled features), or your
-            own ``module:Class``.
+        doa_head: ``steered`` (mask-weighted SRP-PHAT), ``pooled`` (features pooled), or your own ``module:Class``.
         doa_options: what the DoA head takes.
         separation_head: ``steered_beam`` (beams steered by the DoA posterior, refined), ``recording_filter``
             (beams through filters predicted from the whole recording, refined), ``reference_mask``,

@@ -22,8 +22,7 @@ class Cost(NamedTuple):
 def count_cost(module: nn.Module, example: Tensor, seconds: float) -> Cost:
     """Count what a forward pass does for an example input, such as a mixture ``(1, mic, time)``, of so many seconds.
 
-    Counted are the products of linear, convolutional and recurrent layers, of attention and of beamforming, a
-    complex one as four; not solvers, transforms and what is done element by element.
+    Counted are products of layers, attention and beams, a complex one as four; not solvers, transforms and elementwise.
     """
     training = module.training
     counter = _Counter()

@@ -14,7 +14,7 @@ from msdet.models.config import ModelConfig
 from msdet.models.encoders import build_encoder
 from msdet.models.frontends import ArrayGeometry, FrontEndOutput, FrontEndSizes, build_front_end, final_frame_logits
 from msdet.models.heads import HeadSizes, build_head, build_task_head, slot_occupancy
-from msdet.models.sharing import SharingSizes, build_sharing
+from msdet.models.sharing import SHARING_SCHEMES, SharingSizes
 
 LIMITS = {"doa_classes": (8, 720), "talkers": (1, 16)}
 """Least and most of settings that sizes multiply by."""
@@ -61,28 +61,26 @@ class JointModel(nn.Module):
         features_in, freqs = front_end.features_out, self.stft.freqs
         make_encoder = partial(build_encoder, config.encoder, config.encoder_options, features_in, freqs)
         sizes_sharing = SharingSizes(config.talkers, config.doa_classes + config.variable_num_speakers)
-        self.sharing = sharing = build_sharing(config.sharing, config.sharing_options, make_encoder, sizes_sharing)
-        self.penalty = sharing.penalty
+        sharing = SHARING_SCHEMES.build(
+            config.sharing, config.sharing_options, make_encoder=make_encoder, sizes=sizes_sharing
+        )
+        self.sharing, self.penalty = sharing, sharing.penalty
         sizes = HeadSizes(geometry, sharing.features_doa, config.talkers, config.variable_num_speakers)
         self.doa_head = build_head("doa", config.doa_head, config.doa_options, sizes)
         of_slots = sizes._replace(features=sharing.features_separation, per_slot=sharing.per_slot)
         self.separation_head = build_head("separation", config.separation_head, config.separation_options, of_slots)
         needs = getattr(self.separation_head, "needs_causal_doa", False)
         if needs and not getattr(self.doa_head, "causal", False):
-            raise MsdetError(
-                f"separation head '{config.separation_head}' is causal and needs a causal DoA head: "
-                f"set model.doa_options.causal (DoA head '{config.doa_head}')"
-            )
+            missing = f"needs a causal DoA head: set model.doa_options.causal (DoA head '{config.doa_head}')"
+            raise MsdetError(f"separation head '{config.separation_head}' is causal and {missing}")
         heads = {name: build_task_head(name, options, sizes) for name, options in config.tasks.items()}
         self.task_heads = nn.ModuleDict({_key(name): head for name, head in heads.items()})
 
     def forward(self, mixture: Tensor) -> JointOutput:
         """Separate and localize waveforms ``(batch, mic, time)``."""
         if mixture.shape[1] != self.array.microphones:
-            raise MsdetError(
-                f"the mixture has {mixture.shape[1]} channels, "
-                f"the model's array '{self.array.name}' has {self.array.microphones}"
-            )
+            expected = f"the model's array '{self.array.name}' has {self.array.microphones}"
+            raise MsdetError(f"the mixture has {mixture.shape[1]} channels, {expected}")
         reference = mixture[:, self.array.reference, None]
         level = reference.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-8)
         front_end: FrontEndOutput = self.front_end(self.stft(mixture / level))
@@ -92,16 +90,11 @@ class JointModel(nn.Module):
         spectra = self.separation_head(shared.separation, front_end, shared.logits[..., : self.config.doa_classes])
         resynthesize = partial(self.stft.inverse, samples=mixture.shape[-1])
         passes = tuple(Signals(spectrum, resynthesize) for spectrum in spectra)
-        predictions = {name: self.task_head(name)(shared.doa, front_end) for name in self.config.tasks}
-        return JointOutput(
-            passes[-1].waveform * level,
-            spectra,
-            doa_logits,
-            slot_occupancy(logits, self.config.doa_classes),
-            level,
-            shared.doa,
-            {"separation": SeparationPasses(passes), "doa": logits, **predictions},
-        )
+        occupancy = slot_occupancy(logits, self.config.doa_classes)
+        predictions: dict[str, Any] = {"separation": SeparationPasses(passes), "doa": logits}
+        predictions |= {name: self.task_head(name)(shared.doa, front_end) for name in self.config.tasks}
+        waveforms = passes[-1].waveform * level
+        return JointOutput(waveforms, spectra, doa_logits, occupancy, level, shared.doa, predictions)
 
     def task_head(self, name: str) -> nn.Module:
         """The head of an auxiliary task."""

@@ -1,7 +1,6 @@
 """Where a model is: a checkpoint directory, a package in one ``.tar``, or a model that msdet ships.
 
-A package holds weights, description, scores and card, under fixed names. A tar is read in memory: nothing is
-unpacked, so nothing it names can be written anywhere.
+A package holds weights, description, scores and card, under fixed names. A tar is read in memory, never unpacked.
 """
 
 from __future__ import annotations
@@ -68,11 +67,7 @@ class ModelFiles:
 
 
 def find_model(where: Path | str) -> ModelFiles:
-    """The files of a checkpoint directory, a package (directory or ``.tar``), or a shipped model by name.
-
-    Raises:
-        MsdetError: none of these, or a tar that is damaged or holds anything but the files of a package.
-    """
+    """The files of a checkpoint directory, a package (directory or ``.tar``, checked) or a shipped model by name."""
     path, shipped = Path(where), shipped_names()
     if path.is_dir():
         return ModelFiles(str(where), path, {})
@@ -187,10 +182,7 @@ def shipped_models() -> list[Shipped]:
 
 
 def choose_shipped(models: Sequence[Shipped], sample_rate: int, array: str | None = None) -> Shipped:
-    """The shipped model for recordings at a sample rate in hertz: the highest rate that is not above, or the lowest.
-
-    One of at least one; a model made for the array of this name is preferred.
-    """
+    """The model of the highest rate that is not above a recording's in hertz, or the lowest; first, of its `array`."""
     made_for = [m for m in models if m.array == array] or models
     return max(made_for, key=lambda m: m.sample_rate if m.sample_rate <= sample_rate else -m.sample_rate)
 

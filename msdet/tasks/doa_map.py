@@ -1,15 +1,14 @@
 """DoA map: for each direction the probability of a talker there, for all talkers together.
 
-After He, Motlicek and Odobez, "Deep neural networks for multiple speaker detection and localization", ICRA
-2018: the output is the likelihood of a talker at every azimuth, so it needs no slots and no assignment, and
-the number of talkers is the number of its peaks. They train with the mean square error; here it is the binary
-cross-entropy, as the outputs are probabilities.
+After He, Motlicek and Odobez, "Deep neural networks for multiple speaker detection and localization", ICRA 2018: it
+needs no slots and no assignment, and the number of talkers is the number of its peaks. They train with the mean square
+error; here it is the binary cross-entropy, as the outputs are probabilities.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from msdet.dsp.spatial import phase_normalize, srp_from_covariance, weighted_cov
 from msdet.models.frontends import FrontEndOutput
 from msdet.models.heads import TASKS, HeadSizes, circular_convolutions
 from msdet.tasks.labels import BatchLabels, LabeledLoss, located
-from msdet.tasks.pooling import pool_and_classifier
+from msdet.tasks.pooled import pool_and_classifier
 
 MATCHED_DEG = 10.0
 """A peak is a talker's if it is no further away."""
@@ -50,16 +49,14 @@ class DoaMapHead(nn.Module):
         spread = response.std(-1, keepdim=True).clamp_min(1e-6)
         z = (response - response.mean(-1, keepdim=True)) / spread
         seen = self.classify(self.pool(features).flatten(1))
-        logits: Tensor = seen + (self.trust * z + self.sharpen(z))[:, 0]
-        return logits
+        return cast(Tensor, seen + (self.trust * z + self.sharpen(z))[:, 0])
 
 
 @TASKS.register("doa_map")
 class DoaMapTask:
     """Binary cross-entropy of every direction, in scenes where all talkers' azimuths are known.
 
-    The target is a bump ``exp(-d² / width²)`` around each talker; in the scores a peak of at least the probability
-    `threshold` is a talker.
+    The target is a bump ``exp(-d² / width²)`` around each talker; in scores a peak from `threshold` on is a talker.
     """
 
     Head = DoaMapHead
@@ -84,25 +81,15 @@ class DoaMapTask:
         return torch.where(there[..., None], bumps, 0.0).amax(1)
 
     def scores(self, prediction: Tensor, truth: BatchLabels) -> dict[str, Tensor]:
-        """F1 of the peaks of each scene, matched within 10 degrees, and whether their number is right.
-
-        F1 is not defined where there is no talker and no peak.
-        """
+        """F1 of a scene's peaks within 10 degrees, NaN without any or a talker, and whether their number is right."""
         azimuth_deg = decode_map(prediction, self.threshold).azimuth_deg
         count = azimuth_deg.isfinite().sum(-1)
         talkers = truth.active.sum(-1)
-        hits = torch.tensor(
-            [
-                _matches(peaks[peaks.isfinite()], true[active])
-                for peaks, true, active in zip(azimuth_deg, truth.azimuth_deg, truth.active, strict=True)
-            ],
-            device=count.device,
-        )
-        unknown = ~located(truth)
-        return {
-            "map_f1": (2.0 * hits / (count + talkers)).masked_fill(unknown, torch.nan),
-            "map_count_accuracy": (count == talkers).float().masked_fill(unknown, torch.nan),
-        }
+        scenes = zip(azimuth_deg, truth.azimuth_deg, truth.active, strict=True)
+        hits = [_matches(peaks[peaks.isfinite()], true[active]) for peaks, true, active in scenes]
+        f1 = 2.0 * torch.tensor(hits, device=count.device) / (count + talkers)
+        scores = {"map_f1": f1, "map_count_accuracy": (count == talkers).float()}
+        return {name: score.masked_fill(~located(truth), torch.nan) for name, score in scores.items()}
 
 
 class Peaks(NamedTuple):
@@ -115,8 +102,7 @@ class Peaks(NamedTuple):
 def decode_map(logits: Tensor, threshold: float = 0.5, gap_deg: float = 8.0) -> Peaks:
     """Talkers of maps of logits ``(batch, class)``: the peaks of at least the probability `threshold`.
 
-    A peak is no lower than any direction within `gap_deg` (He et al. 2018, eq. 3); its azimuth is the top of
-    the parabola through the logits next to it.
+    None within `gap_deg` is higher (He et al. 2018, eq. 3); its azimuth is the top of the parabola through the logits.
     """
     logits = logits.float()
     batch, classes = logits.shape

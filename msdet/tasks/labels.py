@@ -53,12 +53,8 @@ def batch_labels(
 ) -> BatchLabels:
     """Labels of a batch, in the talkers' own order.
 
-    Args:
-        batch: of examples.
-        stft: of the model.
-        reference: index of the reference microphone.
-        level: RMS ``(batch, 1, 1)`` of the mixtures there.
-        sample_rate: hertz; says at which frames the labels of moving talkers are.
+    `level` is the RMS ``(batch, 1, 1)`` of the mixtures at the microphone `reference`; the sample rate in hertz says at
+    which frames the labels of moving talkers are.
     """
     waveforms = batch["references"] / level
     references = Signals(stft(waveforms), partial(stft.inverse, samples=waveforms.shape[-1]), waveforms)
@@ -73,10 +69,7 @@ def located(truth: BatchLabels) -> Tensor:
 
 
 class LabeledLoss(NamedTuple):
-    """A loss of examples or slots, and which of them have a label: both ``(batch, ...)``.
-
-    Where there is no label the value is finite, whatever it is.
-    """
+    """A loss ``(batch, ...)`` of examples or slots, finite, and which of them have a label."""
 
     value: Tensor
     known: Tensor

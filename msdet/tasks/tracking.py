@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -14,8 +16,7 @@ from msdet.models.heads import TASKS, HeadSizes
 from msdet.models.heads.doa import bin_weights
 from msdet.scenes.room_geometry import TRACK_STEP_S
 from msdet.tasks.labels import BatchLabels, LabeledLoss
-from msdet.tasks.per_slot import speech_activity
-from msdet.tasks.pooling import Pool, hidden_width
+from msdet.tasks.pooled import Pool, hidden_width, speech_activity
 
 TIME_CONSTANTS = (1.0, 4.0, 12.0)
 """In frames, that the averages of the steered response start from."""
@@ -83,13 +84,11 @@ class TrackingHead(nn.Module):
     def _logits(self, z: Tensor, sharpened: Tensor, known: Tensor) -> Tensor:
         """``(batch and slot, frame, class)`` from standardized responses, these sharpened, and features."""
         there = (self.trust[:, None, None] * z).mean(1) + sharpened[:, 0]
-        logits: Tensor = there + self.classify(known)
-        return logits
+        return cast(Tensor, there + self.classify(known))
 
     def _convolve(self, layer: int, x: Tensor) -> Tensor:
         """A convolution around the circle and over time: ``(batch, channel, frame, class)``, 2 frames off."""
-        convolved: Tensor = self.sharpen[layer](nn.functional.pad(x, (2, 2, 0, 0), mode="circular"))
-        return convolved
+        return cast(Tensor, self.sharpen[layer](nn.functional.pad(x, (2, 2, 0, 0), mode="circular")))
 
 
 def _standardized(response: Tensor) -> Tensor:
@@ -113,10 +112,7 @@ def between_neighbors(coarse: Tensor, classes: int) -> Tensor:
 
 @full_precision
 def running_averages(response: Tensor, time_constants: Tensor, causal: bool) -> Tensor:
-    """Exponential averages over time, ``(batch, time constant, frame, direction)``, of ``(batch, frame, direction)``.
-
-    Over the frames before, with time constants in frames; unless causal over those after, too.
-    """
+    """Averages ``(batch, time constant, frame, direction)`` of past frames, unless causal of later ones, too."""
     batch, frames, directions = response.shape
     age = torch.arange(-REACH, 1 if causal else REACH + 1, device=response.device).abs()
     kernels = (-age / time_constants[:, None]).softmax(-1)
@@ -130,8 +126,7 @@ def running_averages(response: Tensor, time_constants: Tensor, causal: bool) -> 
 class TrackingTask:
     """Cross-entropy of the azimuth in every frame in which the talker is there and, where known, speaks.
 
-    The target shares its weight between the two classes next to the azimuth, so that the posterior of a
-    talker who walks moves evenly.
+    The target shares its weight between the classes next to the azimuth: the posterior of who walks moves evenly.
     """
 
     Head = TrackingHead
@@ -163,10 +158,7 @@ class TrackingTask:
 
 
 def frame_track_deg(truth: BatchLabels, frames: int) -> Tensor:
-    """Azimuths ``(batch, slot, frame)`` at the center of each STFT frame, [0, 360); NaN where not known.
-
-    Labels are joined around the shorter way of the circle; after the last one it stays.
-    """
+    """Azimuths ``(batch, slot, frame)``, [0, 360), between labels and after the last one; NaN where not known."""
     track_deg = truth.track_deg
     labels, samples = track_deg.shape[-1], truth.mixture.shape[-1]
     hop = truth.references.spectrum.shape[-2] - 1
@@ -185,15 +177,10 @@ def decode_track(
 ) -> tuple[Tensor, Tensor]:
     """Azimuth in degrees and confidence of each frame, ``(batch, slot, frame)``.
 
-    A talker who is silent cannot be located, and the posterior may be sure of another one. Given `speech`, a frame
-    takes the mean of the directions around it, weighted by that and by age, which bridges pauses from both sides; the
-    confidence falls with it.
-
-    Args:
-        logits: ``(batch, slot, frame, class)``.
-        speech: probability ``(batch, slot, frame)`` that the talker speaks, say of the task ``activity``.
-        time_constant: of the mean, in frames.
-        causal: a mean of this frame and those before.
+    A talker who is silent cannot be located, and the posterior ``(batch, slot, frame, class)`` may be sure of another
+    one. Given `speech`, the probability ``(batch, slot, frame)`` that the talker speaks, a frame takes the mean of the
+    directions around it, or if causal of those before, weighted by that and by age with a time constant in frames,
+    which bridges pauses; the confidence falls with it.
     """
     azimuth_deg, confidence = decode_azimuth(logits)
     if speech is None:

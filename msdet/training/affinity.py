@@ -1,10 +1,9 @@
 """How much tasks help each other: affinities measured in one joint training, and the grouping they suggest.
 
 C. Fifty et al., "Efficiently identifying task groupings for multi-task learning", NeurIPS 2021, eq. 1. The
-affinity of task i onto task j at a step is ``1 - L_j(after) / L_j(before)``: before is the present model;
-after it, the same with the shared parameters (of ``sharing`` and the front end) moved by one gradient step of
-task i alone, all heads as they are, on the same batch. Above zero a step for i lowers the loss of j. It is
-averaged over steps of a training of all tasks together.
+affinity of task i onto task j at a step is ``1 - L_j(after) / L_j(before)``: before is the present model; after it, the
+same with the shared parameters (of ``sharing`` and the front end) moved by one gradient step of task i alone, on the
+same batch. Above zero a step for i lowers the loss of j. It is averaged over steps of a training of all tasks together.
 
 What is measured holds for the data, the model, the steps and the rate that it was measured with. In single
 precision what is below about 1e-6 is rounding; a larger `AffinityConfig.step_size` lifts it out of that.
@@ -73,12 +72,9 @@ class Affinities:
 
     tasks: list[str]
     mean: Array
-    standard_error: Array
-    """Of the mean over the measurements; NaN where there are fewer than two."""
-    measured: Array
-    """Number of measurements."""
-    grouping: Grouping
-    """That these suggest."""
+    standard_error: Array  # of the mean over the measurements; NaN where there are fewer than two
+    measured: Array  # number of measurements
+    grouping: Grouping  # that these suggest
 
 
 def measure_affinities(
@@ -152,10 +148,7 @@ class Lookahead(Callback):
 
 
 def affinities(system: JointModule, batch: Example, tasks: Sequence[str], rate: float) -> Array:
-    """Affinities ``(task, task)`` of the one (row) onto the other (column) on a batch; NaN where one has no label.
-
-    The system is left as it is; the looked-ahead step has the learning rate `rate`.
-    """
+    """Affinities ``(task, task)`` of one (row) onto another (column) on a batch at a rate; NaN without a label."""
     shared = shared_parameters(system.model)
     matrix = np.full((len(tasks), len(tasks)), np.nan)
     with unchanged([*shared, *system.buffers()]):

@@ -80,12 +80,9 @@ def find_metric(scores: Mapping[str, Any], metric: str) -> Any:
 
 
 class NonFiniteGuard:
-    """Skips steps whose loss or gradient is not finite, and ends a training that has only such steps.
+    """Skips steps whose loss or gradient is not finite; `limit` of them in a row end the training.
 
-    Args:
-        limit: so many in a row end the training.
-        name: of an example, by its number in the data.
-        report: called with one line for each skipped step.
+    `name` names an example by its number in the data; `report` is called with one line for each skipped step.
     """
 
     def __init__(self, limit: int, name: Callable[[int], str], report: Report) -> None:
@@ -103,10 +100,7 @@ class NonFiniteGuard:
     def may_step(self, step: int, finite: Tensor, lost: bool = False) -> bool:
         """Whether a step may be taken; else it is counted and said (`skip`). All processes agree.
 
-        Args:
-            step: its number.
-            finite: whether its gradient is ``()``.
-            lost: whether its loss was not finite on this process, which went on nonetheless.
+        `finite` ``()`` says whether its gradient is, `lost` that on this process its loss was not, which went on.
         """
         items, self._items = self._items, []
         rows = [(lost, [int(item) for batch in items for item in batch])]
@@ -162,10 +156,7 @@ class SaveBest(BestMetric, Callback):
 
 
 class StopEarly(EarlyStopping):
-    """Ends a run whose metric has not improved in so many validations; it is then finished.
-
-    Lightning's, but that a run which was killed after it had come to its end stays ended.
-    """
+    """Lightning's, but that a run which was killed after it had come to its end stays ended."""
 
     def __init__(self, metric: str, patience: int) -> None:
         mode = "max" if higher_is_better(metric) else "min"
@@ -240,8 +231,7 @@ class ReportLines(Callback):
         bad = cast(NonFiniteGuard, pl_module.bad)
         skipped = f"  {bad.total} skipped" if bad.total else ""
         self.report(
-            f"step {step:>6}/{self.steps}"
-            f"  loss {m.get('train/loss', float('nan')):.3f}  dev {m['dev/loss']:.3f}"
+            f"step {step:>6}/{self.steps}  loss {m.get('train/loss', math.nan):.3f}  dev {m['dev/loss']:.3f}"
             f"  SI-SDR improvement {m['dev/si_sdr_improvement_db']:.2f} dB"
             f"  DoA within 10° {100 * m['dev/accuracy_10deg']:.0f} %"
             f"  {step_s:.2f} s a step, {max_memory_mb(pl_module.device):.0f} MB"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from importlib.util import find_spec
 from operator import attrgetter
 from typing import Any
 
@@ -13,9 +14,9 @@ from torch.compiler import list_backends
 from msdet.errors import MsdetError, UnknownNameError, did_you_mean
 from msdet.io.files import plain_name
 from msdet.io.jobs import MAX_WORKERS
-from msdet.training.config import DataConfig, OptimizerConfig, TrainConfig, TrainerConfig
+from msdet.training.config import DataConfig, TrainConfig, TrainerConfig
 from msdet.training.optimization import OPTIMIZERS, build_schedule
-from msdet.training.trainer import LOGGERS, require_package
+from msdet.training.trainer import LOGGERS
 
 _POSITIVE = (
     "data.batch_seconds", "optimizer.steps", "optimizer.batch", "optimizer.accumulate", "optimizer.learning_rate",
@@ -65,8 +66,12 @@ def check(config: TrainConfig) -> None:
     config.data.scenes.check()
     _check_data(config.data)
     _check_trainer(config.trainer)
-    _check_averages(config.optimizer)
-    build_schedule(config.optimizer)
+    o = config.optimizer
+    if not 0.0 <= o.ema < 1.0:
+        raise MsdetError(f"optimizer.ema is {o.ema}, expected 0 to 1, 1 left out")
+    if o.swa_from is not None and (o.ema or not 0.0 <= o.swa_from < 1.0):
+        raise MsdetError(f"optimizer.swa_from is {o.swa_from} and ema {o.ema}, expected 0 to 1, 1 left out, and no ema")
+    build_schedule(o)
     names = [stage.name for stage in config.stages]
     for number, name in enumerate(names, start=1):
         plain_name(name, "name", f"stages, {number}")
@@ -82,18 +87,14 @@ def _check_data(data: DataConfig) -> None:
     if data.extra_train and data.train is None:
         raise MsdetError("data.extra_train goes with data.train: sets are not joined with mixing on the fly")
     if data.set_weights and len(data.set_weights) != 1 + len(data.extra_train):
-        raise MsdetError(
-            f"data.set_weights has {len(data.set_weights)} numbers, expected {1 + len(data.extra_train)}: "
-            "one for data.train and each of data.extra_train"
-        )
+        expected = f"expected {1 + len(data.extra_train)}: one for data.train and each of data.extra_train"
+        raise MsdetError(f"data.set_weights has {len(data.set_weights)} numbers, {expected}")
     if data.set_weights and data.train is None:
         raise MsdetError("data.set_weights goes with data.train: what is mixed on the fly is no set")
     by_label = data.batch_references is not None or data.batch_directions is not None
     if sum([by_label, bool(data.set_weights), data.batch_seconds is not None]) > 1:
-        raise MsdetError(
-            "data: batches are made by label (batch_references, batch_directions), by set (set_weights) or "
-            "by length (batch_seconds), one of them"
-        )
+        one_of = "by label (batch_references, batch_directions), by set (set_weights) or by length (batch_seconds)"
+        raise MsdetError(f"data: batches are made {one_of}, one of them")
 
 
 def _check_trainer(t: TrainerConfig) -> None:
@@ -102,16 +103,10 @@ def _check_trainer(t: TrainerConfig) -> None:
     for name in t.loggers:
         if name not in LOGGERS:
             raise UnknownNameError("logger", name, LOGGERS)
-        require_package(name)
+        if find_spec(name) is None:
+            raise MsdetError(f"trainer.loggers: {name} needs its package: pip install msdet[{name}]")
     if t.devices != "auto" and not (t.devices.isdigit() and int(t.devices)):
         raise MsdetError(f"trainer.devices is '{t.devices}', expected auto or a number")
-
-
-def _check_averages(o: OptimizerConfig) -> None:
-    if not 0.0 <= o.ema < 1.0:
-        raise MsdetError(f"optimizer.ema is {o.ema}, expected 0 to 1, 1 left out")
-    if o.swa_from is not None and (o.ema or not 0.0 <= o.swa_from < 1.0):
-        raise MsdetError(f"optimizer.swa_from is {o.swa_from} and ema {o.ema}, expected 0 to 1, 1 left out, and no ema")
 
 
 def comparable(config: TrainConfig) -> dict[str, Any]:

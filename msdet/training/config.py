@@ -37,8 +37,7 @@ class ObjectiveConfig:
         balance: how the weighted losses are joined: ``fixed``, ``dynamic_weight_average``, ``uncertainty``,
             ``gradnorm``, a method of TorchJD such as ``pcgrad``, or your own ``module:Class``.
         balance_options: what the balancing takes.
-        normalize: how losses are brought to a common scale before they are weighted: ``none``,
-            ``running_mean`` or ``log``.
+        normalize: how losses come to a common scale before they are weighted: ``none``, ``running_mean``, ``log``.
         regularization: penalties on the model's parameters, by glob pattern of their names, each with ``l1``
             (sum of magnitudes) and/or ``l2`` (sum of squares), for example ``{"doa_head.*": {"l2": 1e-4}}``.
         log_cosine_every: steps between measurements of how well the tasks' gradients agree, each of which
@@ -72,15 +71,12 @@ class DataConfig:
         corpus: kind of that corpus, a file name in ``msdet/corpora``.
         noise: folder of noise recordings for mixing; without it, diffuse and point noises are babble.
         train: rendered data set to train on instead of mixing on the fly.
-        extra_train: more rendered sets to train on, together with `train`; they may lack references or
-            directions.
+        extra_train: more rendered sets to train on, together with `train`; they may lack references or directions.
         scenes: what is drawn when mixing; rooms and distances are the bank's.
         t60_s: train only in rooms of the bank, or on scenes of `train`, whose T60 is in this interval.
-        batch_seconds: seconds of audio a batch; as many examples as fit, instead of `optimizer.batch`.
-            Rendered scenes may then differ in length: those of about one length go together, padded with
-            zeros.
-        reference_fraction: share of the training examples whose references are used; the others are withheld,
-            to learn what labels are worth.
+        batch_seconds: seconds of audio a batch; as many examples as fit, instead of `optimizer.batch`. Rendered scenes
+            may then differ in length: those of about one length go together, padded with zeros.
+        reference_fraction: share of the training examples whose references are used, to learn what labels are worth.
         doa_fraction: share of the training examples whose directions are used.
         batch_references: share of each batch that has references, exactly; whatever comes if not given.
         batch_directions: share of each batch whose directions are known, exactly.
@@ -125,8 +121,7 @@ class OptimizerConfig:
         schedule_options: what the schedule takes (`msdet.training.optimization`).
         decay_from: share of the steps after which the rate falls: linear, cosine, exponential.
         final_lr_ratio: the rate at the end, relative to `learning_rate`: linear, cosine, exponential.
-        ema: validate and save an exponential moving average of the weights, with this decay a step; 0 for
-            the weights themselves.
+        ema: validate and save an exponential moving average of the weights, with this decay a step; 0 for none.
         swa_from: validate and save the plain average of the weights after this share of the steps.
     """
 
@@ -237,7 +232,12 @@ class TrainConfig:
     @property
     def total_steps(self) -> int:
         """Steps that are taken: whole intervals."""
-        return self.optimizer.steps // self.interval * self.interval
+        return self.validations * self.interval
+
+    @property
+    def validations(self) -> int:
+        """Validations, one at the end of each interval."""
+        return self.optimizer.steps // self.interval
 
 
 def parse_stage(row: Mapping[str, Any], number: int) -> StageConfig:
@@ -253,9 +253,6 @@ def overridden(config: T, changes: Mapping[str, Any], where: str) -> T:
 
     >>> overridden(OptimizerConfig(), {"steps": 7}, "optimizer").steps
     7
-
-    Raises:
-        MsdetError: an unknown field, with the nearest; or a value of the wrong type.
     """
     from jsonargparse import ArgumentParser
 

@@ -38,15 +38,12 @@ from msdet.training.objective import AUXILIARY_WEIGHT
 class TrainingData:
     """Training and validation examples of one geometry and sample rate."""
 
-    train: LabeledData
-    """Without end where examples are mixed."""
-    rendered: ConcatSceneDataset | None
-    """The same as rendered sets, nothing withheld; None where examples are mixed."""
+    train: LabeledData  # without end where examples are mixed
+    rendered: ConcatSceneDataset | None  # the same as rendered sets, nothing withheld; None where examples are mixed
     dev: RenderedDataset
     array: MicrophoneArray
     sample_rate: int
-    identity: dict[str, str]
-    """Hashes of everything read."""
+    identity: dict[str, str]  # hashes of everything read
 
     def name(self, item: int) -> str:
         """What to call a training example."""
@@ -100,15 +97,12 @@ def _check_together(
     config: DataConfig, model: ModelConfig, dev_set: SceneSet, counts: set[int], rate: int, array: MicrophoneArray
 ) -> None:
     if counts != {model.talkers} and not model.variable_num_speakers:
-        raise MsdetError(
-            f"the model has {model.talkers} output slots, the data have {sorted(counts)} talkers; "
-            "model.variable_num_speakers lets slots stay empty"
-        )
+        problem = f"the model has {model.talkers} output slots, the data have {sorted(counts)} talkers"
+        raise MsdetError(f"{problem}; model.variable_num_speakers lets slots stay empty")
     targets = {scene.target for scene in dev_set.scenes}
     if config.train is None and targets != {config.scenes.target}:
-        raise MsdetError(
-            f"data.scenes.target is '{config.scenes.target}', the scenes of {config.dev} have {sorted(targets)}"
-        )
+        there = f"the scenes of {config.dev} have {sorted(targets)}"
+        raise MsdetError(f"data.scenes.target is '{config.scenes.target}', {there}")
     if rate != dev_set.sample_rate:
         raise MsdetError(f"{config.dev}: is at {dev_set.sample_rate} Hz, training data at {rate} Hz")
     if array.positions_m != dev_set.array.positions_m or array.reference != dev_set.array.reference:
@@ -121,34 +115,25 @@ def check_labels(data: TrainingData, objective: ObjectiveConfig, model: ModelCon
     if data.rendered is not None:
         root = " and ".join(str(part.scene_set.root) for part in data.rendered.sets)
     labelings = [data.train.labeling(item) for item in range(data.train.population or STREAM_BLOCK)]
-    available = {
-        "references": any(labels.referenced for labels in labelings),
-        "directions": any(labels.located for labels in labelings),
-    }
+    available = {"references": any(x.referenced for x in labelings), "directions": any(x.located for x in labelings)}
     if objective.doa_weight < 1.0 and not available["references"]:
         raise MsdetError(f"{root}: no scene has references; objective.doa_weight 1 trains the DoA alone")
     if objective.doa_weight > 0.0 and not available["directions"]:
         raise MsdetError(f"{root}: no scene has azimuths; objective.doa_weight 0 trains separation alone")
-    available["distances"] = available["directions"] or (
-        data.rendered is not None
-        and any(math.isfinite(talker.distance_m) for s in data.rendered.scenes for talker in s.sources)
-    )
+    scenes = data.rendered.scenes if data.rendered else ()
+    distances = any(math.isfinite(talker.distance_m) for scene in scenes for talker in scene.sources)
+    available["distances"] = available["directions"] or distances
     for name in model.tasks if model else ():
         needed = getattr(TASKS.find(name), "NEEDS", None)
         if objective.task_weights.get(name, AUXILIARY_WEIGHT) > 0.0 and not available.get(str(needed), True):
-            raise MsdetError(
-                f"{root}: no scene has {needed}, which task '{name}' learns from; "
-                "leave it out of model.tasks, or weigh it 0 in objective.task_weights"
-            )
+            advice = "leave it out of model.tasks, or weigh it 0 in objective.task_weights"
+            raise MsdetError(f"{root}: no scene has {needed}, which task '{name}' learns from; {advice}")
 
 
 def loaders(
     data: TrainingData, config: TrainConfig, epochs_done: int = 0, processes: int = 1
 ) -> tuple[DataLoader[Example], DataLoader[Example]]:
-    """Loaders of training and validation batches, of one of the processes that share them.
-
-    An epoch is the steps between two validations.
-    """
+    """Loaders of one process; an epoch of training is the steps between two validations."""
     batch, batches = _batch(config, processes), config.optimizer.accumulate * config.interval
     if data.rendered and config.data.batch_seconds:
         lengths_s = [s.samples / s.sample_rate for s in data.rendered.scenes]
@@ -201,7 +186,6 @@ def _batch(config: TrainConfig, processes: int) -> int:
         return batch // processes
     fitting = int(batch_seconds / duration_s + 1e-9) // processes
     if config.data.train is None and not fitting:
-        raise MsdetError(
-            f"data.batch_seconds is {batch_seconds:g}, a mixture has {duration_s:g} s on each of {processes} devices"
-        )
+        needed = f"a mixture has {duration_s:g} s on each of {processes} devices"
+        raise MsdetError(f"data.batch_seconds is {batch_seconds:g}, {needed}")
     return max(fitting, 1)

@@ -36,12 +36,8 @@ class JointModule(pl.LightningModule):
     balancing that moves its weights, and ``train/cosine_separation_doa``: how well the tasks' gradients agree. Steps
     whose loss or gradient is not finite change nothing and are counted in ``train/skipped_steps``.
 
-    Args:
-        model: the model; parts of it that are frozen stay in evaluation mode.
-        objective: what is minimized.
-        optimizer: how.
-        total_steps: that are taken; those of the optimizer if not given.
-        bad: counts steps that are not finite; says nothing if not given.
+    Parts of the model that are frozen stay in evaluation mode. `total_steps` are those of the optimizer if not given;
+    `bad` counts steps that are not finite, and says nothing if not given.
     """
 
     def __init__(
@@ -144,7 +140,7 @@ class JointModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start to count."""
-        self.means.clear()
+        self.means = MetricMeans()
 
     def validation_step(self, batch: Example, batch_idx: int) -> None:
         """Score a batch under one permutation for all tasks: the best by SI-SDR."""
@@ -210,10 +206,6 @@ class MetricMeans:
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, float] = {}
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self.sums, self.counts = {}, {}
 
     def add(self, name: str, values: Tensor) -> None:
         """Count values of any shape; NaN is left out."""

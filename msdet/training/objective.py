@@ -12,16 +12,14 @@ from msdet.errors import MsdetError, UnknownNameError
 from msdet.losses.assignment import PairCosts, TalkerLabels, assignment_rule
 from msdet.losses.doa import doa_loss
 from msdet.losses.gradients import Balanced, balanced_backward
-from msdet.losses.regularization import penalty
 from msdet.losses.separation import is_signed, separation_loss
-from msdet.losses.weighting import GradientBalancer, LossNormalization, build_balancer
+from msdet.losses.weighting import BALANCERS, GradientBalancer, LossNormalization, penalty
 from msdet.models.config import ModelConfig
 from msdet.models.heads import TASKS
 from msdet.models.joint import JointModel
 from msdet.models.sharing import SHARING_SCHEMES
-from msdet.tasks import MAIN, TaskLike
+from msdet.tasks import MAIN, DoaTask, SeparationTask, TaskLike
 from msdet.tasks.labels import BatchLabels, located
-from msdet.tasks.main import DoaTask, SeparationTask
 from msdet.training.config import ObjectiveConfig
 
 AUXILIARY_WEIGHT = 0.1
@@ -77,11 +75,7 @@ class _OfBackward(torch.autograd.Function):
 
 
 class Objective(nn.Module):
-    """Losses of all tasks of a model, under an assignment, balanced.
-
-    Each task's loss is the mean over what is labeled, so a scene without references or directions trains the
-    other tasks.
-    """
+    """Losses of all tasks of a model, each the mean over what is labeled, under an assignment, balanced."""
 
     def __init__(self, config: ObjectiveConfig, model: ModelConfig = ModelConfig()) -> None:  # noqa: B008
         super().__init__()
@@ -94,7 +88,7 @@ class Objective(nn.Module):
         self.tasks: dict[str, TaskLike] = {"separation": self.separation, "doa": self.doa}
         self.tasks |= {name: TASKS.find(name)() for name in model.tasks}
         self.normalization = LossNormalization(config.normalize, list(self.weights))
-        self.balancer = build_balancer(config.balance, config.balance_options, self.weights)
+        self.balancer = BALANCERS.build(config.balance, config.balance_options, weights=self.weights)
         _check_sign(config, getattr(self.balancer, "POSITIVE", False))
         if config.log_cosine_every < 0:
             raise MsdetError(f"objective.log_cosine_every is {config.log_cosine_every}, expected 0 or more")
@@ -137,10 +131,7 @@ class Objective(nn.Module):
 
     @torch.no_grad()  # a choice has no gradient, and the losses of all pairs need not be kept
     def assign(self, predictions: dict[str, Any], truth: BatchLabels) -> Tensor:
-        """The reference ``(batch, slot)`` that each slot answers for.
-
-        Where a scene has no references the separation cost of a pair is its DoA cost, and the other way round.
-        """
+        """The reference ``(batch, slot)`` of each slot; a scene without references takes DoA costs, and vice versa."""
 
         def separation() -> Tensor:
             pairs = self.separation.pairs(predictions["separation"], truth)
@@ -167,10 +158,8 @@ def _check_sign(config: ObjectiveConfig, positive: bool) -> None:
     """Refuse losses that can be below zero where ratios or logarithms of losses are taken."""
     needs = "normalize 'log'" if config.normalize == "log" else f"balance '{config.balance}'"
     if (positive or config.normalize == "log") and is_signed(config.separation_loss):
-        raise MsdetError(
-            f"objective.{needs} needs losses above zero; those of separation_loss '{config.separation_loss}' "
-            "can be below"
-        )
+        signed = f"those of separation_loss '{config.separation_loss}' can be below"
+        raise MsdetError(f"objective.{needs} needs losses above zero; {signed}")
     if positive and config.normalize == "log":
         raise MsdetError(f"objective.balance '{config.balance}' needs losses above zero; normalize 'log' can be below")
 

@@ -1,8 +1,7 @@
 """Optimizers by name, and how the learning rate goes over a run.
 
-A schedule gives a share of the largest rate; warm-up multiplies every schedule. ``linear``, ``cosine`` and
-``exponential`` stay until ``optimizer.decay_from`` and end at ``optimizer.final_lr_ratio``; the others take
-``optimizer.schedule_options``.
+A schedule gives a share of the largest rate; warm-up multiplies every schedule. ``linear``, ``cosine``, ``exponential``
+stay until ``optimizer.decay_from`` and end at ``optimizer.final_lr_ratio``; others take ``optimizer.schedule_options``.
 """
 
 from __future__ import annotations
@@ -13,23 +12,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import torch
-from torch import nn
+from torch import nn, optim
 
 from msdet.components import build, check_options, shown
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.training.config import OptimizerConfig
 
-OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
-    "adagrad": torch.optim.Adagrad,
-    "adam": torch.optim.Adam,
-    "adamax": torch.optim.Adamax,
-    "adamw": torch.optim.AdamW,
-    "nadam": torch.optim.NAdam,
-    "radam": torch.optim.RAdam,
-    "rmsprop": torch.optim.RMSprop,
-    "sgd": torch.optim.SGD,
-}
+OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
+    kind.__name__.lower(): kind
+    for kind in (
+        optim.Adagrad, optim.Adam, optim.Adamax, optim.AdamW, optim.NAdam, optim.RAdam, optim.RMSprop, optim.SGD,
+    )
+}  # fmt: skip
 """Those of torch that take one closure-free step on any dense parameter."""
 
 UNUSABLE = {
@@ -41,11 +35,7 @@ UNUSABLE = {
 
 
 def build_optimizer(settings: OptimizerConfig, model: nn.Module, objective: nn.Module) -> Any:
-    """The optimizer that the settings name, for what learns; learned weights of tasks are not decayed.
-
-    Raises:
-        MsdetError: an unknown name or option, with the nearest; or nothing that learns.
-    """
+    """The optimizer that the settings name, for what learns; learned weights of tasks are not decayed."""
     if settings.name not in OPTIMIZERS:
         raise UnknownNameError("optimizer", settings.name, OPTIMIZERS)
     learning = [p for p in model.parameters() if p.requires_grad]
@@ -68,13 +58,10 @@ def build_optimizer(settings: OptimizerConfig, model: nn.Module, objective: nn.M
 class ScheduleState(NamedTuple):
     """Where a run is."""
 
-    through: float
-    """Share of all steps that are done."""
-    decayed: float
-    """Share of the steps after ``decay_from`` that are done."""
+    through: float  # share of all steps that are done
+    decayed: float  # share of the steps after ``decay_from`` that are done
     final_lr_ratio: float
-    plateaus: int
-    """How often the watched metric stopped improving."""
+    plateaus: int  # how often the watched metric stopped improving
 
 
 Schedule = Callable[[ScheduleState], float]

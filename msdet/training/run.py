@@ -49,23 +49,17 @@ def train(
     stage: int | None = None,
     stop_stage: int | None = None,
 ) -> Path:
-    """Train a model into a folder, or go on from the last checkpoint that a killed run left there.
+    """Train a model into the folder `out`, or go on from the last checkpoint that a killed run left there; gives `out`.
+
+    It becomes a checkpoint directory: the best model by ``trainer.monitor``, of the last stage.
 
     Args:
-        out: the run's folder, which becomes a checkpoint directory (the best model by ``trainer.monitor``, of
-            the last stage).
+        out: the run's folder; an error if it holds a run with other settings.
         config: everything that decides the run.
         report: called with one line after each validation and for each thing of note.
         progress: called after each step of a stage (`StepProgress`).
-        stage: train from this stage on (from 1), again if it was trained before: what is there of it and of
-            later ones is deleted.
+        stage: train from this stage on (from 1); what is there of it and of later ones is deleted.
         stop_stage: the last stage to train.
-
-    Returns:
-        `out`.
-
-    Raises:
-        MsdetError: bad settings or data, or a folder that holds a run with other settings.
     """
     check(config)
 
@@ -98,19 +92,14 @@ def planned(config: TrainConfig) -> list[tuple[str, TrainConfig]]:
     plans = []
     for number, stage in enumerate(config.stages, start=1):
         where = f"stages, {number} ({stage.name})"
-        seed = {"seed": config.trainer.seed + number - 1}
-        init = config.init if number == 1 else None
-        plan = dataclasses.replace(
-            config,
-            data=overridden(config.data, stage.data, f"{where}: data"),
-            objective=overridden(config.objective, stage.objective, f"{where}: objective"),
-            optimizer=overridden(config.optimizer, stage.optimizer, f"{where}: optimizer"),
-            trainer=overridden(config.trainer, seed | stage.trainer, f"{where}: trainer"),
-            init=init if stage.init == "previous" else None if stage.init == "none" else Path(stage.init),
-            freeze=[*config.freeze, *stage.freeze],
-            train=stage.train or config.train,
-            stages=[],
-        )
+        trainer = {"seed": config.trainer.seed + number - 1} | stage.trainer
+        changes = {"data": stage.data, "objective": stage.objective, "optimizer": stage.optimizer, "trainer": trainer}
+        groups = {name: overridden(getattr(config, name), new, f"{where}: {name}") for name, new in changes.items()}
+        init = Path(stage.init) if stage.init not in ("previous", "none") else None
+        if stage.init == "previous" and number == 1:
+            init = config.init
+        freeze, learning = [*config.freeze, *stage.freeze], stage.train or config.train
+        plan = dataclasses.replace(config, **groups, init=init, freeze=freeze, train=learning, stages=[])
         try:
             check(plan)
         except MsdetError as error:

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 import numpy as np
 
-from msdet.errors import MsdetError, UnknownNameError, did_you_mean
+from msdet.errors import MsdetError, UnknownNameError
+from msdet.io.records import read_record
 from msdet.training.config import TrainConfig, overridden
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 GROUPS = ("data", "model", "objective", "optimizer", "trainer")
 """Of a training's settings: what can be searched."""
-
-_RANGE_KEYS = ("low", "high", "log", "step", "points")
 
 _MAX_POINTS = 100  # of a range of whole numbers on a grid
 
@@ -57,23 +56,26 @@ class Choices:
         return self.values
 
     def grid(self) -> Sequence[Any]:
-        """Values of a grid, as the data base holds them."""
-        return [_as_choice(v) for v in self.values]
+        """Values of a grid, as the data base holds them: lists and groups as JSON."""
+        return [json.dumps(v) if isinstance(v, Mapping | list | tuple) else v for v in self.values]
 
 
-@dataclass(frozen=True)
-class Range:
-    """An option that is a number from `low` to `high`, both included."""
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a file says of a range, `low` and `high` included."""
 
-    name: str
     low: float
     high: float
-    log: bool
-    """Whether its logarithm is drawn evenly."""
-    step: float | None
-    """Between values, from `low` on; None for any number, or any whole one."""
-    points: int | None
-    """Number of values on a grid."""
+    log: bool = False  # whether its logarithm is drawn evenly
+    step: float | None = None  # between values, from `low` on; None for any number, or any whole one
+    points: int | None = None  # number of values on a grid
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range(Limits):
+    """An option that is a number, maybe a whole one, within limits."""
+
+    name: str
     whole: bool
 
     def suggest(self, trial: Trial) -> float:
@@ -165,37 +167,20 @@ def _option(name: str, values: Any, hint: Any) -> Option:
         return Choices(name, tuple(values))
     if not isinstance(values, Mapping):
         raise MsdetError(f"{where} is {values!r}, expected a list of values or {{low: ..., high: ...}}")
-    for key in values:
-        if key not in _RANGE_KEYS:
-            raise MsdetError(f"{where}: unknown key '{key}'{did_you_mean(str(key), _RANGE_KEYS)}")
-    for key in ("low", "high"):
-        if key not in values:
-            raise MsdetError(f"{where}: key '{key}' is missing")
-    for key, value in values.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not (isinstance(value, bool) if key == "log" else number):
-            expected = "true or false" if key == "log" else "a number"
-            raise MsdetError(f"{where}: {key} is {value!r}, expected {expected}")
-    floats = any(isinstance(values[key], float) for key in ("low", "high", "step") if key in values)
+    limits = read_record(Limits, dict(values), where)
+    floats = any(isinstance(values.get(key), float) for key in ("low", "high", "step"))
     whole = not floats and float not in (hint, *typing.get_args(hint))
-    defaults = {"log": False, "step": None, "points": None}
-    option = Range(name, **defaults | dict(values), whole=whole)
-    _check_range(where, option)
-    return option
+    _check_limits(where, limits)
+    return Range(name=name, whole=whole, **vars(limits))
 
 
-def _check_range(where: str, option: Range) -> None:
-    """Refuse a range that holds nothing or cannot be drawn from, by its key."""
-    if not option.low <= option.high:
-        raise MsdetError(f"{where}: low is {option.low}, high is {option.high}, expected low <= high")
-    if option.log and (option.low <= 0 or option.step is not None):
-        raise MsdetError(f"{where}: log needs low above 0 and no step, low is {option.low}")
-    if option.step is not None and (option.step <= 0 or option.points is not None):
-        raise MsdetError(f"{where}: step is {option.step}, expected more than 0, and no points")
-    if option.points is not None and (not isinstance(option.points, int) or option.points < 2):
-        raise MsdetError(f"{where}: points is {option.points}, expected at least 2")
-
-
-def _as_choice(value: Any) -> Any:
-    """A value as a data base can hold it: lists and groups as JSON."""
-    return value if value is None or isinstance(value, bool | int | float | str) else json.dumps(value)
+def _check_limits(where: str, of: Limits) -> None:
+    """Refuse limits that hold nothing or cannot be drawn from, by their key."""
+    if not of.low <= of.high:
+        raise MsdetError(f"{where}: low is {of.low}, high is {of.high}, expected low <= high")
+    if of.log and (of.low <= 0 or of.step is not None):
+        raise MsdetError(f"{where}: log needs low above 0 and no step, low is {of.low}")
+    if of.step is not None and (of.step <= 0 or of.points is not None):
+        raise MsdetError(f"{where}: step is {of.step}, expected more than 0, and no points")
+    if of.points is not None and of.points < 2:
+        raise MsdetError(f"{where}: points is {of.points}, expected at least 2")

@@ -52,10 +52,8 @@ class PreparedRun:
     data: TrainingData
     module: JointModule
     trainer: pl.Trainer
-    batches: tuple[DataLoader[Example], DataLoader[Example]]
-    """Loaders of training and validation."""
-    transferred: Transfer | None
-    """Where weights came from, if from a checkpoint."""
+    batches: tuple[DataLoader[Example], DataLoader[Example]]  # loaders of training and validation
+    transferred: Transfer | None  # where weights came from, if from a checkpoint
 
 
 def prepare(
@@ -68,15 +66,9 @@ def prepare(
 ) -> PreparedRun:
     """Open the data, draw the weights, take others from a checkpoint, freeze; make trainer and loaders.
 
-    The trainer may set torch's deterministic mode: call this inside `restored_determinism`.
-
-    Args:
-        config: everything that decides the run; its stages are not looked at.
-        report: called with one line for each thing of note.
-        data: of the same settings, if they are open.
-        callbacks: of the trainer.
-        out: the run's folder, whose state says how many epochs are done; none for a run that writes nothing.
-        limits: of Lightning's trainer, such as ``max_steps``.
+    The trainer may set torch's deterministic mode: call this inside `restored_determinism`. Stages are not looked at.
+    `data` are of the same settings, if they are open; `out` is the run's folder, whose state says how many epochs are
+    done, none for a run that writes nothing; `limits` are of Lightning's trainer, such as ``max_steps``.
     """
     objective = Objective(config.objective, config.model)
     data = data or load_data(config.data, config.model, config.trainer.seed)
@@ -111,7 +103,6 @@ def _check_metrics(module: JointModule, data: TrainingData, settings: TrainerCon
         module.train()
     for metric in watched:
         find_metric({f"dev/{name}": None for name in ("loss", *module.means.sums)}, metric)
-    module.means.clear()
 
 
 def _read_state(state: Path) -> tuple[int, dict[str, torch.Size]]:
@@ -141,13 +132,8 @@ def train_single(out: Path, config: TrainConfig, report: Report, progress: StepP
         data = load_data(config.data, config.model, t.seed)
         settings = comparable(config) | {"data_identity": data.identity} | init_setting(config.init)
         stop = StopEarly(t.stop_metric, t.stop_patience) if t.stop_metric else None
-        callbacks: list[Callback] = [
-            SaveBest(out, settings, t.monitor),
-            *([stop] if stop else []),
-            *averaging(config),
-            SaveState(out),
-            ReportLines(config.total_steps, report, progress),
-        ]
+        callbacks = [SaveBest(out, settings, t.monitor), *([stop] if stop else []), *averaging(config), SaveState(out)]
+        callbacks.append(ReportLines(config.total_steps, report, progress))
         run = prepare(config, report, data, callbacks, out)
         todo = begin_run_dir(out, settings, FINISHED) if run.trainer.is_global_zero else not (out / FINISHED).is_file()
         if not todo:
@@ -227,10 +213,10 @@ def dry_run_single(config: TrainConfig, report: Report) -> None:
         f"step: {step_s:.2f} s; a batch takes {clock.train_s:.2f} s to learn from and {load_s:.2f} s to "
         f"prepare, with {workers} workers beside"
     )
-    dev_batches, validations = len(run.batches[1]), config.total_steps // config.interval
+    dev_batches = len(run.batches[1])
     report(f"validation: {dev_batches * clock.dev_s:.1f} s, {dev_batches} batches of {clock.dev_s:.2f} s")
-    total_s = config.total_steps * step_s + validations * dev_batches * clock.dev_s
-    report(f"total: {config.total_steps} steps and {validations} validations, about {_duration(total_s)}")
+    total_s = config.total_steps * step_s + config.validations * dev_batches * clock.dev_s
+    report(f"total: {config.total_steps} steps and {config.validations} validations, about {_duration(total_s)}")
     report(f"memory: {max_memory_mb(run.module.device):.0f} MB at most")
 
 

@@ -1,8 +1,7 @@
 """A study's trials in Optuna's data base, shared by several processes.
 
-A process takes a trial by locking ``trials/0000.lock`` of the study's folder; the lock ends with the process.
-So a trial that is running and not locked was left by a process that was killed, and is taken up again. What a
-trial tries follows from the seed, its number, and how the trials before it did.
+A process takes a trial by locking ``trials/0000.lock`` of the study's folder. One that is running and not locked was
+left by a process that was killed, and is taken up again. What a trial tries follows from the seed and those before it.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -69,10 +68,8 @@ class Record:
     state: State
     value: float | None
     """Of the metric: the best one, or the last one of a trial that was pruned; None if there is none."""
-    options: dict[str, Any]
-    """What it tried, by dotted name."""
-    reason: str | None
-    """Why it failed."""
+    options: dict[str, Any]  # what it tried, by dotted name
+    reason: str | None  # why it failed
 
 
 class Study:
@@ -113,12 +110,9 @@ class Study:
                 f"sqlite:///{(self.out / DATABASE).absolute()}",
                 engine_kwargs={"connect_args": {"timeout": 60.0}},  # seconds that another process may write
             )
+            direction: Direction = "maximize" if self.config.maximizes else "minimize"
             self._optuna = optuna.create_study(
-                storage=storage,
-                study_name="msdet",
-                direction="maximize" if self.config.maximizes else "minimize",
-                pruner=self.pruner,
-                load_if_exists=True,
+                storage=storage, study_name="msdet", direction=direction, pruner=self.pruner, load_if_exists=True
             )
         try:
             yield self
@@ -169,8 +163,7 @@ class Study:
     def importances(self) -> dict[str, float]:
         """Share of each option in what parts good trials from others, largest first; they add up to one.
 
-        By PED-ANOVA (S. Watanabe, A. Bansal and F. Hutter, IJCAI 2023) of the trials that came to their end;
-        empty where there are fewer than two values to compare.
+        By PED-ANOVA (S. Watanabe, A. Bansal and F. Hutter, IJCAI 2023) of trials that ended; empty of fewer than two.
         """
         from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
@@ -221,8 +214,7 @@ class Study:
     def _sampler(self, number: int) -> BaseSampler:
         """Draws a trial; each has a seed of its own, so that no process repeats what another one drew."""
         c, seed = self.config, int(np.random.SeedSequence([self.config.seed, number]).generate_state(1)[0])
-        sampler: BaseSampler = _from_optuna("sampler", SAMPLERS, c.sampler, c.sampler_options, seed=seed)
-        return sampler
+        return cast("BaseSampler", _from_optuna("sampler", SAMPLERS, c.sampler, c.sampler_options, seed=seed))
 
 
 _STATES: dict[str, State] = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}

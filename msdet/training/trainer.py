@@ -1,11 +1,10 @@
 """Lightning's trainer and loggers as msdet uses them: one machine or many, one process or many.
 
-With several devices each process takes its share of every batch and gradients are averaged (DDP), so a run
-learns the same from the same batches however many share them, up to rounding, as long as all examples are
-labeled for all tasks. Lightning starts the processes of one machine by itself; ``torchrun`` and Slurm may
-instead: ``torchrun --nproc-per-node 4 --no-python msdet train RUN ... --trainer.devices 4``, or in a Slurm
-job of 2 nodes and 4 tasks each ``srun msdet train RUN ... --trainer.devices 4 --trainer.nodes 2``. The
-first process alone writes.
+With several devices each process takes its share of every batch and gradients are averaged (DDP), so a run learns the
+same from the same batches however many share them, up to rounding, as long as all examples are labeled for all tasks.
+Lightning starts the processes of one machine by itself; ``torchrun`` and Slurm may instead: ``torchrun --nproc-per-node
+4 --no-python msdet train RUN ... --trainer.devices 4``, or in a Slurm job of 2 nodes and 4 tasks each ``srun msdet
+train RUN ... --trainer.devices 4 --trainer.nodes 2``. The first process alone writes.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +55,8 @@ def make_trainer(out: Path, config: TrainConfig, callbacks: Sequence[Callback], 
             benchmark=False,
         )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
-        line = " ".join(str(error).split())
-        raise MsdetError(
-            f"trainer.accelerator {t.accelerator}, devices {t.devices}, precision {t.precision}: {line}"
-        ) from error
+        asked, line = f"{t.accelerator}, devices {t.devices}, precision {t.precision}", " ".join(str(error).split())
+        raise MsdetError(f"trainer.accelerator {asked}: {line}") from error
 
 
 def fit(
@@ -127,12 +123,6 @@ def _wandb(out: Path, logs: Path) -> Logger:
 
 LOGGERS: dict[str, Callable[[Path, Path], Logger]] = {"mlflow": _mlflow, "wandb": _wandb}
 """Loggers by name, each made from the run's folder and the folder of its logs."""
-
-
-def require_package(name: str) -> None:
-    """Refuse a logger whose package is not installed, and say how to install it."""
-    if find_spec(name) is None:
-        raise MsdetError(f"trainer.loggers: {name} needs its package: pip install msdet[{name}]")
 
 
 def make_loggers(out: Path, names: Sequence[str]) -> list[Logger]:

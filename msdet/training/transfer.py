@@ -15,11 +15,7 @@ from msdet.models.packages import WEIGHTS_FILE, find_model, weights_hash
 
 
 def freeze(model: nn.Module, frozen: Sequence[str], trained: Sequence[str]) -> None:
-    """Choose the parameters of a model that learn: `trained`, or all, but for those `frozen`; patterns of names.
-
-    Raises:
-        MsdetError: a pattern that fits no parameter, or nothing left that learns.
-    """
+    """Choose the parameters of a model that learn: `trained`, or all, but for those `frozen`; patterns of names."""
     parameters = dict(model.named_parameters())
     for setting, patterns in (("freeze", frozen), ("train", trained)):
         for pattern in patterns:
@@ -55,14 +51,10 @@ class Transfer:
     """What was taken from the checkpoint directory `origin`."""
 
     origin: str
-    loaded: list[str]
-    """Tensors of the model that came from there."""
-    absent: list[str]
-    """Tensors of the model that are not there."""
-    other_shape: dict[str, str]
-    """Tensors of the model that have another shape there: name to both shapes."""
-    unused: list[str]
-    """Tensors there that the model does not have."""
+    loaded: list[str]  # tensors of the model that came from there
+    absent: list[str]  # tensors of the model that are not there
+    other_shape: dict[str, str]  # tensors of the model that have another shape there: name to both shapes
+    unused: list[str]  # tensors there that the model does not have
 
     def lines(self) -> list[str]:
         """The report, a line for each thing of note."""
@@ -90,16 +82,10 @@ def transfer(model: nn.Module, folder: Path) -> Transfer:
     if not fits:
         raise MsdetError(f"{files.shown(WEIGHTS_FILE)}: no tensor has a name and shape of this model")
     model.load_state_dict(fits, strict=False)
-    return Transfer(
-        str(folder),
-        loaded=sorted(fits),
-        absent=sorted(ours.keys() - theirs.keys()),
-        other_shape={
-            name: f"{tuple(theirs[name].shape)} there, {tuple(ours[name].shape)} here"
-            for name in sorted((ours.keys() & theirs.keys()) - fits.keys())
-        },
-        unused=sorted(theirs.keys() - ours.keys()),
-    )
+    others = sorted((ours.keys() & theirs.keys()) - fits.keys())
+    shapes = {name: f"{tuple(theirs[name].shape)} there, {tuple(ours[name].shape)} here" for name in others}
+    absent, unused = sorted(ours.keys() - theirs.keys()), sorted(theirs.keys() - ours.keys())
+    return Transfer(str(folder), sorted(fits), absent, shapes, unused)
 
 
 def init_setting(folder: Path | None) -> dict[str, str]:

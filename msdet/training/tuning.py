@@ -4,9 +4,8 @@ T. Akiba et al., "Optuna: a next-generation hyperparameter optimization framewor
 ``tpe`` (J. Bergstra et al., "Algorithms for hyper-parameter optimization", NeurIPS 2011), ``random``,
 ``grid``. Pruners: ``median``, ``hyperband`` (L. Li et al., JMLR 18, 2018), ``none``.
 
-The folder of a study holds the data base ``study.db`` and a run's folder for each trial, ``trials/0000`` and
-so on. A study that was killed goes on, with the trial that was running, from its last checkpoint. Several
-processes of one machine share a study by running the same command.
+The folder of a study holds the data base ``study.db`` and a run's folder for each trial, ``trials/0000`` and so on. A
+killed study goes on where it was. Several processes of one machine share a study by running the same command.
 """
 
 from __future__ import annotations
@@ -58,30 +57,23 @@ class Outcome:
     """What a study has shown so far."""
 
     records: list[Record]
-    best: Record | None
-    """The best trial that came to its end, if any."""
-    config: TrainConfig | None
-    """Of a training as the best trial had it."""
-    importances: dict[str, float]
-    """Share of each option, largest first (`Study.importances`)."""
-    running: int
-    """Trials that other processes are at work on."""
+    best: Record | None  # the best trial that came to its end, if any
+    config: TrainConfig | None  # of a training as the best trial had it
+    importances: dict[str, float]  # share of each option, largest first (`Study.importances`)
+    running: int  # trials that other processes are at work on
 
 
 def tune(out: Path, base: TrainConfig, config: StudyConfig, report: Report = print) -> Outcome:
     """Run the trials of a study that are not finished yet, in a new study or an older one.
 
-    A trial whose training fails, for one because the GPU's memory is too small for it, is noted with its
-    reason, and the others go on. `base` are settings of every trial's training but for what is searched.
-
-    Raises:
-        MsdetError: before any training: settings that cannot work, of the study, or of the training with one of the
-            values or an end of a range; or a folder that holds another study. Afterwards: every trial failed.
+    A trial whose training fails, for one because the GPU's memory is too small for it, is noted with its reason, and
+    the others go on; an error if all failed. `base` are settings of every trial's training but for what is searched.
+    Those that cannot work, with one of the values or an end of a range, are refused before any training.
     """
     original, base = base, on_one_device(base, "a trial has one; run the same command once for each device")
     check(base)
     space = parse_space(config.search, base)
-    study = Study(out, config, space, _validations(base))
+    study = Study(out, config, space, base.validations)
     identity = _check_options(base, config, space)
     settings = json.loads(json.dumps(dataclasses.asdict(config)))
     settings.pop("trials")  # with more of them a study goes on
@@ -119,8 +111,19 @@ def _take_trial(study: Study, base: TrainConfig, report: Report) -> bool:
 def _run(study: Study, trial: Trial, config: TrainConfig, report: Report) -> None:
     """Train a trial to its end, or until it is pruned or fails."""
     number, metric = trial.number, study.config.metric
-    folder = study.folder(number)
-    watch = _TrialMonitor(study, trial, folder, _validations(config), report)
+    folder, seen = study.folder(number), study.reported(trial)
+
+    def watch(line: str) -> None:
+        """Pass on what the training reports, and after each validation but the last ask the pruner."""
+        report(f"trial {number}: {line}")
+        values = dict(enumerate(validations(folder, metric), start=1))
+        new = {count: value for count, value in values.items() if count not in seen}
+        seen.update(new)
+        for count, value in new.items():
+            trial.report(value, count)
+        if new and len(values) < config.validations and trial.should_prune():
+            raise TrialPruned
+
     (folder / PRUNED).unlink(missing_ok=True)  # of a process that was killed before it said so
     try:
         train(folder, config, watch)
@@ -129,7 +132,7 @@ def _run(study: Study, trial: Trial, config: TrainConfig, report: Report) -> Non
             raise MsdetError(f"no validation had a finite {metric}")
         value = max(finite) if study.config.maximizes else min(finite)
     except TrialPruned:
-        step, value = len(watch.seen), watch.seen[len(watch.seen)]
+        step, value = len(seen), seen[len(seen)]
         write_json(folder / PRUNED, {"trial": number, "validations": step, "metric": metric, "value": value})
         study.finish(trial, "pruned")
         report(f"trial {number}: pruned after {step} validations, {metric} {value:.4g}")
@@ -140,29 +143,6 @@ def _run(study: Study, trial: Trial, config: TrainConfig, report: Report) -> Non
     else:
         study.finish(trial, "done", value)
         report(f"trial {number}: done, {metric} {value:.4g}")
-
-
-class _TrialMonitor:
-    """Passes on what a trial's training reports, and after each of `total` validations asks the pruner."""
-
-    def __init__(self, study: Study, trial: Trial, folder: Path, total: int, report: Report) -> None:
-        self.study = study
-        self.trial = trial
-        self.folder = folder
-        self.total = total
-        self.report = report
-        self.seen = study.reported(trial)
-
-    def __call__(self, line: str) -> None:
-        """A line of the training; raises `TrialPruned` if the pruner gives the trial up."""
-        self.report(f"trial {self.trial.number}: {line}")
-        values = dict(enumerate(validations(self.folder, self.study.config.metric), start=1))
-        new = {number: value for number, value in values.items() if number not in self.seen}
-        self.seen |= new
-        for number, value in new.items():
-            self.trial.report(value, number)
-        if new and len(values) < self.total and self.trial.should_prune():
-            raise TrialPruned
 
 
 def validations(folder: Path, metric: str) -> list[float]:
@@ -183,18 +163,8 @@ def _outcome(study: Study, base: TrainConfig) -> Outcome:
     done = [record for record in records if record.state == "done" and record.value is not None]
     choose = max if study.config.maximizes else min
     best = choose(done, key=lambda record: record.value or 0.0, default=None)
-    return Outcome(
-        records,
-        best,
-        applied(base, best.options) if best else None,
-        study.importances(),
-        sum(record.state == "running" for record in records),
-    )
-
-
-def _validations(config: TrainConfig) -> int:
-    """Validations of a run in all."""
-    return config.total_steps // config.interval
+    running = sum(record.state == "running" for record in records)
+    return Outcome(records, best, applied(base, best.options) if best else None, study.importances(), running)
 
 
 def _check_options(base: TrainConfig, config: StudyConfig, space: list[Option]) -> dict[str, str]:
@@ -202,10 +172,8 @@ def _check_options(base: TrainConfig, config: StudyConfig, space: list[Option]) 
     weighted = {"objective", *(f"objective.{name}" for name in _WEIGHTED)}
     decides = [o.name for o in space if ".".join(o.name.split(".")[:2]) in weighted]
     if config.metric == "dev/loss" and decides:
-        raise MsdetError(
-            f"metric dev/loss cannot compare trials that differ in {decides[0]}; choose a score, such as "
-            "dev/si_sdr_improvement_db"
-        )
+        advice = "choose a score, such as dev/si_sdr_improvement_db"
+        raise MsdetError(f"metric dev/loss cannot compare trials that differ in {decides[0]}; {advice}")
     watching = dataclasses.replace(base, trainer=dataclasses.replace(base.trainer, monitor=config.metric))
     with restored_determinism():
         data = prepare(watching, lambda line: None).data

@@ -1,9 +1,8 @@
 """Averages of a model's weights over steps of a run, and over checkpoints.
 
-They often score better than the last weights (P. Izmailov et al., "Averaging weights leads to wider optima
-and better generalization", UAI 2018; M. Wortsman et al., "Model soups", ICML 2022). Checkpoints that are
-averaged are of one run, or of runs that started from the same weights. Of models that were trained from
-different weights, `msdet.methods.trained` averages the outputs.
+They often score better than the last weights (P. Izmailov et al., "Averaging weights leads to wider optima and better
+generalization", UAI 2018; M. Wortsman et al., "Model soups", ICML 2022), if the checkpoints are of runs that started
+from the same weights. Of other models, `msdet.methods.trained` averages the outputs.
 """
 
 from __future__ import annotations
@@ -32,11 +31,8 @@ class WeightAveraging(Callback):
 
     Batch statistics are averaged as weights are. Callbacks that want the average in `on_validation_end` stand before
     this one. Not Lightning's callback of this name, which ends the average's turn before validation has its scores, so
-    that the best average could not be saved, and validates the first weights while there is no average yet.
-
-    Args:
-        ema: decay a step; 0 for the plain average.
-        first_step: steps before it are not averaged; validation sees the weights themselves until then.
+    that the best average could not be saved, and validates the first weights while there is no average yet. `ema` is
+    the decay a step, 0 for the plain average; until `first_step` there is none, and validation sees the weights.
     """
 
     def __init__(self, ema: float, first_step: int) -> None:
@@ -78,10 +74,7 @@ class WeightAveraging(Callback):
         self.step = int(state_dict["step"])
 
     def _swap(self, pl_module: pl.LightningModule) -> None:
-        """Exchange weights and average; before there is one, nothing.
-
-        Values move, not storage: cuDNN wants the weights of a recurrent layer in one piece.
-        """
+        """Exchange values of weights and average, if any, not storage: cuDNN wants that of a layer in one piece."""
         if self.average.n_averaged == 0:
             return
         models = (cast(nn.Module, pl_module.model), self.average.module)
@@ -101,14 +94,10 @@ def averaging(config: TrainConfig) -> list[Callback]:
 
 
 def average_checkpoints(folders: Sequence[Path], out: Path, weights: Sequence[float] | None = None) -> Path:
-    """Write the average of checkpoints as a checkpoint directory of its own.
+    """Write the average of checkpoints, at least two of one configuration, as a new checkpoint directory `out`.
 
-    Its notes name the sources, with step, weight and hash, and what their training settings have in common.
-
-    Args:
-        folders: checkpoint directories, at least two, of one configuration.
-        out: the new one, empty.
-        weights: of each, on any scale; all alike if not given.
+    Its notes name the sources, with step, weight and hash, and what their training settings have in common. `weights`
+    of the checkpoints are on any scale; all alike if not given.
     """
     if len(folders) < 2:
         raise MsdetError(f"models: {len(folders)} given, expected at least two checkpoint directories")
@@ -166,10 +155,8 @@ def _check_same(first: Path, one: dict[str, Any], second: Path, other: dict[str,
     before, now = ({".".join(path): value for path, value in leaves(d) if path[0] in known} for d in (one, other))
     for field in {**before, **now}:
         if before.get(field) != now.get(field):
-            raise MsdetError(
-                f"{second}: {field} is {now.get(field)}, that of {first} is {before.get(field)}; "
-                "only models of one configuration can be averaged"
-            )
+            differs = f"{field} is {now.get(field)}, that of {first} is {before.get(field)}"
+            raise MsdetError(f"{second}: {differs}; only models of one configuration can be averaged")
 
 
 def _decisive(description: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from msdet.errors import MsdetError
-from msdet.losses.weighting import BALANCERS, GradientBalancer, build_balancer
+from msdet.losses.weighting import BALANCERS, GradientBalancer
 
 NAMES = BALANCERS.names()
 TORCHJD = ["aligned_mtl", "cagrad", "imtl_g", "mgda", "nash_mtl", "pcgrad", "upgrad"]
@@ -20,7 +20,7 @@ BOTH = {"a": 1.0, "b": 1.0}
 
 
 def build(name: str, weights: dict[str, float] = BOTH, **options: Any) -> Any:
-    return build_balancer(name, options, weights)
+    return BALANCERS.build(name, options, weights=weights)
 
 
 def gradient(balancer: Any, *rows: list[float]) -> list[float]:
@@ -292,7 +292,7 @@ class TestEveryGradientBalancer:
 def test_state_survives_saving(name: str) -> None:
     """A balancer that goes on from saved state does bit for bit what the first one does."""
     weights = {"separation": 0.5, "doa": 0.3, "t60": 0.2}
-    balancer, resumed = build_balancer(name, {}, weights), build_balancer(name, {}, weights)
+    balancer, resumed = (BALANCERS.build(name, {}, weights=weights) for _ in range(2))
     for step in range(6):
         if step == 4:
             resumed.load_state_dict(copy.deepcopy(balancer.state_dict()))  # type: ignore[attr-defined]
@@ -329,7 +329,7 @@ def one_step(balancer: Any, step: int, weights: dict[str, float]) -> Tensor:
 @pytest.mark.parametrize("name", TORCHJD)
 def test_balancing_draws_nothing_from_the_global_generator(name: str) -> None:
     before = torch.get_rng_state()
-    one_step(build_balancer(name, {}, {"a": 1.0, "b": 1.0, "c": 1.0}), 0, {"a": 1.0, "b": 1.0, "c": 1.0})
+    one_step(BALANCERS.build(name, {}, weights={"a": 1.0, "b": 1.0, "c": 1.0}), 0, {"a": 1.0, "b": 1.0, "c": 1.0})
     assert torch.equal(before, torch.get_rng_state())
 
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from msdet.errors import MsdetError
-from msdet.losses.regularization import penalty
-from msdet.losses.weighting import LossNormalization
+from msdet.losses.weighting import LossNormalization, penalty
 from msdet.tasks.labels import LabeledLoss
 from msdet.training.config import ObjectiveConfig
 from msdet.training.objective import Objective

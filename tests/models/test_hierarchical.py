@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from msdet.errors import MsdetError
 from msdet.models.encoders import build_encoder, ft_gru, ft_jnf, spatialnet
-from msdet.models.sharing import SharingSizes, build_sharing
+from msdet.models.sharing import SHARING_SCHEMES, SharingSizes
 
 TINY: dict[str, dict[str, Any]] = {"ft_gru": ft_gru.TINY, "spatialnet": spatialnet.TINY, "ft_jnf": ft_jnf.TINY}
 FEATURES, FREQS, TALKERS, OUTPUTS = 5, 9, 3, 11
@@ -41,7 +41,9 @@ def build(
     """The scheme; with `jitter`, one that has left its starting point."""
     torch.manual_seed(0)
     make_encoder = partial(build_encoder, encoder, {**TINY[encoder], **(blocks or {})}, FEATURES, FREQS)
-    sharing: Any = build_sharing(scheme, options, make_encoder, SharingSizes(TALKERS, OUTPUTS))
+    sharing: Any = SHARING_SCHEMES.build(
+        scheme, options, make_encoder=make_encoder, sizes=SharingSizes(TALKERS, OUTPUTS)
+    )
     with torch.no_grad():
         for parameter in sharing.parameters() if jitter else ():
             parameter += jitter * torch.randn(parameter.shape)

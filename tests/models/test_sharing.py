@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.models.encoders import build_encoder, ft_gru, ft_jnf, spatialnet
-from msdet.models.sharing import SHARING_SCHEMES, Shared, SharingSizes, build_sharing
+from msdet.models.sharing import SHARING_SCHEMES, Shared, SharingSizes
 
 SCHEMES = SHARING_SCHEMES.names()
 BETWEEN_BLOCKS = ["cross_stitch", "hierarchical"]
@@ -48,7 +48,9 @@ def make(encoder: str, **options: Any) -> Any:
 def build(scheme: str, make_encoder: Any, jitter: float = 0.0, **options: Any) -> Any:
     """A scheme; with `jitter`, one that has left its starting point."""
     torch.manual_seed(0)
-    sharing: Any = build_sharing(scheme, options, make_encoder, SharingSizes(TALKERS, OUTPUTS))
+    sharing: Any = SHARING_SCHEMES.build(
+        scheme, options, make_encoder=make_encoder, sizes=SharingSizes(TALKERS, OUTPUTS)
+    )
     with torch.no_grad():
         for parameter in sharing.parameters() if jitter else ():
             parameter += jitter * torch.randn(parameter.shape)

@@ -14,14 +14,13 @@ from msdet.dsp.stft import Signals, Stft
 from msdet.models.frontends import FrontEndOutput
 from msdet.models.heads import HeadSizes
 from msdet.tasks.labels import BatchLabels, batch_labels
-from msdet.tasks.per_scene import CountTask as Count
-from msdet.tasks.per_scene import DomainHead
-from msdet.tasks.per_scene import DomainTask as Domain
-from msdet.tasks.per_scene import T60Task as T60
-from msdet.tasks.per_slot import ActivityTask as Activity
-from msdet.tasks.per_slot import DistanceTask as Distance
-from msdet.tasks.per_slot import ElevationHead, decode_elevation, speech_activity
-from msdet.tasks.per_slot import ElevationTask as Elevation
+from msdet.tasks.pooled import ActivityTask as Activity
+from msdet.tasks.pooled import CountTask as Count
+from msdet.tasks.pooled import DistanceTask as Distance
+from msdet.tasks.pooled import DomainHead, ElevationHead, decode_elevation, speech_activity
+from msdet.tasks.pooled import DomainTask as Domain
+from msdet.tasks.pooled import ElevationTask as Elevation
+from msdet.tasks.pooled import T60Task as T60
 
 MakeTruth = Callable[..., BatchLabels]
 

@@ -369,7 +369,7 @@ def test_unknown_backend_of_compilation_is_refused(make_config: MakeConfig, tmp_
 def test_logger_without_its_package_writes_nothing(
     make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("msdet.training.trainer.find_spec", lambda name: None)
+    monkeypatch.setattr("msdet.training.checks.find_spec", lambda name: None)
     with pytest.raises(MsdetError, match=r"mlflow needs its package: pip install msdet\[mlflow\]"):
         train(tmp_path / "run", make_config(loggers=["mlflow"]), silent)
     assert not (tmp_path / "run").exists()

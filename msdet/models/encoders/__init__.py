@@ -6,11 +6,9 @@ An encoder is a `torch.nn.Module` built as ``Encoder(features_in, **options)``. 
 itself, ``@ENCODERS.register("spatialnet", tiny=TINY)``, where ``tiny`` are options that make it small, for
 the tests of what every encoder must do; without it the defaults are tested.
 
-An encoder whose sizes follow from the number of frequencies names ``freqs`` among its constructor's
-parameters, and is given it: sizes are derived, never asked of the user. A class attribute ``compiles`` says
-that `torch.compile` traces it without a graph break.
-
-An encoder made of blocks may show them (`BlockEncoder`), for the sharing schemes that work between blocks.
+An encoder whose sizes follow from the number of frequencies names ``freqs`` among its constructor's parameters, and is
+given it. A class attribute ``compiles`` says that `torch.compile` traces it without a graph break. An encoder made of
+blocks may show them (`BlockEncoder`), for the sharing schemes that work between blocks.
 
 An encoder that is causal, or has an option ``causal``, may work on a stream: ``stream(features, state) ->
 (encoded, state)`` takes the next frames, at least one, and the state that it returned before, None at first.
@@ -18,9 +16,8 @@ Pieces in turn give what ``forward`` gives of them joined. A state (`msdet.dsp.s
 changed in place. One that shows its blocks has ``stream_start(features, state)`` and
 ``stream_block(index, x, state)`` besides, which return a state likewise; its ``finish`` works frame by frame.
 
-Options that several encoders have: ``causal`` (see no later frame), ``context`` (frames that a causal attention
-sees, this one and the ones before), ``dropout`` (share of features dropped) and ``checkpoint`` (compute activations
-again in the backward pass, which saves memory).
+Several have the options ``causal`` (see no later frame), ``context`` (frames that a causal attention sees, this one and
+those before), ``dropout`` (share of features dropped) and ``checkpoint`` (compute activations again, to save memory).
 
 Every encoder takes any number of frames, treats the items of a batch apart, and under bfloat16 autocast
 stays within 5 % (RMS) of its float32 output.
@@ -30,7 +27,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -54,8 +51,7 @@ class Encoder(nn.Module):
 class BlockEncoder(Encoder, ABC):
     """An encoder that shows its `depth` blocks: it is `start`, each `block` in turn, then `finish`.
 
-    Between blocks ``x`` is ``(batch, ..., frame, width)``; the axes between may be frequencies, or groups of
-    them. As it stands, there are features of bins all the way.
+    Between blocks ``x`` is ``(batch, ..., frame, width)``; as it stands, there are features of bins all the way.
     """
 
     depth: int
@@ -130,8 +126,7 @@ def build_encoder(name: str, options: dict[str, Any], features_in: int, freqs: i
         derived["freqs"] = freqs
     elif parameter is not None and parameter.default is inspect.Parameter.empty:
         raise MsdetError(f"encoder '{name}' needs the number of frequencies, which is not known here")
-    encoder: Encoder = ENCODERS.build(name, options, **derived)
-    return encoder
+    return cast(Encoder, ENCODERS.build(name, options, **derived))
 
 
 def __getattr__(name: str) -> Any:  # from msdet.models.encoders import SpatialNet

@@ -62,8 +62,7 @@ class FoldedMasker(nn.Module):
 
     def _folded(self, features: Tensor) -> Tensor:
         """``(batch, channel, frame)`` for the masker."""
-        folded: Tensor = self.dropout(self.project(features)).transpose(2, 3).flatten(1, 2)
-        return folded
+        return cast(Tensor, self.dropout(self.project(features)).transpose(2, 3).flatten(1, 2))
 
     def _unfolded(self, masks: Tensor, features: Tensor) -> Tensor:
         """Bins ``(batch, freq, frame, feature)`` of what the masker gave, with the linear path."""
@@ -141,17 +140,11 @@ class ConvTasNet(FoldedMasker):
 class DualPathRNN(FoldedMasker):
     """Blocks of two BLSTMs, inside chunks of frames and across chunks: asteroid's `DPRNN`.
 
-    Y. Luo, Z. Chen and T. Yoshioka, "Dual-path RNN: efficient long sequence modeling for time-domain
-    single-channel speech separation", ICASSP 2020; the sizes are the paper's, but for the chunk, which is
-    shorter because STFT frames are fewer than samples. There is no causal variant: the recurrence inside a
-    chunk runs both ways.
-
-    Args:
-        bottleneck: channels between blocks.
-        hidden: units of each LSTM, in each direction.
-        chunk: frames of a chunk; chunks overlap by half. About the square root of twice the number of frames
-            balances the two recurrences.
-        repeats: number of blocks.
+    Y. Luo, Z. Chen and T. Yoshioka, "Dual-path RNN: efficient long sequence modeling for time-domain single-channel
+    speech separation", ICASSP 2020; the sizes are the paper's, but for the chunk, which is shorter because STFT frames
+    are fewer than samples. There is no causal variant: the recurrence inside a chunk runs both ways. `bottleneck`
+    channels are between the `repeats` blocks; `hidden` units has each LSTM in each direction; chunks of frames overlap
+    by half, and about sqrt(2 · frames) balances the two recurrences.
     """
 
     def __init__(

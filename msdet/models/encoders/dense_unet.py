@@ -1,11 +1,10 @@
 """Dense U-Net: densely connected convolutions at every scale of frequency, recurrence in the middle.
 
-The network of multi-microphone complex spectral mapping (Z.-Q. Wang and D. Wang, "Multi-microphone complex
-spectral mapping for speech dereverberation", ICASSP 2020; Z.-Q. Wang, P. Wang and D. Wang, "Multi-microphone
-complex spectral mapping for utterance-wise and continuous speech separation", IEEE/ACM TASLP 29, 2021) and,
-with dense blocks that map across frequency, of location-based training (H. Taherian, K. Tan and D. Wang,
-IEEE/ACM TASLP 30, 2022). The middle is the BLSTM of the former or the TCN of Z.-Q. Wang, G. Wichern and
-J. Le Roux (2021).
+The network of multi-microphone complex spectral mapping (Z.-Q. Wang and D. Wang, "Multi-microphone complex spectral
+mapping for speech dereverberation", ICASSP 2020; Z.-Q. Wang, P. Wang and D. Wang, "Multi-microphone complex spectral
+mapping for utterance-wise and continuous speech separation", IEEE/ACM TASLP 29, 2021) and, with dense blocks that map
+across frequency, of location-based training (H. Taherian, K. Tan and D. Wang, IEEE/ACM TASLP 30, 2022). The middle is
+the BLSTM of the former or the TCN of Z.-Q. Wang, G. Wichern and J. Le Roux (2021).
 
 Deviations: frequency is halved until one bin is left, so that the number of scales follows from the number of
 frequencies; time keeps its resolution throughout, as in complex spectral mapping. The output layer is the
@@ -118,15 +117,13 @@ class _ActNorm(nn.Module):
         self.norm = AxesNorm((1,) if causal else (2, 3), channels, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        normal: Tensor = self.norm(nn.functional.elu(x))
-        return normal
+        return cast(Tensor, self.norm(nn.functional.elu(x)))
 
 
 class _Conv(nn.Module):
     """Convolution over 3 bins and 3 frames, ELU and norm; ``(batch, channel, freq, frame)`` to the same axes.
 
-    Keeps the number of frames, and ``n`` frequencies or halves them to ``n // 2``. If causal, the 3 frames are this
-    one and two before.
+    Keeps the number of frames, and ``n`` frequencies or halves them to ``n // 2``. If causal, it sees the past alone.
     """
 
     def __init__(self, channels_in: int, channels_out: int, causal: bool, halve: bool = False) -> None:
@@ -148,8 +145,7 @@ class _Conv(nn.Module):
     def _convolved(self, x: Tensor) -> Tensor:
         if self.halve:  # an odd number of frequencies, by another one of zeros
             x = nn.functional.pad(x, (0, 0, 0, 1 - x.shape[2] % 2))
-        y: Tensor = self.finish(self.conv(x))
-        return y
+        return cast(Tensor, self.finish(self.conv(x)))
 
 
 class _Double(nn.Module):
@@ -162,8 +158,7 @@ class _Double(nn.Module):
         self.finish = _ActNorm(channels_out, causal)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.finish(self.conv(x)[..., self.first : self.first + x.shape[3]])
-        return y
+        return cast(Tensor, self.finish(self.conv(x)[..., self.first : self.first + x.shape[3]]))
 
     def stream(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next frames, of a causal convolution."""
@@ -172,10 +167,7 @@ class _Double(nn.Module):
 
 
 class _DenseBlock(nn.Module):
-    """Layers that each see the outputs of all before them; the one in the middle maps across frequency.
-
-    ``(batch, channel, freq, frame)`` to the same axes.
-    """
+    """Layers that each see ``(batch, channel, freq, frame)`` of all before; the middle one maps frequencies."""
 
     def __init__(self, channels_in: int, channels_out: int, growth: int, layers: int, freqs: int, causal: bool) -> None:
         super().__init__()
@@ -203,10 +195,7 @@ class _DenseBlock(nn.Module):
 
 
 class _FrequencyMap(nn.Module):
-    """Fewer channels, then a linear layer across all frequencies that channels and frames share.
-
-    ``(batch, channel, freq, frame)`` to the same axes.
-    """
+    """Fewer channels of ``(batch, channel, freq, frame)``, then a linear layer across all frequencies."""
 
     def __init__(self, channels_in: int, channels_out: int, freqs: int, causal: bool) -> None:
         super().__init__()
@@ -216,8 +205,7 @@ class _FrequencyMap(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         squeezed = self.before(self.squeeze(x))
-        mapped: Tensor = self.after(self.map(squeezed.transpose(2, 3)).transpose(2, 3))
-        return mapped
+        return cast(Tensor, self.after(self.map(squeezed.transpose(2, 3)).transpose(2, 3)))
 
     def stream(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next frames, each for itself."""
@@ -243,10 +231,7 @@ class _Lstm(nn.Module):
 
 
 class _Tcn(nn.Module):
-    """Stacks of depthwise separable convolutions over 3 frames, 1, 2, 4 ... 64 apart, each residual.
-
-    ``(batch, width, frame)`` to the same.
-    """
+    """Stacks of residual depthwise separable convolutions of ``(batch, width, frame)``, 1, 2 ... 64 frames apart."""
 
     def __init__(self, width: int, layers: int, causal: bool) -> None:
         super().__init__()

@@ -68,8 +68,7 @@ class FTGRU(StreamingBlockEncoder):
         groups = -(-freqs // self.group)
         padded = nn.functional.pad(features, (0, 0, 0, 0, 0, groups * self.group - freqs))
         grouped = padded.reshape(batch, groups, self.group, frames, width).permute(0, 1, 3, 2, 4)
-        entered: Tensor = self.enter(grouped.flatten(-2))
-        return entered
+        return cast(Tensor, self.enter(grouped.flatten(-2)))
 
     def block(self, index: int, x: Tensor) -> Tensor:
         """Two recurrences."""

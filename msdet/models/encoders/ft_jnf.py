@@ -1,11 +1,12 @@
 """FT-JNF: one BLSTM across frequency, then one LSTM across time (Tesch and Gerkmann 2023).
 
-K. Tesch and T. Gerkmann, "Insights into deep non-linear filters for improved multi-channel speech
-enhancement", IEEE/ACM TASLP 31, 2023. The sizes, 256 and 128 units a direction, are the paper's. The mask
-layer that follows there is the heads' here, and the input is what the front end gives.
+K. Tesch and T. Gerkmann, "Insights into deep non-linear filters for improved multi-channel speech enhancement",
+IEEE/ACM TASLP 31, 2023. The sizes are the paper's; its mask layer is the heads', its input the front end's.
 """
 
 from __future__ import annotations
+
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -20,9 +21,7 @@ TINY = {"hidden_freq": 6, "hidden_time": 5}
 class FTJNF(StreamingBlockEncoder):
     """Two blocks: a wide-band recurrence within each frame, a narrow-band one within each frequency.
 
-    Args:
-        hidden_freq: units of the LSTM across frequency, in each direction.
-        hidden_time: units of the LSTM across time, in each direction.
+    `hidden_freq` and `hidden_time` are the units of these LSTMs in each direction.
     """
 
     depth = 2
@@ -45,8 +44,7 @@ class FTJNF(StreamingBlockEncoder):
     def block(self, index: int, x: Tensor) -> Tensor:
         """The first runs across frequency, the second across time."""
         layer, axis = (self.across_freq, 1) if index == 0 else (self.across_time, 2)
-        encoded: Tensor = self.dropout(run_rnn_along(layer, x, axis)[0])
-        return encoded
+        return cast(Tensor, self.dropout(run_rnn_along(layer, x, axis)[0]))
 
     def stream_block(self, index: int, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next frames, of a causal encoder."""

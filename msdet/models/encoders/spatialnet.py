@@ -1,14 +1,12 @@
 """SpatialNet: cross-band blocks within a frame, narrow-band blocks within a frequency (Quan and Li 2024).
 
-C. Quan and X. Li, "SpatialNet: extensively learning spatial information for multichannel joint speech
-separation, denoising and dereverberation", IEEE/ACM TASLP 32, 2024. ``small`` and ``large`` are the paper's:
-1.2 M and 6.5 M parameters for 129 frequencies, 6 microphones and 2 talkers, with its output layer, which is
-the heads' here.
+C. Quan and X. Li, "SpatialNet: extensively learning spatial information for multichannel joint speech separation,
+denoising and dereverberation", IEEE/ACM TASLP 32, 2024. ``small`` and ``large`` are the paper's: 1.2 M and 6.5 M
+parameters for 129 frequencies, 6 microphones and 2 talkers, with its output layer, which is the heads' here.
 
-`causal` follows "Multichannel long-term streaming neural speech enhancement for static and moving speakers"
-(Quan and Li, IEEE SPL 31, 2024) in its variant with masked self-attention: attention sees a bounded past,
-convolutions pad the past only, and the group norm takes its statistics over frequency within one frame.
-One `dropout` stands for the paper's three, which are all zero there.
+`causal` follows "Multichannel long-term streaming neural speech enhancement for static and moving speakers" (Quan and
+Li, IEEE SPL 31, 2024) with masked self-attention: attention sees a bounded past, convolutions pad the past only, and
+the group norm is over frequency within one frame. One `dropout` stands for the paper's three, which are all zero.
 """
 
 from __future__ import annotations
@@ -74,9 +72,8 @@ class SpatialNet(StreamingBlockEncoder):
         self.enter = Conv(features_in, width, (1, 5), causal=causal)
         self.full_band = _FullBand(sizes["squeeze"], freqs)
         self.cross_band = nn.ModuleList(_CrossBand(width, sizes["squeeze"]) for _ in range(self.depth))
-        self.narrow_band = nn.ModuleList(
-            _NarrowBand(width, sizes["ffn"], heads, dropout, causal) for _ in range(self.depth)
-        )
+        narrow_band = (_NarrowBand(width, sizes["ffn"], heads, dropout, causal) for _ in range(self.depth))
+        self.narrow_band = nn.ModuleList(narrow_band)
 
     def start(self, features: Tensor) -> Tensor:
         """``(batch, freq, frame, width)``."""
@@ -126,8 +123,7 @@ class _CrossBand(nn.Module):
         x = x + self.before(x)
         squeezed = nn.functional.silu(self.squeeze(self.norm(x)))
         x = x + nn.functional.silu(self.expand(full_band(squeezed)))
-        added: Tensor = x + self.after(x)
-        return added
+        return cast(Tensor, x + self.after(x))
 
 
 class _FrequencyConv(nn.Module):
@@ -140,8 +136,7 @@ class _FrequencyConv(nn.Module):
         self.rectify = PRelu(width, axis=3)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.rectify(self.conv(self.norm(x)))
-        return y
+        return cast(Tensor, self.rectify(self.conv(self.norm(x))))
 
 
 class _NarrowBand(nn.Module):
@@ -166,8 +161,7 @@ class _NarrowBand(nn.Module):
         """``(batch, freq, frame, width)`` to the same; `mask` is bool ``(frame, frame)``."""
         query, key, value = self._attention_parts(self.norm_attention(x))
         x = x + self.dropout(self._attend(query, key, value, mask).view_as(x))
-        added: Tensor = x + self.dropout(self._feed_forward(self.norm_ffn(x), [None] * 3)[0])
-        return added
+        return cast(Tensor, x + self.dropout(self._feed_forward(self.norm_ffn(x), [None] * 3)[0]))
 
     def stream(self, x: Tensor, context: int, state: State) -> tuple[Tensor, State]:
         """The same of the next frames, if it is causal; attention sees `context` frames."""
@@ -185,8 +179,7 @@ class _NarrowBand(nn.Module):
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         seen = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        mixed: Tensor = self.mix(seen.transpose(1, 2).flatten(-2))
-        return mixed
+        return cast(Tensor, self.mix(seen.transpose(1, 2).flatten(-2)))
 
     def _feed_forward(self, x: Tensor, states: list[State]) -> tuple[Tensor, list[State]]:
         silu = nn.functional.silu

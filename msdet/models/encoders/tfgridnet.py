@@ -1,9 +1,8 @@
 """TF-GridNet: recurrences within frames and within frequencies, attention across frames (Wang et al. 2023).
 
-Z.-Q. Wang, S. Cornell, S. Choi, Y. Lee, B.-Y. Kim and S. Watanabe, "TF-GridNet: integrating full- and
-sub-band modeling for speech separation", IEEE/ACM TASLP 31, 2023. With the paper's letters, ``large`` is
-D 64, B 6, I 4, J 1, H 256, L 4 (14.4 M parameters as published), ``small`` D 48, B 6, H 192 (8.2 M). The
-output layer is the heads' here.
+Z.-Q. Wang, S. Cornell, S. Choi, Y. Lee, B.-Y. Kim and S. Watanabe, "TF-GridNet: integrating full- and sub-band modeling
+for speech separation", IEEE/ACM TASLP 31, 2023. With the paper's letters, ``large`` is D 64, B 6, I 4, J 1, H 256, L 4
+(14.4 M parameters as published), ``small`` D 48, B 6, H 192 (8.2 M). The output layer is the heads' here.
 
 Deviations: windows (I, J) are padded at both ends, so that edges lie in as many windows as the middle.
 `causal`, which the paper has not, runs across time forwards only, on windows of the past, lets attention see
@@ -121,8 +120,7 @@ class _Block(nn.Module):
         """``(batch, freq, frame, width)`` to the same; `mask` is bool ``(frame, frame)``."""
         x = x + self.dropout(self.across_freq(x))
         x = x + self.dropout(self.across_time(x))
-        added: Tensor = x + self.dropout(self.attention(x, mask))
-        return added
+        return cast(Tensor, x + self.dropout(self.attention(x, mask)))
 
     def stream(self, x: Tensor, context: int, state: State) -> tuple[Tensor, State]:
         """The same of the next frames, if it is causal; attention sees `context` frames."""
@@ -156,10 +154,7 @@ class _Recurrence(nn.Module):
         return added.movedim(-1, self.axis)
 
     def stream(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """The next frames ``(batch, freq, frame, width)``, of one that runs forwards across time.
-
-        A step is due every `stride` frames; what it gives to frames to come is kept.
-        """
+        """The next frames, if it runs forwards across time: a step each `stride` frames, whose later part is kept."""
         count, past, hidden, ahead = state or (0, None, None, None)
         length, reach = x.shape[2], self.window - 1
         joined, past = with_past(self.norm(x).movedim(2, -1), reach, -1, past)
@@ -192,10 +187,7 @@ class _Recurrence(nn.Module):
 
 
 class _FrameAttention(nn.Module):
-    """Self-attention between whole frames: a query, key or value holds all frequencies.
-
-    ``(batch, freq, frame, width)`` to the same; in a stream each frame sees `context`.
-    """
+    """Self-attention between frames of ``(batch, freq, frame, width)``: a query, key or value holds all frequencies."""
 
     def __init__(self, freqs: int, width: int, heads: int, similarity: int) -> None:
         super().__init__()
@@ -220,8 +212,7 @@ class _FrameAttention(nn.Module):
     def _attend(self, x: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         seen = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         by_bin = seen.unflatten(3, (x.shape[1], -1)).permute(0, 3, 2, 1, 4).flatten(3)
-        mixed: Tensor = self.mix(by_bin).flatten(3)
-        return mixed
+        return cast(Tensor, self.mix(by_bin).flatten(3))
 
 
 class _Heads(nn.Module):
@@ -237,5 +228,4 @@ class _Heads(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, freq, frame, width)`` to ``(batch, freq, frame, head, size)``."""
         y = self.linear(x).unflatten(-1, (self.heads, -1))
-        normal: Tensor = self.norm(self.rectify(y))
-        return normal
+        return cast(Tensor, self.norm(self.rectify(y)))

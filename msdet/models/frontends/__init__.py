@@ -10,11 +10,9 @@ spectrum ``(batch, mic, freq, frame)`` to a `FrontEndOutput`, registers itself,
 - ``array_bound`` (bool): the weights belong to one array. If false, a checkpoint serves any array: the
   features' width and meaning do not depend on it, nor on the order of the other microphones.
 
-One whose features show each bin's own phase, not only phases relative to the reference's, says
-``keeps_phase = True``, also in what it gives (`FrontEndOutput.keeps_phase`).
-
-A causal front end may work on a stream, as `msdet.models.encoders` says: ``stream(spectrum, state) -> (FrontEndOutput,
-state)``, at any level. One with a localizer gives ``frame_seed_logits``, too.
+One whose features show each bin's own phase, not only phases relative to the reference's, says ``keeps_phase = True``,
+also in what it gives. A causal one may work on a stream, at any level, as `msdet.models.encoders` says:
+``stream(spectrum, state) -> (FrontEndOutput, state)``, with ``frame_seed_logits`` if it has a localizer.
 
 Separation by a causal front end, encoder and separation head is causal but for the STFT's window: the model
 scales the mixture by its level, and such a front end looks past that scale.
@@ -59,10 +57,8 @@ class ArrayGeometry(nn.Module):
         super().__init__()
         domain = array.resolvable_domain
         if domain.azimuth_span_deg < 360:
-            raise MsdetError(
-                f"array '{array.name}' is {array.geometry}: it cannot tell a talker from the mirror image; "
-                f"azimuth over the full circle is needed, and it resolves {domain.words}"
-            )
+            problem = f"array '{array.name}' is {array.geometry}: it cannot tell a talker from the mirror image"
+            raise MsdetError(f"{problem}; azimuth over the full circle is needed, and it resolves {domain.words}")
         self.reference = array.reference
         self.frame_s = (freqs - 1) / sample_rate
         self.domain = domain
@@ -132,13 +128,16 @@ class LeveledFrontEnd(nn.Module):
         """Features of a spectrum ``(batch, mic, freq, frame)``."""
         if self.causal:
             return self.stream(spectrum, None)[0]
-        level = reference_level(spectrum[:, self.geometry.reference])
-        return FrontEndOutput(spectrum, self.features(spectrum), None, level)
+        return self.output(spectrum, spectrum, reference_level(spectrum[:, self.geometry.reference]))
 
     def stream(self, spectrum: Tensor, state: State) -> tuple[FrontEndOutput, State]:
         """The next frames, of a causal front end."""
         leveled, level, state = running_rms_normalize(spectrum, self.geometry.reference, self.decay, state)
-        return FrontEndOutput(spectrum, self.features(leveled), None, level), state
+        return self.output(spectrum, leveled, level), state
+
+    def output(self, spectrum: Tensor, leveled: Tensor, level: Tensor) -> FrontEndOutput:
+        """Of a spectrum, the same leveled, and its level."""
+        return FrontEndOutput(spectrum, self.features(leveled), None, level)
 
     def features(self, leveled: Tensor) -> Tensor:
         """Features ``(batch, freq, frame, feature)`` of a leveled spectrum ``(batch, mic, freq, frame)``."""
@@ -150,25 +149,18 @@ def reference_level(reference: Tensor) -> Tensor:
     return reference.abs().square().mean(1, keepdim=True).mean(-1, keepdim=True).clamp_min(1e-16).sqrt()
 
 
-def running_rms(reference: Tensor, decay: float = 1.0, state: State = None) -> tuple[Tensor, State]:
-    """RMS ``(batch, 1, frame)`` of the bins of each frame and those before it, and the state after them.
-
-    Of the next frames of a spectrum ``(batch, freq, frame)``; `decay` is the weight of what is one frame older.
-    """
-    power = reference.abs().square().mean(1, keepdim=True)
-    mean, state = running_mean(power, -1, decay, state)
-    return mean.clamp_min(1e-16).sqrt(), state
-
-
 def running_rms_normalize(
     spectrum: Tensor, reference: int, decay: float = 1.0, state: State = None
 ) -> tuple[Tensor, Tensor, State]:
-    """A spectrum, each frame scaled as if the recording so far had unit RMS; its level, and the state.
+    """The next frames of a spectrum, each scaled as if the recording so far had unit RMS; its level, and the state.
 
-    The model has scaled the recording to unit RMS. A causal part must not know that scale, and a stream has
-    none. Unit RMS is an RMS of the bins of ``sqrt(freqs - 1)``. Takes what `running_rms` takes.
+    The model has scaled the recording to unit RMS. A causal part must not know that scale, and a stream has none.
+    Unit RMS is an RMS of the bins of ``sqrt(freqs - 1)``. The level is the RMS ``(batch, 1, frame)`` of the bins at the
+    reference; `decay` is the weight of what is one frame older.
     """
-    level, state = running_rms(spectrum[:, reference], decay, state)
+    power = spectrum[:, reference].abs().square().mean(1, keepdim=True)
+    mean, state = running_mean(power, -1, decay, state)
+    level = mean.clamp_min(1e-16).sqrt()
     return spectrum * ((spectrum.shape[2] - 1) ** 0.5 / level[:, None]), level, state
 
 
@@ -180,8 +172,7 @@ def final_frame_logits(logits: Tensor) -> Tensor:
 def beam_features(beams: Tensor, reference: Tensor) -> list[Tensor]:
     """Beams ``(batch, talker, freq, frame)`` seen from the reference microphone: level, real, imaginary.
 
-    Each is ``(batch, talker, freq, frame)``; the ratio to the reference ``(batch, freq, frame)`` is squashed
-    to stay below 1, the level is that of the beam itself.
+    Each is of the same shape; the ratio to the reference is squashed to stay below 1, the level is the beam's own.
     """
     level = reference.abs()[:, None].clamp_min(1e-8)
     relative = beams * (reference.conj()[:, None] / level.square())

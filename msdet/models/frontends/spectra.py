@@ -1,19 +1,11 @@
-"""The spectra of all microphones: as they are, or turned by the reference's phase."""
+"""The spectra of all microphones: as they are, turned by the reference's phase, or through a network (TAC)."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from msdet.dsp.streaming_state import State
-from msdet.models.frontends import (
-    FRONT_ENDS,
-    FrontEndOutput,
-    FrontEndSizes,
-    LeveledFrontEnd,
-    reference_level,
-    running_rms,
-)
+from msdet.models.frontends import FRONT_ENDS, FrontEndOutput, FrontEndSizes, LeveledFrontEnd
 
 
 @FRONT_ENDS.register("stft")
@@ -32,18 +24,9 @@ class StftFrontEnd(LeveledFrontEnd):
         super().__init__(sizes, causal, time_constant_s)
         self.features_out = 2 * sizes.geometry.microphones
 
-    def forward(self, spectrum: Tensor) -> FrontEndOutput:
-        """Features of a spectrum ``(batch, mic, freq, frame)``."""
-        if self.causal:
-            return self.stream(spectrum, None)[0]
-        level = reference_level(spectrum[:, self.geometry.reference])
+    def output(self, spectrum: Tensor, leveled: Tensor, level: Tensor) -> FrontEndOutput:
+        """Of the spectrum whose bins at the reference have unit RMS."""
         return FrontEndOutput(spectrum, self.features(spectrum / level[:, None]), None, level, keeps_phase=True)
-
-    def stream(self, spectrum: Tensor, state: State) -> tuple[FrontEndOutput, State]:
-        """The next frames, of a causal front end."""
-        level, state = running_rms(spectrum[:, self.geometry.reference], self.decay, state)
-        features = self.features(spectrum / level[:, None])
-        return FrontEndOutput(spectrum, features, None, level, keeps_phase=True), state
 
     def features(self, leveled: Tensor) -> Tensor:
         """Features ``(batch, freq, frame, feature)`` of a leveled spectrum ``(batch, mic, freq, frame)``."""
@@ -66,12 +49,85 @@ class RealImaginaryFrontEnd(LeveledFrontEnd):
 
 
 def relative_parts(spectrum: Tensor, reference: int) -> list[Tensor]:
-    """Real and imaginary parts ``(batch, mic, freq, frame)`` relative to the reference, and its log level.
-
-    Parts are squashed to stay below 1; the level is ``(batch, 1, freq, frame)``.
-    """
+    """Parts ``(batch, mic, freq, frame)`` relative to the reference, squashed below 1, and its log level."""
     at_reference = spectrum[:, reference : reference + 1]
     magnitude = at_reference.abs()
     relative = spectrum * (at_reference.conj() / magnitude.clamp_min(1e-8).square())
     squashed = relative / (1.0 + relative.abs())
     return [squashed.real, squashed.imag, torch.log1p(magnitude)]
+
+
+@FRONT_ENDS.register("tac")
+class TACFrontEnd(LeveledFrontEnd):
+    """One network for all channels, any number of them, which learn of each other by their mean alone.
+
+    Luo et al., "End-to-end microphone permutation and number invariant multi-channel speech separation", ICASSP 2020;
+    channels are waveforms there, here a bin's phase and level relative to the reference, and a place.
+
+    A channel enters as real and imaginary part relative to the reference; as the same with the phase taken out that a
+    wave from each of some directions would have there, so that their mean over channels is a beam; and as coordinates,
+    which alone teach nothing within hundreds of steps. The features of a bin are the mean over channels and the level
+    at the reference. Bins do not mix, and every array gives the same number of features.
+
+    Args:
+        hidden: width of a channel within.
+        blocks: number of transform-average-concatenate blocks.
+        directions: azimuths, evenly over the circle, that phases are compared with.
+        features: of a bin, besides the level.
+    """
+
+    array_bound = False
+    steering: Tensor
+
+    def __init__(
+        self,
+        sizes: FrontEndSizes,
+        hidden: int = 32,
+        blocks: int = 2,
+        directions: int = 12,
+        features: int = 48,
+        causal: bool = False,
+        time_constant_s: float | None = None,
+    ) -> None:
+        super().__init__(sizes, causal, time_constant_s)
+        classes = len(sizes.geometry.steering)
+        if not 1 <= directions <= classes:
+            raise ValueError(f"directions is {directions}, expected 1 to {classes} (DoA classes)")
+        self.features_out = features + 1
+        chosen = torch.arange(directions) * classes // directions
+        steering = sizes.geometry.steering[chosen].permute(0, 2, 1).conj().resolve_conj()
+        self.register_buffer("steering", steering, persistent=False)
+        self.enter = nn.Linear(2 + 2 * directions, hidden)
+        self.place = nn.Linear(3, hidden, bias=False)
+        self.blocks = nn.ModuleList(_Tac(hidden) for _ in range(blocks))
+        self.leave = nn.Linear(hidden, features)
+
+    def features(self, leveled: Tensor) -> Tensor:
+        """Features ``(batch, freq, frame, feature)`` of a leveled spectrum ``(batch, mic, freq, frame)``."""
+        real, imaginary, log_level = relative_parts(leveled, self.geometry.reference)
+        phase = torch.complex(real, imaginary)
+        turned = phase[:, None] * self.steering[..., None]
+        parts = torch.cat([real[:, None], imaginary[:, None], turned.real, turned.imag], dim=1)
+        place = self.place(10.0 * self.geometry.positions)[:, None, None]  # in decimeters, near 1 for small arrays
+        x = self.enter(parts.permute(0, 2, 3, 4, 1)) + place
+        for block in self.blocks:
+            x = block(x)
+        features = torch.relu(self.leave(x.mean(1)))
+        return torch.cat([features, log_level.permute(0, 2, 3, 1)], dim=-1)
+
+
+class _Tac(nn.Module):
+    """A channel is transformed, meets the transformed mean of all, and both are added to it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.transform, self.average = nn.Linear(width, width), nn.Linear(width, width)
+        self.concatenate = nn.Linear(2 * width, width)
+        self.slopes = nn.ModuleList(nn.PReLU() for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, mic, freq, frame, width)`` to the same."""
+        own = self.slopes[0](self.transform(x))
+        mean = self.slopes[1](self.average(own.mean(1, keepdim=True))).expand_as(own)
+        both: Tensor = self.slopes[2](self.concatenate(torch.cat([own, mean], dim=-1)))
+        return x + both

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -23,10 +25,9 @@ from msdet.models.frontends import (
 class SteeredFrontEnd(LeveledFrontEnd):
     """A bin's features are steered responses, a level, and what beams towards the loudest directions give.
 
-    These are the steered response at every second class, the level at the reference, and for each peak the
-    response there and the beam towards it relative to the reference. Peaks ascend in azimuth, and the beams
-    null each other's directions softly. The peaks of as many talkers as there are slots are the seed of the
-    DoA logits; further peaks come after them, ascending too, their beams with nulls on all others.
+    These are the steered response at every second class, the level at the reference, and for each peak the response
+    there and the beam towards it relative to the reference. Peaks ascend in azimuth, and beams null each other's
+    directions softly. As many peaks as slots are the seed of the DoA logits; further ones ascend after them.
 
     Args:
         peaks: SRP-PHAT peaks that are offered as beams besides one for each talker.
@@ -95,8 +96,7 @@ class SteeredFrontEnd(LeveledFrontEnd):
         highest = highest_peaks(srp_map.flatten(0, 1), self.talkers + self.peaks)
         parts = highest.split([self.talkers, self.peaks], dim=-1)
         azimuth_deg = torch.cat([part.sort(dim=-1).values for part in parts], dim=-1)
-        logits: Tensor = von_mises_logits(azimuth_deg, srp_map.shape[-1]).unflatten(0, srp_map.shape[:2])
-        return logits
+        return cast(Tensor, von_mises_logits(azimuth_deg, srp_map.shape[-1]).unflatten(0, srp_map.shape[:2]))
 
     def _weights(self, posterior: Tensor) -> Tensor:
         """Of a beam for each peak, ``(batch, peak, freq, mic)``, from posteriors ``(batch, peak, class)``."""

@@ -14,8 +14,7 @@ separation head that needs them says ``needs_causal_doa = True``.
 
 Options of causal heads are ``time_constant_s`` (in seconds, with which they forget; null for never) and
 ``update_interval`` (frames from one estimate to the next; more is faster). A causal head may work on a stream, as
-`msdet.models.encoders` says: ``stream(..., state)`` takes what ``forward`` takes of the next frames, and returns what
-it returns, and a state.
+`msdet.models.encoders` says: ``stream(..., state)`` is ``forward`` of the next frames, and gives a state besides.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from __future__ import annotations
 import inspect
 import itertools
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -67,8 +66,7 @@ class HeadSizes(NamedTuple):
 
 def build_head(task: str, name: str, options: dict[str, Any], sizes: HeadSizes) -> nn.Module:
     """A head of ``doa`` or ``separation``, by name or import path ``module:Class``."""
-    head: nn.Module = {"doa": DOA_HEADS, "separation": SEPARATION_HEADS}[task].build(name, options, sizes=sizes)
-    return head
+    return cast(nn.Module, {"doa": DOA_HEADS, "separation": SEPARATION_HEADS}[task].build(name, options, sizes=sizes))
 
 
 class SlotLinear(nn.Module):
@@ -85,10 +83,11 @@ class SlotLinear(nn.Module):
         outputs: Tensor = self.linear(features)
         return outputs if self.per_slot else outputs.unflatten(-1, (self.talkers, -1)).movedim(-2, 1)
 
-    def start_at_zero(self) -> None:
-        """Make the first outputs zero."""
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
+
+def start_at_zero(layer: Any) -> None:
+    """Make the first outputs of a linear or convolutional layer zero."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
 
 
 def circular_convolutions(*channels: int) -> nn.Sequential:
@@ -117,8 +116,7 @@ def build_task_head(name: str, options: dict[str, Any], sizes: HeadSizes) -> nn.
     factory: Any = getattr(TASKS.find(name), "Head", None)
     if not (inspect.isclass(factory) and issubclass(factory, nn.Module)):  # not anything else is called
         raise MsdetError(f"task '{name}' has no Head that is a torch.nn.Module")
-    head: nn.Module = build(factory, options, f"task '{name}'", sizes=sizes)
-    return head
+    return cast(nn.Module, build(factory, options, f"task '{name}'", sizes=sizes))
 
 
 def __getattr__(name: str) -> Any:  # from msdet.models.heads import SteeredBeamHead

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from msdet.dsp.spatial import frame_response, phase_normalize, srp_from_covariance, weighted_covariance
 from msdet.dsp.streaming_state import State, decay_over, running_sum, sample_and_hold
 from msdet.models.frontends import FrontEndOutput, running_rms_normalize
-from msdet.models.heads import DOA_HEADS, HeadSizes, circular_convolutions
+from msdet.models.heads import DOA_HEADS, HeadSizes, circular_convolutions, start_at_zero
 from msdet.models.heads.separation import at_least_one
 
 
@@ -28,10 +30,9 @@ class PooledDoaHead(nn.Module):
         self.attention = nn.Linear(features, sizes.talkers)
         self.embed = nn.Linear(features, features)
         self.frequency = nn.Parameter(torch.randn(freqs, features) * 0.1)
+        outputs = classes + sizes.variable_num_speakers
         self.classify = nn.Sequential(
-            nn.Linear(2 * features, 4 * features),
-            nn.ReLU(),
-            nn.Linear(4 * features, classes + sizes.variable_num_speakers),
+            nn.Linear(2 * features, 4 * features), nn.ReLU(), nn.Linear(4 * features, outputs)
         )
 
     def forward(self, features: Tensor, front_end: FrontEndOutput) -> Tensor:
@@ -39,8 +40,7 @@ class PooledDoaHead(nn.Module):
         if self.causal:
             return self.stream(features, front_end, None)[0]
         weights = self.attention(features).flatten(1, 2).softmax(1)
-        logits: Tensor = self.classify(weights.mT @ self._values(features).flatten(1, 2))
-        return logits
+        return cast(Tensor, self.classify(weights.mT @ self._values(features).flatten(1, 2)))
 
     def stream(self, features: Tensor, front_end: FrontEndOutput, state: State) -> tuple[Tensor, State]:
         """Logits ``(batch, talker, frame, outputs)`` of the next frames, of a causal head."""
@@ -76,10 +76,9 @@ def bin_weights(masks: Tensor, reference: Tensor, frequency: Tensor) -> Tensor:
 class SteeredDoaHead(nn.Module):
     """Mask-weighted SRP-PHAT, sharpened by circular convolutions, on top of the front end's seed logits.
 
-    At the start the logits are the seed's: the model is the classical localizer, and learns from there.
-    Whether a slot has a talker is read from its features, pooled by its mask, and from the height of its
-    steered response. Pools over the whole recording, unless causal, with the parameters of a head that is not; weights
-    of bins are then relative to the level so far.
+    At the start the logits are the seed's: the model is the classical localizer, and learns from there. Whether a slot
+    has a talker is read from its features, pooled by its mask, and from the height of its steered response. Pools over
+    the whole recording, unless causal, with the same parameters; weights of bins are then relative to the level so far.
     """
 
     def __init__(
@@ -96,8 +95,7 @@ class SteeredDoaHead(nn.Module):
         self.trust = nn.Parameter(torch.ones(()))
         self.sharpness = nn.Parameter(torch.zeros(()))
         self.sharpen = circular_convolutions(2, 32, 32, 1)
-        nn.init.zeros_(self.sharpen[-1].weight)  # type: ignore[arg-type]
-        nn.init.zeros_(self.sharpen[-1].bias)  # type: ignore[arg-type]
+        start_at_zero(self.sharpen[-1])
         self.nobody: nn.Module | None = None
         if sizes.variable_num_speakers:
             self.nobody = nn.Sequential(nn.Linear(sizes.features + 3, 32), nn.ReLU(), nn.Linear(32, 1))
