@@ -1,8 +1,7 @@
 """LibriSpeech (Panayotov et al., ICASSP 2015; openslr.org/12) as distributed: FLAC, read speech, 16 kHz.
 
-Files are ``train-clean-100/<speaker>/<chapter>/<speaker>-<chapter>-<number>.flac``. Whatever subsets are
-there are used; their names' first words are the splits, which share no talker. ``SPEAKERS.TXT`` tells the
-talkers' gender.
+Files are ``train-clean-100/<speaker>/<chapter>/<speaker>-<chapter>-<number>.flac``. Whatever subsets are there are
+used; their names' first words are the splits, which share no talker. ``SPEAKERS.TXT`` tells the talkers' gender.
 """
 
 from __future__ import annotations

@@ -139,8 +139,7 @@ class RenderedDataset(_Rendered):
             scene_set: the set, or its folder.
             limit: only the first scenes.
             slots: that examples are padded to; as many as the most talkers if not given.
-            mixed_lengths: whether scenes may differ in length; batches are then padded
-                (`msdet.data.samplers.padded`).
+            mixed_lengths: whether scenes may differ in length; batches are then padded (`msdet.data.samplers.padded`).
         """
         self.scene_set = scene_set if isinstance(scene_set, SceneSet) else SceneSet.open(scene_set)
         self.scenes = self.scene_set.scenes[:limit]
@@ -227,10 +226,9 @@ def _check_together(first: SceneSet, other: SceneSet, mixed_lengths: bool) -> No
 class LabelSubset(Dataset[Example]):
     """Examples of which a fraction keeps its references and a fraction its directions.
 
-    A hash of seed and item decides, for both kinds of label independently, so it is the same on any worker
-    and in any order. The fractions are exact in each block of items: the whole data set, or `STREAM_BLOCK`
-    items of an endless one. Labels that the data lack are not counted. `kept` is the number of items in a block
-    of each of `KINDS`.
+    A hash of seed and item decides, for both kinds of label independently, so it is the same on any worker and in any
+    order. The fractions are exact in each block of items: the whole data set, or `STREAM_BLOCK` items of an endless
+    one. Labels that the data lack are not counted. `kept` is the number of items in a block of each of `KINDS`.
     """
 
     def __init__(

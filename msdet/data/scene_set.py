@@ -131,11 +131,10 @@ def _digest(path: Path) -> str:
 def write_kaldi(root: Path, scenes: tuple[Scene, ...]) -> None:
     """Write ``wav.scp``, ``spk1.scp`` … and ``utt2*`` tables into a set, with paths relative to it.
 
-    ``utt2spk`` maps a mixture to itself, as Kaldi wants of recordings of several talkers. ``utt2doa`` lists
-    azimuths in degrees and ``utt2distance`` distances in meters, in the order of ``spk1.scp`` …; of a moving
-    talker, where it starts. ``utt2dur`` and ``utt2rt60`` are in seconds. A table has no line where
-    that is not known of a scene; ``spk1.scp`` …, ``utt2doa`` and ``utt2distance`` are left out where it is
-    not known of any.
+    ``utt2spk`` maps a mixture to itself, as Kaldi wants of recordings of several talkers. ``utt2doa`` lists azimuths in
+    degrees and ``utt2distance`` distances in meters, in the order of ``spk1.scp`` …; of a moving talker, where it
+    starts. ``utt2dur`` and ``utt2rt60`` are in seconds. A table has no line where that is not known of a scene;
+    ``spk1.scp`` …, ``utt2doa`` and ``utt2distance`` are left out where it is not known of any.
     """
     ordered = sorted(scenes, key=lambda scene: scene.id)
     tables = {

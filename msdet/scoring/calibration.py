@@ -77,9 +77,8 @@ def calibration(rows: list[Row]) -> dict[str, Any] | None:
     `TOLERANCE_DEG`, under the permutation of the scene.
 
     Returns:
-        By bin of confidence its ends, mean confidence, share of right estimates and their number; the mean
-        gap between the two, weighted by number; or in ``undefined`` why there is none. None where no row
-        has a confidence.
+        By bin of confidence its ends, mean confidence, share of right estimates and their number; the mean gap between
+        the two, weighted by number; or in ``undefined`` why there is none. None where no row has a confidence.
     """
     pairs = [
         (c, e)

@@ -12,12 +12,11 @@ One permutation serves every metric, DoA included: the one that maximizes the su
 references, it is the azimuths' optimal assignment; ``permutation_from`` says which ("si_sdr" or "doa").
 ``doa_error_deg`` is under the permutation, ``doa_error_own_deg`` under the azimuths' optimal assignment.
 
-Where the audio of a scene cannot be scored, its directions are, and the other way round; without knowing which
-azimuth belongs to whom, only ``doa_error_own_deg``, and how many talkers are detected. A single estimate that is
-silent or holds NaN belongs to the talker whom the others leave. Between several, as between copies, the
-permutation is arbitrary: a talker's score is the mean under all that tie, null where one of the estimates has
-none, and a score of directions that would differ under another order is null. Where no estimate has an SI-SDR,
-there is no permutation.
+Where the audio of a scene cannot be scored, its directions are, and the other way round; without knowing which azimuth
+belongs to whom, only ``doa_error_own_deg``, and how many talkers are detected. A single estimate that is silent or
+holds NaN belongs to the talker whom the others leave. Between several, as between copies, the permutation is arbitrary:
+a talker's score is the mean under all that tie, null where one of the estimates has none, and a score of directions
+that would differ under another order is null. Where no estimate has an SI-SDR, there is no permutation.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
 """A folder of estimates, as anyone may hand it in: audio, ``doa.jsonl``, and what does not fit the set.
 
-A line of ``doa.jsonl`` is an object with ``id`` and ``azimuth_deg``, one azimuth a talker, in the order of
-the audio files. It may also have, in the same order, ``elevation_deg``; ``confidence``, best a probability of
-being right; ``posterior``, of each talker (or one for all) the probabilities of directions evenly around the
-circle, the first at azimuth 0; and ``track``, an object with ``time_s``, ascending, and ``azimuth_deg``, for
-each talker a list of as many azimuths, null where there is none, and maybe ``elevation_deg`` likewise. Other
-keys are left alone.
+A line of ``doa.jsonl`` is an object with ``id`` and ``azimuth_deg``, one azimuth a talker, in the order of the audio
+files. It may also have, in the same order, ``elevation_deg``; ``confidence``, best a probability of being right;
+``posterior``, of each talker (or one for all) the probabilities of directions evenly around the circle, the first at
+azimuth 0; and ``track``, an object with ``time_s``, ascending, and ``azimuth_deg``, for each talker a list of as many
+azimuths, null where there is none, and maybe ``elevation_deg`` likewise. Other keys are left alone.
 
 A malformed ``azimuth_deg``, be it one number of it, leaves the scene without directions: how many talkers the
 system detected is not known then. A malformed value of another key costs what needs that key.

@@ -59,9 +59,8 @@ class DirectPath:
     def read(self, scene: Scene, microphone: int) -> Array:
         """The direct path ``(time,)`` at a microphone, at the level and time it has in the mixture.
 
-        The response is cut halfway between the direct path and the first reflection. Time counts from a
-        talker's first arrival on, as in the set. Level is that with which speech and early response make the
-        set's own early part.
+        The response is cut halfway between the direct path and the first reflection. Time counts from a talker's first
+        arrival on, as in the set. Level is that with which speech and early response make the set's own early part.
         """
         rate = scene.sample_rate
         length_s = min(PULSE_S, (self.reflection_s - self.arrival_s) / 2)

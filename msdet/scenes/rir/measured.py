@@ -107,9 +107,8 @@ def read_collection(source: Path, array: str | None, sample_rate: int) -> tuple[
 def divide_rooms(measurements: Sequence[Measurement], positions: int, source: Path) -> list[tuple[Measurement, ...]]:
     """Measurements by room of the bank, `positions` in each (0: see `make_measured_bank`).
 
-    Positions of a room that becomes several are dealt at random, always the same: a table's order often goes
-    around the array, and neighbors would leave no gap between talkers. A larger number than any room has is
-    refused.
+    Positions of a room that becomes several are dealt at random, always the same: a table's order often goes around the
+    array, and neighbors would leave no gap between talkers. A larger number than any room has is refused.
     """
     by_room: dict[str, list[Measurement]] = {}
     for measurement in measurements:
