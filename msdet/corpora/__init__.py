@@ -65,11 +65,7 @@ class Corpus:
 
 
 def load_corpus(kind: str, root: str | Path) -> Corpus:
-    """Read the corpus of the given kind (a module of this package, or ``module:function``).
-
-    Raises:
-        MsdetError: an unknown kind, or a folder without usable speech.
-    """
+    """Read the corpus of the given kind (a module of this package, or ``module:function``)."""
     root = Path(root)
     if not root.is_dir():
         raise MsdetError(f"{root}: corpus folder does not exist")

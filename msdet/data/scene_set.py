@@ -33,11 +33,7 @@ class SceneSet:
 
     @classmethod
     def open(cls, root: str | Path) -> SceneSet:
-        """Open a data set; audio is read later, scene by scene.
-
-        Raises:
-            MsdetError: not a finished data set, or one of another schema.
-        """
+        """Open a data set; audio is read later. An `MsdetError` says that it is unfinished or of another schema."""
         root = Path(root)
         if not (root / HEADER).is_file():
             unfinished = " (unfinished: run the same command again)" if root.is_dir() else ""

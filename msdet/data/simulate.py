@@ -56,10 +56,8 @@ def simulate(
         bank: RIR bank to take rooms from, such as a measured one; without it, every scene has a new room.
         share: part of the scenes to render; the set is finished by a run for the whole.
 
-    Returns the finished set; None after a share.
-
-    Raises:
-        MsdetError: bad settings, speech or noise, or a folder with other settings.
+    Returns the finished set; None after a share. An `MsdetError` says that settings, speech or noise are bad, or that
+    the folder has other settings.
     """
     out, speech = Path(out), Path(speech)
     noise, bank = (None if folder is None else Path(folder) for folder in (noise, bank))

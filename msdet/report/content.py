@@ -130,11 +130,8 @@ def read_evaluation(
 
     The system chosen is by default `MODEL`, else the one with the highest SI-SDRi, or without audio the smallest
     DoA error, an oracle only where there is nothing else. `estimates` are folders, by system, that are not where
-    they were when they were scored.
-
-    Raises:
-        MsdetError: no scores, or of other scenes than the data set's; estimates that are missing or were
-            made for another data set; a malformed file; no such system.
+    they were when they were scored. An `MsdetError` says that scores or estimates are missing, malformed, or of another
+    data set.
     """
     if not folder.is_dir():
         raise MsdetError(f"{folder}: no such folder of an evaluation")

@@ -53,16 +53,13 @@ _TITLES = {
 
 
 class Report:
-    """The report of an evaluation, drawn when made.
+    """The report of an evaluation, drawn when made, or not at all (`MsdetError`).
 
     Attributes:
         html: the page.
         images: PNG files by name, of the main figures, if wanted.
         figures: number of figures on the page.
         systems: the systems' names, the chosen one first.
-
-    Raises:
-        MsdetError: something that the page needs is missing or malformed; nothing is half drawn.
     """
 
     def __init__(

@@ -67,9 +67,6 @@ def apply_gain_phase(signals: Array, mismatch: Mismatch) -> Array:
     delay; it rings before and after a click, like 1 / t, and ringing beyond the ends of the signal is cut off.
 
     A microphone of 0 dB and 0 degrees keeps its samples exactly.
-
-    Raises:
-        MsdetError: other numbers of microphones in `signals` and `mismatch`.
     """
     if signals.shape[-2] != len(mismatch.gain_db):
         raise MsdetError(

@@ -48,10 +48,8 @@ def sample_geometry(
 ) -> RoomGeometry:
     """Draw a room, the array in it, and positions of so many talkers and of the distribution's point noises.
 
-    The log has `name` and why where a room is drawn again that cannot have its T60.
-
-    Raises:
-        MsdetError: no such room or positions found in many draws.
+    The log has `name` and why where a room is drawn again that cannot have its T60. An `MsdetError` says that no such
+    room or positions were found in many draws.
     """
     d = distribution
     for _ in range(MAX_ROOMS):
@@ -75,10 +73,7 @@ def sample_path(
 ) -> tuple[Waypoint, ...]:
     """Draw a path from `start` at an even speed: straight lines to places that a talker may stand at.
 
-    No line comes nearer to the array than half the smallest distance.
-
-    Raises:
-        MsdetError: no such path found in many draws.
+    No line comes nearer to the array than half the smallest distance; an `MsdetError` if many draws find none.
     """
     d = distribution
     center = np.array(geometry.center_m)

@@ -88,11 +88,8 @@ def sample_count(distribution: SceneDistribution, rng: np.random.Generator) -> i
 def sample_turns(speech: Speech, talkers: int, distribution: SceneDistribution, rng: np.random.Generator) -> list[Turn]:
     """Draw different speakers with one utterance each; who starts first is drawn as well.
 
-    An utterance at least as long as its turn is preferred and cut at a random offset; a shorter one starts
-    at a random moment of the turn.
-
-    Raises:
-        MsdetError: fewer speakers than talkers.
+    An utterance at least as long as its turn is preferred and cut at a random offset; a shorter one starts at a random
+    moment of the turn. An `MsdetError` says that there are fewer speakers than talkers.
     """
     names = sorted(speech)
     if len(names) < talkers:

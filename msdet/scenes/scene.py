@@ -217,12 +217,7 @@ class Scene:
 
     @classmethod
     def from_dict(cls, row: dict[str, Any], origin: str) -> Scene:
-        """Read the JSON form back.
-
-        Raises:
-            MsdetError: a key is missing, unknown or of the wrong type, a name or path leads elsewhere, or a
-                talker has a place in a scene where that is not known; `origin` (file and line) is named.
-        """
+        """Read the JSON form back; an `MsdetError` names `origin` (file and line) and what is wrong there."""
         scene = read_record(cls, row, origin)
         plain_name(scene.id, "id", origin)
         _check_plausible(scene, origin)

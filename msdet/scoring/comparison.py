@@ -77,12 +77,8 @@ def compare(
 ) -> Comparison:
     """Compare two systems, over all scenes and by bin.
 
-    `metrics` are names in `METRICS`, overall and by bin; `COMPARED` and `COMPARED_BY_BIN` if empty. For breakdowns see
-    `msdet.scoring.breakdowns.find_breakdowns`.
-
-    Raises:
-        MsdetError: other scenes, an unknown metric or breakdown, a named metric that no scene has of both, or
-            no metric that both have.
+    `metrics` are names in `METRICS`, overall and by bin, each of which some scene has of both; `COMPARED` and
+    `COMPARED_BY_BIN` if empty. For breakdowns see `msdet.scoring.breakdowns.find_breakdowns`.
     """
     named = tuple(dict.fromkeys(metrics))
     (first, rows_a), (second, rows_b) = aligned_rows(systems).items()
@@ -107,11 +103,7 @@ def compare(
 def differences(
     rows_a: list[Row], rows_b: list[Row], metrics: Iterable[str], seed: int = 0, bins: tuple[Bin, ...] = ()
 ) -> dict[str, Difference]:
-    """System a less system b by metric, over what is in the bins; without metrics that no scene has of both.
-
-    Raises:
-        MsdetError: other scenes, or an unknown metric.
-    """
+    """System a less system b by metric, over what is in the bins; without metrics that no scene has of both."""
     rows_a, rows_b = aligned_rows({"a": rows_a, "b": rows_b}).values()
     by_metric = {}
     for name in metrics:

@@ -215,11 +215,7 @@ def name_fields(fields: Iterable[str], available: Iterable[str]) -> str:
 
 
 def check_metrics(names: Iterable[str]) -> tuple[str, ...]:
-    """Names of separation metrics, each once.
-
-    Raises:
-        UnknownNameError: one that is not in `SEPARATION_METRICS`.
-    """
+    """Names of separation metrics, each once; an `UnknownNameError` for one that is not in `SEPARATION_METRICS`."""
     chosen = tuple(dict.fromkeys(names))
     for name in chosen:
         if name not in SEPARATION_METRICS:
@@ -234,11 +230,7 @@ def separation_fields(names: Iterable[str] = DEFAULT_METRICS) -> tuple[str, ...]
 
 
 def aligned_rows(systems: dict[str, list[Row]]) -> dict[str, list[Row]]:
-    """The rows of every system in the scenes' order of the first one.
-
-    Raises:
-        MsdetError: no system, one without scenes or with a scene twice, or systems on different scenes.
-    """
+    """The rows of every system, all on the same scenes, each once, in the order of the first system's."""
     by_id = {name: {row["id"]: row for row in rows} for name, rows in systems.items()}
     if not by_id or not all(by_id.values()):
         raise MsdetError("nothing to summarize: no system, or one without scenes")

@@ -79,9 +79,6 @@ def score(
         by: breakdowns, see `msdet.scoring.breakdowns.find_breakdowns`.
         name: of the system in the tables.
         jobs: number of worker processes; the rows do not depend on it.
-
-    Raises:
-        MsdetError: as `score_set`, or an unknown breakdown.
     """
     find_breakdowns(by)
     if name == UNPROCESSED:
@@ -104,8 +101,8 @@ def score_set(
     """Score a folder of estimates: one row a scene, in the set's order.
 
     Where a scene's audio or its directions are missing or do not fit, what needs them is null and
-    ``undefined`` says why; where nothing that the system gives can be read, the row is one of nulls and
-    ``error`` says why. Estimates of scenes that are not in the set are logged as a warning.
+    ``undefined`` says why; where nothing that the system gives can be read, the row is one of nulls and ``error`` says
+    why. A folder without any estimates is an `MsdetError`; those of scenes that are not in the set are logged.
 
     Args:
         scene_set: the set with mixtures and references.
@@ -115,10 +112,6 @@ def score_set(
         progress: called with scenes done and in all.
         metrics: names in `msdet.scoring.metrics.SEPARATION_METRICS`.
         unprocessed: rows of `score_unprocessed`, so that mixtures that they have are not scored again.
-
-    Raises:
-        MsdetError: `estimates` holds neither audio of any scene nor ``doa.jsonl``, ``doa.jsonl`` is not
-            readable, or an unknown metric.
     """
     chosen = check_metrics(metrics)
     submission.check_made_for(estimates, scene_set)

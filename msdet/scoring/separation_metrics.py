@@ -186,11 +186,7 @@ def pesq(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) ->
 
 
 def peak_one(signal: Array, name: str) -> Array:
-    """A signal ``(..., time)`` in double precision, scaled to a peak of 1.
-
-    Raises:
-        UndefinedMetricError: it is silent, empty, NaN or infinite; `name` says what it is.
-    """
+    """A signal ``(..., time)`` in double precision, scaled to a peak of 1; errors call it by `name`."""
     if signal.shape[-1] == 0:
         raise UndefinedMetricError(f"{name} has no samples")
     if not np.isfinite(signal).all():

@@ -52,11 +52,7 @@ class EstimateScores(NamedTuple):
 def score_estimates(
     references: Array, estimates: Array, before: Array | Row, sample_rate: int, metrics: tuple[str, ...]
 ) -> EstimateScores:
-    """Score the estimates ``(talker, time)`` of a scene; `before` is the mixture ``(time,)`` there, or its row.
-
-    Raises:
-        MsdetError: another number of talkers or another length than the references'.
-    """
+    """Score the estimates ``(talker, time)`` of a scene; `before` is the mixture ``(time,)`` there, or its row."""
     if estimates.shape != references.shape:
         raise MsdetError(f"estimates have shape {estimates.shape}, expected {references.shape}")
     trials = estimates if isinstance(before, dict) else np.concatenate([estimates, before[None]])

@@ -76,11 +76,7 @@ class DoaEstimates:
 
     @classmethod
     def from_row(cls, row: dict[str, Any] | None) -> DoaEstimates:
-        """Read a line of ``doa.jsonl``.
-
-        Raises:
-            MsdetError: there are no azimuths, or they are malformed.
-        """
+        """Read a line of ``doa.jsonl``; an `MsdetError` says that it has no azimuths, or malformed ones."""
         if row is None or row.get("azimuth_deg") is None:
             raise MsdetError(f"{DOA_FILE}: has no azimuth_deg of this scene")
         azimuths = _numbers(row["azimuth_deg"], "azimuth_deg", "a list of degrees", _MAX_DEG)
@@ -143,10 +139,7 @@ def read_signals(estimates: Path, scene: Scene) -> Array:
     """The estimates ``(talker, time)`` of a scene, float32, to score.
 
     A file that fits by its header but holds NaN or infinite samples is NaN throughout: it alone is
-    undefined, like a silent one. Anything else that does not fit fails the scene's audio as a whole.
-
-    Raises:
-        MsdetError: not one file a talker, or one that is no audio or of another rate, length or layout.
+    undefined, like a silent one. Anything else that does not fit is an `MsdetError` of the scene's audio as a whole.
     """
     paths = talker_files(estimates, scene)
     talkers = len(scene.sources)
@@ -162,11 +155,7 @@ def read_estimates(estimates: Path, scene: Scene) -> Array:
 
 
 def read_directions(estimates: Path) -> dict[str, dict[str, Any]] | None:
-    """The lines of ``doa.jsonl`` by scene, otherwise unchecked; None without the file.
-
-    Raises:
-        MsdetError: not readable, a line without ``id``, or two of one scene.
-    """
+    """The lines of ``doa.jsonl`` by scene, otherwise unchecked; None without the file."""
     path = estimates / DOA_FILE
     if not path.is_file():
         return None

@@ -147,9 +147,6 @@ def summarize(systems: dict[str, list[Row]], seed: int = 0, by: Iterable[str] = 
     Only scenes in which every system has a value for a metric enter that metric; a system without a value
     of it in any scene (no audio, no DoA) has no part in that. Rows are those of `msdet.scoring.score.score_set`; each
     resample of scenes serves all systems; for breakdowns see `msdet.scoring.breakdowns.find_breakdowns`.
-
-    Raises:
-        MsdetError: no system or no scene, systems scored on different scenes, or an unknown breakdown.
     """
     chosen = find_breakdowns(by)
     rows = metrics.aligned_rows(systems)

@@ -91,11 +91,7 @@ def write_lists(
 
 
 def count_word_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> dict[str, WordErrors | None]:
-    """Word errors by utterance; None for one without hypothesis (which may be an empty line).
-
-    Raises:
-        MsdetError: a hypothesis of an utterance that is not in the references, or meeteval is not installed.
-    """
+    """Word errors by utterance of the references; None for one without hypothesis (which may be an empty line)."""
     meeteval = _meeteval()
     for name in hypotheses:
         if name not in references:

@@ -19,12 +19,8 @@ MAX_COORDINATE_M = 10_000.0
 def fit_pose(array: MicrophoneArray, microphones_m: Array, place: str) -> tuple[Point, Rotation]:
     """Center of an array and its yaw, pitch and roll, from room coordinates ``(mic, 3)`` of its microphones.
 
-    The rigid fit with the least squared residual (Kabsch, Acta Cryst. A32, 1976). Of the two fits of a planar
-    array, which are each other's mirror image, it is the one that does not mirror.
-
-    Raises:
-        MsdetError: the microphones are not those of the array, or the array is linear, so that they do not
-            tell how it is turned about its line; `place` says whose they are.
+    The rigid fit with the least squared residual (Kabsch, Acta Cryst. A32, 1976). Of the two fits of a planar array,
+    which are each other's mirror image, it is the one that does not mirror. Errors begin with `place`.
     """
     if len(microphones_m) != array.microphones:
         raise MsdetError(

@@ -284,11 +284,8 @@ def write_sms_wsj(scene_set: SceneSet, dataset: str = "") -> Path:
     """Write ``sms_wsj.json`` into a set, with paths relative to it.
 
     SMS-WSJ's own reader takes relative paths from the working directory. The references stand under
-    `REFERENCE_KEYS`, one channel each; there are neither dry speech nor responses nor transcripts. What is
-    not known of a scene has no key. `dataset` names the data set in the file, the folder by default.
-
-    Raises:
-        MsdetError: a talker moves, for which the format has no place.
+    `REFERENCE_KEYS`, one channel each; there are neither dry speech nor responses nor transcripts. What is not known of
+    a scene has no key; a talker that moves is refused. `dataset` names the data set in the file, the folder by default.
     """
     name = dataset or scene_set.root.resolve().name
     examples = {scene.id: _example(scene, scene_set.array) for scene in scene_set.scenes}

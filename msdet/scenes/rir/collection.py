@@ -72,11 +72,7 @@ def check_format(name: str, channels: int, rate: float, array: MicrophoneArray, 
 
 
 def read_table(root: Path, array: MicrophoneArray, sample_rate: int) -> list[Measurement]:
-    """The measurements of ``positions.tsv`` in `root`, in its order; opens headers of audio files only.
-
-    Raises:
-        MsdetError: a faulty table, or a file that is missing, no audio, or does not fit array or sample rate.
-    """
+    """The measurements of ``positions.tsv`` in `root`, in its order; opens headers of audio files only."""
     table = root / TABLE
     header, rows = _read_rows(table)
     cartesian = _CARTESIAN[0] in header or _CARTESIAN[1] in header

@@ -76,12 +76,9 @@ def audible_path_m(room_m: Point, absorption: float) -> float:
 def absorption_for_t60(room_m: Point, t60_s: float, speed_of_sound: float = SPEED_OF_SOUND) -> float:
     """The energy absorption of all walls with which responses in the room have the target T60.
 
-    The prediction leaves out that reflections add up in phase at low frequencies, which lengthens the T60 by
-    up to a fifth. So the T60 is measured between a few places in the room, and the prediction's target
-    corrected by the ratio, except beyond `longest_t60_s`.
-
-    Raises:
-        MsdetError: the room cannot have that T60.
+    The prediction leaves out that reflections add up in phase at low frequencies, which lengthens the T60 by up to a
+    fifth. So the T60 is measured between a few places in the room, and the prediction's target corrected by the ratio,
+    except beyond `longest_t60_s`. An `MsdetError` says that the room cannot have that T60.
     """
     shortest, longest = (predicted_t60_s(room_m, a, speed_of_sound) for a in (MAX_ABSORPTION, MIN_ABSORPTION))
     if not shortest <= t60_s <= longest:
