@@ -15,7 +15,6 @@ from msdet.errors import MsdetError
 from msdet.io.files import plain_name, relative_path
 
 SPLITS = ("train", "dev", "test")
-
 CORPORA = Registry("corpus kind", __name__)
 
 

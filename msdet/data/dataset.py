@@ -25,10 +25,7 @@ from msdet.scenes.sampling import Material, sample_scene
 from msdet.scenes.scene import Scene
 
 CACHE_SAMPLES = 150_000_000  # speech kept in memory by each worker, in samples of 2 bytes
-
-# the fractions of labels in an endless data set are exact in every block of so many items
-STREAM_BLOCK = 1000
-
+STREAM_BLOCK = 1000  # the fractions of labels in an endless data set are exact in every block of so many items
 _SALT = 0x6C61_6265  # so that a sampler of the same seed shuffles independently
 
 

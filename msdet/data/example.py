@@ -110,7 +110,6 @@ class LabelAvailability(NamedTuple):
 
 
 FULLY = LabelAvailability(True, True)
-
 # references and directions, references alone, directions alone, neither
 KINDS = (FULLY, *(LabelAvailability(*kind) for kind in ((True, False), (False, True), (False, False))))
 

@@ -26,9 +26,7 @@ Stream = Callable[[int], int]
 """An endless order of items: the item at a place in it, counted from 0."""
 
 _NAMES = ("references and directions", "references alone", "directions alone", "no labels")  # of `KINDS`
-
-# lengths are compared with an error of up to this fraction, so that batches differ between shuffles
-_JITTER = 0.1
+_JITTER = 0.1  # lengths are compared with an error of up to this fraction, so that batches differ between shuffles
 
 
 class Shuffles:

@@ -35,7 +35,6 @@ from msdet.scoring.statistics import CONFIDENCE
 from msdet.scoring.summary import summarize
 
 T = TypeVar("T")
-
 AUDIO_BYTES = 12_000_000  # compressed, that a page embeds at most; longer scenes are cut to an excerpt
 MAX_DRAWN = 6  # systems in a figure at most; tables have all
 _CLIP_BYTES_PER_S = 9_000

@@ -24,7 +24,6 @@ from msdet.scenes.scene import Scene, Source, Target
 
 # level of a mixture at the reference microphone, of full scale; lower where a peak would pass `PEAK`
 MIXTURE_RMS = 10 ** (-26 / 20)
-
 PEAK = 0.9
 PATH_STEP_M = 0.05  # a moving talker's path is rendered from positions at most this far apart
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -16,7 +17,8 @@ from msdet.conventions import (
     SPEED_OF_SOUND,
     Array,
     angular_distance_deg,
-    rotation_matrix,
+    seen_from_array,
+    to_room_frame,
 )
 from msdet.errors import MsdetError
 from msdet.io.files import plain_name, relative_path
@@ -45,6 +47,21 @@ def as_point(vector: Array) -> Point:
     """A vector of three as plain numbers."""
     x, y, z = (float(v) for v in vector)
     return (x, y, z)
+
+
+def size_text(room_m: Sequence[float]) -> str:
+    """The size of a room: ``8.00 x 6.00 x 3.00 m``."""
+    return " x ".join(f"{length:.2f}" for length in room_m) + " m"
+
+
+def places_from_array(positions_m: Array, center_m: Point, rotation_deg: Rotation) -> list[dict[str, Any]]:
+    """Where positions ``(position, 3)`` in the room are, and where an array there sees them: fields of a `Source`."""
+    columns = seen_from_array(positions_m, center_m, rotation_deg)
+    names = ("azimuth_deg", "elevation_deg", "distance_m")
+    return [
+        {"position_m": as_point(position_m), **dict(zip(names, map(float, seen), strict=True))}
+        for position_m, *seen in zip(positions_m, *columns, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -206,7 +223,7 @@ class Scene:
         """Room coordinates ``(mic, 3)`` of microphones given in the array's frame."""
         if self.mismatch:
             positions = positions + np.array(self.mismatch.offset_m)
-        return np.asarray(positions @ rotation_matrix(*self.array_rotation_deg).T + np.array(self.array_center_m))
+        return to_room_frame(positions, self.array_center_m, self.array_rotation_deg)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form; what is at its default in a source or a noise is left out, as are true flags."""

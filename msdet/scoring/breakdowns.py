@@ -93,8 +93,7 @@ BREAKDOWNS: dict[str, tuple[str, tuple[Bin, ...]]] = {
 """Breakdowns by the name that options use. The last bin of the gap overlaps the others; in the bins of a
 talker's azimuth or distance a scene counts with those of its talkers that are in them."""
 
-DEFAULT_BREAKDOWNS = ("azimuth_gap", "t60", "straddling")
-"""Those that a summary has unless others are named."""
+DEFAULT_BREAKDOWNS = ("azimuth_gap", "t60", "straddling")  # those that a summary has unless others are named
 
 
 def find_breakdowns(names: Iterable[str]) -> tuple[Breakdown, ...]:

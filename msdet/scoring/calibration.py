@@ -14,9 +14,7 @@ from msdet.scoring.doa_scores import moves
 from msdet.scoring.metrics import Row
 from msdet.scoring.submission import DoaEstimates
 
-TOLERANCE_DEG = 10.0
-"""A direction within this of a talker's counts as that talker's."""
-
+TOLERANCE_DEG = 10.0  # a direction within this of a talker's counts as that talker's
 CALIBRATION_BINS = 10
 _MAX_POINTS = 200  # of a curve
 

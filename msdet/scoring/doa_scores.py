@@ -32,12 +32,10 @@ DOA_FIELDS: tuple[str, ...] = (
 # more fields, where a system gives elevations or confidences, or where talkers move
 ELEVATION_FIELDS, CONFIDENCE_FIELDS = ("doa_great_circle_deg",), ("doa_confidence",)
 TRACK_FIELDS = ("track_error_deg", "track_within_10deg", "track_coverage")
-
 NO_AUDIO, NO_DOA = "no audio estimates", "no DoA estimates"  # of a system
 NO_REFERENCES, NO_TRUE_DOA = "no references", "directions are not known"  # of a scene
 STATIC_TALKERS = "no talker moves"  # so that there are no scores of tracks
 TIED = "azimuths tie: another assignment of them is as good"  # so that ``doa_assigned`` is not known
-
 _TRACK_LIMIT_DEG = 10.0
 
 

@@ -66,8 +66,7 @@ SEPARATION_METRICS = {
 }
 """Metrics of signals by the name that options use."""
 
-DEFAULT_METRICS = ("si_sdr", "sdr", "stoi")
-"""What is scored unless others are asked for: the quick ones."""
+DEFAULT_METRICS = ("si_sdr", "sdr", "stoi")  # what is scored unless others are asked for: the quick ones
 
 
 class Metric(NamedTuple):

@@ -17,7 +17,6 @@ AMBIGUOUS = "SI-SDR does not tell whose estimate it is"
 # Permutations tie if their sums of SI-SDR differ by less: a copy of an estimate at another gain differs from it
 # by rounding, in 16-bit files by thousandths of a decibel down to `MIN_RATIO_DB`.
 SAME_SUM_DB = 0.01
-
 MIN_RATIO_DB = -40.0  # energy ratios below count as this one in ties, which rounding of 16 bits may decide
 MAX_PERMUTED = 7  # up to so many references all permutations are compared (5040 of them)
 _SAME_SUM = 1e-10  # sums of scores that differ by less do so by the arithmetic's rounding

@@ -34,7 +34,6 @@ _OTHER_SUFFIXES = (".aif", ".aiff", ".m4a", ".mp3", ".ogg", ".opus", ".sph", ".w
 _MAX_NAMED = 3
 _TRACK_KEYS = ("time_s", "azimuth_deg", "elevation_deg")
 _MAX_DEG = 1e6  # a larger number is no angle
-
 T = TypeVar("T")
 
 

@@ -22,7 +22,6 @@ from msdet.scoring.metrics import Row
 from msdet.scoring.submission import DATA_FILE, check_made_for, made_for, talker_files
 
 SCP, TEXT, SPEAKERS = "wav.scp", "text", "utt2spk"
-
 _CUT_S = 0.02  # an utterance may lose this much and still be whole
 
 

@@ -24,18 +24,11 @@ from msdet.scenes.scene import Point, Scene
 
 PULSE_S = 0.004  # a path's pulse ends this long after it arrives: half the width of the generator's window
 HIGH_PASS_HZ = 100.0
-
-# the direct path may differ from the generator's pulse by this much, up to where it is cut off
-MAX_MISFIT_DB = -15.0
-
+MAX_MISFIT_DB = -15.0  # the direct path may differ from the generator's pulse by this much, up to where it is cut off
 MIN_S = 0.0005  # it can be taken out only if it is longer than this: halfway to the first reflection
-
-# a response may start this far from where the talker's distance puts its direct path
-ARRIVAL_TOLERANCE_S = 0.001
-
+ARRIVAL_TOLERANCE_S = 0.001  # a response may start this far from where the talker's distance puts its direct path
 # a response starts at the first sample above this part of its peak (SMS-WSJ, ``get_rir_start_sample``)
 START_RATIO = 0.1
-
 MAX_ERROR_DB = -40.0  # what speech and response make may differ from the set's early part by this much
 
 

@@ -25,8 +25,7 @@ from msdet.io.jobs import Job, Progress, Workers, begin_run_dir, run_jobs
 from msdet.scenes.rendering import PEAK
 from msdet.scenes.scene import Scene, Source
 
-# a talker of unknown times talks from the first to the last sample above this, relative to its peak
-SILENCE_DB = -40.0
+SILENCE_DB = -40.0  # a talker of unknown times talks from the first to the last sample above this, relative to its peak
 
 
 class Reference(Protocol):

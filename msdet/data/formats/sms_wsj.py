@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from msdet.arrays import MicrophoneArray
-from msdet.conventions import Array, azimuth_elevation_deg, to_array_frame
+from msdet.conventions import Array
 from msdet.corpora.reading import parse_gender
 from msdet.data.formats import external
 from msdet.data.formats.direct_path import DirectPath, direct_and_first_reflection_s
@@ -27,7 +27,18 @@ from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.io import audio
 from msdet.io.files import plain_name, read_json, relative_path, write_json
-from msdet.scenes.scene import Noise, Point, Rotation, Scene, Source, Target, as_point, mixture_path, reference_path
+from msdet.scenes.scene import (
+    Noise,
+    Point,
+    Rotation,
+    Scene,
+    Source,
+    Target,
+    as_point,
+    mixture_path,
+    places_from_array,
+    reference_path,
+)
 
 MANIFEST = "sms_wsj.json"
 
@@ -39,10 +50,8 @@ REFERENCE_KEYS: dict[Target, str] = {
 """Keys of ``audio_path`` for what a reference may hold; SMS-WSJ itself has only the early part as files."""
 
 TAIL_KEY = "speech_reverberation_tail"  # the rest after the early part: together they are the image
-
 # an example without any of these has no references; with some of them, all that are needed must be there
 _SOUND_OF_TALKERS = (*REFERENCE_KEYS.values(), TAIL_KEY, "rir", "original_source", "speech_source")
-
 _GENDERS = {"f": "female", "m": "male"}
 
 
@@ -196,7 +205,7 @@ def _sources(
     offsets, levels_db = example.numbers("offset", talkers), example.numbers("log_weights", talkers)
     lengths = example.table("num_samples").numbers(_source_key(example.table("num_samples")), talkers)
     timed = offsets is not None and lengths is not None and levels_db is not None
-    places = [{}] * talkers if positions_m is None else _places(positions_m, pose)
+    places = [{}] * talkers if positions_m is None else places_from_array(positions_m, *pose)
     sources = []
     for k in range(talkers):
         onset = offsets[k] if offsets else 0
@@ -204,17 +213,6 @@ def _sources(
         known = {"level_db": levels_db[k] if levels_db else 0.0, "gender": parse_gender(genders[k]), **places[k]}
         sources.append(Source(speakers[k], utterances[k], 0.0, onset / rate, length / rate, **known))
     return tuple(sources), timed
-
-
-def _places(positions_m: Array, pose: tuple[Point, Rotation]) -> list[dict[str, Any]]:
-    """Where talkers at positions ``(talker, 3)`` are: fields of a `Source`."""
-    seen_m = to_array_frame(positions_m, *pose)
-    columns = (*azimuth_elevation_deg(seen_m), np.linalg.norm(seen_m, axis=-1))
-    names = ("azimuth_deg", "elevation_deg", "distance_m")
-    return [
-        {"position_m": as_point(position_m), **dict(zip(names, map(float, seen), strict=True))}
-        for position_m, *seen in zip(positions_m, *columns, strict=True)
-    ]
 
 
 def _observation(example: _Table, finder: external.AudioFinder) -> Path:

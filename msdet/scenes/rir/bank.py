@@ -34,7 +34,6 @@ ROOM_FIELDS = (
 
 # fields of a distribution that must be 0: a bank has talkers and microphones fixed
 FIXED = ("moving", "position_error_m")
-
 HEADER = "bank.json"
 
 

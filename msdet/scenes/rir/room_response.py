@@ -11,14 +11,12 @@ from msdet.conventions import SPEED_OF_SOUND, Array
 from msdet.errors import MsdetError
 from msdet.scenes.rir.image_method import image_responses
 from msdet.scenes.rir.reverberation import absorption_for_t60, audible_path_m, highpass, longest_t60_s, measured_t60_s
-from msdet.scenes.scene import Point, Target
+from msdet.scenes.scene import Point, Target, size_text
 
 EARLY_S = 0.05  # the early part of a response ends this long after the direct path (SMS-WSJ)
 DIRECT_TAIL_S = 0.03  # the high-pass of a direct path rings this long
-
 # rays lose more than images, being scattered: their absorption is corrected as often by what is measured
 TRACED_CALIBRATIONS = 2
-
 _TRACING = {"num_threads": 1, "rir_hpf_enable": False}  # for the filter see `highpass`
 SCATTERING = 0.1  # share of energy that traced rays lose in diffuse reflection at a wall
 
@@ -64,8 +62,8 @@ def room_response(
     """
     for number, position in enumerate(microphones_m):
         if not ((position > 0) & (position < np.asarray(room_m))).all():
-            size = " x ".join(f"{v:.2f}" for v in room_m)
-            raise MsdetError(f"microphone {number} at {position.round(2).tolist()} is outside the room of {size} m")
+            place = f"microphone {number} at {position.round(2).tolist()}"
+            raise MsdetError(f"{place} is outside the room of {size_text(room_m)}")
     reach_m = np.linalg.norm(sources_m[:, None] - microphones_m, axis=-1).max()
     direct = image_responses(room_m, 1.0, reach_m, microphones_m, sources_m, sample_rate, speed_of_sound)
     ringing = np.zeros((*direct.shape[:-1], round(DIRECT_TAIL_S * sample_rate)), dtype=np.float32)
