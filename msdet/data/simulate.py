@@ -127,10 +127,7 @@ def _gather(
     return Material(table.by_speaker(split), array.microphones, recordings, rooms), identity
 
 
-@lru_cache(maxsize=1)
-def _open_bank(root: Path) -> RirBank:
-    """A worker opens its bank once."""
-    return RirBank.open(root)
+_open_bank = lru_cache(maxsize=1)(RirBank.open)  # once by each worker
 
 
 def _write_scene(

@@ -280,7 +280,7 @@ _PLAUSIBLE = {
     "duration_s": (0.0, 1e6),
     "time_s": (0.0, 1e6),
     "onset_s": (-1e6, 1e6),
-    "offset_s": (0.0, 1e7),
+    "offset_s": (-1e7, 1e7),
     "room_m": (0.0, 1e4),
     "t60_target_s": (0.0, 1e3),
     "array_center_m": (-1e4, 1e4),

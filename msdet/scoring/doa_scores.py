@@ -50,19 +50,12 @@ def score_directions(
 ) -> tuple[dict[str, Any], dict[str, str], Array | None]:
     """The wanted fields of a scene's directions, of any number of talkers.
 
-    Args:
-        scene: with the truth.
-        array: what it cannot tell apart is no error.
-        estimates: of the system.
-        permutation: ``(talker,)`` the estimate of each talker, from its audio; None without audio.
-        fields: which are wanted.
-        ambiguous: ``(talker,)`` whose part of `permutation` is arbitrary; None if no part is. What would be
-            another value under another order of these talkers is null.
-        no_permutation: why there is none although the system gives audio: what would follow it is null.
+    The permutation ``(talker,)`` is the estimate of each talker, from its audio; None without audio, or where
+    `no_permutation` says why there is none although there is audio: what would follow it is null. `ambiguous`
+    ``(talker,)`` says whose part of it is arbitrary: what would differ under another order of these talkers is null.
 
-    Returns:
-        The fields; why some are null (or hold a null); and the azimuths' optimal assignment ``(talker,)``, None
-        if their number is not the talkers'.
+    Returned as well: why fields are null (or hold a null), and the azimuths' optimal assignment ``(talker,)``, None if
+    their number is not the talkers'.
     """
     truth = true_track(scene)
     over_time = _over_time(estimates, truth.time_s)

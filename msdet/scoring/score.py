@@ -72,13 +72,8 @@ def score(
 
     ``print(msdet.score("data/test", "estimates/"))`` prints the tables.
 
-    Args:
-        data: rendered data set.
-        estimates: the estimates folder.
-        metrics: names in `msdet.scoring.metrics.SEPARATION_METRICS`.
-        by: breakdowns, see `msdet.scoring.breakdowns.find_breakdowns`.
-        name: of the system in the tables.
-        jobs: number of worker processes; the rows do not depend on it.
+    `metrics` are names in `msdet.scoring.metrics.SEPARATION_METRICS`, `by` breakdowns
+    (`msdet.scoring.breakdowns.find_breakdowns`), and `name` is the system's in the tables.
     """
     find_breakdowns(by)
     if name == UNPROCESSED:
@@ -104,14 +99,9 @@ def score_set(
     ``undefined`` says why; where nothing that the system gives can be read, the row is one of nulls and ``error`` says
     why. A folder without any estimates is an `MsdetError`; those of scenes that are not in the set are logged.
 
-    Args:
-        scene_set: the set with mixtures and references.
-        estimates: the estimates folder.
-        out: file for the rows, written atomically, if any.
-        jobs: number of worker processes; the rows do not depend on it.
-        progress: called with scenes done and in all.
-        metrics: names in `msdet.scoring.metrics.SEPARATION_METRICS`.
-        unprocessed: rows of `score_unprocessed`, so that mixtures that they have are not scored again.
+    The rows, which do not depend on `jobs`, are also written to `out`. `metrics` are names in
+    `msdet.scoring.metrics.SEPARATION_METRICS`; mixtures that `unprocessed`, rows of `score_unprocessed`, have are not
+    scored again.
     """
     chosen = check_metrics(metrics)
     submission.check_made_for(estimates, scene_set)

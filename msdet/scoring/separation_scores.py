@@ -34,12 +34,8 @@ _MAX_SCENES = 20  # every one is compared with every other
 class EstimateScores(NamedTuple):
     """Separation scores of estimates under the permutation that maximizes the sum of SI-SDR.
 
-    Attributes:
-        fields: of a row, lists over talkers; under several permutations that tie, the mean.
-        undefined: why fields hold a null.
-        permutation: ``(talker,)`` the estimate of each talker; None if no estimate has an SI-SDR.
-        ambiguous: ``(talker,)`` whose part of the permutation is arbitrary.
-        doubts: what looks wrong.
+    Fields of a row are lists over talkers, under several permutations that tie the mean; `undefined` says why some hold
+    a null. The permutation ``(talker,)`` is None if no estimate has an SI-SDR, its `ambiguous` part is arbitrary.
     """
 
     fields: dict[str, list[float | None]]
@@ -75,12 +71,8 @@ def score_signals(
 ) -> tuple[dict[str, list[float | None]], dict[str, str]]:
     """Fields of a row for trials, with improvements over the mixture; and the reasons for nulls.
 
-    Args:
-        signals: references, and as trials what `permutations` point to.
-        permutations: ``(permutation, talker)``, several if they tie: values are means under them, in which
-            decibels are at least `MIN_RATIO_DB`.
-        before: the trial that is the mixture, or its row.
-        metrics: names in `SEPARATION_METRICS`.
+    Permutations of the trials, ``(permutation, talker)``, are several if they tie: values are means under them, in
+    which decibels are at least `MIN_RATIO_DB`. `before` is the trial that is the mixture, or its row.
     """
     fields: dict[str, list[float | None]] = {field: [] for field in separation_fields(metrics)}
     reasons: dict[str, list[str]] = {field: [] for field in fields}

@@ -73,7 +73,7 @@ def write_lists(
                 left_out["its estimate was not scored"] += 1
             elif words is None:
                 left_out[f"no transcript in {transcripts.name}"] += 1
-            elif not _is_whole(source, speech):
+            elif not _is_whole(source, audio.info(speech / source.path).seconds):
                 left_out["only a part of the utterance is in the scene"] += 1
             else:
                 name = utterance_id(scene.id, talker)
@@ -178,6 +178,5 @@ def _utterances(row: Row) -> list[str]:
     return [utterance_id(row["id"], n) for n in range(len(row["azimuth_deg"]))]
 
 
-def _is_whole(source: Source, speech: Path) -> bool:
-    seconds = audio.info(speech / source.path).seconds
+def _is_whole(source: Source, seconds: float) -> bool:
     return source.offset_s <= _CUT_S and source.offset_s + source.duration_s >= seconds - _CUT_S

@@ -8,7 +8,6 @@ channels in another order; one that brings both together is the explanation.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,27 +24,17 @@ MIN_FITTED = 3  # fewer positions could always be turned, or channels reordered,
 MAX_POSITIONS = 400  # explanations are searched with so many positions at most
 
 
-@dataclass(frozen=True)
-class Observations:
-    """Positions noted, ``(position,)`` each, and when their direct sound arrives, ``(position, mic)``.
+Labels = tuple[Array, Array, Array]
+"""Azimuths in degrees, elevations and distances of positions, ``(position,)`` each."""
 
-    `names` are for people; of the arrivals only the differences between microphones matter.
+
+def disagreements(names: Sequence[str], labels: Labels, arrivals_s: Array, array: MicrophoneArray) -> list[str]:
+    """What is wrong with the positions noted in a collection, a sentence each; empty if nothing is.
+
+    Either all of them follow another convention than ours, or some stand out. Names are for people; of the arrivals
+    ``(position, mic)`` of direct sound only the differences between microphones matter.
     """
-
-    names: Sequence[str]
-    azimuths_deg: Array
-    elevations_deg: Array
-    distances_m: Array
-    arrivals_s: Array
-
-
-def disagreements(observed: Observations, array: MicrophoneArray) -> list[str]:
-    """What is wrong with the positions of a collection, a sentence each; empty if nothing is.
-
-    Either all of them follow another convention than ours, or some stand out.
-    """
-    measured = _centered(observed.arrivals_s)
-    labels = (observed.azimuths_deg, observed.elevations_deg, observed.distances_m)
+    measured = _centered(arrivals_s)
     deviations = _deviations(measured, _expected(labels, array.positions))
     across_s = array.aperture_m / SPEED_OF_SOUND
     most_s = min(MAX_DEVIATION_S, MAX_DEVIATION * across_s)
@@ -53,10 +42,10 @@ def disagreements(observed: Observations, array: MicrophoneArray) -> list[str]:
     reasons = []
     if median_s > MIN_DEVIATION * across_s:
         chosen = np.unique(np.linspace(0, len(measured) - 1, MAX_POSITIONS).round().astype(int))
-        some = tuple(column[chosen] for column in labels)
-        reasons = _explanations(some, measured[chosen], array.positions)
+        azimuths, elevations, distances = (column[chosen] for column in labels)
+        reasons = _explanations((azimuths, elevations, distances), measured[chosen], array.positions)
     count, worst = len(measured), int(np.argmax(deviations))
-    place = f"{observed.names[worst]}, {_azimuths(worst, labels, measured, array.positions)}"
+    place = f"{names[worst]}, {_azimuths(worst, labels, measured, array.positions)}"
     if median_s > most_s or reasons:
         unknown = "no usual mistake explains it; are rows mixed up, or is it another array?"
         remedy = f"explained by {' or by '.join(reasons)}" if reasons else unknown
@@ -80,11 +69,7 @@ def expected_arrivals_s(azimuths_deg: Array, elevations_deg: Array, distances_m:
     return np.asarray(np.linalg.norm(sources_m[:, None] - microphones_m, axis=-1) / SPEED_OF_SOUND)
 
 
-_Labels = tuple[Array, Array, Array]
-"""Azimuths, elevations and distances."""
-
-
-def _expected(labels: _Labels, microphones_m: Array) -> Array:
+def _expected(labels: Labels, microphones_m: Array) -> Array:
     return _centered(expected_arrivals_s(*labels, microphones_m))
 
 
@@ -97,10 +82,10 @@ def _deviations(measured: Array, expected: Array) -> Array:
     return np.asarray(np.sqrt(((measured - expected) ** 2).mean(axis=-1)))
 
 
-def _explanations(labels: _Labels, measured: Array, microphones_m: Array) -> list[str]:
+def _explanations(labels: Labels, measured: Array, microphones_m: Array) -> list[str]:
     """The mistakes that, undone, bring both together; of those as good, the simplest first, two at most."""
 
-    def left(labels: _Labels) -> float:
+    def left(labels: Labels) -> float:
         return float(np.median(_deviations(measured, _expected(labels, microphones_m))))
 
     noted_s = left(labels)
@@ -119,7 +104,7 @@ def _explanations(labels: _Labels, measured: Array, microphones_m: Array) -> lis
     return [reasons[0] for reasons in groups if reasons]
 
 
-def _recounted(labels: _Labels) -> list[tuple[str, _Labels]]:
+def _recounted(labels: Labels) -> list[tuple[str, Labels]]:
     """Mistakes without a quantity to them, and the labels with the mistake undone."""
     azimuths, elevations, distances = labels
     mistakes = [
@@ -134,7 +119,7 @@ def _recounted(labels: _Labels) -> list[tuple[str, _Labels]]:
     return mistakes
 
 
-def _turned(labels: _Labels, measured: Array, microphones_m: Array) -> list[tuple[str, float]]:
+def _turned(labels: Labels, measured: Array, microphones_m: Array) -> list[tuple[str, float]]:
     """Azimuths from another zero, and clockwise as well, with the median deviation left."""
     azimuths, elevations, distances = labels
     candidates = []
@@ -162,7 +147,7 @@ def _reordered(measured: Array, expected: Array) -> tuple[str, float]:
     return f"channels in another order (they are microphones {named} of the array)", left_s
 
 
-def _azimuths(position: int, labels: _Labels, measured: Array, microphones_m: Array) -> str:
+def _azimuths(position: int, labels: Labels, measured: Array, microphones_m: Array) -> str:
     """The azimuth noted for a position, and the one that fits its sound best, at the elevation noted."""
     azimuth, elevation, distance = (float(column[position]) for column in labels)
     grid = np.arange(360.0)

@@ -24,7 +24,7 @@ from msdet.io import audio
 from msdet.io.files import settings_hash
 from msdet.io.jobs import ALL, Job, Progress, Shard, Workers, begin_run_dir, run_jobs
 from msdet.scenes.distribution import SceneDistribution
-from msdet.scenes.rir.agreement import Observations, disagreements, expected_arrivals_s
+from msdet.scenes.rir.agreement import disagreements, expected_arrivals_s
 from msdet.scenes.rir.bank import HEADER, BankRoom, RirBank, finish_bank, room_path, write_room
 from msdet.scenes.rir.collection import TABLE, Measurement, read_table
 from msdet.scenes.rir.reverberation import INAUDIBLE_DB, measured_t60_s
@@ -52,18 +52,11 @@ def make_measured_bank(
 ) -> RirBank | None:
     """Make a bank of measured rooms, or finish one that a killed run left; None after a part of it.
 
-    A warning is logged of positions left out, and of those that disagree with the sound (`label_problems`).
-
-    Args:
-        out: its folder.
-        source: a folder with ``positions.tsv`` or SOFA files, or a SOFA file.
-        array: name or TOML file of the microphone array; None takes it from a SOFA file.
-        sample_rate: of the bank, hertz; at most that of the responses.
-        positions: in each room of the bank; 0 for as many as the smallest measured room has, but two if
-            others have. Larger rooms become several rooms of the bank, what is left over is left out.
-        jobs: worker processes, or an executor.
-        progress: called with rooms done and in all.
-        share: part of the rooms to make; a run for all of them finishes the bank.
+    The source is a folder with ``positions.tsv`` or SOFA files, or a SOFA file, from which the array is taken if None
+    is given. A room of the bank has so many `positions`; 0 is for as many as the smallest measured room has, but two if
+    others have. Larger rooms become several rooms of the bank, what is left over is left out. `share` is the part of
+    the rooms to make; a run for all of them finishes the bank. A warning is logged of positions left out, and of those
+    that disagree with the sound (`label_problems`).
     """
     out, source = Path(out), Path(source)
     SceneDistribution(sample_rate=sample_rate).check()
@@ -143,7 +136,7 @@ def label_problems(bank: RirBank, names: Sequence[Sequence[str]]) -> list[str]:
     )
     arrivals_s = np.concatenate(arrivals) / bank.sample_rate
     flat = [name for room in names for name in room]
-    return disagreements(Observations(flat, azimuths, elevations, distances, arrivals_s), bank.array)
+    return disagreements(flat, (azimuths, elevations, distances), arrivals_s, bank.array)
 
 
 def _identity(measurement: Measurement) -> list[Any]:
