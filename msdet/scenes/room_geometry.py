@@ -8,14 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from msdet.conventions import (
-    Array,
-    angular_distance_deg,
-    azimuth_elevation_deg,
-    seen_from_array,
-    to_array_frame,
-    to_room_frame,
-)
+from msdet.conventions import Array, angular_distance_deg, seen_from_array, to_room_frame
 from msdet.errors import MsdetError
 from msdet.scenes.distribution import SceneDistribution
 from msdet.scenes.rir.reverberation import longest_t60_s, shortest_t60_s
@@ -151,7 +144,7 @@ def _draw_talkers(
         if rejected == DRAWS_BEFORE_RESTART:  # those taken may leave no gap wide enough for the next
             points, azimuths, rejected, sector_rad = [], [], 0, _draw_sector(d, rng)
         point = _draw_position(d, center, sector_rad, rng)
-        azimuth = float(azimuth_elevation_deg(to_array_frame(point, center, rotation))[0])
+        azimuth = float(seen_from_array(point, center, rotation)[0])
         if _inside(point, room) and (angular_distance_deg(azimuth, azimuths) >= d.minimum_gap_deg).all():
             points.append(as_point(point))
             azimuths.append(azimuth)

@@ -55,21 +55,14 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two systems, by name, on the same scenes; the second's values are subtracted.
-
-    Attributes:
-        overall: by metric.
-        breakdowns: by title of the breakdown, cell and metric; an empty cell has no metrics.
-        scenes: how many both are scored on.
-        optimal_assignment: by system, in how many of them azimuths have their optimal assignment, for want of audio.
-    """
+    """Two systems, by name, on the same scenes; the second's values are subtracted."""
 
     first: str
     second: str
-    overall: dict[str, Difference]
-    breakdowns: dict[str, dict[str, dict[str, Difference]]]
-    scenes: int
-    optimal_assignment: dict[str, int]
+    overall: dict[str, Difference]  # by metric
+    breakdowns: dict[str, dict[str, dict[str, Difference]]]  # by title, cell and metric; an empty cell has none
+    scenes: int  # that both are scored on
+    optimal_assignment: dict[str, int]  # as of `msdet.scoring.metrics.optimal_assignments`
 
 
 def compare(

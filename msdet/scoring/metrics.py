@@ -70,33 +70,19 @@ DEFAULT_METRICS = ("si_sdr", "sdr", "stoi")  # what is scored unless others are 
 
 
 class Metric(NamedTuple):
-    """How a metric is computed from the rows, and how it is shown.
+    """How a metric is computed from the rows, and how it is shown."""
 
-    Attributes:
-        field: the field of a row: a list over talkers, or a number of the scene.
-        label: name and unit in tables.
-        decimals: shown.
-        group: the table it stands in; None for one that only ``summary.json`` has.
-        statistic: over talkers and scenes.
-        within: turn each value into whether it is at most this; None leaves the values.
-        scale: factor for showing.
-        over: of a ratio, the fields whose sum divides `times` the field's.
-        times: see `over`.
-        higher_is_better: which of two systems a difference favors.
-        compared: whether comparisons show it unless metrics are named.
-    """
-
-    field: str
-    label: str
-    decimals: int
-    group: Group | None
-    statistic: Statistic = "mean"
-    within: float | None = None
-    scale: float = 1.0
-    over: tuple[str, ...] = ()
+    field: str  # of a row: a list over talkers, or a number of the scene
+    label: str  # name and unit in tables
+    decimals: int  # shown
+    group: Group | None  # the table it stands in; None for one that only ``summary.json`` has
+    statistic: Statistic = "mean"  # over talkers and scenes
+    within: float | None = None  # turn each value into whether it is at most this; None leaves the values
+    scale: float = 1.0  # for showing
+    over: tuple[str, ...] = ()  # of a ratio, the fields whose sum divides `times` the field's
     times: int = 1
-    higher_is_better: bool = True
-    compared: bool = False
+    higher_is_better: bool = True  # which of two systems a difference favors
+    compared: bool = False  # whether comparisons show it unless metrics are named
 
 
 def _separation_metrics() -> dict[str, Metric]:

@@ -60,23 +60,18 @@ class Score:
 
 @dataclass(frozen=True)
 class Summary:
-    """Scores of several systems on the same scenes.
+    """Scores of several systems on the same scenes."""
 
-    Attributes:
-        scenes: number of scenes in the rows.
-        compared: by metric, the number of scenes scored by every system that scores any.
-        scores: by system, by metric.
-        breakdowns: by title of the breakdown, cell, system and metric; an empty cell has no metrics.
-        optimal_assignment: by system, in how many scenes azimuths have their optimal assignment, for want of audio.
-        doubts: by system, in how many scenes something looks wrong that was scored all the same.
-    """
-
-    scenes: int
-    compared: dict[str, int]
-    scores: dict[str, dict[str, Score]]
+    scenes: int  # in the rows
+    compared: dict[str, int]  # by metric, the number of scenes scored by every system that scores any
+    scores: dict[str, dict[str, Score]]  # by system and metric
+    # by title of the breakdown, cell, system and metric; an empty cell has no metrics
     breakdowns: dict[str, dict[str, dict[str, dict[str, ConfidenceInterval]]]]
+    # by system, in how many scenes azimuths have their optimal assignment, for want of audio
     optimal_assignment: dict[str, int]
-    doubts: dict[str, dict[str, int]]
+    doubts: dict[
+        str, dict[str, int]
+    ]  # by system, in how many scenes something looks wrong that was scored
 
     @property
     def counts_are_right(self) -> bool:

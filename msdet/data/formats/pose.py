@@ -11,13 +11,16 @@ from msdet.conventions import Array
 from msdet.errors import MsdetError
 from msdet.scenes.scene import Point, Rotation, as_point
 
+Pose = tuple[Point, Rotation]
+"""Center of an array in a room, and its yaw, pitch and roll."""
+
 # a microphone further than this from where the array has it is another array's, or another channel
 MAX_RESIDUAL_M = 0.005
 MAX_COORDINATE_M = 10_000.0
 
 
-def fit_pose(array: MicrophoneArray, microphones_m: Array, place: str) -> tuple[Point, Rotation]:
-    """Center of an array and its yaw, pitch and roll, from room coordinates ``(mic, 3)`` of its microphones.
+def fit_pose(array: MicrophoneArray, microphones_m: Array, place: str) -> Pose:
+    """Where an array is and how it is turned, from room coordinates ``(mic, 3)`` of its microphones.
 
     The rigid fit with the least squared residual (Kabsch, Acta Cryst. A32, 1976). Of the two fits of a planar array,
     which are each other's mirror image, it is the one that does not mirror. Errors begin with `place`.

@@ -22,23 +22,12 @@ from msdet.conventions import Array
 from msdet.corpora.reading import parse_gender
 from msdet.data.formats import external
 from msdet.data.formats.direct_path import DirectPath, direct_and_first_reflection_s
-from msdet.data.formats.pose import fit_pose
+from msdet.data.formats.pose import Pose, fit_pose
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.io import audio
 from msdet.io.files import plain_name, read_json, relative_path, write_json
-from msdet.scenes.scene import (
-    Noise,
-    Point,
-    Rotation,
-    Scene,
-    Source,
-    Target,
-    as_point,
-    mixture_path,
-    places_from_array,
-    reference_path,
-)
+from msdet.scenes.scene import Noise, Scene, Source, Target, as_point, mixture_path, places_from_array, reference_path
 
 MANIFEST = "sms_wsj.json"
 
@@ -60,17 +49,13 @@ def read_sms_wsj(
 ) -> external.ExternalDataset:
     """Read one data set of an ``sms_wsj.json`` whose signals were written to files.
 
-    An example that names no audio of its talkers has no references; one without ``source_position`` is not
-    located, and then needs no ``sensor_position``. The paths of utterances are their ids, the T60 is the
-    target. SNR and levels are of all channels together, which differ little from those at one.
+    An example that names no audio of its talkers has no references; one without ``source_position`` is not located, and
+    then needs no ``sensor_position``. The paths of utterances are their ids, the T60 is the target. SNR and levels are
+    of all channels together, which differ little from those at one.
 
-    Args:
-        path: the file.
-        array: that it was recorded with, in the order of its channels.
-        target: the references: ``early`` as the set has it; ``image``, which is early part and tail; or
-            ``direct``, which is made from responses and dry speech (`msdet.data.formats.direct_path`).
-        dataset: such as ``test_eval92``; may be left out if there is one.
-        audio_root: where audio is now that was moved (`msdet.data.formats.external.AudioFinder`).
+    References are ``early`` as the set has it; ``image``, early part and tail; or ``direct``, made from responses and
+    dry speech (`msdet.data.formats.direct_path`). The data set, such as ``test_eval92``, may be left out if there is
+    one; `audio_root` is where audio is now that was moved (`msdet.data.formats.external.AudioFinder`).
     """
     content = read_json(path)
     datasets = content.get("datasets") if isinstance(content, dict) else None
@@ -155,7 +140,7 @@ def _is_number(value: Any) -> bool:
 def _read_example(
     scene_id: str, example: _Table, array: MicrophoneArray, target: Target, finder: external.AudioFinder
 ) -> external.ExternalScene:
-    pose: tuple[Point, Rotation] = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+    pose: Pose = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
     sensors_m, sources_m = array.positions, None
     if "source_position" in example.values:
         sensors_m, sources_m = example.points("sensor_position"), example.points("source_position")
@@ -188,7 +173,7 @@ def _read_example(
 
 
 def _sources(
-    example: _Table, header: audio.AudioInfo, positions_m: Array | None, pose: tuple[Point, Rotation]
+    example: _Table, header: audio.AudioInfo, positions_m: Array | None, pose: Pose
 ) -> tuple[tuple[Source, ...], bool]:
     """The talkers, seen from an array at a pose, and whether it is known when and how loud they talk."""
     named, rate = example.values.get("speaker_id"), header.sample_rate
