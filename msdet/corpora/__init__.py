@@ -45,10 +45,8 @@ class Corpus:
         for utterance in self.utterances:
             relative_path(utterance.path, "path of an utterance", self.root)
             if split_of.setdefault(utterance.speaker, utterance.split) != utterance.split:
-                raise MsdetError(
-                    f"{self.root}: talker '{utterance.speaker}' is in the splits "
-                    f"'{split_of[utterance.speaker]}' and '{utterance.split}'"
-                )
+                splits = f"'{split_of[utterance.speaker]}' and '{utterance.split}'"
+                raise MsdetError(f"{self.root}: talker '{utterance.speaker}' is in the splits {splits}")
         for speaker in split_of:
             plain_name(speaker, "speaker", self.root)
 

@@ -126,10 +126,8 @@ def split_by_name(root: Path, speakers: Collection[str], remedy: str = "") -> di
     `remedy` ends the error message.
     """
     if len(speakers) < MIN_SPEAKERS:
-        raise MsdetError(
-            f"{root}: has {len(speakers)} speaker(s), expected at least {MIN_SPEAKERS} to split them "
-            f"into {', '.join(SPLITS)}{remedy}"
-        )
+        expected = f"expected at least {MIN_SPEAKERS} to split them into {', '.join(SPLITS)}"
+        raise MsdetError(f"{root}: has {len(speakers)} speaker(s), {expected}{remedy}")
     position = {n: int.from_bytes(hashlib.sha256(n.encode()).digest()[:8]) / 2**64 for n in speakers}
     order = sorted(speakers, key=lambda name: (position[name], name))
     most = len(speakers) // 3

@@ -200,10 +200,8 @@ def _check_together(first: SceneSet, other: SceneSet, mixed_lengths: bool) -> No
         raise MsdetError(f"{other.root}: references are {actual}, those of {first.root} are {expected}")
     lengths = [data.scenes[0].samples for data in (first, other)]
     if lengths[0] != lengths[1] and not mixed_lengths:
-        raise MsdetError(
-            f"{other.root}: scenes have {lengths[1]} samples, those of {first.root} {lengths[0]}; "
-            "data.batch_seconds trains on them"
-        )
+        differ = f"scenes have {lengths[1]} samples, those of {first.root} {lengths[0]}"
+        raise MsdetError(f"{other.root}: {differ}; data.batch_seconds trains on them")
 
 
 class LabelSubset(_Counted):

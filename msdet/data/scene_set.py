@@ -77,12 +77,9 @@ class SceneSet:
     def _read(self, relative: str, scene: Scene, channels: int) -> Array:
         path = resolve_inside(self.root, relative)
         samples, rate = audio.read(path)
-        expected = (channels, scene.samples)
-        if rate != self.sample_rate or samples.shape != expected:
-            raise MsdetError(
-                f"{path}: {samples.shape[0]} channels x {samples.shape[1]} samples at {rate} Hz, "
-                f"expected {expected[0]} x {expected[1]} at {self.sample_rate} Hz"
-            )
+        if rate != self.sample_rate or samples.shape != (channels, scene.samples):
+            found = f"{samples.shape[0]} channels x {samples.shape[1]} samples at {rate} Hz"
+            raise MsdetError(f"{path}: {found}, expected {channels} x {scene.samples} at {self.sample_rate} Hz")
         return samples
 
 

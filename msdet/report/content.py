@@ -187,9 +187,8 @@ def _read_system(folder: Path, estimates: Path | None, scene_set: SceneSet) -> S
     path = folder / "scores.jsonl"
     provenance = read_provenance(folder)
     if provenance.data not in (None, scene_set.identity):
-        raise MsdetError(
-            f"{folder}: was scored on a data set with hash {provenance.data}, {scene_set.root} has {scene_set.identity}"
-        )
+        ours = f"{scene_set.root} has {scene_set.identity}"
+        raise MsdetError(f"{folder}: was scored on a data set with hash {provenance.data}, {ours}")
     rows = _read_rows(path)
     scenes = {scene.id: scene for scene in scene_set.scenes}
     for scene_id, row in rows.items():

@@ -46,14 +46,7 @@ _TITLES = {
 
 
 class Report:
-    """The report of an evaluation, drawn when made, or not at all (`MsdetError`).
-
-    Attributes:
-        html: the page.
-        images: PNG files by name, of the main figures, if wanted.
-        figures: number of figures on the page.
-        systems: the systems' names, the chosen one first.
-    """
+    """The report of an evaluation, drawn when made, or not at all (`MsdetError`): the page is `html`."""
 
     def __init__(
         self,
@@ -73,9 +66,9 @@ class Report:
         self._looks = styles(self._evaluation.systems)
         learning = None if run is None else read_curves(run)
         self._with_images = with_images
-        self.images: dict[str, bytes] = {}
-        self.figures = 0
-        self.systems = list(self._evaluation.systems)
+        self.images: dict[str, bytes] = {}  # PNG files by name, of the main figures, if wanted
+        self.figures = 0  # on the page
+        self.systems = list(self._evaluation.systems)  # names, the chosen one first
         self.html = self._page(data, learning)
 
     def _page(self, data: Path, learning: Curves | None) -> str:

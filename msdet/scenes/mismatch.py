@@ -69,9 +69,8 @@ def apply_gain_phase(signals: Array, mismatch: Mismatch) -> Array:
     A microphone of 0 dB and 0 degrees keeps its samples exactly.
     """
     if signals.shape[-2] != len(mismatch.gain_db):
-        raise MsdetError(
-            f"mismatch: describes {len(mismatch.gain_db)} microphones, the signals have {signals.shape[-2]}"
-        )
+        described = f"mismatch: describes {len(mismatch.gain_db)} microphones"
+        raise MsdetError(f"{described}, the signals have {signals.shape[-2]}")
     gain = 10 ** (np.array(mismatch.gain_db) / 20)
     phase_rad = np.deg2rad(mismatch.phase_deg)
     in_phase = (gain * np.cos(phase_rad)).astype(signals.dtype)[:, None]

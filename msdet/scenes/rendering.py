@@ -200,17 +200,9 @@ def scene_response(
         for source, t in zip(scene.sources, times, strict=True)
     ]
     positions += [np.array([noise.position_m]) for noise in points]
-    response = room_response(
-        scene.room_m,
-        scene.t60_target_s,
-        scene.microphones_m(array.positions),
-        np.concatenate(positions),
-        scene.sample_rate,
-        scene.speed_of_sound,
-        scene.image_order,
-        scene.seed,
-    )
-    return response, paths, noise_positions
+    where = (scene.room_m, scene.t60_target_s, scene.microphones_m(array.positions), np.concatenate(positions))
+    how = (scene.sample_rate, scene.speed_of_sound, scene.image_order, scene.seed)
+    return room_response(*where, *how), paths, noise_positions
 
 
 def _path_times(source: Source, duration_s: float) -> Array:

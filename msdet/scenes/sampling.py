@@ -209,10 +209,8 @@ def _draw_babble(
     """Utterances of talkers who are not `speakers`: of everybody before anybody comes twice."""
     others = sorted(set(speech) - set(speakers))
     if not others:
-        raise MsdetError(
-            f"the corpus split has no talkers but the {len(speakers)} of a scene to babble; give a folder of "
-            "noise recordings or fewer talkers"
-        )
+        remedy = "give a folder of noise recordings or fewer talkers"
+        raise MsdetError(f"the corpus split has no talkers but the {len(speakers)} of a scene to babble; {remedy}")
     wanted = max(MIN_BABBLE_TALKERS, streams)
     names = [str(name) for name in rng.permutation(others)[:wanted]]
     each = math.ceil(wanted / len(names))

@@ -104,9 +104,8 @@ def check_made_for(estimates: Path, scene_set: SceneSet) -> None:
         raise MsdetError(f"{estimates}: no such folder of estimates")
     data = made_for(estimates)
     if data not in (None, scene_set.identity):
-        raise MsdetError(
-            f"{estimates}: was made for a data set with hash {data}, {scene_set.root} has {scene_set.identity}"
-        )
+        ours = f"{scene_set.root} has {scene_set.identity}"
+        raise MsdetError(f"{estimates}: was made for a data set with hash {data}, {ours}")
 
 
 def made_for(folder: Path) -> str | None:
@@ -215,10 +214,8 @@ def _read_signal(path: Path, scene: Scene) -> Array:
         header = audio.info(path)  # raises where the file is no audio at all
         rate, channels, length, usable = header.sample_rate, header.channels, header.frames, False
     if (rate, channels, length) != (scene.sample_rate, 1, scene.samples):
-        raise MsdetError(
-            f"{path}: {channels} channels x {length} samples at {rate} Hz, "
-            f"expected 1 x {scene.samples} at {scene.sample_rate} Hz"
-        )
+        expected = f"1 x {scene.samples} at {scene.sample_rate} Hz"
+        raise MsdetError(f"{path}: {channels} channels x {length} samples at {rate} Hz, expected {expected}")
     return samples[0] if usable else np.full(length, np.nan, dtype=np.float32)
 
 
@@ -274,10 +271,8 @@ def _table(value: Any, key: str, expected: str, least: float, largest: float) ->
 def _posterior(value: Any, talkers: int) -> Array:
     posterior = _table(value, "posterior", "a list of probabilities for each talker", 0.0, 1.0)
     if len(posterior) not in (1, talkers) or posterior.shape[1] < 2 or np.isnan(posterior).any():
-        raise MsdetError(
-            f"{DOA_FILE}: posterior is {len(posterior)} x {posterior.shape[1]} numbers, "
-            f"expected 1 or {talkers} lists of a probability a direction"
-        )
+        found = f"posterior is {len(posterior)} x {posterior.shape[1]} numbers"
+        raise MsdetError(f"{DOA_FILE}: {found}, expected 1 or {talkers} lists of a probability a direction")
     return posterior
 
 

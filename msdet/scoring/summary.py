@@ -69,9 +69,7 @@ class Summary:
     breakdowns: dict[str, dict[str, dict[str, dict[str, ConfidenceInterval]]]]
     # by system, in how many scenes azimuths have their optimal assignment, for want of audio
     optimal_assignment: dict[str, int]
-    doubts: dict[
-        str, dict[str, int]
-    ]  # by system, in how many scenes something looks wrong that was scored
+    doubts: dict[str, dict[str, int]]  # by system, in how many scenes something looks wrong that was scored
 
     @property
     def counts_are_right(self) -> bool:

@@ -26,16 +26,13 @@ def fit_pose(array: MicrophoneArray, microphones_m: Array, place: str) -> Pose:
     which are each other's mirror image, it is the one that does not mirror. Errors begin with `place`.
     """
     if len(microphones_m) != array.microphones:
-        raise MsdetError(
-            f"{place}: has {len(microphones_m)} microphones, array '{array.name}' has {array.microphones}"
-            f"{_other_array(array, microphones_m)}"
-        )
+        differ = f"has {len(microphones_m)} microphones, array '{array.name}' has {array.microphones}"
+        raise MsdetError(f"{place}: {differ}{_other_array(array, microphones_m)}")
     if not np.abs(microphones_m).max() < MAX_COORDINATE_M:
         raise MsdetError(f"{place}: a microphone is at {np.abs(microphones_m).max():g} m, expected a place in a room")
     if array.is_linear:
-        raise MsdetError(
-            f"{place}: array '{array.name}' is linear, so its microphones do not tell how it is turned about its line"
-        )
+        unknown = "so its microphones do not tell how it is turned about its line"
+        raise MsdetError(f"{place}: array '{array.name}' is linear, {unknown}")
     center, rotation_deg, residuals_m = _fit(array, microphones_m)
     worst = int(np.argmax(residuals_m))
     if residuals_m[worst] > MAX_RESIDUAL_M:

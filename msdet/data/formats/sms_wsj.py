@@ -204,10 +204,8 @@ def _observation(example: _Table, finder: external.AudioFinder) -> Path:
     paths = example.table("audio_path")
     name = paths.values.get("observation")
     if not isinstance(name, str):
-        raise MsdetError(
-            f"{paths.place}: has no path 'observation'; write the database's signals to files first "
-            "(sms_wsj.database.write_files)"
-        )
+        remedy = "write the database's signals to files first (sms_wsj.database.write_files)"
+        raise MsdetError(f"{paths.place}: has no path 'observation'; {remedy}")
     return finder.find(name, paths.place)
 
 

@@ -52,23 +52,19 @@ def measurement_at(
     azimuth, elevation = azimuth_elevation_deg(source_m)
     distance_m = float(np.linalg.norm(source_m))
     if not NEAREST_M <= distance_m <= FARTHEST_M:
-        raise MsdetError(
-            f"{name}: source is {distance_m:.3g} m from the array, expected {NEAREST_M:g} to {FARTHEST_M:g}"
-        )
+        expected = f"expected {NEAREST_M:g} to {FARTHEST_M:g}"
+        raise MsdetError(f"{name}: source is {distance_m:.3g} m from the array, {expected}")
     return Measurement(path, name, room, float(azimuth), float(elevation), distance_m, place)
 
 
 def check_format(name: str, channels: int, rate: float, array: MicrophoneArray, sample_rate: int) -> None:
     """Refuse, by an `MsdetError`, responses of another array or with too low a sample rate."""
     if channels != array.microphones:
-        raise MsdetError(
-            f"{name}: has {channels} channels, expected {array.microphones}, one for each microphone of "
-            f"array '{array.name}'"
-        )
+        expected = f"{array.microphones}, one for each microphone of array '{array.name}'"
+        raise MsdetError(f"{name}: has {channels} channels, expected {expected}")
     if rate < sample_rate:
-        raise MsdetError(
-            f"{name}: is at {rate:g} Hz, too low for a bank at {sample_rate} Hz; nothing is known above {rate / 2:g} Hz"
-        )
+        remark = f"too low for a bank at {sample_rate} Hz; nothing is known above {rate / 2:g} Hz"
+        raise MsdetError(f"{name}: is at {rate:g} Hz, {remark}")
 
 
 def read_table(root: Path, array: MicrophoneArray, sample_rate: int) -> list[Measurement]:

@@ -28,7 +28,7 @@ from msdet.scenes.rir.agreement import disagreements, expected_arrivals_s
 from msdet.scenes.rir.bank import HEADER, BankRoom, RirBank, finish_bank, room_path, write_room
 from msdet.scenes.rir.collection import TABLE, Measurement, read_table
 from msdet.scenes.rir.reverberation import INAUDIBLE_DB, measured_t60_s
-from msdet.scenes.rir.room_response import RoomResponse
+from msdet.scenes.rir.room_response import RoomResponse, stack_padded
 from msdet.scenes.rir.sofa import read_responses, read_sofa_files
 from msdet.scenes.scene import scene_seed
 
@@ -151,14 +151,13 @@ def _write_room(path: Path, measurements: Sequence[Measurement], array: Micropho
     distances_m = np.array([m.distance_m for m in measurements])
     peaks = np.array([np.abs(direct).max() for _, direct in pairs])
     scale = 1.0 / np.median(peaks * distances_m)  # of a simulated source, whose sound falls as 1 / distance
-    rirs = scale * _stacked(
+    rirs = scale * stack_padded(
         [_without_tail(responses, sample_rate, m) for m, (responses, _) in zip(measurements, pairs, strict=True)]
     )
-    direct = scale * _stacked([direct for _, direct in pairs])
+    direct = scale * stack_padded([direct for _, direct in pairs])
     t60_s = measured_t60_s(rirs[:, 0], sample_rate)
-    labels = ((m.azimuth_deg, m.elevation_deg, m.distance_m) for m in measurements)
-    azimuths, elevations, distances = zip(*labels, strict=True)
-    room = BankRoom(azimuths, elevations, distances, t60_s)
+    labels = zip(*((m.azimuth_deg, m.elevation_deg, m.distance_m) for m in measurements), strict=True)
+    room = BankRoom(*labels, t60_measured_s=t60_s)
     write_room(path, RoomResponse(rirs.astype(np.float32), direct.astype(np.float32), t60_s), room)
 
 
@@ -166,10 +165,9 @@ def _aligned(measurement: Measurement, array: MicrophoneArray, sample_rate: int)
     """Responses ``(mic, tap)`` whose time 0 is emission, and their direct sound, with fewer taps."""
     samples, rate = audio.read(measurement.path) if measurement.place is None else read_responses(measurement)
     if samples.shape[-1] < MIN_RESPONSE_S * rate:
-        raise MsdetError(
-            f"{measurement.path}: {measurement.name} is {1000 * samples.shape[-1] / rate:.0f} ms long, expected a "
-            f"response of {1000 * MIN_RESPONSE_S:.0f} ms or more"
-        )
+        place = f"{measurement.path}: {measurement.name}"
+        expected = f"expected a response of {1000 * MIN_RESPONSE_S:.0f} ms or more"
+        raise MsdetError(f"{place} is {1000 * samples.shape[-1] / rate:.0f} ms long, {expected}")
     silent = np.flatnonzero(~samples.any(axis=-1))
     if len(silent):
         raise MsdetError(f"{measurement.path}: channel {silent[0]} is silent in {measurement.name}")
@@ -198,19 +196,12 @@ def _without_tail(responses: Array, sample_rate: int, measurement: Measurement) 
     noise = power[-math.ceil(NOISE_SHARE * blocks) :].mean()
     loud = np.flatnonzero(power > 2 * noise)
     if not len(loud):
-        raise MsdetError(
-            f"{measurement.path}: {measurement.name} never rises above its noise, expected the response of a room"
-        )
+        place = f"{measurement.path}: {measurement.name}"
+        raise MsdetError(f"{place} never rises above its noise, expected the response of a room")
     responses = responses[:, : block * (1 + int(loud[-1]))]
     energy = np.cumsum(responses[:, ::-1].astype(np.float64) ** 2, axis=-1)[:, ::-1]
     audible = energy > 10 ** (INAUDIBLE_DB / 10) * energy[:, :1]
     return responses[:, : 1 + int(np.flatnonzero(audible.any(axis=0))[-1])]
-
-
-def _stacked(responses: Sequence[Array]) -> Array:
-    """Responses ``(mic, tap)`` of several positions as ``(position, mic, tap)``, zeros at the ends."""
-    taps = max(h.shape[-1] for h in responses)
-    return np.stack([np.pad(h, ((0, 0), (0, taps - h.shape[-1]))) for h in responses])
 
 
 ONSET_DB = -20.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,10 +74,8 @@ def room_response(
     absorption = absorption_for_t60(room_m, t60_s, speed_of_sound)
     if image_order is None:
         if t60_s > (longest_s := longest_t60_s(room_m, speed_of_sound)):
-            raise MsdetError(
-                f"a T60 of {t60_s} s needs too many image sources, up to {longest_s:.2f} s can be rendered; "
-                "set image_order to trace rays beyond"
-            )
+            limit = f"up to {longest_s:.2f} s can be rendered; set image_order to trace rays beyond"
+            raise MsdetError(f"a T60 of {t60_s} s needs too many image sources, {limit}")
         longest_m = max(audible_path_m(room_m, absorption), reach_m)
         rirs = image_responses(room_m, absorption, longest_m, microphones_m, sources_m, sample_rate, speed_of_sound)
     else:
@@ -88,6 +87,12 @@ def room_response(
         rirs = _traced_responses(room_m, absorption, microphones_m, sources_m, *how)
     rirs = highpass(rirs, sample_rate)
     return RoomResponse(rirs, direct, measured_t60_s(rirs[:, 0], sample_rate))
+
+
+def stack_padded(responses: Sequence[Array]) -> Array:
+    """Responses ``(..., tap)`` of several lengths as ``(response, ..., tap)``, zeros at their ends."""
+    taps = max(h.shape[-1] for h in responses)
+    return np.stack([np.pad(h, [(0, 0)] * (h.ndim - 1) + [(0, taps - h.shape[-1])]) for h in responses])
 
 
 def _traced_responses(
@@ -113,7 +118,5 @@ def _traced_responses(
         for name, value in before.items():
             pra.constants.set(name, value)
     delay = pra.constants.get("frac_delay_length") // 2
-    responses = [[room.rir[m][s][delay:] for m in range(len(microphones_m))] for s in range(len(sources_m))]
-    taps = max(len(h) for row in responses for h in row)
-    padded = [[np.pad(h, (0, taps - len(h))) for h in row] for row in responses]
-    return np.array(padded, dtype=np.float32)
+    of_source = [[room.rir[m][s][delay:] for m in range(len(microphones_m))] for s in range(len(sources_m))]
+    return stack_padded([*map(stack_padded, of_source)]).astype(np.float32)
