@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,7 +124,7 @@ class EspeakVoice:
         return "\n".join([*lines, " ".join(["tone", *slope]), ""])
 
 
-class Synthesizer:
+class Synthesizer(AbstractContextManager["Synthesizer"]):
     """Renders text with eSpeak NG; a context manager. Use one at a time, from one thread.
 
     eSpeak keeps state between utterances (jitter, noise, phase of the oscillators) that its interface cannot
@@ -152,10 +153,6 @@ class Synthesizer:
                 (self._data / entry.name).symlink_to(entry)
         self.version = ""
         _unload(self._load())
-
-    def __enter__(self) -> Synthesizer:
-        """The synthesizer itself."""
-        return self
 
     def __exit__(self, *error: object) -> None:
         """Delete its temporary files."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from msdet.arrays import MicrophoneArray, load_array
 from msdet.corpora import SPLITS, load_corpus
 from msdet.data.scene_set import HEADER, SceneSet, finish_set, record_path, write_scene
-from msdet.errors import MsdetError, UnknownNameError
+from msdet.errors import MsdetError, check_known
 from msdet.io.files import settings_hash
 from msdet.io.jobs import ALL, Job, Progress, Shard, Workers, begin_run_dir, run_jobs
 from msdet.scenes.distribution import SceneDistribution
@@ -115,8 +115,7 @@ def _gather(
     speech: Path, corpus: str, split: str, noise: Path | None, rooms: RirBank | None, array: MicrophoneArray
 ) -> tuple[Material, dict[str, str]]:
     """What a split's scenes are made of, and hashes of it."""
-    if split not in SPLITS:
-        raise UnknownNameError("split", split, SPLITS)
+    check_known("split", SPLITS, split)
     table = load_corpus(corpus, speech)
     recordings = tuple(r for r in read_noise_folder(noise) if r.split == split) if noise else ()
     identity = {

@@ -16,7 +16,7 @@ import numpy as np
 
 from msdet.conventions import Array
 from msdet.data.scene_set import SceneSet
-from msdet.errors import MsdetError, UnknownNameError
+from msdet.errors import MsdetError, check_known
 from msdet.io.files import plain_name, read_jsonl
 from msdet.scoring.metrics import UNPROCESSED, Row, check_row
 from msdet.scoring.provenance import read_provenance
@@ -138,9 +138,7 @@ def read_evaluation(
     if not names:
         raise MsdetError(f"{folder}: holds no <system>/scores.jsonl (run msdet evaluate first)")
     estimates = estimates or {}
-    for name in (*([system] if system else []), *estimates):
-        if name not in names:
-            raise UnknownNameError("system", name, names)
+    check_known("system", names, *filter(None, [system]), *estimates)
     scene_set = SceneSet.open(data)
     systems = _ranked(_read_system(folder / name, estimates.get(name), scene_set) for name in names)
     chosen = system or (MODEL if MODEL in systems else next(iter(systems)))

@@ -14,7 +14,7 @@ import scipy
 from msdet.conventions import SPEED_OF_SOUND, Array
 from msdet.corpora import SPLITS
 from msdet.corpora.reading import is_audio, mono_header, split_by_name
-from msdet.errors import MsdetError, UnknownNameError
+from msdet.errors import MsdetError, check_known
 from msdet.io import audio
 from msdet.io.files import relative_path
 
@@ -60,8 +60,7 @@ def theoretical_coherence(
     Spherically isotropic: sin(x) / x with x = 2 π f d / c; cylindrically isotropic: J₀(x) (Cook et al.,
     JASA 1955), where d is the distance in the xy-plane, as the waves travel horizontally.
     """
-    if field not in get_args(Field):
-        raise UnknownNameError("noise field", field, get_args(Field))
+    check_known("noise field", get_args(Field), field)
     p = np.asarray(microphones_m, dtype=np.float64)[:, : 3 if field == "spherical" else 2]
     distance_m = np.linalg.norm(p[:, None] - p[None], axis=-1)
     x = 2.0 * np.asarray(frequencies_hz, dtype=np.float64)[:, None, None] * distance_m / speed_of_sound

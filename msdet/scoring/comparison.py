@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from msdet.errors import MsdetError, UnknownNameError
+from msdet.errors import MsdetError, check_known
 from msdet.scoring.breakdowns import Bin, find_breakdowns
 from msdet.scoring.metrics import (
     FIELDS_OF_KIND,
@@ -100,8 +100,7 @@ def differences(
     rows_a, rows_b = aligned_rows({"a": rows_a, "b": rows_b}).values()
     by_metric = {}
     for name in metrics:
-        if name not in METRICS:
-            raise UnknownNameError("metric", name, METRICS)
+        check_known("metric", METRICS, name)
         values = ((metric_values(row, METRICS[name], bins) for row in rows) for rows in (rows_a, rows_b))
         pairs = [(a, b) for a, b in zip(*values, strict=True) if a is not None and b is not None]
         if not pairs:

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from msdet.conventions import Array
-from msdet.errors import MsdetError, UnknownNameError
+from msdet.errors import MsdetError, check_known
 from msdet.scoring.breakdowns import Bin, members
 from msdet.scoring.separation_metrics import ScoredSignals, estoi, pesq, snr, stoi
 from msdet.scoring.statistics import Statistic
@@ -202,9 +202,7 @@ def name_fields(fields: Iterable[str], available: Iterable[str]) -> str:
 def check_metrics(names: Iterable[str]) -> tuple[str, ...]:
     """Names of separation metrics, each once; an `UnknownNameError` for one that is not in `SEPARATION_METRICS`."""
     chosen = tuple(dict.fromkeys(names))
-    for name in chosen:
-        if name not in SEPARATION_METRICS:
-            raise UnknownNameError("metric", name, SEPARATION_METRICS)
+    check_known("metric", SEPARATION_METRICS, *chosen)
     return chosen
 
 

@@ -52,11 +52,7 @@ def write_lists(
 
     ``data.json`` beside them names the data set, for `check_lists`. The permutation of the rows of scores says whose
     file is whose. Transcripts are a file of lines ``<utterance> <words>``; an utterance is a speech file's path in the
-    corpus `speech` without suffix, or its name alone.
-
-    Returns:
-        How many talkers were left out because their estimates were not scored, the scene has only a part of their
-        utterance, or there is no transcript of it.
+    corpus `speech` without suffix, or its name alone. Returned is how many talkers were left out for which reason.
     """
     check_made_for(estimates, scene_set)
     references = read_table(transcripts)

@@ -24,7 +24,7 @@ from msdet.data.formats import external
 from msdet.data.formats.direct_path import DirectPath, direct_and_first_reflection_s
 from msdet.data.formats.pose import Pose, fit_pose
 from msdet.data.scene_set import SceneSet
-from msdet.errors import MsdetError, UnknownNameError
+from msdet.errors import MsdetError, check_known
 from msdet.io import audio
 from msdet.io.files import plain_name, read_json, relative_path, write_json
 from msdet.scenes.scene import Noise, Scene, Source, Target, as_point, mixture_path, places_from_array, reference_path
@@ -64,8 +64,7 @@ def read_sms_wsj(
     if not dataset and len(datasets) > 1:
         raise MsdetError(f"{path}: has several data sets, choose one by --dataset: {', '.join(datasets)}")
     name = dataset or next(iter(datasets))
-    if name not in datasets:
-        raise UnknownNameError("data set", name, datasets)
+    check_known("data set", datasets, name)
     examples = datasets[name]
     if not isinstance(examples, dict) or not examples:
         raise MsdetError(f"{path}, {name}: has no examples")

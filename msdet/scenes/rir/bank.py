@@ -244,9 +244,8 @@ def _read_description(path: Path) -> Any:
 def _make_room(out: Path, index: int, d: SceneDistribution, array: MicrophoneArray, positions: int, seed: int) -> None:
     room_seed = scene_seed(seed, f"room-{index}")
     geometry = sample_geometry(d, positions, np.random.default_rng(room_seed), f"room {index}")
-    where = (geometry.microphones_m(array.positions), np.array(geometry.positions_m))
-    how = {"image_order": d.image_order, "seed": room_seed}
-    response = room_response(geometry.room_m, geometry.t60_s, *where, d.sample_rate, **how)
+    where = (geometry.room_m, geometry.t60_s, geometry.microphones_m(array.positions), np.array(geometry.positions_m))
+    response = room_response(*where, d.sample_rate, image_order=d.image_order, seed=room_seed)
     azimuths, elevations, distances = (tuple(column.tolist()) for column in geometry.from_array())
     room = BankRoom(azimuths, elevations, distances, response.t60_measured_s, geometry.t60_s, geometry.room_m)
     write_room(room_path(out, index), response, room)

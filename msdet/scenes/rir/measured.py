@@ -156,8 +156,9 @@ def _write_room(path: Path, measurements: Sequence[Measurement], array: Micropho
     )
     direct = scale * stack_padded([direct for _, direct in pairs])
     t60_s = measured_t60_s(rirs[:, 0], sample_rate)
-    labels = zip(*((m.azimuth_deg, m.elevation_deg, m.distance_m) for m in measurements), strict=True)
-    room = BankRoom(*labels, t60_measured_s=t60_s)
+    labels = ((m.azimuth_deg, m.elevation_deg, m.distance_m) for m in measurements)
+    azimuths, elevations, distances = zip(*labels, strict=True)
+    room = BankRoom(azimuths, elevations, distances, t60_s)
     write_room(path, RoomResponse(rirs.astype(np.float32), direct.astype(np.float32), t60_s), room)
 
 
