@@ -17,8 +17,7 @@ from msdet.corpora.reading import is_audio
 from msdet.errors import MsdetError, check_known
 
 LAYOUT = "a folder wav48_silence_trimmed or wav48 with files like p225/p225_001_mic1.flac or p225/p225_001.wav"
-# where the speech lies in versions 0.92 and 0.80; the first that is there is read
-SPEECH_FOLDERS = ("wav48_silence_trimmed", "wav48")
+SPEECH_FOLDERS = ("wav48_silence_trimmed", "wav48")  # of versions 0.92 and 0.80; the first that is there is read
 MICROPHONES = ("mic1", "mic2")  # of version 0.92: an omnidirectional DPA 4035 and a Sennheiser MKH 800
 
 

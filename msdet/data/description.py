@@ -15,8 +15,7 @@ from msdet.scenes.rir.bank import RirBank
 from msdet.scenes.scene import Scene, Source
 
 GENDERS = {"f": "female", "m": "male", "": "of unknown gender"}
-# how numbers of a unit are written, unless all are whole; others have two decimals
-_FORMS = {"°": ".1f", "dB": ".1f", "m³": ".1f", "s": ".3f"}
+_FORMS = {"°": ".1f", "dB": ".1f", "m³": ".1f", "s": ".3f"}  # by unit, unless all are whole; others have two decimals
 
 
 @dataclass(frozen=True)

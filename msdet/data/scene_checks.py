@@ -27,8 +27,7 @@ FULL_SCALE = 1.0 - 2.0**-15
 SILENT_PEAK = 2.0**-13  # a reference that stays below this, 4 steps of 16 bits, is silent
 DEAD_DB = -40.0  # a channel this much weaker than the strongest is dead
 MAX_OUTSIDE = 0.01  # fraction of a reference's energy that may lie outside the time in which the talker talks
-# a reference may go on for this long, and the time that sound takes, after the talker has stopped
-RINGS_ON_S = {"direct": 0.05, "early": 0.1, "image": 1.0}
+RINGS_ON_S = {"direct": 0.05, "early": 0.1, "image": 1.0}  # a reference may go on so long once its talker's sound ends
 
 MIN_IN_TIME, MIN_IN_TIME_IF_EARLIER = 0.6, 0.95
 """Below these, a reference counts as shifted in time (`arrival.Arrival`). A reflection may be clearer than

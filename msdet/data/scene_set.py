@@ -17,8 +17,7 @@ from msdet.io.files import read_json, read_jsonl, resolve_inside, write_json, wr
 from msdet.io.jobs import finish_run_dir
 from msdet.scenes.scene import SCHEMA_VERSION, Scene, mixture_path, reference_path
 
-# files of a set: written last, one line a scene, and checksums for `tools/validate.py` or `sha256sum -c`
-HEADER, MANIFEST, CHECKSUMS = "dataset.json", "scenes.jsonl", "SHA256SUMS"
+HEADER, MANIFEST, CHECKSUMS = "dataset.json", "scenes.jsonl", "SHA256SUMS"  # written last; of scenes; of all files
 
 
 @dataclass(frozen=True)

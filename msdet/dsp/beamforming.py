@@ -11,8 +11,7 @@ from torch import Tensor
 from msdet.dsp.spatial import full_precision, weighted_covariance
 from msdet.dsp.streaming_state import State, running_sum
 
-# added to the disturbance covariance: sensor noise and misplaced microphones, relative to diffuse noise
-DIAGONAL_LOADING = 0.01
+DIAGONAL_LOADING = 0.01  # of the disturbance, over diffuse noise: sensor noise and misplaced microphones
 
 
 @full_precision

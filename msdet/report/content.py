@@ -25,8 +25,7 @@ from msdet.scoring.summary import Summary, summarize
 
 MODEL = "model"  # the system that a report is about if there is one of this name and no other is chosen
 ESTIMATES = "estimates"  # a system's own folder of estimates, beside its scores
-# the fields of a row by which scenes are ranked: the first, or without audio the second
-SI_SDRI, DOA_ERROR = "si_sdr_improvement_db", "doa_error_deg"
+SI_SDRI, DOA_ERROR = "si_sdr_improvement_db", "doa_error_deg"  # rank scenes: the first, or without audio the second
 _LABELS = ("id", "azimuth_deg", "azimuth_gap_deg", "t60_s", "straddles")
 _SAME_DEG = 1e-6
 

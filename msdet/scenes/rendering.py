@@ -22,8 +22,7 @@ from msdet.scenes.rir.room_response import RoomResponse, room_response
 from msdet.scenes.room_geometry import positions_along
 from msdet.scenes.scene import Scene, Source, Target
 
-# level of a mixture at the reference microphone, of full scale; lower where a peak would pass `PEAK`
-MIXTURE_RMS = 10 ** (-26 / 20)
+MIXTURE_RMS = 10 ** (-26 / 20)  # at the reference microphone, of full scale; lower where a peak would pass `PEAK`
 PEAK = 0.9
 PATH_STEP_M = 0.05  # a moving talker's path is rendered from positions at most this far apart
 

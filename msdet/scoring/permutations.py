@@ -11,8 +11,7 @@ import numpy.typing as npt
 from msdet.conventions import Array
 from msdet.errors import MsdetError
 
-# why what follows the permutation has no value: estimates without an SI-SDR, or copies of each other
-AMBIGUOUS = "SI-SDR does not tell whose estimate it is"
+AMBIGUOUS = "SI-SDR does not tell whose estimate it is"  # of estimates that have none, or are copies of each other
 
 # Permutations tie if their sums of SI-SDR differ by less: a copy of an estimate at another gain differs from it
 # by rounding, in 16-bit files by thousandths of a decibel down to `MIN_RATIO_DB`.

@@ -27,8 +27,7 @@ HIGH_PASS_HZ = 100.0
 MAX_MISFIT_DB = -15.0  # the direct path may differ from the generator's pulse by this much, up to where it is cut off
 MIN_S = 0.0005  # it can be taken out only if it is longer than this: halfway to the first reflection
 ARRIVAL_TOLERANCE_S = 0.001  # a response may start this far from where the talker's distance puts its direct path
-# a response starts at the first sample above this part of its peak (SMS-WSJ, ``get_rir_start_sample``)
-START_RATIO = 0.1
+START_RATIO = 0.1  # a response starts at the first sample above this part of its peak (SMS-WSJ, get_rir_start_sample)
 MAX_ERROR_DB = -40.0  # what speech and response make may differ from the set's early part by this much
 
 

@@ -14,8 +14,7 @@ from msdet.scenes.scene import Point, Rotation, as_point
 Pose = tuple[Point, Rotation]
 """Center of an array in a room, and its yaw, pitch and roll."""
 
-# a microphone further than this from where the array has it is another array's, or another channel
-MAX_RESIDUAL_M = 0.005
+MAX_RESIDUAL_M = 0.005  # a microphone further from where the array has it is another array's, or another channel
 MAX_COORDINATE_M = 10_000.0
 
 

@@ -14,8 +14,7 @@ import numpy as np
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import SPEED_OF_SOUND, Array, direction_vector, wrap_deg
 
-# deviation of arrival times (RMS over microphones, median over positions) that is not measuring error
-MAX_DEVIATION_S = 0.15e-3
+MAX_DEVIATION_S = 0.15e-3  # of arrival times (RMS over microphones, median over positions); more is no measuring error
 MAX_DEVIATION = 0.15  # the same as a part of the time sound takes across the array, for small arrays: some 25 degrees
 MIN_DEVIATION = 0.03  # below, not even a mistake that explains all of it is worth a warning: some 5 degrees
 EXPLAINED = 1 / 3  # an explanation leaves at most this part of the deviation

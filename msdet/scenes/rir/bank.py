@@ -32,8 +32,7 @@ ROOM_FIELDS = (
 )  # fmt: skip
 """Fields of a distribution that decide the responses; the others are drawn when mixing."""
 
-# fields of a distribution that must be 0: a bank has talkers and microphones fixed
-FIXED = ("moving", "position_error_m")
+FIXED = ("moving", "position_error_m")  # must be 0: a bank has talkers and microphones fixed
 HEADER = "bank.json"
 
 

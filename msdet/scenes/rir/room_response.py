@@ -16,8 +16,7 @@ from msdet.scenes.scene import Point, Target, size_text
 
 EARLY_S = 0.05  # the early part of a response ends this long after the direct path (SMS-WSJ)
 DIRECT_TAIL_S = 0.03  # the high-pass of a direct path rings this long
-# rays lose more than images, being scattered: their absorption is corrected as often by what is measured
-TRACED_CALIBRATIONS = 2
+TRACED_CALIBRATIONS = 2  # corrections of the absorption of rays, which lose more than images, being scattered
 _TRACING = {"num_threads": 1, "rir_hpf_enable": False}  # for the filter see `highpass`
 SCATTERING = 0.1  # share of energy that traced rays lose in diffuse reflection at a wall
 
