@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 
 Angles = TypeVar("Angles", bound=Any)
 
-MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1000, 1_000_000
+MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = SAMPLE_RATES = (1000, 1_000_000)
 """Of recordings and scenes, hertz."""
 
 SPEED_OF_SOUND = 343.0

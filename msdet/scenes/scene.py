@@ -11,15 +11,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from msdet.conventions import (
-    MAX_SAMPLE_RATE,
-    MIN_SAMPLE_RATE,
-    SPEED_OF_SOUND,
-    Array,
-    angular_distance_deg,
-    seen_from_array,
-    to_room_frame,
-)
+from msdet.conventions import SAMPLE_RATES, SPEED_OF_SOUND, Array, angular_distance_deg, seen_from_array, to_room_frame
 from msdet.errors import MsdetError
 from msdet.io.files import plain_name, relative_path
 from msdet.io.records import read_record
@@ -248,7 +240,7 @@ def scene_seed(set_seed: int, scene_id: str) -> int:
 
 
 _PLAUSIBLE = {
-    "sample_rate": (MIN_SAMPLE_RATE, MAX_SAMPLE_RATE),
+    "sample_rate": SAMPLE_RATES,
     "duration_s": (0.0, 1e6),
     "time_s": (0.0, 1e6),
     "onset_s": (-1e6, 1e6),

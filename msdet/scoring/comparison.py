@@ -11,7 +11,6 @@ import numpy as np
 from msdet.errors import MsdetError, check_known
 from msdet.scoring.breakdowns import Bin, find_breakdowns
 from msdet.scoring.metrics import (
-    FIELDS_OF_KIND,
     METRICS,
     Row,
     aligned_rows,
@@ -88,9 +87,7 @@ def compare(
         }
         for breakdown in find_breakdowns(by)
     }
-    has_doa = any(METRICS[key].field in FIELDS_OF_KIND["directions"] for key in overall)
-    optimal = optimal_assignments(systems) if has_doa else {}
-    return Comparison(first, second, overall, breakdowns, len(rows_a), optimal)
+    return Comparison(first, second, overall, breakdowns, len(rows_a), optimal_assignments(systems, overall))
 
 
 def differences(

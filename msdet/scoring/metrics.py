@@ -261,8 +261,13 @@ def why_not(row: Row, metric: Metric) -> str:
     return re.sub(rf"(?<![\w.-]){re.escape(row['id'])}(?=[/\\:])", "SCENE", reason)
 
 
-def optimal_assignments(systems: dict[str, list[Row]]) -> dict[str, int]:
-    """By system, in how many scenes (if any) azimuths have their optimal assignment, for want of audio."""
+def optimal_assignments(systems: dict[str, list[Row]], metrics: Iterable[str] = METRICS) -> dict[str, int]:
+    """By system, in how many scenes (if any) azimuths have their optimal assignment, for want of audio.
+
+    Nothing if none of the metrics is of directions.
+    """
+    if not any(METRICS[name].field in FIELDS_OF_KIND["directions"] for name in metrics):
+        return {}
     counts = {name: sum(row.get("permutation_from") == "doa" for row in rows) for name, rows in systems.items()}
     return {name: count for name, count in counts.items() if count}
 
