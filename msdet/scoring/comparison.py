@@ -10,14 +10,7 @@ import numpy as np
 
 from msdet.errors import MsdetError, check_known
 from msdet.scoring.breakdowns import Bin, find_breakdowns
-from msdet.scoring.metrics import (
-    METRICS,
-    Row,
-    aligned_rows,
-    metric_values,
-    optimal_assignment_notes,
-    optimal_assignments,
-)
+from msdet.scoring.metrics import METRICS, Row, aligned_rows, assignment_notes, metric_values, optimal_assignments
 from msdet.scoring.statistics import CONFIDENCE, SWAPS, bootstrap, percentile_interval, randomization_test
 from msdet.scoring.tables import Table, blank_repeats, csv_text, number
 
@@ -142,7 +135,7 @@ def comparison_tables(comparison: Comparison) -> tuple[list[Table], list[str]]:
             columns = [names, *_columns([line[1:] for line in lines])]
             tables.append(Table(f"{breakdown}: {title}", ["", *header], columns, 2))
     interval = f"in brackets: {CONFIDENCE:.0%} paired bootstrap interval over n scenes."
-    return tables, [interval, TEST, *optimal_assignment_notes(comparison.optimal_assignment, comparison.scenes)]
+    return tables, [interval, TEST, *assignment_notes(comparison.optimal_assignment, comparison.scenes)]
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:

@@ -272,10 +272,10 @@ def optimal_assignments(systems: dict[str, list[Row]], metrics: Iterable[str] = 
     return {name: count for name, count in counts.items() if count}
 
 
-def optimal_assignment_notes(counts: dict[str, int], scenes: int) -> list[str]:
+def assignment_notes(counts: dict[str, int], scenes: int) -> list[str]:
     """A line on each system of `optimal_assignments`.
 
-    >>> optimal_assignment_notes({"a": 3}, 4)
+    >>> assignment_notes({"a": 3}, 4)
     ['a: without audio or references (3 of 4 scenes), azimuths are assigned with the smallest total error.']
     """
     return [

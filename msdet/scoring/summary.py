@@ -293,7 +293,7 @@ def _notes(summary: Summary) -> list[str]:
         for name, doubts in summary.doubts.items()
         for doubt, count in doubts.items()
     ]
-    return notes + metrics.optimal_assignment_notes(summary.optimal_assignment, summary.scenes)
+    return notes + metrics.assignment_notes(summary.optimal_assignment, summary.scenes)
 
 
 def _not_scored(summary: Summary, name: str) -> list[str]:
