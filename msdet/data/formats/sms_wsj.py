@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -101,13 +100,16 @@ class _Table:
             raise MsdetError(f"{self.place}: {key} is {value!r}, expected a number")
         return float(value)
 
-    def numbers(self, key: str, count: int) -> list[float] | None:
-        """A list of so many numbers, or None if it is missing."""
-        return self._list(key, count, _is_number, "numbers")
-
-    def texts(self, key: str, count: int) -> list[str] | None:
-        """A list of so many strings, or None if it is missing."""
-        return self._list(key, count, lambda value: isinstance(value, str), "strings")
+    def row(self, key: str, count: int, kind: Literal["numbers", "strings"]) -> list[Any] | None:
+        """A list of so many numbers or strings, one a talker, or None if it is missing."""
+        values = self.values.get(key)
+        if values is None:
+            return None
+        if not isinstance(values, list) or len(values) != count:
+            raise MsdetError(f"{self.place}: {key} is {values!r}, expected a list of {count}, one a talker")
+        if not all(_is_number(value) if kind == "numbers" else isinstance(value, str) for value in values):
+            raise MsdetError(f"{self.place}: {key} is {values!r}, expected {kind}")
+        return values
 
     def points(self, key: str) -> Array:
         """Points ``(point, 3)`` in meters, which the file holds as rows of x, y and z."""
@@ -120,16 +122,6 @@ class _Table:
         if rows.ndim != 2 or len(rows) != 3 or not rows.size or not np.isfinite(rows).all():
             raise MsdetError(f"{self.place}: {key} is not three rows of x, y and z in meters, equally long")
         return rows.T
-
-    def _list(self, key: str, count: int, valid: Callable[[Any], bool], kind: str) -> list[Any] | None:
-        values = self.values.get(key)
-        if values is None:
-            return None
-        if not isinstance(values, list) or len(values) != count:
-            raise MsdetError(f"{self.place}: {key} is {values!r}, expected a list of {count}, one a talker")
-        if not all(map(valid, values)):
-            raise MsdetError(f"{self.place}: {key} is {values!r}, expected {kind}")
-        return values
 
 
 def _is_number(value: Any) -> bool:
@@ -179,15 +171,14 @@ def _sources(
     if named is None:
         raise MsdetError(f"{example.place}: key 'speaker_id' is missing")
     talkers = len(positions_m) if positions_m is not None else len(named) if isinstance(named, list) else 1
-    speakers = example.texts("speaker_id", talkers) or []
-    utterances = example.texts("source_id", talkers) or [""] * talkers
-    genders = example.texts("gender", talkers) or [""] * talkers
+    speakers = example.row("speaker_id", talkers, "strings") or []
+    utterances, genders = (example.row(key, talkers, "strings") or [""] * talkers for key in ("source_id", "gender"))
     for speaker in filter(None, speakers):
         plain_name(speaker, "speaker_id", example.place)
     for utterance in utterances:
         relative_path(utterance, "source_id", example.place)
-    offsets, levels_db = example.numbers("offset", talkers), example.numbers("log_weights", talkers)
-    lengths = example.table("num_samples").numbers(_source_key(example.table("num_samples")), talkers)
+    offsets, levels_db = (example.row(key, talkers, "numbers") for key in ("offset", "log_weights"))
+    lengths = example.table("num_samples").row(_source_key(example.table("num_samples")), talkers, "numbers")
     timed = offsets is not None and lengths is not None and levels_db is not None
     places = [{}] * talkers if positions_m is None else places_from_array(positions_m, *pose)
     sources = []
@@ -217,7 +208,7 @@ def _references(
         return ()
 
     def find(key: str) -> list[Path]:
-        return [finder.find(name, f"{paths.place}, {key}") for name in paths.texts(key, talkers) or ()]
+        return [finder.find(name, f"{paths.place}, {key}") for name in paths.row(key, talkers, "strings") or ()]
 
     keys = [REFERENCE_KEYS[scene.target]]
     if keys[0] not in paths.values and scene.target == "image":
@@ -236,7 +227,7 @@ def _direct_paths(
     example: _Table, scene: Scene, header: audio.AudioInfo, microphone_m: Array, files: list[list[Path]]
 ) -> tuple[external.Reference, ...]:
     """Direct paths from each talker's files: early part, response and dry speech."""
-    room_m, offsets = scene.room_m, example.numbers("offset", len(scene.sources))
+    room_m, offsets = scene.room_m, example.row("offset", len(scene.sources), "numbers")
 
     def missing(key: str) -> MsdetError:
         return MsdetError(f"{example.place}: key '{key}' is missing, which target direct needs")
