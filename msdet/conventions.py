@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 
 Angles = TypeVar("Angles", bound=Any)
 
-MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1000, 1_000_000
+MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = SAMPLE_RATES = (1000, 1_000_000)
 """Of recordings and scenes, hertz."""
 
 SPEED_OF_SOUND = 343.0
@@ -115,12 +115,23 @@ def rotation_matrix(yaw_deg: float, pitch_deg: float = 0.0, roll_deg: float = 0.
     about_z = np.array([[cz, -sz, 0.0], [sz, cz, 0.0], [0.0, 0.0, 1.0]])
     about_y = np.array([[cy, 0.0, sy], [0.0, 1.0, 0.0], [-sy, 0.0, cy]])
     about_x = np.array([[1.0, 0.0, 0.0], [0.0, cx, -sx], [0.0, sx, cx]])
-    rotation: Array = about_z @ about_y @ about_x
-    return rotation
+    return np.asarray(about_z @ about_y @ about_x)
 
 
 def to_array_frame(points: npt.ArrayLike, center: npt.ArrayLike, rotation_deg: tuple[float, float, float]) -> Array:
     """Room coordinates ``(..., 3)``, seen from an array at `center` turned by yaw, pitch and roll."""
     offset = np.asarray(points, dtype=np.float64) - np.asarray(center, dtype=np.float64)
-    seen: Array = offset @ rotation_matrix(*rotation_deg)
-    return seen
+    return np.asarray(offset @ rotation_matrix(*rotation_deg))
+
+
+def to_room_frame(points: npt.ArrayLike, center: npt.ArrayLike, rotation_deg: tuple[float, float, float]) -> Array:
+    """The way back from `to_array_frame`."""
+    return np.asarray(np.asarray(points) @ rotation_matrix(*rotation_deg).T + np.asarray(center))
+
+
+def seen_from_array(
+    points: npt.ArrayLike, center: npt.ArrayLike, rotation_deg: tuple[float, float, float]
+) -> tuple[Array, Array, Array]:
+    """Azimuth and elevation in degrees, and distance, of room coordinates ``(..., 3)`` as of `to_array_frame`."""
+    seen = to_array_frame(points, center, rotation_deg)
+    return *azimuth_elevation_deg(seen), np.linalg.norm(seen, axis=-1)

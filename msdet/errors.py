@@ -41,6 +41,14 @@ class UnknownNameError(MsdetError):
         return UnknownNameError, self._arguments
 
 
+def check_known(kind: str, choices: Iterable[str], *names: str) -> None:
+    """Refuse, by an `UnknownNameError`, the first of some names that is none of the choices."""
+    known = list(choices)
+    for name in names:
+        if name not in known:
+            raise UnknownNameError(kind, name, known)
+
+
 def printable(text: str) -> str:
     r"""A text with what cannot be printed, or would end the line, escaped: names in it may be anybody's.
 

@@ -11,7 +11,7 @@ from msdet.commands._progress import progress_bar, usable_cores
 from msdet.commands._results import Format, show_results, split_names
 from msdet.errors import MsdetError
 from msdet.scoring.breakdowns import find_breakdowns
-from msdet.scoring.metrics import check_metrics
+from msdet.scoring.metrics import UNPROCESSED, check_metrics
 
 if TYPE_CHECKING:
     from msdet.data.scene_set import SceneSet
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from msdet.scoring.metrics import Row
 
 SCORES = "scores.jsonl"
-UNPROCESSED = "unprocessed"  # as in `msdet.scoring.metrics`, whose import takes longer than usage errors may
 MODEL = "model"  # name of the model among the systems
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msdet.commands._results import Format, split_names
-from msdet.commands._scoring import MODEL, SCORES, UNPROCESSED
+from msdet.commands._scoring import MODEL, SCORES
 from msdet.errors import MsdetError
 from msdet.scoring.breakdowns import DEFAULT_BREAKDOWNS
+from msdet.scoring.metrics import UNPROCESSED
 
 if TYPE_CHECKING:
     from msdet.scoring.comparison import Comparison

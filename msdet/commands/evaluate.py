@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from msdet.commands._progress import progress_bar
 from msdet.commands._results import EXIT_NOT_ALL_SCORED, Format, print_failures
-from msdet.commands._scoring import MODEL, UNPROCESSED, Scoring, ScoringRequest, check_fit
+from msdet.commands._scoring import MODEL, Scoring, ScoringRequest, check_fit
 from msdet.errors import MsdetError
 from msdet.scoring.breakdowns import DEFAULT_BREAKDOWNS
-from msdet.scoring.metrics import DEFAULT_METRICS
+from msdet.scoring.metrics import DEFAULT_METRICS, UNPROCESSED
 
 if TYPE_CHECKING:
     from msdet.data.scene_set import SceneSet

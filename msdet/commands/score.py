@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msdet.commands._results import EXIT_NOT_ALL_SCORED, Format, print_failures
-from msdet.commands._scoring import SCORES, UNPROCESSED, Scoring, ScoringRequest
+from msdet.commands._scoring import SCORES, Scoring, ScoringRequest
 from msdet.commands.compare import read_scores
 from msdet.errors import MsdetError
 from msdet.io.files import plain_name
 from msdet.scoring.breakdowns import DEFAULT_BREAKDOWNS
-from msdet.scoring.metrics import DEFAULT_METRICS
+from msdet.scoring.metrics import DEFAULT_METRICS, UNPROCESSED
 
 if TYPE_CHECKING:
     from msdet.data.scene_set import SceneSet

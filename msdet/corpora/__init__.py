@@ -15,7 +15,6 @@ from msdet.errors import MsdetError
 from msdet.io.files import plain_name, relative_path
 
 SPLITS = ("train", "dev", "test")
-
 CORPORA = Registry("corpus kind", __name__)
 
 
@@ -46,10 +45,8 @@ class Corpus:
         for utterance in self.utterances:
             relative_path(utterance.path, "path of an utterance", self.root)
             if split_of.setdefault(utterance.speaker, utterance.split) != utterance.split:
-                raise MsdetError(
-                    f"{self.root}: talker '{utterance.speaker}' is in the splits "
-                    f"'{split_of[utterance.speaker]}' and '{utterance.split}'"
-                )
+                splits = f"'{split_of[utterance.speaker]}' and '{utterance.split}'"
+                raise MsdetError(f"{self.root}: talker '{utterance.speaker}' is in the splits {splits}")
         for speaker in split_of:
             plain_name(speaker, "speaker", self.root)
 
@@ -65,11 +62,7 @@ class Corpus:
 
 
 def load_corpus(kind: str, root: str | Path) -> Corpus:
-    """Read the corpus of the given kind (a module of this package, or ``module:function``).
-
-    Raises:
-        MsdetError: an unknown kind, or a folder without usable speech.
-    """
+    """Read the corpus of the given kind (a module of this package, or ``module:function``)."""
     root = Path(root)
     if not root.is_dir():
         raise MsdetError(f"{root}: corpus folder does not exist")

@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,42 +46,38 @@ _TONE = "600 170 1200 135 2000 110 3000 110"
 # Relatives, most with equal formants, stand between bars. Left out: whispers, effects, robots, voices that
 # clip or buzz, and those whose noise differs from run to run (Reed, caleb).
 _FAMILIES = {
-    "F": """Alicia|Andrea|Annie|anika|aunty f4|belinda linda|f1|f2 f5|f3|grandma|shelby
-        |steph steph2 steph3""",
-    "M": """Alex|Andy AnxiousAndy|Denis|Diogo Henrique Hugo michel miguel|Gene Gene2|Jacky|Lee|Marco
-        |Mario Michael gustave marcelo|Mike m3|Storm pedro victor|john Tweaky norbert|antonio
-        |adam benjamin edward edward2 klatt3 klatt4 klatt5 klatt6|boris|david|ed|fast grandpa max|ian
-        |iven2 iven3 iven4|kaukovalta|m1|m2|m4|m5|m6|m7 m8 Nguyen|mike2|pablo|paul|quincy|rob robert
-        |sandro|travis""",
+    "F": "Alicia|Andrea|Annie|anika|aunty f4|belinda linda|f1|f2 f5|f3|grandma|shelby|steph steph2 steph3",
+    "M": """Alex|Andy AnxiousAndy|Denis|Diogo Henrique Hugo michel miguel|Gene Gene2|Jacky|Lee|Marco|Mario Michael
+        gustave marcelo|Mike m3|Storm pedro victor|john Tweaky norbert|antonio|adam benjamin edward edward2 klatt3
+        klatt4 klatt5 klatt6|boris|david|ed|fast grandpa max|ian|iven2 iven3 iven4|kaukovalta|m1|m2|m4|m5|m6|m7 m8
+        Nguyen|mike2|pablo|paul|quincy|rob robert|sandro|travis""",
 }
 
 # The first two letters say which phrases are spoken.
-_LANGUAGES = """en en-us en-us-nyc en-029 en-gb-scotland en-gb-x-rp en-gb-x-gbclan en-gb-x-gbcwmd de es
-    es-419 fr it"""
+_LANGUAGES = "en en-us en-us-nyc en-029 en-gb-scotland en-gb-x-rp en-gb-x-gbclan en-gb-x-gbcwmd de es es-419 fr it"
 
 # Six phrases for each of the four places of a clause: who / does / what / where or when.
 _PHRASES = {
-    "en": """the old sailor, my younger sister, every tall farmer, our noisy neighbor, a clever fox, the
-        village doctor / carries, has found, will measure, cannot forget, brought back, slowly opens / a heavy
-        basket, seven yellow birds, the broken window, some fresh bread, a thousand questions, their favorite
-        song / across the bridge, near the river, before sunrise, behind the church, without any help, at the
-        end of July""",
-    "de": """der alte Fischer, meine kleine Schwester, jede große Bäuerin, unser lauter Nachbar, das schnelle
-        Pferd, ein kluger Fuchs / trägt, sucht, vergisst, zeichnet, öffnet, verkauft / einen schweren Korb,
-        sieben gelbe Vögel, das zerbrochene Fenster, frisches Brot, tausend Fragen, ein schönes Lied / auf der
-        Brücke, am breiten Fluss, vor Sonnenaufgang, hinter der Kirche, ohne jede Hilfe, gegen Ende Juli""",
-    "es": """el viejo pescador, mi hermana pequeña, cada campesina alta, nuestro vecino ruidoso, el caballo
-        rápido, un zorro astuto / lleva, busca, olvida, dibuja, abre, vende / una cesta pesada, siete pájaros
-        amarillos, la ventana rota, pan recién hecho, mil preguntas, una canción alegre / sobre el puente,
-        cerca del río, antes del amanecer, detrás de la iglesia, sin ninguna ayuda, a finales de julio""",
-    "fr": """le vieux pêcheur, ma petite sœur, chaque grande fermière, notre voisin bruyant, le cheval rapide,
-        un renard rusé / porte, cherche, oublie, dessine, achète, répare / un panier lourd, sept oiseaux
-        jaunes, la fenêtre cassée, du pain frais, mille questions, une chanson joyeuse / sur le pont, près de
-        la rivière, avant le lever du jour, derrière la grange, sans aucune aide, à la fin de juillet""",
-    "it": """il vecchio pescatore, mia sorella minore, ogni alta contadina, il nostro vicino rumoroso, il
-        cavallo veloce, una volpe astuta / porta, cerca, dimentica, disegna, apre, vende / un cesto pesante,
-        sette uccelli gialli, la finestra rotta, pane fresco, mille domande, una canzone allegra / sul ponte,
-        vicino al fiume, prima di sera, dietro la chiesa, senza alcun aiuto, alla fine di luglio""",
+    "en": """the old sailor, my younger sister, every tall farmer, our noisy neighbor, a clever fox, the village doctor
+        / carries, has found, will measure, cannot forget, brought back, slowly opens / a heavy basket, seven yellow
+        birds, the broken window, some fresh bread, a thousand questions, their favorite song / across the bridge, near
+        the river, before sunrise, behind the church, without any help, at the end of July""",
+    "de": """der alte Fischer, meine kleine Schwester, jede große Bäuerin, unser lauter Nachbar, das schnelle Pferd, ein
+        kluger Fuchs / trägt, sucht, vergisst, zeichnet, öffnet, verkauft / einen schweren Korb, sieben gelbe Vögel, das
+        zerbrochene Fenster, frisches Brot, tausend Fragen, ein schönes Lied / auf der Brücke, am breiten Fluss, vor
+        Sonnenaufgang, hinter der Kirche, ohne jede Hilfe, gegen Ende Juli""",
+    "es": """el viejo pescador, mi hermana pequeña, cada campesina alta, nuestro vecino ruidoso, el caballo rápido, un
+        zorro astuto / lleva, busca, olvida, dibuja, abre, vende / una cesta pesada, siete pájaros amarillos, la ventana
+        rota, pan recién hecho, mil preguntas, una canción alegre / sobre el puente, cerca del río, antes del amanecer,
+        detrás de la iglesia, sin ninguna ayuda, a finales de julio""",
+    "fr": """le vieux pêcheur, ma petite sœur, chaque grande fermière, notre voisin bruyant, le cheval rapide, un renard
+        rusé / porte, cherche, oublie, dessine, achète, répare / un panier lourd, sept oiseaux jaunes, la fenêtre
+        cassée, du pain frais, mille questions, une chanson joyeuse / sur le pont, près de la rivière, avant le lever du
+        jour, derrière la grange, sans aucune aide, à la fin de juillet""",
+    "it": """il vecchio pescatore, mia sorella minore, ogni alta contadina, il nostro vicino rumoroso, il cavallo
+        veloce, una volpe astuta / porta, cerca, dimentica, disegna, apre, vende / un cesto pesante, sette uccelli
+        gialli, la finestra rotta, pane fresco, mille domande, una canzone allegra / sul ponte, vicino al fiume, prima
+        di sera, dietro la chiesa, senza alcun aiuto, alla fine di luglio""",
 }
 
 
@@ -123,7 +120,7 @@ class EspeakVoice:
         return "\n".join([*lines, " ".join(["tone", *slope]), ""])
 
 
-class Synthesizer:
+class Synthesizer(AbstractContextManager["Synthesizer"]):
     """Renders text with eSpeak NG; a context manager. Use one at a time, from one thread.
 
     eSpeak keeps state between utterances (jitter, noise, phase of the oscillators) that its interface cannot
@@ -152,10 +149,6 @@ class Synthesizer:
                 (self._data / entry.name).symlink_to(entry)
         self.version = ""
         _unload(self._load())
-
-    def __enter__(self) -> Synthesizer:
-        """The synthesizer itself."""
-        return self
 
     def __exit__(self, *error: object) -> None:
         """Delete its temporary files."""

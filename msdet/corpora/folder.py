@@ -14,7 +14,7 @@ from pathlib import Path
 from msdet.corpora import CORPORA, SPLITS, Corpus
 from msdet.corpora.reading import folders, is_audio, parse_gender, split_by_name, tabulate
 from msdet.errors import MsdetError, did_you_mean
-from msdet.io.reading import read_text
+from msdet.io.reading import read_tsv
 
 TABLE = "speakers.tsv"  # name of the table of talkers in a corpus' folder
 
@@ -46,27 +46,17 @@ def read_folder(root: Path) -> Corpus:
 
 def _read_table(table: Path) -> tuple[dict[str, str], dict[str, str]]:
     """The split and the gender of each talker in a ``speakers.tsv``; the genders may be missing."""
-    lines = read_text(table).splitlines()
-    header = lines[0].split("\t") if lines else []
+    header, rows = read_tsv(table)
     for column in ("speaker", "split"):
         if column not in header:
             raise MsdetError(f"{table}: no column '{column}' in its header{did_you_mean(column, header)}")
-    speaker_column, split_column = header.index("speaker"), header.index("split")
     split_of: dict[str, str] = {}
     gender_of: dict[str, str] = {}
-    for number, line in enumerate(lines[1:], start=2):
-        if not line.strip():
-            continue
-        cells = line.split("\t")
-        if len(cells) != len(header):
-            raise MsdetError(f"{table}, line {number}: {len(cells)} columns, expected {len(header)}")
-        speaker, split = cells[speaker_column], cells[split_column].strip()
+    for place, row in rows:
+        speaker, split = row["speaker"], row["split"]
         if split not in SPLITS:
-            raise MsdetError(f"{table}, line {number}: unknown split '{split}'{did_you_mean(split, SPLITS)}")
+            raise MsdetError(f"{place}: unknown split '{split}'{did_you_mean(split, SPLITS)}")
         if split_of.setdefault(speaker, split) != split:
-            raise MsdetError(
-                f"{table}, line {number}: speaker '{speaker}' is in '{split_of[speaker]}' and in '{split}'"
-            )
-        if "gender" in header:
-            gender_of[speaker] = parse_gender(cells[header.index("gender")])
+            raise MsdetError(f"{place}: speaker '{speaker}' is in '{split_of[speaker]}' and in '{split}'")
+        gender_of[speaker] = parse_gender(row.get("gender", ""))
     return split_of, gender_of

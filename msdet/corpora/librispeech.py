@@ -1,8 +1,7 @@
 """LibriSpeech (Panayotov et al., ICASSP 2015; openslr.org/12) as distributed: FLAC, read speech, 16 kHz.
 
-Files are ``train-clean-100/<speaker>/<chapter>/<speaker>-<chapter>-<number>.flac``. Whatever subsets are
-there are used; their names' first words are the splits, which share no talker. ``SPEAKERS.TXT`` tells the
-talkers' gender.
+Files are ``train-clean-100/<speaker>/<chapter>/<speaker>-<chapter>-<number>.flac``. Whatever subsets are there are
+used; their names' first words are the splits, which share no talker. ``SPEAKERS.TXT`` tells the talkers' gender.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ LAYOUT = "subsets train-*, dev-*, test-* with files like 19/198/19-198-0000.flac
 
 def recognizes(root: Path) -> bool:
     """Whether `root`, or a folder in it, has subsets named as LibriSpeech's with speaker/chapter/audio."""
-    return bool(homes_in(root, _is_home))
+    return bool(homes_in(root, _subsets))
 
 
 @CORPORA.register("librispeech", recognizes=recognizes)
 def read_librispeech(root: Path) -> Corpus:
     """Read the folder ``LibriSpeech``, or the one it lies in; opens headers only."""
-    home = find_home(root, _is_home, "librispeech", LAYOUT)
+    home = find_home(root, _subsets, "librispeech", LAYOUT)
     files = []
     for subset, split in _subsets(home):
         unique: dict[Path, Path] = {}
@@ -39,10 +38,6 @@ def read_librispeech(root: Path) -> Corpus:
 def _subsets(home: Path) -> list[tuple[Path, str]]:
     """Folders of subsets, each with its split."""
     return [(folder, split) for folder in folders(home) for split in SPLITS if folder.name.startswith(f"{split}-")]
-
-
-def _is_home(folder: Path) -> bool:
-    return bool(_subsets(folder))
 
 
 def _read_genders(home: Path) -> dict[str, str]:

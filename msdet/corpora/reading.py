@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from msdet.corpora import CORPORA, SPLITS, Corpus, Utterance
 from msdet.errors import MsdetError
@@ -75,23 +76,23 @@ def parse_gender(text: str) -> str:
     return {"f": "f", "female": "f", "m": "m", "male": "m"}.get(text.strip().lower(), "")
 
 
-def find_home(root: Path, is_home: Callable[[Path], bool], kind: str, layout: str) -> Path:
-    """The corpus' own folder: `root`, or the one folder in it that `is_home` accepts.
+def find_home(root: Path, parts_in: Callable[[Path], Collection[Any]], kind: str, layout: str) -> Path:
+    """The corpus' own folder: `root`, or the one folder in it that has parts of the corpus.
 
     `kind` is the reader's name and `layout` what it expects, for the `MsdetError` for none or several.
     """
-    homes = homes_in(root, is_home)
+    homes = homes_in(root, parts_in)
     if not homes:
-        raise layout_error(root, kind, layout, is_part=is_home(root.absolute().parent))
+        raise layout_error(root, kind, layout, is_part=bool(parts_in(root.absolute().parent)))
     if len(homes) > 1:
         names = ", ".join(home.name for home in homes)
         raise MsdetError(f"{root}: holds several corpora of kind '{kind}' ({names}), give one of these folders")
     return homes[0]
 
 
-def homes_in(root: Path, is_home: Callable[[Path], bool]) -> list[Path]:
-    """`root`, or else the folders in it, that `is_home` accepts."""
-    return [root] if is_home(root) else [folder for folder in folders(root) if is_home(folder)]
+def homes_in(root: Path, parts_in: Callable[[Path], Collection[Any]]) -> list[Path]:
+    """`root`, or else the folders in it, that have parts of a corpus."""
+    return [root] if parts_in(root) else [folder for folder in folders(root) if parts_in(folder)]
 
 
 def layout_error(root: Path, kind: str, layout: str, is_part: bool) -> MsdetError:
@@ -126,10 +127,8 @@ def split_by_name(root: Path, speakers: Collection[str], remedy: str = "") -> di
     `remedy` ends the error message.
     """
     if len(speakers) < MIN_SPEAKERS:
-        raise MsdetError(
-            f"{root}: has {len(speakers)} speaker(s), expected at least {MIN_SPEAKERS} to split them "
-            f"into {', '.join(SPLITS)}{remedy}"
-        )
+        expected = f"expected at least {MIN_SPEAKERS} to split them into {', '.join(SPLITS)}"
+        raise MsdetError(f"{root}: has {len(speakers)} speaker(s), {expected}{remedy}")
     position = {n: int.from_bytes(hashlib.sha256(n.encode()).digest()[:8]) / 2**64 for n in speakers}
     order = sorted(speakers, key=lambda name: (position[name], name))
     most = len(speakers) // 3

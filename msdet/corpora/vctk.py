@@ -14,19 +14,16 @@ from pathlib import Path
 
 from msdet.corpora import CORPORA, Corpus, reading
 from msdet.corpora.reading import is_audio
-from msdet.errors import MsdetError, UnknownNameError
+from msdet.errors import MsdetError, check_known
 
 LAYOUT = "a folder wav48_silence_trimmed or wav48 with files like p225/p225_001_mic1.flac or p225/p225_001.wav"
-
-# where the speech lies in versions 0.92 and 0.80; the first that is there is read
-SPEECH_FOLDERS = ("wav48_silence_trimmed", "wav48")
-
+SPEECH_FOLDERS = ("wav48_silence_trimmed", "wav48")  # of versions 0.92 and 0.80; the first that is there is read
 MICROPHONES = ("mic1", "mic2")  # of version 0.92: an omnidirectional DPA 4035 and a Sennheiser MKH 800
 
 
 def recognizes(root: Path) -> bool:
     """Whether `root`, or a folder in it, has a folder of speech named as VCTK's."""
-    return bool(reading.homes_in(root, _is_home))
+    return bool(reading.homes_in(root, _speech_folders))
 
 
 @CORPORA.register("vctk", recognizes=recognizes)
@@ -36,9 +33,8 @@ def read_vctk(root: Path, microphone: str = "mic1") -> Corpus:
     Opens headers only. The microphone is ``mic1`` or ``mic2``; version 0.80 has but one, which is read for either.
     A sentence that the microphone lacks is left out (mic2 lacks p280, for one).
     """
-    if microphone not in MICROPHONES:
-        raise UnknownNameError("microphone", microphone, MICROPHONES)
-    home = reading.find_home(root, _is_home, "vctk", LAYOUT)
+    check_known("microphone", MICROPHONES, microphone)
+    home = reading.find_home(root, _speech_folders, "vctk", LAYOUT)
     speech = _speech_folders(home)[0]
     files: dict[tuple[str, str], Path] = {}  # by talker and sentence
     for path in sorted(filter(is_audio, speech.glob("*/*"))):
@@ -58,10 +54,6 @@ def _speech_folders(home: Path) -> list[Path]:
     """Folders of speech in `home`, of the newest version first."""
     names = {folder.name for folder in reading.folders(home)}
     return [home / name for name in SPEECH_FOLDERS if name in names]
-
-
-def _is_home(folder: Path) -> bool:
-    return bool(_speech_folders(folder))
 
 
 def _read_genders(table: Path) -> dict[str, str]:

@@ -1,3 +1,1 @@
 """Data sets: rendered ones read from disk, and training mixtures made on the fly from an RIR bank."""
-
-from __future__ import annotations

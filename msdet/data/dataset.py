@@ -22,17 +22,25 @@ from msdet.scenes.noise import read_noise_folder
 from msdet.scenes.rendering import render
 from msdet.scenes.rir.bank import RirBank
 from msdet.scenes.sampling import Material, sample_scene
-from msdet.scenes.scene import Scene
 
 CACHE_SAMPLES = 150_000_000  # speech kept in memory by each worker, in samples of 2 bytes
-
-# the fractions of labels in an endless data set are exact in every block of so many items
-STREAM_BLOCK = 1000
-
+STREAM_BLOCK = 1000  # the fractions of labels in an endless data set are exact in every block of so many items
 _SALT = 0x6C61_6265  # so that a sampler of the same seed shuffles independently
 
 
-class DynamicMixingDataset(Dataset[Example]):
+class _Counted(Dataset[Example]):
+    """Examples of a known number, `population`; None where there is no end of them."""
+
+    population: int | None
+
+    def __len__(self) -> int:
+        """Number of examples; a `TypeError` where there is no end of them."""
+        if self.population is None:
+            raise TypeError("an endless data set has no length; give epoch_size")
+        return self.population
+
+
+class DynamicMixingDataset(_Counted):
     """Mixtures made on the fly from an RIR bank: new ones in every epoch.
 
     Mixture `n` depends on the seed and `n` alone, on any worker. To a plain `DataLoader` the data set has
@@ -54,15 +62,8 @@ class DynamicMixingDataset(Dataset[Example]):
     ) -> None:
         """Check that bank and distribution belong together, and that there are slots enough (`MsdetError`).
 
-        Args:
-            bank: of impulse responses, or its folder.
-            corpus: of speech.
-            split: of the corpus.
-            distribution: what scenes are drawn from; the defaults at the bank's sample rate if not given.
-            seed: of everything random.
-            noise: folder of noise recordings.
-            slots: that examples are padded to; as many as the most talkers if not given.
-            epoch_size: number of items; None for no end.
+        The bank may be given by its folder, `noise` is one of recordings. Without a distribution scenes are drawn from
+        its defaults at the bank's sample rate; examples are padded to `slots`, or to the most talkers.
         """
         self.bank = bank if isinstance(bank, RirBank) else RirBank.open(bank)
         self.distribution = distribution or SceneDistribution(sample_rate=self.bank.sample_rate)
@@ -77,10 +78,6 @@ class DynamicMixingDataset(Dataset[Example]):
         self.sounds = Sounds(corpus.root, self.distribution.sample_rate, noise, CACHE_SAMPLES)
         self.population = epoch_size
         self._epochs = torch.zeros(epoch_size or 0, dtype=torch.int64).share_memory_()  # of each item
-
-    def __len__(self) -> int:
-        """Number of items an epoch; a `TypeError` where there is no end of them."""
-        return _length(self.population)
 
     def __getitem__(self, index: int) -> Example:
         """Mix item `index`; see the class for which mixture that is."""
@@ -110,20 +107,7 @@ class DynamicMixingDataset(Dataset[Example]):
         return FULLY
 
 
-class _Rendered(Dataset[Example]):
-    scenes: tuple[Scene, ...]
-
-    @property
-    def population(self) -> int:
-        """Number of examples."""
-        return len(self.scenes)
-
-    def __len__(self) -> int:
-        """Number of scenes."""
-        return len(self.scenes)
-
-
-class RenderedDataset(_Rendered):
+class RenderedDataset(_Counted):
     """A rendered data set as training or validation examples, padded to a number of slots."""
 
     def __init__(
@@ -135,15 +119,12 @@ class RenderedDataset(_Rendered):
     ) -> None:
         """Check that the scenes can stand in one batch, and that there are slots enough (`MsdetError`).
 
-        Args:
-            scene_set: the set, or its folder.
-            limit: only the first scenes.
-            slots: that examples are padded to; as many as the most talkers if not given.
-            mixed_lengths: whether scenes may differ in length; batches are then padded
-                (`msdet.data.samplers.padded`).
+        The set may be given by its folder; `limit` takes only the first scenes. Examples are padded to `slots`, or to
+        the most talkers; scenes of `mixed_lengths` are padded in batches (`msdet.data.samplers.padded`).
         """
         self.scene_set = scene_set if isinstance(scene_set, SceneSet) else SceneSet.open(scene_set)
         self.scenes = self.scene_set.scenes[:limit]
+        self.population = len(self.scenes)
         root = self.scene_set.root
         if len({scene.samples for scene in self.scenes}) > 1 and not mixed_lengths:
             raise MsdetError(f"{root}: scenes differ in length; data.batch_seconds trains on them")
@@ -163,7 +144,7 @@ class RenderedDataset(_Rendered):
         return example_of(scene, self.scene_set.mixture(scene), references, self.slots, index)
 
 
-class ConcatSceneDataset(_Rendered):
+class ConcatSceneDataset(_Counted):
     """The scenes of rendered sets, one set after the other; of several, `Example.domain` is the set's number.
 
     `starts` are the numbers of the first example of each set, and of all examples.
@@ -183,6 +164,7 @@ class ConcatSceneDataset(_Rendered):
         self.sets = tuple(RenderedDataset(data, slots=self.slots, mixed_lengths=mixed_lengths) for data in scene_sets)
         self.scenes = tuple(scene for data in self.sets for scene in data.scenes)
         self.starts = (0, *accumulate(len(data) for data in self.sets))
+        self.population = self.starts[-1]
 
     def __getitem__(self, index: int) -> Example:
         """Read scene `index`."""
@@ -200,7 +182,7 @@ class ConcatSceneDataset(_Rendered):
 
     def _find(self, index: int) -> tuple[int, int]:
         """The set of an example, and its place there."""
-        if not 0 <= index < len(self.scenes):
+        if not 0 <= index < len(self):
             raise IndexError(index)
         number = bisect_right(self.starts, index) - 1
         return number, index - self.starts[number]
@@ -218,27 +200,24 @@ def _check_together(first: SceneSet, other: SceneSet, mixed_lengths: bool) -> No
         raise MsdetError(f"{other.root}: references are {actual}, those of {first.root} are {expected}")
     lengths = [data.scenes[0].samples for data in (first, other)]
     if lengths[0] != lengths[1] and not mixed_lengths:
-        raise MsdetError(
-            f"{other.root}: scenes have {lengths[1]} samples, those of {first.root} {lengths[0]}; "
-            "data.batch_seconds trains on them"
-        )
+        differ = f"scenes have {lengths[1]} samples, those of {first.root} {lengths[0]}"
+        raise MsdetError(f"{other.root}: {differ}; data.batch_seconds trains on them")
 
 
-class LabelSubset(Dataset[Example]):
+class LabelSubset(_Counted):
     """Examples of which a fraction keeps its references and a fraction its directions.
 
-    A hash of seed and item decides, for both kinds of label independently, so it is the same on any worker
-    and in any order. The fractions are exact in each block of items: the whole data set, or `STREAM_BLOCK`
-    items of an endless one. Labels that the data lack are not counted. `kept` is the number of items in a block
-    of each of `KINDS`.
+    A hash of seed and item decides, for both kinds of label independently, so it is the same on any worker and in any
+    order. The fractions are exact in each block of items: the whole data set, or `STREAM_BLOCK` items of an endless
+    one. Labels that the data lack are not counted. `kept` is the number of items in a block of each of `KINDS`.
     """
 
     def __init__(
         self, dataset: LabeledData, reference_fraction: float, doa_fraction: float, seed: int, block: int | None = None
     ) -> None:
         """Choose the items that keep their references, and those that keep azimuth, elevation, distance and track."""
-        self.dataset = dataset
-        self.seed = seed
+        self.dataset, self.seed = dataset, seed
+        self.population = dataset.population
         self.block = block or dataset.population or STREAM_BLOCK
         with_references = self._count("references", reference_fraction)
         with_directions = self._count("directions", doa_fraction)
@@ -246,15 +225,6 @@ class LabelSubset(Dataset[Example]):
         neither = self.block - with_references - with_directions + both
         self.kept = (both, with_references - both, with_directions - both, neither)
         self._cached: tuple[int, Array] = (-1, np.zeros(0))
-
-    @property
-    def population(self) -> int | None:
-        """Number of examples; None where there is no end of them."""
-        return self.dataset.population
-
-    def __len__(self) -> int:
-        """Number of examples; a `TypeError` where there is no end of them."""
-        return _length(self.population)
 
     def __getitem__(self, index: int) -> Example:
         """Example `index`, NaN and not referenced where labels are withheld."""
@@ -296,9 +266,3 @@ class LabelSubset(Dataset[Example]):
         if fraction and not count:
             raise MsdetError(f"share of {name} is {fraction}, which is no item of {self.block}")
         return count
-
-
-def _length(population: int | None) -> int:
-    if population is None:
-        raise TypeError("an endless data set has no length; give epoch_size")
-    return population

@@ -15,21 +15,15 @@ from msdet.scenes.rir.bank import RirBank
 from msdet.scenes.scene import Scene, Source
 
 GENDERS = {"f": "female", "m": "male", "": "of unknown gender"}
-
-# how numbers of a unit are written, unless all are whole; others have two decimals
-_FORMS = {"°": ".1f", "dB": ".1f", "m³": ".1f", "s": ".3f"}
+_FORMS = {"°": ".1f", "dB": ".1f", "m³": ".1f", "s": ".3f"}  # by unit, unless all are whole; others have two decimals
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """Something that was counted or measured many times.
+    """Something that was counted or measured many times, at least once; its name has the unit in brackets, if any.
 
-    Attributes:
-        name: with the unit in brackets, if it has one.
-        of: what each value is of, in the plural: "scenes".
-        values: ``(value,)``, at least one.
-        edges: of histogram bins; None to choose them by the values.
-        circular: whether it goes round, like an azimuth, so that it has no median.
+    `of` says what the values ``(value,)`` are of, in the plural: "scenes". Edges of histogram bins are chosen by the
+    values if None; what is circular goes round, like an azimuth, so that it has no median.
     """
 
     name: str

@@ -21,11 +21,10 @@ from msdet.scenes.scene import Scene
 class Example(TypedDict):
     """One mixture and its labels, padded to the model's slots; a batch has one more axis in front.
 
-    What is not known is NaN. ``mixture (mic, time)``; ``references (slot, time)``, zero in an empty slot, and
-    where ``referenced ()`` says that they are not known; ``active (slot,)``, whether there is a talker;
-    ``azimuth_deg``, ``elevation_deg`` and ``distance_m (slot,)``; ``track_deg (slot, label)``, azimuths at
-    times 0, 0.1, 0.2 s and so on; ``t60_s ()``; ``domain ()``, number of the room or set, -1 if not known;
-    ``item ()``, its number in the data.
+    What is not known is NaN. ``mixture (mic, time)``; ``references (slot, time)``, zero in an empty slot, and where
+    ``referenced ()`` says that they are not known; ``active (slot,)``, whether there is a talker; ``azimuth_deg``,
+    ``elevation_deg`` and ``distance_m (slot,)``; ``track_deg (slot, label)``, azimuths at times 0, 0.1, 0.2 s and so
+    on; ``t60_s ()``; ``domain ()``, number of the room or set, -1 if not known; ``item ()``, its number in the data.
     """
 
     mixture: Tensor
@@ -111,7 +110,6 @@ class LabelAvailability(NamedTuple):
 
 
 FULLY = LabelAvailability(True, True)
-
 # references and directions, references alone, directions alone, neither
 KINDS = (FULLY, *(LabelAvailability(*kind) for kind in ((True, False), (False, True), (False, False))))
 

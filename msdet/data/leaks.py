@@ -15,8 +15,7 @@ from msdet.io.files import read_json
 from msdet.scenes.rir.bank import RirBank
 from msdet.scenes.scene import Scene
 
-# rooms count as the same whose sizes and arrays agree to this many decimals, in meters and degrees
-DECIMALS = 6
+DECIMALS = 6  # rooms count as the same whose sizes and arrays agree to this many decimals, in meters and degrees
 
 
 class _Use(NamedTuple):

@@ -26,9 +26,7 @@ Stream = Callable[[int], int]
 """An endless order of items: the item at a place in it, counted from 0."""
 
 _NAMES = ("references and directions", "references alone", "directions alone", "no labels")  # of `KINDS`
-
-# lengths are compared with an error of up to this fraction, so that batches differ between shuffles
-_JITTER = 0.1
+_JITTER = 0.1  # lengths are compared with an error of up to this fraction, so that batches differ between shuffles
 
 
 class Shuffles:
@@ -117,10 +115,8 @@ def balance_labels(
         if all(stream for stream, _ in used):
             return BalancedSampler(size, *zip(*used, strict=True))
     available = ", ".join(name for name, stream in zip(_NAMES, streams, strict=True) if stream)
-    raise MsdetError(
-        f"a batch of {batch} cannot have {referenced} with references and {located} with directions: the "
-        f"data have examples with {available}"
-    )
+    wanted = f"{referenced} with references and {located} with directions"
+    raise MsdetError(f"a batch of {batch} cannot have {wanted}: the data have examples with {available}")
 
 
 def _balance_one(
@@ -134,10 +130,8 @@ def _balance_one(
     for there, wanted in ((True, count), (False, batch - count)):
         stream = _stream(dataset, [kind for kind in KINDS if kind[place] is there], seed)
         if wanted and stream is None:
-            raise MsdetError(
-                f"a batch of {batch} cannot have {count} with {name}: the data have no examples "
-                f"{'with' if there else 'without'} {name}"
-            )
+            missing = f"{'with' if there else 'without'} {name}"
+            raise MsdetError(f"a batch of {batch} cannot have {count} with {name}: the data have no examples {missing}")
         used += [(stream, wanted)] if wanted and stream else []
     return BalancedSampler(size, *zip(*used, strict=True))
 

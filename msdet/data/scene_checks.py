@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from msdet.arrays import MicrophoneArray
-from msdet.conventions import Array, angular_distance_deg, azimuth_elevation_deg, to_array_frame
+from msdet.conventions import Array, angular_distance_deg, seen_from_array
 from msdet.data.arrivals import arrivals
 from msdet.errors import MsdetError
 from msdet.io import audio
 from msdet.io.files import read_json, resolve_inside
 from msdet.scenes.room_geometry import TRACK_STEP_S, positions_along
-from msdet.scenes.scene import Scene, Source, mixture_path, reference_path
+from msdet.scenes.scene import Scene, Source, mixture_path, reference_path, size_text
 
 ANGLE_TOLERANCE_DEG = 0.1
 DISTANCE_TOLERANCE_M = 0.01
@@ -27,18 +27,14 @@ FULL_SCALE = 1.0 - 2.0**-15
 SILENT_PEAK = 2.0**-13  # a reference that stays below this, 4 steps of 16 bits, is silent
 DEAD_DB = -40.0  # a channel this much weaker than the strongest is dead
 MAX_OUTSIDE = 0.01  # fraction of a reference's energy that may lie outside the time in which the talker talks
-
-# a reference may go on for this long, and the time that sound takes, after the talker has stopped
-RINGS_ON_S = {"direct": 0.05, "early": 0.1, "image": 1.0}
+RINGS_ON_S = {"direct": 0.05, "early": 0.1, "image": 1.0}  # a reference may go on so long once its talker's sound ends
 
 MIN_IN_TIME, MIN_IN_TIME_IF_EARLIER = 0.6, 0.95
 """Below these, a reference counts as shifted in time (`arrival.Arrival`). A reflection may be clearer than
 the direct path, but nothing arrives before that."""
 
 MIN_AT_LABEL = 0.75  # below this, a reference counts as coming from elsewhere
-
-# the arrival of a talker weaker than this against all others and noise is not checked
-JUDGED_FROM_DB = -12.0
+JUDGED_FROM_DB = -12.0  # the arrival of a talker weaker than this against all others and noise is not checked
 
 
 @dataclass(frozen=True)
@@ -92,8 +88,7 @@ def _inside(scene: Scene, array: MicrophoneArray) -> Iterator[str]:
     places += [(f"noise {n}", np.array(noise.position_m)) for n, noise in noises if noise.position_m is not None]
     for name, position in places:
         if not ((position > 0) & (position < scene.room_m)).all():
-            size = " x ".join(f"{v:.2f}" for v in scene.room_m)
-            yield f"{name} at {position.round(2).tolist()} is outside the room of {size} m"
+            yield f"{name} at {position.round(2).tolist()} is outside the room of {size_text(scene.room_m)}"
 
 
 def _direction(scene: Scene, source: Source) -> Iterator[tuple[str, str]]:
@@ -133,9 +128,7 @@ def _path(scene: Scene, source: Source) -> Iterator[tuple[str, str]]:
 
 def _differences(labeled: Array, positions: Array, scene: Scene) -> Iterator[tuple[str, int, float, float]]:
     """Where labels ``(place, 3)`` differ from positions ``(place, 3)``: name, first place, both values."""
-    seen = to_array_frame(positions, scene.array_center_m, scene.array_rotation_deg)
-    azimuth_deg, elevation_deg = azimuth_elevation_deg(seen)
-    distance_m = np.linalg.norm(seen, axis=-1)
+    azimuth_deg, elevation_deg, distance_m = seen_from_array(positions, scene.array_center_m, scene.array_rotation_deg)
     turned = angular_distance_deg(labeled[:, 0], azimuth_deg) * np.cos(np.deg2rad(elevation_deg))
     turned[(labeled[:, 0] < 0) | (labeled[:, 0] >= 360)] = 360.0
     checks = (

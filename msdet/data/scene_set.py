@@ -17,8 +17,7 @@ from msdet.io.files import read_json, read_jsonl, resolve_inside, write_json, wr
 from msdet.io.jobs import finish_run_dir
 from msdet.scenes.scene import SCHEMA_VERSION, Scene, mixture_path, reference_path
 
-# files of a set: written last, one line a scene, and checksums for `tools/validate.py` or `sha256sum -c`
-HEADER, MANIFEST, CHECKSUMS = "dataset.json", "scenes.jsonl", "SHA256SUMS"
+HEADER, MANIFEST, CHECKSUMS = "dataset.json", "scenes.jsonl", "SHA256SUMS"  # written last; of scenes; of all files
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,7 @@ class SceneSet:
 
     @classmethod
     def open(cls, root: str | Path) -> SceneSet:
-        """Open a data set; audio is read later, scene by scene.
-
-        Raises:
-            MsdetError: not a finished data set, or one of another schema.
-        """
+        """Open a data set; audio is read later. An `MsdetError` says that it is unfinished or of another schema."""
         root = Path(root)
         if not (root / HEADER).is_file():
             unfinished = " (unfinished: run the same command again)" if root.is_dir() else ""
@@ -81,12 +76,9 @@ class SceneSet:
     def _read(self, relative: str, scene: Scene, channels: int) -> Array:
         path = resolve_inside(self.root, relative)
         samples, rate = audio.read(path)
-        expected = (channels, scene.samples)
-        if rate != self.sample_rate or samples.shape != expected:
-            raise MsdetError(
-                f"{path}: {samples.shape[0]} channels x {samples.shape[1]} samples at {rate} Hz, "
-                f"expected {expected[0]} x {expected[1]} at {self.sample_rate} Hz"
-            )
+        if rate != self.sample_rate or samples.shape != (channels, scene.samples):
+            found = f"{samples.shape[0]} channels x {samples.shape[1]} samples at {rate} Hz"
+            raise MsdetError(f"{path}: {found}, expected {channels} x {scene.samples} at {self.sample_rate} Hz")
         return samples
 
 
@@ -131,11 +123,10 @@ def _digest(path: Path) -> str:
 def write_kaldi(root: Path, scenes: tuple[Scene, ...]) -> None:
     """Write ``wav.scp``, ``spk1.scp`` … and ``utt2*`` tables into a set, with paths relative to it.
 
-    ``utt2spk`` maps a mixture to itself, as Kaldi wants of recordings of several talkers. ``utt2doa`` lists
-    azimuths in degrees and ``utt2distance`` distances in meters, in the order of ``spk1.scp`` …; of a moving
-    talker, where it starts. ``utt2dur`` and ``utt2rt60`` are in seconds. A table has no line where
-    that is not known of a scene; ``spk1.scp`` …, ``utt2doa`` and ``utt2distance`` are left out where it is
-    not known of any.
+    ``utt2spk`` maps a mixture to itself, as Kaldi wants of recordings of several talkers. ``utt2doa`` lists azimuths in
+    degrees and ``utt2distance`` distances in meters, in the order of ``spk1.scp`` …; of a moving talker, where it
+    starts. ``utt2dur`` and ``utt2rt60`` are in seconds. A table has no line where that is not known of a scene;
+    ``spk1.scp`` …, ``utt2doa`` and ``utt2distance`` are left out where it is not known of any.
     """
     ordered = sorted(scenes, key=lambda scene: scene.id)
     tables = {

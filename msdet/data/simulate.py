@@ -12,7 +12,7 @@ from pathlib import Path
 from msdet.arrays import MicrophoneArray, load_array
 from msdet.corpora import SPLITS, load_corpus
 from msdet.data.scene_set import HEADER, SceneSet, finish_set, record_path, write_scene
-from msdet.errors import MsdetError, UnknownNameError
+from msdet.errors import MsdetError, check_known
 from msdet.io.files import settings_hash
 from msdet.io.jobs import ALL, Job, Progress, Shard, Workers, begin_run_dir, run_jobs
 from msdet.scenes.distribution import SceneDistribution
@@ -56,10 +56,8 @@ def simulate(
         bank: RIR bank to take rooms from, such as a measured one; without it, every scene has a new room.
         share: part of the scenes to render; the set is finished by a run for the whole.
 
-    Returns the finished set; None after a share.
-
-    Raises:
-        MsdetError: bad settings, speech or noise, or a folder with other settings.
+    Returns the finished set; None after a share. An `MsdetError` says that settings, speech or noise are bad, or that
+    the folder has other settings.
     """
     out, speech = Path(out), Path(speech)
     noise, bank = (None if folder is None else Path(folder) for folder in (noise, bank))
@@ -117,8 +115,7 @@ def _gather(
     speech: Path, corpus: str, split: str, noise: Path | None, rooms: RirBank | None, array: MicrophoneArray
 ) -> tuple[Material, dict[str, str]]:
     """What a split's scenes are made of, and hashes of it."""
-    if split not in SPLITS:
-        raise UnknownNameError("split", split, SPLITS)
+    check_known("split", SPLITS, split)
     table = load_corpus(corpus, speech)
     recordings = tuple(r for r in read_noise_folder(noise) if r.split == split) if noise else ()
     identity = {
@@ -129,10 +126,7 @@ def _gather(
     return Material(table.by_speaker(split), array.microphones, recordings, rooms), identity
 
 
-@lru_cache(maxsize=1)
-def _open_bank(root: Path) -> RirBank:
-    """A worker opens its bank once."""
-    return RirBank.open(root)
+_open_bank = lru_cache(maxsize=1)(RirBank.open)  # once by each worker
 
 
 def _write_scene(

@@ -11,8 +11,7 @@ from torch import Tensor
 from msdet.dsp.spatial import full_precision, weighted_covariance
 from msdet.dsp.streaming_state import State, running_sum
 
-# added to the disturbance covariance: sensor noise and misplaced microphones, relative to diffuse noise
-DIAGONAL_LOADING = 0.01
+DIAGONAL_LOADING = 0.01  # of the disturbance, over diffuse noise: sensor noise and misplaced microphones
 
 
 @full_precision
@@ -23,10 +22,7 @@ def steered_beam_weights(posterior: Tensor, steering: Tensor, coherence: Tensor)
     C_s = Γ + εI + Σ_{s'≠s} α Σ_k p_s'(k) d_k d_k^H; the weights are C_s⁻¹ d_s / (d_s^H C_s⁻¹ d_s) (MVDR).
     α is one minus the overlap (Bhattacharyya) of the two posteriors, so that a talker never nulls itself.
 
-    Args:
-        posterior: ``(batch, talker, direction)``, sums to one.
-        steering: ``(direction, freq, mic)``.
-        coherence: of the diffuse field, ``(freq, mic, mic)``.
+    Posteriors ``(batch, talker, direction)`` sum to one, the coherence ``(freq, mic, mic)`` is the diffuse field's.
     """
     directions, freqs, mics = steering.shape
     batch, talkers = posterior.shape[:2]

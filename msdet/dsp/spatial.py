@@ -17,13 +17,9 @@ from torch import Tensor
 
 from msdet.conventions import SPEED_OF_SOUND, direction_vector, wrap_signed_deg
 
-# von Mises concentration of a posterior around one known azimuth: about 3.3 degrees wide
-CONCENTRATION = 300.0
-
+CONCENTRATION = 300.0  # von Mises concentration of a posterior around one known azimuth: about 3.3 degrees wide
 LOGIT_FLOOR = -8.0  # log probability, relative to the peak's, of every direction far from a seeded one
-
 _MAX_PRODUCTS = 2**25  # of steering vectors at once, 256 MB
-
 _HALVES = (torch.bfloat16, torch.float16)
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])

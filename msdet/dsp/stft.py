@@ -25,11 +25,7 @@ def window_samples(window_s: float, sample_rate: int) -> int:
 
 
 class Stft(nn.Module):
-    """Short-time Fourier transform with a square-root Hann window and half-overlapping frames.
-
-    Args:
-        window: length in samples; the hop is half of it.
-    """
+    """Short-time Fourier transform with a square-root Hann window of so many samples, frames overlapping by half."""
 
     window: Tensor
 

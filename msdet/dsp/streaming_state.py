@@ -97,21 +97,15 @@ def sample_and_hold(
 ) -> tuple[tuple[Tensor, ...], State]:
     """Tensors ``(batch, frame, ...)`` made every `update_interval` frames, held in between; and the state.
 
-    Args:
-        make: tensors ``(batch, update, ...)`` for some of the frames, given by their numbers.
-        frames: how many come.
-        update_interval: in frames, counted from the very first.
-        before: the state that an earlier call returned.
+    `make` gives tensors ``(batch, update, ...)`` for some of the `frames` that come, by their numbers. The interval
+    counts from the very first frame, `before` is the state that an earlier call returned.
     """
     seen, last = before or (0, None)
     new = [frame for frame in range(frames) if (seen + frame) % update_interval == 0]
     made = make(new) if new else ()
-    known = made if last is None else last if not new else tuple(map(_after, last, made))
+    if last is not None:
+        made = tuple(torch.cat(pair, dim=1) for pair in zip(last, made, strict=True)) if new else last
     up_to_date = torch.arange(seen, seen + frames) // update_interval
     index = up_to_date - up_to_date[0] + int(last is not None and seen % update_interval == 0)
-    values = tuple(value[:, index.to(value.device)] for value in known)
+    values = tuple(value[:, index.to(value.device)] for value in made)
     return values, (seen + frames, tuple(value[:, -1:].clone() for value in values))
-
-
-def _after(before: Tensor, value: Tensor) -> Tensor:
-    return torch.cat([before, value], dim=1)

@@ -38,6 +38,18 @@ def read_text(path: Path, errors: str = "strict") -> str:
         raise MsdetError(f"{path}: cannot be read ({error.strerror})") from error
 
 
+def read_tsv(path: Path) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:
+    """The header of a tab-separated table; and where each row is, with its cells by column; empty rows are left out."""
+    lines = [[cell.strip() for cell in line.split("\t")] for line in read_text(path).splitlines()]
+    header, rows = lines[0] if lines else [], []
+    for number, cells in enumerate(lines[1:], start=2):
+        place = f"{path}, line {number}"
+        if any(cells) and len(cells) != len(header):
+            raise MsdetError(f"{place}: {len(cells)} columns, expected {len(header)}")
+        rows += [(place, dict(zip(header, cells, strict=True)))] if any(cells) else []
+    return header, rows
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file; an `MsdetError` if it cannot be read or is none."""
     return parse_toml(read_text(path), path)

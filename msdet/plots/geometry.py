@@ -23,7 +23,6 @@ _MARGIN = 0.03  # around a room, as a share of its longer side
 _AXIS = 0.14  # length of an axis of the array's frame, as a share of the drawing's smaller side
 _MIN_AXIS = 0.3  # an axis seen shorter than this share of itself points at the reader and is not drawn
 _LEVEL_DEG = 0.05
-
 # markers with room for a number only away from their middle: where, in points
 _TRIANGLES = {"^": (0.0, -1.5), "v": (0.0, 1.5), "<": (1.5, 0.0), ">": (-1.5, 0.0)}
 

@@ -49,11 +49,7 @@ _NOT_DRAWN = frozenset({"epoch", "step", "train/skipped_steps"})
 
 
 def read_curves(run: Path) -> Curves:
-    """Read a training run's log; of a training in stages, those of all stages one after the other.
-
-    Raises:
-        MsdetError: no log, one that is not CSV of numbers, or one that holds no curve.
-    """
+    """Read a training run's log; of a training in stages, those of all stages one after the other."""
     stages = sorted(run.glob("stages/*/"))
     points: dict[str, dict[int, float]] = {}
     done = 0

@@ -17,7 +17,7 @@ from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
 from msdet.plots.geometry import array_view, numbered, room_view
 from msdet.plots.theme import INK, LIGHT, MUTED, WIDTH_IN, Style, drawing, styles
-from msdet.scenes.scene import Scene
+from msdet.scenes.scene import Scene, size_text
 from msdet.scoring.doa_scores import moves, true_track
 from msdet.scoring.submission import DoaEstimates, Track
 
@@ -217,7 +217,7 @@ def _side(scene: Scene) -> tuple[int, int]:
 
 
 def _title(scene: Scene) -> str:
-    facts = [" x ".join(f"{v:.2f}" for v in scene.room_m) + " m"] if scene.room_m else []
+    facts = [size_text(scene.room_m)] if scene.room_m else []
     times_s = {"target": scene.t60_target_s, "measured": scene.t60_measured_s}
     facts += [f"T60 {name} {time_s:.3f} s" for name, time_s in times_s.items() if time_s is not None]
     return ": ".join([scene.id, ", ".join(facts)] if facts else [scene.id])

@@ -62,7 +62,6 @@ _DASHES: tuple[Dashes, ...] = (
 
 _PIXELS_PER_INCH = 130  # of images inside an SVG: sharp at the page's width, small enough to embed
 _PNG_PIXELS_PER_INCH = 150
-
 _SETTINGS: Any = {  # any: the type of the keys differs between versions of matplotlib
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],

@@ -16,7 +16,7 @@ import numpy as np
 
 from msdet.conventions import Array
 from msdet.data.scene_set import SceneSet
-from msdet.errors import MsdetError, UnknownNameError
+from msdet.errors import MsdetError, check_known
 from msdet.io.files import plain_name, read_jsonl
 from msdet.scoring.metrics import UNPROCESSED, Row, check_row
 from msdet.scoring.provenance import read_provenance
@@ -25,10 +25,7 @@ from msdet.scoring.summary import Summary, summarize
 
 MODEL = "model"  # the system that a report is about if there is one of this name and no other is chosen
 ESTIMATES = "estimates"  # a system's own folder of estimates, beside its scores
-
-# the fields of a row by which scenes are ranked: the first, or without audio the second
-SI_SDRI, DOA_ERROR = "si_sdr_improvement_db", "doa_error_deg"
-
+SI_SDRI, DOA_ERROR = "si_sdr_improvement_db", "doa_error_deg"  # rank scenes: the first, or without audio the second
 _LABELS = ("id", "azimuth_deg", "azimuth_gap_deg", "t60_s", "straddles")
 _SAME_DEG = 1e-6
 
@@ -130,11 +127,8 @@ def read_evaluation(
 
     The system chosen is by default `MODEL`, else the one with the highest SI-SDRi, or without audio the smallest
     DoA error, an oracle only where there is nothing else. `estimates` are folders, by system, that are not where
-    they were when they were scored.
-
-    Raises:
-        MsdetError: no scores, or of other scenes than the data set's; estimates that are missing or were
-            made for another data set; a malformed file; no such system.
+    they were when they were scored. An `MsdetError` says that scores or estimates are missing, malformed, or of another
+    data set.
     """
     if not folder.is_dir():
         raise MsdetError(f"{folder}: no such folder of an evaluation")
@@ -143,9 +137,7 @@ def read_evaluation(
     if not names:
         raise MsdetError(f"{folder}: holds no <system>/scores.jsonl (run msdet evaluate first)")
     estimates = estimates or {}
-    for name in (*([system] if system else []), *estimates):
-        if name not in names:
-            raise UnknownNameError("system", name, names)
+    check_known("system", names, *filter(None, [system]), *estimates)
     scene_set = SceneSet.open(data)
     systems = _ranked(_read_system(folder / name, estimates.get(name), scene_set) for name in names)
     chosen = system or (MODEL if MODEL in systems else next(iter(systems)))
@@ -192,9 +184,8 @@ def _read_system(folder: Path, estimates: Path | None, scene_set: SceneSet) -> S
     path = folder / "scores.jsonl"
     provenance = read_provenance(folder)
     if provenance.data not in (None, scene_set.identity):
-        raise MsdetError(
-            f"{folder}: was scored on a data set with hash {provenance.data}, {scene_set.root} has {scene_set.identity}"
-        )
+        ours = f"{scene_set.root} has {scene_set.identity}"
+        raise MsdetError(f"{folder}: was scored on a data set with hash {provenance.data}, {ours}")
     rows = _read_rows(path)
     scenes = {scene.id: scene for scene in scene_set.scenes}
     for scene_id, row in rows.items():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from msdet.conventions import Array
-from msdet.errors import MsdetError, UnknownNameError
+from msdet.errors import MsdetError, check_known
 from msdet.report.content import SI_SDRI, Evaluation, ScoredSystem
 from msdet.scenes.scene import Scene
 from msdet.scoring.metrics import Row
@@ -73,11 +73,9 @@ def choose_scenes(evaluation: Evaluation, others: Iterable[str] = ()) -> dict[st
         titles.setdefault(ranked[-1], "Worst scene")
         titles.setdefault(ranked[len(ranked) // 2], "Median scene")
     ordered = {scene_id: titles[scene_id] for scene_id in sorted(titles, key=ranked.index)}
-    for scene_id in others:
-        if scene_id not in scenes:
-            raise UnknownNameError("scene", scene_id, scenes)
-        ordered.setdefault(scene_id, "Chosen scene")
-    return ordered
+    others = list(others)
+    check_known("scene", scenes, *others)
+    return ordered | {scene_id: "Chosen scene" for scene_id in others if scene_id not in ordered}
 
 
 def read_example(evaluation: Evaluation, scene: Scene, title: str) -> SceneExample:

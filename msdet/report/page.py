@@ -10,17 +10,10 @@ from typing import Any, TypeVar
 from matplotlib.figure import Figure
 
 from msdet.conventions import Array
+from msdet.plots import scores
 from msdet.plots.directions import doa_confusion, doa_polar
 from msdet.plots.learning import Curves, learning_curves, read_curves
 from msdet.plots.scene import estimates_figure
-from msdet.plots.scores import (
-    DetectionCurve,
-    breakdown_figure,
-    calibration_figure,
-    confidence_curve,
-    detection_figure,
-    posterior_curve,
-)
 from msdet.plots.theme import degrees, styles, to_png
 from msdet.report.conditions import BROKEN_DOWN, breakdown_panels, crossings, varying
 from msdet.report.content import DOA_ERROR, SI_SDRI, read_evaluation
@@ -35,10 +28,10 @@ from msdet.scoring.statistics import CONFIDENCE
 from msdet.scoring.summary import summarize
 
 T = TypeVar("T")
-
 AUDIO_BYTES = 12_000_000  # compressed, that a page embeds at most; longer scenes are cut to an excerpt
 MAX_DRAWN = 6  # systems in a figure at most; tables have all
 _CLIP_BYTES_PER_S = 9_000
+_TRAINING = "Learning curves: losses and validation scores of all tasks over training steps"
 _LABELS = ("id", "azimuth_deg", "permutation_from", *(b.field for _, bins in BREAKDOWNS.values() for b in bins))
 
 _TITLES = {
@@ -53,17 +46,7 @@ _TITLES = {
 
 
 class Report:
-    """The report of an evaluation, drawn when made.
-
-    Attributes:
-        html: the page.
-        images: PNG files by name, of the main figures, if wanted.
-        figures: number of figures on the page.
-        systems: the systems' names, the chosen one first.
-
-    Raises:
-        MsdetError: something that the page needs is missing or malformed; nothing is half drawn.
-    """
+    """The report of an evaluation, drawn when made, or not at all (`MsdetError`): the page is `html`."""
 
     def __init__(
         self,
@@ -83,9 +66,9 @@ class Report:
         self._looks = styles(self._evaluation.systems)
         learning = None if run is None else read_curves(run)
         self._with_images = with_images
-        self.images: dict[str, bytes] = {}
-        self.figures = 0
-        self.systems = list(self._evaluation.systems)
+        self.images: dict[str, bytes] = {}  # PNG files by name, of the main figures, if wanted
+        self.figures = 0  # on the page
+        self.systems = list(self._evaluation.systems)  # names, the chosen one first
         self.html = self._page(data, learning)
 
     def _page(self, data: Path, learning: Curves | None) -> str:
@@ -96,7 +79,7 @@ class Report:
             "conditions": self._by_condition(),
             "directions": self._directions(),
             "confidence": self._confidence(),
-            "training": self._training(learning) if learning else {},
+            "training": self._figure(learning_curves(learning), _TRAINING, "", "learning_curves") if learning else {},
             "scenes": scene_table(e, self._conditions, anchors),
             "examples": self._scenes(anchors),
         }
@@ -124,10 +107,6 @@ class Report:
             parts=parts,
         )
 
-    def _training(self, learning: Curves) -> dict[str, PageFigure]:
-        label = "Learning curves: losses and validation scores of all tasks over training steps"
-        return self._figure(learning_curves(learning), label, "", "learning_curves")
-
     def _by_condition(self) -> dict[str, Any]:
         systems, conditions = self._evaluation.systems, self._conditions
         scored = {
@@ -149,7 +128,7 @@ class Report:
             if looks:
                 label = f"{degrees(METRICS[key].label)} by {', '.join(c.title for c in conditions)}"
                 panels = breakdown_panels(summary, conditions, key, looks)
-                figure = breakdown_figure(panels, METRICS[key], looks)
+                figure = scores.breakdown_figure(panels, METRICS[key], looks)
                 figures |= self._figure(figure, label, note, f"breakdown_{key}")
         tables = crossings(self._evaluation.chosen, conditions)
         return {
@@ -181,8 +160,8 @@ class Report:
         """What confidences and posteriors are worth, of the systems that have any."""
         systems, scene_set = self._evaluation.systems.values(), self._evaluation.scene_set
         found = {s.name: curves(scene_set, s.lines, list(s.rows.values())) for s in systems}
-        posteriors = {name: posterior_curve(of["posterior"]) for name, of in found.items()}
-        confidences = {s.name: confidence_curve(*s.of_talkers("doa_confidence", DOA_ERROR)) for s in systems}
+        posteriors = {name: scores.posterior_curve(of["posterior"]) for name, of in found.items()}
+        confidences = {s.name: scores.confidence_curve(*s.of_talkers("doa_confidence", DOA_ERROR)) for s in systems}
         figures = self._detection(posteriors, "posterior", "Talkers found", "Directions elsewhere")
         figures |= self._detection(confidences, "confidence", "Right directions kept", "Wrong directions kept")
         given = {name: of["calibration"] for name, of in found.items() if of["calibration"]}
@@ -192,17 +171,18 @@ class Report:
             if no_probability:
                 note = f" Not between 0 and 1, and left out: {', '.join(no_probability)}.{note}"
             label = f"Reliability of the confidences of {', '.join(drawn)}"
-            figures |= self._figure(calibration_figure(drawn, self._looks), label, note, "calibration")
+            figure = scores.calibration_figure(drawn, self._looks)
+            figures |= self._figure(figure, label, note, "calibration")
         return figures
 
     def _detection(
-        self, by_system: dict[str, DetectionCurve | None], what: str, right: str, wrong: str
+        self, by_system: dict[str, scores.DetectionCurve | None], what: str, right: str, wrong: str
     ) -> dict[str, PageFigure]:
         drawn, note = self._few({name: curve for name, curve in by_system.items() if curve is not None})
         if not drawn:
             return {}
         label = f"ROC, and precision over recall, of the {what} of {', '.join(drawn)}"
-        figure = detection_figure(drawn, self._looks, what, right, wrong)
+        figure = scores.detection_figure(drawn, self._looks, what, right, wrong)
         return self._figure(figure, label, note, f"roc_{what}")
 
     def _scenes(self, anchors: dict[str, str]) -> dict[str, Any]:

@@ -1,3 +1,1 @@
 """Scenes: sampled purely and in microseconds, rendered apart, reproducible one by one."""
-
-from __future__ import annotations

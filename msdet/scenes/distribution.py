@@ -174,10 +174,8 @@ class SceneDistribution:
             raise MsdetError(f"talkers is {self.talkers}, expected weights of 0 or more, one at least above 0")
         gaps = self.most_talkers - (self.sector_deg < 360.0)  # around the circle the last gap counts too
         if not 0.0 < self.sector_deg <= 360.0 or self.minimum_gap_deg * gaps > self.sector_deg:
-            raise MsdetError(
-                f"minimum_gap_deg is {self.minimum_gap_deg}: {self.most_talkers} talkers do not fit into a "
-                f"sector_deg of {self.sector_deg}"
-            )
+            wanted = f"minimum_gap_deg is {self.minimum_gap_deg}: {self.most_talkers} talkers"
+            raise MsdetError(f"{wanted} do not fit into a sector_deg of {self.sector_deg}")
         if self.talker_height_m is not None and self.elevation_deg is not None:
             raise MsdetError("talker_height_m and elevation_deg are both set, expected one of them")
         restrictions = {

@@ -1,9 +1,8 @@
 """Microphones that differ from the array's description: in gain, in phase and in place.
 
-A simulated array is otherwise perfect, and a model trained on it leans on that. The gain and phase errors
-do not depend on frequency and are drawn for each microphone alone, as in Doclo and Moonen, "Design of
-broadband beamformers robust against gain and phase errors in the microphone array characteristics", IEEE
-Trans. Signal Processing 51(10), 2003.
+A simulated array is otherwise perfect, and a model trained on it leans on that. The gain and phase errors do not depend
+on frequency and are drawn for each microphone alone, as in Doclo and Moonen, "Design of broadband beamformers robust
+against gain and phase errors in the microphone array characteristics", IEEE Trans. Signal Processing 51(10), 2003.
 """
 
 from __future__ import annotations
@@ -62,21 +61,16 @@ def draw_mismatch(
 def apply_gain_phase(signals: Array, mismatch: Mismatch) -> Array:
     """What mismatched microphones make of floating-point signals ``(..., mic, time)``; same shape and type.
 
-    Each microphone's gain g and phase φ make of its signal x, with H its Hilbert transform,
-    g (cos φ x - sin φ H{x}): a tone cos(ωt) becomes g cos(ωt + φ). A positive phase thus advances, and
-    multiplies the spectrum by exp(+jφ), as being nearer to the source does in `msdet.dsp.spatial`. The phase
-    is the same at all frequencies, so it is no pure delay; it rings before and after a click, like 1 / t, and
-    ringing beyond the ends of the signal is cut off.
+    Each microphone's gain g and phase φ make of its signal x, with H its Hilbert transform, g (cos φ x - sin φ H{x}): a
+    tone cos(ωt) becomes g cos(ωt + φ). A positive phase thus advances, and multiplies the spectrum by exp(+jφ), as
+    being nearer to the source does in `msdet.dsp.spatial`. The phase is the same at all frequencies, so it is no pure
+    delay; it rings before and after a click, like 1 / t, and ringing beyond the ends of the signal is cut off.
 
     A microphone of 0 dB and 0 degrees keeps its samples exactly.
-
-    Raises:
-        MsdetError: other numbers of microphones in `signals` and `mismatch`.
     """
     if signals.shape[-2] != len(mismatch.gain_db):
-        raise MsdetError(
-            f"mismatch: describes {len(mismatch.gain_db)} microphones, the signals have {signals.shape[-2]}"
-        )
+        described = f"mismatch: describes {len(mismatch.gain_db)} microphones"
+        raise MsdetError(f"{described}, the signals have {signals.shape[-2]}")
     gain = 10 ** (np.array(mismatch.gain_db) / 20)
     phase_rad = np.deg2rad(mismatch.phase_deg)
     in_phase = (gain * np.cos(phase_rad)).astype(signals.dtype)[:, None]

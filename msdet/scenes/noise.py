@@ -14,7 +14,7 @@ import scipy
 from msdet.conventions import SPEED_OF_SOUND, Array
 from msdet.corpora import SPLITS
 from msdet.corpora.reading import is_audio, mono_header, split_by_name
-from msdet.errors import MsdetError, UnknownNameError
+from msdet.errors import MsdetError, check_known
 from msdet.io import audio
 from msdet.io.files import relative_path
 
@@ -60,8 +60,7 @@ def theoretical_coherence(
     Spherically isotropic: sin(x) / x with x = 2 π f d / c; cylindrically isotropic: J₀(x) (Cook et al.,
     JASA 1955), where d is the distance in the xy-plane, as the waves travel horizontally.
     """
-    if field not in get_args(Field):
-        raise UnknownNameError("noise field", field, get_args(Field))
+    check_known("noise field", get_args(Field), field)
     p = np.asarray(microphones_m, dtype=np.float64)[:, : 3 if field == "spherical" else 2]
     distance_m = np.linalg.norm(p[:, None] - p[None], axis=-1)
     x = 2.0 * np.asarray(frequencies_hz, dtype=np.float64)[:, None, None] * distance_m / speed_of_sound
@@ -82,10 +81,8 @@ def diffuse(
     """
     microphones_m = np.asarray(microphones_m, dtype=np.float64)
     if signals.ndim != 2 or len(signals) != len(microphones_m):
-        raise MsdetError(
-            f"diffuse noise: signals have shape {signals.shape}, expected ({len(microphones_m)}, time), "
-            "one for each microphone"
-        )
+        expected = f"({len(microphones_m)}, time), one for each microphone"
+        raise MsdetError(f"diffuse noise: signals have shape {signals.shape}, expected {expected}")
     power = np.array([np.square(row, dtype=np.float64).sum() for row in signals])
     if not (power > 0.0).all():
         raise MsdetError(f"diffuse noise: signal {int(np.argmin(power)) + 1} is silent")
@@ -160,10 +157,9 @@ def read_noise_folder(root: str | Path) -> tuple[NoiseRecording, ...]:
     for split in SPLITS:
         if not any(r.split == split for r in recordings):
             shortest_s = MIN_RECORDING_S * (10 if len(files) < MIN_FILES else 1)
-            raise MsdetError(
-                f"{root}: no recording is long enough for split '{split}', expected {shortest_s:g} s or more "
-                f"({len(files)} file(s); fewer than {MIN_FILES} are cut 80/10/10 in time)"
-            )
+            expected = f"expected {shortest_s:g} s or more"
+            cut = f"({len(files)} file(s); fewer than {MIN_FILES} are cut 80/10/10 in time)"
+            raise MsdetError(f"{root}: no recording is long enough for split '{split}', {expected} {cut}")
     return recordings
 
 
@@ -221,10 +217,8 @@ def _offsets_s(r: NoiseRecording, count: int, seconds: float, rng: np.random.Gen
         return [float(gap + n * seconds) for n, gap in enumerate(gaps)]
     spacing_s = r.seconds / count
     if spacing_s < MIN_SHIFT_S:
-        raise MsdetError(
-            f"{r.path}: {r.seconds:.2f} s of noise are too little for {count} different excerpts, "
-            f"expected at least {count * MIN_SHIFT_S:.2f} s"
-        )
+        few = f"{r.seconds:.2f} s of noise are too little for {count} different excerpts"
+        raise MsdetError(f"{r.path}: {few}, expected at least {count * MIN_SHIFT_S:.2f} s")
     return [float(spacing_s * n) for n in np.arange(count) + rng.random()]
 
 
@@ -274,10 +268,8 @@ def babble(speech: Sequence[Array], streams: int, samples: int, rng: np.random.G
         utterance = np.asarray(speech[index], dtype=np.float32)
         uses = range(place, wanted, len(order))
         if len(utterance) < len(uses) * MIN_SHIFT:
-            raise MsdetError(
-                f"babble: utterance {index + 1} has {len(utterance)} samples, expected at least "
-                f"{len(uses) * MIN_SHIFT} for {len(uses)} voices"
-            )
+            expected = f"expected at least {len(uses) * MIN_SHIFT} for {len(uses)} voices"
+            raise MsdetError(f"babble: utterance {index + 1} has {len(utterance)} samples, {expected}")
         level = math.sqrt(talkers * np.mean(np.square(utterance, dtype=np.float64)))
         if not level:
             raise MsdetError(f"babble: utterance {index + 1} is silent")

@@ -22,9 +22,7 @@ from msdet.scenes.rir.room_response import RoomResponse, room_response
 from msdet.scenes.room_geometry import positions_along
 from msdet.scenes.scene import Scene, Source, Target
 
-# level of a mixture at the reference microphone, of full scale; lower where a peak would pass `PEAK`
-MIXTURE_RMS = 10 ** (-26 / 20)
-
+MIXTURE_RMS = 10 ** (-26 / 20)  # at the reference microphone, of full scale; lower where a peak would pass `PEAK`
 PEAK = 0.9
 PATH_STEP_M = 0.05  # a moving talker's path is rendered from positions at most this far apart
 
@@ -201,17 +199,9 @@ def scene_response(
         for source, t in zip(scene.sources, times, strict=True)
     ]
     positions += [np.array([noise.position_m]) for noise in points]
-    response = room_response(
-        scene.room_m,
-        scene.t60_target_s,
-        scene.microphones_m(array.positions),
-        np.concatenate(positions),
-        scene.sample_rate,
-        scene.speed_of_sound,
-        scene.image_order,
-        scene.seed,
-    )
-    return response, paths, noise_positions
+    where = (scene.room_m, scene.t60_target_s, scene.microphones_m(array.positions), np.concatenate(positions))
+    how = (scene.sample_rate, scene.speed_of_sound, scene.image_order, scene.seed)
+    return room_response(*where, *how), paths, noise_positions
 
 
 def _path_times(source: Source, duration_s: float) -> Array:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from msdet.conventions import Array, angular_distance_deg, azimuth_elevation_deg, rotation_matrix, to_array_frame
+from msdet.conventions import Array, angular_distance_deg, seen_from_array, to_room_frame
 from msdet.errors import MsdetError
 from msdet.scenes.distribution import SceneDistribution
 from msdet.scenes.rir.reverberation import longest_t60_s, shortest_t60_s
-from msdet.scenes.scene import Direction, Point, Rotation, Waypoint, as_point
+from msdet.scenes.scene import Direction, Point, Rotation, Waypoint, as_point, size_text
 
 WALL_MARGIN_M = 0.2  # talkers keep this distance to every wall
 NOISE_DISTANCE_M = 0.5  # noise sources keep this distance to the array's center
@@ -35,12 +35,11 @@ class RoomGeometry:
 
     def from_array(self) -> tuple[Array, Array, Array]:
         """Azimuth, elevation and distance ``(position,)`` of each position, in the array's frame."""
-        seen = to_array_frame(np.array(self.positions_m), self.center_m, self.rotation_deg)
-        return *azimuth_elevation_deg(seen), np.linalg.norm(seen, axis=-1)
+        return seen_from_array(self.positions_m, self.center_m, self.rotation_deg)
 
     def microphones_m(self, positions: Array) -> Array:
         """Room coordinates ``(mic, 3)`` of microphones given in the array's frame."""
-        return np.asarray(positions @ rotation_matrix(*self.rotation_deg).T + np.asarray(self.center_m))
+        return to_room_frame(positions, self.center_m, self.rotation_deg)
 
 
 def sample_geometry(
@@ -48,10 +47,8 @@ def sample_geometry(
 ) -> RoomGeometry:
     """Draw a room, the array in it, and positions of so many talkers and of the distribution's point noises.
 
-    The log has `name` and why where a room is drawn again that cannot have its T60.
-
-    Raises:
-        MsdetError: no such room or positions found in many draws.
+    The log has `name` and why where a room is drawn again that cannot have its T60. An `MsdetError` says that no such
+    room or positions were found in many draws.
     """
     d = distribution
     for _ in range(MAX_ROOMS):
@@ -66,7 +63,7 @@ def sample_geometry(
             return RoomGeometry(room, t60_s, as_point(center), (yaw, pitch, roll), tuple(points))
     raise MsdetError(
         f"no room for {talkers} talkers at distance_m {list(d.distance_m)} with minimum_gap_deg "
-        f"{d.minimum_gap_deg} in {MAX_ROOMS} rooms, the last one of {_size(room)}"
+        f"{d.minimum_gap_deg} in {MAX_ROOMS} rooms, the last one of {size_text(room)}"
     )
 
 
@@ -75,10 +72,7 @@ def sample_path(
 ) -> tuple[Waypoint, ...]:
     """Draw a path from `start` at an even speed: straight lines to places that a talker may stand at.
 
-    No line comes nearer to the array than half the smallest distance.
-
-    Raises:
-        MsdetError: no such path found in many draws.
+    No line comes nearer to the array than half the smallest distance; an `MsdetError` if many draws find none.
     """
     d = distribution
     center = np.array(geometry.center_m)
@@ -98,7 +92,7 @@ def sample_path(
         path.append(Waypoint(time, as_point(here)))
         if time >= d.duration_s:
             return tuple(path)
-    raise MsdetError(f"no path at distance_m {list(d.distance_m)} found in a room of {_size(geometry.room_m)}")
+    raise MsdetError(f"no path at distance_m {list(d.distance_m)} found in a room of {size_text(geometry.room_m)}")
 
 
 def positions_along(waypoints: tuple[Waypoint, ...], times_s: Array) -> Array:
@@ -113,9 +107,7 @@ def track_along(
 ) -> tuple[Direction, ...]:
     """Labels of a path, one every `TRACK_STEP_S` from time 0 on."""
     times_s = np.arange(int(duration_s / TRACK_STEP_S + 1e-9) + 1) * TRACK_STEP_S
-    seen = to_array_frame(positions_along(waypoints, times_s), center_m, rotation_deg)
-    azimuths, elevations = azimuth_elevation_deg(seen)
-    columns = (times_s.round(6), azimuths, elevations, np.linalg.norm(seen, axis=-1))
+    columns = (times_s.round(6), *seen_from_array(positions_along(waypoints, times_s), center_m, rotation_deg))
     return tuple(Direction(*map(float, row)) for row in zip(*columns, strict=True))
 
 
@@ -132,7 +124,7 @@ def _draw_room(d: SceneDistribution, rng: np.random.Generator, name: str) -> tup
             reason = f"more than {longest:.3f} s, all that image sources can render there"
         else:
             reason = f"less than the {shortest:.3f} s of its driest walls"
-        log.warning("%s: drawn again: T60 %.3f s in a room of %s is %s", name, t60_s, _size(room), reason)
+        log.warning("%s: drawn again: T60 %.3f s in a room of %s is %s", name, t60_s, size_text(room), reason)
     raise MsdetError(f"no room with t60_s {list(d.t60_s)} found in {MAX_DRAWS} draws")
 
 
@@ -152,7 +144,7 @@ def _draw_talkers(
         if rejected == DRAWS_BEFORE_RESTART:  # those taken may leave no gap wide enough for the next
             points, azimuths, rejected, sector_rad = [], [], 0, _draw_sector(d, rng)
         point = _draw_position(d, center, sector_rad, rng)
-        azimuth = float(azimuth_elevation_deg(to_array_frame(point, center, rotation))[0])
+        azimuth = float(seen_from_array(point, center, rotation)[0])
         if _inside(point, room) and (angular_distance_deg(azimuth, azimuths) >= d.minimum_gap_deg).all():
             points.append(as_point(point))
             azimuths.append(azimuth)
@@ -190,7 +182,3 @@ def _draw_noise_position(room: Point, center: Array, rng: np.random.Generator) -
 
 def _inside(point: Array, room: Point) -> bool:
     return bool(((point > WALL_MARGIN_M) & (point < np.array(room) - WALL_MARGIN_M)).all())
-
-
-def _size(room: Point) -> str:
-    return f"{room[0]:.2f} x {room[1]:.2f} x {room[2]:.2f} m"

@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -19,21 +19,9 @@ from msdet.scenes.mismatch import draw_mismatch
 from msdet.scenes.noise import NoiseExcerpt, NoiseRecording, draw_excerpts
 from msdet.scenes.rir.bank import RirBank
 from msdet.scenes.room_geometry import MAX_DRAWS, sample_geometry, sample_path, track_along
-from msdet.scenes.scene import (
-    Direction,
-    Noise,
-    NoiseKind,
-    Point,
-    Rotation,
-    Scene,
-    Source,
-    Waypoint,
-    as_point,
-    scene_seed,
-)
+from msdet.scenes.scene import Noise, NoiseKind, Scene, Source, as_point, places_from_array, scene_seed
 
-# utterances that a babble is made of, if the corpus has as many; more for many microphones
-MIN_BABBLE_TALKERS = 6
+MIN_BABBLE_TALKERS = 6  # utterances that a babble is made of, if the corpus has as many; more for many microphones
 
 Speech = Mapping[str, Sequence[Utterance]]
 """Utterances of each talker of a split."""
@@ -52,25 +40,11 @@ class Material:
     bank: RirBank | None = None
 
 
-@dataclass(frozen=True)
-class SpeakerPlacement:
-    """Where a sound comes from: fields of `Source`."""
-
-    position_m: Point
-    azimuth_deg: float
-    elevation_deg: float
-    distance_m: float
-    waypoints: tuple[Waypoint, ...] = ()
-    track: tuple[Direction, ...] = ()
-    rir: int | None = None
+Placement = tuple[dict[str, Any], list[dict[str, Any]]]
+"""A room as fields of `Scene`, and the places in it as fields of `Source`: talkers first, then point noises."""
 
 
-Placement = tuple[dict[str, Any], Sequence[SpeakerPlacement]]
-"""A room as fields of `Scene`, and the places in it: talkers first, then point noises."""
-
-
-@dataclass(frozen=True)
-class Turn:
+class Turn(NamedTuple):
     """What a talker says: an utterance from `offset_s` on, at `onset_s` of the scene for `duration_s`."""
 
     utterance: Utterance
@@ -88,11 +62,8 @@ def sample_count(distribution: SceneDistribution, rng: np.random.Generator) -> i
 def sample_turns(speech: Speech, talkers: int, distribution: SceneDistribution, rng: np.random.Generator) -> list[Turn]:
     """Draw different speakers with one utterance each; who starts first is drawn as well.
 
-    An utterance at least as long as its turn is preferred and cut at a random offset; a shorter one starts
-    at a random moment of the turn.
-
-    Raises:
-        MsdetError: fewer speakers than talkers.
+    An utterance at least as long as its turn is preferred and cut at a random offset; a shorter one starts at a random
+    moment of the turn. An `MsdetError` says that there are fewer speakers than talkers.
     """
     names = sorted(speech)
     if len(names) < talkers:
@@ -170,21 +141,14 @@ def sample_scene(
     turns = sample_turns(material.speech, talkers, d, rng)
     sources = tuple(
         Source(
-            speaker=turn.utterance.speaker,
-            path=turn.utterance.path,
-            offset_s=turn.offset_s,
-            onset_s=turn.onset_s,
-            duration_s=turn.duration_s,
-            level_db=float(rng.uniform(*d.level_db)),
-            gender=turn.utterance.gender,
-            **vars(place),
+            u.speaker, u.path, offset_s, onset_s, duration_s, float(rng.uniform(*d.level_db)), gender=u.gender, **place
         )
-        for place, turn in zip(places[:talkers], turns, strict=True)
+        for place, (u, offset_s, onset_s, duration_s) in zip(places[:talkers], turns, strict=True)
     )
     noises = list(sample_noises(d, material, [s.speaker for s in sources], rng))
     points = [k for k, noise in enumerate(noises) if noise.kind == "point"]
     for k, place in zip(points, places[talkers:], strict=True):
-        noises[k] = dataclasses.replace(noises[k], position_m=place.position_m, rir=place.rir)
+        noises[k] = dataclasses.replace(noises[k], position_m=place["position_m"], rir=place.get("rir"))
     errors = (d.gain_error_db, d.phase_error_deg, d.position_error_m)
     return Scene(
         id=scene_id,
@@ -204,29 +168,24 @@ def sample_scene(
 def _places_in_new_room(d: SceneDistribution, talkers: int, rng: np.random.Generator, name: str) -> Placement:
     for _ in range(MAX_DRAWS):
         geometry = sample_geometry(d, talkers, rng, name)
-        seen = np.array(geometry.from_array()).T.tolist()
-        places = [SpeakerPlacement(at, *row) for at, row in zip(geometry.positions_m, seen, strict=True)]
+        pose = (geometry.center_m, geometry.rotation_deg)
+        places = places_from_array(np.array(geometry.positions_m), *pose)
         for talker in np.flatnonzero(rng.random(talkers) < d.moving):
-            waypoints = sample_path(d, places[talker].position_m, geometry, rng)
-            track = track_along(waypoints, d.duration_s, geometry.center_m, geometry.rotation_deg)
-            places[talker] = dataclasses.replace(places[talker], waypoints=waypoints, track=track)
+            waypoints = sample_path(d, geometry.positions_m[talker], geometry, rng)
+            places[talker] |= {"waypoints": waypoints, "track": track_along(waypoints, d.duration_s, *pose)}
         if _keep_gap(places[:talkers], d.minimum_gap_deg):
-            return _room(geometry.room_m, geometry.t60_s, geometry.center_m, geometry.rotation_deg), places
+            room = {"room_m": geometry.room_m, "t60_target_s": geometry.t60_s}
+            return room | {"array_center_m": pose[0], "array_rotation_deg": pose[1]}, places
     raise MsdetError(f"no paths with minimum_gap_deg {d.minimum_gap_deg} found in {MAX_DRAWS} draws")
 
 
-def _room(room_m: Point | None, t60_s: float | None, center_m: Point, rotation_deg: Rotation) -> dict[str, Any]:
-    """Fields of `Scene`."""
-    placed = {"array_center_m": center_m, "array_rotation_deg": rotation_deg}
-    return {"room_m": room_m, "t60_target_s": t60_s} | placed
-
-
-def _keep_gap(places: Sequence[SpeakerPlacement], minimum_gap_deg: float) -> bool:
+def _keep_gap(places: Sequence[dict[str, Any]], minimum_gap_deg: float) -> bool:
     """Whether all pairs keep the gap at every label; those who stand keep it already."""
-    if not minimum_gap_deg or not any(p.track for p in places):
+    tracks = [[t.azimuth_deg for t in place.get("track", ())] for place in places]
+    frames = max(map(len, tracks))
+    if not minimum_gap_deg or not frames:
         return True
-    frames = max(len(p.track) for p in places)
-    azimuths = np.array([[t.azimuth_deg for t in p.track] if p.track else [p.azimuth_deg] * frames for p in places])
+    azimuths = np.array([track or [p["azimuth_deg"]] * frames for track, p in zip(tracks, places, strict=True)])
     gaps = angular_distance_deg(azimuths[:, None], azimuths[None])
     return bool((gaps[np.triu_indices(len(places), 1)] >= minimum_gap_deg).all())
 
@@ -234,19 +193,14 @@ def _keep_gap(places: Sequence[SpeakerPlacement], minimum_gap_deg: float) -> boo
 def _places_in_bank(d: SceneDistribution, bank: RirBank, talkers: int, rng: np.random.Generator) -> Placement:
     """Positions of one room of a bank, in the array's frame."""
     number, positions = bank.draw_positions(d, talkers, rng)
-    table = bank.table[number]
-    places = [
-        SpeakerPlacement(
-            as_point(table.distances_m[p] * direction_vector(table.azimuths_deg[p], table.elevations_deg[p])),
-            table.azimuths_deg[p],
-            table.elevations_deg[p],
-            table.distances_m[p],
-            rir=int(p),
-        )
-        for p in positions
-    ]
+    table, places = bank.table[number], []
+    for p in positions:
+        azimuth, elevation, distance = table.azimuths_deg[p], table.elevations_deg[p], table.distances_m[p]
+        seen = {"azimuth_deg": azimuth, "elevation_deg": elevation, "distance_m": distance}
+        places.append({"position_m": as_point(distance * direction_vector(azimuth, elevation)), **seen, "rir": p})
     origin = (0.0, 0.0, 0.0)  # where in the room the array stands is not known
-    return _room(None, table.t60_target_s, origin, origin) | {"rir_room": number}, places
+    room = {"room_m": None, "t60_target_s": table.t60_target_s, "rir_room": number}
+    return room | {"array_center_m": origin, "array_rotation_deg": origin}, places
 
 
 def _draw_babble(
@@ -255,10 +209,8 @@ def _draw_babble(
     """Utterances of talkers who are not `speakers`: of everybody before anybody comes twice."""
     others = sorted(set(speech) - set(speakers))
     if not others:
-        raise MsdetError(
-            f"the corpus split has no talkers but the {len(speakers)} of a scene to babble; give a folder of "
-            "noise recordings or fewer talkers"
-        )
+        remedy = "give a folder of noise recordings or fewer talkers"
+        raise MsdetError(f"the corpus split has no talkers but the {len(speakers)} of a scene to babble; {remedy}")
     wanted = max(MIN_BABBLE_TALKERS, streams)
     names = [str(name) for name in rng.permutation(others)[:wanted]]
     each = math.ceil(wanted / len(names))

@@ -5,19 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from msdet.conventions import (
-    MAX_SAMPLE_RATE,
-    MIN_SAMPLE_RATE,
-    SPEED_OF_SOUND,
-    Array,
-    angular_distance_deg,
-    rotation_matrix,
-)
+from msdet.conventions import SAMPLE_RATES, SPEED_OF_SOUND, Array, angular_distance_deg, seen_from_array, to_room_frame
 from msdet.errors import MsdetError
 from msdet.io.files import plain_name, relative_path
 from msdet.io.records import read_record
@@ -47,6 +41,21 @@ def as_point(vector: Array) -> Point:
     return (x, y, z)
 
 
+def size_text(room_m: Sequence[float]) -> str:
+    """The size of a room: ``8.00 x 6.00 x 3.00 m``."""
+    return " x ".join(f"{length:.2f}" for length in room_m) + " m"
+
+
+def places_from_array(positions_m: Array, center_m: Point, rotation_deg: Rotation) -> list[dict[str, Any]]:
+    """Where positions ``(position, 3)`` in the room are, and where an array there sees them: fields of a `Source`."""
+    columns = seen_from_array(positions_m, center_m, rotation_deg)
+    names = ("azimuth_deg", "elevation_deg", "distance_m")
+    return [
+        {"position_m": as_point(position_m), **dict(zip(names, map(float, seen), strict=True))}
+        for position_m, *seen in zip(positions_m, *columns, strict=True)
+    ]
+
+
 @dataclass(frozen=True)
 class Waypoint:
     """Where a moving talker is at a time; between two waypoints it moves on a straight line, evenly."""
@@ -67,35 +76,22 @@ class Direction:
 
 @dataclass(frozen=True)
 class Source:
-    """One talker in a scene; where it is, is NaN where that is not known (`Scene.located`).
+    """One talker in a scene; where it is, is NaN where that is not known (`Scene.located`)."""
 
-    Attributes:
-        speaker: the talker's name in the corpus.
-        path: speech file, relative to the corpus' root.
-        offset_s: where in the file the speech starts, which starts at `onset_s` in the scene.
-        level_db: level of the reverberant image at the reference microphone, relative to the other talkers'.
-        position_m: ``(x, y, z)`` in the room; of a moving talker, at the start of the scene, as what follows.
-        azimuth_deg: seen from the array, in its frame, [0, 360), as are elevation and distance.
-        gender: ``f``, ``m``, or empty where the corpus does not say.
-        waypoints: path of a moving talker, from time 0 to the scene's end; empty for one that stands.
-        track: directions of a moving talker, one a frame.
-        rir: position in the room of the scene's RIR bank, for scenes made from one.
-    """
-
-    speaker: str
-    path: str
-    offset_s: float
-    onset_s: float
+    speaker: str  # the talker's name in the corpus
+    path: str  # of the speech file, relative to the corpus' root
+    offset_s: float  # where in the file the speech starts
+    onset_s: float  # where in the scene it starts
     duration_s: float
-    level_db: float
-    position_m: Point = NOWHERE
-    azimuth_deg: float = math.nan
+    level_db: float  # of the reverberant image at the reference microphone, relative to the other talkers'
+    position_m: Point = NOWHERE  # in the room; of a moving talker, at the start of the scene, as what follows
+    azimuth_deg: float = math.nan  # seen from the array, in its frame, [0, 360), as are elevation and distance
     elevation_deg: float = math.nan
     distance_m: float = math.nan
-    gender: str = ""
-    waypoints: tuple[Waypoint, ...] = ()
-    track: tuple[Direction, ...] = ()
-    rir: int | None = None
+    gender: str = ""  # ``f``, ``m``, or empty where the corpus does not say
+    waypoints: tuple[Waypoint, ...] = ()  # path of a moving talker, from time 0 to the scene's end
+    track: tuple[Direction, ...] = ()  # directions of a moving talker, one a frame
+    rir: int | None = None  # position in the room of the scene's RIR bank, for scenes made from one
 
 
 @dataclass(frozen=True)
@@ -116,42 +112,27 @@ class Noise:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything needed to render one mixture, and its labels.
+    """Everything needed to render one mixture, and its labels."""
 
-    Attributes:
-        id: its name in the set.
-        seed: of everything random in its rendering.
-        room_m: size of the room; None where responses were measured and it is not known.
-        t60_target_s: reverberation time that was rendered for; None where responses were measured.
-        array: name of the microphone array; its frame's origin in the room is `array_center_m`.
-        noises: at least sensor noise, as a rule.
-        target: what the references hold.
-        t60_measured_s: of the responses (`msdet.scenes.rir.room_response.RoomResponse`), once rendered.
-        rir_room: room of the RIR bank that the scene was made from.
-        image_order: reflections beyond this order came from ray tracing; None for image sources alone.
-        referenced: whether there are references; a recording may have none.
-        located: whether it is known where the talkers are; without it their distances alone may be known.
-    """
-
-    id: str
-    seed: int
+    id: str  # its name in the set
+    seed: int  # of everything random in its rendering
     sample_rate: int
     duration_s: float
-    room_m: Point | None
-    t60_target_s: float | None
-    array: str
-    array_center_m: Point
+    room_m: Point | None  # size of the room; None where responses were measured and it is not known
+    t60_target_s: float | None  # that was rendered for; None where responses were measured
+    array: str  # name of the microphone array
+    array_center_m: Point  # the origin of its frame, in the room
     array_rotation_deg: Rotation
     sources: tuple[Source, ...]
-    noises: tuple[Noise, ...]
-    target: Target
+    noises: tuple[Noise, ...]  # at least sensor noise, as a rule
+    target: Target  # what the references hold
     speed_of_sound: float = SPEED_OF_SOUND
-    t60_measured_s: float | None = None
+    t60_measured_s: float | None = None  # of the responses (`msdet.scenes.rir.room_response.RoomResponse`)
     mismatch: Mismatch | None = None
-    rir_room: int | None = None
-    image_order: int | None = None
-    referenced: bool = True
-    located: bool = True
+    rir_room: int | None = None  # room of the RIR bank that the scene was made from
+    image_order: int | None = None  # reflections beyond this order came from ray tracing; None for image sources alone
+    referenced: bool = True  # whether there are references; a recording may have none
+    located: bool = True  # whether it is known where the talkers are; their distances alone may be known without it
     renamed: ClassVar[dict[str, str]] = {"t60_asked_s": "t60_target_s", "array_centre_m": "array_center_m"}
 
     @property
@@ -206,7 +187,7 @@ class Scene:
         """Room coordinates ``(mic, 3)`` of microphones given in the array's frame."""
         if self.mismatch:
             positions = positions + np.array(self.mismatch.offset_m)
-        return np.asarray(positions @ rotation_matrix(*self.array_rotation_deg).T + np.array(self.array_center_m))
+        return to_room_frame(positions, self.array_center_m, self.array_rotation_deg)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form; what is at its default in a source or a noise is left out, as are true flags."""
@@ -217,12 +198,7 @@ class Scene:
 
     @classmethod
     def from_dict(cls, row: dict[str, Any], origin: str) -> Scene:
-        """Read the JSON form back.
-
-        Raises:
-            MsdetError: a key is missing, unknown or of the wrong type, a name or path leads elsewhere, or a
-                talker has a place in a scene where that is not known; `origin` (file and line) is named.
-        """
+        """Read the JSON form back; an `MsdetError` names `origin` (file and line) and what is wrong there."""
         scene = read_record(cls, row, origin)
         plain_name(scene.id, "id", origin)
         _check_plausible(scene, origin)
@@ -264,7 +240,7 @@ def scene_seed(set_seed: int, scene_id: str) -> int:
 
 
 _PLAUSIBLE = {
-    "sample_rate": (MIN_SAMPLE_RATE, MAX_SAMPLE_RATE),
+    "sample_rate": SAMPLE_RATES,
     "duration_s": (0.0, 1e6),
     "time_s": (0.0, 1e6),
     "onset_s": (-1e6, 1e6),

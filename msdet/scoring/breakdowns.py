@@ -93,19 +93,14 @@ BREAKDOWNS: dict[str, tuple[str, tuple[Bin, ...]]] = {
 """Breakdowns by the name that options use. The last bin of the gap overlaps the others; in the bins of a
 talker's azimuth or distance a scene counts with those of its talkers that are in them."""
 
-DEFAULT_BREAKDOWNS = ("azimuth_gap", "t60", "straddling")
-"""Those that a summary has unless others are named."""
+DEFAULT_BREAKDOWNS = ("azimuth_gap", "t60", "straddling")  # those that a summary has unless others are named
 
 
 def find_breakdowns(names: Iterable[str]) -> tuple[Breakdown, ...]:
-    """Breakdowns by name; ``a*b`` crosses two, ``all`` are all single ones.
+    """Breakdowns by name in `BREAKDOWNS`; ``a*b`` crosses two, ``all`` are all single ones.
 
     >>> [b.title for b in find_breakdowns(["t60", "talkers*gender"])]
     ['T60', "Talkers by Talkers' genders"]
-
-    Raises:
-        UnknownNameError: one that is not in `BREAKDOWNS`.
-        MsdetError: more than two crossed.
     """
     chosen: dict[str, Breakdown] = {}
     for name in itertools.chain.from_iterable(BREAKDOWNS if name == "all" else (name,) for name in names):

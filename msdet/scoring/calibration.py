@@ -14,9 +14,7 @@ from msdet.scoring.doa_scores import moves
 from msdet.scoring.metrics import Row
 from msdet.scoring.submission import DoaEstimates
 
-TOLERANCE_DEG = 10.0
-"""A direction within this of a talker's counts as that talker's."""
-
+TOLERANCE_DEG = 10.0  # a direction within this of a talker's counts as that talker's
 CALIBRATION_BINS = 10
 _MAX_POINTS = 200  # of a curve
 
@@ -39,13 +37,9 @@ def posterior_curves(talkers: Array, elsewhere: Array, peaks: Array) -> dict[str
     A talker is detected where the posterior near its direction reaches the threshold. A false alarm is, for
     the ROC, a direction away from all talkers that does; for the precision, a peak there.
 
-    Args:
-        talkers: ``(talker,)`` the highest posterior near each talker.
-        elsewhere: ``(direction,)`` the posterior at each direction away from all talkers.
-        peaks: ``(peak,)`` those of them that are local maxima.
-
-    Returns:
-        Thresholds, descending, with the rates at each, and areas; None without talkers or directions elsewhere.
+    The posterior is given as ``(talker,)``, the highest near each talker; ``(direction,)``, that at each direction
+    away from all; and ``(peak,)``, those of these that are local maxima. Returned are thresholds, descending, with the
+    rates at each, and areas; None without talkers or directions elsewhere.
     """
     from scipy.integrate import trapezoid
 
@@ -73,13 +67,10 @@ def posterior_curves(talkers: Array, elsewhere: Array, peaks: Array) -> dict[str
 def calibration(rows: list[Row]) -> dict[str, Any] | None:
     """How often an estimate is right by its confidence: a reliability diagram.
 
-    Guo et al., "On calibration of modern neural networks", ICML 2017. Right is an error up to
-    `TOLERANCE_DEG`, under the permutation of the scene.
-
-    Returns:
-        By bin of confidence its ends, mean confidence, share of right estimates and their number; the mean
-        gap between the two, weighted by number; or in ``undefined`` why there is none. None where no row
-        has a confidence.
+    Guo et al., "On calibration of modern neural networks", ICML 2017. Right is an error up to `TOLERANCE_DEG`, under
+    the permutation of the scene. A bin of confidence has its ends, mean confidence, share of right estimates and their
+    number; the mean gap between the two is weighted by number, or ``undefined`` says why there is none. None where no
+    row has a confidence.
     """
     pairs = [
         (c, e)

@@ -8,17 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from msdet.errors import MsdetError, UnknownNameError
+from msdet.errors import MsdetError, check_known
 from msdet.scoring.breakdowns import Bin, find_breakdowns
-from msdet.scoring.metrics import (
-    FIELDS_OF_KIND,
-    METRICS,
-    Row,
-    aligned_rows,
-    metric_values,
-    optimal_assignment_notes,
-    optimal_assignments,
-)
+from msdet.scoring.metrics import METRICS, Row, aligned_rows, assignment_notes, metric_values, optimal_assignments
 from msdet.scoring.statistics import CONFIDENCE, SWAPS, bootstrap, percentile_interval, randomization_test
 from msdet.scoring.tables import Table, blank_repeats, csv_text, number
 
@@ -55,21 +47,14 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two systems, by name, on the same scenes; the second's values are subtracted.
-
-    Attributes:
-        overall: by metric.
-        breakdowns: by title of the breakdown, cell and metric; an empty cell has no metrics.
-        scenes: how many both are scored on.
-        optimal_assignment: by system, in how many of them azimuths have their optimal assignment, for want of audio.
-    """
+    """Two systems, by name, on the same scenes; the second's values are subtracted."""
 
     first: str
     second: str
-    overall: dict[str, Difference]
-    breakdowns: dict[str, dict[str, dict[str, Difference]]]
-    scenes: int
-    optimal_assignment: dict[str, int]
+    overall: dict[str, Difference]  # by metric
+    breakdowns: dict[str, dict[str, dict[str, Difference]]]  # by title, cell and metric; an empty cell has none
+    scenes: int  # that both are scored on
+    optimal_assignment: dict[str, int]  # as of `msdet.scoring.metrics.optimal_assignments`
 
 
 def compare(
@@ -77,12 +62,8 @@ def compare(
 ) -> Comparison:
     """Compare two systems, over all scenes and by bin.
 
-    `metrics` are names in `METRICS`, overall and by bin; `COMPARED` and `COMPARED_BY_BIN` if empty. For breakdowns see
-    `msdet.scoring.breakdowns.find_breakdowns`.
-
-    Raises:
-        MsdetError: other scenes, an unknown metric or breakdown, a named metric that no scene has of both, or
-            no metric that both have.
+    `metrics` are names in `METRICS`, overall and by bin, each of which some scene has of both; `COMPARED` and
+    `COMPARED_BY_BIN` if empty. For breakdowns see `msdet.scoring.breakdowns.find_breakdowns`.
     """
     named = tuple(dict.fromkeys(metrics))
     (first, rows_a), (second, rows_b) = aligned_rows(systems).items()
@@ -99,24 +80,17 @@ def compare(
         }
         for breakdown in find_breakdowns(by)
     }
-    has_doa = any(METRICS[key].field in FIELDS_OF_KIND["directions"] for key in overall)
-    optimal = optimal_assignments(systems) if has_doa else {}
-    return Comparison(first, second, overall, breakdowns, len(rows_a), optimal)
+    return Comparison(first, second, overall, breakdowns, len(rows_a), optimal_assignments(systems, overall))
 
 
 def differences(
     rows_a: list[Row], rows_b: list[Row], metrics: Iterable[str], seed: int = 0, bins: tuple[Bin, ...] = ()
 ) -> dict[str, Difference]:
-    """System a less system b by metric, over what is in the bins; without metrics that no scene has of both.
-
-    Raises:
-        MsdetError: other scenes, or an unknown metric.
-    """
+    """System a less system b by metric, over what is in the bins; without metrics that no scene has of both."""
     rows_a, rows_b = aligned_rows({"a": rows_a, "b": rows_b}).values()
     by_metric = {}
     for name in metrics:
-        if name not in METRICS:
-            raise UnknownNameError("metric", name, METRICS)
+        check_known("metric", METRICS, name)
         values = ((metric_values(row, METRICS[name], bins) for row in rows) for rows in (rows_a, rows_b))
         pairs = [(a, b) for a, b in zip(*values, strict=True) if a is not None and b is not None]
         if not pairs:
@@ -161,7 +135,7 @@ def comparison_tables(comparison: Comparison) -> tuple[list[Table], list[str]]:
             columns = [names, *_columns([line[1:] for line in lines])]
             tables.append(Table(f"{breakdown}: {title}", ["", *header], columns, 2))
     interval = f"in brackets: {CONFIDENCE:.0%} paired bootstrap interval over n scenes."
-    return tables, [interval, TEST, *optimal_assignment_notes(comparison.optimal_assignment, comparison.scenes)]
+    return tables, [interval, TEST, *assignment_notes(comparison.optimal_assignment, comparison.scenes)]
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:

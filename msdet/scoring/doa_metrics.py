@@ -16,9 +16,7 @@ from msdet.conventions import Array, angular_distance_deg, azimuth_elevation_deg
 from msdet.errors import UndefinedMetricError
 from msdet.scoring.permutations import ambiguous_references, best_permutation, tied_permutations
 
-MATCH_DEG = 20.0
-"""Largest error of an estimate that detects a talker."""
-
+MATCH_DEG = 20.0  # largest error of an estimate that detects a talker
 _LESS_SQUARED = 1e-9  # weight of squared errors in an assignment: they decide between equal sums alone
 
 

@@ -32,12 +32,10 @@ DOA_FIELDS: tuple[str, ...] = (
 # more fields, where a system gives elevations or confidences, or where talkers move
 ELEVATION_FIELDS, CONFIDENCE_FIELDS = ("doa_great_circle_deg",), ("doa_confidence",)
 TRACK_FIELDS = ("track_error_deg", "track_within_10deg", "track_coverage")
-
 NO_AUDIO, NO_DOA = "no audio estimates", "no DoA estimates"  # of a system
 NO_REFERENCES, NO_TRUE_DOA = "no references", "directions are not known"  # of a scene
 STATIC_TALKERS = "no talker moves"  # so that there are no scores of tracks
 TIED = "azimuths tie: another assignment of them is as good"  # so that ``doa_assigned`` is not known
-
 _TRACK_LIMIT_DEG = 10.0
 
 
@@ -52,19 +50,12 @@ def score_directions(
 ) -> tuple[dict[str, Any], dict[str, str], Array | None]:
     """The wanted fields of a scene's directions, of any number of talkers.
 
-    Args:
-        scene: with the truth.
-        array: what it cannot tell apart is no error.
-        estimates: of the system.
-        permutation: ``(talker,)`` the estimate of each talker, from its audio; None without audio.
-        fields: which are wanted.
-        ambiguous: ``(talker,)`` whose part of `permutation` is arbitrary; None if no part is. What would be
-            another value under another order of these talkers is null.
-        no_permutation: why there is none although the system gives audio: what would follow it is null.
+    The permutation ``(talker,)`` is the estimate of each talker, from its audio; None without audio, or where
+    `no_permutation` says why there is none although there is audio: what would follow it is null. `ambiguous`
+    ``(talker,)`` says whose part of it is arbitrary: what would differ under another order of these talkers is null.
 
-    Returns:
-        The fields; why some are null (or hold a null); and the azimuths' optimal assignment ``(talker,)``, None
-        if their number is not the talkers'.
+    Returned as well: why fields are null (or hold a null), and the azimuths' optimal assignment ``(talker,)``, None if
+    their number is not the talkers'.
     """
     truth = true_track(scene)
     over_time = _over_time(estimates, truth.time_s)

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from msdet.conventions import Array
-from msdet.errors import MsdetError, UnknownNameError
+from msdet.errors import MsdetError, check_known
 from msdet.scoring.breakdowns import Bin, members
 from msdet.scoring.separation_metrics import ScoredSignals, estoi, pesq, snr, stoi
 from msdet.scoring.statistics import Statistic
@@ -66,38 +66,23 @@ SEPARATION_METRICS = {
 }
 """Metrics of signals by the name that options use."""
 
-DEFAULT_METRICS = ("si_sdr", "sdr", "stoi")
-"""What is scored unless others are asked for: the quick ones."""
+DEFAULT_METRICS = ("si_sdr", "sdr", "stoi")  # what is scored unless others are asked for: the quick ones
 
 
 class Metric(NamedTuple):
-    """How a metric is computed from the rows, and how it is shown.
+    """How a metric is computed from the rows, and how it is shown."""
 
-    Attributes:
-        field: the field of a row: a list over talkers, or a number of the scene.
-        label: name and unit in tables.
-        decimals: shown.
-        group: the table it stands in; None for one that only ``summary.json`` has.
-        statistic: over talkers and scenes.
-        within: turn each value into whether it is at most this; None leaves the values.
-        scale: factor for showing.
-        over: of a ratio, the fields whose sum divides `times` the field's.
-        times: see `over`.
-        higher_is_better: which of two systems a difference favors.
-        compared: whether comparisons show it unless metrics are named.
-    """
-
-    field: str
-    label: str
-    decimals: int
-    group: Group | None
-    statistic: Statistic = "mean"
-    within: float | None = None
-    scale: float = 1.0
-    over: tuple[str, ...] = ()
+    field: str  # of a row: a list over talkers, or a number of the scene
+    label: str  # name and unit in tables
+    decimals: int  # shown
+    group: Group | None  # the table it stands in; None for one that only ``summary.json`` has
+    statistic: Statistic = "mean"  # over talkers and scenes
+    within: float | None = None  # turn each value into whether it is at most this; None leaves the values
+    scale: float = 1.0  # for showing
+    over: tuple[str, ...] = ()  # of a ratio, the fields whose sum divides `times` the field's
     times: int = 1
-    higher_is_better: bool = True
-    compared: bool = False
+    higher_is_better: bool = True  # which of two systems a difference favors
+    compared: bool = False  # whether comparisons show it unless metrics are named
 
 
 def _separation_metrics() -> dict[str, Metric]:
@@ -215,15 +200,9 @@ def name_fields(fields: Iterable[str], available: Iterable[str]) -> str:
 
 
 def check_metrics(names: Iterable[str]) -> tuple[str, ...]:
-    """Names of separation metrics, each once.
-
-    Raises:
-        UnknownNameError: one that is not in `SEPARATION_METRICS`.
-    """
+    """Names of separation metrics, each once; an `UnknownNameError` for one that is not in `SEPARATION_METRICS`."""
     chosen = tuple(dict.fromkeys(names))
-    for name in chosen:
-        if name not in SEPARATION_METRICS:
-            raise UnknownNameError("metric", name, SEPARATION_METRICS)
+    check_known("metric", SEPARATION_METRICS, *chosen)
     return chosen
 
 
@@ -234,11 +213,7 @@ def separation_fields(names: Iterable[str] = DEFAULT_METRICS) -> tuple[str, ...]
 
 
 def aligned_rows(systems: dict[str, list[Row]]) -> dict[str, list[Row]]:
-    """The rows of every system in the scenes' order of the first one.
-
-    Raises:
-        MsdetError: no system, one without scenes or with a scene twice, or systems on different scenes.
-    """
+    """The rows of every system, all on the same scenes, each once, in the order of the first system's."""
     by_id = {name: {row["id"]: row for row in rows} for name, rows in systems.items()}
     if not by_id or not all(by_id.values()):
         raise MsdetError("nothing to summarize: no system, or one without scenes")
@@ -286,16 +261,21 @@ def why_not(row: Row, metric: Metric) -> str:
     return re.sub(rf"(?<![\w.-]){re.escape(row['id'])}(?=[/\\:])", "SCENE", reason)
 
 
-def optimal_assignments(systems: dict[str, list[Row]]) -> dict[str, int]:
-    """By system, in how many scenes (if any) azimuths have their optimal assignment, for want of audio."""
+def optimal_assignments(systems: dict[str, list[Row]], metrics: Iterable[str] = METRICS) -> dict[str, int]:
+    """By system, in how many scenes (if any) azimuths have their optimal assignment, for want of audio.
+
+    Nothing if none of the metrics is of directions.
+    """
+    if not any(METRICS[name].field in FIELDS_OF_KIND["directions"] for name in metrics):
+        return {}
     counts = {name: sum(row.get("permutation_from") == "doa" for row in rows) for name, rows in systems.items()}
     return {name: count for name, count in counts.items() if count}
 
 
-def optimal_assignment_notes(counts: dict[str, int], scenes: int) -> list[str]:
+def assignment_notes(counts: dict[str, int], scenes: int) -> list[str]:
     """A line on each system of `optimal_assignments`.
 
-    >>> optimal_assignment_notes({"a": 3}, 4)
+    >>> assignment_notes({"a": 3}, 4)
     ['a: without audio or references (3 of 4 scenes), azimuths are assigned with the smallest total error.']
     """
     return [

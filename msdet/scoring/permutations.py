@@ -11,13 +11,11 @@ import numpy.typing as npt
 from msdet.conventions import Array
 from msdet.errors import MsdetError
 
-# why what follows the permutation has no value: estimates without an SI-SDR, or copies of each other
-AMBIGUOUS = "SI-SDR does not tell whose estimate it is"
+AMBIGUOUS = "SI-SDR does not tell whose estimate it is"  # of estimates that have none, or are copies of each other
 
 # Permutations tie if their sums of SI-SDR differ by less: a copy of an estimate at another gain differs from it
 # by rounding, in 16-bit files by thousandths of a decibel down to `MIN_RATIO_DB`.
 SAME_SUM_DB = 0.01
-
 MIN_RATIO_DB = -40.0  # energy ratios below count as this one in ties, which rounding of 16 bits may decide
 MAX_PERMUTED = 7  # up to so many references all permutations are compared (5040 of them)
 _SAME_SUM = 1e-10  # sums of scores that differ by less do so by the arithmetic's rounding

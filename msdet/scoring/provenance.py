@@ -43,9 +43,6 @@ def read_provenance(folder: Path) -> Provenance:
     """The provenance of the scores in a system's folder; without `SYSTEM_FILE`, by summary and names.
 
     A system whose name has the word "oracle" is one, unless the file says otherwise.
-
-    Raises:
-        MsdetError: a malformed file.
     """
     path = folder / SYSTEM_FILE
     content = read_json(path) if path.is_file() else {}

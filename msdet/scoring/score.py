@@ -12,12 +12,11 @@ One permutation serves every metric, DoA included: the one that maximizes the su
 references, it is the azimuths' optimal assignment; ``permutation_from`` says which ("si_sdr" or "doa").
 ``doa_error_deg`` is under the permutation, ``doa_error_own_deg`` under the azimuths' optimal assignment.
 
-Where the audio of a scene cannot be scored, its directions are, and the other way round; without knowing which
-azimuth belongs to whom, only ``doa_error_own_deg``, and how many talkers are detected. A single estimate that is
-silent or holds NaN belongs to the talker whom the others leave. Between several, as between copies, the
-permutation is arbitrary: a talker's score is the mean under all that tie, null where one of the estimates has
-none, and a score of directions that would differ under another order is null. Where no estimate has an SI-SDR,
-there is no permutation.
+Where the audio of a scene cannot be scored, its directions are, and the other way round; without knowing which azimuth
+belongs to whom, only ``doa_error_own_deg``, and how many talkers are detected. A single estimate that is silent or
+holds NaN belongs to the talker whom the others leave. Between several, as between copies, the permutation is arbitrary:
+a talker's score is the mean under all that tie, null where one of the estimates has none, and a score of directions
+that would differ under another order is null. Where no estimate has an SI-SDR, there is no permutation.
 """
 
 from __future__ import annotations
@@ -73,16 +72,8 @@ def score(
 
     ``print(msdet.score("data/test", "estimates/"))`` prints the tables.
 
-    Args:
-        data: rendered data set.
-        estimates: the estimates folder.
-        metrics: names in `msdet.scoring.metrics.SEPARATION_METRICS`.
-        by: breakdowns, see `msdet.scoring.breakdowns.find_breakdowns`.
-        name: of the system in the tables.
-        jobs: number of worker processes; the rows do not depend on it.
-
-    Raises:
-        MsdetError: as `score_set`, or an unknown breakdown.
+    `metrics` are names in `msdet.scoring.metrics.SEPARATION_METRICS`, `by` breakdowns
+    (`msdet.scoring.breakdowns.find_breakdowns`), and `name` is the system's in the tables.
     """
     find_breakdowns(by)
     if name == UNPROCESSED:
@@ -105,21 +96,12 @@ def score_set(
     """Score a folder of estimates: one row a scene, in the set's order.
 
     Where a scene's audio or its directions are missing or do not fit, what needs them is null and
-    ``undefined`` says why; where nothing that the system gives can be read, the row is one of nulls and
-    ``error`` says why. Estimates of scenes that are not in the set are logged as a warning.
+    ``undefined`` says why; where nothing that the system gives can be read, the row is one of nulls and ``error`` says
+    why. A folder without any estimates is an `MsdetError`; those of scenes that are not in the set are logged.
 
-    Args:
-        scene_set: the set with mixtures and references.
-        estimates: the estimates folder.
-        out: file for the rows, written atomically, if any.
-        jobs: number of worker processes; the rows do not depend on it.
-        progress: called with scenes done and in all.
-        metrics: names in `msdet.scoring.metrics.SEPARATION_METRICS`.
-        unprocessed: rows of `score_unprocessed`, so that mixtures that they have are not scored again.
-
-    Raises:
-        MsdetError: `estimates` holds neither audio of any scene nor ``doa.jsonl``, ``doa.jsonl`` is not
-            readable, or an unknown metric.
+    The rows, which do not depend on `jobs`, are also written to `out`. `metrics` are names in
+    `msdet.scoring.metrics.SEPARATION_METRICS`; mixtures that `unprocessed`, rows of `score_unprocessed`, have are not
+    scored again.
     """
     chosen = check_metrics(metrics)
     submission.check_made_for(estimates, scene_set)

@@ -24,15 +24,13 @@ from msdet.errors import MsdetError, UndefinedMetricError
 RATIO_LIMIT_DB = 100.0
 """Energy ratios are limited to plus and minus this level: beyond it rounding decides, not the signals."""
 
-SDR_TAPS = 512
-"""Length of the distortion filter that BSS-eval allows."""
+SDR_TAPS = 512  # length of the distortion filter that BSS-eval allows
 
 PESQ_MODES = {8000: "nb", 16000: "wb"}
 """Narrow-band or wide-band PESQ by sample rate; it is not defined at others."""
 
 _STOI_MIN_S = 0.4096  # 30 frames
 _COSINE_TOLERANCE = 1e-6  # rounding of squared cosines; more is a singular system
-
 T = TypeVar("T")
 
 
@@ -186,11 +184,7 @@ def pesq(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) ->
 
 
 def peak_one(signal: Array, name: str) -> Array:
-    """A signal ``(..., time)`` in double precision, scaled to a peak of 1.
-
-    Raises:
-        UndefinedMetricError: it is silent, empty, NaN or infinite; `name` says what it is.
-    """
+    """A signal ``(..., time)`` in double precision, scaled to a peak of 1; errors call it by `name`."""
     if signal.shape[-1] == 0:
         raise UndefinedMetricError(f"{name} has no samples")
     if not np.isfinite(signal).all():

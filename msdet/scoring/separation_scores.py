@@ -34,12 +34,8 @@ _MAX_SCENES = 20  # every one is compared with every other
 class EstimateScores(NamedTuple):
     """Separation scores of estimates under the permutation that maximizes the sum of SI-SDR.
 
-    Attributes:
-        fields: of a row, lists over talkers; under several permutations that tie, the mean.
-        undefined: why fields hold a null.
-        permutation: ``(talker,)`` the estimate of each talker; None if no estimate has an SI-SDR.
-        ambiguous: ``(talker,)`` whose part of the permutation is arbitrary.
-        doubts: what looks wrong.
+    Fields of a row are lists over talkers, under several permutations that tie the mean; `undefined` says why some hold
+    a null. The permutation ``(talker,)`` is None if no estimate has an SI-SDR, its `ambiguous` part is arbitrary.
     """
 
     fields: dict[str, list[float | None]]
@@ -52,11 +48,7 @@ class EstimateScores(NamedTuple):
 def score_estimates(
     references: Array, estimates: Array, before: Array | Row, sample_rate: int, metrics: tuple[str, ...]
 ) -> EstimateScores:
-    """Score the estimates ``(talker, time)`` of a scene; `before` is the mixture ``(time,)`` there, or its row.
-
-    Raises:
-        MsdetError: another number of talkers or another length than the references'.
-    """
+    """Score the estimates ``(talker, time)`` of a scene; `before` is the mixture ``(time,)`` there, or its row."""
     if estimates.shape != references.shape:
         raise MsdetError(f"estimates have shape {estimates.shape}, expected {references.shape}")
     trials = estimates if isinstance(before, dict) else np.concatenate([estimates, before[None]])
@@ -79,12 +71,8 @@ def score_signals(
 ) -> tuple[dict[str, list[float | None]], dict[str, str]]:
     """Fields of a row for trials, with improvements over the mixture; and the reasons for nulls.
 
-    Args:
-        signals: references, and as trials what `permutations` point to.
-        permutations: ``(permutation, talker)``, several if they tie: values are means under them, in which
-            decibels are at least `MIN_RATIO_DB`.
-        before: the trial that is the mixture, or its row.
-        metrics: names in `SEPARATION_METRICS`.
+    Permutations of the trials, ``(permutation, talker)``, are several if they tie: values are means under them, in
+    which decibels are at least `MIN_RATIO_DB`. `before` is the trial that is the mixture, or its row.
     """
     fields: dict[str, list[float | None]] = {field: [] for field in separation_fields(metrics)}
     reasons: dict[str, list[str]] = {field: [] for field in fields}

@@ -43,16 +43,10 @@ def percentile_interval(value: float, resampled: Array, n: int) -> ConfidenceInt
 
 
 def bootstrap(groups: list[list[Array]], statistic: Statistic, seed: int) -> tuple[Array, Array]:
-    """A statistic of several systems, on the scenes and on resamples of them.
+    """A statistic of several systems ``(system,)``, and on resamples of the scenes ``(system, RESAMPLES)``.
 
-    Args:
-        groups: by system and scene (at least one, the same for all systems), the values ``(talker,)``; of a
-            ratio, its numerator and denominator.
-        statistic: which.
-        seed: of the resampling; each resample serves all systems, so that their differences are paired.
-
-    Returns:
-        The statistic ``(system,)``, and ``(system, RESAMPLES)``; NaN for a ratio of nothing.
+    The groups are, by system and scene (the same for all systems), values ``(talker,)``; of a ratio, its numerator and
+    denominator. Each resample serves all systems, so that their differences are paired. NaN for a ratio of nothing.
     """
     n = len(groups[0])
     functions = [_statistic(scenes, statistic) for scenes in groups]

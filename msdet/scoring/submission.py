@@ -1,11 +1,10 @@
 """A folder of estimates, as anyone may hand it in: audio, ``doa.jsonl``, and what does not fit the set.
 
-A line of ``doa.jsonl`` is an object with ``id`` and ``azimuth_deg``, one azimuth a talker, in the order of
-the audio files. It may also have, in the same order, ``elevation_deg``; ``confidence``, best a probability of
-being right; ``posterior``, of each talker (or one for all) the probabilities of directions evenly around the
-circle, the first at azimuth 0; and ``track``, an object with ``time_s``, ascending, and ``azimuth_deg``, for
-each talker a list of as many azimuths, null where there is none, and maybe ``elevation_deg`` likewise. Other
-keys are left alone.
+A line of ``doa.jsonl`` is an object with ``id`` and ``azimuth_deg``, one azimuth a talker, in the order of the audio
+files. It may also have, in the same order, ``elevation_deg``; ``confidence``, best a probability of being right;
+``posterior``, of each talker (or one for all) the probabilities of directions evenly around the circle, the first at
+azimuth 0; and ``track``, an object with ``time_s``, ascending, and ``azimuth_deg``, for each talker a list of as many
+azimuths, null where there is none, and maybe ``elevation_deg`` likewise. Other keys are left alone.
 
 A malformed ``azimuth_deg``, be it one number of it, leaves the scene without directions: how many talkers the
 system detected is not known then. A malformed value of another key costs what needs that key.
@@ -35,7 +34,6 @@ _OTHER_SUFFIXES = (".aif", ".aiff", ".m4a", ".mp3", ".ogg", ".opus", ".sph", ".w
 _MAX_NAMED = 3
 _TRACK_KEYS = ("time_s", "azimuth_deg", "elevation_deg")
 _MAX_DEG = 1e6  # a larger number is no angle
-
 T = TypeVar("T")
 
 
@@ -77,11 +75,7 @@ class DoaEstimates:
 
     @classmethod
     def from_row(cls, row: dict[str, Any] | None) -> DoaEstimates:
-        """Read a line of ``doa.jsonl``.
-
-        Raises:
-            MsdetError: there are no azimuths, or they are malformed.
-        """
+        """Read a line of ``doa.jsonl``; an `MsdetError` says that it has no azimuths, or malformed ones."""
         if row is None or row.get("azimuth_deg") is None:
             raise MsdetError(f"{DOA_FILE}: has no azimuth_deg of this scene")
         azimuths = _numbers(row["azimuth_deg"], "azimuth_deg", "a list of degrees", _MAX_DEG)
@@ -110,9 +104,8 @@ def check_made_for(estimates: Path, scene_set: SceneSet) -> None:
         raise MsdetError(f"{estimates}: no such folder of estimates")
     data = made_for(estimates)
     if data not in (None, scene_set.identity):
-        raise MsdetError(
-            f"{estimates}: was made for a data set with hash {data}, {scene_set.root} has {scene_set.identity}"
-        )
+        ours = f"{scene_set.root} has {scene_set.identity}"
+        raise MsdetError(f"{estimates}: was made for a data set with hash {data}, {ours}")
 
 
 def made_for(folder: Path) -> str | None:
@@ -144,10 +137,7 @@ def read_signals(estimates: Path, scene: Scene) -> Array:
     """The estimates ``(talker, time)`` of a scene, float32, to score.
 
     A file that fits by its header but holds NaN or infinite samples is NaN throughout: it alone is
-    undefined, like a silent one. Anything else that does not fit fails the scene's audio as a whole.
-
-    Raises:
-        MsdetError: not one file a talker, or one that is no audio or of another rate, length or layout.
+    undefined, like a silent one. Anything else that does not fit is an `MsdetError` of the scene's audio as a whole.
     """
     paths = talker_files(estimates, scene)
     talkers = len(scene.sources)
@@ -163,11 +153,7 @@ def read_estimates(estimates: Path, scene: Scene) -> Array:
 
 
 def read_directions(estimates: Path) -> dict[str, dict[str, Any]] | None:
-    """The lines of ``doa.jsonl`` by scene, otherwise unchecked; None without the file.
-
-    Raises:
-        MsdetError: not readable, a line without ``id``, or two of one scene.
-    """
+    """The lines of ``doa.jsonl`` by scene, otherwise unchecked; None without the file."""
     path = estimates / DOA_FILE
     if not path.is_file():
         return None
@@ -228,10 +214,8 @@ def _read_signal(path: Path, scene: Scene) -> Array:
         header = audio.info(path)  # raises where the file is no audio at all
         rate, channels, length, usable = header.sample_rate, header.channels, header.frames, False
     if (rate, channels, length) != (scene.sample_rate, 1, scene.samples):
-        raise MsdetError(
-            f"{path}: {channels} channels x {length} samples at {rate} Hz, "
-            f"expected 1 x {scene.samples} at {scene.sample_rate} Hz"
-        )
+        expected = f"1 x {scene.samples} at {scene.sample_rate} Hz"
+        raise MsdetError(f"{path}: {channels} channels x {length} samples at {rate} Hz, expected {expected}")
     return samples[0] if usable else np.full(length, np.nan, dtype=np.float32)
 
 
@@ -287,10 +271,8 @@ def _table(value: Any, key: str, expected: str, least: float, largest: float) ->
 def _posterior(value: Any, talkers: int) -> Array:
     posterior = _table(value, "posterior", "a list of probabilities for each talker", 0.0, 1.0)
     if len(posterior) not in (1, talkers) or posterior.shape[1] < 2 or np.isnan(posterior).any():
-        raise MsdetError(
-            f"{DOA_FILE}: posterior is {len(posterior)} x {posterior.shape[1]} numbers, "
-            f"expected 1 or {talkers} lists of a probability a direction"
-        )
+        found = f"posterior is {len(posterior)} x {posterior.shape[1]} numbers"
+        raise MsdetError(f"{DOA_FILE}: {found}, expected 1 or {talkers} lists of a probability a direction")
     return posterior
 
 

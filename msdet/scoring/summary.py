@@ -60,23 +60,16 @@ class Score:
 
 @dataclass(frozen=True)
 class Summary:
-    """Scores of several systems on the same scenes.
+    """Scores of several systems on the same scenes."""
 
-    Attributes:
-        scenes: number of scenes in the rows.
-        compared: by metric, the number of scenes scored by every system that scores any.
-        scores: by system, by metric.
-        breakdowns: by title of the breakdown, cell, system and metric; an empty cell has no metrics.
-        optimal_assignment: by system, in how many scenes azimuths have their optimal assignment, for want of audio.
-        doubts: by system, in how many scenes something looks wrong that was scored all the same.
-    """
-
-    scenes: int
-    compared: dict[str, int]
-    scores: dict[str, dict[str, Score]]
+    scenes: int  # in the rows
+    compared: dict[str, int]  # by metric, the number of scenes scored by every system that scores any
+    scores: dict[str, dict[str, Score]]  # by system and metric
+    # by title of the breakdown, cell, system and metric; an empty cell has no metrics
     breakdowns: dict[str, dict[str, dict[str, dict[str, ConfidenceInterval]]]]
+    # by system, in how many scenes azimuths have their optimal assignment, for want of audio
     optimal_assignment: dict[str, int]
-    doubts: dict[str, dict[str, int]]
+    doubts: dict[str, dict[str, int]]  # by system, in how many scenes something looks wrong that was scored
 
     @property
     def counts_are_right(self) -> bool:
@@ -147,9 +140,6 @@ def summarize(systems: dict[str, list[Row]], seed: int = 0, by: Iterable[str] = 
     Only scenes in which every system has a value for a metric enter that metric; a system without a value
     of it in any scene (no audio, no DoA) has no part in that. Rows are those of `msdet.scoring.score.score_set`; each
     resample of scenes serves all systems; for breakdowns see `msdet.scoring.breakdowns.find_breakdowns`.
-
-    Raises:
-        MsdetError: no system or no scene, systems scored on different scenes, or an unknown breakdown.
     """
     chosen = find_breakdowns(by)
     rows = metrics.aligned_rows(systems)
@@ -303,7 +293,7 @@ def _notes(summary: Summary) -> list[str]:
         for name, doubts in summary.doubts.items()
         for doubt, count in doubts.items()
     ]
-    return notes + metrics.optimal_assignment_notes(summary.optimal_assignment, summary.scenes)
+    return notes + metrics.assignment_notes(summary.optimal_assignment, summary.scenes)
 
 
 def _not_scored(summary: Summary, name: str) -> list[str]:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from rich.console import Console
 
-WIDTH = 110
-"""Columns of a screen that printed tables fit."""
+WIDTH = 110  # columns of a screen that printed tables fit
 
 _LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", ">=": r"$\geq$",

@@ -22,7 +22,6 @@ from msdet.scoring.metrics import Row
 from msdet.scoring.submission import DATA_FILE, check_made_for, made_for, talker_files
 
 SCP, TEXT, SPEAKERS = "wav.scp", "text", "utt2spk"
-
 _CUT_S = 0.02  # an utterance may lose this much and still be whole
 
 
@@ -53,11 +52,7 @@ def write_lists(
 
     ``data.json`` beside them names the data set, for `check_lists`. The permutation of the rows of scores says whose
     file is whose. Transcripts are a file of lines ``<utterance> <words>``; an utterance is a speech file's path in the
-    corpus `speech` without suffix, or its name alone.
-
-    Returns:
-        How many talkers were left out because their estimates were not scored, the scene has only a part of their
-        utterance, or there is no transcript of it.
+    corpus `speech` without suffix, or its name alone. Returned is how many talkers were left out for which reason.
     """
     check_made_for(estimates, scene_set)
     references = read_table(transcripts)
@@ -74,7 +69,7 @@ def write_lists(
                 left_out["its estimate was not scored"] += 1
             elif words is None:
                 left_out[f"no transcript in {transcripts.name}"] += 1
-            elif not _is_whole(source, speech):
+            elif not _is_whole(source, audio.info(speech / source.path).seconds):
                 left_out["only a part of the utterance is in the scene"] += 1
             else:
                 name = utterance_id(scene.id, talker)
@@ -91,11 +86,7 @@ def write_lists(
 
 
 def count_word_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> dict[str, WordErrors | None]:
-    """Word errors by utterance; None for one without hypothesis (which may be an empty line).
-
-    Raises:
-        MsdetError: a hypothesis of an utterance that is not in the references, or meeteval is not installed.
-    """
+    """Word errors by utterance of the references; None for one without hypothesis (which may be an empty line)."""
     meeteval = _meeteval()
     for name in hypotheses:
         if name not in references:
@@ -183,6 +174,5 @@ def _utterances(row: Row) -> list[str]:
     return [utterance_id(row["id"], n) for n in range(len(row["azimuth_deg"]))]
 
 
-def _is_whole(source: Source, speech: Path) -> bool:
-    seconds = audio.info(speech / source.path).seconds
+def _is_whole(source: Source, seconds: float) -> bool:
     return source.offset_s <= _CUT_S and source.offset_s + source.duration_s >= seconds - _CUT_S

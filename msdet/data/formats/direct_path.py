@@ -24,18 +24,10 @@ from msdet.scenes.scene import Point, Scene
 
 PULSE_S = 0.004  # a path's pulse ends this long after it arrives: half the width of the generator's window
 HIGH_PASS_HZ = 100.0
-
-# the direct path may differ from the generator's pulse by this much, up to where it is cut off
-MAX_MISFIT_DB = -15.0
-
+MAX_MISFIT_DB = -15.0  # the direct path may differ from the generator's pulse by this much, up to where it is cut off
 MIN_S = 0.0005  # it can be taken out only if it is longer than this: halfway to the first reflection
-
-# a response may start this far from where the talker's distance puts its direct path
-ARRIVAL_TOLERANCE_S = 0.001
-
-# a response starts at the first sample above this part of its peak (SMS-WSJ, ``get_rir_start_sample``)
-START_RATIO = 0.1
-
+ARRIVAL_TOLERANCE_S = 0.001  # a response may start this far from where the talker's distance puts its direct path
+START_RATIO = 0.1  # a response starts at the first sample above this part of its peak (SMS-WSJ, get_rir_start_sample)
 MAX_ERROR_DB = -40.0  # what speech and response make may differ from the set's early part by this much
 
 
@@ -59,25 +51,20 @@ class DirectPath:
     def read(self, scene: Scene, microphone: int) -> Array:
         """The direct path ``(time,)`` at a microphone, at the level and time it has in the mixture.
 
-        The response is cut halfway between the direct path and the first reflection. Time counts from a
-        talker's first arrival on, as in the set. Level is that with which speech and early response make the
-        set's own early part.
+        The response is cut halfway between the direct path and the first reflection. Time counts from a talker's first
+        arrival on, as in the set. Level is that with which speech and early response make the set's own early part.
         """
         rate = scene.sample_rate
         length_s = min(PULSE_S, (self.reflection_s - self.arrival_s) / 2)
         if length_s < MIN_S:
-            raise MsdetError(
-                f"{self.place}: the first reflection comes {2000 * length_s:.2f} ms after the direct path "
-                "and cannot be told from it; choose target early or image"
-            )
+            comes = f"the first reflection comes {2000 * length_s:.2f} ms after the direct path"
+            raise MsdetError(f"{self.place}: {comes} and cannot be told from it; choose target early or image")
         responses = self._read(self.rir, rate)
         response = one_channel(responses, microphone, self.rir)
         start_s = _start(response) / rate
         if abs(start_s - self.arrival_s) > ARRIVAL_TOLERANCE_S:
-            raise MsdetError(
-                f"{self.rir}: starts at {1000 * start_s:.2f} ms, but the direct path should at "
-                f"{1000 * self.arrival_s:.2f} ms by the positions ({self.place})"
-            )
+            expected = f"the direct path should at {1000 * self.arrival_s:.2f} ms by the positions"
+            raise MsdetError(f"{self.rir}: starts at {1000 * start_s:.2f} ms, but {expected} ({self.place})")
         speech = one_channel(self._read(self.speech, rate), 0, self.speech)
         first = min(_start(row) for row in responses)
         early = response[: first + int(EARLY_S * rate)]
@@ -102,10 +89,8 @@ class DirectPath:
                 cut = np.pad(raw, (0, len(response) - end))
                 best, direct = misfit_db, np.asarray(scipy.signal.lfilter(feed, back, cut))
         if direct is None:
-            raise MsdetError(
-                f"{self.rir}: does not start with a single pulse, so the direct path cannot be told from the "
-                f"rest; choose target early or image ({self.place})"
-            )
+            remedy = f"so the direct path cannot be told from the rest; choose target early or image ({self.place})"
+            raise MsdetError(f"{self.rir}: does not start with a single pulse, {remedy}")
         return direct
 
     def _gain(self, made: Array, scene: Scene, microphone: int) -> np.float32:
@@ -117,10 +102,8 @@ class DirectPath:
         gain = np.sum(made * early, dtype=np.float64) / energy if energy else 0.0
         error = np.sum(np.square(early - gain * made, dtype=np.float64))
         if gain <= 0 or error > 10 ** (MAX_ERROR_DB / 10) * np.sum(np.square(early, dtype=np.float64)):
-            raise MsdetError(
-                f"{self.early}: is not made of {self.speech} and {self.rir}, so the direct path's level is "
-                f"unknown; choose target early ({self.place})"
-            )
+            remedy = f"so the direct path's level is unknown; choose target early ({self.place})"
+            raise MsdetError(f"{self.early}: is not made of {self.speech} and {self.rir}, {remedy}")
         return np.float32(gain)
 
     def _placed(self, speech: Array, response: Array, first: int, samples: int) -> Array:

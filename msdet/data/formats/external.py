@@ -25,8 +25,7 @@ from msdet.io.jobs import Job, Progress, Workers, begin_run_dir, run_jobs
 from msdet.scenes.rendering import PEAK
 from msdet.scenes.scene import Scene, Source
 
-# a talker of unknown times talks from the first to the last sample above this, relative to its peak
-SILENCE_DB = -40.0
+SILENCE_DB = -40.0  # a talker of unknown times talks from the first to the last sample above this, relative to its peak
 
 
 class Reference(Protocol):
@@ -48,10 +47,8 @@ class ReferenceFiles:
         for path in self.paths:
             samples, rate = audio.read(path)
             if rate != scene.sample_rate or samples.shape[-1] != scene.samples:
-                raise MsdetError(
-                    f"{path}: {samples.shape[-1]} samples at {rate} Hz, expected {scene.samples} at "
-                    f"{scene.sample_rate} Hz as in the mixture of {scene.id}"
-                )
+                expected = f"{scene.samples} at {scene.sample_rate} Hz as in the mixture of {scene.id}"
+                raise MsdetError(f"{path}: {samples.shape[-1]} samples at {rate} Hz, expected {expected}")
             total += one_channel(samples, microphone, path)
         return total
 
@@ -101,9 +98,8 @@ class AudioFinder:
         for candidate in self._candidates(name):
             if candidate.is_file():
                 return candidate
-        raise MsdetError(
-            f"{place}: no such file: {name}; if audio was moved, give --audio_root OLD=NEW or the folder that it is in"
-        )
+        remedy = "if audio was moved, give --audio_root OLD=NEW or the folder that it is in"
+        raise MsdetError(f"{place}: no such file: {name}; {remedy}")
 
     def _candidates(self, name: str) -> Iterator[Path]:
         path = Path(name)
@@ -147,10 +143,8 @@ def check_recording(path: Path, array: MicrophoneArray) -> audio.AudioInfo:
     """Header of a mixture, which must not be empty or have another number of channels than the array."""
     header = audio.info(path)
     if header.channels != array.microphones:
-        raise MsdetError(
-            f"{path}: has {header.channels} channels, expected {array.microphones} as array '{array.name}'; "
-            "give the array that it was recorded with by --array"
-        )
+        expected = f"{array.microphones} as array '{array.name}'; give the array that it was recorded with by --array"
+        raise MsdetError(f"{path}: has {header.channels} channels, expected {expected}")
     if header.frames == 0:
         raise MsdetError(f"{path}: has no samples")
     return header

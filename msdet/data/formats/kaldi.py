@@ -91,9 +91,8 @@ def _read_scene(
     if scene_id in tables.numbers["utt2dur"]:
         (duration_s,) = tables.row("utt2dur", scene_id, 1)
         if abs(duration_s - header.seconds) > DURATION_TOLERANCE_S:
-            raise MsdetError(
-                f"{folder / 'utt2dur'}, {scene_id}: is {duration_s:.3f} s, but {mixture} lasts {header.seconds:.3f} s"
-            )
+            lasts = f"{mixture} lasts {header.seconds:.3f} s"
+            raise MsdetError(f"{folder / 'utt2dur'}, {scene_id}: is {duration_s:.3f} s, but {lasts}")
     references = _references(tables, finder, scene_id)
     located = scene_id in tables.numbers["utt2doa"]
     if not references and not located:

@@ -32,9 +32,6 @@ def write_lhotse(scene_set: SceneSet) -> tuple[Path, Path]:
     Paths are relative to the set. lhotse takes them from the working directory, so load the cuts there; from
     elsewhere, ``with_recording_path_prefix(root)`` of the cuts mends those of the mixtures, but not those of
     ``target_recording``, which have ``with_path_prefix(root)`` themselves.
-
-    Raises:
-        MsdetError: lhotse is not installed.
     """
     tools = Path.home() / ".lhotse" / "tools"
     made = [folder for folder in (tools, tools.parent) if not folder.exists()]

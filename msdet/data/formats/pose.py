@@ -11,32 +11,27 @@ from msdet.conventions import Array
 from msdet.errors import MsdetError
 from msdet.scenes.scene import Point, Rotation, as_point
 
-# a microphone further than this from where the array has it is another array's, or another channel
-MAX_RESIDUAL_M = 0.005
+Pose = tuple[Point, Rotation]
+"""Center of an array in a room, and its yaw, pitch and roll."""
+
+MAX_RESIDUAL_M = 0.005  # a microphone further from where the array has it is another array's, or another channel
 MAX_COORDINATE_M = 10_000.0
 
 
-def fit_pose(array: MicrophoneArray, microphones_m: Array, place: str) -> tuple[Point, Rotation]:
-    """Center of an array and its yaw, pitch and roll, from room coordinates ``(mic, 3)`` of its microphones.
+def fit_pose(array: MicrophoneArray, microphones_m: Array, place: str) -> Pose:
+    """Where an array is and how it is turned, from room coordinates ``(mic, 3)`` of its microphones.
 
-    The rigid fit with the least squared residual (Kabsch, Acta Cryst. A32, 1976). Of the two fits of a planar
-    array, which are each other's mirror image, it is the one that does not mirror.
-
-    Raises:
-        MsdetError: the microphones are not those of the array, or the array is linear, so that they do not
-            tell how it is turned about its line; `place` says whose they are.
+    The rigid fit with the least squared residual (Kabsch, Acta Cryst. A32, 1976). Of the two fits of a planar array,
+    which are each other's mirror image, it is the one that does not mirror. Errors begin with `place`.
     """
     if len(microphones_m) != array.microphones:
-        raise MsdetError(
-            f"{place}: has {len(microphones_m)} microphones, array '{array.name}' has {array.microphones}"
-            f"{_other_array(array, microphones_m)}"
-        )
+        differ = f"has {len(microphones_m)} microphones, array '{array.name}' has {array.microphones}"
+        raise MsdetError(f"{place}: {differ}{_other_array(array, microphones_m)}")
     if not np.abs(microphones_m).max() < MAX_COORDINATE_M:
         raise MsdetError(f"{place}: a microphone is at {np.abs(microphones_m).max():g} m, expected a place in a room")
     if array.is_linear:
-        raise MsdetError(
-            f"{place}: array '{array.name}' is linear, so its microphones do not tell how it is turned about its line"
-        )
+        unknown = "so its microphones do not tell how it is turned about its line"
+        raise MsdetError(f"{place}: array '{array.name}' is linear, {unknown}")
     center, rotation_deg, residuals_m = _fit(array, microphones_m)
     worst = int(np.argmax(residuals_m))
     if residuals_m[worst] > MAX_RESIDUAL_M:

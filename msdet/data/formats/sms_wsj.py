@@ -10,24 +10,23 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from msdet.arrays import MicrophoneArray
-from msdet.conventions import Array, azimuth_elevation_deg, to_array_frame
+from msdet.conventions import Array
 from msdet.corpora.reading import parse_gender
 from msdet.data.formats import external
 from msdet.data.formats.direct_path import DirectPath, direct_and_first_reflection_s
-from msdet.data.formats.pose import fit_pose
+from msdet.data.formats.pose import Pose, fit_pose
 from msdet.data.scene_set import SceneSet
-from msdet.errors import MsdetError, UnknownNameError
+from msdet.errors import MsdetError, check_known
 from msdet.io import audio
 from msdet.io.files import plain_name, read_json, relative_path, write_json
-from msdet.scenes.scene import Noise, Point, Rotation, Scene, Source, Target, as_point, mixture_path, reference_path
+from msdet.scenes.scene import Noise, Scene, Source, Target, as_point, mixture_path, places_from_array, reference_path
 
 MANIFEST = "sms_wsj.json"
 
@@ -39,10 +38,8 @@ REFERENCE_KEYS: dict[Target, str] = {
 """Keys of ``audio_path`` for what a reference may hold; SMS-WSJ itself has only the early part as files."""
 
 TAIL_KEY = "speech_reverberation_tail"  # the rest after the early part: together they are the image
-
 # an example without any of these has no references; with some of them, all that are needed must be there
 _SOUND_OF_TALKERS = (*REFERENCE_KEYS.values(), TAIL_KEY, "rir", "original_source", "speech_source")
-
 _GENDERS = {"f": "female", "m": "male"}
 
 
@@ -51,17 +48,13 @@ def read_sms_wsj(
 ) -> external.ExternalDataset:
     """Read one data set of an ``sms_wsj.json`` whose signals were written to files.
 
-    An example that names no audio of its talkers has no references; one without ``source_position`` is not
-    located, and then needs no ``sensor_position``. The paths of utterances are their ids, the T60 is the
-    target. SNR and levels are of all channels together, which differ little from those at one.
+    An example that names no audio of its talkers has no references; one without ``source_position`` is not located, and
+    then needs no ``sensor_position``. The paths of utterances are their ids, the T60 is the target. SNR and levels are
+    of all channels together, which differ little from those at one.
 
-    Args:
-        path: the file.
-        array: that it was recorded with, in the order of its channels.
-        target: the references: ``early`` as the set has it; ``image``, which is early part and tail; or
-            ``direct``, which is made from responses and dry speech (`msdet.data.formats.direct_path`).
-        dataset: such as ``test_eval92``; may be left out if there is one.
-        audio_root: where audio is now that was moved (`msdet.data.formats.external.AudioFinder`).
+    References are ``early`` as the set has it; ``image``, early part and tail; or ``direct``, made from responses and
+    dry speech (`msdet.data.formats.direct_path`). The data set, such as ``test_eval92``, may be left out if there is
+    one; `audio_root` is where audio is now that was moved (`msdet.data.formats.external.AudioFinder`).
     """
     content = read_json(path)
     datasets = content.get("datasets") if isinstance(content, dict) else None
@@ -70,8 +63,7 @@ def read_sms_wsj(
     if not dataset and len(datasets) > 1:
         raise MsdetError(f"{path}: has several data sets, choose one by --dataset: {', '.join(datasets)}")
     name = dataset or next(iter(datasets))
-    if name not in datasets:
-        raise UnknownNameError("data set", name, datasets)
+    check_known("data set", datasets, name)
     examples = datasets[name]
     if not isinstance(examples, dict) or not examples:
         raise MsdetError(f"{path}, {name}: has no examples")
@@ -108,13 +100,16 @@ class _Table:
             raise MsdetError(f"{self.place}: {key} is {value!r}, expected a number")
         return float(value)
 
-    def numbers(self, key: str, count: int) -> list[float] | None:
-        """A list of so many numbers, or None if it is missing."""
-        return self._list(key, count, _is_number, "numbers")
-
-    def texts(self, key: str, count: int) -> list[str] | None:
-        """A list of so many strings, or None if it is missing."""
-        return self._list(key, count, lambda value: isinstance(value, str), "strings")
+    def row(self, key: str, count: int, kind: Literal["numbers", "strings"]) -> list[Any] | None:
+        """A list of so many numbers or strings, one a talker, or None if it is missing."""
+        values = self.values.get(key)
+        if values is None:
+            return None
+        if not isinstance(values, list) or len(values) != count:
+            raise MsdetError(f"{self.place}: {key} is {values!r}, expected a list of {count}, one a talker")
+        if not all(_is_number(value) if kind == "numbers" else isinstance(value, str) for value in values):
+            raise MsdetError(f"{self.place}: {key} is {values!r}, expected {kind}")
+        return values
 
     def points(self, key: str) -> Array:
         """Points ``(point, 3)`` in meters, which the file holds as rows of x, y and z."""
@@ -128,16 +123,6 @@ class _Table:
             raise MsdetError(f"{self.place}: {key} is not three rows of x, y and z in meters, equally long")
         return rows.T
 
-    def _list(self, key: str, count: int, valid: Callable[[Any], bool], kind: str) -> list[Any] | None:
-        values = self.values.get(key)
-        if values is None:
-            return None
-        if not isinstance(values, list) or len(values) != count:
-            raise MsdetError(f"{self.place}: {key} is {values!r}, expected a list of {count}, one a talker")
-        if not all(map(valid, values)):
-            raise MsdetError(f"{self.place}: {key} is {values!r}, expected {kind}")
-        return values
-
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
@@ -146,7 +131,7 @@ def _is_number(value: Any) -> bool:
 def _read_example(
     scene_id: str, example: _Table, array: MicrophoneArray, target: Target, finder: external.AudioFinder
 ) -> external.ExternalScene:
-    pose: tuple[Point, Rotation] = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+    pose: Pose = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
     sensors_m, sources_m = array.positions, None
     if "source_position" in example.values:
         sensors_m, sources_m = example.points("sensor_position"), example.points("source_position")
@@ -179,24 +164,23 @@ def _read_example(
 
 
 def _sources(
-    example: _Table, header: audio.AudioInfo, positions_m: Array | None, pose: tuple[Point, Rotation]
+    example: _Table, header: audio.AudioInfo, positions_m: Array | None, pose: Pose
 ) -> tuple[tuple[Source, ...], bool]:
     """The talkers, seen from an array at a pose, and whether it is known when and how loud they talk."""
     named, rate = example.values.get("speaker_id"), header.sample_rate
     if named is None:
         raise MsdetError(f"{example.place}: key 'speaker_id' is missing")
     talkers = len(positions_m) if positions_m is not None else len(named) if isinstance(named, list) else 1
-    speakers = example.texts("speaker_id", talkers) or []
-    utterances = example.texts("source_id", talkers) or [""] * talkers
-    genders = example.texts("gender", talkers) or [""] * talkers
+    speakers = example.row("speaker_id", talkers, "strings") or []
+    utterances, genders = (example.row(key, talkers, "strings") or [""] * talkers for key in ("source_id", "gender"))
     for speaker in filter(None, speakers):
         plain_name(speaker, "speaker_id", example.place)
     for utterance in utterances:
         relative_path(utterance, "source_id", example.place)
-    offsets, levels_db = example.numbers("offset", talkers), example.numbers("log_weights", talkers)
-    lengths = example.table("num_samples").numbers(_source_key(example.table("num_samples")), talkers)
+    offsets, levels_db = (example.row(key, talkers, "numbers") for key in ("offset", "log_weights"))
+    lengths = example.table("num_samples").row(_source_key(example.table("num_samples")), talkers, "numbers")
     timed = offsets is not None and lengths is not None and levels_db is not None
-    places = [{}] * talkers if positions_m is None else _places(positions_m, pose)
+    places = [{}] * talkers if positions_m is None else places_from_array(positions_m, *pose)
     sources = []
     for k in range(talkers):
         onset = offsets[k] if offsets else 0
@@ -206,25 +190,12 @@ def _sources(
     return tuple(sources), timed
 
 
-def _places(positions_m: Array, pose: tuple[Point, Rotation]) -> list[dict[str, Any]]:
-    """Where talkers at positions ``(talker, 3)`` are: fields of a `Source`."""
-    seen_m = to_array_frame(positions_m, *pose)
-    columns = (*azimuth_elevation_deg(seen_m), np.linalg.norm(seen_m, axis=-1))
-    names = ("azimuth_deg", "elevation_deg", "distance_m")
-    return [
-        {"position_m": as_point(position_m), **dict(zip(names, map(float, seen), strict=True))}
-        for position_m, *seen in zip(positions_m, *columns, strict=True)
-    ]
-
-
 def _observation(example: _Table, finder: external.AudioFinder) -> Path:
     paths = example.table("audio_path")
     name = paths.values.get("observation")
     if not isinstance(name, str):
-        raise MsdetError(
-            f"{paths.place}: has no path 'observation'; write the database's signals to files first "
-            "(sms_wsj.database.write_files)"
-        )
+        remedy = "write the database's signals to files first (sms_wsj.database.write_files)"
+        raise MsdetError(f"{paths.place}: has no path 'observation'; {remedy}")
     return finder.find(name, paths.place)
 
 
@@ -237,7 +208,7 @@ def _references(
         return ()
 
     def find(key: str) -> list[Path]:
-        return [finder.find(name, f"{paths.place}, {key}") for name in paths.texts(key, talkers) or ()]
+        return [finder.find(name, f"{paths.place}, {key}") for name in paths.row(key, talkers, "strings") or ()]
 
     keys = [REFERENCE_KEYS[scene.target]]
     if keys[0] not in paths.values and scene.target == "image":
@@ -256,7 +227,7 @@ def _direct_paths(
     example: _Table, scene: Scene, header: audio.AudioInfo, microphone_m: Array, files: list[list[Path]]
 ) -> tuple[external.Reference, ...]:
     """Direct paths from each talker's files: early part, response and dry speech."""
-    room_m, offsets = scene.room_m, example.numbers("offset", len(scene.sources))
+    room_m, offsets = scene.room_m, example.row("offset", len(scene.sources), "numbers")
 
     def missing(key: str) -> MsdetError:
         return MsdetError(f"{example.place}: key '{key}' is missing, which target direct needs")
@@ -284,11 +255,8 @@ def write_sms_wsj(scene_set: SceneSet, dataset: str = "") -> Path:
     """Write ``sms_wsj.json`` into a set, with paths relative to it.
 
     SMS-WSJ's own reader takes relative paths from the working directory. The references stand under
-    `REFERENCE_KEYS`, one channel each; there are neither dry speech nor responses nor transcripts. What is
-    not known of a scene has no key. `dataset` names the data set in the file, the folder by default.
-
-    Raises:
-        MsdetError: a talker moves, for which the format has no place.
+    `REFERENCE_KEYS`, one channel each; there are neither dry speech nor responses nor transcripts. What is not known of
+    a scene has no key; a talker that moves is refused. `dataset` names the data set in the file, the folder by default.
     """
     name = dataset or scene_set.root.resolve().name
     examples = {scene.id: _example(scene, scene_set.array) for scene in scene_set.scenes}

@@ -8,19 +8,14 @@ channels in another order; one that brings both together is the explanation.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import SPEED_OF_SOUND, Array, direction_vector, wrap_deg
 
-# deviation of arrival times (RMS over microphones, median over positions) that is not measuring error
-MAX_DEVIATION_S = 0.15e-3
-
-# the same as a part of the time sound takes across the array, for small arrays: some 25 degrees
-MAX_DEVIATION = 0.15
-
+MAX_DEVIATION_S = 0.15e-3  # of arrival times (RMS over microphones, median over positions); more is no measuring error
+MAX_DEVIATION = 0.15  # the same as a part of the time sound takes across the array, for small arrays: some 25 degrees
 MIN_DEVIATION = 0.03  # below, not even a mistake that explains all of it is worth a warning: some 5 degrees
 EXPLAINED = 1 / 3  # an explanation leaves at most this part of the deviation
 AS_GOOD = 1.5  # explanations that leave no more than this times what the best one leaves are as good
@@ -28,27 +23,17 @@ MIN_FITTED = 3  # fewer positions could always be turned, or channels reordered,
 MAX_POSITIONS = 400  # explanations are searched with so many positions at most
 
 
-@dataclass(frozen=True)
-class Observations:
-    """Positions noted, ``(position,)`` each, and when their direct sound arrives, ``(position, mic)``.
+Labels = tuple[Array, Array, Array]
+"""Azimuths in degrees, elevations and distances of positions, ``(position,)`` each."""
 
-    `names` are for people; of the arrivals only the differences between microphones matter.
+
+def disagreements(names: Sequence[str], labels: Labels, arrivals_s: Array, array: MicrophoneArray) -> list[str]:
+    """What is wrong with the positions noted in a collection, a sentence each; empty if nothing is.
+
+    Either all of them follow another convention than ours, or some stand out. Names are for people; of the arrivals
+    ``(position, mic)`` of direct sound only the differences between microphones matter.
     """
-
-    names: Sequence[str]
-    azimuths_deg: Array
-    elevations_deg: Array
-    distances_m: Array
-    arrivals_s: Array
-
-
-def disagreements(observed: Observations, array: MicrophoneArray) -> list[str]:
-    """What is wrong with the positions of a collection, a sentence each; empty if nothing is.
-
-    Either all of them follow another convention than ours, or some stand out.
-    """
-    measured = _centered(observed.arrivals_s)
-    labels = (observed.azimuths_deg, observed.elevations_deg, observed.distances_m)
+    measured = _centered(arrivals_s)
     deviations = _deviations(measured, _expected(labels, array.positions))
     across_s = array.aperture_m / SPEED_OF_SOUND
     most_s = min(MAX_DEVIATION_S, MAX_DEVIATION * across_s)
@@ -56,10 +41,10 @@ def disagreements(observed: Observations, array: MicrophoneArray) -> list[str]:
     reasons = []
     if median_s > MIN_DEVIATION * across_s:
         chosen = np.unique(np.linspace(0, len(measured) - 1, MAX_POSITIONS).round().astype(int))
-        some = tuple(column[chosen] for column in labels)
-        reasons = _explanations(some, measured[chosen], array.positions)
+        azimuths, elevations, distances = (column[chosen] for column in labels)
+        reasons = _explanations((azimuths, elevations, distances), measured[chosen], array.positions)
     count, worst = len(measured), int(np.argmax(deviations))
-    place = f"{observed.names[worst]}, {_azimuths(worst, labels, measured, array.positions)}"
+    place = f"{names[worst]}, {_azimuths(worst, labels, measured, array.positions)}"
     if median_s > most_s or reasons:
         unknown = "no usual mistake explains it; are rows mixed up, or is it another array?"
         remedy = f"explained by {' or by '.join(reasons)}" if reasons else unknown
@@ -83,11 +68,7 @@ def expected_arrivals_s(azimuths_deg: Array, elevations_deg: Array, distances_m:
     return np.asarray(np.linalg.norm(sources_m[:, None] - microphones_m, axis=-1) / SPEED_OF_SOUND)
 
 
-_Labels = tuple[Array, Array, Array]
-"""Azimuths, elevations and distances."""
-
-
-def _expected(labels: _Labels, microphones_m: Array) -> Array:
+def _expected(labels: Labels, microphones_m: Array) -> Array:
     return _centered(expected_arrivals_s(*labels, microphones_m))
 
 
@@ -100,10 +81,10 @@ def _deviations(measured: Array, expected: Array) -> Array:
     return np.asarray(np.sqrt(((measured - expected) ** 2).mean(axis=-1)))
 
 
-def _explanations(labels: _Labels, measured: Array, microphones_m: Array) -> list[str]:
+def _explanations(labels: Labels, measured: Array, microphones_m: Array) -> list[str]:
     """The mistakes that, undone, bring both together; of those as good, the simplest first, two at most."""
 
-    def left(labels: _Labels) -> float:
+    def left(labels: Labels) -> float:
         return float(np.median(_deviations(measured, _expected(labels, microphones_m))))
 
     noted_s = left(labels)
@@ -122,7 +103,7 @@ def _explanations(labels: _Labels, measured: Array, microphones_m: Array) -> lis
     return [reasons[0] for reasons in groups if reasons]
 
 
-def _recounted(labels: _Labels) -> list[tuple[str, _Labels]]:
+def _recounted(labels: Labels) -> list[tuple[str, Labels]]:
     """Mistakes without a quantity to them, and the labels with the mistake undone."""
     azimuths, elevations, distances = labels
     mistakes = [
@@ -137,7 +118,7 @@ def _recounted(labels: _Labels) -> list[tuple[str, _Labels]]:
     return mistakes
 
 
-def _turned(labels: _Labels, measured: Array, microphones_m: Array) -> list[tuple[str, float]]:
+def _turned(labels: Labels, measured: Array, microphones_m: Array) -> list[tuple[str, float]]:
     """Azimuths from another zero, and clockwise as well, with the median deviation left."""
     azimuths, elevations, distances = labels
     candidates = []
@@ -165,7 +146,7 @@ def _reordered(measured: Array, expected: Array) -> tuple[str, float]:
     return f"channels in another order (they are microphones {named} of the array)", left_s
 
 
-def _azimuths(position: int, labels: _Labels, measured: Array, microphones_m: Array) -> str:
+def _azimuths(position: int, labels: Labels, measured: Array, microphones_m: Array) -> str:
     """The azimuth noted for a position, and the one that fits its sound best, at the elevation noted."""
     azimuth, elevation, distance = (float(column[position]) for column in labels)
     grid = np.arange(360.0)

@@ -32,9 +32,7 @@ ROOM_FIELDS = (
 )  # fmt: skip
 """Fields of a distribution that decide the responses; the others are drawn when mixing."""
 
-# fields of a distribution that must be 0: a bank has talkers and microphones fixed
-FIXED = ("moving", "position_error_m")
-
+FIXED = ("moving", "position_error_m")  # must be 0: a bank has talkers and microphones fixed
 HEADER = "bank.json"
 
 
@@ -112,9 +110,8 @@ class RirBank:
         among = tuple(n for n, room in enumerate(self.table) if low <= room.t60_measured_s <= high)
         if not among:
             t60s = [room.t60_measured_s for room in self.table]
-            raise MsdetError(
-                f"{self.root}: no room has a T60 of {low} to {high} s, they have {min(t60s):.2f} to {max(t60s):.2f} s"
-            )
+            ours = f"they have {min(t60s):.2f} to {max(t60s):.2f} s"
+            raise MsdetError(f"{self.root}: no room has a T60 of {low} to {high} s, {ours}")
         return dataclasses.replace(self, among=among)
 
     def draw_positions(
@@ -145,28 +142,23 @@ class RirBank:
 
     def check_for(self, distribution: SceneDistribution) -> None:
         """Refuse, by an `MsdetError`, a distribution whose scenes this bank cannot give."""
-        if self.sample_rate != distribution.sample_rate:
-            raise MsdetError(
-                f"{self.root}: RIR bank is at {self.sample_rate} Hz, the distribution asks for "
-                f"{distribution.sample_rate} Hz"
-            )
-        if self.positions < distribution.positions:
-            raise MsdetError(
-                f"{self.root}: RIR bank has {self.positions} positions a room, {distribution.most_talkers} "
-                f"talkers and {distribution.point_noises} noise sources need {distribution.positions}"
-            )
+        d = distribution
+        if self.sample_rate != d.sample_rate:
+            rates = f"RIR bank is at {self.sample_rate} Hz, the distribution asks for {d.sample_rate} Hz"
+            raise MsdetError(f"{self.root}: {rates}")
+        if self.positions < d.positions:
+            needed = f"{d.most_talkers} talkers and {d.point_noises} noise sources need {d.positions}"
+            raise MsdetError(f"{self.root}: RIR bank has {self.positions} positions a room, {needed}")
         for name in FIXED:
-            if value := getattr(distribution, name):
+            if value := getattr(d, name):
                 raise MsdetError(f"{self.root}: talkers and microphones of an RIR bank are fixed, {name} is {value}")
-        default = SceneDistribution()
         for name in ROOM_FIELDS:  # what is left at its default comes with the bank
-            wanted = json.dumps(getattr(distribution, name))
-            if getattr(distribution, name) == getattr(default, name):
+            wanted = json.dumps(getattr(d, name))
+            if getattr(d, name) == getattr(SceneDistribution, name):
                 continue
             if name not in self.settings:
-                raise MsdetError(
-                    f"{self.root}: rooms of this RIR bank were measured, {name} cannot be chosen; {wanted} is asked for"
-                )
+                problem = f"rooms of this RIR bank were measured, {name} cannot be chosen"
+                raise MsdetError(f"{self.root}: {problem}; {wanted} is asked for")
             if name != "array" and json.loads(wanted) != self.settings[name]:
                 raise MsdetError(f"{self.root}: RIR bank has {name} {self.settings[name]}, {wanted} is asked for")
 
@@ -197,10 +189,8 @@ def make_bank(
     if seed < 0:
         raise MsdetError(f"seed is {seed}, expected 0 or more")
     if positions < distribution.positions or rooms < 1:
-        raise MsdetError(
-            f"a bank of {rooms} rooms x {positions} positions: expected at least 1 room and "
-            f"{distribution.positions} positions, one for each talker and noise source"
-        )
+        expected = f"{distribution.positions} positions, one for each talker and noise source"
+        raise MsdetError(f"a bank of {rooms} rooms x {positions} positions: expected at least 1 room and {expected}")
     for name in FIXED:
         if value := getattr(distribution, name):
             raise MsdetError(f"{name} is {value}: an RIR bank has talkers and microphones fixed")
@@ -253,15 +243,8 @@ def _read_description(path: Path) -> Any:
 def _make_room(out: Path, index: int, d: SceneDistribution, array: MicrophoneArray, positions: int, seed: int) -> None:
     room_seed = scene_seed(seed, f"room-{index}")
     geometry = sample_geometry(d, positions, np.random.default_rng(room_seed), f"room {index}")
-    response = room_response(
-        geometry.room_m,
-        geometry.t60_s,
-        geometry.microphones_m(array.positions),
-        np.array(geometry.positions_m),
-        d.sample_rate,
-        image_order=d.image_order,
-        seed=room_seed,
-    )
+    where = (geometry.room_m, geometry.t60_s, geometry.microphones_m(array.positions), np.array(geometry.positions_m))
+    response = room_response(*where, d.sample_rate, image_order=d.image_order, seed=room_seed)
     azimuths, elevations, distances = (tuple(column.tolist()) for column in geometry.from_array())
     room = BankRoom(azimuths, elevations, distances, response.t60_measured_s, geometry.t60_s, geometry.room_m)
     write_room(room_path(out, index), response, room)

@@ -20,7 +20,7 @@ from msdet.conventions import Array, azimuth_elevation_deg, wrap_deg
 from msdet.errors import MsdetError, did_you_mean
 from msdet.io import audio
 from msdet.io.files import resolve_inside
-from msdet.io.reading import read_text
+from msdet.io.reading import read_tsv
 
 TABLE = "positions.tsv"
 NEAREST_M, FARTHEST_M = 0.01, 100.0  # beyond these, a distance is taken to be in another unit than meters
@@ -52,47 +52,39 @@ def measurement_at(
     azimuth, elevation = azimuth_elevation_deg(source_m)
     distance_m = float(np.linalg.norm(source_m))
     if not NEAREST_M <= distance_m <= FARTHEST_M:
-        raise MsdetError(
-            f"{name}: source is {distance_m:.3g} m from the array, expected {NEAREST_M:g} to {FARTHEST_M:g}"
-        )
+        expected = f"expected {NEAREST_M:g} to {FARTHEST_M:g}"
+        raise MsdetError(f"{name}: source is {distance_m:.3g} m from the array, {expected}")
     return Measurement(path, name, room, float(azimuth), float(elevation), distance_m, place)
 
 
 def check_format(name: str, channels: int, rate: float, array: MicrophoneArray, sample_rate: int) -> None:
     """Refuse, by an `MsdetError`, responses of another array or with too low a sample rate."""
     if channels != array.microphones:
-        raise MsdetError(
-            f"{name}: has {channels} channels, expected {array.microphones}, one for each microphone of "
-            f"array '{array.name}'"
-        )
+        expected = f"{array.microphones}, one for each microphone of array '{array.name}'"
+        raise MsdetError(f"{name}: has {channels} channels, expected {expected}")
     if rate < sample_rate:
-        raise MsdetError(
-            f"{name}: is at {rate:g} Hz, too low for a bank at {sample_rate} Hz; nothing is known above {rate / 2:g} Hz"
-        )
+        remark = f"too low for a bank at {sample_rate} Hz; nothing is known above {rate / 2:g} Hz"
+        raise MsdetError(f"{name}: is at {rate:g} Hz, {remark}")
 
 
 def read_table(root: Path, array: MicrophoneArray, sample_rate: int) -> list[Measurement]:
-    """The measurements of ``positions.tsv`` in `root`, in its order; opens headers of audio files only.
-
-    Raises:
-        MsdetError: a faulty table, or a file that is missing, no audio, or does not fit array or sample rate.
-    """
+    """The measurements of ``positions.tsv`` in `root`, in its order; opens headers of audio files only."""
     table = root / TABLE
-    header, rows = _read_rows(table)
+    header, rows = read_tsv(table)
+    if not rows:
+        raise MsdetError(f"{table}: has no positions, expected a header and a row for each audio file")
     cartesian = _CARTESIAN[0] in header or _CARTESIAN[1] in header
     _check_header(table, header, cartesian)
     measurements: list[Measurement] = []
-    seen: dict[Path, int] = {}
-    for number, cells in rows:
-        line = f"{table}, line {number}"
-        row = dict(zip(header, cells, strict=True))
+    seen: dict[Path, str] = {}
+    for line, row in rows:
         for column in ("file", "room"):
             if not row[column]:
                 raise MsdetError(f"{line}: {column} is empty")
         path = resolve_inside(root, row["file"])
         if path in seen:
-            raise MsdetError(f"{line}: file '{row['file']}' is already in line {seen[path]}")
-        seen[path] = number
+            raise MsdetError(f"{line}: file '{row['file']}' is already in {seen[path]}")
+        seen[path] = line.rpartition(", ")[2]
         info = audio.info(path)
         check_format(str(path), info.channels, info.sample_rate, array, sample_rate)
         if cartesian:
@@ -101,18 +93,6 @@ def read_table(root: Path, array: MicrophoneArray, sample_rate: int) -> list[Mea
         else:
             measurements.append(Measurement(path, row["file"], row["room"], *_direction(line, row)))
     return measurements
-
-
-def _read_rows(table: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header, and each row's cells with its line number."""
-    split = [[cell.strip() for cell in line.split("\t")] for line in read_text(table).splitlines()]
-    rows = [(number, cells) for number, cells in enumerate(split[1:], start=2) if any(cells)]
-    if not rows:
-        raise MsdetError(f"{table}: has no positions, expected a header and a row for each audio file")
-    for number, cells in rows:
-        if len(cells) != len(split[0]):
-            raise MsdetError(f"{table}, line {number}: {len(cells)} columns, expected {len(split[0])}")
-    return split[0], rows
 
 
 def _check_header(table: Path, header: Sequence[str], cartesian: bool) -> None:

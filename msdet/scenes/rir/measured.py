@@ -24,11 +24,11 @@ from msdet.io import audio
 from msdet.io.files import settings_hash
 from msdet.io.jobs import ALL, Job, Progress, Shard, Workers, begin_run_dir, run_jobs
 from msdet.scenes.distribution import SceneDistribution
-from msdet.scenes.rir.agreement import Observations, disagreements, expected_arrivals_s
+from msdet.scenes.rir.agreement import disagreements, expected_arrivals_s
 from msdet.scenes.rir.bank import HEADER, BankRoom, RirBank, finish_bank, room_path, write_room
 from msdet.scenes.rir.collection import TABLE, Measurement, read_table
 from msdet.scenes.rir.reverberation import INAUDIBLE_DB, measured_t60_s
-from msdet.scenes.rir.room_response import RoomResponse
+from msdet.scenes.rir.room_response import RoomResponse, stack_padded
 from msdet.scenes.rir.sofa import read_responses, read_sofa_files
 from msdet.scenes.scene import scene_seed
 
@@ -52,18 +52,11 @@ def make_measured_bank(
 ) -> RirBank | None:
     """Make a bank of measured rooms, or finish one that a killed run left; None after a part of it.
 
-    A warning is logged of positions left out, and of those that disagree with the sound (`label_problems`).
-
-    Args:
-        out: its folder.
-        source: a folder with ``positions.tsv`` or SOFA files, or a SOFA file.
-        array: name or TOML file of the microphone array; None takes it from a SOFA file.
-        sample_rate: of the bank, hertz; at most that of the responses.
-        positions: in each room of the bank; 0 for as many as the smallest measured room has, but two if
-            others have. Larger rooms become several rooms of the bank, what is left over is left out.
-        jobs: worker processes, or an executor.
-        progress: called with rooms done and in all.
-        share: part of the rooms to make; a run for all of them finishes the bank.
+    The source is a folder with ``positions.tsv`` or SOFA files, or a SOFA file, from which the array is taken if None
+    is given. A room of the bank has so many `positions`; 0 is for as many as the smallest measured room has, but two if
+    others have. Larger rooms become several rooms of the bank, what is left over is left out. `share` is the part of
+    the rooms to make; a run for all of them finishes the bank. A warning is logged of positions left out, and of those
+    that disagree with the sound (`label_problems`).
     """
     out, source = Path(out), Path(source)
     SceneDistribution(sample_rate=sample_rate).check()
@@ -107,9 +100,8 @@ def read_collection(source: Path, array: str | None, sample_rate: int) -> tuple[
 def divide_rooms(measurements: Sequence[Measurement], positions: int, source: Path) -> list[tuple[Measurement, ...]]:
     """Measurements by room of the bank, `positions` in each (0: see `make_measured_bank`).
 
-    Positions of a room that becomes several are dealt at random, always the same: a table's order often goes
-    around the array, and neighbors would leave no gap between talkers. A larger number than any room has is
-    refused.
+    Positions of a room that becomes several are dealt at random, always the same: a table's order often goes around the
+    array, and neighbors would leave no gap between talkers. A larger number than any room has is refused.
     """
     by_room: dict[str, list[Measurement]] = {}
     for measurement in measurements:
@@ -144,7 +136,7 @@ def label_problems(bank: RirBank, names: Sequence[Sequence[str]]) -> list[str]:
     )
     arrivals_s = np.concatenate(arrivals) / bank.sample_rate
     flat = [name for room in names for name in room]
-    return disagreements(Observations(flat, azimuths, elevations, distances, arrivals_s), bank.array)
+    return disagreements(flat, (azimuths, elevations, distances), arrivals_s, bank.array)
 
 
 def _identity(measurement: Measurement) -> list[Any]:
@@ -159,10 +151,10 @@ def _write_room(path: Path, measurements: Sequence[Measurement], array: Micropho
     distances_m = np.array([m.distance_m for m in measurements])
     peaks = np.array([np.abs(direct).max() for _, direct in pairs])
     scale = 1.0 / np.median(peaks * distances_m)  # of a simulated source, whose sound falls as 1 / distance
-    rirs = scale * _stacked(
+    rirs = scale * stack_padded(
         [_without_tail(responses, sample_rate, m) for m, (responses, _) in zip(measurements, pairs, strict=True)]
     )
-    direct = scale * _stacked([direct for _, direct in pairs])
+    direct = scale * stack_padded([direct for _, direct in pairs])
     t60_s = measured_t60_s(rirs[:, 0], sample_rate)
     labels = ((m.azimuth_deg, m.elevation_deg, m.distance_m) for m in measurements)
     azimuths, elevations, distances = zip(*labels, strict=True)
@@ -174,10 +166,9 @@ def _aligned(measurement: Measurement, array: MicrophoneArray, sample_rate: int)
     """Responses ``(mic, tap)`` whose time 0 is emission, and their direct sound, with fewer taps."""
     samples, rate = audio.read(measurement.path) if measurement.place is None else read_responses(measurement)
     if samples.shape[-1] < MIN_RESPONSE_S * rate:
-        raise MsdetError(
-            f"{measurement.path}: {measurement.name} is {1000 * samples.shape[-1] / rate:.0f} ms long, expected a "
-            f"response of {1000 * MIN_RESPONSE_S:.0f} ms or more"
-        )
+        place = f"{measurement.path}: {measurement.name}"
+        expected = f"expected a response of {1000 * MIN_RESPONSE_S:.0f} ms or more"
+        raise MsdetError(f"{place} is {1000 * samples.shape[-1] / rate:.0f} ms long, {expected}")
     silent = np.flatnonzero(~samples.any(axis=-1))
     if len(silent):
         raise MsdetError(f"{measurement.path}: channel {silent[0]} is silent in {measurement.name}")
@@ -206,19 +197,12 @@ def _without_tail(responses: Array, sample_rate: int, measurement: Measurement) 
     noise = power[-math.ceil(NOISE_SHARE * blocks) :].mean()
     loud = np.flatnonzero(power > 2 * noise)
     if not len(loud):
-        raise MsdetError(
-            f"{measurement.path}: {measurement.name} never rises above its noise, expected the response of a room"
-        )
+        place = f"{measurement.path}: {measurement.name}"
+        raise MsdetError(f"{place} never rises above its noise, expected the response of a room")
     responses = responses[:, : block * (1 + int(loud[-1]))]
     energy = np.cumsum(responses[:, ::-1].astype(np.float64) ** 2, axis=-1)[:, ::-1]
     audible = energy > 10 ** (INAUDIBLE_DB / 10) * energy[:, :1]
     return responses[:, : 1 + int(np.flatnonzero(audible.any(axis=0))[-1])]
-
-
-def _stacked(responses: Sequence[Array]) -> Array:
-    """Responses ``(mic, tap)`` of several positions as ``(position, mic, tap)``, zeros at the ends."""
-    taps = max(h.shape[-1] for h in responses)
-    return np.stack([np.pad(h, ((0, 0), (0, taps - h.shape[-1]))) for h in responses])
 
 
 ONSET_DB = -20.0

@@ -11,7 +11,7 @@ import scipy
 from msdet.conventions import SPEED_OF_SOUND, Array
 from msdet.errors import MsdetError
 from msdet.scenes.rir.image_method import image_sources
-from msdet.scenes.scene import Point
+from msdet.scenes.scene import Point, size_text
 
 TYPICAL_DISTANCE_M = 1.5  # distance at which the direct path counts in a predicted decay
 MIN_ABSORPTION, MAX_ABSORPTION = 1e-3, 0.99
@@ -76,19 +76,14 @@ def audible_path_m(room_m: Point, absorption: float) -> float:
 def absorption_for_t60(room_m: Point, t60_s: float, speed_of_sound: float = SPEED_OF_SOUND) -> float:
     """The energy absorption of all walls with which responses in the room have the target T60.
 
-    The prediction leaves out that reflections add up in phase at low frequencies, which lengthens the T60 by
-    up to a fifth. So the T60 is measured between a few places in the room, and the prediction's target
-    corrected by the ratio, except beyond `longest_t60_s`.
-
-    Raises:
-        MsdetError: the room cannot have that T60.
+    The prediction leaves out that reflections add up in phase at low frequencies, which lengthens the T60 by up to a
+    fifth. So the T60 is measured between a few places in the room, and the prediction's target corrected by the ratio,
+    except beyond `longest_t60_s`. An `MsdetError` says that the room cannot have that T60.
     """
     shortest, longest = (predicted_t60_s(room_m, a, speed_of_sound) for a in (MAX_ABSORPTION, MIN_ABSORPTION))
     if not shortest <= t60_s <= longest:
-        size = " x ".join(f"{v:.2f}" for v in room_m)
-        raise MsdetError(
-            f"a T60 of {t60_s} s is impossible in a room of {size} m, which allows {shortest:.3f} s to {longest:.1f} s"
-        )
+        limits = f"{shortest:.3f} s to {longest:.1f} s"
+        raise MsdetError(f"a T60 of {t60_s} s is impossible in a room of {size_text(room_m)}, which allows {limits}")
     absorption = _absorption_for_prediction(room_m, t60_s, speed_of_sound)
     if t60_s > longest_t60_s(room_m, speed_of_sound):
         return absorption

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +12,11 @@ from msdet.conventions import SPEED_OF_SOUND, Array
 from msdet.errors import MsdetError
 from msdet.scenes.rir.image_method import image_responses
 from msdet.scenes.rir.reverberation import absorption_for_t60, audible_path_m, highpass, longest_t60_s, measured_t60_s
-from msdet.scenes.scene import Point, Target
+from msdet.scenes.scene import Point, Target, size_text
 
 EARLY_S = 0.05  # the early part of a response ends this long after the direct path (SMS-WSJ)
 DIRECT_TAIL_S = 0.03  # the high-pass of a direct path rings this long
-
-# rays lose more than images, being scattered: their absorption is corrected as often by what is measured
-TRACED_CALIBRATIONS = 2
-
+TRACED_CALIBRATIONS = 2  # corrections of the absorption of rays, which lose more than images, being scattered
 _TRACING = {"num_threads": 1, "rir_hpf_enable": False}  # for the filter see `highpass`
 SCATTERING = 0.1  # share of energy that traced rays lose in diffuse reflection at a wall
 
@@ -64,8 +62,8 @@ def room_response(
     """
     for number, position in enumerate(microphones_m):
         if not ((position > 0) & (position < np.asarray(room_m))).all():
-            size = " x ".join(f"{v:.2f}" for v in room_m)
-            raise MsdetError(f"microphone {number} at {position.round(2).tolist()} is outside the room of {size} m")
+            place = f"microphone {number} at {position.round(2).tolist()}"
+            raise MsdetError(f"{place} is outside the room of {size_text(room_m)}")
     reach_m = np.linalg.norm(sources_m[:, None] - microphones_m, axis=-1).max()
     direct = image_responses(room_m, 1.0, reach_m, microphones_m, sources_m, sample_rate, speed_of_sound)
     ringing = np.zeros((*direct.shape[:-1], round(DIRECT_TAIL_S * sample_rate)), dtype=np.float32)
@@ -75,10 +73,8 @@ def room_response(
     absorption = absorption_for_t60(room_m, t60_s, speed_of_sound)
     if image_order is None:
         if t60_s > (longest_s := longest_t60_s(room_m, speed_of_sound)):
-            raise MsdetError(
-                f"a T60 of {t60_s} s needs too many image sources, up to {longest_s:.2f} s can be rendered; "
-                "set image_order to trace rays beyond"
-            )
+            limit = f"up to {longest_s:.2f} s can be rendered; set image_order to trace rays beyond"
+            raise MsdetError(f"a T60 of {t60_s} s needs too many image sources, {limit}")
         longest_m = max(audible_path_m(room_m, absorption), reach_m)
         rirs = image_responses(room_m, absorption, longest_m, microphones_m, sources_m, sample_rate, speed_of_sound)
     else:
@@ -90,6 +86,12 @@ def room_response(
         rirs = _traced_responses(room_m, absorption, microphones_m, sources_m, *how)
     rirs = highpass(rirs, sample_rate)
     return RoomResponse(rirs, direct, measured_t60_s(rirs[:, 0], sample_rate))
+
+
+def stack_padded(responses: Sequence[Array]) -> Array:
+    """Responses ``(..., tap)`` of several lengths as ``(response, ..., tap)``, zeros at their ends."""
+    taps = max(h.shape[-1] for h in responses)
+    return np.stack([np.pad(h, [(0, 0)] * (h.ndim - 1) + [(0, taps - h.shape[-1])]) for h in responses])
 
 
 def _traced_responses(
@@ -115,7 +117,5 @@ def _traced_responses(
         for name, value in before.items():
             pra.constants.set(name, value)
     delay = pra.constants.get("frac_delay_length") // 2
-    responses = [[room.rir[m][s][delay:] for m in range(len(microphones_m))] for s in range(len(sources_m))]
-    taps = max(len(h) for row in responses for h in row)
-    padded = [[np.pad(h, (0, taps - len(h))) for h in row] for row in responses]
-    return np.array(padded, dtype=np.float32)
+    of_source = [[room.rir[m][s][delay:] for m in range(len(microphones_m))] for s in range(len(sources_m))]
+    return stack_padded([*map(stack_padded, of_source)]).astype(np.float32)

@@ -81,9 +81,8 @@ def read_geometry(path: Path) -> SofaGeometry:
         room = str(getattr(file, "GLOBAL_RoomShortName", "")).strip()
     moved_m = float(np.linalg.norm(receivers_m - receivers_m[0], axis=-1).max())
     if moved_m > STILL_M:
-        raise MsdetError(
-            f"{path}: ReceiverPosition changes by {moved_m:.3f} m between measurements, expected one array"
-        )
+        moves = f"ReceiverPosition changes by {moved_m:.3f} m between measurements"
+        raise MsdetError(f"{path}: {moves}, expected one array")
     if together:
         emitters_m = emitters_m.mean(axis=1, keepdims=True)
     sources_m = source_m[:, None] + emitters_m @ source.swapaxes(1, 2)
@@ -112,9 +111,8 @@ def _array_of(geometry: SofaGeometry) -> MicrophoneArray:
         source = f"ReceiverPosition of {geometry.path.name}"
         return MicrophoneArray(geometry.path.stem, tuple(map(as_point, points)), source=source)
     except MsdetError as error:
-        raise MsdetError(
-            f"{geometry.path}: ReceiverPosition makes no array ({error}); if it is wrong, give --array"
-        ) from error
+        problem = f"ReceiverPosition makes no array ({error})"
+        raise MsdetError(f"{geometry.path}: {problem}; if it is wrong, give --array") from error
 
 
 def _origin_m(geometry: SofaGeometry, array: MicrophoneArray) -> Array:
