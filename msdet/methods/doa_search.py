@@ -116,7 +116,8 @@ def located(
         try:
             method = pra.doa.algorithms[algorithm](positions, sample_rate, stft.length, c=SPEED_OF_SOUND, **options)
             method.locate_sources(spectrum, freq_bins=bins(method, spectrum))
-        except (np.linalg.LinAlgError, ValueError, IndexError, UnboundLocalError) as error:
+        # AttributeError: for NaN, pyroomacoustics 0.10 calls np.in1d, which NumPy 2.4 no longer has
+        except (np.linalg.LinAlgError, ValueError, IndexError, UnboundLocalError, AttributeError) as error:
             raise MsdetError(f"{algorithm} finds no directions in this recording") from error
     return method
 

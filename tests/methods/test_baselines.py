@@ -23,6 +23,7 @@ from msdet.io import audio
 from msdet.io.files import read_jsonl
 from msdet.methods import build_method, method_names, methods_without_options
 from msdet.methods.base import Oracle, OracleInput, Separation, Separator
+from msdet.methods.doa_search import music
 from msdet.models.checkpoint import save_model
 from msdet.scenes.rir.room_response import room_response
 from msdet.scoring.permutations import best_permutation
@@ -336,3 +337,10 @@ def test_a_baseline_is_a_file_and_ready_unless_it_needs_something() -> None:
     with pytest.raises(UnknownNameError) as refused:
         build_method("x", CIRCLE, RATE, 2)
     assert refused.value.choices == names
+
+
+def test_search_that_finds_nothing_says_so() -> None:
+    """At 1 kHz and -600 dB, responses are NaN."""
+    whisper = 1e-30 * np.random.default_rng(0).standard_normal((4, 8000)).astype(np.float32)
+    with pytest.raises(MsdetError, match="MUSIC finds no directions in this recording"):
+        music(load_array("circular4_5cm"), 1000, 2)(whisper)
