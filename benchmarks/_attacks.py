@@ -100,9 +100,13 @@ ATTACKED = [
     Attacked(
         "train --config train.yaml --out out --init model", ["train.yaml", "dev", "bank", "speech", "model"], ["model"]
     ),
-    Attacked("tune --config tune.yaml --out out --trials 1", ["tune.yaml", "dev", "bank", "speech"], ["tune.yaml"]),
     Attacked(
-        "affinity --config train.yaml --out out --every 1 --tasks [separation,doa]",
+        "tune --config tune.yaml --out out --trials 1 --optimizer.steps 2",
+        ["tune.yaml", "dev", "bank", "speech"],
+        ["tune.yaml"],
+    ),
+    Attacked(
+        "affinity --config train.yaml --out out --every 1 --tasks [separation,doa] --optimizer.steps 2",
         ["train.yaml", "dev", "bank", "speech"],
         ["train.yaml"],
     ),
