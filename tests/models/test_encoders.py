@@ -204,6 +204,7 @@ def test_there_is_a_way_out_after_every_block(name: str, options: dict[str, Any]
         assert all(p.grad is not None and p.grad.any() for p in way_out.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMPILED)
 def test_declared_compilation_has_no_graph_break(name: str) -> None:
     encoder = build(name, options_of(name)[-1])

@@ -297,6 +297,7 @@ def test_wrong_options_are_named(name: str, options: dict[str, Any], message: st
         build_head("separation", name, options, sizes())
 
 
+@pytest.mark.slow
 def test_compiled_model_gives_the_same() -> None:
     config = ModelConfig(window_s=0.016, encoder_options={"hidden": 4, "group": 8})
     torch.manual_seed(0)

@@ -26,6 +26,8 @@ from msdet.training.config import ObjectiveConfig, OptimizerConfig
 from msdet.training.module import JointModule
 from msdet.training.objective import Objective
 
+pytestmark = pytest.mark.slow
+
 NAMES = ENCODERS.names()
 SCHEMES = SHARING_SCHEMES.names()
 HEADS = SEPARATION_HEADS.names()
