@@ -21,6 +21,7 @@ from msdet.io.files import (
     write_json,
     write_text,
 )
+from msdet.io.jobs import run_jobs
 
 ROOT = Path(__file__).resolve().parents[2]
 KIND = FolderKind("estimates", ("data.json",), "hash", r"data\.json|[^/]+/|[^/]+/talker\d+\.wav")
@@ -143,3 +144,8 @@ def test_what_a_killed_run_left_is_deleted_by_the_next_that_writes_there(tmp_pat
     (tmp_path / ".part-of-a-user").touch()
     write_text(tmp_path / "out.txt", "whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".part-of-a-user", "out.txt"]
+
+
+def test_more_processes_than_any_machine_has_are_refused() -> None:
+    with pytest.raises(MsdetError, match="jobs is 300000, expected at most 1024"):
+        run_jobs([], 300_000)

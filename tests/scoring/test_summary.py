@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from msdet.errors import MsdetError
 from msdet.scoring.breakdowns import BREAKDOWNS
 from msdet.scoring.comparison import differences
 from msdet.scoring.doa_scores import TIED
-from msdet.scoring.metrics import METRICS
+from msdet.scoring.metrics import METRICS, check_row
 from msdet.scoring.summary import summarize, summary_tables, to_csv, to_json
 from msdet.scoring.tables import latex, markdown, print_tables
 
@@ -359,3 +360,16 @@ def test_false_alarms_are_said_to_be_per_talker():
     assert "False alarms: false estimates over true talkers, not per second." in notes
     _, notes = summary_tables(summarize({"a": [make_row(n) for n in range(2)]}))
     assert not any("False alarms" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ([], "'id' is missing"),
+        ({"id": "a", "azimuth_deg": [0.0], "stoi": ["\x1b[31mred"]}, "stoi is .*, expected numbers"),
+        ({"id": "a", "azimuth_deg": "left"}, "azimuth_deg is 'left', expected numbers"),
+    ],
+)
+def test_what_is_no_row_of_scores_is_refused(row: Any, message: str) -> None:
+    with pytest.raises(MsdetError, match=f"scores.jsonl, line 1: .*{message}"):
+        check_row(row, ("id", "azimuth_deg"), "scores.jsonl, line 1")
