@@ -56,6 +56,7 @@ trainer:
 """
 
 
+DRAWING_SECONDS = 120  # 300,000 scenes are drawn before the first is rendered
 SIMULATE = "simulate --out out --speech speech --split dev --count 1 --jobs 1 --scenes scenes.yaml"
 SCORED = "--data dev --estimates estimates --scores scored/model"
 PACKAGE = "package --model model --license CC0-1.0 --data_notes notes.md"
@@ -85,11 +86,12 @@ class Attacked:
 
 
 ATTACKED = [
-    Attacked(SIMULATE, ["speech", "scenes.yaml"]),
+    Attacked(SIMULATE, ["speech", "scenes.yaml"], cpu_seconds=DRAWING_SECONDS),
     Attacked(
         f"{SIMULATE} --bank bank --noise noise --scenes.diffuse spherical",
         ["speech", "scenes.yaml", "bank", "noise"],
         ["bank", "noise", "speech/speakers.tsv"],
+        cpu_seconds=DRAWING_SECONDS,
     ),
     Attacked("bank --out out --rooms 1 --positions 2 --jobs 1 --scenes scenes.yaml", ["scenes.yaml"]),
     Attacked("bank --out out --jobs 1 --measured measured --array circular4_5cm", ["measured"]),

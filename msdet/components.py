@@ -227,10 +227,13 @@ def check_options(factory: Any, options: Mapping[str, Any], kind: str, allowed: 
             raise MsdetError(f"{kind}: option '{option}' is {value!r}, expected {expected}")
 
 
-def refuse_nulls(actions: Iterable[argparse.Action], values: Any) -> None:
-    """Refuse a parsed option that is null though its default is not: jsonargparse lets null pass."""
-    for action in actions:
-        if action.default is not None and values.get(action.dest, ...) is None:
+def check_parsed(actions: Iterable[argparse.Action], values: Any) -> None:
+    """Refuse what jsonargparse lets pass: null for an option whose default is not, and a value for a group of them."""
+    for action in (action for action in actions if action.default is not None):
+        value, is_group = values.get(action.dest, ...), not hasattr(action, "_typehint")
+        if is_group and isinstance(value, str | int | float | list):
+            raise MsdetError(f"{action.dest} is {value!r:.40}, expected its settings by name")
+        if value is None:
             expected = _expected(getattr(action, "_typehint", Any), None) or "a value"
             raise MsdetError(f"{action.dest} is null, expected {expected}")
 

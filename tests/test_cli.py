@@ -319,10 +319,12 @@ def test_wrong_key_of_a_configuration_is_named(
         ("data: {scenes: {duration_s: null}}", "data.scenes.duration_s is null, expected a number"),
         ("data: {scenes: {room_x_m: null}}", "data.scenes.room_x_m is null, expected a value"),
         ("model: null", "model is null, expected a value"),
+        ("model: 3.5", "model is 3.5, expected its settings by name"),
+        ("data: {scenes: [1]}", "data.scenes is [1], expected its settings by name"),
         ("stages: [{name: a, optimizer: {name: null}}]", "optimizer: name is null, expected text"),
     ],
 )
-def test_null_where_a_value_is_needed_is_refused_by_name(
+def test_null_or_a_value_where_settings_are_needed_is_refused_by_name(
     refused: Refused, tmp_path: Path, settings: str, message: str
 ) -> None:
     file = tmp_path / "null.yaml"
@@ -436,3 +438,15 @@ def test_memory_that_is_not_there_is_said_in_one_line(
 
     monkeypatch.setattr(cli, "load_command", lambda name: fail)
     assert message in refused("info", "x")
+
+
+def test_file_that_a_configuration_names_is_checked_as_well(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "deep.yaml").write_text("a: " + "[" * 100_000)
+    (tmp_path / "c.yaml").write_text("data: {scenes: deep.yaml}")
+    assert refused("train", "--config", tmp_path / "c.yaml").endswith("deep.yaml: line 1: nested too deep")
+
+
+def test_more_threads_than_any_machine_has_are_refused(refused: Refused, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.wav", np.zeros((800, 6)), 8000)
+    line = refused("separate", tmp_path / "x.wav", "--out", tmp_path / "out", "--threads", 300_000)
+    assert line == "error: threads is 300000, expected 1 to 1024"

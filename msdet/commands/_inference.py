@@ -15,6 +15,7 @@ from msdet.errors import MsdetError, printable
 from msdet.inference.blocks import FRAME_S
 from msdet.inference.offline import RecordingSystem, SystemFactory
 from msdet.inference.sources import RecordingSource
+from msdet.io.jobs import MAX_WORKERS
 
 if TYPE_CHECKING:
     from msdet.inference.blocks import Beamformer, BlockOptions
@@ -194,8 +195,8 @@ def computing(threads: int) -> Iterator[None]:
     """So many threads for torch inside the block."""
     import torch
 
-    if threads < 1:
-        raise MsdetError(f"threads is {threads}, expected at least 1")
+    if not 1 <= threads <= MAX_WORKERS:
+        raise MsdetError(f"threads is {threads}, expected 1 to {MAX_WORKERS}")
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

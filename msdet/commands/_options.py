@@ -22,7 +22,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser
 
-from msdet.components import refuse_nulls
+from msdet.components import check_parsed
 from msdet.errors import MsdetError, UnknownNameError, nearest_option
 from msdet.io.reading import check_yaml, read_text
 from msdet.renamed import renaming
@@ -54,7 +54,7 @@ def parse_options(function: Callable[..., Any], argv: Sequence[str], program: st
     _check_values(arguments, packaged)
     try:
         parsed = parser.parse_args(arguments)
-        refuse_nulls(parser._actions, parsed)
+        check_parsed(parser._actions, parsed)
         values = dict(parser.instantiate(parsed))
     except argparse.ArgumentError as error:
         files = " or ".join(a for before, a in itertools.pairwise(arguments) if before == "--config")
@@ -122,9 +122,7 @@ def _check_values(arguments: Sequence[str], packaged: Sequence[str]) -> None:
             files.append(Path(value or "".join(arguments[place + 1 : place + 2])))
     for number, path in enumerate(files):
         if path not in files[:number] and path.is_file():
-            text = read_text(path)
-            check_yaml(text, path)
-            files += [path.parent / named for named in re.findall(r":\s*[\"']?([^\s\"']+\.ya?ml)\b", text)]
+            files += [path.parent / name for name in check_yaml(read_text(path), path)]
 
 
 def spelled_out(argv: Sequence[str], hints: Mapping[str, Any]) -> list[str]:

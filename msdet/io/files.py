@@ -160,28 +160,24 @@ def resolve_inside(root: Path, relative: str) -> Path:
     return path
 
 
-_HELD: dict[Path, int] = {}  # folders that this process holds, by an open descriptor each
-
-
-def hold_folder(folder: Path) -> None:
-    """Keep other processes from working in an existing folder for as long as this process lives.
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes from working in an existing folder until the block ends.
 
     A lock of the system on the folder itself, so that a killed process leaves none behind. File systems that have no
     locks are not protected. An `MsdetError` if another process holds it.
     """
-    folder = folder.resolve()
-    if folder in _HELD:
-        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+        with suppress(OSError):  # no locks here
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                message = f"{folder}: another process is working in it; wait for it, or use another folder"
+                raise MsdetError(message) from error
+        yield
+    finally:
         os.close(descriptor)
-        raise MsdetError(f"{folder}: another process is working in it; wait for it, or use another folder") from error
-    except OSError:  # no locks here
-        os.close(descriptor)
-        return
-    _HELD[folder] = descriptor
 
 
 def check_own_folder(folder: Path, kind: FolderKind) -> None:

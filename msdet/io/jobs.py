@@ -27,7 +27,7 @@ Workers = int | Executor
 
 IN_PROGRESS = "in-progress.json"
 T = TypeVar("T")
-MAX_WORKERS = 1024  # processes; more would only take memory
+MAX_WORKERS = 1024  # processes, or threads; more would only take memory
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PRA_NUM_THREADS")
 
 

@@ -76,29 +76,35 @@ def parse_json(text: str, origin: object) -> Any:
     return value
 
 
-def check_yaml(text: str, origin: object) -> None:
+def check_yaml(text: str, origin: object) -> list[str]:
     """Refuse YAML that a loader would not survive, or that unfolds to gigabytes; other mistakes are the loader's.
 
-    That is nesting that is too deep, and an alias inside of what an anchor names.
+    That is nesting that is too deep, an alias inside of what an anchor names, and integers of hundreds of digits.
+    Returns the names of YAML files in it, which may be loaded in their place.
     """
     import yaml
 
     opened: list[bool] = []  # for each collection around, whether it or one around it has an anchor
+    files = []
     try:
         for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            place, depth = f"{origin}: line {event.start_mark.line + 1}", len(opened)
             if isinstance(event, yaml.CollectionStartEvent):
                 opened.append(event.anchor is not None or any(opened))
             elif isinstance(event, yaml.CollectionEndEvent):
                 opened.pop()
             elif isinstance(event, yaml.AliasEvent) and any(opened):
-                raise MsdetError(f"{origin}: line {event.start_mark.line + 1}: an alias inside of what an anchor names")
-            if isinstance(event, yaml.ScalarEvent) and re.fullmatch(rf"[-+]?\d{{{MAX_DIGITS + 1},}}", event.value):
-                raise MsdetError(f"{origin}: line {event.start_mark.line + 1}: an integer of {len(event.value)} digits")
-            inside = event.value.count("[") + event.value.count("{") if isinstance(event, yaml.ScalarEvent) else 0
-            if len(opened) + inside > _MAX_DEPTH:
-                raise MsdetError(f"{origin}: line {event.start_mark.line + 1}: nested too deep")
+                raise MsdetError(f"{place}: an alias inside of what an anchor names")
+            elif isinstance(event, yaml.ScalarEvent):
+                if len(event.value) > MAX_DIGITS + 1 and event.value.lstrip("+-").isdigit():
+                    raise MsdetError(f"{place}: an integer of {len(event.value)} digits")
+                depth += event.value.count("[") + event.value.count("{")  # text is parsed again
+                files += [event.value] if event.value.endswith((".yaml", ".yml")) else []
+            if depth > _MAX_DEPTH:
+                raise MsdetError(f"{place}: nested too deep")
     except (yaml.YAMLError, RecursionError):
-        return
+        pass
+    return files
 
 
 def _integer(digits: str) -> int:

@@ -239,22 +239,27 @@ def scene_seed(set_seed: int, scene_id: str) -> int:
     return int.from_bytes(digest[:8], "little") >> 1
 
 
+MAX_COORDINATE_M = 1e4
+"""Of anything in a room, and the largest size of one."""
+
+_ANYWHERE = (-MAX_COORDINATE_M, MAX_COORDINATE_M)
+
 _PLAUSIBLE = {
     "sample_rate": SAMPLE_RATES,
     "duration_s": (0.0, 1e6),
     "time_s": (0.0, 1e6),
     "onset_s": (-1e6, 1e6),
     "offset_s": (-1e7, 1e7),
-    "room_m": (0.0, 1e4),
+    "room_m": (0.0, MAX_COORDINATE_M),
     "t60_target_s": (0.0, 1e3),
-    "array_center_m": (-1e4, 1e4),
+    "array_center_m": _ANYWHERE,
     "array_rotation_deg": (-1e4, 1e4),
     "speed_of_sound": (100.0, 1e4),
     "level_db": (-300.0, 300.0),
-    "position_m": (-1e4, 1e4),
+    "position_m": _ANYWHERE,
     "azimuth_deg": (-1e4, 1e4),
     "elevation_deg": (-90.0, 90.0),
-    "distance_m": (0.0, 1e4),
+    "distance_m": (0.0, MAX_COORDINATE_M),
 }
 """Numbers of a scene or a source, and between what they lie wherever people talk."""
 

@@ -34,7 +34,7 @@ _RANGES = {  # both ends included
     "optimizer.warm_up": (0, math.inf),
     "optimizer.decay_from": (0.0, 1.0),
     "optimizer.weight_decay": (0, math.inf),
-    "trainer.threads": (0, 1024),
+    "trainer.threads": (0, MAX_WORKERS),
     "trainer.seed": (0, 2**32 - 1),
 }
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from msdet.components import refuse_nulls
+from msdet.components import check_parsed
 from msdet.errors import MsdetError, did_you_mean
 from msdet.models.config import ModelConfig
 from msdet.renamed import renaming
@@ -263,7 +263,7 @@ def overridden(config: T, changes: Mapping[str, Any], where: str) -> T:
     parser.add_class_arguments(type(config), as_group=False)
     try:
         parsed = parser.parse_object(merged)
-        refuse_nulls(parser._actions, parsed)
+        check_parsed(parser._actions, parsed)
         return type(config)(**parser.instantiate(parsed).as_dict())
     except (argparse.ArgumentError, MsdetError) as error:
         raise MsdetError(f"{where}: {' '.join(str(error).split())}") from error

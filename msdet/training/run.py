@@ -12,6 +12,7 @@ import itertools
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from msdet.io.files import (
     FolderKind,
     atomic_path,
     check_own_folder,
-    hold_folder,
+    held,
     plain_name,
     read_json,
     remove_folder,
@@ -119,17 +120,19 @@ def _train_stages(
     of_stages = zip(config.stages, plans, strict=True)
     settings = {"stages": {folder: comparable(plan) | {"init": stage.init} for stage, (folder, plan) in of_stages}}
     _prepare_all(out, plans)
-    if not _begin(out, settings, first, report):
-        return out
-    previous: Path | None = None
-    for number, (stage, (folder, plan)) in enumerate(zip(config.stages, plans, strict=True), start=1):
-        if last is not None and number > last:
+    # a new folder is that of its first stage, which is held, too
+    with held(out) if is_first_process() and out.is_dir() else nullcontext():
+        if not _begin(out, settings, first, report):
             return out
-        init = previous if previous and stage.init == "previous" else plan.init
-        report(f"stage {number} of {len(plans)}, {stage.name}:")
-        previous = train_single(out / "stages" / folder, dataclasses.replace(plan, init=init), report, progress)
-    if is_first_process() and previous is not None:
-        _finish(out, settings, previous, [folder for folder, _ in plans])
+        previous: Path | None = None
+        for number, (stage, (folder, plan)) in enumerate(zip(config.stages, plans, strict=True), start=1):
+            if last is not None and number > last:
+                return out
+            init = previous if previous and stage.init == "previous" else plan.init
+            report(f"stage {number} of {len(plans)}, {stage.name}:")
+            previous = train_single(out / "stages" / folder, dataclasses.replace(plan, init=init), report, progress)
+        if is_first_process() and previous is not None:
+            _finish(out, settings, previous, [folder for folder, _ in plans])
     return out
 
 
@@ -159,13 +162,10 @@ def _begin(out: Path, settings: dict[str, Any], first: int | None, report: Repor
     """Whether there is something to train; the first process begins the folder."""
     folders = list(settings["stages"])[(first or 1) - 1 :]
     if is_first_process():
-        if out.is_dir():
-            hold_folder(out)
         if first is not None:
             _delete_from(out, settings, first)
         try:
             todo = begin_run_dir(out, settings, FINISHED)
-            hold_folder(out)
         except MsdetError as error:
             number = _first_changed(out, settings)
             if number is None:

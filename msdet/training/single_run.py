@@ -6,6 +6,7 @@ import dataclasses
 import pickle
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from msdet.data.example import Example
 from msdet.errors import MsdetError
-from msdet.io.files import hold_folder, write_json
+from msdet.io.files import held, write_json
 from msdet.io.jobs import begin_run_dir, finish_run_dir
 from msdet.models.joint import JointModel
 from msdet.training.callbacks import (
@@ -128,7 +129,7 @@ def _start_again(state: Path, reason: str) -> MsdetError:
 def train_single(out: Path, config: TrainConfig, report: Report, progress: StepProgress | None) -> Path:
     """`msdet.training.run.train` of one run, whose stages are not looked at."""
     t, state = config.trainer, out / TRAINER_STATE
-    with restored_determinism():
+    with restored_determinism(), ExitStack() as lock:
         data = load_data(config.data, config.model, t.seed)
         settings = comparable(config) | {"data_identity": data.identity} | init_setting(config.init)
         stop = StopEarly(t.stop_metric, t.stop_patience) if t.stop_metric else None
@@ -140,7 +141,7 @@ def train_single(out: Path, config: TrainConfig, report: Report, progress: StepP
             report(f"{out}: training is already finished")
             return out
         if run.trainer.is_global_zero:
-            hold_folder(out)
+            lock.enter_context(held(out))
         shapes = _read_state(state)[1]
         if shapes and shapes != {name: value.shape for name, value in run.module.state_dict().items()}:
             raise _start_again(state, "not the state of a training of this model")

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import itertools
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -106,10 +108,9 @@ class Study:
 
         (self.out / "trials").mkdir(exist_ok=True)
         with _locked(self.out / "study.lock"):
-            storage = optuna.storages.RDBStorage(
-                f"sqlite:///{(self.out / DATABASE).absolute()}",
-                engine_kwargs={"connect_args": {"timeout": 60.0}},  # seconds that another process may write
-            )
+            # 60 seconds are how long another process may write; a folder with ? or { in its name would be no URL
+            connect = partial(sqlite3.connect, self.out / DATABASE, timeout=60.0, check_same_thread=False)
+            storage = optuna.storages.RDBStorage(f"sqlite:///{DATABASE}", engine_kwargs={"creator": connect})
             direction: Direction = "maximize" if self.config.maximizes else "minimize"
             self._optuna = optuna.create_study(
                 storage=storage, study_name="msdet", direction=direction, pruner=self.pruner, load_if_exists=True

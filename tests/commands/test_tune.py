@@ -278,3 +278,9 @@ def test_ranges_give_grids() -> None:
     assert grid({"low": 0.0, "high": 1.0, "step": 0.5}) == [0.0, 0.5, 1.0]
     assert grid({"low": 2, "high": 5}, "optimizer.batch") == [2, 3, 4, 5]
     assert grid({"low": 1, "high": 100, "log": True, "points": 3}, "optimizer.batch") == [1, 10, 100]
+
+
+def test_folder_of_a_study_may_have_any_name(base: TrainConfig, tmp_path: Path) -> None:
+    config = dataclasses.replace(GRID, search={RATE: [2e-3]})
+    assert tune(tmp_path / "{{ a }} {b}?#", base, config, lambda line: None).best.number == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["{{ a }} {b}?#"]

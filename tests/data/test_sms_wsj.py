@@ -421,6 +421,7 @@ def test_microphones_on_a_line_are_refused(database: Path) -> None:
         ({"sensor_position": [[1, 2], [3, 4]]}, "sensor_position is not three rows of x, y and z in meters"),
         ({"source_position": [[1, 2], [3, 4], [5, "six"]]}, "source_position is not three rows"),
         ({"source_position": [[1, 2], [3, 4], [5]]}, "source_position is not three rows"),
+        ({"source_position": [[1, 1e308], [3, 4], [5, 6]]}, "source_position has a coordinate of 1e.308 m"),
         ({"speaker_id": None}, "key 'speaker_id' is missing"),
         ({"speaker_id": ["one"]}, r"speaker_id is \['one'\], expected a list of 2, one a talker"),
         ({"speaker_id": [1, 2]}, r"speaker_id is \[1, 2\], expected strings"),

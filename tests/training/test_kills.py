@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from msdet.errors import MsdetError
+from msdet.io.files import held
 from msdet.training.config import TrainConfig
 from msdet.training.run import train
 
@@ -68,8 +69,8 @@ def test_second_training_in_a_folder_is_refused_while_the_first_lives(
 ) -> None:
     out, config = tmp_path / "run", make_config()
     out.mkdir()
-    hold = "import sys, time; from msdet.io.files import hold_folder; from pathlib import Path; "
-    hold += "hold_folder(Path(sys.argv[1])); print('held', flush=True); time.sleep(600)"
+    hold = "import sys, time; from msdet.io.files import held; from pathlib import Path\n"
+    hold += "with held(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
     with subprocess.Popen([sys.executable, "-c", hold, out], stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout and first.stdout.readline() == "held\n"
         with pytest.raises(MsdetError, match="run: another process is working in it"):
@@ -77,3 +78,5 @@ def test_second_training_in_a_folder_is_refused_while_the_first_lives(
         first.kill()
     train(out, config, str)
     assert (out / "training.json").is_file()
+    with held(out):  # the training has let go of it
+        pass

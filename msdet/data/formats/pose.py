@@ -15,7 +15,6 @@ Pose = tuple[Point, Rotation]
 """Center of an array in a room, and its yaw, pitch and roll."""
 
 MAX_RESIDUAL_M = 0.005  # a microphone further from where the array has it is another array's, or another channel
-MAX_COORDINATE_M = 10_000.0
 
 
 def fit_pose(array: MicrophoneArray, microphones_m: Array, place: str) -> Pose:
@@ -27,8 +26,6 @@ def fit_pose(array: MicrophoneArray, microphones_m: Array, place: str) -> Pose:
     if len(microphones_m) != array.microphones:
         differ = f"has {len(microphones_m)} microphones, array '{array.name}' has {array.microphones}"
         raise MsdetError(f"{place}: {differ}{_other_array(array, microphones_m)}")
-    if not np.abs(microphones_m).max() < MAX_COORDINATE_M:
-        raise MsdetError(f"{place}: a microphone is at {np.abs(microphones_m).max():g} m, expected a place in a room")
     if array.is_linear:
         unknown = "so its microphones do not tell how it is turned about its line"
         raise MsdetError(f"{place}: array '{array.name}' is linear, {unknown}")

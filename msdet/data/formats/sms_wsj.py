@@ -26,7 +26,17 @@ from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError, check_known
 from msdet.io import audio
 from msdet.io.files import plain_name, read_json, relative_path, write_json
-from msdet.scenes.scene import Noise, Scene, Source, Target, as_point, mixture_path, places_from_array, reference_path
+from msdet.scenes.scene import (
+    MAX_COORDINATE_M,
+    Noise,
+    Scene,
+    Source,
+    Target,
+    as_point,
+    mixture_path,
+    places_from_array,
+    reference_path,
+)
 
 MANIFEST = "sms_wsj.json"
 
@@ -121,6 +131,8 @@ class _Table:
             rows = np.zeros(0)
         if rows.ndim != 2 or len(rows) != 3 or not rows.size or not np.isfinite(rows).all():
             raise MsdetError(f"{self.place}: {key} is not three rows of x, y and z in meters, equally long")
+        if (farthest := float(np.abs(rows).max())) > MAX_COORDINATE_M:
+            raise MsdetError(f"{self.place}: {key} has a coordinate of {farthest:g} m, expected places in a room")
         return rows.T
 
 
