@@ -31,7 +31,8 @@ import numpy as np
 from _attacks import ATTACKED, Attacked, make_base
 from _box import MEMORY_BYTES, Outcome, is_possible, run_boxed
 from _common import report, run
-from _materials import NAMES, NUMBERS, Rng, pick, spoil
+from _materials import spoil
+from _materials_text import NAMES, NUMBERS, Rng, pick
 
 import msdet
 from msdet.cli import main
@@ -80,7 +81,6 @@ def bad_inputs(
     import_everything()
     faults: list[Fault] = []
     commands: collections.Counter[str] = collections.Counter()
-    ran = changed = 0
     with tempfile.TemporaryDirectory(prefix="bad-inputs-") as folder:
         root = Path(folder)
         base, canary = base or root / "base", root / "canary"
@@ -94,29 +94,33 @@ def bad_inputs(
         before = _state(canary, base)
         start = time.monotonic()
         for number in range(120 if quick else count):
-            attacked = ATTACKED[number % len(ATTACKED)]
-            if (only and attacked.command != only) or case not in (-1, number):
+            command = ATTACKED[number % len(ATTACKED)].command
+            if (only and command != only) or case not in (-1, number):
                 continue
-            place = root / f"case{number}"
-            outcome, how, words = _run_case(np.random.default_rng([seed, number]), attacked, base, place)
-            ran += 1
-            commands[attacked.command] += 1
-            what = _fault(outcome, place, words)
-            if case == number:
-                print(outcome)
-            if what:
-                faults.append(Fault(number, attacked.command, how, what))
-                print(f"case {number}: msdet {shlex.join(words)}\n  {how}\n  {what}", flush=True)
-            if keep and what:
-                shutil.copytree(place, keep / place.name, symlinks=True, dirs_exist_ok=True)
-            _forget(place)
-            if ran % 100 == 0:
+            commands[command] += 1
+            faults += _try_case(seed, number, base, root, keep, verbose=case == number)
+            if (ran := commands.total()) % 100 == 0:
                 rate = ran / (time.monotonic() - start)
                 print(f"{ran} cases, {len(faults)} faulty, {rate:.1f} a second", file=sys.stderr, flush=True)
         changed = sum(_state(canary, base)[path] != value for path, value in before.items())
     faulty = collections.Counter(fault.command for fault in faults)
     rows = [{"command": name, "inputs": n, "faulty": faulty[name]} for name, n in sorted(commands.items())]
-    report(rows, inputs=ran, faulty=len(faults), outside_changed=changed, commands=len(commands))
+    report(rows, inputs=commands.total(), faulty=len(faults), outside_changed=changed, commands=len(commands))
+
+
+def _try_case(seed: int, number: int, base: Path, root: Path, keep: Path | None, verbose: bool) -> list[Fault]:
+    """Run a case in a folder of its own, and say what is wrong, if anything."""
+    attacked, place = ATTACKED[number % len(ATTACKED)], root / f"case{number}"
+    outcome, how, words = _run_case(np.random.default_rng([seed, number]), attacked, base, place)
+    what = _fault(outcome, place, words)
+    if verbose:
+        print(outcome)
+    if what:
+        print(f"case {number}: msdet {shlex.join(words)}\n  {how}\n  {what}", flush=True)
+    if what and keep:
+        shutil.copytree(place, keep / place.name, symlinks=True, dirs_exist_ok=True)
+    _forget(place)
+    return [Fault(number, attacked.command, how, what)] if what else []
 
 
 def _refuse_broken(base: Path, place: Path) -> None:
