@@ -76,7 +76,7 @@ class Scoring:
     def score(self, name: str, estimates: Path, is_oracle: bool | None = None) -> None:
         """Score a system's folder of estimates; writes its scores, its curves and where it came from."""
         from msdet.io.files import write_json
-        from msdet.scoring.calibration import curve_notes, curves
+        from msdet.scoring.confidence_calibration import curve_notes, curves
         from msdet.scoring.provenance import write_provenance
         from msdet.scoring.score import score_set
         from msdet.scoring.submission import listed, read_directions, unknown_scenes

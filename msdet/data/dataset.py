@@ -120,7 +120,7 @@ class RenderedDataset(_Counted):
         """Check that the scenes can stand in one batch, and that there are slots enough (`MsdetError`).
 
         The set may be given by its folder; `limit` takes only the first scenes. Examples are padded to `slots`, or to
-        the most talkers; scenes of `mixed_lengths` are padded in batches (`msdet.data.samplers.padded`).
+        the most talkers; scenes of `mixed_lengths` are padded in batches (`msdet.data.samplers.collate_padded`).
         """
         self.scene_set = scene_set if isinstance(scene_set, SceneSet) else SceneSet.open(scene_set)
         self.scenes = self.scene_set.scenes[:limit]

@@ -1,7 +1,7 @@
 """Which examples make an epoch, and which stand in a batch together.
 
 `EpochSampler` takes them as they come, `BalancedSampler` gives each kind of label or each data set a fraction
-of every batch, `LengthBatches` puts those of about one length together, to be `padded`. An epoch depends on
+of every batch, `LengthBatches` puts those of about one length together for `collate_padded`. An epoch depends on
 the seed and its number alone and goes on where the one before ended, so a resumed run sees what it would have
 seen. Processes that train together share each epoch (`rank_slice`).
 """
@@ -179,7 +179,7 @@ def _whole(name: str, share: float, batch: int) -> int:
     return count
 
 
-def padded(examples: Sequence[Example]) -> Example:
+def collate_padded(examples: Sequence[Example]) -> Example:
     """A batch of examples, mixtures and references padded with zeros and tracks with their last azimuth."""
     samples = max(e["mixture"].shape[-1] for e in examples)
     labels = max(e["track_deg"].shape[-1] for e in examples)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from msdet.conventions import Array
 from msdet.plots.theme import MUTED, SURFACE, WIDTH_IN, Style, degrees, drawing
-from msdet.scoring.calibration import TOLERANCE_DEG, posterior_curves
+from msdet.scoring.confidence_calibration import TOLERANCE_DEG, posterior_curves
 from msdet.scoring.metrics import Metric
 from msdet.scoring.statistics import ConfidenceInterval
 
@@ -116,7 +116,7 @@ def confidence_curve(confidence: Array, errors_deg: Array) -> DetectionCurve | N
 
 
 def posterior_curve(curves: dict[str, Any] | None) -> DetectionCurve | None:
-    """The curve of a posterior, from what `msdet.scoring.calibration.posterior_curves` returns."""
+    """The curve of a posterior, from what `msdet.scoring.confidence_calibration.posterior_curves` returns."""
     if curves is None:
         return None
     keys = ("false_positive_rate", "true_positive_rate", "precision")
@@ -153,7 +153,7 @@ def detection_figure(
 def calibration_figure(reliability: dict[str, dict[str, Any]], looks: dict[str, Style]) -> Figure:
     """Share of right directions over confidence with Wilson intervals, and how many there are, by system.
 
-    The `reliability` is what `msdet.scoring.calibration.calibration` returns, with bins.
+    The `reliability` is what `msdet.scoring.confidence_calibration.calibration` returns, with bins.
     """
     from scipy.stats import binomtest  # slow to import
 

@@ -22,7 +22,7 @@ from msdet.report.examples import SceneExample, choose_scenes, read_example
 from msdet.report.results import main_results
 from msdet.report.scene_table import scene_table
 from msdet.scoring.breakdowns import BREAKDOWNS
-from msdet.scoring.calibration import TOLERANCE_DEG, curves
+from msdet.scoring.confidence_calibration import TOLERANCE_DEG, curves
 from msdet.scoring.metrics import METRICS, UNPROCESSED
 from msdet.scoring.statistics import CONFIDENCE
 from msdet.scoring.summary import summarize

@@ -20,8 +20,8 @@ from msdet.data.samplers import (
     SharedBatches,
     balance_labels,
     balance_sets,
+    collate_padded,
     cut,
-    padded,
 )
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
@@ -139,7 +139,7 @@ def loaders(
         lengths_s = [s.samples / s.sample_rate for s in data.rendered.scenes]
         by_length = LengthBatches(lengths_s, config.data.batch_seconds, batches, config.trainer.seed)
         by_length.set_epoch(epochs_done)
-        train = _loader(data.train, config.data.workers, batch_sampler=by_length, collate_fn=padded)
+        train = _loader(data.train, config.data.workers, batch_sampler=by_length, collate_fn=collate_padded)
     else:
         sampler = _sampler(data, config, batch * processes, batches)
         sampler.set_epoch(epochs_done)  # Lightning starts workers before it says which epoch it goes on with
@@ -148,7 +148,7 @@ def loaders(
     order = sorted(range(len(lengths_s)), key=lengths_s.__getitem__)  # as they are if all are of one length
     batch_seconds = config.data.batch_seconds or max(lengths_s) * batch + 1e-9
     dev = SharedBatches(cut(order, lengths_s, batch_seconds))
-    return train, DataLoader(data.dev, batch_sampler=dev, collate_fn=padded)
+    return train, DataLoader(data.dev, batch_sampler=dev, collate_fn=collate_padded)
 
 
 def _sampler(data: TrainingData, config: TrainConfig, batch: int, batches: int) -> EpochSampler | BalancedSampler:

@@ -9,7 +9,7 @@ import torch
 
 from msdet.data.dataset import RenderedDataset
 from msdet.data.example import Example
-from msdet.data.samplers import LengthBatches, SharedBatches, cut, padded
+from msdet.data.samplers import LengthBatches, SharedBatches, collate_padded, cut
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
 
@@ -27,7 +27,7 @@ def shortened(example: Example, samples: int, labels: int) -> Example:
 def test_shorter_examples_end_in_zeros_and_their_last_azimuth(dev_set: SceneSet) -> None:
     long, other = RenderedDataset(dev_set)[0], RenderedDataset(dev_set)[1]
     short = shortened(other, 8000, 11)
-    batch = padded([long, short])
+    batch = collate_padded([long, short])
     assert batch["mixture"].shape == (2, 4, 12000)
     assert torch.equal(batch["mixture"][0], long["mixture"])
     assert torch.equal(batch["mixture"][1, :, :8000], short["mixture"])

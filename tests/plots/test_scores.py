@@ -17,7 +17,7 @@ from msdet.plots.scores import (
     posterior_curve,
 )
 from msdet.plots.theme import HUES, styles, to_svg
-from msdet.scoring.calibration import posterior_curves
+from msdet.scoring.confidence_calibration import posterior_curves
 from msdet.scoring.metrics import METRICS
 from msdet.scoring.statistics import ConfidenceInterval
 

@@ -23,7 +23,7 @@ from msdet.report.content import Evaluation, read_evaluation
 from msdet.report.examples import SceneExample, read_example
 from msdet.scenes.scene import Direction, Waypoint
 from msdet.scoring.breakdowns import BREAKDOWNS
-from msdet.scoring.calibration import calibration
+from msdet.scoring.confidence_calibration import calibration
 from msdet.scoring.metrics import METRICS
 from msdet.scoring.summary import summarize
 

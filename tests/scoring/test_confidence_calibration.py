@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from msdet.scoring.calibration import calibration, curve_notes, curves, posterior_curves
+from msdet.scoring.confidence_calibration import calibration, curve_notes, curves, posterior_curves
 
 
 def test_curves_by_hand():
