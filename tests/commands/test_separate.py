@@ -136,7 +136,7 @@ def test_bad_recordings_are_one_line_and_leave_nothing(
         (["--method", "srp_beam", "--array", "circular4_5"], "did you mean 'circular4_5cm'?"),
         (["--method", "srp_beam", "--array", ARRAY, "--talkers", "0"], "talkers is 0, expected 1 to 8"),
         (["--model", "/nowhere"], "/nowhere: no such checkpoint directory"),
-        (["--method", "srp_beam", "--array", ARRAY, "--threads", "0"], "threads is 0, expected at least 1"),
+        (["--method", "srp_beam", "--array", ARRAY, "--threads", "0"], "threads is 0, expected 1 to 1024"),
     ],
 )
 def test_bad_options_are_one_line(
