@@ -17,7 +17,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from msdet.conventions import SPEED_OF_SOUND, Array, azimuth_elevation_deg, wrap_deg
+from msdet.conventions import SPEED_OF_SOUND, Array, azimuth_elevation_deg, direction_vector, wrap_deg, wrap_signed_deg
 from msdet.errors import MsdetError, UnknownNameError, did_you_mean
 from msdet.io.files import plain_name
 from msdet.io.reading import parse_toml, read_toml
@@ -149,6 +149,39 @@ class MicrophoneArray:
         if extents_m[2] < self.aperture_m / 4:
             words += f", the two sides of its flat shape by its depth of {100 * extents_m[2]:.1f} cm alone"
         return ResolvableDomain(None, 360, words)
+
+    @property
+    def mirror_axis_deg(self) -> float | None:
+        """Azimuth of the line in which talkers level with the array are mirrored; None if they are told apart.
+
+        >>> load_array("linear4_5cm").mirror_axis_deg
+        0.0
+        """
+        domain = self.resolvable_domain
+        if domain.axis is None or domain.azimuth_span_deg != 180:
+            return None
+        axis_deg = float(azimuth_elevation_deg(domain.axis)[0])
+        return axis_deg if self.is_linear else float(wrap_deg(axis_deg + 90.0))
+
+    def resolved(self, azimuth_deg: Array, elevation_deg: Array) -> tuple[Array, Array]:
+        """A direction as the array can tell it: azimuth and elevation in degrees, of the same shape; NaN stays.
+
+        Of a linear array, level with it and counter-clockwise from its line, at the same angle to the line; of a flat
+        one that stands upright, on that side of it. Other directions stay as they are.
+
+        >>> azimuth, elevation = load_array("linear4_5cm").resolved(np.array([270.0, 0.0]), np.array([0.0, 60.0]))
+        >>> azimuth.round(6).tolist(), elevation.tolist()
+        ([90.0, 60.0], [0.0, 0.0])
+        """
+        axis_deg = self.mirror_axis_deg
+        if axis_deg is None:
+            return azimuth_deg, elevation_deg
+        if self.is_linear:
+            cosine = direction_vector(azimuth_deg, elevation_deg) @ np.array(self.resolvable_domain.axis)
+            angle_deg, elevation_deg = np.rad2deg(np.arccos(np.clip(cosine, -1.0, 1.0))), elevation_deg * 0.0
+        else:
+            angle_deg = np.abs(wrap_signed_deg(azimuth_deg - axis_deg))
+        return wrap_deg(axis_deg + angle_deg), elevation_deg
 
     @property
     def cautions(self) -> tuple[str, ...]:

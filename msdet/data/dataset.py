@@ -99,8 +99,48 @@ class DynamicMixingDataset(_Counted):
                 mixture, scene = render(scene, self.bank.array, self.sounds, self.bank)
             except SilentSpeechError:
                 continue
-            return example_of(scene, mixture.mixture, mixture.references, self.slots, number)
+            return example_of(scene, mixture.mixture, mixture.references, self.slots, number, self.bank.array)
         raise MsdetError(f"{self.sounds.corpus}: speech is silent in {MAX_SILENT_DRAWS} draws in a row")
+
+    def labeling(self, index: int) -> LabelAvailability:
+        """Which labels item `index` has: all."""
+        return FULLY
+
+
+class MixedArraysDataset(_Counted):
+    """Mixtures without end of many arrays, mixed on the fly from a bank for each; `Example.array` is the bank's number.
+
+    So many items in a row as are in a `batch` are of one array, which is drawn at random; mixture `n` depends on the
+    seed, the batch's size and `n` alone.
+    """
+
+    def __init__(
+        self,
+        banks: Sequence[RirBank],
+        corpus: Corpus,
+        split: str,
+        distribution: SceneDistribution,
+        seed: int,
+        noise: str | Path | None,
+        slots: int,
+        batch: int,
+    ) -> None:
+        """As for `DynamicMixingDataset`; banks of different sample rates are refused with the distribution's."""
+        self.population = None
+        self.seed, self.batch = seed, batch
+        self.parts = [
+            DynamicMixingDataset(bank, corpus, split, distribution, seed, noise, slots, None) for bank in banks
+        ]
+        for part in self.parts:
+            part.sounds = self.parts[0].sounds  # one cache
+
+    def __getitem__(self, index: int) -> Example:
+        """Mix item `index`."""
+        rng = np.random.default_rng([self.seed, index // self.batch, _SALT])
+        number = int(rng.integers(len(self.parts)))
+        example = self.parts[number].mixture(index)
+        example["array"] = torch.tensor(number)
+        return example
 
     def labeling(self, index: int) -> LabelAvailability:
         """Which labels item `index` has: all."""
@@ -141,7 +181,7 @@ class RenderedDataset(_Counted):
         """Read scene `index`."""
         scene = self.scenes[index]
         references = self.scene_set.references(scene) if scene.referenced else None
-        return example_of(scene, self.scene_set.mixture(scene), references, self.slots, index)
+        return example_of(scene, self.scene_set.mixture(scene), references, self.slots, index, self.scene_set.array)
 
 
 class ConcatSceneDataset(_Counted):

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
 from msdet.scenes.room_geometry import TRACK_STEP_S
 from msdet.scenes.scene import Scene
@@ -24,7 +25,8 @@ class Example(TypedDict):
     What is not known is NaN. ``mixture (mic, time)``; ``references (slot, time)``, zero in an empty slot, and where
     ``referenced ()`` says that they are not known; ``active (slot,)``, whether there is a talker; ``azimuth_deg``,
     ``elevation_deg`` and ``distance_m (slot,)``; ``track_deg (slot, label)``, azimuths at times 0, 0.1, 0.2 s and so
-    on; ``t60_s ()``; ``domain ()``, number of the room or set, -1 if not known; ``item ()``, its number in the data.
+    on; ``t60_s ()``; ``domain ()``, number of the room or set, -1 if not known; ``item ()``, its number in the data;
+    ``array ()``, number of the array that it was recorded with, where there are several.
     """
 
     mixture: Tensor
@@ -38,6 +40,7 @@ class Example(TypedDict):
     t60_s: Tensor
     domain: Tensor
     item: Tensor
+    array: Tensor
 
 
 class TalkerPosition(NamedTuple):
@@ -88,16 +91,22 @@ def make_example(
         t60_s=torch.tensor(np.nan if t60_s is None else t60_s, dtype=torch.float32),
         domain=torch.tensor(domain),
         item=torch.tensor(item),
+        array=torch.tensor(0),
     )
 
 
-def example_of(scene: Scene, mixture: Array, references: Array | None, slots: int, item: int) -> Example:
-    """`make_example` with a scene's labels; its room in an RIR bank is the domain."""
-    tracks = [np.array([d.azimuth_deg for d in s.track]) if s.track else None for s in scene.sources]
-    places = [
-        TalkerPosition(s.azimuth_deg, s.elevation_deg, s.distance_m, track)
-        for s, track in zip(scene.sources, tracks, strict=True)
-    ]
+def example_of(
+    scene: Scene, mixture: Array, references: Array | None, slots: int, item: int, array: MicrophoneArray
+) -> Example:
+    """`make_example` with a scene's labels, directions as the array can tell them; its room in a bank is the domain."""
+    places = []
+    for source in scene.sources:
+        azimuth_deg, elevation_deg = array.resolved(np.array(source.azimuth_deg), np.array(source.elevation_deg))
+        track = None
+        if source.track:
+            azimuths_deg = np.array([d.azimuth_deg for d in source.track])
+            track = array.resolved(azimuths_deg, np.array([d.elevation_deg for d in source.track]))[0]
+        places.append(TalkerPosition(float(azimuth_deg), float(elevation_deg), source.distance_m, track))
     domain = -1 if scene.rir_room is None else scene.rir_room
     return make_example(mixture, references, places, slots, scene.sample_rate, scene.t60_s, domain, item)
 

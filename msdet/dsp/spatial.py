@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -45,6 +45,20 @@ def steering_vectors(positions: Tensor, azimuth_deg: Tensor, frequency_hz: Tenso
     directions = torch.from_numpy(direction_vector(azimuth_deg.numpy())).to(positions.device)
     lead_s = directions @ (positions.double() - positions[reference].double()).T / SPEED_OF_SOUND
     phase = 2 * math.pi * frequency_hz.double()[None, :, None] * lead_s[:, None, :]
+    return torch.polar(torch.ones_like(phase), phase).to(torch.complex64)
+
+
+@full_precision
+def steering_towards(offsets: Tensor, azimuth_deg: Tensor, elevation_deg: Tensor, frequency_hz: Tensor) -> Tensor:
+    """Far-field steering vectors ``(..., freq, mic)``, complex64, towards any azimuths and elevations ``(...)``.
+
+    Offsets ``(mic, 3)`` are positions relative to the reference microphone, frequencies ``(freq,)``.
+    """
+    azimuth, elevation = torch.deg2rad(azimuth_deg.double()), torch.deg2rad(elevation_deg.double())
+    level = elevation.cos()
+    towards = torch.stack([level * azimuth.cos(), level * azimuth.sin(), elevation.sin()], dim=-1)
+    lead_s = towards @ offsets.double().T / SPEED_OF_SOUND
+    phase = 2 * math.pi * frequency_hz.double()[:, None] * lead_s[..., None, :]
     return torch.polar(torch.ones_like(phase), phase).to(torch.complex64)
 
 
@@ -148,6 +162,37 @@ def highest_peaks(response: Tensor, count: int, minimum_gap_deg: float = 15.0) -
         shift = torch.where(curvature < 0, 0.5 * (left - right) / curvature.clamp_max(-1e-12), 0.0)
         peaks.append((best + shift.clamp(-0.5, 0.5)) * step)
     return wrap_azimuth(torch.stack(peaks, dim=-1))
+
+
+class Peaks(NamedTuple):
+    """Peaks of maps, ``(batch, peak)``, the most probable first; after a map's last one NaN, and probability 0."""
+
+    azimuth_deg: Tensor
+    probability: Tensor
+
+
+def map_peaks(logits: Tensor, threshold: float = 0.5, gap_deg: float = 8.0) -> Peaks:
+    """Peaks of maps of logits ``(batch, class)`` around the circle, of at least the probability `threshold`.
+
+    None within `gap_deg` is higher (He et al., ICRA 2018, eq. 3); its azimuth is the top of the parabola through the
+    logits.
+    """
+    logits = logits.float()
+    batch, classes = logits.shape
+    reach = max(1, math.floor(gap_deg * classes / 360.0 + 1e-6))
+    is_peak = logits >= math.log(threshold / (1.0 - threshold))
+    for step in range(1, min(reach, (classes - 1) // 2) + 1):
+        is_peak &= (logits >= logits.roll(step, -1)) & (logits > logits.roll(-step, -1))
+    left, right = logits.roll(1, -1), logits.roll(-1, -1)
+    curvature = left - 2 * logits + right
+    shift = torch.where(curvature < 0, 0.5 * (left - right) / curvature.clamp_max(-1e-12), 0.0)
+    place = torch.arange(classes, device=logits.device) + shift.clamp(-0.5, 0.5)
+    order = logits.masked_fill(~is_peak, -torch.inf).argsort(dim=-1, descending=True, stable=True)
+    order = order[:, : int(is_peak.sum(-1).max()) if batch else 0]
+    taken = is_peak.gather(-1, order)
+    azimuth = wrap_azimuth(place * (360.0 / classes)).gather(-1, order)
+    probability = logits.sigmoid().gather(-1, order)
+    return Peaks(azimuth.masked_fill(~taken, torch.nan), probability.masked_fill(~taken, 0.0))
 
 
 def von_mises_logits(azimuth_deg: Tensor, directions: int) -> Tensor:

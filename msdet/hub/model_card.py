@@ -14,7 +14,6 @@ from msdet import __version__
 from msdet.components import import_paths
 from msdet.errors import MsdetError
 from msdet.hub.scores import MODEL
-from msdet.models.checkpoint import bound_parts
 from msdet.models.cost import Cost
 from msdet.models.joint import JointModel
 from msdet.renamed import translated
@@ -56,7 +55,7 @@ class Card:
             card=self,
             config=config,
             array=self.model.array,
-            bound=bound_parts(self.model),
+            bound=self.model.bound_parts,
             talkers=f"1 to {config.talkers} people" if config.variable_num_speakers else f"{config.talkers} people",
             paths=paths,
             modules=sorted({path.partition(":")[0] for path in paths}),

@@ -56,6 +56,8 @@ def _values(output: JointOutput) -> dict[str, torch.Tensor]:
     """What a model says of talkers but their voices, by the names of `Separation`."""
     azimuth, confidence = decode_azimuth(output.doa_logits)
     values = {"azimuth_deg": azimuth, "confidence": confidence}
+    if output.elevation_deg is not None:
+        values["elevation_deg"] = output.elevation_deg
     if "activity" in output.predictions:
         values["activity"] = output.predictions["activity"].float().sigmoid()
     if "elevation" in output.predictions:

@@ -87,9 +87,10 @@ def load_model(folder: Path | str, array: MicrophoneArray | None = None) -> Join
         model = _build(ModelConfig(**settings), own_array, description["sample_rate"], origin)
     _check_weights(files.shown(WEIGHTS_FILE), tensors, metadata, model)
     if array is not None and (array.positions_m, array.reference) != (own_array.positions_m, own_array.reference):
-        if bound := bound_parts(model):
-            reason = f"{' and '.join(bound)} cannot serve another"
-            raise MsdetError(f"{folder}: is for the array '{own_array.name}' alone, not for '{array.name}': {reason}")
+        try:
+            model.check_array(array)
+        except MsdetError as error:
+            raise MsdetError(f"{folder}: {error}") from error
         model = _build(model.config, array, model.sample_rate, origin)
     model.load_state_dict(tensors)
     return model.eval()
@@ -122,18 +123,6 @@ def _no_larger_than(tensors: dict[str, Tensor], reason: str) -> Iterator[None]:
         yield
     finally:
         hook.remove()
-
-
-def bound_parts(model: JointModel) -> list[str]:
-    """The parts of a model whose weights belong to its array."""
-    c = model.config
-    heads = {
-        f"DoA head '{c.doa_head}'": model.doa_head,
-        f"separation head '{c.separation_head}'": model.separation_head,
-        **{f"the head of task '{n}'": h for n, h in zip(c.tasks, model.task_heads.values(), strict=True)},
-    }
-    bound = [f"front end '{c.front_end}'"] if model.front_end.array_bound else []
-    return bound + [name for name, head in heads.items() if getattr(head, "array_bound", False)]
 
 
 def _facts(model: JointModel) -> dict[str, str]:

@@ -8,12 +8,21 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from msdet.arrays import MicrophoneArray
+from msdet.dsp.spatial import decode_azimuth
 from msdet.dsp.stft import SeparationPasses, Signals, Stft, window_samples
 from msdet.errors import MsdetError
 from msdet.models.config import ModelConfig
 from msdet.models.encoders import build_encoder
-from msdet.models.frontends import ArrayGeometry, FrontEndOutput, FrontEndSizes, build_front_end, final_frame_logits
-from msdet.models.heads import HeadSizes, build_head, build_task_head, slot_occupancy
+from msdet.models.frontends import (
+    FRONT_ENDS,
+    ArrayGeometry,
+    FrontEndOutput,
+    FrontEndSizes,
+    build_front_end,
+    elevation_at,
+    final_frame_logits,
+)
+from msdet.models.heads import DOA_HEADS, SEPARATION_HEADS, HeadSizes, build_head, build_task_head, slot_occupancy
 from msdet.models.sharing import SHARING_SCHEMES, SharingSizes
 
 LIMITS = {"doa_classes": (8, 720), "talkers": (1, 16)}
@@ -31,6 +40,7 @@ class JointOutput(NamedTuple):
         level: RMS ``(batch, 1, 1)`` of the mixture at the reference microphone.
         features: that the DoA head saw, ``(batch, freq, frame, feature)``.
         predictions: of each task by name, as the task's loss takes it.
+        elevation_deg: ``(batch, talker)``, of a front end that looks for it.
     """
 
     waveforms: Tensor
@@ -40,6 +50,7 @@ class JointOutput(NamedTuple):
     level: Tensor
     features: Tensor
     predictions: dict[str, Any]
+    elevation_deg: Tensor | None = None
 
 
 class JointModel(nn.Module):
@@ -54,11 +65,14 @@ class JointModel(nn.Module):
         self.array = array
         self.sample_rate = sample_rate
         self.stft = Stft(window_samples(config.window_s, sample_rate))
-        geometry = ArrayGeometry(array, self.stft.freqs, sample_rate, config.doa_classes)
+        registries = {"front_end": FRONT_ENDS, "doa_head": DOA_HEADS, "separation_head": SEPARATION_HEADS}
+        parts = [registry.find(getattr(config, part)) for part, registry in registries.items()]
+        any_domain = all(getattr(part, "any_domain", False) for part in parts)
+        self.geometry = geometry = ArrayGeometry(array, self.stft.freqs, sample_rate, config.doa_classes, any_domain)
         sizes_front = FrontEndSizes(geometry, config.talkers)
         front_end: Any = build_front_end(config.front_end, config.front_end_options, sizes_front)
         self.front_end: nn.Module = front_end
-        features_in, freqs = front_end.features_out, self.stft.freqs
+        features_in, freqs = front_end.features_out, getattr(front_end, "bins_out", self.stft.freqs)
         make_encoder = partial(build_encoder, config.encoder, config.encoder_options, features_in, freqs)
         sizes_sharing = SharingSizes(config.talkers, config.doa_classes + config.variable_num_speakers)
         sharing = SHARING_SCHEMES.build(
@@ -75,6 +89,8 @@ class JointModel(nn.Module):
             raise MsdetError(f"separation head '{config.separation_head}' is causal and {missing}")
         heads = {name: build_task_head(name, options, sizes) for name, options in config.tasks.items()}
         self.task_heads = nn.ModuleDict({_key(name): head for name, head in heads.items()})
+        if hasattr(front_end, "bins_out"):
+            self._check_takes_directions()
 
     def forward(self, mixture: Tensor) -> JointOutput:
         """Separate and localize waveforms ``(batch, mic, time)``."""
@@ -87,14 +103,59 @@ class JointModel(nn.Module):
         shared = self.sharing(front_end.features, lambda features: self.doa_head(features, front_end))
         logits = final_frame_logits(shared.logits)
         doa_logits = logits[..., : self.config.doa_classes]
-        spectra = self.separation_head(shared.separation, front_end, shared.logits[..., : self.config.doa_classes])
+        seen = None if getattr(self.separation_head, "sees_occupancy", False) else self.config.doa_classes
+        spectra = self.separation_head(shared.separation, front_end, shared.logits[..., :seen])
         resynthesize = partial(self.stft.inverse, samples=mixture.shape[-1])
         passes = tuple(Signals(spectrum, resynthesize) for spectrum in spectra)
         occupancy = slot_occupancy(logits, self.config.doa_classes)
         predictions: dict[str, Any] = {"separation": SeparationPasses(passes), "doa": logits}
         predictions |= {name: self.task_head(name)(shared.doa, front_end) for name in self.config.tasks}
         waveforms = passes[-1].waveform * level
-        return JointOutput(waveforms, spectra, doa_logits, occupancy, level, shared.doa, predictions)
+        elevation_deg = None
+        if front_end.elevation_deg is not None:
+            elevation_deg = elevation_at(front_end.elevation_deg, decode_azimuth(doa_logits)[0])
+        return JointOutput(waveforms, spectra, doa_logits, occupancy, level, shared.doa, predictions, elevation_deg)
+
+    def _check_takes_directions(self) -> None:
+        """Refuse heads that know nothing of features of directions."""
+        for name, head in self._heads().items():
+            if not getattr(head, "of_directions", False):
+                problem = f"gives features of directions, which {name} does not take"
+                raise MsdetError(f"front end '{self.config.front_end}' {problem}")
+
+    def _heads(self) -> dict[str, nn.Module]:
+        """All heads, by what errors call them."""
+        c = self.config
+        return {
+            f"DoA head '{c.doa_head}'": self.doa_head,
+            f"separation head '{c.separation_head}'": self.separation_head,
+            **{f"the head of task '{n}'": h for n, h in zip(c.tasks, self.task_heads.values(), strict=True)},
+        }
+
+    @property
+    def bound_parts(self) -> list[str]:
+        """The parts whose weights belong to the array."""
+        bound = [f"front end '{self.config.front_end}'"] if self.front_end.array_bound else []
+        return bound + [name for name, head in self._heads().items() if getattr(head, "array_bound", False)]
+
+    def check_array(self, array: MicrophoneArray) -> None:
+        """Refuse another array, if a part is bound to the present one."""
+        same = (array.positions_m, array.reference) == (self.array.positions_m, self.array.reference)
+        if not same and (bound := self.bound_parts):
+            reason = f"{' and '.join(bound)} cannot serve another"
+            raise MsdetError(f"is for the array '{self.array.name}' alone, not for '{array.name}': {reason}")
+
+    def place(self, array: MicrophoneArray) -> None:
+        """Go on with another array and the same weights, if no part is bound to the present one."""
+        if array == self.array:
+            return
+        self.check_array(array)
+        self.geometry.place(array)
+        self.array = array
+        for module in self.modules():
+            use: Any = getattr(module, "use_geometry", None)
+            if use is not None:
+                use()
 
     def task_head(self, name: str) -> nn.Module:
         """The head of an auxiliary task."""

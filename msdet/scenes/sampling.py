@@ -149,7 +149,8 @@ def sample_scene(
     points = [k for k, noise in enumerate(noises) if noise.kind == "point"]
     for k, place in zip(points, places[talkers:], strict=True):
         noises[k] = dataclasses.replace(noises[k], position_m=place["position_m"], rir=place.get("rir"))
-    errors = (d.gain_error_db, d.phase_error_deg, d.position_error_m)
+    misplaced_m = 0.0 if material.bank else d.position_error_m  # by a bank, once for each of its rooms
+    errors = (d.gain_error_db, d.phase_error_deg, misplaced_m)
     return Scene(
         id=scene_id,
         seed=seed,

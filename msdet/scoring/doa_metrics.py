@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from msdet.arrays import MicrophoneArray
-from msdet.conventions import Array, angular_distance_deg, azimuth_elevation_deg, direction_vector
+from msdet.conventions import Array, angular_distance_deg, direction_vector
 from msdet.errors import UndefinedMetricError
 from msdet.scoring.permutations import ambiguous_references, best_permutation, tied_permutations
 
@@ -55,8 +55,7 @@ def azimuth_errors_deg(
         return distance
     if domain.azimuth_span_deg == 0:
         raise UndefinedMetricError(f"the array '{array.name}' tells no azimuths apart")
-    axis_deg = float(azimuth_elevation_deg(domain.axis)[0])
-    mirror_deg = axis_deg if array.is_linear else axis_deg + 90.0  # azimuth of the line or plane itself
+    mirror_deg = array.mirror_axis_deg or 0.0
     return np.minimum(distance, angular_distance_deg(reference, 2 * mirror_deg - estimate))
 
 

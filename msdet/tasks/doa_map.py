@@ -7,8 +7,7 @@ error; here it is the binary cross-entropy, as the outputs are probabilities.
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from msdet.conventions import wrap_signed_deg
-from msdet.dsp.spatial import phase_normalize, srp_from_covariance, weighted_covariance, wrap_azimuth
+from msdet.dsp.spatial import map_peaks, phase_normalize, srp_from_covariance, weighted_covariance
 from msdet.models.frontends import FrontEndOutput
 from msdet.models.heads import TASKS, HeadSizes, circular_convolutions
 from msdet.tasks.labels import BatchLabels, LabeledLoss, located
@@ -82,44 +81,19 @@ class DoaMapTask:
 
     def scores(self, prediction: Tensor, truth: BatchLabels) -> dict[str, Tensor]:
         """F1 of a scene's peaks within 10 degrees, NaN without any or a talker, and whether their number is right."""
-        azimuth_deg = decode_map(prediction, self.threshold).azimuth_deg
-        count = azimuth_deg.isfinite().sum(-1)
-        talkers = truth.active.sum(-1)
-        scenes = zip(azimuth_deg, truth.azimuth_deg, truth.active, strict=True)
-        hits = [_matches(peaks[peaks.isfinite()], true[active]) for peaks, true, active in scenes]
-        f1 = 2.0 * torch.tensor(hits, device=count.device) / (count + talkers)
-        scores = {"map_f1": f1, "map_count_accuracy": (count == talkers).float()}
-        return {name: score.masked_fill(~located(truth), torch.nan) for name, score in scores.items()}
+        found = matched_talkers(prediction, truth, self.threshold)
+        return {name: score.masked_fill(~located(truth), torch.nan) for name, score in found}
 
 
-class Peaks(NamedTuple):
-    """Peaks of maps, ``(batch, peak)``, the most probable first; after a map's last one NaN, and probability 0."""
-
-    azimuth_deg: Tensor
-    probability: Tensor
-
-
-def decode_map(logits: Tensor, threshold: float = 0.5, gap_deg: float = 8.0) -> Peaks:
-    """Talkers of maps of logits ``(batch, class)``: the peaks of at least the probability `threshold`.
-
-    None within `gap_deg` is higher (He et al. 2018, eq. 3); its azimuth is the top of the parabola through the logits.
-    """
-    logits = logits.float()
-    batch, classes = logits.shape
-    reach = max(1, math.floor(gap_deg * classes / 360.0 + 1e-6))
-    is_peak = logits >= math.log(threshold / (1.0 - threshold))
-    for step in range(1, min(reach, (classes - 1) // 2) + 1):
-        is_peak &= (logits >= logits.roll(step, -1)) & (logits > logits.roll(-step, -1))
-    left, right = logits.roll(1, -1), logits.roll(-1, -1)
-    curvature = left - 2 * logits + right
-    shift = torch.where(curvature < 0, 0.5 * (left - right) / curvature.clamp_max(-1e-12), 0.0)
-    place = torch.arange(classes, device=logits.device) + shift.clamp(-0.5, 0.5)
-    order = logits.masked_fill(~is_peak, -torch.inf).argsort(dim=-1, descending=True, stable=True)
-    order = order[:, : int(is_peak.sum(-1).max()) if batch else 0]
-    taken = is_peak.gather(-1, order)
-    azimuth = wrap_azimuth(place * (360.0 / classes)).gather(-1, order)
-    probability = logits.sigmoid().gather(-1, order)
-    return Peaks(azimuth.masked_fill(~taken, torch.nan), probability.masked_fill(~taken, 0.0))
+def matched_talkers(logits: Tensor, truth: BatchLabels, threshold: float = 0.5) -> list[tuple[str, Tensor]]:
+    """F1 ``(batch,)`` of the peaks of maps ``(batch, class)``, and whether there are as many as talkers, by name."""
+    azimuth_deg = map_peaks(logits, threshold).azimuth_deg
+    count = azimuth_deg.isfinite().sum(-1)
+    talkers = truth.active.sum(-1)
+    scenes = zip(azimuth_deg, truth.azimuth_deg, truth.active, strict=True)
+    hits = [_matches(peaks[peaks.isfinite()], true[active]) for peaks, true, active in scenes]
+    f1 = 2.0 * torch.tensor(hits, device=count.device) / (count + talkers)
+    return [("map_f1", f1), ("map_count_accuracy", (count == talkers).float())]
 
 
 def _matches(peaks_deg: Tensor, true_deg: Tensor) -> int:

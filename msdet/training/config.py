@@ -66,7 +66,7 @@ class DataConfig:
 
     Attributes:
         dev: rendered data set for validation.
-        bank: RIR bank for mixing on the fly; or give `train`.
+        bank: RIR bank for mixing on the fly, or a folder of banks, each of another array; or give `train`.
         speech: folder of the corpus mixed through the bank.
         corpus: kind of that corpus, a file name in ``msdet/corpora``.
         noise: folder of noise recordings for mixing; without it, diffuse and point noises are babble.

@@ -5,13 +5,21 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from torch.utils.data import DataLoader, Dataset
 
 from msdet.arrays import MicrophoneArray
 from msdet.corpora import load_corpus
-from msdet.data.dataset import STREAM_BLOCK, ConcatSceneDataset, DynamicMixingDataset, LabelSubset, RenderedDataset
+from msdet.data.dataset import (
+    STREAM_BLOCK,
+    ConcatSceneDataset,
+    DynamicMixingDataset,
+    LabelSubset,
+    MixedArraysDataset,
+    RenderedDataset,
+)
 from msdet.data.example import Example, LabeledData
 from msdet.data.samplers import (
     BalancedSampler,
@@ -29,7 +37,7 @@ from msdet.io.files import settings_hash
 from msdet.io.jobs import end_with_parent
 from msdet.models.config import ModelConfig
 from msdet.models.heads import TASKS
-from msdet.scenes.rir.bank import RirBank
+from msdet.scenes.rir.bank import HEADER, RirBank
 from msdet.training.config import DataConfig, ObjectiveConfig, TrainConfig
 from msdet.training.objective import AUXILIARY_WEIGHT
 
@@ -41,23 +49,28 @@ class TrainingData:
     train: LabeledData  # without end where examples are mixed
     rendered: ConcatSceneDataset | None  # the same as rendered sets, nothing withheld; None where examples are mixed
     dev: RenderedDataset
-    array: MicrophoneArray
+    array: MicrophoneArray  # of validation
     sample_rate: int
     identity: dict[str, str]  # hashes of everything read
+    arrays: tuple[MicrophoneArray, ...] = ()  # of training by number, where there are several
 
     def name(self, item: int) -> str:
         """What to call a training example."""
         return self.rendered.scenes[item].id if self.rendered else f"mixture {item}"
 
 
-def load_data(config: DataConfig, model: ModelConfig, seed: int) -> TrainingData:
-    """Open everything a run reads, and refuse data of different arrays, sample rates or talker counts."""
+def load_data(config: DataConfig, model: ModelConfig, seed: int, batch: int = 1) -> TrainingData:
+    """Open everything a run reads, and refuse data of different arrays, sample rates or talker counts.
+
+    A bank may be a folder of banks, each of its own array: `batch` mixtures in a row, over all devices, are of one.
+    """
     mixed_lengths = config.batch_seconds is not None
     dev_set = SceneSet.open(config.dev)
     dev = RenderedDataset(dev_set, slots=model.talkers, mixed_lengths=mixed_lengths)
     identity = {"dev": dev_set.identity}
     train: LabeledData
     rendered = None
+    arrays: tuple[MicrophoneArray, ...] = ()
     if config.train is not None:
         sets = [_within(SceneSet.open(root), config.t60_s) for root in (config.train, *config.extra_train)]
         train = rendered = ConcatSceneDataset(sets, slots=model.talkers, mixed_lengths=mixed_lengths)
@@ -66,20 +79,33 @@ def load_data(config: DataConfig, model: ModelConfig, seed: int) -> TrainingData
         counts = {len(s.sources) for s in rendered.scenes + dev_set.scenes}
     else:
         assert config.bank is not None and config.speech is not None  # by `check`
-        bank = RirBank.open(config.bank)
-        bank = bank.within(config.t60_s) if config.t60_s else bank
+        banks = [bank.within(config.t60_s) if config.t60_s else bank for bank in open_banks(config.bank)]
         corpus = load_corpus(config.corpus, config.speech)
-        train = mixing = DynamicMixingDataset(
-            bank, corpus, "train", config.scenes, seed, config.noise, model.talkers, epoch_size=None
-        )
-        array, rate, identity["bank"] = bank.array, bank.sample_rate, bank.identity
+        how = (corpus, "train", config.scenes, seed, config.noise, model.talkers)
+        if len(banks) == 1:
+            train = mixing = DynamicMixingDataset(banks[0], *how, epoch_size=None)
+            array, identity["bank"] = banks[0].array, banks[0].identity
+        else:
+            train = mixed = MixedArraysDataset(banks, *how, batch)
+            mixing, array = mixed.parts[0], dev_set.array
+            identity["bank"] = settings_hash([bank.identity for bank in banks])
+            arrays = tuple(bank.array for bank in banks)
+        rate = banks[0].sample_rate
         identity["speech"] = settings_hash([(u.path, u.seconds, u.split) for u in corpus.utterances])
         identity["noise"] = settings_hash([dataclasses.astuple(r) for r in mixing.material.recordings])
         counts = set(config.scenes.weights) | {len(s.sources) for s in dev_set.scenes}
     _check_together(config, model, dev_set, counts, rate, array)
     if (config.reference_fraction, config.doa_fraction) != (1.0, 1.0):
         train = LabelSubset(train, config.reference_fraction, config.doa_fraction, seed)
-    return TrainingData(train, rendered, dev, array, rate, identity)
+    return TrainingData(train, rendered, dev, array, rate, identity, arrays)
+
+
+def open_banks(folder: Path) -> list[RirBank]:
+    """The bank in a folder, or the banks of a folder of them, by name."""
+    if (folder / HEADER).is_file():
+        return [RirBank.open(folder)]
+    inside = sorted(path.parent for path in folder.glob(f"*/{HEADER}"))
+    return [RirBank.open(path) for path in inside or [folder]]
 
 
 def _within(scene_set: SceneSet, t60_s: tuple[float, float] | None) -> SceneSet:

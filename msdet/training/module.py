@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from msdet.arrays import MicrophoneArray
 from msdet.conventions import wrap_signed_deg
 from msdet.data.example import Example
 from msdet.dsp.spatial import decode_azimuth
@@ -37,7 +38,8 @@ class JointModule(pl.LightningModule):
     whose loss or gradient is not finite change nothing and are counted in ``train/skipped_steps``.
 
     Parts of the model that are frozen stay in evaluation mode. `total_steps` are those of the optimizer if not given;
-    `bad` counts steps that are not finite, and says nothing if not given.
+    `bad` counts steps that are not finite, and says nothing if not given. `arrays` are those of training by number,
+    where there are several: the model is placed at each batch's, and in validation at its own.
     """
 
     def __init__(
@@ -47,9 +49,11 @@ class JointModule(pl.LightningModule):
         optimizer: OptimizerConfig,
         total_steps: int | None = None,
         bad: NonFiniteGuard | None = None,
+        arrays: Sequence[MicrophoneArray] = (),
     ) -> None:
         super().__init__()
         self.model = model
+        self.arrays, self.own_array = arrays, model.array
         self.objective = objective
         self.settings = optimizer
         self.total_steps = total_steps or optimizer.steps
@@ -75,6 +79,8 @@ class JointModule(pl.LightningModule):
 
     def terms(self, batch: Example) -> tuple[ObjectiveTerms, JointOutput, BatchLabels]:
         """Objective, what the model gave, and the labels in the talkers' own order."""
+        if self.arrays:
+            self.model.place(self.arrays[int(batch["array"][0])] if self.training else self.own_array)
         output: JointOutput = self.model(batch["mixture"])
         truth = batch_labels(batch, self.model.stft, self.model.array.reference, output.level, self.model.sample_rate)
         terms: ObjectiveTerms = self.objective(output.predictions, truth)

@@ -72,16 +72,18 @@ def prepare(
     done, none for a run that writes nothing; `limits` are of Lightning's trainer, such as ``max_steps``.
     """
     objective = Objective(config.objective, config.model)
-    data = data or load_data(config.data, config.model, config.trainer.seed)
+    data = data or load_data(config.data, config.model, config.trainer.seed, config.optimizer.batch)
     check_labels(data, config.objective, config.model)
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     pl.seed_everything(config.trainer.seed, workers=True, verbose=False)
     model = JointModel(config.model, data.array, data.sample_rate)
+    for array in data.arrays:
+        model.check_array(array)
     transferred = transfer(model, config.init) if config.init else None
     freeze(model, config.freeze, config.train)
     guard = NonFiniteGuard(config.trainer.max_nonfinite_steps, data.name, report)
-    module = JointModule(model, objective, config.optimizer, config.total_steps, guard)
+    module = JointModule(model, objective, config.optimizer, config.total_steps, guard, data.arrays)
     if config.trainer.compile:
         model.compile(backend=config.trainer.compile)  # in place: names of weights stay
     module.configure_optimizers()  # an unknown option is named before anything is written
@@ -130,7 +132,7 @@ def train_single(out: Path, config: TrainConfig, report: Report, progress: StepP
     """`msdet.training.run.train` of one run, whose stages are not looked at."""
     t, state = config.trainer, out / TRAINER_STATE
     with restored_determinism(), ExitStack() as lock:
-        data = load_data(config.data, config.model, t.seed)
+        data = load_data(config.data, config.model, t.seed, config.optimizer.batch)
         settings = comparable(config) | {"data_identity": data.identity} | init_setting(config.init)
         stop = StopEarly(t.stop_metric, t.stop_patience) if t.stop_metric else None
         callbacks = [SaveBest(out, settings, t.monitor), *([stop] if stop else []), *averaging(config), SaveState(out)]

@@ -48,7 +48,7 @@ def make_trainer(out: Path, config: TrainConfig, callbacks: Sequence[Callback], 
             callbacks=list(callbacks),
             enable_checkpointing=False,
             use_distributed_sampler=False,  # the loaders' samplers give each process its share
-            default_root_dir=out,
+            default_root_dir=out.absolute(),
             enable_progress_bar=False,
             enable_model_summary=False,
             log_every_n_steps=10,
@@ -127,6 +127,7 @@ LOGGERS: dict[str, Callable[[Path, Path], Logger]] = {"mlflow": _mlflow, "wandb"
 
 def make_loggers(out: Path, names: Sequence[str]) -> list[Logger]:
     """CSV, TensorBoard, and those named."""
+    out = out.absolute()  # Lightning would take a folder called ~name for somebody's home
     logs = out / "logs"
     made: list[Logger] = [CSVLogger(out, name="", version="logs"), TensorBoardLogger(out, name="", version="logs")]
     for name in names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,17 +28,22 @@ from msdet.models.joint import JointModel
 
 RATE = 8000
 FREQS = 17
+CLASSES = 24
 NAMES = FRONT_ENDS.names()
+CAUSAL = [name for name in NAMES if "causal" in inspect.signature(FRONT_ENDS.find(name)).parameters]
 OPTIONS: dict[str, list[dict[str, Any]]] = {"steered": [{"peaks": 2}, {"peaks": 1, "causal": True}]}
 CASES = [
     pytest.param(name, options, id="-".join([name, *options]))
     for name in NAMES
-    for options in [{}, {"causal": True}, *OPTIONS.get(name, [])]
+    for options in [{}, *([{"causal": True}] if name in CAUSAL else []), *OPTIONS.get(name, [])]
 ]
 ANY_ARRAY = {
     "steered": {"front_end": "steered", "front_end_options": {"peaks": 1}},
     "tac": {"front_end": "tac", "doa_head": "pooled", "separation_head": "masked_mvdr"},
     "tac_to_beam": {"front_end": "tac"},
+    "srp_map": {"front_end": "srp_map", "encoder": "direction_cnn", "doa_head": "map_peaks"}
+    | {"separation_head": "directional_filter", "encoder_options": {"hidden": 8, "dilations": [1]}}
+    | {"separation_options": {"hidden": [8, 8], "refiner_options": {"hidden": 8}}},
 }
 SMALL: dict[str, Any] = {"encoder_options": {"hidden": 8, "group": 8}}
 every_front_end = pytest.mark.parametrize(("name", "options"), CASES)
@@ -46,7 +52,7 @@ any_array = pytest.mark.parametrize("parts", ANY_ARRAY.values(), ids=ANY_ARRAY.k
 
 def build(name: str, options: dict[str, Any], array: str = "circular4_5cm", talkers: int = 2) -> Any:
     torch.manual_seed(0)
-    geometry = ArrayGeometry(load_array(array), FREQS, RATE, 24)
+    geometry = ArrayGeometry(load_array(array), FREQS, RATE, CLASSES)
     return cast(nn.Module, build_front_end(name, options, FrontEndSizes(geometry, talkers))).eval()
 
 
@@ -60,13 +66,17 @@ def test_shapes_for_any_number_of_frames(name: str, options: dict[str, Any], fra
     front_end = build(name, options, talkers=3)
     x = spectrum(2, 4, FREQS, frames)
     seen: FrontEndOutput = front_end(x)
-    assert seen.features.shape == (2, FREQS, frames, front_end.features_out)
+    directions = getattr(front_end, "bins_out", None)
+    shape = (FREQS, frames) if directions is None else (directions, -(-frames // front_end.group))
+    assert seen.features.shape == (2, *shape, front_end.features_out)
+    assert directions in (None, CLASSES)
     assert torch.isfinite(seen.features).all()
     assert seen.spectrum is x
     assert seen.seed_logits is None or seen.seed_logits.shape == (2, 3, 24)
     assert seen.level is not None
     assert seen.level.shape == (2, 1, frames if front_end.causal else 1)
     assert front_end.causal == options.get("causal", False)
+    assert (seen.elevation_deg is None) == (directions is None)
 
 
 @every_front_end
@@ -117,8 +127,9 @@ def test_declared_causality_is_true(name: str, options: dict[str, Any]) -> None:
     level = float(changed[:, 0].abs().square().mean().sqrt())  # the model scales by what is yet to come
     before, after = front_end(x).features, front_end(changed / level).features
     same = torch.isclose(before, after, atol=1e-3, rtol=1e-3).all(-1).all(1)[0]
-    assert not same[6:].any()
-    assert same[:6].all() == front_end.causal
+    past = 6 // getattr(front_end, "group", 1)
+    assert not same[past:].any()
+    assert same[:past].all() == front_end.causal
 
 
 @every_front_end
@@ -134,7 +145,7 @@ def permuted(array: MicrophoneArray, order: list[int]) -> MicrophoneArray:
 
 def model(parts: dict[str, Any], array: MicrophoneArray, rate: int = RATE) -> JointModel:
     torch.manual_seed(0)
-    built = JointModel(ModelConfig(**parts, **SMALL), array, rate).eval()
+    built = JointModel(ModelConfig(**(SMALL | parts)), array, rate).eval()
     with torch.no_grad():
         for parameter in built.parameters():
             parameter += 0.02 * torch.randn(parameter.shape)
@@ -175,7 +186,33 @@ CAUSAL_HEADS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("front_end", NAMES)
+@any_array
+def test_a_model_is_placed_at_another_array(parts: dict[str, Any]) -> None:
+    arrays = [load_array(name) for name in ("circular6_10cm", "circular4_5cm")]
+    turned = MicrophoneArray("turned", arrays[1].positions_m, 2)
+    placed = model(parts, arrays[0])
+    for array in (arrays[1], turned, arrays[0]):
+        fresh = model(parts, array)
+        fresh.load_state_dict(placed.state_dict())
+        placed.place(array)
+        mixture = torch.randn(1, array.microphones, 2000, generator=torch.Generator().manual_seed(2))
+        with torch.no_grad():
+            torch.testing.assert_close(placed(mixture).waveforms, fresh(mixture).waveforms)
+            torch.testing.assert_close(placed(mixture).doa_logits, fresh(mixture).doa_logits)
+
+
+def test_a_model_that_is_bound_to_its_array_is_not_placed_at_another() -> None:
+    bound = model({"front_end": "stft", "doa_head": "pooled"}, load_array("circular4_5cm"))
+    with pytest.raises(MsdetError, match=r"is for the array 'circular4_5cm' alone.*front end 'stft' cannot serve"):
+        bound.place(load_array("circular6_10cm"))
+
+
+def test_features_of_directions_are_for_heads_that_take_them() -> None:
+    with pytest.raises(MsdetError, match="'srp_map' gives features of directions, which DoA head 'steered' does not"):
+        model({"front_end": "srp_map"}, load_array("circular4_5cm"))
+
+
+@pytest.mark.parametrize("front_end", CAUSAL)
 @pytest.mark.parametrize(("head", "options"), CAUSAL_HEADS.items(), ids=CAUSAL_HEADS.keys())
 def test_causal_model_does_not_look_ahead(front_end: str, head: str, options: dict[str, Any]) -> None:
     """Front end, encoder, head and the recording's scale: only the STFT's window is waited for."""

@@ -790,6 +790,14 @@ def test_silent_channel_is_refused(copy: Path, responses: Numbers, tmp_path: Pat
         make(tmp_path / "bank", copy)
 
 
+def test_channel_of_another_time_is_refused(copy: Path, responses: Numbers, tmp_path: Path) -> None:
+    late = responses[3].copy()
+    late[2] = np.roll(late[2], FILE_RATE // 20)
+    rewrite(late)(copy)
+    with pytest.raises(MsdetError, match=r"rirs/3\.wav: channel \d has no direct sound beside the others'"):
+        make(tmp_path / "bank", copy)
+
+
 def test_more_positions_than_any_room_has_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(MsdetError, match="13 positions a room are asked for, the largest room has 12"):
         make(tmp_path / "bank", folder, positions=13)

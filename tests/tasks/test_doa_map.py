@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from msdet.dsp.spatial import map_peaks
 from msdet.models.frontends import FrontEndOutput
 from msdet.models.heads import HeadSizes
-from msdet.tasks.doa_map import DoaMapHead, DoaMapTask, decode_map
+from msdet.tasks.doa_map import DoaMapHead, DoaMapTask
 from msdet.tasks.labels import BatchLabels
 
 MakeTruth = Callable[..., BatchLabels]
@@ -80,7 +81,7 @@ def test_scene_counts_if_everybody_is_located(
 def test_peaks_by_hand() -> None:
     logits = torch.cat([bumps(20.0, 200.0), bumps(100.0, height=1.0), bumps()])
     logits[0, 4] += 1.0
-    found = decode_map(logits)
+    found = map_peaks(logits)
     assert found.azimuth_deg[0].tolist() == pytest.approx([20.0, 200.0], abs=0.5)
     assert float(found.probability[0, 0]) == pytest.approx(torch.tensor(7.0).sigmoid().item())
     assert found.azimuth_deg[1, 0].item() == pytest.approx(100.0, abs=0.5)
@@ -91,30 +92,30 @@ def test_peaks_by_hand() -> None:
 
 def test_threshold_decides_which_peaks_count() -> None:
     logits = torch.maximum(bumps(20.0), bumps(200.0, height=-1.0))
-    assert decode_map(logits).azimuth_deg.shape == (1, 1)
-    assert decode_map(logits, threshold=0.2).azimuth_deg[0].tolist() == pytest.approx([20.0, 200.0], abs=0.5)
-    assert decode_map(logits, threshold=0.9999).azimuth_deg.shape == (1, 0)
+    assert map_peaks(logits).azimuth_deg.shape == (1, 1)
+    assert map_peaks(logits, threshold=0.2).azimuth_deg[0].tolist() == pytest.approx([20.0, 200.0], abs=0.5)
+    assert map_peaks(logits, threshold=0.9999).azimuth_deg.shape == (1, 0)
 
 
 def test_peaks_that_are_too_close_are_one() -> None:
     logits = torch.full((1, 72), -9.0)
     logits[0, [10, 12]] = torch.tensor([3.0, 2.0])
-    assert decode_map(logits).azimuth_deg.shape == (1, 2)  # 10 degrees apart
-    assert decode_map(logits, gap_deg=10.0).azimuth_deg[0].tolist() == pytest.approx([50.0], abs=1.0)
+    assert map_peaks(logits).azimuth_deg.shape == (1, 2)  # 10 degrees apart
+    assert map_peaks(logits, gap_deg=10.0).azimuth_deg[0].tolist() == pytest.approx([50.0], abs=1.0)
 
 
 def test_plateau_is_one_peak_and_a_flat_map_has_none() -> None:
     logits = torch.full((1, 72), -9.0)
     logits[0, 10:14] = 20.0  # a sigmoid in 32 bits is 1 here
-    assert decode_map(logits).azimuth_deg.shape == (1, 1)
-    assert decode_map(torch.full((1, 72), 5.0)).azimuth_deg.shape == (1, 0)
+    assert map_peaks(logits).azimuth_deg.shape == (1, 1)
+    assert map_peaks(torch.full((1, 72), 5.0)).azimuth_deg.shape == (1, 0)
 
 
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.integers(0, 11), min_size=0, max_size=5, unique=True), st.floats(0.0, 360.0))
 def test_talkers_far_apart_are_found_whatever_the_rotation(places: list[int], turn_deg: float) -> None:
     wanted = sorted((30.0 * place + turn_deg) % 360.0 for place in places)
-    found = decode_map(bumps(*wanted)).azimuth_deg[0]
+    found = map_peaks(bumps(*wanted)).azimuth_deg[0]
     assert len(found) == len(wanted)
     assert ((found >= 0.0) & (found < 360.0)).all()
     for azimuth_deg in wanted:
@@ -174,5 +175,5 @@ def test_untrained_map_hears_where_the_talkers_are(sizes: HeadSizes, plane_wave:
     spectrum = plane_wave([5] * 8 + [15] * 8)  # of 24 classes: 75 and 225 degrees
     features = torch.randn(1, 129, 16, 8)
     with torch.no_grad():
-        found = decode_map(head(features, FrontEndOutput(spectrum, features, None)), 0.7).azimuth_deg
+        found = map_peaks(head(features, FrontEndOutput(spectrum, features, None)), 0.7).azimuth_deg
     assert sorted(found[0].tolist()) == pytest.approx([75.0, 225.0], abs=7.5)  # half a class

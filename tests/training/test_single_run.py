@@ -339,6 +339,14 @@ def test_other_loggers_stay_offline_in_the_runs_folder(
     assert any(name in p.name for p in (tmp_path / "run" / "logs").iterdir())
 
 
+def test_folder_that_looks_like_a_home_is_a_folder(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train(Path("~root"), make_config(steps=3), lambda line: None)
+    assert (tmp_path / "~root" / "logs" / "metrics.csv").is_file()
+
+
 def test_logger_that_is_not_installed_says_how_to(
     make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

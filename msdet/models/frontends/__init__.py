@@ -10,7 +10,9 @@ spectrum ``(batch, mic, freq, frame)`` to a `FrontEndOutput`, registers itself,
 - ``array_bound`` (bool): the weights belong to one array. If false, a checkpoint serves any array: the
   features' width and meaning do not depend on it, nor on the order of the other microphones.
 
-One whose features show each bin's own phase, not only phases relative to the reference's, says ``keeps_phase = True``,
+One that serves arrays whose resolvable domain is half the circle says ``any_domain = True``, as heads do. One whose
+features are not of frequencies, ``(batch, direction, frame, feature)``, says how many directions by ``bins_out``. One
+whose features show each bin's own phase, not only phases relative to the reference's, says ``keeps_phase = True``,
 also in what it gives. A causal one may work on a stream, at any level, as `msdet.models.encoders` says:
 ``stream(spectrum, state) -> (FrontEndOutput, state)``, with ``frame_seed_logits`` if it has a localizer.
 
@@ -38,7 +40,8 @@ FRONT_ENDS = Registry("front end", __name__, network=True)
 class ArrayGeometry(nn.Module):
     """Steering vectors and diffuse coherence of an array at the STFT's frequencies; no parameters.
 
-    Refuses a linear array, whose resolvable domain is half the circle.
+    Refuses an array whose resolvable domain is half the circle, unless `any_domain`; one that tells no azimuths apart
+    in any case.
 
     Attributes:
         steering: ``(class, freq, mic)`` towards each DoA class, relative to the reference microphone.
@@ -47,28 +50,43 @@ class ArrayGeometry(nn.Module):
         reference: index of the reference microphone.
         frame_s: seconds from one STFT frame to the next.
         domain: what directions the array can tell apart.
+        axis_deg: azimuth of the line of a linear array, or along an upright plane; 0 of others.
+        shape: linear, planar or spatial.
     """
 
     steering: Tensor
     coherence: Tensor
     positions: Tensor
 
-    def __init__(self, array: MicrophoneArray, freqs: int, sample_rate: int, classes: int) -> None:
+    def __init__(
+        self, array: MicrophoneArray, freqs: int, sample_rate: int, classes: int, any_domain: bool = False
+    ) -> None:
         super().__init__()
+        self._made_with = freqs, sample_rate, classes, any_domain
+        self.frame_s = (freqs - 1) / sample_rate
+        for name in ("steering", "coherence", "positions"):
+            self.register_buffer(name, None, persistent=False)
+        self.place(array)
+
+    def place(self, array: MicrophoneArray) -> None:
+        """Change the array; what else was computed from it is not (`msdet.models.joint.JointModel.place`)."""
+        freqs, sample_rate, classes, any_domain = self._made_with
         domain = array.resolvable_domain
-        if domain.azimuth_span_deg < 360:
+        if domain.azimuth_span_deg < (180 if any_domain else 360):
             problem = f"array '{array.name}' is {array.geometry}: it cannot tell a talker from the mirror image"
             raise MsdetError(f"{problem}; azimuth over the full circle is needed, and it resolves {domain.words}")
         self.reference = array.reference
-        self.frame_s = (freqs - 1) / sample_rate
         self.domain = domain
+        self.axis_deg = array.mirror_axis_deg or 0.0
+        self.shape: str = array.geometry
         positions = torch.tensor(array.positions)
         frequency_hz = torch.linspace(0.0, sample_rate / 2, freqs, dtype=torch.float64)
         azimuth_deg = torch.tensor(class_azimuths_deg(classes))
         steering = steering_vectors(positions, azimuth_deg, frequency_hz, array.reference)
-        self.register_buffer("steering", steering, persistent=False)
-        self.register_buffer("coherence", diffuse_coherence(positions, frequency_hz), persistent=False)
-        self.register_buffer("positions", (positions - positions[array.reference]).float(), persistent=False)
+        device = None if self.steering is None else self.steering.device
+        self.steering = steering.to(device)
+        self.coherence = diffuse_coherence(positions, frequency_hz).to(device)
+        self.positions = (positions - positions[array.reference]).float().to(device)
 
     @property
     def microphones(self) -> int:
@@ -93,6 +111,7 @@ class FrontEndOutput(NamedTuple):
         level: that the features are relative to, `reference_level`; None stands for the whole recording's.
         frame_seed_logits: of a causal one, in each frame on what came before it, ``(batch, talker, frame, class)``.
         keeps_phase: whether the features show the phase of each bin itself, not relative to the reference's.
+        elevation_deg: of a talker at each azimuth class, ``(batch, class)``, if the front end looks for it.
     """
 
     spectrum: Tensor
@@ -101,6 +120,7 @@ class FrontEndOutput(NamedTuple):
     level: Tensor | None = None
     frame_seed_logits: Tensor | None = None
     keeps_phase: bool = False
+    elevation_deg: Tensor | None = None
 
 
 def build_front_end(name: str, options: dict[str, Any], sizes: FrontEndSizes) -> nn.Module:
@@ -178,6 +198,15 @@ def beam_features(beams: Tensor, reference: Tensor) -> list[Tensor]:
     relative = beams * (reference.conj()[:, None] / level.square())
     squashed = relative / (1.0 + relative.abs())
     return [torch.log1p(beams.abs()), squashed.real, squashed.imag]
+
+
+def elevation_at(elevation_deg: Tensor | None, azimuth_deg: Tensor) -> Tensor:
+    """Elevation ``(batch, talker)`` at azimuths, between those of classes ``(batch, class)``; 0 where none is known."""
+    if elevation_deg is None:
+        return torch.zeros_like(azimuth_deg)
+    classes = elevation_deg.shape[-1]
+    nearest = (azimuth_deg * (classes / 360.0)).round().long() % classes
+    return elevation_deg.gather(1, nearest)
 
 
 def __getattr__(name: str) -> Any:  # from msdet.models.frontends import SteeredFrontEnd

@@ -94,13 +94,19 @@ class TACFrontEnd(LeveledFrontEnd):
         if not 1 <= directions <= classes:
             raise ValueError(f"directions is {directions}, expected 1 to {classes} (DoA classes)")
         self.features_out = features + 1
-        chosen = torch.arange(directions) * classes // directions
-        steering = sizes.geometry.steering[chosen].permute(0, 2, 1).conj().resolve_conj()
-        self.register_buffer("steering", steering, persistent=False)
+        self.directions = directions
+        self.register_buffer("steering", None, persistent=False)
+        self.use_geometry()
         self.enter = nn.Linear(2 + 2 * directions, hidden)
         self.place = nn.Linear(3, hidden, bias=False)
         self.blocks = nn.ModuleList(_Tac(hidden) for _ in range(blocks))
         self.leave = nn.Linear(hidden, features)
+
+    def use_geometry(self) -> None:
+        """Choose steering vectors from the geometry, which may have changed."""
+        steering = self.geometry.steering
+        chosen = torch.arange(self.directions, device=steering.device) * len(steering) // self.directions
+        self.steering = steering[chosen].permute(0, 2, 1).conj().resolve_conj()
 
     def features(self, leveled: Tensor) -> Tensor:
         """Features ``(batch, freq, frame, feature)`` of a leveled spectrum ``(batch, mic, freq, frame)``."""

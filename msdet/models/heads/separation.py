@@ -95,13 +95,13 @@ class ReferenceMaskHead(FramewiseHead):
 
     def __init__(self, sizes: HeadSizes) -> None:
         super().__init__()
-        self.reference = sizes.geometry.reference
+        self.geometry = sizes.geometry
         self.mask = SlotLinear(sizes, 2)
 
     def forward(self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor) -> tuple[Tensor, ...]:
         """One estimate ``(batch, talker, freq, frame)``."""
         mask = as_complex(self.mask(features))[:, :, 0]
-        return (mask * front_end.spectrum[:, self.reference, None],)
+        return (mask * front_end.spectrum[:, self.geometry.reference, None],)
 
 
 @SEPARATION_HEADS.register("complex_mapping")
@@ -116,12 +116,12 @@ class ComplexMappingHead(FramewiseHead):
 
     def __init__(self, sizes: HeadSizes) -> None:
         super().__init__()
-        self.reference = sizes.geometry.reference
+        self.geometry = sizes.geometry
         self.map = SlotLinear(sizes, 2)
 
     def forward(self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor) -> tuple[Tensor, ...]:
         """One estimate ``(batch, talker, freq, frame)``."""
-        reference = front_end.spectrum[:, self.reference]
+        reference = front_end.spectrum[:, self.geometry.reference]
         level = reference_level(reference) if front_end.level is None else front_end.level
         mapped = as_complex(self.map(features))[:, :, 0]
         if front_end.keeps_phase:
@@ -149,7 +149,7 @@ class MultiFrameFilterHead(nn.Module):
         if microphones not in ("all", "reference"):
             raise UnknownNameError("choice of microphones", microphones, ("all", "reference"))
         self.array_bound = microphones == "all"
-        self.reference = sizes.geometry.reference
+        self.geometry = sizes.geometry
         self.frames = at_least_one(frames, "frames")
         channels = sizes.geometry.microphones if self.array_bound else 1
         self.filter = SlotLinear(sizes, 2 * channels * frames)
@@ -162,7 +162,7 @@ class MultiFrameFilterHead(nn.Module):
         """The next frames."""
         spectrum = front_end.spectrum
         if not self.array_bound:
-            spectrum = spectrum[:, self.reference : self.reference + 1]
+            spectrum = spectrum[:, self.geometry.reference : self.geometry.reference + 1]
         weights = as_complex(self.filter(features))
         joined, state = with_past(spectrum, self.frames - 1, 3, state)
         past = past_frames(joined, self.frames)[..., self.frames - 1 :]
@@ -195,7 +195,7 @@ class MaskedMVDRHead(nn.Module):
         loading = (1e-3 if causal else 1e-4) if loading is None else loading
         if not 0 < loading < float("inf"):
             raise ValueError(f"loading is {loading}, expected above 0")
-        self.reference = sizes.geometry.reference
+        self.geometry = sizes.geometry
         self.loading = loading
         self.causal = causal
         self.decay = decay_over(time_constant_s, sizes.geometry.frame_s)
@@ -212,16 +212,18 @@ class MaskedMVDRHead(nn.Module):
         if self.causal:
             return self.stream(features, front_end, doa_logits, None)[0]
         spectrum = front_end.spectrum
-        beams = masked_mvdr(spectrum, self.masks(features), self.reference, self.loading)
-        return (self.refine(features, beams, [beams, spectrum[:, self.reference, None]]),)
+        beams = masked_mvdr(spectrum, self.masks(features), self.geometry.reference, self.loading)
+        return (self.refine(features, beams, [beams, spectrum[:, self.geometry.reference, None]]),)
 
     def stream(self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor, state: State) -> Streamed:
         """The next frames, of a causal head."""
         covariances, refining = state or (None, None)
         spectrum = front_end.spectrum
         masks = self.masks(features)
-        beams, covariances = causal_masked_mvdr(spectrum, masks, self.reference, self.loading, self.decay, covariances)
-        signals = [beams, spectrum[:, self.reference, None]]
+        beams, covariances = causal_masked_mvdr(
+            spectrum, masks, self.geometry.reference, self.loading, self.decay, covariances
+        )
+        signals = [beams, spectrum[:, self.geometry.reference, None]]
         refined, refining = self.refine.stream(features, beams, signals, refining)
         return (refined,), (covariances, refining)
 

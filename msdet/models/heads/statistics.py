@@ -44,11 +44,17 @@ class RecordingStatistics(nn.Module):
         around = 2 * DIRECTIONS * (DIRECTIONS + 2 * LAGS)
         described = 2 + 3 * (talkers - 1) if of_beams else 2 * (talkers - 1)
         self.features_out = 4 * (inputs**2 + 1) + around + described
+        self.register_buffer("fan", None, persistent=False)
+        self.use_geometry()
+
+    def use_geometry(self) -> None:
+        """Compute the beams around talkers from the geometry, which may have changed."""
+        geometry, freqs = self.geometry, self.freqs
         towards = geometry.steering[:, :freqs].permute(1, 2, 0)
-        loading = DIAGONAL_LOADING * torch.eye(towards.shape[1])
+        loading = DIAGONAL_LOADING * torch.eye(towards.shape[1], device=towards.device)
         fan = torch.linalg.solve((geometry.coherence[:freqs] + loading).to(towards.dtype), towards)
         fan = fan / (towards.conj() * fan).sum(1, keepdim=True).real
-        self.register_buffer("fan", fan.permute(2, 0, 1).contiguous(), persistent=False)
+        self.fan = fan.permute(2, 0, 1).contiguous()
 
     def forward(
         self, spectrum: Tensor, estimates: Tensor, inputs: Tensor, azimuth_deg: Tensor, weights: Tensor
@@ -64,22 +70,9 @@ class RecordingStatistics(nn.Module):
         """
         power = estimates.abs().square()
         mask = (power / (power.sum(1, keepdim=True) + 1e-6)).square()
-        level = torch.log(power + 1e-3)
-        onset = torch.relu(level - delayed(level, 1)) * mask
-        flat = mask / (power + 0.05 * power.mean(-1, keepdim=True) + 1e-9)
-        found = []
-        for weight in (torch.ones_like(power), mask, flat, onset):
-            correlation = (inputs * weight[..., None, :]) @ inputs.mH
-            total = correlation[..., 0, 0].real.clamp_min(1e-9)
-            found.append(_real_parts(correlation / total[..., None, None]))
-            found.append(torch.log(total / power.shape[-1] + 1e-6)[..., None])
-        past = torch.stack([delayed(estimates, lag) for lag in range(LAGS)], dim=3)
+        found = own_correlations(estimates, inputs, mask)
         around = self._around(spectrum[:, :, : self.freqs], azimuth_deg)
-        for weight in (mask, onset):
-            total = (power * weight).sum(-1).clamp_min(1e-9)[..., None, None]
-            weighted = around * weight[..., None, :]
-            across = ((weighted @ past.mH) / total).flatten(-2)
-            found += [_real_parts((weighted @ around.mH) / total), across.real, across.imag]
+        found += reflections(estimates, around, mask)
         described = self._described(weights[:, :, : self.freqs], azimuth_deg)
         return torch.cat(found + described, dim=-1)
 
@@ -108,6 +101,43 @@ class RecordingStatistics(nn.Module):
             gap_rad = torch.deg2rad(azimuth_deg - azimuth_deg.roll(-other, 1))[..., None]
             found += [angle.expand(weights.shape[:-1]) for angle in (gap_rad.cos(), gap_rad.sin())]
         return [each[..., None] for each in found]
+
+
+def own_correlations(estimates: Tensor, inputs: Tensor, mask: Tensor) -> list[Tensor]:
+    """Correlations of what is to be filtered under four weightings of frames, each ``(batch, talker, freq, ...)``.
+
+    Frames are weighted equally, by the talker's share of power (`mask`, as estimates ``(batch, talker, freq, frame)``),
+    by it over power, and by onsets. Relative to the power of the first of inputs ``(batch, talker, freq, input,
+    frame)``, whose logarithm follows each.
+    """
+    power = estimates.abs().square()
+    flat = mask / (power + 0.05 * power.mean(-1, keepdim=True) + 1e-9)
+    found = []
+    for weight in (torch.ones_like(power), mask, flat, onsets(power, mask)):
+        correlation = (inputs * weight[..., None, :]) @ inputs.mH
+        total = correlation[..., 0, 0].real.clamp_min(1e-9)
+        found.append(_real_parts(correlation / total[..., None, None]))
+        found.append(torch.log(total / power.shape[-1] + 1e-6)[..., None])
+    return found
+
+
+def reflections(estimates: Tensor, around: Tensor, mask: Tensor) -> list[Tensor]:
+    """Correlations of beams around each talker ``(batch, talker, freq, direction, frame)``, and with its past."""
+    power = estimates.abs().square()
+    past = torch.stack([delayed(estimates, lag) for lag in range(LAGS)], dim=3)
+    found = []
+    for weight in (mask, onsets(power, mask)):
+        total = (power * weight).sum(-1).clamp_min(1e-9)[..., None, None]
+        weighted = around * weight[..., None, :]
+        across = ((weighted @ past.mH) / total).flatten(-2)
+        found += [_real_parts((weighted @ around.mH) / total), across.real, across.imag]
+    return found
+
+
+def onsets(power: Tensor, mask: Tensor) -> Tensor:
+    """How much louder each bin gets from one frame to the next, under a mask."""
+    level = torch.log(power + 1e-3)
+    return torch.relu(level - delayed(level, 1)) * mask
 
 
 class FilterNetwork(nn.Module):

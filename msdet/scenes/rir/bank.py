@@ -28,11 +28,11 @@ from msdet.scenes.scene import Point, scene_seed
 
 ROOM_FIELDS = (
     "room_x_m", "room_y_m", "room_z_m", "center_offset_m", "array_height_m", "rotation_deg", "tilt_deg",
-    "t60_s", "image_order", "distance_m", "talker_height_m", "elevation_deg", "array", "sample_rate",
+    "t60_s", "image_order", "distance_m", "talker_height_m", "elevation_deg", "array", "sample_rate", "position_error_m",
 )  # fmt: skip
 """Fields of a distribution that decide the responses; the others are drawn when mixing."""
 
-FIXED = ("moving", "position_error_m")  # must be 0: a bank has talkers and microphones fixed
+FIXED = ("moving",)  # must be 0: a bank has its talkers fixed
 HEADER = "bank.json"
 
 
@@ -100,7 +100,7 @@ class RirBank:
             settings["sample_rate"],
             MicrophoneArray.from_dict(settings["array"], f"{path}, array"),
             str(header["hash"]),
-            {name: settings[name] for name in ROOM_FIELDS if name in settings},
+            {"position_error_m": 0.0} | {name: settings[name] for name in ROOM_FIELDS if name in settings},
             tuple(read_record(BankRoom, row, f"{path}, room {n}") for n, row in enumerate(rows)),
         )
 
@@ -151,7 +151,7 @@ class RirBank:
             raise MsdetError(f"{self.root}: RIR bank has {self.positions} positions a room, {needed}")
         for name in FIXED:
             if value := getattr(d, name):
-                raise MsdetError(f"{self.root}: talkers and microphones of an RIR bank are fixed, {name} is {value}")
+                raise MsdetError(f"{self.root}: talkers of an RIR bank are fixed, {name} is {value}")
         for name in ROOM_FIELDS:  # what is left at its default comes with the bank
             wanted = json.dumps(getattr(d, name))
             if getattr(d, name) == getattr(SceneDistribution, name):
@@ -193,10 +193,12 @@ def make_bank(
         raise MsdetError(f"a bank of {rooms} rooms x {positions} positions: expected at least 1 room and {expected}")
     for name in FIXED:
         if value := getattr(distribution, name):
-            raise MsdetError(f"{name} is {value}: an RIR bank has talkers and microphones fixed")
+            raise MsdetError(f"{name} is {value}: an RIR bank has its talkers fixed")
     array = load_array(distribution.array)
     settings: dict[str, Any] = {name: getattr(distribution, name) for name in ROOM_FIELDS}
     settings |= {"array": array.to_dict(), "rooms": rooms, "positions": positions, "seed": seed}
+    if not distribution.position_error_m:
+        del settings["position_error_m"]  # as in banks made before there was such a choice
     settings = json.loads(json.dumps(settings))
     # the gap between talkers is for those that are mixed, not for all positions in a room
     spread = dataclasses.replace(distribution, minimum_gap_deg=0.0, point_noises=0)
@@ -243,7 +245,9 @@ def _read_description(path: Path) -> Any:
 def _make_room(out: Path, index: int, d: SceneDistribution, array: MicrophoneArray, positions: int, seed: int) -> None:
     room_seed = scene_seed(seed, f"room-{index}")
     geometry = sample_geometry(d, positions, np.random.default_rng(room_seed), f"room {index}")
-    where = (geometry.room_m, geometry.t60_s, geometry.microphones_m(array.positions), np.array(geometry.positions_m))
+    errors_m = np.random.default_rng([room_seed, 1]).normal(size=array.positions.shape) * d.position_error_m
+    microphones_m = geometry.microphones_m(array.positions + errors_m)
+    where = (geometry.room_m, geometry.t60_s, microphones_m, np.array(geometry.positions_m))
     response = room_response(*where, d.sample_rate, image_order=d.image_order, seed=room_seed)
     azimuths, elevations, distances = (tuple(column.tolist()) for column in geometry.from_array())
     room = BankRoom(azimuths, elevations, distances, response.t60_measured_s, geometry.t60_s, geometry.room_m)

@@ -154,12 +154,16 @@ def _write_room(path: Path, measurements: Sequence[Measurement], array: Micropho
     rirs = scale * stack_padded(
         [_without_tail(responses, sample_rate, m) for m, (responses, _) in zip(measurements, pairs, strict=True)]
     )
-    direct = scale * stack_padded([direct for _, direct in pairs])
+    direct = (scale * stack_padded([direct for _, direct in pairs])).astype(np.float32)
+    for position, channel in np.argwhere(~direct.any(axis=-1)):
+        measurement = measurements[position]
+        problem = f"channel {channel} has no direct sound beside the others' in {measurement.name}"
+        raise MsdetError(f"{measurement.path}: {problem}")
     t60_s = measured_t60_s(rirs[:, 0], sample_rate)
     labels = ((m.azimuth_deg, m.elevation_deg, m.distance_m) for m in measurements)
     azimuths, elevations, distances = zip(*labels, strict=True)
     room = BankRoom(azimuths, elevations, distances, t60_s)
-    write_room(path, RoomResponse(rirs.astype(np.float32), direct.astype(np.float32), t60_s), room)
+    write_room(path, RoomResponse(rirs.astype(np.float32), direct, t60_s), room)
 
 
 def _aligned(measurement: Measurement, array: MicrophoneArray, sample_rate: int) -> tuple[Array, Array]:

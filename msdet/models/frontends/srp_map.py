@@ -1,0 +1,216 @@
+"""SRP-PHAT maps over azimuth, time and bands, of any array: what a localizer sees, and where talkers are above it.
+
+Networks on maps of steered responses serve arrays that they were not trained with (D. Diaz-Guerra, A. Miguel and
+J. R. Beltran, "Robust sound source tracking using SRP-PHAT and 3D convolutional neural networks", IEEE/ACM TASLP 29,
+2021): the geometry is in the map, not in the weights.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+from msdet.conventions import class_azimuths_deg
+from msdet.dsp.spatial import phase_normalize, srp_from_covariance, steering_towards, weighted_covariance
+from msdet.models.frontends import FRONT_ENDS, ArrayGeometry, FrontEndOutput, FrontEndSizes, reference_level
+
+BANDS_HZ = (100, 250, 400, 600, 800, 1050, 1350, 1700, 2200, 2800, 3600, 5000, 7500)
+"""Edges of the bands; a bin outside is not looked at."""
+
+ELEVATIONS_DEG = {"linear": (0.0,), "planar": (0.0, 15.0, 30.0, 45.0, 60.0), "spatial": tuple(range(-60, 61, 20))}
+"""Where talkers are looked for above each azimuth. A planar array, taken to lie level, cannot tell above from below."""
+
+LOADING = 0.05
+"""Of superdirective responses, over diffuse noise: sensor noise and misplaced microphones."""
+
+MAX_MICROPHONES = 16
+"""Of larger arrays so many, far from each other, make the map."""
+
+PATTERN_CLASSES = (3, 12)
+"""The array's own response so many classes of 5 degrees beside a direction tells how sharp its maps are."""
+
+
+class SphereGrid(nn.Module):
+    """Steering vectors and superdirective beams of an array on a grid of elevations and azimuth classes; no parameters.
+
+    Attributes:
+        channels: the microphones that are used, and the place of the reference among them, `at_reference`.
+        elevations_deg: of the grid, ``(elevation,)``.
+        steering: ``(elevation, class, freq, mic)``, of the bins within `BANDS_HZ`.
+        beams: weights of superdirective beams, of the same shape.
+        inside: the bins within `BANDS_HZ`.
+        edges: first bin of each band among these, and the bin after the last.
+    """
+
+    steering: Tensor
+    beams: Tensor
+    elevations_deg: Tensor
+
+    def __init__(self, geometry: ArrayGeometry) -> None:
+        super().__init__()
+        self.geometry = geometry
+        for name in ("elevations_deg", "steering", "beams"):
+            self.register_buffer(name, None, persistent=False)
+        self.use_geometry()
+
+    def use_geometry(self) -> None:
+        """Compute everything from the geometry, which may have changed."""
+        geometry = self.geometry
+        device = geometry.steering.device
+        classes, freqs, _ = geometry.steering.shape
+        frequency_hz = torch.linspace(
+            0.0, 0.5 * (freqs - 1) / geometry.frame_s, freqs, dtype=torch.float64, device=device
+        )
+        within = (frequency_hz >= BANDS_HZ[0]) & (frequency_hz < BANDS_HZ[-1])
+        self.inside = slice(int(within.nonzero()[0]), int(within.nonzero()[-1]) + 1)
+        frequency_hz = frequency_hz[self.inside]
+        self.edges = [int((frequency_hz < edge).sum()) for edge in BANDS_HZ]
+        self.channels = spread(geometry.positions, MAX_MICROPHONES)
+        offsets = geometry.positions[self.channels]
+        elevations = torch.tensor(ELEVATIONS_DEG[geometry.shape], device=device)
+        azimuths = torch.tensor(class_azimuths_deg(classes), device=device).expand(len(elevations), -1)
+        steering = steering_towards(offsets, azimuths, elevations[:, None].expand_as(azimuths), frequency_hz)
+        coherence = geometry.coherence[self.inside][:, self.channels][:, :, self.channels]
+        beams = superdirective(steering, inverse_coherence(coherence, LOADING))
+        self.at_reference = self.channels.index(geometry.reference)
+        self.elevations_deg, self.steering, self.beams = elevations, steering, beams
+
+
+@FRONT_ENDS.register("srp_map")
+class SrpMapFrontEnd(nn.Module):
+    """Features of azimuth classes in place of frequencies, of groups of frames in place of frames.
+
+    Of each direction they are, in each band, the steered response relative to its mean over directions, this mean, the
+    response of a superdirective beam relative to its own, the band's level, and the array's pattern; besides, the
+    elevation at which the response above that azimuth is highest, over the whole recording.
+
+    Args:
+        group: frames that are put together.
+    """
+
+    array_bound = False
+    causal = False
+    any_domain = True
+
+    def __init__(self, sizes: FrontEndSizes, group: int = 4) -> None:
+        super().__init__()
+        if group < 1:
+            raise ValueError(f"group is {group}, expected at least 1")
+        self.geometry = sizes.geometry
+        self.group = group
+        self.grid = SphereGrid(sizes.geometry)
+        self.features_out = (4 + len(PATTERN_CLASSES)) * (len(BANDS_HZ) - 1) + 1
+        self.bins_out = len(sizes.geometry.steering)
+
+    @torch.no_grad()
+    def forward(self, spectrum: Tensor) -> FrontEndOutput:
+        """Features of a spectrum ``(batch, mic, freq, frame)``."""
+        grid = self.grid
+        level = reference_level(spectrum[:, self.geometry.reference])
+        seen = spectrum[:, grid.channels][:, :, grid.inside]
+        phases, gain = phase_normalize(seen), seen[:, grid.at_reference].abs()
+        nearest, elevation_deg = self._elevations(phases, gain.sqrt())
+        classes = torch.arange(self.bins_out, device=spectrum.device)
+        steering, beams = grid.steering[nearest, classes], grid.beams[nearest, classes]
+        total, pairs = self._grouped(phases, gain)
+        responses = _band_responses(steering / phases.shape[1], pairs, total, grid.edges)
+        directive = _band_responses(beams, pairs, total, grid.edges)
+        mean = responses.mean(1, keepdim=True)
+        sharp = directive - directive.mean(1, keepdim=True)
+        counts = torch.tensor([stop - start for start, stop in itertools.pairwise(grid.edges)], device=total.device)
+        energy = torch.log(total / counts.clamp_min(1) / self.group + 1e-2)[:, None]
+        features = [4 * (responses - mean), mean, 4 * sharp, energy]
+        features += [_pattern(steering, step, grid.edges)[:, :, None] for step in PATTERN_CLASSES]
+        features.append(torch.deg2rad(elevation_deg).cos()[:, :, None, None])
+        shape = (*responses.shape[:3], -1)
+        joined = torch.cat([feature.expand(shape) for feature in features], dim=-1)
+        return FrontEndOutput(spectrum, joined, None, level, elevation_deg=elevation_deg)
+
+    def _elevations(self, phases: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Index of the grid's elevation, and elevation in degrees, ``(batch, class)``, where SRP-PHAT is highest."""
+        grid = self.grid
+        covariance = weighted_covariance(phases, weight[:, None])
+        response = srp_from_covariance(covariance, grid.steering.flatten(0, 1))[:, 0]
+        response = (response / weight.sum((-2, -1))[:, None]).unflatten(1, grid.steering.shape[:2])
+        smooth = (response + 0.5 * (response.roll(1, -1) + response.roll(-1, -1))) / 2
+        best = smooth.argmax(1)
+        elevation_deg = grid.elevations_deg[best]
+        count = len(grid.elevations_deg)
+        if count == 1:
+            return best, elevation_deg
+        padded = nn.functional.pad(smooth, (0, 0, 1, 1), mode="replicate")
+        below, top, above = (padded.gather(1, (best + step)[:, None])[:, 0] for step in range(3))
+        curvature = below - 2 * top + above
+        peaked = (curvature < 0) & (best > 0) & (best < count - 1)
+        shift = torch.where(peaked, 0.5 * (below - above) / curvature.clamp_max(-1e-9), 0.0).clamp(-0.5, 0.5)
+        return best, elevation_deg + shift * (grid.elevations_deg[1] - grid.elevations_deg[0])
+
+    def _grouped(self, phases: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
+        """Levels of bands ``(batch, group, band)``, and products of microphone pairs ``(batch, freq, group, pair)``."""
+        frames = gain.shape[-1]
+        missing = -frames % self.group
+        gain = nn.functional.pad(gain, (0, missing))
+        of_bins = gain.unflatten(-1, (-1, self.group)).sum(-1)
+        bands = [of_bins[:, start:stop].sum(1) for start, stop in itertools.pairwise(self.grid.edges)]
+        phases = nn.functional.pad(phases, (0, missing))
+        weighted = phases * gain[:, None]
+        first, second = torch.triu_indices(phases.shape[1], phases.shape[1]).tolist()
+        pairs = [
+            (weighted[:, i] * phases[:, j].conj()).unflatten(-1, (-1, self.group)).sum(-1)
+            for i, j in zip(first, second, strict=True)
+        ]
+        products = torch.stack(pairs, dim=-1)
+        return torch.stack(bands, dim=-1) + 1e-6, torch.cat([products.real, products.imag], dim=-1)
+
+
+def _band_responses(weights: Tensor, pairs: Tensor, total: Tensor, edges: list[int]) -> Tensor:
+    """Power of beams relative to the microphones', ``(batch, class, group, band)``, at most 2.
+
+    A sum over the pairs of microphones, bins and frames of a group, as one product of matrices a band.
+    """
+    first, second = torch.triu_indices(weights.shape[-1], weights.shape[-1])
+    products = weights[..., first].conj() * weights[..., second] * torch.where(first == second, 1.0, 2.0)
+    filters = torch.cat([products.real, -products.imag], dim=-1)
+    powers = [
+        filters[:, :, start:stop].flatten(2) @ pairs[:, start:stop].transpose(2, 3).flatten(1, 2)
+        for start, stop in itertools.pairwise(edges)
+    ]
+    relative: Tensor = torch.stack(powers, dim=-1) / total[:, None]
+    return relative.clamp(0.0, 2.0)
+
+
+def _pattern(steering: Tensor, step: int, edges: list[int]) -> Tensor:
+    """Delay-and-sum response ``(batch, class, band)`` to a direction some classes beside."""
+    response = ((steering * steering.roll(step, 1).conj()).sum(-1).abs() / steering.shape[-1]).square()
+    bands: Tensor = torch.stack(
+        [response[:, :, start:stop].mean(2) for start, stop in itertools.pairwise(edges)], dim=-1
+    )
+    return bands.nan_to_num(0.0)
+
+
+def inverse_coherence(coherence: Tensor, loading: float) -> Tensor:
+    """Inverse ``(freq, mic, mic)``, complex, of a diffuse field's coherence with `loading` on its diagonal."""
+    loaded = coherence.double() + loading * torch.eye(coherence.shape[-1], device=coherence.device)
+    inverse: Tensor = torch.linalg.inv(loaded)
+    return inverse.to(torch.complex64)
+
+
+def superdirective(steering: Tensor, inverse: Tensor) -> Tensor:
+    """Weights of superdirective beams along steering vectors ``(..., freq, mic)``, from `inverse_coherence`."""
+    numerator = torch.einsum("fmn,...fn->...fm", inverse, steering)
+    weights: Tensor = numerator / (steering.conj() * numerator).sum(-1, keepdim=True).real
+    return weights
+
+
+def spread(positions: Tensor, most: int) -> list[int]:
+    """At most so many microphones, ascending: the reference, at the origin, then each the farthest from those taken."""
+    if len(positions) <= most:
+        return list(range(len(positions)))
+    chosen = [int(positions.norm(dim=-1).argmin())]
+    distance = (positions - positions[chosen[0]]).norm(dim=-1)
+    while len(chosen) < most:
+        chosen.append(int(distance.argmax()))
+        distance = distance.minimum((positions - positions[chosen[-1]]).norm(dim=-1))
+    return sorted(chosen)

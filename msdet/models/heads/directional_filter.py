@@ -1,0 +1,240 @@
+"""One talker at a time, along a direction: a beam, filters fixed for the recording, filters frame by frame.
+
+What `msdet.models.heads.recording_filter` does for slots together is done here for each talker alone, who hears the
+sum of the others as one. So the same weights serve any number of talkers, and, as beams and statistics come from
+coordinates, any array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from msdet.dsp.beamforming import DIAGONAL_LOADING, apply_beam
+from msdet.dsp.spatial import decode_azimuth, steering_towards
+from msdet.models.encoders import build_encoder
+from msdet.models.frontends import ArrayGeometry, FrontEndOutput, beam_features, elevation_at
+from msdet.models.frontends.srp_map import inverse_coherence, superdirective
+from msdet.models.heads import SEPARATION_HEADS, HeadSizes, as_complex, slot_occupancy, start_at_zero
+from msdet.models.heads.separation import at_least_one
+from msdet.models.heads.statistics import DIRECTIONS, LAGS, FilterNetwork, delayed, own_correlations, reflections
+
+AGAIN = (3, 2)
+"""Frames of the estimates and of the beams that the last filters span."""
+
+NULL_WIDTH_DEG = 3.3
+"""A beam has no null on a talker as near as this, and a full one from three times as far."""
+
+
+class TalkerBeams(NamedTuple):
+    """Beams to each talker, and what describes them, ``(batch, talker, ...)``."""
+
+    own: Tensor
+    """``(batch, talker, freq, frame)``."""
+    described: list[Tensor]
+    """Of each bin: what noise, diffuse sound and other talkers come through, and where the nearest other is."""
+    azimuth_deg: Tensor
+    elevation_deg: Tensor
+    active: Tensor
+
+
+@SEPARATION_HEADS.register("directional_filter")
+class DirectionalFilterHead(nn.Module):
+    """A beam to each talker, fixed filters, filters frame by frame, and fixed filters once more.
+
+    Each stage starts as what changes nothing, so an untrained head gives the beams, each with soft nulls on the other
+    talkers. Slots without a talker give silence, and cost nothing where no scene of a batch fills them.
+
+    Args:
+        sizes: what its sizes follow from.
+        taps: frames that the first filters span, this one and those before.
+        bandwidth_hz: up to where there are fixed filters.
+        hidden: width of the networks that predict them, the first and the last.
+        blocks: number of blocks of these networks.
+        frames: that the filters frame by frame span, this one and the ones before.
+        refiner: encoder of these, by name or ``module:Class``.
+        refiner_options: what that encoder's constructor takes besides derived sizes.
+    """
+
+    any_domain = True
+    of_directions = True
+    sees_occupancy = True
+
+    def __init__(
+        self,
+        sizes: HeadSizes,
+        taps: int = 4,
+        bandwidth_hz: float = 2000.0,
+        hidden: Sequence[int] = (88, 56),
+        blocks: Sequence[int] = (4, 2),
+        frames: int = 2,
+        refiner: str = "band_gru",
+        refiner_options: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if bandwidth_hz <= 0:
+            raise ValueError(f"bandwidth_hz is {bandwidth_hz}, expected above 0")
+        self.geometry = sizes.geometry
+        self.classes = sizes.classes
+        self.taps, self.frames = at_least_one(taps, "taps"), at_least_one(frames, "frames")
+        freqs = sizes.geometry.steering.shape[1]
+        self.low = min(freqs, max(1, round(bandwidth_hz * 2 * sizes.geometry.frame_s)))
+        self.steer = _Steering(sizes.geometry, freqs, self.low)
+        inputs = 2 * taps, 2 * sum(AGAIN)
+        widths = [4 * (n**2 + 1) + 2 * DIRECTIONS * (DIRECTIONS + 2 * LAGS) for n in inputs]
+        self.predict = FilterNetwork(widths[0] + 5, self.low, inputs[0], hidden[0], blocks[0])
+        options = {"hidden": 64, "outputs": 32} if refiner_options is None else refiner_options
+        encoder = build_encoder(refiner, options, 13, freqs)
+        self.encode = cast(nn.Module, encoder)
+        self.filter = nn.Linear(encoder.features_out, 2 * 5 * frames)
+        start_at_zero(self.filter)
+        self.again = FilterNetwork(widths[1] + 2, self.low, inputs[1], hidden[1], blocks[1])
+
+    def forward(self, features: Tensor, front_end: FrontEndOutput, doa_logits: Tensor) -> tuple[Tensor, ...]:
+        """Beams filtered, refined, and filtered again, each ``(batch, talker, freq, frame)``.
+
+        The logits ``(batch, talker, outputs)`` may have one more output than classes, for a slot without a talker.
+        """
+        azimuth_deg = decode_azimuth(doa_logits[..., : self.classes])[0]
+        active = slot_occupancy(doa_logits, self.classes) > 0.5
+        active[..., 0] |= ~active.any(-1)  # somebody is always looked for
+        elevation_deg = elevation_at(front_end.elevation_deg, azimuth_deg)
+        filled = active.any(0).nonzero()[:, 0]
+        estimates = self.towards(
+            front_end.spectrum, azimuth_deg[:, filled], elevation_deg[:, filled], active[:, filled]
+        )
+        silence = torch.zeros_like(front_end.spectrum[:, :1]).expand(-1, active.shape[1], -1, -1)
+        return tuple(silence.index_copy(1, filled, estimate) for estimate in estimates)
+
+    def towards(
+        self, spectrum: Tensor, azimuth_deg: Tensor, elevation_deg: Tensor, active: Tensor
+    ) -> tuple[Tensor, ...]:
+        """The same of talkers ``(batch, talker)`` in given directions; silence of those who are not active."""
+        reference = spectrum[:, self.geometry.reference]
+        with torch.no_grad():
+            beams = self.steer(spectrum, azimuth_deg, elevation_deg, active)
+            own, others = beams.own, sum_of_others(beams.own)
+            inputs = _in_turn(own[:, :, : self.low], others[:, :, : self.low], self.taps)
+            found = self._statistics(spectrum, beams, beams.own, others, inputs, beams.described)
+        there = active[..., None, None]
+        filtered = torch.cat([self.predict(found, inputs), own[:, :, self.low :]], dim=2) * there
+        refined = self._refined(filtered, sum_of_others(filtered), own, others, reference)
+        refined = refined * there
+        of_others = sum_of_others(refined)
+        latest = (refined[:, :, : self.low], of_others[:, :, : self.low])
+        low_beams = (own[:, :, : self.low], others[:, :, : self.low])
+        inputs = torch.cat([_in_turn(*latest, AGAIN[0]), _in_turn(*low_beams, AGAIN[1])], dim=3)
+        with torch.no_grad():
+            found = self._statistics(spectrum, beams, refined, of_others, inputs, beams.described[-2:])
+        again = torch.cat([self.again(found, inputs), refined[:, :, self.low :]], dim=2)
+        return filtered, refined, again * there
+
+    def _statistics(
+        self, spectrum: Tensor, beams: TalkerBeams, own: Tensor, others: Tensor, inputs: Tensor, described: list[Tensor]
+    ) -> Tensor:
+        """Of each bin, ``(batch, talker, freq, statistic)``."""
+        own, others = own[:, :, : self.low], others[:, :, : self.low]
+        power = own.abs().square()
+        mask = (power / (power + others.abs().square() + 1e-6)).square()
+        around = self.steer.around(spectrum[:, :, : self.low], beams.azimuth_deg, beams.elevation_deg)
+        found = own_correlations(own, inputs, mask) + reflections(own, around, mask)
+        return torch.cat([*found, *(each[..., None] for each in described)], dim=-1)
+
+    def _refined(self, filtered: Tensor, others: Tensor, beams: Tensor, beam_of_others: Tensor, mix: Tensor) -> Tensor:
+        """Filtered frame by frame: ``(batch, talker, freq, frame)``."""
+        talkers = filtered.shape[1]
+        reference = mix[:, None].expand_as(filtered)
+        with torch.no_grad():
+            flat = reference.flatten(0, 1)
+            pairs = [torch.stack(pair, dim=2).flatten(0, 1) for pair in ((filtered, others), (beams, beam_of_others))]
+            level = torch.log1p(flat.abs())[:, None]
+            seen = torch.cat([level, *beam_features(pairs[0], flat), *beam_features(pairs[1], flat)], dim=1)
+        encoded = self.encode(seen.permute(0, 2, 3, 1))
+        filters = as_complex(self.filter(encoded)).unflatten(0, (-1, talkers))
+        signals = torch.stack([filtered, others, beams, beam_of_others, reference], dim=2)
+        signals = torch.cat([delayed(signals, lag) for lag in range(self.frames)], dim=2)
+        refined: Tensor = filtered + (filters * signals).sum(2)
+        return refined
+
+
+class _Steering(nn.Module):
+    """Beams to talkers anywhere, and beams around them that reflections are looked for with."""
+
+    frequency_hz: Tensor
+    inverse: Tensor
+
+    def __init__(self, geometry: ArrayGeometry, freqs: int, low: int) -> None:
+        super().__init__()
+        self.geometry = geometry
+        self.low = low
+        nyquist_hz = 0.5 * (freqs - 1) / geometry.frame_s
+        frequency_hz = torch.linspace(0.0, nyquist_hz, freqs, dtype=torch.float64)
+        self.register_buffer("frequency_hz", frequency_hz, persistent=False)
+        self.register_buffer("inverse", None, persistent=False)
+        self.use_geometry()
+
+    def use_geometry(self) -> None:
+        """Compute from the geometry, which may have changed."""
+        self.inverse = inverse_coherence(self.geometry.coherence[: self.low], DIAGONAL_LOADING)
+
+    def forward(self, spectrum: Tensor, azimuth_deg: Tensor, elevation_deg: Tensor, active: Tensor) -> TalkerBeams:
+        """Beams of a spectrum ``(batch, mic, freq, frame)`` to talkers ``(batch, talker)``, and what describes them.
+
+        A beam leaves its talker unchanged and lets through the least of diffuse noise and the other talkers (MVDR).
+        """
+        g, low = self.geometry, self.low
+        towards = steering_towards(g.positions, azimuth_deg, elevation_deg, self.frequency_hz)
+        cosine = _cosines(azimuth_deg, elevation_deg)
+        gap_deg = torch.rad2deg(torch.acos(cosine))
+        share = (1.0 - (-gap_deg.square() / (8 * NULL_WIDTH_DEG**2)).exp()) * active[:, None]
+        share = share * (1.0 - torch.eye(share.shape[-1], device=share.device))
+        outer = towards[..., :, None] * towards[..., None, :].conj()
+        loading = DIAGONAL_LOADING * torch.eye(g.microphones, device=share.device)
+        disturbance = (g.coherence + loading).to(outer.dtype)
+        disturbance = disturbance + torch.einsum("bst,btfmn->bsfmn", share.to(outer.dtype), outer)
+        numerator = torch.linalg.solve(disturbance, towards[..., None])[..., 0]
+        weights = numerator / (towards.conj() * numerator).sum(-1, keepdim=True).real.clamp_min(1e-6)
+        own = apply_beam(weights, spectrum) * active[..., None, None]
+        weights, towards = weights[:, :, :low], towards[:, :, :low]
+        coherent = torch.einsum("fmn,bsfn->bsfm", g.coherence[:low].to(weights.dtype), weights)
+        noise, diffuse = weights.abs().square().sum(-1), (weights.conj() * coherent).sum(-1).real
+        leaked = torch.einsum("bsfm,btfm->bstf", weights.conj(), towards).abs()
+        leaked = (leaked * (share > 0)[..., None]).amax(2)
+        near, other = torch.where(share > 0, cosine, -2.0).max(-1)
+        gap_rad = torch.deg2rad(azimuth_deg - azimuth_deg.gather(1, other))
+        alone = near < -1.5
+        angles = torch.where(alone, -1.0, gap_rad.cos()), torch.where(alone, 0.0, gap_rad.sin())
+        described = [noise.clamp_min(1e-6).log(), diffuse.clamp_min(1e-6).log(), leaked]
+        described += [angle[..., None].expand_as(noise) for angle in angles]
+        return TalkerBeams(own, described, azimuth_deg, elevation_deg, active)
+
+    def around(self, spectrum: Tensor, azimuth_deg: Tensor, elevation_deg: Tensor) -> Tensor:
+        """Superdirective beams around each talker, ``(batch, talker, freq, direction, frame)``, of low frequencies."""
+        turns = torch.arange(DIRECTIONS, device=spectrum.device) * (360.0 / DIRECTIONS)
+        azimuths = azimuth_deg[..., None] + turns
+        elevations = elevation_deg[..., None].expand_as(azimuths)
+        towards = steering_towards(self.geometry.positions, azimuths, elevations, self.frequency_hz[: self.low])
+        weights = superdirective(towards, self.inverse)
+        return torch.einsum("bskfm,bmft->bsfkt", weights.conj(), spectrum)
+
+
+def _cosines(azimuth_deg: Tensor, elevation_deg: Tensor) -> Tensor:
+    """Cosines ``(batch, talker, talker)`` of the angles between directions."""
+    azimuth, elevation = torch.deg2rad(azimuth_deg), torch.deg2rad(elevation_deg)
+    turned = (azimuth[:, :, None] - azimuth[:, None]).cos()
+    sines, levels = elevation.sin(), elevation.cos()
+    cosine = sines[:, :, None] * sines[:, None] + levels[:, :, None] * levels[:, None] * turned
+    return cosine.clamp(-1.0, 1.0)
+
+
+def sum_of_others(signals: Tensor) -> Tensor:
+    """Of each talker the sum of the others' signals, ``(batch, talker, freq, frame)``."""
+    return signals.sum(1, keepdim=True) - signals
+
+
+def _in_turn(own: Tensor, others: Tensor, frames: int) -> Tensor:
+    """Own and others' signals, then the same one frame ago, and so on: ``(batch, talker, freq, 2 * frames, frame)``."""
+    return torch.stack([delayed(signal, lag) for lag in range(frames) for signal in (own, others)], dim=3)
