@@ -62,12 +62,14 @@ def _of_model(folder: Path, array: MicrophoneArray | None, talkers: int | None, 
     from msdet.methods.trained import model_separator
 
     loaded = load_on(device, folder, array)
-    if talkers is not None and talkers != loaded.config.talkers:
+    if talkers is not None and talkers != loaded.config.talkers and not loaded.may_be_told(talkers):
         raise MsdetError(f"{folder}: is for {loaded.config.talkers} talkers, --talkers is {talkers}")
 
     def make(array: MicrophoneArray, sample_rate: int) -> RecordingSystem:
         same = (array.positions_m, array.reference) == (loaded.array.positions_m, loaded.array.reference)
         joint = loaded if same else load_on(device, folder, array)
+        if talkers is not None and joint.may_be_told(talkers):
+            joint.tell(talkers)
         return RecordingSystem(model_separator(joint), array, joint.sample_rate, joint.config.talkers, str(folder))
 
     return SystemFactory(loaded.array, make)
@@ -78,7 +80,7 @@ def _of_shipped(array: MicrophoneArray | None, talkers: int | None, device: str)
     from msdet.models.checkpoint import read_description
     from msdet.models.packages import choose_shipped, shipped_models
 
-    models = [m for m in shipped_models() if talkers in (None, m.talkers)]
+    models = [m for m in shipped_models() if m.serves(None, talkers)]
     if not models:
         for_so_many = "" if talkers is None else f" for {talkers} talkers"
         raise MsdetError(

@@ -164,6 +164,29 @@ def highest_peaks(response: Tensor, count: int, minimum_gap_deg: float = 15.0) -
     return wrap_azimuth(torch.stack(peaks, dim=-1))
 
 
+def fold_map(values: Tensor, axis_deg: float, first_deg: float = 0.0) -> Tensor:
+    """A map ``(..., direction)`` of mirror images, folded: the mean of both sides, on the left of the axis.
+
+    Elsewhere it has its least value. Directions are evenly over the circle, the first one at `first_deg`; left is
+    counter-clockwise, up to 180 degrees from the axis and a little beyond, so that there can be a peak at its ends.
+    """
+    directions = values.shape[-1]
+    step = 360.0 / directions
+    azimuth = first_deg + torch.arange(directions, device=values.device) * step
+    mirrored = wrap_azimuth(2 * axis_deg - azimuth - first_deg) / step
+    below = mirrored.floor()
+    first, share = below.long() % directions, (mirrored - below).to(values.dtype)
+    image = (1.0 - share) * values[..., first] + share * values[..., (first + 1) % directions]
+    beside = wrap_azimuth(azimuth - axis_deg)
+    inside = (beside <= 180.0 + 0.6 * step) | (beside >= 360.0 - 0.6 * step)
+    return torch.where(inside, 0.5 * (values + image), values.amin(-1, keepdim=True))
+
+
+def mirror_to_left(azimuth_deg: Tensor, axis_deg: float) -> Tensor:
+    """Azimuths ``(...)`` in degrees, those on the right of an axis as their mirror images on its left."""
+    return wrap_azimuth(axis_deg + wrap_signed_deg(azimuth_deg - axis_deg).abs())
+
+
 class Peaks(NamedTuple):
     """Peaks of maps, ``(batch, peak)``, the most probable first; after a map's last one NaN, and probability 0."""
 

@@ -77,5 +77,6 @@ def _written(result: Separation, scene: Scene, out: Path) -> dict[str, Any]:
     """Write the voices; returns the scene's entries of ``doa.jsonl``."""
     for talker, voice in enumerate(() if result.estimates is None else result.estimates, start=1):
         audio.write(out / scene.id / f"talker{talker}.wav", voice, scene.sample_rate, "FLOAT")
-    given = {"azimuth_deg": (result.azimuth_deg, 3), "confidence": (result.confidence, 4)}
-    return {name: np.round(values, places).tolist() for name, (values, places) in given.items() if values is not None}
+    places = {"azimuth_deg": 3, "confidence": 4, "elevation_deg": 2}
+    given = {name: getattr(result, name) for name in places}
+    return {name: np.round(given[name], n).tolist() for name, n in places.items() if given[name] is not None}

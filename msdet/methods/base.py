@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from msdet.arrays import MicrophoneArray
 from msdet.components import Registry
 from msdet.conventions import Array
+from msdet.dsp.spatial import fold_map, mirror_to_left, pick_peaks, wrap_azimuth
 from msdet.dsp.stft import Stft
 from msdet.errors import MsdetError
 
@@ -100,6 +102,19 @@ def waveforms_of(stft: Stft, spectrum: Tensor, mixture: Array) -> Array:
     """Voices ``(talker, time)``, as long as the mixture, of a batch of one."""
     waveforms: Array = stft.inverse(spectrum, mixture.shape[-1])[0].numpy()
     return waveforms
+
+
+def find_peaks(response: Tensor, talkers: int, array: MicrophoneArray, first_deg: float = 0.0) -> Tensor:
+    """Azimuths ``(batch, talker)``, ascending, of the highest peaks of a response ``(batch, direction)``.
+
+    The directions are evenly over the circle from `first_deg`. Of an array whose resolvable domain is half the circle,
+    the peaks are those counter-clockwise from its axis.
+    """
+    axis_deg = array.mirror_axis_deg
+    if axis_deg is None:
+        return wrap_azimuth(pick_peaks(response, talkers) + first_deg).sort(dim=-1).values
+    peaks = pick_peaks(fold_map(response, axis_deg, first_deg), talkers) + first_deg
+    return mirror_to_left(peaks, axis_deg).sort(dim=-1).values
 
 
 def check_talkers(method: str, talkers: int, most: int) -> None:

@@ -29,6 +29,7 @@ from msdet.methods.base import (
     Separation,
     Separator,
     check_talkers,
+    find_peaks,
     spectrum_of,
     waveforms_of,
 )
@@ -215,13 +216,14 @@ def srp_beam(array: MicrophoneArray, sample_rate: int, talkers: int, window_s: f
     """
     check_talkers("srp_beam", talkers, MAX_TALKERS)
     stft = Stft(window_samples(window_s, sample_rate))
-    geometry = ArrayGeometry(array, stft.freqs, sample_rate, DOA_CLASSES)
+    geometry = ArrayGeometry(array, stft.freqs, sample_rate, DOA_CLASSES, any_domain=True)
 
     @torch.inference_mode()
     def separate(mixture: Array) -> Separation:
         spectrum = spectrum_of(stft, mixture)
         response = spatial.srp_phat(spectrum, geometry.steering)
-        logits = spatial.von_mises_logits(spatial.pick_peaks(response, talkers), DOA_CLASSES)
+        peaks = find_peaks(response, talkers, array)
+        logits = spatial.von_mises_logits(peaks, DOA_CLASSES)
         weights = steered_beam_weights(logits.softmax(-1), geometry.steering, geometry.coherence)
         voices = waveforms_of(stft, apply_beam(weights, spectrum), mixture)
         azimuth, _ = spatial.decode_azimuth(logits)

@@ -16,10 +16,9 @@ import torch
 
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import SPEED_OF_SOUND, Array, wrap_deg
-from msdet.dsp.spatial import pick_peaks
 from msdet.dsp.stft import Stft, window_samples
 from msdet.errors import MsdetError
-from msdet.methods.base import AZIMUTHS, METHODS, Separation, Separator, check_talkers, spectrum_of
+from msdet.methods.base import AZIMUTHS, METHODS, Separation, Separator, check_talkers, find_peaks, spectrum_of
 from msdet.methods.blind import fixed_global_seed
 
 WINDOW_S = 0.032
@@ -79,9 +78,9 @@ def search(
 
     Peaks are at least 15 degrees apart and moved to the top of the parabola through their neighbors. `algorithm` is the
     method's name in ``pyroomacoustics.doa.algorithms``, `bins` chooses the frequencies, and `window_s` is the length of
-    an STFT frame. Refuses an array that cannot tell directions over the full circle.
+    an STFT frame. Refuses an array that tells no azimuths apart.
     """
-    check_array(algorithm, array)
+    check_array(algorithm, array, 180)
     most = MAX_TALKERS if algorithm == "SRP" else array.microphones - 1  # others need a noise subspace
     check_talkers(algorithm, talkers, most)
     stft = Stft(window_samples(window_s, sample_rate))
@@ -90,8 +89,8 @@ def search(
     def separate(mixture: Array) -> Separation:
         method = located(algorithm, mixture, stft, bins, array, sample_rate, num_src=talkers, azimuth=azimuth_rad)
         response = np.nan_to_num(method.grid.values, nan=0.0, posinf=1e12)  # a noiseless plane wave
-        peaks = pick_peaks(torch.from_numpy(response)[None], talkers)[0].double().numpy()
-        return Separation(azimuth_deg=np.sort(wrap_deg(peaks + GRID_OFFSET_DEG)))
+        peaks = find_peaks(torch.from_numpy(response)[None], talkers, array, GRID_OFFSET_DEG)[0]
+        return Separation(azimuth_deg=peaks.double().numpy())
 
     return separate
 
@@ -122,12 +121,13 @@ def located(
     return method
 
 
-def check_array(algorithm: str, array: MicrophoneArray) -> None:
-    """Refuse an array that cannot tell a talker from its mirror image."""
+def check_array(algorithm: str, array: MicrophoneArray, span_deg: int) -> None:
+    """Refuse an array that tells azimuths apart over less of the circle than `span_deg`."""
     domain = array.resolvable_domain
-    if domain.azimuth_span_deg < 360:
+    if domain.azimuth_span_deg < span_deg:
+        over = "the full circle" if span_deg == 360 else "half the circle at least"
         raise MsdetError(
-            f"array '{array.name}' is {array.geometry}: {algorithm} looks for azimuths over the full circle, "
+            f"array '{array.name}' is {array.geometry}: {algorithm} looks for azimuths over {over}, "
             f"the array resolves {domain.words}"
         )
 
@@ -159,7 +159,7 @@ def frida(
 
     Arguments and errors as `search`; the pairs of microphones limit the talkers. `seed` is of the random beginnings.
     """
-    check_array("FRIDA", array)
+    check_array("FRIDA", array, 360)
     max_harmonics = (_distinct_pairs(array) - 1) // 2
     check_talkers("FRIDA", talkers, min(MAX_TALKERS, max_harmonics))
     harmonics = min(max(FRIDA_HARMONICS, talkers + 1), max_harmonics)

@@ -132,6 +132,16 @@ class JointModel(nn.Module):
             **{f"the head of task '{n}'": h for n, h in zip(c.tasks, self.task_heads.values(), strict=True)},
         }
 
+    def may_be_told(self, talkers: int) -> bool:
+        """Whether `tell` can be told of so many talkers."""
+        return hasattr(self.doa_head, "told") and 1 <= talkers <= self.config.talkers
+
+    def tell(self, talkers: int | None) -> None:
+        """Find so many talkers in every recording; None: as many as there seem to be. For heads that can be told."""
+        if talkers is not None and not self.may_be_told(talkers):
+            raise MsdetError(f"talkers is {talkers}: the model finds {self.config.talkers} or cannot be told")
+        self.doa_head.told = talkers  # type: ignore[assignment]
+
     @property
     def bound_parts(self) -> list[str]:
         """The parts whose weights belong to the array."""

@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from msdet.arrays import MicrophoneArray
 from msdet.errors import MsdetError, did_you_mean
 from msdet.io.files import atomic_path, plain_name, write_bytes
 from msdet.io.reading import parse_json
@@ -28,6 +29,9 @@ MAX_BYTES = {MODEL_FILE: 16 * 2**20, WEIGHTS_FILE: 2 * 2**30, SCORES_FILE: 16 * 
 """Files of a package, and how large each may be."""
 
 _MAX_MEMBERS = 16
+
+ANY_ARRAY = "srp_map"
+"""Front end of models that were trained on many arrays."""
 
 
 @dataclass(frozen=True)
@@ -156,13 +160,22 @@ def _expected_name(path: Path, member: tarfile.TarInfo) -> str:
 
 @dataclass(frozen=True)
 class Shipped:
-    """A model that msdet ships: its name, the array that it was made for, and the most talkers that it separates."""
+    """A model that msdet ships: its name, the array that it was made for, and the most talkers that it separates.
+
+    `any_array` says that it was trained on many arrays and serves any, and fewer talkers too.
+    """
 
     name: str
     array: str
     microphones: int
     sample_rate: int
     talkers: int
+    any_array: bool = False
+
+    def serves(self, array: MicrophoneArray | None, talkers: int | None) -> bool:
+        """Whether it was made for an array and a number of talkers; None stands for any."""
+        enough = talkers is None or talkers == self.talkers or (self.any_array and talkers < self.talkers)
+        return enough and (array is None or self.any_array or array.name == self.array)
 
 
 def shipped_names() -> list[str]:
@@ -177,13 +190,22 @@ def shipped_models() -> list[Shipped]:
     for name in shipped_names():
         d = find_model(name).read_json(MODEL_FILE)
         array, talkers = d["array"], d["model"]["talkers"]
-        models.append(Shipped(name, array["name"], len(array["positions_m"]), d["sample_rate"], talkers))
+        any_array = d["model"]["front_end"] == ANY_ARRAY
+        sizes = len(array["positions_m"]), d["sample_rate"], talkers
+        models.append(Shipped(name, array["name"], *sizes, any_array))
     return models
 
 
 def choose_shipped(models: Sequence[Shipped], sample_rate: int, array: str | None = None) -> Shipped:
-    """The model of the highest rate that is not above a recording's in hertz, or the lowest; first, of its `array`."""
-    made_for = [m for m in models if m.array == array] or models
+    """The model for a recording's array, by name, and sample rate in hertz.
+
+    Of those made for this array, or else for any, or else of all: the highest rate not above the recording's, or the
+    lowest.
+    """
+    made_for = [m for m in models if m.array == array and not m.any_array]
+    if array is not None:
+        made_for = made_for or [m for m in models if m.any_array]
+    made_for = made_for or [m for m in models if not m.any_array] or list(models)
     return max(made_for, key=lambda m: m.sample_rate if m.sample_rate <= sample_rate else -m.sample_rate)
 
 

@@ -58,6 +58,8 @@ def score_directions(
     their number is not the talkers'.
     """
     truth = true_track(scene)
+    assert truth.elevation_deg is not None  # of every talker
+    truth = Track(truth.time_s, *array.resolved(truth.azimuth_deg, truth.elevation_deg))
     over_time = _over_time(estimates, truth.time_s)
     scores: dict[str, Any] = dict.fromkeys(fields)
     talkers, count = len(scene.sources), len(estimates.azimuth_deg)

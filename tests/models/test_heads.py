@@ -32,9 +32,11 @@ SEPARATION: dict[str, list[dict[str, Any]]] = {
 
 
 def cases(task: str, options: dict[str, list[dict[str, Any]]]) -> list[Any]:
+    registry = {"doa": DOA_HEADS, "separation": SEPARATION_HEADS}[task]
+    of_bins = [name for name in registry.names() if not getattr(registry.find(name), "of_directions", False)]
     return [
         pytest.param(name, given, id="-".join([name, *(f"{k}={v}" for k, v in given.items() if k not in TINY)]))
-        for name in {"doa": DOA_HEADS, "separation": SEPARATION_HEADS}[task].names()
+        for name in of_bins
         for given in [{}, *options.get(name, [])]
     ]
 

@@ -28,9 +28,9 @@ from msdet.training.objective import Objective
 
 pytestmark = pytest.mark.slow
 
-NAMES = ENCODERS.names()
+NAMES = [name for name in ENCODERS.names() if not ENCODERS.fact(name, "of_directions", False)]
 SCHEMES = SHARING_SCHEMES.names()
-HEADS = SEPARATION_HEADS.names()
+HEADS = [n for n in SEPARATION_HEADS.names() if not getattr(SEPARATION_HEADS.find(n), "of_directions", False)]
 DEFAULT: dict[str, Any] = {"encoder": "ft_gru", "encoder_options": {"hidden": 8, "blocks": 2, "group": 16}}
 STEPS = 50
 SAMPLES = 3000

@@ -34,7 +34,8 @@ def make_config() -> Callable[..., ModelConfig]:
     """Settings of a small model with some tasks; all that msdet ships if none is named."""
 
     def make(*tasks: str, **changes: Any) -> ModelConfig:
-        named: dict[str, Any] = {name: {} for name in tasks or TASKS.names()}
+        of_bins = [name for name in TASKS.names() if not getattr(TASKS.find(name).Head, "of_directions", False)]
+        named: dict[str, Any] = {name: {} for name in tasks or of_bins}
         small: dict[str, Any] = {"encoder_options": {"hidden": 8, "group": 8}, "window_s": 0.032, "doa_classes": 24}
         return ModelConfig(**({"tasks": named} | small | changes))
 

@@ -6,7 +6,8 @@ An encoder is a `torch.nn.Module` built as ``Encoder(features_in, **options)``. 
 itself, ``@ENCODERS.register("spatialnet", tiny=TINY)``, where ``tiny`` are options that make it small, for
 the tests of what every encoder must do; without it the defaults are tested.
 
-An encoder whose sizes follow from the number of frequencies names ``freqs`` among its constructor's parameters, and is
+One for features of directions around the circle in place of frequencies registers with ``of_directions=True``. An
+encoder whose sizes follow from the number of frequencies names ``freqs`` among its constructor's parameters, and is
 given it. A class attribute ``compiles`` says that `torch.compile` traces it without a graph break. An encoder made of
 blocks may show them (`BlockEncoder`), for the sharing schemes that work between blocks.
 

@@ -21,7 +21,7 @@ CLIP = 6.0
 _REACH = 2  # classes to either side that a convolution sees, times its dilation
 
 
-@ENCODERS.register("direction_cnn", tiny=TINY)
+@ENCODERS.register("direction_cnn", tiny=TINY, of_directions=True)
 class DirectionCNN(BlockEncoder):
     """Blocks of a dilated convolution over directions and frames, each told the means over time and over directions.
 

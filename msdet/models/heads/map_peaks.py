@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from msdet.dsp.spatial import map_peaks, von_mises_logits, wrap_azimuth
+from msdet.dsp.spatial import fold_map, map_peaks, mirror_to_left, von_mises_logits
 from msdet.models.frontends import ArrayGeometry, FrontEndOutput
 from msdet.models.heads import DOA_HEADS, HeadSizes
 
@@ -25,6 +25,8 @@ class MapPeaksHead(nn.Module):
     of talkers follows from the map. Of an array that cannot tell a side from its mirror image, peaks are those of the
     half circle counter-clockwise from its axis.
 
+    `told` may be set to the number of talkers, where it is known: so many peaks are slots, however probable.
+
     Args:
         sizes: what its sizes follow from.
         gap_deg: no peak is within so many degrees of a higher one.
@@ -41,11 +43,12 @@ class MapPeaksHead(nn.Module):
         self.geometry = sizes.geometry
         self.talkers, self.gap_deg = sizes.talkers, gap_deg
         self.variable_num_speakers = sizes.variable_num_speakers
+        self.told: int | None = None
 
     def forward(self, features: Tensor, front_end: FrontEndOutput) -> Tensor:
         """Logits ``(batch, talker, outputs)`` of features ``(batch, direction, frame, feature)``."""
         logits = folded_map(features[..., -1].mean(-1), self.geometry)
-        azimuth_deg, probability = self._slots(logits)
+        azimuth_deg, probability, empty = self._slots(logits)
         probability = probability.clamp(LEAST, MOST)
         classes = logits.shape[-1]
         there = von_mises_logits(azimuth_deg, classes).log_softmax(-1) + probability.log()[..., None]
@@ -53,33 +56,27 @@ class MapPeaksHead(nn.Module):
         of_classes = torch.logaddexp(there, anywhere.expand_as(there))
         if not self.variable_num_speakers:
             return of_classes
-        nobody = torch.log1p(-probability) - probability.log()
+        occupied = probability if self.told is None else torch.where(empty, LEAST, MOST)
+        nobody = torch.log1p(-occupied) - occupied.log()
         return torch.cat([of_classes, nobody[..., None]], dim=-1)
 
-    def _slots(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Azimuth in degrees and probability, each ``(batch, talker)``, of the highest peaks."""
+    def _slots(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Azimuth in degrees, probability, and whether empty, each ``(batch, talker)``, of the highest peaks."""
         peaks = map_peaks(logits, LEAST / 2, self.gap_deg)
-        missing = max(0, self.talkers - peaks.azimuth_deg.shape[1])
-        azimuth = nn.functional.pad(peaks.azimuth_deg, (0, missing), value=torch.nan)[:, : self.talkers]
+        azimuth = peaks.azimuth_deg
+        if self.geometry.domain.azimuth_span_deg < 360:
+            azimuth = mirror_to_left(azimuth, self.geometry.axis_deg)
+        missing = max(0, self.talkers - azimuth.shape[1])
+        azimuth = nn.functional.pad(azimuth, (0, missing), value=torch.nan)[:, : self.talkers]
         probability = nn.functional.pad(peaks.probability, (0, missing))[:, : self.talkers]
-        low = azimuth.isnan() | (probability < 0.5)
-        if not self.variable_num_speakers:
-            low = azimuth.isnan()
-        order = torch.where(low, torch.inf, azimuth).argsort(dim=-1, stable=True)
-        return azimuth.nan_to_num(0.0).gather(-1, order), probability.gather(-1, order)
+        empty = azimuth.isnan()
+        if self.variable_num_speakers:
+            rank = torch.arange(self.talkers, device=azimuth.device)
+            empty |= probability < 0.5 if self.told is None else rank >= self.told
+        order = torch.where(empty, torch.inf, azimuth).argsort(dim=-1, stable=True)
+        return azimuth.nan_to_num(0.0).gather(-1, order), probability.gather(-1, order), empty.gather(-1, order)
 
 
 def folded_map(logits: Tensor, geometry: ArrayGeometry) -> Tensor:
-    """A map ``(batch, class)``; of an array whose domain is half the circle the mean of both sides, on one of them."""
-    if geometry.domain.azimuth_span_deg == 360:
-        return logits
-    classes = logits.shape[-1]
-    step = 360.0 / classes
-    azimuth = torch.arange(classes, device=logits.device) * step
-    mirrored = wrap_azimuth(2 * geometry.axis_deg - azimuth) / step
-    below = mirrored.floor()
-    first, share = below.long() % classes, (mirrored - below).to(logits.dtype)
-    image = (1.0 - share) * logits[:, first] + share * logits[:, (first + 1) % classes]
-    beside = wrap_azimuth(azimuth - geometry.axis_deg)
-    inside = (beside <= 180.0 + 0.6 * step) | (beside >= 360.0 - 0.6 * step)
-    return torch.where(inside, 0.5 * (logits + image), -torch.inf)
+    """A map ``(batch, class)`` as `fold_map` folds it, of an array whose resolvable domain is half the circle."""
+    return logits if geometry.domain.azimuth_span_deg == 360 else fold_map(logits, geometry.axis_deg)

@@ -28,7 +28,8 @@ from msdet.scenes.scene import Point, scene_seed
 
 ROOM_FIELDS = (
     "room_x_m", "room_y_m", "room_z_m", "center_offset_m", "array_height_m", "rotation_deg", "tilt_deg",
-    "t60_s", "image_order", "distance_m", "talker_height_m", "elevation_deg", "array", "sample_rate", "position_error_m",
+    "t60_s", "image_order", "distance_m", "talker_height_m", "elevation_deg", "array", "sample_rate",
+    "position_error_m",
 )  # fmt: skip
 """Fields of a distribution that decide the responses; the others are drawn when mixing."""
 
