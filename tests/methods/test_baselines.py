@@ -299,11 +299,11 @@ def test_sets_with_several_numbers_of_talkers(make_set: Callable[..., SceneSet],
 
 
 def test_all_leaves_out_what_does_not_suit_the_set(make_set: Callable[..., SceneSet], tmp_path: Path, run: Run) -> None:
-    linear = make_set([[10.0, 350.0]])
-    code, printed = run("evaluate", linear.root, "--out", tmp_path / "out", "--jobs", "1", "--methods", "all")
+    pair = make_set([[10.0, 350.0]])  # two microphones leave no noise subspace beside two talkers
+    code, printed = run("evaluate", pair.root, "--out", tmp_path / "out", "--jobs", "1", "--methods", "all")
     assert code == 0
     left_out = {line.split(": ")[1] for line in printed.splitlines() if line.startswith("left out: ")}
-    assert left_out == {*DOA_METHODS, *BEAMS, "mask_mvdr", "srp_beam"}
+    assert left_out == {*DOA_METHODS, *BEAMS} - {"srp_phat"}
 
 
 def model_of(mixed: SceneSet, folder: Path, **settings: Any) -> None:
