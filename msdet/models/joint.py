@@ -92,8 +92,11 @@ class JointModel(nn.Module):
         if hasattr(front_end, "bins_out"):
             self._check_takes_directions()
 
-    def forward(self, mixture: Tensor) -> JointOutput:
-        """Separate and localize waveforms ``(batch, mic, time)``."""
+    def forward(self, mixture: Tensor, separate: bool = True) -> JointOutput:
+        """Separate and localize waveforms ``(batch, mic, time)``; without `separate`, localize alone, which is quicker.
+
+        Then the output has no spectra, no prediction of separation, and the waveforms are silence.
+        """
         if mixture.shape[1] != self.array.microphones:
             expected = f"the model's array '{self.array.name}' has {self.array.microphones}"
             raise MsdetError(f"the mixture has {mixture.shape[1]} channels, {expected}")
@@ -104,13 +107,17 @@ class JointModel(nn.Module):
         logits = final_frame_logits(shared.logits)
         doa_logits = logits[..., : self.config.doa_classes]
         seen = None if getattr(self.separation_head, "sees_occupancy", False) else self.config.doa_classes
-        spectra = self.separation_head(shared.separation, front_end, shared.logits[..., :seen])
+        spectra: tuple[Tensor, ...] = ()
+        if separate:
+            spectra = self.separation_head(shared.separation, front_end, shared.logits[..., :seen])
         resynthesize = partial(self.stft.inverse, samples=mixture.shape[-1])
         passes = tuple(Signals(spectrum, resynthesize) for spectrum in spectra)
         occupancy = slot_occupancy(logits, self.config.doa_classes)
-        predictions: dict[str, Any] = {"separation": SeparationPasses(passes), "doa": logits}
+        predictions: dict[str, Any] = {"separation": SeparationPasses(passes)} if separate else {}
+        predictions["doa"] = logits
         predictions |= {name: self.task_head(name)(shared.doa, front_end) for name in self.config.tasks}
-        waveforms = passes[-1].waveform * level
+        silence = mixture.new_zeros(len(mixture), self.config.talkers, mixture.shape[-1])
+        waveforms = passes[-1].waveform * level if passes else silence
         elevation_deg = None
         if front_end.elevation_deg is not None:
             elevation_deg = elevation_at(front_end.elevation_deg, decode_azimuth(doa_logits)[0])

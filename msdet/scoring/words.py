@@ -67,6 +67,8 @@ def write_lists(
             words = references.get(path.as_posix(), references.get(path.name))
             if not files:
                 left_out["its estimate was not scored"] += 1
+            elif max(row["permutation"]) >= len(files):  # nobody knows which of them is whose
+                left_out["an estimate of its scene is gone"] += 1
             elif words is None:
                 left_out[f"no transcript in {transcripts.name}"] += 1
             elif not _is_whole(source, audio.info(speech / source.path).seconds):

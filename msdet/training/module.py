@@ -81,7 +81,8 @@ class JointModule(pl.LightningModule):
         """Objective, what the model gave, and the labels in the talkers' own order."""
         if self.arrays:
             self.model.place(self.arrays[int(batch["array"][0])] if self.training else self.own_array)
-        output: JointOutput = self.model(batch["mixture"])
+        skip = self.training and self.objective.may_skip_separation(batch)
+        output: JointOutput = self.model(batch["mixture"], separate=not skip)
         truth = batch_labels(batch, self.model.stft, self.model.array.reference, output.level, self.model.sample_rate)
         terms: ObjectiveTerms = self.objective(output.predictions, truth)
         return terms, output, truth

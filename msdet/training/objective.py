@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from msdet.data.example import Example
 from msdet.dsp.spatial import decode_azimuth
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.losses.assignment import PairCosts, TalkerLabels, assignment_rule
@@ -24,6 +25,10 @@ from msdet.training.config import ObjectiveConfig
 
 AUXILIARY_WEIGHT = 0.1
 """Weight of an auxiliary task that `ObjectiveConfig.task_weights` does not name."""
+
+
+BY_AZIMUTH = ("azimuth", "folded", "doa_anchored")
+"""Assignments that ask for no separation where all azimuths are known."""
 
 
 class ObjectiveTerms(NamedTuple):
@@ -81,6 +86,7 @@ class Objective(nn.Module):
         super().__init__()
         self.weights = task_weights(config, model)
         self.doa_weight = config.doa_weight
+        self.by_separation = config.assignment not in BY_AZIMUTH
         self.rule = assignment_rule(config.assignment, config.assignment_options)
         criterion = separation_loss(config.separation_loss, config.separation_options)
         self.separation = SeparationTask(criterion, config.consistency)
@@ -104,7 +110,8 @@ class Objective(nn.Module):
         """Cost of a batch, of predictions as `JointOutput` has them and labels in any order of talkers."""
         assignment = self.assign(predictions, truth)
         wanted = truth.in_slots(assignment)
-        of_slots = {name: task.loss(predictions[name], wanted) for name, task in self.tasks.items()}
+        tasks = {name: task for name, task in self.tasks.items() if name in predictions}
+        of_slots = {name: task.loss(predictions[name], wanted) for name, task in tasks.items()}
         losses = {name: each.mean() for name, each in of_slots.items()}
         counts = torch.stack([each.known.sum() for each in of_slots.values()]).tolist()
         labeled = dict(zip(of_slots, counts, strict=True))
@@ -113,6 +120,12 @@ class Objective(nn.Module):
         blank = [losses[name] for name in losses if name not in known]  # zero, but their heads are reached
         balanced: Tensor = sum(blank, self.balancer(scaled))
         return ObjectiveTerms(self, balanced, losses, assignment, losses | scaled, labeled)
+
+    def may_skip_separation(self, batch: Example) -> bool:
+        """Whether nothing is learned from separation, nor assigned by it, in a batch; several processes never skip."""
+        located = (batch["azimuth_deg"].isfinite() | ~batch["active"]).all()
+        alone = not torch.distributed.is_initialized()  # others would wait for gradients
+        return alone and self.doa_weight == 1.0 and not self.by_separation and bool(located)
 
     def penalties(self, model: JointModel) -> dict[str, Tensor]:
         """What a model's parameters cost besides the tasks: of its sharing scheme, and of `regularization`."""

@@ -21,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from msdet.errors import MsdetError
 from msdet.models.checkpoint import load_model, read_description, save_model
+from msdet.models.joint import JointModel
 from msdet.models.packages import weights_hash
 from msdet.renamed import leaves, translated
 from msdet.training.config import TrainConfig
@@ -53,6 +54,7 @@ class WeightAveraging(Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Count in the weights after each step."""
         if trainer.global_step > max(self.step, self.first_step):
+            self._follow(pl_module)
             self.average.update_parameters(cast(nn.Module, pl_module.model))
             self.step = trainer.global_step
 
@@ -73,10 +75,17 @@ class WeightAveraging(Callback):
         self.average.load_state_dict(state_dict["average"])
         self.step = int(state_dict["step"])
 
+    def _follow(self, pl_module: pl.LightningModule) -> None:
+        """Place the average at the array that the model is at."""
+        model = pl_module.model
+        if isinstance(model, JointModel):
+            cast(JointModel, self.average.module).place(model.array)
+
     def _swap(self, pl_module: pl.LightningModule) -> None:
         """Exchange values of weights and average, if any, not storage: cuDNN wants that of a layer in one piece."""
         if self.average.n_averaged == 0:
             return
+        self._follow(pl_module)
         models = (cast(nn.Module, pl_module.model), self.average.module)
         for mine, other in zip(*([*m.parameters(), *m.buffers()] for m in models), strict=True):
             before = mine.data.clone()

@@ -122,7 +122,7 @@ package_models() {
 
 remove_package() {
   # an earlier package, and nothing else that may be there
-  python recipes/pretrained/local/remove_package.py --folder "$1"
+  python recipes/utils/remove_package.py --folder "$1"
 }
 
 as_list() {

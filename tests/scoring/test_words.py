@@ -164,6 +164,14 @@ def test_a_table_that_is_not_there_or_a_folder_is_told_in_words(tmp_path):
         assert "Errno" not in str(refused.value) and "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_scene_of_which_an_estimate_is_gone_is_left_out(tmp_path, spoken, number):
+    (spoken[2] / "scene0" / f"talker{number}.wav").unlink()
+    left_out = write(tmp_path, spoken)
+    assert left_out["an estimate of its scene is gone"] == 2
+    assert list(read_table(tmp_path / "lists" / "wav.scp")) == ["scene1-talker1"]
+
+
 def test_lists_of_estimates_that_are_not_there_are_refused(tmp_path, spoken):
     scene_set, rows, _ = spoken
     with pytest.raises(MsdetError, match="nowhere: no such folder of estimates"):

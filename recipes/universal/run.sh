@@ -1,0 +1,135 @@
+#!/usr/bin/env bash
+# The model for any array: arrays drawn at random, a bank of rooms for each, training, scores on arrays that it never
+# saw, a package.
+set -euo pipefail
+start_dir=$PWD
+cd "$(dirname "$0")/../.."
+
+stage=1
+stop_stage=6
+nj=$(nproc)
+exp=exp/universal
+speech=
+noise=
+corpus=folder
+arrays=160
+rooms=10
+dev_scenes=60
+test_scenes=150
+config=recipes/universal/conf/train.yaml
+kinds=recipes/universal/conf/rooms
+conditions=recipes/universal/conf/scenes
+tested="circular4_5cm circular6_10cm circular8_10cm respeaker_4mic_square respeaker_usb_4mic_square respeaker_6mic_ring \
+chime_tablet linear4_5cm linear8_3cm"
+steps=  # of training; the configuration's if empty
+seed=0
+license="CC BY 4.0"
+data_notes=recipes/universal/data.md
+
+help_message() {
+  cat <<'HELP'
+Usage: recipes/universal/run.sh --speech DIR [options]
+
+  --speech DIR     speaker/utterance.{wav,flac}, as for recipes/folder
+  --noise DIR      recordings of noise for training and tests (babble of other talkers)
+  --stage N        first stage to run (1)
+  --stop-stage N   last stage to run (6)
+                   1 draw arrays   2 make a bank of rooms for each   3 simulate dev and test sets   4 train
+                   5 evaluate      6 package
+  --corpus KIND    another kind of corpus, a file name in msdet/corpora (folder)
+  --nj N           parallel jobs of simulation and scoring (all cores)
+  --exp DIR        where everything is written (exp/universal)
+  --arrays N       that are learned from (160)
+  --rooms N        of each of them (10)
+  --kinds DIR      of rooms, a scene distribution each, for the arrays in turn (recipes/universal/conf/rooms)
+  --conditions DIR of tests, a scene distribution each, NAME.yaml; two.yaml is also that of each tested array
+                   (recipes/universal/conf/scenes)
+  --tested "A B"   arrays that the model is tested with (nine that msdet ships, of which it learned from none)
+  --dev-scenes N --test-scenes N
+                   sizes of the set for validation and of each test set
+  --config NAME    training settings: a YAML file, or a name in conf or msdet/configs (train)
+  --steps N        training steps, of all stages together (the configuration's)
+  --seed N         of everything (0)
+  --license TEXT   of the weights, which follows from that of the speech (CC BY 4.0)
+  --data-notes FILE
+                   what the model card says of the speech (recipes/universal/data.md: excerpts of LibriSpeech)
+  --force          run stages again that are already done
+HELP
+  training_help
+  cat <<'HELP'
+
+A stage that already finished with the same settings and inputs is skipped; a killed run goes on.
+HELP
+}
+
+. recipes/utils/stages.sh
+. recipes/utils/pipeline.sh
+path_options="exp speech noise kinds conditions data_notes"
+text_options+=" license tested"
+parse_options "$@"
+. recipes/universal/path.sh
+. recipes/universal/cmd.sh
+require_folder speech
+if [ -n "$noise" ]; then require_folder noise; fi
+require_folder kinds
+require_folder conditions
+if [ ! -f "$data_notes" ]; then echo "error: $data_notes: no such file; --data-notes names another" >&2; exit 2; fi
+list_speech "$speech" "$exp/speech.list"
+
+files=("$conditions"/*.yaml)
+for file in "${files[@]}" "$conditions/two.yaml"; do
+  [ -e "$file" ] || { echo "error: $file: no such file" >&2; exit 2; }
+done
+sets=()
+for array in $tested; do sets+=("$array"); done
+for file in "${files[@]}"; do
+  if [ "$(basename "$file")" != two.yaml ]; then sets+=("$(basename "$file" .yaml)"); fi
+done
+
+simulate_sets() {
+  local name file options common=(--speech "$speech" --corpus "$corpus" --jobs "$nj" ${noise:+--noise "$noise"})
+  $cpu_cmd msdet simulate --out "$exp/dev" --split dev --count "$dev_scenes" --seed "$seed" "${common[@]}" \
+    --scenes "$conditions/count.yaml" || return
+  for name in "${sets[@]}"; do
+    file=$conditions/$name.yaml options=()
+    if [ ! -e "$file" ]; then file=$conditions/two.yaml options=(--scenes.array "$name"); fi
+    $cpu_cmd msdet simulate --out "$exp/sets/$name" --split test --count "$test_scenes" --seed "$((seed + 7))" \
+      "${common[@]}" --scenes "$file" "${options[@]}" || return
+  done
+}
+
+evaluate_sets() {
+  local name
+  for name in "${sets[@]}"; do
+    evaluate_into "$exp/evaluation/$name" --data "$exp/sets/$name" --model "$exp/model" --jobs "$nj" || return
+  done
+}
+
+package_model() {
+  local name evaluations=() data=()
+  for name in "${sets[@]}"; do
+    evaluations+=("\"${name//_/ }=$exp/evaluation/$name\"") data+=("\"$exp/sets/$name\"")
+  done
+  python recipes/utils/remove_package.py --folder "$exp/package/universal_16k" || return
+  msdet package "$exp/model" --out "$exp/package/universal_16k" --license "$license" --data_notes "$data_notes" \
+    --evaluation "[$(IFS=,; echo "${evaluations[*]}")]" --data "[$(IFS=,; echo "${data[*]}")]"
+}
+
+last=$(printf '%04d' "$((arrays - 1))")
+output=$exp/arrays/$last.toml run_stage 1 "draw $arrays arrays" -- \
+  python recipes/universal/local/draw_arrays.py --out "$exp/arrays" --count "$arrays" --seed "$seed"
+output=$exp/banks/$last/bank.json run_stage 2 "make a bank of $rooms rooms for each" "$exp/arrays/$last.toml" "$kinds"/*.yaml -- \
+  $cpu_cmd python recipes/universal/local/make_banks.py --arrays "$exp/arrays" --kinds "$kinds" --out "$exp/banks" \
+  --rooms "$rooms" --seed "$((seed + 1))" --jobs "$nj"
+output=$exp/sets/${sets[-1]}/dataset.json run_stage 3 "simulate dev and test sets" "${files[@]}" "$exp/speech.list" -- \
+  simulate_sets "$dev_scenes" "$test_scenes" "$tested" "$seed"
+set_training_options
+set_step_options
+output=$exp/model/training.json run_stage 4 "train" "$config" "$exp/dev/dataset.json" "$exp/banks/$last/bank.json" -- \
+  $train_cmd msdet train --config "$config" --out "$exp/model" --data.dev "$exp/dev" --data.bank "$exp/banks" \
+  --data.speech "$speech" --data.corpus "$corpus" ${noise:+--data.noise "$noise"} "${step_options[@]}" \
+  --trainer.seed "$seed" "${training_options[@]}"
+output=$exp/evaluation/${sets[-1]}/summary.json run_stage 5 "evaluate on arrays, rooms and talkers that it never saw" \
+  "$exp/model/model.safetensors" "$exp/sets/${sets[-1]}/dataset.json" -- evaluate_sets "$tested"
+output=$exp/package/universal_16k run_stage 6 "package" "$exp/model/model.safetensors" \
+  "$exp/evaluation/${sets[-1]}/summary.json" "$data_notes" -- package_model "$license"
