@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
+import time
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
@@ -24,6 +26,9 @@ from msdet.scenes.sampling import Material, sample_scene
 from msdet.scenes.scene import Scene, scene_seed
 
 log = logging.getLogger(__name__)
+
+QUIET_S = 1.0
+"""Scenes that take longer than this to draw are told of: hundreds of thousands take minutes."""
 
 
 def simulate(
@@ -79,7 +84,12 @@ def simulate(
     settings = json.loads(json.dumps(settings | {"scenes": scenes, "seed": seed} | identity))
     draw = partial(sample_scene, distribution=distribution, material=material, set_seed=scene_seed(seed, split))
     ids = [f"{split}-{n:06d}" for n in range(scenes)]
-    drawn = [draw(scene_id) for scene_id in share.of(ids)]  # what cannot be drawn claims no folder
+    drawn, started = [], time.monotonic()
+    for scene_id in share.of(ids):  # what cannot be drawn claims no folder
+        drawn.append(draw(scene_id))
+        if progress and time.monotonic() - started > QUIET_S:
+            progress(0, len(share.of(ids)))
+            started = math.inf
     if not begin_run_dir(out, settings, HEADER, share):
         return SceneSet.open(out)
     _render_all(out, drawn, draw, (array, speech, noise, bank), jobs, progress)

@@ -338,3 +338,14 @@ def test_error_in_a_worker_process_is_the_error_reported(
     with pytest.raises(MsdetError, match="talker4"):
         make_dev(tmp_path / "set", broken, small_room, jobs=2)
     assert not (tmp_path / "set" / "dataset.json").exists()
+
+
+def test_drawing_that_takes_long_is_told(
+    speech: Path, small_room: SceneDistribution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msdet.data.simulate.QUIET_S", -1.0)
+    told: list[tuple[int, int]] = []
+    simulate(tmp_path / "dev", speech, "folder", "dev", small_room, 3, seed=5, progress=lambda *done: told.append(done))
+    assert told[0] == (0, 3)
+    assert told[-1] == (3, 3)
+    assert told.count((0, 3)) <= 2
