@@ -1,4 +1,4 @@
-"""Draw arrays of every kind: circles with and without a center, lines, pairs, frames, scattered ones, spheres."""
+"""Draw arrays of every kind: circles with and without a center, lines, pairs, frames, tablets, scattered, spheres."""
 
 from __future__ import annotations
 
@@ -57,6 +57,15 @@ def frame(microphones: int, rng: np.random.Generator) -> Array:
     return corners[: min(microphones, 6)] * np.array([width_m, height_m, 0.0])
 
 
+def tablet(microphones: int, rng: np.random.Generator) -> Array:
+    """Around a tablet that stands upright, one or two on its back: the only ones to tell front from back."""
+    width_m, height_m, depth_m = rng.uniform(0.15, 0.3), rng.uniform(0.1, 0.22), rng.uniform(0.005, 0.03)
+    places = np.array([[0, 0, 1], [0.5, 0, 1], [1, 0, 1], [0, 0, 0], [0.5, 0, 0], [1, 0, 0]])
+    positions = places[: min(microphones, 6)] * np.array([width_m, 0.0, height_m])
+    positions[rng.permutation(len(positions))[: int(rng.integers(1, 3))], 1] = depth_m
+    return positions
+
+
 def scattered(microphones: int, rng: np.random.Generator) -> Array:
     """Anywhere on a table."""
     reach_m = log_uniform(rng, 0.05, 0.25)
@@ -76,7 +85,8 @@ def anywhere(microphones: int, rng: np.random.Generator) -> Array:
 
 
 KINDS: dict[Draw, float] = {
-    circle: 0.25, centered: 0.13, line: 0.14, pair: 0.08, frame: 0.12, scattered: 0.1, sphere: 0.12, anywhere: 0.06,
+    circle: 0.24, centered: 0.12, line: 0.13, pair: 0.08, frame: 0.1, tablet: 0.08, scattered: 0.09, sphere: 0.1,
+    anywhere: 0.06,
 }  # fmt: skip
 """How often each is drawn."""
 
