@@ -16,8 +16,9 @@ from msdet.scoring.breakdowns import DEFAULT_BREAKDOWNS
 from msdet.scoring.metrics import DEFAULT_METRICS, UNPROCESSED
 
 if TYPE_CHECKING:
+    from msdet.conventions import Array
     from msdet.data.scene_set import SceneSet
-    from msdet.methods.base import Oracle, Separator
+    from msdet.methods.base import Oracle, Separation, Separator
 
     System = Path | Mapping[int, Separator | Oracle]
 
@@ -36,6 +37,7 @@ def evaluate(
     format: Format = "text",
     device: str = "cpu",
     jobs: int = 0,
+    tell_count: bool = False,
 ) -> int:
     """Run a model and baselines over a data set and score them beside the unprocessed mixture.
 
@@ -53,6 +55,7 @@ def evaluate(
         format: of what is printed: text to read, or md, latex, csv or json to paste.
         device: to compute on: cpu, cuda or, for one of several GPUs, cuda:1.
         jobs: processes that score; 0 for one a core.
+        tell_count: tell the model how many talk in each scene, as baselines always are; for models that find it out.
     """
     from msdet.commands._inference import check_device
     from msdet.data.scene_set import SceneSet
@@ -65,7 +68,7 @@ def evaluate(
     scene_set = SceneSet.open(data)
     systems = dict(_systems(scene_set, split_methods(methods)))
     if model is not None:
-        systems[MODEL] = _model_separators(model, scene_set, device)
+        systems[MODEL] = _model_separators(model, scene_set, device, tell_count)
     scoring = Scoring(scene_set, out, request, weights=None if model is None else weights_hash(model))
     for name, system in systems.items():
         if not isinstance(system, Path):
@@ -176,10 +179,25 @@ def _systems(scene_set: SceneSet, methods: list[str]) -> Iterator[tuple[str, Sys
             print(f"left out: {method}: {error}", file=sys.stderr)
 
 
-def _model_separators(folder: Path, scene_set: SceneSet, device: str) -> dict[int, Separator | Oracle]:
+def _model_separators(
+    folder: Path, scene_set: SceneSet, device: str, tell_count: bool
+) -> dict[int, Separator | Oracle]:
     """The model by the number of talkers of a scene: its own, or with empty slots any up to that."""
     from msdet.commands._inference import load_on
     from msdet.methods.trained import model_separator
 
     model = load_on(device, folder, scene_set.array)
-    return dict.fromkeys(check_fit(scene_set, model, folder), model_separator(model))
+    counts, separate = check_fit(scene_set, model, folder), model_separator(model)
+    if not tell_count:
+        return dict.fromkeys(counts, separate)
+    if not model.may_be_told(counts[0]):
+        raise MsdetError(f"{folder}: cannot be told how many talk (--tell_count)")
+
+    def told(talkers: int) -> Separator:
+        def separate_told(mixture: Array) -> Separation:
+            model.tell(talkers)
+            return separate(mixture)
+
+        return separate_told
+
+    return {count: told(count) for count in counts}

@@ -341,6 +341,35 @@ def test_a_model_with_empty_slots_is_scored_on_any_number_of_talkers(
     assert len(rows[1]["si_sdr_db"]) == 3
 
 
+def test_a_model_for_any_array_may_be_told_how_many_talk(
+    make_set: Callable[..., SceneSet], tmp_path: Path, run: Run
+) -> None:
+    from msdet.models.config import ModelConfig
+    from msdet.models.joint import JointModel
+
+    pairs = make_set([[10.0, 150.0], [80.0, 200.0, 300.0]])  # of a line
+    parts = {"front_end": "srp_map", "doa_head": "map_peaks", "separation_head": "directional_filter"}
+    small = {"hidden": [8, 8], "refiner_options": {"hidden": 8}}
+    config = ModelConfig(
+        talkers=4, variable_num_speakers=True, encoder="direction_cnn", separation_options=small, **parts
+    )
+    torch.manual_seed(0)
+    save_model(tmp_path / "model", JointModel(config, pairs.array, RATE), {})
+    arguments = ["evaluate", pairs.root, "--model", tmp_path / "model", "--methods=[]", "--metrics", "si_sdr"]
+    run(*arguments, "--out", tmp_path / "told", "--tell_count", "true", "--jobs", "1")
+    rows = read_jsonl(tmp_path / "told" / "model" / "scores.jsonl")
+    assert [row["doa_count_error"] for row in rows] == [0, 0]
+    assert [len(row["si_sdr_db"]) for row in rows] == [2, 3]
+    run(*arguments, "--out", tmp_path / "free", "--jobs", "1")
+    rows = read_jsonl(tmp_path / "free" / "model" / "scores.jsonl")
+    assert [row["doa_count_error"] for row in rows] == [1, 2]  # untrained, it finds one
+    model_of(pairs, tmp_path / "slots", talkers=3, variable_num_speakers=True)
+    code, line = run(
+        "evaluate", pairs.root, "--model", tmp_path / "slots", "--out", tmp_path / "x", "--tell_count=true"
+    )
+    assert code == 2 and "cannot be told how many talk" in line
+
+
 def test_a_model_refuses_another_number_of_talkers_before_any_work(
     make_set: Callable[..., SceneSet], tmp_path: Path, run: Run
 ) -> None:
