@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from msdet.conventions import class_azimuths_deg
-from msdet.dsp.spatial import phase_normalize, srp_from_covariance, steering_towards, weighted_covariance
+from msdet.dsp.spatial import srp_from_covariance, steering_towards, weighted_covariance
 from msdet.models.frontends import FRONT_ENDS, ArrayGeometry, FrontEndOutput, FrontEndSizes, reference_level
 
 BANDS_HZ = (100, 250, 400, 600, 800, 1050, 1350, 1700, 2200, 2800, 3600, 5000, 7500)
@@ -24,6 +24,9 @@ ELEVATIONS_DEG = {"linear": (0.0,), "planar": (0.0, 15.0, 30.0, 45.0, 60.0), "sp
 
 LOADING = 0.05
 """Of superdirective responses, over diffuse noise: sensor noise and misplaced microphones."""
+
+FLOOR = 0.03
+"""Bins this far below the recording's level, 30 dB, count as noise without a direction: a band may be empty."""
 
 MAX_MICROPHONES = 16
 """Of larger arrays so many, far from each other, make the map."""
@@ -110,7 +113,8 @@ class SrpMapFrontEnd(nn.Module):
         grid = self.grid
         level = reference_level(spectrum[:, self.geometry.reference])
         seen = spectrum[:, grid.channels][:, :, grid.inside]
-        phases, gain = phase_normalize(seen), seen[:, grid.at_reference].abs()
+        phases = seen / (seen.abs().square() + (FLOOR * level[:, None]).square()).sqrt()
+        gain = seen[:, grid.at_reference].abs()
         nearest, elevation_deg = self._elevations(phases, gain.sqrt())
         classes = torch.arange(self.bins_out, device=spectrum.device)
         steering, beams = grid.steering[nearest, classes], grid.beams[nearest, classes]
@@ -158,7 +162,9 @@ class SrpMapFrontEnd(nn.Module):
         weighted = phases * gain[:, None]
         first, second = torch.triu_indices(phases.shape[1], phases.shape[1]).tolist()
         pairs = [
-            (weighted[:, i] * phases[:, j].conj()).unflatten(-1, (-1, self.group)).sum(-1)
+            (weighted[:, i] * phases[:, j].conj() if i < j else gain.to(phases.dtype))
+            .unflatten(-1, (-1, self.group))
+            .sum(-1)
             for i, j in zip(first, second, strict=True)
         ]
         products = torch.stack(pairs, dim=-1)
