@@ -95,6 +95,8 @@ def _of_shipped(array: MicrophoneArray | None, talkers: int | None, device: str)
             found[name] = _of_model(Path(name), geometry, talkers, device)
         return found[name].make(array, sample_rate)
 
+    if array is None and choose_shipped(models, 16_000).any_array:
+        raise MsdetError("give --array (a shipped name or a TOML file): the model for so many talkers serves any array")
     default = read_description(choose_shipped(models, 16_000).name)["array"]
     geometry = array or MicrophoneArray.from_dict(default)
     make(geometry, 16_000)  # before any recording: an array that no model can serve
