@@ -25,6 +25,12 @@ from msdet.models.heads.statistics import DIRECTIONS, LAGS, FilterNetwork, delay
 AGAIN = (3, 2)
 """Frames of the estimates and of the beams that the last filters span."""
 
+MOST = 50.0
+"""Bound of statistics, which are relative to the power of a talker who may hardly be there."""
+
+SILENT = 1e-6
+"""Power of a beam without a sound, of a mixture at unit level."""
+
 NULL_WIDTH_DEG = 3.3
 """A beam has no null on a talker as near as this, and a full one from three times as far."""
 
@@ -120,7 +126,7 @@ class DirectionalFilterHead(nn.Module):
             inputs = _in_turn(own[:, :, : self.low], others[:, :, : self.low], self.taps)
             found = self._statistics(spectrum, beams, beams.own, others, inputs, beams.described)
         there = active[..., None, None]
-        filtered = torch.cat([self.predict(found, inputs), own[:, :, self.low :]], dim=2) * there
+        filtered = torch.cat([_of_talkers(self.predict, found, inputs, active), own[:, :, self.low :]], dim=2) * there
         refined = self._refined(filtered, sum_of_others(filtered), own, others, reference)
         refined = refined * there
         of_others = sum_of_others(refined)
@@ -129,7 +135,7 @@ class DirectionalFilterHead(nn.Module):
         inputs = torch.cat([_in_turn(*latest, AGAIN[0]), _in_turn(*low_beams, AGAIN[1])], dim=3)
         with torch.no_grad():
             found = self._statistics(spectrum, beams, refined, of_others, inputs, beams.described[-2:])
-        again = torch.cat([self.again(found, inputs), refined[:, :, self.low :]], dim=2)
+        again = torch.cat([_of_talkers(self.again, found, inputs, active), refined[:, :, self.low :]], dim=2)
         return filtered, refined, again * there
 
     def _statistics(
@@ -141,7 +147,8 @@ class DirectionalFilterHead(nn.Module):
         mask = (power / (power + others.abs().square() + 1e-6)).square()
         around = self.steer.around(spectrum[:, :, : self.low], beams.azimuth_deg, beams.elevation_deg)
         found = own_correlations(own, inputs, mask) + reflections(own, around, mask)
-        return torch.cat([*found, *(each[..., None] for each in described)], dim=-1)
+        joined = torch.cat([*found, *(each[..., None] for each in described)], dim=-1)
+        return joined.clamp(-MOST, MOST)
 
     def _refined(self, filtered: Tensor, others: Tensor, beams: Tensor, beam_of_others: Tensor, mix: Tensor) -> Tensor:
         """Filtered frame by frame: ``(batch, talker, freq, frame)``."""
@@ -219,6 +226,19 @@ class _Steering(nn.Module):
         towards = steering_towards(self.geometry.positions, azimuths, elevations, self.frequency_hz[: self.low])
         weights = superdirective(towards, self.inverse)
         return torch.einsum("bskfm,bmft->bsfkt", weights.conj(), spectrum)
+
+
+def _of_talkers(network: nn.Module, found: Tensor, inputs: Tensor, active: Tensor) -> Tensor:
+    """Own signals ``(batch, talker, freq, frame)``, filtered where there are any.
+
+    The networks learn means and scales of statistics, which silence would blur.
+    """
+    own = inputs[:, :, :, 0]
+    there = active & (own.abs().square().sum((-2, -1)) > SILENT)
+    if not there.any():
+        return own
+    filtered = network(found[there][:, None], inputs[there][:, None])[:, 0]
+    return own.masked_scatter(there[..., None, None], filtered)
 
 
 def _cosines(azimuth_deg: Tensor, elevation_deg: Tensor) -> Tensor:
