@@ -116,8 +116,10 @@ class JointModel(nn.Module):
         predictions: dict[str, Any] = {"separation": SeparationPasses(passes)} if separate else {}
         predictions["doa"] = logits
         predictions |= {name: self.task_head(name)(shared.doa, front_end) for name in self.config.tasks}
-        silence = mixture.new_zeros(len(mixture), self.config.talkers, mixture.shape[-1])
-        waveforms = passes[-1].waveform * level if passes else silence
+        if passes:
+            waveforms = passes[-1].waveform * level
+        else:
+            waveforms = mixture.new_zeros(len(mixture), self.config.talkers, mixture.shape[-1])
         elevation_deg = None
         if front_end.elevation_deg is not None:
             elevation_deg = elevation_at(front_end.elevation_deg, decode_azimuth(doa_logits)[0])
