@@ -84,16 +84,22 @@ def simulate(
     settings = json.loads(json.dumps(settings | {"scenes": scenes, "seed": seed} | identity))
     draw = partial(sample_scene, distribution=distribution, material=material, set_seed=scene_seed(seed, split))
     ids = [f"{split}-{n:06d}" for n in range(scenes)]
-    drawn, started = [], time.monotonic()
-    for scene_id in share.of(ids):  # what cannot be drawn claims no folder
-        drawn.append(draw(scene_id))
-        if progress and time.monotonic() - started > QUIET_S:
-            progress(0, len(share.of(ids)))
-            started = math.inf
+    drawn = _draw_all(draw, list(share.of(ids)), progress)  # what cannot be drawn claims no folder
     if not begin_run_dir(out, settings, HEADER, share):
         return SceneSet.open(out)
     _render_all(out, drawn, draw, (array, speech, noise, bank), jobs, progress)
     return finish_set(out, settings, array, ids) if share == ALL else None
+
+
+def _draw_all(draw: Callable[..., Scene], ids: list[str], progress: Progress | None) -> list[Scene]:
+    """Draw all scenes, and tell that none is rendered yet if that takes long."""
+    drawn, started = [], time.monotonic()
+    for scene_id in ids:
+        drawn.append(draw(scene_id))
+        if progress and time.monotonic() - started > QUIET_S:
+            progress(0, len(ids))
+            started = math.inf
+    return drawn
 
 
 def _render_all(
