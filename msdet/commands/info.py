@@ -55,8 +55,9 @@ def _list_shipped() -> None:
     if not models:
         print("no shipped models")
     for m in models:
-        made_for = f"array {m.array}, {m.microphones} microphones"
-        print(f"  {m.name}  {m.sample_rate} Hz, {m.talkers} talkers, {made_for}")
+        made_for = "any array" if m.any_array else f"array {m.array}, {m.microphones} microphones"
+        talkers = f"1 to {m.talkers}" if m.any_array else m.talkers
+        print(f"  {m.name}  {m.sample_rate} Hz, {talkers} talkers, {made_for}")
 
 
 def _describe_package(folder: Path, notes: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import soundfile
 import torch
 
 from msdet.arrays import load_array
+from msdet.cli import main
 from msdet.models.checkpoint import load_model, read_description, save_model
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
@@ -54,6 +55,13 @@ def test_shipped_models_give_what_they_always_gave(name: str) -> None:
         assert samples_now == pytest.approx(samples_then, rel=1e-3, abs=1e-6)
     assert logits.argmax(-1).tolist() == classes
     assert logits.amax(-1).tolist() == pytest.approx(highest, rel=1e-3)
+
+
+def test_shipped_models_are_listed_with_what_they_serve(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    listed = capsys.readouterr().out
+    assert "circular6_8k  8000 Hz, 2 talkers, array circular6_10cm, 6 microphones" in listed
+    assert "universal_16k  16000 Hz, 1 to 4 talkers, any array" in listed
 
 
 def test_settings_of_before_are_read_under_todays_names(tmp_path: Path) -> None:
