@@ -80,7 +80,7 @@ def _of_shipped(array: MicrophoneArray | None, talkers: int | None, device: str)
     from msdet.models.checkpoint import read_description
     from msdet.models.packages import choose_shipped, shipped_models
 
-    models = [m for m in shipped_models() if m.serves(None, talkers)]
+    models = [m for m in shipped_models() if m.serves(talkers)]
     if not models:
         for_so_many = "" if talkers is None else f" for {talkers} talkers"
         raise MsdetError(

@@ -149,7 +149,8 @@ class JointModel(nn.Module):
         """Find so many talkers in every recording; None: as many as there seem to be. For heads that can be told."""
         if talkers is not None and not self.may_be_told(talkers):
             raise MsdetError(f"talkers is {talkers}: the model finds {self.config.talkers} or cannot be told")
-        self.doa_head.told = talkers  # type: ignore[assignment]
+        head: Any = self.doa_head
+        head.told = talkers
 
     @property
     def bound_parts(self) -> list[str]:

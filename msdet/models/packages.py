@@ -14,7 +14,6 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from msdet.arrays import MicrophoneArray
 from msdet.errors import MsdetError, did_you_mean
 from msdet.io.files import atomic_path, plain_name, write_bytes
 from msdet.io.reading import parse_json
@@ -172,10 +171,9 @@ class Shipped:
     talkers: int
     any_array: bool = False
 
-    def serves(self, array: MicrophoneArray | None, talkers: int | None) -> bool:
-        """Whether it was made for an array and a number of talkers; None stands for any."""
-        enough = talkers is None or talkers == self.talkers or (self.any_array and talkers < self.talkers)
-        return enough and (array is None or self.any_array or array.name == self.array)
+    def serves(self, talkers: int | None) -> bool:
+        """Whether it was made for a number of talkers; None stands for any."""
+        return talkers in (None, self.talkers) or (self.any_array and talkers is not None and talkers < self.talkers)
 
 
 def shipped_names() -> list[str]:

@@ -201,7 +201,7 @@ def beam_features(beams: Tensor, reference: Tensor) -> list[Tensor]:
 
 
 def elevation_at(elevation_deg: Tensor | None, azimuth_deg: Tensor) -> Tensor:
-    """Elevation ``(batch, talker)`` at azimuths, between those of classes ``(batch, class)``; 0 where none is known."""
+    """Elevation ``(batch, talker)`` of the classes ``(batch, class)`` nearest to azimuths; 0 where none is known."""
     if elevation_deg is None:
         return torch.zeros_like(azimuth_deg)
     classes = elevation_deg.shape[-1]

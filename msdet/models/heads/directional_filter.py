@@ -32,7 +32,11 @@ SILENT = 1e-6
 """Power of a beam without a sound, of a mixture at unit level."""
 
 NULL_WIDTH_DEG = 3.3
-"""A beam has no null on a talker as near as this, and a full one from three times as far."""
+"""How exactly a direction is known, as a standard deviation.
+
+Of two talkers a gap apart, exp(-gap² / 8 width²) overlaps (Bhattacharyya); each beam nulls the rest of the other talker,
+as in `msdet.dsp.beamforming.steered_beam_weights`.
+"""
 
 
 class TalkerBeams(NamedTuple):
