@@ -34,8 +34,8 @@ SILENT = 1e-6
 NULL_WIDTH_DEG = 3.3
 """How exactly a direction is known, as a standard deviation.
 
-Of two talkers a gap apart, exp(-gap² / 8 width²) overlaps (Bhattacharyya); each beam nulls the rest of the other talker,
-as in `msdet.dsp.beamforming.steered_beam_weights`.
+Of two talkers a gap apart, exp(-gap² / 8 width²) overlaps (Bhattacharyya); a beam nulls the rest of the other talker, as
+in `msdet.dsp.beamforming.steered_beam_weights`.
 """
 
 
