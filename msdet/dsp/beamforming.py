@@ -14,6 +14,20 @@ from msdet.dsp.streaming_state import State, running_sum
 DIAGONAL_LOADING = 0.01  # of the disturbance, over diffuse noise: sensor noise and misplaced microphones
 
 
+def inverse_coherence(coherence: Tensor, loading: float) -> Tensor:
+    """Inverse ``(freq, mic, mic)``, complex, of a diffuse field's coherence with `loading` on its diagonal."""
+    loaded = coherence.double() + loading * torch.eye(coherence.shape[-1], device=coherence.device)
+    inverse: Tensor = torch.linalg.inv(loaded)
+    return inverse.to(torch.complex64)
+
+
+def superdirective(steering: Tensor, inverse: Tensor) -> Tensor:
+    """Weights of superdirective beams along steering vectors ``(..., freq, mic)``, from `inverse_coherence`."""
+    numerator = torch.einsum("fmn,...fn->...fm", inverse, steering)
+    weights: Tensor = numerator / (steering.conj() * numerator).sum(-1, keepdim=True).real
+    return weights
+
+
 @full_precision
 def steered_beam_weights(posterior: Tensor, steering: Tensor, coherence: Tensor) -> Tensor:
     """Weights ``(batch, talker, freq, mic)`` of beams steered by DoA posteriors, a soft null on the others.

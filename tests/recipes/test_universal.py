@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from msdet.arrays import load_array
 from msdet.inference.model import load
@@ -25,28 +24,21 @@ SMALL = {
     "workers: 1": "workers: 0",
     "sample_rate: 16000\n": "sample_rate: 16000\n    duration_s: 0.8\n",
 }
-ROOM = """\
-sample_rate: 16000
-duration_s: 0.8
-room_x_m: [4.3, 4.5]
-room_y_m: [3.8, 4.0]
-room_z_m: [2.6, 2.8]
-center_offset_m: [-0.1, 0.1]
-t60_s: [0.2, 0.25]
-distance_m: [0.8, 1.5]
-"""
 
 
-def test_universal_recipe_from_arrays_to_a_package(run: Run, talkers: Path, quick: list[str], tmp_path: Path) -> None:
+def test_universal_recipe_from_arrays_to_a_package(
+    run: Run, talkers: Path, small_rooms: Callable[..., str], quick: list[str], tmp_path: Path
+) -> None:
+    room = Path(small_rooms(sample_rate=16000)).read_text(encoding="utf-8")
     config = (ROOT / "recipes" / "universal" / "conf" / "train.yaml").read_text(encoding="utf-8")
     for full, small in SMALL.items():
         assert full in config
         config = config.replace(full, small)
     (tmp_path / "train.yaml").write_text(config, encoding="utf-8")
-    for folder, text in {"kinds": ROOM, "conditions": ROOM}.items():
+    for folder, text in {"kinds": room, "conditions": room}.items():
         (tmp_path / folder).mkdir()
         (tmp_path / folder / ("near.yaml" if folder == "kinds" else "two.yaml")).write_text(text, encoding="utf-8")
-    (tmp_path / "conditions" / "count.yaml").write_text(ROOM + "talkers: {1: 1, 2: 1}\n", encoding="utf-8")
+    (tmp_path / "conditions" / "count.yaml").write_text(room + "talkers: {1: 1, 2: 1}\n", encoding="utf-8")
     options = ["--exp", str(tmp_path / "exp"), "--speech", str(talkers), "--config", str(tmp_path / "train.yaml")]
     options += ["--kinds", str(tmp_path / "kinds"), "--conditions", str(tmp_path / "conditions"), *quick]
     options += ["--arrays", "3", "--rooms", "2", "--dev-scenes", "2", "--test-scenes", "2", "--tested", "linear4_5cm"]
@@ -63,12 +55,11 @@ def test_universal_recipe_from_arrays_to_a_package(run: Run, talkers: Path, quic
     assert 1 <= model(np.random.default_rng(0).standard_normal((6, 16_000)), 16_000).count <= 4
 
 
-@pytest.mark.parametrize("count", [12])
-def test_arrays_are_of_many_kinds(run: Run, tmp_path: Path, count: int) -> None:
-    options = ["--exp", str(tmp_path), "--speech", str(tmp_path), "--arrays", str(count), "--stop-stage", "1"]
+def test_arrays_are_of_many_kinds(run: Run, tmp_path: Path) -> None:
+    options = ["--exp", str(tmp_path), "--speech", str(tmp_path), "--arrays", "12", "--stop-stage", "1"]
     assert run("universal", *options).returncode == 0
     arrays = [load_array(path) for path in sorted((tmp_path / "arrays").glob("*.toml"))]
-    assert len(arrays) == count
+    assert len(arrays) == 12
     assert {array.geometry for array in arrays} >= {"linear", "planar"}
     for array in arrays:
         assert 2 <= array.microphones <= 8

@@ -88,7 +88,7 @@ def test_a_model_learns_from_all_and_serves_others(mixed: TrainConfig, dev_set: 
         assert 1 <= result.count <= 3
 
 
-def test_weights_do_not_depend_on_where_a_run_was_interrupted(mixed: TrainConfig, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_weights(mixed: TrainConfig, tmp_path: Path) -> None:
     weights = []
     for name in ("one", "two"):
         train(tmp_path / name, mixed, lambda line: None)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from msdet.conventions import class_azimuths_deg
+from msdet.dsp.beamforming import inverse_coherence, superdirective
 from msdet.dsp.spatial import srp_from_covariance, steering_towards, weighted_covariance
 from msdet.models.frontends import FRONT_ENDS, ArrayGeometry, FrontEndOutput, FrontEndSizes, reference_level
 
@@ -194,20 +195,6 @@ def _pattern(steering: Tensor, step: int, edges: list[int]) -> Tensor:
         [response[:, :, start:stop].mean(2) for start, stop in itertools.pairwise(edges)], dim=-1
     )
     return bands.nan_to_num(0.0)
-
-
-def inverse_coherence(coherence: Tensor, loading: float) -> Tensor:
-    """Inverse ``(freq, mic, mic)``, complex, of a diffuse field's coherence with `loading` on its diagonal."""
-    loaded = coherence.double() + loading * torch.eye(coherence.shape[-1], device=coherence.device)
-    inverse: Tensor = torch.linalg.inv(loaded)
-    return inverse.to(torch.complex64)
-
-
-def superdirective(steering: Tensor, inverse: Tensor) -> Tensor:
-    """Weights of superdirective beams along steering vectors ``(..., freq, mic)``, from `inverse_coherence`."""
-    numerator = torch.einsum("fmn,...fn->...fm", inverse, steering)
-    weights: Tensor = numerator / (steering.conj() * numerator).sum(-1, keepdim=True).real
-    return weights
 
 
 def spread(positions: Tensor, most: int) -> list[int]:

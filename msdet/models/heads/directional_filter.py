@@ -13,17 +13,23 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from msdet.dsp.beamforming import DIAGONAL_LOADING, apply_beam
+from msdet.dsp.beamforming import DIAGONAL_LOADING, apply_beam, inverse_coherence, superdirective
 from msdet.dsp.spatial import decode_azimuth, steering_towards
 from msdet.models.encoders import build_encoder
 from msdet.models.frontends import ArrayGeometry, FrontEndOutput, beam_features, elevation_at
-from msdet.models.frontends.srp_map import inverse_coherence, superdirective
 from msdet.models.heads import SEPARATION_HEADS, HeadSizes, as_complex, slot_occupancy, start_at_zero
 from msdet.models.heads.separation import at_least_one
-from msdet.models.heads.statistics import DIRECTIONS, LAGS, FilterNetwork, delayed, own_correlations, reflections
-
-AGAIN = (3, 2)
-"""Frames of the estimates and of the beams that the last filters span."""
+from msdet.models.heads.statistics import (
+    AGAIN,
+    DIRECTIONS,
+    LAGS,
+    FilterNetwork,
+    delayed,
+    filtered_bins,
+    own_correlations,
+    reflections,
+    with_past,
+)
 
 MOST = 50.0
 """Bound of statistics, which are relative to the power of a talker who may hardly be there."""
@@ -34,8 +40,8 @@ SILENT = 1e-6
 NULL_WIDTH_DEG = 3.3
 """How exactly a direction is known, as a standard deviation.
 
-Of two talkers a gap apart, exp(-gap² / 8 width²) overlaps (Bhattacharyya); a beam nulls the rest of the other talker, as
-in `msdet.dsp.beamforming.steered_beam_weights`.
+Two talkers a gap apart overlap (Bhattacharyya) by exp(-gap² / 8 width²); a beam nulls the rest of the other, as in
+`steered_beam_weights`.
 """
 
 
@@ -85,13 +91,11 @@ class DirectionalFilterHead(nn.Module):
         refiner_options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if bandwidth_hz <= 0:
-            raise ValueError(f"bandwidth_hz is {bandwidth_hz}, expected above 0")
         self.geometry = sizes.geometry
         self.classes = sizes.classes
         self.taps, self.frames = at_least_one(taps, "taps"), at_least_one(frames, "frames")
         freqs = sizes.geometry.steering.shape[1]
-        self.low = min(freqs, max(1, round(bandwidth_hz * 2 * sizes.geometry.frame_s)))
+        self.low = filtered_bins(sizes.geometry, bandwidth_hz)
         self.steer = _Steering(sizes.geometry, freqs, self.low)
         inputs = 2 * taps, 2 * sum(AGAIN)
         widths = [4 * (n**2 + 1) + 2 * DIRECTIONS * (DIRECTIONS + 2 * LAGS) for n in inputs]
@@ -127,7 +131,7 @@ class DirectionalFilterHead(nn.Module):
         with torch.no_grad():
             beams = self.steer(spectrum, azimuth_deg, elevation_deg, active)
             own, others = beams.own, sum_of_others(beams.own)
-            inputs = _in_turn(own[:, :, : self.low], others[:, :, : self.low], self.taps)
+            inputs = with_past([own[:, :, : self.low], others[:, :, : self.low]], self.taps)
             found = self._statistics(spectrum, beams, beams.own, others, inputs, beams.described)
         there = active[..., None, None]
         filtered = torch.cat([_of_talkers(self.predict, found, inputs, active), own[:, :, self.low :]], dim=2) * there
@@ -136,7 +140,7 @@ class DirectionalFilterHead(nn.Module):
         of_others = sum_of_others(refined)
         latest = (refined[:, :, : self.low], of_others[:, :, : self.low])
         low_beams = (own[:, :, : self.low], others[:, :, : self.low])
-        inputs = torch.cat([_in_turn(*latest, AGAIN[0]), _in_turn(*low_beams, AGAIN[1])], dim=3)
+        inputs = torch.cat([with_past(latest, AGAIN[0]), with_past(low_beams, AGAIN[1])], dim=3)
         with torch.no_grad():
             found = self._statistics(spectrum, beams, refined, of_others, inputs, beams.described[-2:])
         again = torch.cat([_of_talkers(self.again, found, inputs, active), refined[:, :, self.low :]], dim=2)
@@ -257,8 +261,3 @@ def _cosines(azimuth_deg: Tensor, elevation_deg: Tensor) -> Tensor:
 def sum_of_others(signals: Tensor) -> Tensor:
     """Of each talker the sum of the others' signals, ``(batch, talker, freq, frame)``."""
     return signals.sum(1, keepdim=True) - signals
-
-
-def _in_turn(own: Tensor, others: Tensor, frames: int) -> Tensor:
-    """Own and others' signals, then the same one frame ago, and so on: ``(batch, talker, freq, 2 * frames, frame)``."""
-    return torch.stack([delayed(signal, lag) for lag in range(frames) for signal in (own, others)], dim=3)

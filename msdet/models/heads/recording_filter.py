@@ -22,10 +22,7 @@ from msdet.models.encoders import build_encoder
 from msdet.models.frontends import FrontEndOutput, beam_features, final_frame_logits
 from msdet.models.heads import SEPARATION_HEADS, HeadSizes
 from msdet.models.heads.separation import BeamMasks, at_least_one, own_first
-from msdet.models.heads.statistics import FilterNetwork, RecordingStatistics, in_turn
-
-AGAIN = (3, 2)
-"""Frames of the estimates and of the beams that the last filters span."""
+from msdet.models.heads.statistics import AGAIN, FilterNetwork, RecordingStatistics, filtered_bins, in_turn
 
 
 @SEPARATION_HEADS.register("recording_filter")
@@ -58,13 +55,11 @@ class RecordingFilterHead(nn.Module):
         refiner_options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if bandwidth_hz <= 0:
-            raise ValueError(f"bandwidth_hz is {bandwidth_hz}, expected above 0")
         self.geometry, talkers = sizes.geometry, sizes.talkers
         self.per_slot = sizes.per_slot
         self.taps = at_least_one(taps, "taps")
         freqs = sizes.geometry.steering.shape[1]
-        self.low = min(freqs, max(1, round(bandwidth_hz * 2 * sizes.geometry.frame_s)))
+        self.low = filtered_bins(sizes.geometry, bandwidth_hz)
         inputs = talkers * taps, talkers * sum(AGAIN)
         self.statistics = RecordingStatistics(sizes.geometry, talkers, inputs[0], self.low)
         self.predict = FilterNetwork(self.statistics.features_out, self.low, inputs[0], hidden[0], blocks[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +16,9 @@ DIRECTIONS = 6
 
 LAGS = 7
 """Frames of an estimate that are correlated with those beams: this one and those before."""
+
+AGAIN = (3, 2)
+"""Frames of the estimates and of the beams that the last filters of a head span."""
 
 CLIP = 8.0
 """Statistics are limited to so many standard deviations."""
@@ -140,6 +145,13 @@ def onsets(power: Tensor, mask: Tensor) -> Tensor:
     return torch.relu(level - delayed(level, 1)) * mask
 
 
+def filtered_bins(geometry: ArrayGeometry, bandwidth_hz: float) -> int:
+    """Number of frequencies, from the lowest, up to a bandwidth: where there are filters fixed for the recording."""
+    if bandwidth_hz <= 0:
+        raise ValueError(f"bandwidth_hz is {bandwidth_hz}, expected above 0")
+    return min(geometry.steering.shape[1], max(1, round(bandwidth_hz * 2 * geometry.frame_s)))
+
+
 class FilterNetwork(nn.Module):
     """From statistics of each bin to a filter for each bin, which at first passes its first input alone.
 
@@ -214,8 +226,12 @@ def in_turn(signals: Tensor, frames: int) -> Tensor:
     Returns:
         ``(batch, talker, freq, talkers * frames, frame)``.
     """
-    turns = [signals.roll(-other, 1) for other in range(signals.shape[1])]
-    return torch.stack([delayed(turn, lag) for lag in range(frames) for turn in turns], dim=3)
+    return with_past([signals.roll(-other, 1) for other in range(signals.shape[1])], frames)
+
+
+def with_past(signals: Sequence[Tensor], frames: int) -> Tensor:
+    """Signals ``(batch, talker, freq, frame)``, then all of them one frame ago, and so on, along a new fourth axis."""
+    return torch.stack([delayed(signal, lag) for lag in range(frames) for signal in signals], dim=3)
 
 
 def delayed(signals: Tensor, frames: int) -> Tensor:
