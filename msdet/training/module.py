@@ -59,6 +59,7 @@ class JointModule(pl.LightningModule):
         self.total_steps = total_steps or optimizer.steps
         self.bad = bad or NonFiniteGuard(TrainerConfig.max_nonfinite_steps, str, lambda line: None)
         self.lost = False
+        self.seed = 0
         self.means = MetricMeans()
         objective.penalties(model)  # refuses patterns that match nothing now
         self.balanced: Balanced | None = None
@@ -86,6 +87,15 @@ class JointModule(pl.LightningModule):
         truth = batch_labels(batch, self.model.stft, self.model.array.reference, output.level, self.model.sample_rate)
         terms: ObjectiveTerms = self.objective(output.predictions, truth)
         return terms, output, truth
+
+    def on_fit_start(self) -> None:
+        """Note the run's seed."""
+        self.seed = torch.initial_seed()
+
+    def on_train_batch_start(self, batch: Example, batch_idx: int) -> None:
+        """Dropout follows from seed and batch alone: a run that is resumed goes on as it would have."""
+        done = self.current_epoch * self.trainer.num_training_batches + batch_idx
+        torch.manual_seed((self.seed + 1) * 1_000_003 + done * self.trainer.world_size + self.global_rank)
 
     def training_step(self, batch: Example, batch_idx: int) -> Tensor | None:
         """Loss of a batch; None, which skips the step, if it is not finite."""
