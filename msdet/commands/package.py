@@ -48,6 +48,8 @@ def package(
     name = _package_name(out)
     if not license.strip():
         raise MsdetError("license is empty, expected a name such as Apache-2.0")
+    if not license.strip().isprintable():
+        raise MsdetError(f"license is {license!r}, expected text on one line that can be printed")
     notes = read_text(data_notes).strip()
     if not notes:
         raise MsdetError(f"{data_notes}: is empty, expected what data the model learned from, and their licenses")

@@ -27,6 +27,9 @@ from msdet.scenes.scene import Scene, scene_seed
 
 log = logging.getLogger(__name__)
 
+MAX_SCENES = 1_000_000
+"""Of a set, whose scenes have numbers of six digits."""
+
 QUIET_S = 1.0
 """Scenes that take longer than this to draw are told of: hundreds of thousands take minutes."""
 
@@ -68,8 +71,8 @@ def simulate(
     noise, bank = (None if folder is None else Path(folder) for folder in (noise, bank))
     distribution = distribution or SceneDistribution()
     distribution.check()
-    if scenes < 1 or seed < 0:
-        raise MsdetError(f"scenes is {scenes} and seed {seed}, expected at least 1 and 0")
+    if not 1 <= scenes <= MAX_SCENES or seed < 0:
+        raise MsdetError(f"scenes is {scenes} and seed {seed}, expected 1 to {MAX_SCENES} and at least 0")
     if out.resolve().is_relative_to(speech.resolve()):
         raise MsdetError(f"{out}: is in the corpus {speech}, whose speech it would become")
     rooms = RirBank.open(bank) if bank else None

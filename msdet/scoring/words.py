@@ -75,7 +75,7 @@ def write_lists(
                 left_out["only a part of the utterance is in the scene"] += 1
             else:
                 name = utterance_id(scene.id, talker)
-                lists[SCP].append(f"{name} {files[row['permutation'][talker]].resolve()}")
+                lists[SCP].append(f"{name} {files[row['permutation'][talker]].absolute()}")
                 lists[TEXT].append(f"{name} {words}")
                 lists[SPEAKERS].append(f"{name} {source.speaker}")
     if not lists[SCP]:

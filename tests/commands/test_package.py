@@ -227,6 +227,7 @@ def test_bad_input_is_refused_and_nothing_is_written(
         (arguments(model_folder, out, empty), "empty.md: is empty, expected what data"),
         (arguments(model_folder, notes, notes), "data.md: exists; choose another name"),
         (arguments(model_folder, out, notes, "--license", " "), "license is empty"),
+        (arguments(model_folder, out, notes, "--license", "a\ud800b"), "expected text on one line that can be printed"),
         (arguments(model_folder, out, notes, "--evaluation", str(tmp_path / "no")), "no: no such folder"),
         (arguments(model_folder, out, notes, "--evaluation", str(lonely)), "has no scores of a model"),
         (

@@ -134,6 +134,9 @@ def test_slots_of_a_linear_array_are_on_its_left() -> None:
     assert azimuth == pytest.approx([60.0, 120.0], abs=1.0)
     folded = folded_map(map_of({60.0: 3.0, 300.0: 3.0}), g)
     assert (folded[0, 40:70] == -6.0).all()
+    for side in (60.0, 300.0):  # what one side alone says counts half
+        alone = folded_map(map_of({side: 3.0}), g)
+        assert float(alone[0, 12]) == pytest.approx(-1.5, abs=0.1)
 
 
 @pytest.mark.parametrize(

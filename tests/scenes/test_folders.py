@@ -309,6 +309,26 @@ def test_damaged_bank_header_is_refused(tmp_path: Path, text: str) -> None:
         RirBank.open(tmp_path)
 
 
+@pytest.mark.parametrize("column", ["azimuths_deg", "elevations_deg", "distances_m"])
+def test_a_bank_whose_table_has_another_number_of_positions_is_refused(
+    bank: RirBank, tmp_path: Path, column: str
+) -> None:
+    root = shutil.copytree(bank.root, tmp_path / "bank")
+    header = json.loads((root / "bank.json").read_text())
+    header["rooms"][1][column].append(1.0)
+    (root / "bank.json").write_text(json.dumps(header))
+    with pytest.raises(MsdetError, match=rf"bank\.json, room 1: {column} has 4 values, expected 3, one a position"):
+        RirBank.open(root)
+
+
+@pytest.mark.parametrize("scenes", [0, 1_000_001, 2**63])
+def test_numbers_of_scenes_that_no_set_has_are_refused(
+    speech: Path, small_room: SceneDistribution, tmp_path: Path, scenes: int
+) -> None:
+    with pytest.raises(MsdetError, match="expected 1 to 1000000 and at least 0"):
+        simulate(tmp_path / "set", speech, "folder", "dev", small_room, scenes)
+
+
 def test_damaged_room_of_a_bank_is_named(bank: RirBank, tmp_path: Path) -> None:
     root = shutil.copytree(bank.root, tmp_path / "bank")
     path = root / "room-000001.safetensors"

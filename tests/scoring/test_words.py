@@ -172,6 +172,14 @@ def test_a_scene_of_which_an_estimate_is_gone_is_left_out(tmp_path, spoken, numb
     assert list(read_table(tmp_path / "lists" / "wav.scp")) == ["scene1-talker1"]
 
 
+def test_an_estimate_that_is_a_link_to_itself_is_no_traceback(tmp_path, spoken):
+    path = spoken[2] / "scene0" / "talker2.wav"
+    path.unlink()
+    path.symlink_to("talker2.wav")
+    write(tmp_path, spoken)
+    assert "scene1-talker1" in read_table(tmp_path / "lists" / "wav.scp")
+
+
 def test_lists_of_estimates_that_are_not_there_are_refused(tmp_path, spoken):
     scene_set, rows, _ = spoken
     with pytest.raises(MsdetError, match="nowhere: no such folder of estimates"):

@@ -102,7 +102,7 @@ class RirBank:
             MicrophoneArray.from_dict(settings["array"], f"{path}, array"),
             str(header["hash"]),
             {"position_error_m": 0.0} | {name: settings[name] for name in ROOM_FIELDS if name in settings},
-            tuple(read_record(BankRoom, row, f"{path}, room {n}") for n, row in enumerate(rows)),
+            tuple(_read_room(row, settings["positions"], f"{path}, room {n}") for n, row in enumerate(rows)),
         )
 
     def within(self, t60_s: tuple[float, float]) -> RirBank:
@@ -162,6 +162,15 @@ class RirBank:
                 raise MsdetError(f"{self.root}: {problem}; {wanted} is asked for")
             if name != "array" and json.loads(wanted) != self.settings[name]:
                 raise MsdetError(f"{self.root}: RIR bank has {name} {self.settings[name]}, {wanted} is asked for")
+
+
+def _read_room(row: Any, positions: int, place: str) -> BankRoom:
+    """A row of the table, if it describes every position of the room."""
+    room = read_record(BankRoom, row, place)
+    for name in ("azimuths_deg", "elevations_deg", "distances_m"):
+        if (found := len(getattr(room, name))) != positions:
+            raise MsdetError(f"{place}: {name} has {found} values, expected {positions}, one a position")
+    return room
 
 
 def room_path(root: Path, index: int) -> Path:
