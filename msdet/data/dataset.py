@@ -123,11 +123,11 @@ class MixedArraysDataset(_Counted):
         seed: int,
         noise: str | Path | None,
         slots: int,
-        batch: int,
+        batch: int = 1,
     ) -> None:
         """As for `DynamicMixingDataset`; banks of different sample rates are refused with the distribution's."""
         self.population = None
-        self.seed, self.batch = seed, batch
+        self.seed, self.batch = seed, batch  # of all processes that train together
         self.parts = [
             DynamicMixingDataset(bank, corpus, split, distribution, seed, noise, slots, None) for bank in banks
         ]

@@ -7,7 +7,7 @@ directions were measured have no clean speech, corpora for separation often have
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypedDict
+from typing import NamedTuple, NotRequired, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -26,7 +26,8 @@ class Example(TypedDict):
     ``referenced ()`` says that they are not known; ``active (slot,)``, whether there is a talker; ``azimuth_deg``,
     ``elevation_deg`` and ``distance_m (slot,)``; ``track_deg (slot, label)``, azimuths at times 0, 0.1, 0.2 s and so
     on; ``t60_s ()``; ``domain ()``, number of the room or set, -1 if not known; ``item ()``, its number in the data;
-    ``array ()``, number of the array that it was recorded with, where there are several.
+    ``array ()``, number of the array that it was recorded with, where there are several. A batch may say that it is
+    ``complete``: see `is_complete`.
     """
 
     mixture: Tensor
@@ -41,6 +42,13 @@ class Example(TypedDict):
     domain: Tensor
     item: Tensor
     array: Tensor
+    complete: NotRequired[bool]
+
+
+def is_complete(batch: Example) -> bool:
+    """Whether references, azimuths and distances of all talkers are known; asked before a batch goes to a device."""
+    placed = batch["azimuth_deg"].isfinite() & batch["distance_m"].isfinite()
+    return bool(batch["referenced"].all() and (placed | ~batch["active"]).all())
 
 
 class TalkerPosition(NamedTuple):

@@ -59,7 +59,11 @@ class BalancedSampler(Sampler[int]):
         self.counts = tuple(counts)
         self.batch = sum(counts)
         self.size = size - size % self.batch
-        self.epoch = 0
+        self.epoch = self.skipped = 0
+
+    def go_on(self, epoch: int, items: int) -> None:
+        """Start in an epoch after so many items of this process, which a run before this one has seen."""
+        self.epoch, self.skipped = epoch, items
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch; the trainer calls this, also when it resumes."""
@@ -71,7 +75,8 @@ class BalancedSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """Items of this epoch, batch after batch; of several processes, this one's."""
-        for place in range(*rank_slice(self.size)):
+        skipped, self.skipped = self.skipped, 0
+        for place in range(*rank_slice(self.size))[skipped:]:
             batch, within = divmod(self.epoch * self.size + place, self.batch)
             for stream, count in zip(self.streams, self.counts, strict=True):
                 if within < count:
@@ -198,14 +203,19 @@ class LengthBatches(Sampler[list[int]]):
 
     Each shuffle of the examples sorts them by length, roughly, cuts batches, and shuffles the batches.
     Processes that train together share each batch evenly; the rest of the division is left out.
-    `batch_seconds` counts padding, over all processes, and must not be less than the longest example.
+    `batch_seconds` counts padding, is of all processes together, and must not be less than the longest example.
     """
 
     def __init__(self, lengths_s: Sequence[float], batch_seconds: float, batches: int, seed: int = 0) -> None:
         if max(lengths_s) > batch_seconds:
             raise MsdetError(f"data.batch_seconds is {batch_seconds:g}, the longest scene has {max(lengths_s):g} s")
         self.lengths_s = np.asarray(lengths_s, dtype=np.float64)
-        self.batch_seconds, self.batches, self.seed, self.epoch = batch_seconds, batches, seed, 0
+        self.batch_seconds, self.batches, self.seed = batch_seconds, batches, seed
+        self.epoch = self.skipped = 0
+
+    def go_on(self, epoch: int, batches: int) -> None:
+        """Start in an epoch after so many batches, which a run before this one has seen."""
+        self.epoch, self.skipped = epoch, batches
 
     @property
     def sampler(self) -> LengthBatches:
@@ -222,11 +232,12 @@ class LengthBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         """Batches of this epoch; of several processes, this one's part of each."""
-        first, number, shuffle = self.epoch * self.batches, 0, 0
+        end, number, shuffle = (self.epoch + 1) * self.batches, 0, 0
+        first, self.skipped = self.epoch * self.batches + self.skipped, 0
         rank, processes = rank_and_world_size()
-        while number < first + self.batches:
+        while number < end:
             batches = self.shuffled(shuffle)
-            for batch in batches[max(first - number, 0) : first + self.batches - number]:
+            for batch in batches[max(first - number, 0) : max(end - number, 0)]:
                 even = len(batch) - len(batch) % processes
                 yield batch[rank:even:processes] or [batch[rank % len(batch)]]
             number += len(batches)

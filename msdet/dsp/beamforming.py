@@ -21,6 +21,15 @@ def inverse_coherence(coherence: Tensor, loading: float) -> Tensor:
     return inverse.to(torch.complex64)
 
 
+def solve(matrix: Tensor, right: Tensor) -> Tensor:
+    """`torch.linalg.solve` without its check of every batch, for which a device would have to be waited for.
+
+    For matrices with loading on the diagonal, which are never singular; not finite in, not finite out.
+    """
+    solution: Tensor = torch.linalg.solve_ex(matrix, right)[0]
+    return solution
+
+
 def superdirective(steering: Tensor, inverse: Tensor) -> Tensor:
     """Weights of superdirective beams along steering vectors ``(..., freq, mic)``, from `inverse_coherence`."""
     numerator = torch.einsum("fmn,...fn->...fm", inverse, steering)
@@ -50,7 +59,7 @@ def steered_beam_weights(posterior: Tensor, steering: Tensor, coherence: Tensor)
     others = torch.einsum("bst,btfmn->bsfmn", alpha.to(own.dtype), own)
     loading = DIAGONAL_LOADING * torch.eye(mics, device=posterior.device)
     disturbance = (coherence + loading).to(own.dtype) + others
-    numerator = torch.linalg.solve(disturbance, look[..., None])[..., 0]
+    numerator = solve(disturbance, look[..., None])[..., 0]
     gain = (look.conj() * numerator).sum(-1, keepdim=True).real
     weights: Tensor = numerator / gain.clamp_min(1e-6)
     return weights
@@ -95,7 +104,7 @@ def wiener_filter(spectrum: Tensor, desired: Tensor, taps: int, loading: float =
     cross = weighted @ y.mH
     power = covariance.diagonal(dim1=-2, dim2=-1).real.mean(-1)
     eye = torch.eye(covariance.shape[-1], device=x.device)
-    filters = torch.linalg.solve(covariance + (loading * power + 1e-8)[..., None, None] * eye, cross)
+    filters = solve(covariance + (loading * power + 1e-8)[..., None, None] * eye, cross)
     filtered: Tensor = (filters.mH @ x).permute(0, 2, 1, 3)
     return filtered
 

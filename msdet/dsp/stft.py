@@ -53,11 +53,14 @@ class Stft(nn.Module):
         return unflat
 
     def inverse(self, spectrum: Tensor, samples: int) -> Tensor:
-        """Complex ``(batch, channel, freq, frame)`` back to ``(batch, channel, samples)``."""
-        flat = spectrum.flatten(0, 1)
-        waveform = torch.istft(flat, self.length, self.hop, window=self.window, length=samples)
-        unflat: Tensor = waveform.unflatten(0, spectrum.shape[:2])
-        return unflat
+        """Complex ``(batch, channel, freq, frame)`` back to ``(batch, channel, samples)``, zero after the last frame.
+
+        The squares of the windows over a sample sum to one, so nothing is divided by; `torch.istft` asks the device.
+        """
+        frames = torch.fft.irfft(spectrum.mT, self.length) * self.window
+        halves = frames.unflatten(-1, (2, self.hop))
+        waveform = (halves[..., 1:, 0, :] + halves[..., :-1, 1, :]).flatten(-2)
+        return nn.functional.pad(waveform, (0, samples - waveform.shape[-1]))
 
 
 class Signals:

@@ -8,6 +8,8 @@ equal keys keep the order of the references. A scene without the labels takes th
 
 from __future__ import annotations
 
+import functools
+import itertools
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,6 +22,9 @@ from msdet.errors import MsdetError
 
 ASSIGNMENTS = Registry("assignment", __name__)
 
+FEW = 4
+"""Of so many slots all permutations are tried; of more, asteroid asks the Hungarian algorithm, on the host."""
+
 
 class TalkerLabels(NamedTuple):
     """Where the talkers are, ``(batch, talker)``; NaN where it is not known, or there is no talker."""
@@ -28,6 +33,8 @@ class TalkerLabels(NamedTuple):
     distance_m: Tensor
     active: Tensor | None = None
     """Bool, whether there is a talker; None where all are."""
+    complete: bool = False
+    """Whether it is known on the host that nothing is NaN: then nobody asks the device."""
 
 
 class PairCosts(NamedTuple):
@@ -77,6 +84,11 @@ class PITLoss(nn.Module):
 
 def cheapest_permutation(pairwise: Tensor) -> Tensor:
     """The assignment ``(batch, slot)`` with the smallest sum of costs ``(batch, slot, talker)``."""
+    slots = pairwise.shape[-1]
+    if slots <= FEW:
+        orders = _permutations(slots, pairwise.device)
+        sums = pairwise.detach()[:, torch.arange(slots, device=pairwise.device), orders].sum(-1)
+        return orders[sums.argmin(-1)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of asteroid and its own dependencies
         from asteroid.losses import PITLossWrapper
@@ -84,6 +96,12 @@ def cheapest_permutation(pairwise: Tensor) -> Tensor:
         # asteroid gives the estimate of each target
         best: Tensor = PITLossWrapper.find_best_perm(pairwise.detach())[1]
     return best.argsort(dim=-1)
+
+
+@functools.cache
+def _permutations(slots: int, device: torch.device) -> Tensor:
+    """All of them, ``(permutation, slot)``; kept, so that a device is not waited for."""
+    return torch.tensor(list(itertools.permutations(range(slots))), device=device)
 
 
 def in_order(keys: Tensor, labels: TalkerLabels, costs: PairCosts) -> Tensor:
@@ -94,7 +112,7 @@ def in_order(keys: Tensor, labels: TalkerLabels, costs: PairCosts) -> Tensor:
     active = torch.ones_like(keys, dtype=torch.bool) if labels.active is None else labels.active
     order = torch.where(active, keys, torch.inf).argsort(dim=-1, stable=True)
     unknown = (active & keys.isnan()).any(-1)
-    if not unknown.any():
+    if labels.complete or not unknown.any():
         return order
     return torch.where(unknown[:, None], cheapest_permutation(costs.joint()), order)
 
@@ -182,7 +200,7 @@ def doa_anchored_assignment(labels: TalkerLabels, costs: PairCosts) -> Tensor:
     error = _distance_deg(costs.azimuth_deg().detach()[:, :, None], labels.azimuth_deg[:, None])
     anchored = cheapest_permutation(error.nan_to_num(0.0))
     unknown = labels.azimuth_deg.isnan() & (True if labels.active is None else labels.active)
-    if not unknown.any():
+    if labels.complete or not unknown.any():
         return anchored
     return torch.where(unknown.any(-1, keepdim=True), cheapest_permutation(costs.joint()), anchored)
 

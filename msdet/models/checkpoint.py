@@ -55,7 +55,7 @@ def save_model(folder: Path, model: JointModel, notes: dict[str, Any]) -> None:
         "model": dataclasses.asdict(model.config),
         "notes": notes,
     }
-    tensors = {name: t.contiguous() for name, t in model.state_dict().items()}
+    tensors = {name: t.cpu().contiguous() for name, t in model.state_dict().items()}
     # both are complete before either takes its place
     with atomic_path(folder / "model.json") as text, atomic_path(folder / "model.safetensors") as weights:
         text.write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

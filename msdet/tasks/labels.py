@@ -27,6 +27,7 @@ class BatchLabels(NamedTuple):
         t60_s: ``(batch,)``.
         domain: number of the room or corpus, int ``(batch,)``; -1 where it is not known.
         sample_rate: hertz, if known.
+        complete: whether the host knows that references, azimuths and distances of all talkers are known.
     """
 
     references: Signals
@@ -40,6 +41,7 @@ class BatchLabels(NamedTuple):
     t60_s: Tensor
     domain: Tensor
     sample_rate: int | None = None
+    complete: bool = False
 
     def in_slots(self, assignment: Tensor) -> BatchLabels:
         """The labels in the order of slots, given the reference ``(batch, slot)`` that each answers for."""
@@ -59,8 +61,10 @@ def batch_labels(
     waveforms = batch["references"] / level
     references = Signals(stft(waveforms), partial(stft.inverse, samples=waveforms.shape[-1]), waveforms)
     mixture = batch["mixture"][:, reference] / level[:, 0]
-    as_they_are: dict[str, Any] = {name: batch[name] for name in BatchLabels._fields[2:-1]}  # type: ignore[literal-required]
-    return BatchLabels(references, mixture, **as_they_are, sample_rate=sample_rate)
+    as_they_are: dict[str, Any] = {name: batch[name] for name in BatchLabels._fields[2:-2]}  # type: ignore[literal-required]
+    return BatchLabels(
+        references, mixture, **as_they_are, sample_rate=sample_rate, complete=batch.get("complete", False)
+    )
 
 
 def located(truth: BatchLabels) -> Tensor:

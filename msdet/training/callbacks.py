@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import resource
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,6 +29,9 @@ StepProgress = Callable[[int, int, str], None]
 """Called after each step with the steps done, those in all, and seconds a step and memory in words."""
 
 TRAINER_STATE = "last.ckpt"
+
+EXIT_TOLD = 128 + signal.SIGTERM
+"""Exit code of a training that was told to end, as a shell has it."""
 
 HIGHER_IS_BETTER = ("accuracy", "improvement", "precision", "recall", "f1", "si_sdr", "correlation", "_area")
 """Parts of names of metrics that grow as a model gets better; losses and errors fall."""
@@ -102,18 +107,19 @@ class NonFiniteGuard:
 
         `finite` ``()`` says whether its gradient is, `lost` that on this process its loss was not, which went on.
         """
-        items, self._items = self._items, []
-        rows = [(lost, [int(item) for batch in items for item in batch])]
-        if torch.distributed.is_initialized():
+        batches, self._items = self._items, []
+        several = torch.distributed.is_initialized()
+        if several:
             bad = (~finite | lost).float()
             torch.distributed.all_reduce(bad)
             finite = bad == 0
-            if not finite:
-                rows = rows * torch.distributed.get_world_size()
-                torch.distributed.all_gather_object(rows, rows[0])
         if finite:
-            self.in_a_row = 0 if items else self.in_a_row  # without items all losses were bad, and counted
+            self.in_a_row = 0 if batches else self.in_a_row  # without any all losses were bad, and counted
             return True
+        rows = [(lost, [item for batch in batches for item in batch.tolist()])]
+        if several:
+            rows = rows * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(rows, rows[0])
         lost = any(was_lost for was_lost, _ in rows)
         items_of_step = [item for was_lost, row in rows if was_lost or not lost for item in row]
         self.skip(step, "loss" if lost else "gradient", items_of_step)
@@ -175,22 +181,68 @@ class StopEarly(EarlyStopping):
 
 
 class SaveState(Callback):
-    """Writes the trainer's own state at the end of each epoch, for going on after a kill.
+    """Writes the trainer's own state, for going on: at the end of each epoch, every so many minutes, when told to end.
 
-    Lightning writes it to the system's folder for temporary files and then moves it, which copies if the run is on
+    SIGTERM and SIGUSR1 (of Slurm, before a job's time is over) end the training after the step that is running, with
+    its state. All processes that train together decide as one.
+
+    Lightning writes a state to the system's folder for temporary files and then moves it, which copies if the run is on
     another file system: a kill would leave half a state. Here it is first whole beside the old one.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, minutes: float, report: Report) -> None:
         self.path = out / TRAINER_STATE
+        self.every_s = 60.0 * minutes
+        self.report = report
+        self.saved = time.monotonic()
+        self.told = 0  # the number of the signal
+        self.before: dict[signal.Signals, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen to signals, in place of Lightning, whose state of a job's end nobody would read."""
+        self.saved = time.monotonic()
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGUSR1):
+                self.before[number] = signal.signal(number, self._note)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Listen no more."""
+        while self.before:
+            signal.signal(*self.before.popitem())
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Write the state after a step if it is time, or if this was the last one."""
+        batches = trainer.fit_loop.epoch_loop.batch_progress
+        if batches.is_last_batch or batches.current.ready % trainer.accumulate_grad_batches:
+            return  # the epoch's end writes it; or the step is not complete
+        due = bool(self.told) or time.monotonic() - self.saved > self.every_s
+        if not trainer.strategy.reduce_boolean_decision(due, all=False):
+            return
+        self._save(trainer)
+        if trainer.strategy.reduce_boolean_decision(bool(self.told), all=False):
+            self._end(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write ``last.ckpt``."""
+        """Write the state."""
+        self._save(trainer)
+        if trainer.strategy.reduce_boolean_decision(bool(self.told), all=False) and not trainer.fit_loop.done:
+            self._end(trainer)
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.told = number
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        self.saved = time.monotonic()
         if not trainer.is_global_zero:
             trainer.save_checkpoint(self.path)  # writes nothing, but the others wait for it
             return
         with atomic_path(self.path) as temporary:
             trainer.save_checkpoint(temporary)
+
+    def _end(self, trainer: pl.Trainer) -> None:
+        if trainer.is_global_zero:
+            self.report(f"told to end after step {trainer.global_step}; run the same command again to go on")
+        raise SystemExit(EXIT_TOLD)
 
 
 class ReportLines(Callback):

@@ -20,7 +20,7 @@ from msdet.training.trainer import LOGGERS
 
 _POSITIVE = (
     "data.batch_seconds", "optimizer.steps", "optimizer.batch", "optimizer.accumulate", "optimizer.learning_rate",
-    "optimizer.gradient_clip_norm", "trainer.validate_every", "trainer.stop_patience",
+    "optimizer.gradient_clip_norm", "trainer.validate_every", "trainer.save_every_minutes", "trainer.stop_patience",
     "trainer.max_nonfinite_steps", "trainer.nodes",
 )  # fmt: skip
 
@@ -46,7 +46,7 @@ _CHOICES = {
 
 _WITHOUT_EFFECT = {
     "data": ("workers", "bank", "speech", "dev", "train", "extra_train"),  # their content has its own hash
-    "trainer": ("accelerator", "devices", "nodes", "threads", "loggers", "max_nonfinite_steps"),
+    "trainer": ("accelerator", "devices", "nodes", "threads", "loggers", "max_nonfinite_steps", "save_every_minutes"),
 }
 
 

@@ -108,7 +108,7 @@ class OptimizerConfig:
 
     Attributes:
         steps: optimizer steps in all, rounded down to whole validation intervals.
-        batch: mixtures a batch, over all devices.
+        batch: mixtures a batch on each device.
         accumulate: batches a step.
         name: ``adam``, ``adamw``, or another of `msdet.training.optimization`.
         options: what it takes besides, such as ``{"betas": [0.9, 0.98]}``.
@@ -148,6 +148,7 @@ class TrainerConfig:
 
     Attributes:
         validate_every: steps between validations, about; each writes a checkpoint.
+        save_every_minutes: the state is written so often besides, from which a run goes on as if it had not ended.
         monitor: the model is saved that is the best by this metric of validation.
         stop_metric: stop early once this metric has not improved in `stop_patience` validations.
         stop_patience: see `stop_metric`.
@@ -157,7 +158,7 @@ class TrainerConfig:
         compile: backend of torch.compile for the model, as a rule ``inductor``, which needs a C++ compiler;
             none if not given. Recurrent layers are left as they are, so it pays for the others.
         accelerator: ``auto``, ``cpu`` or ``gpu``.
-        devices: number of devices a machine, or ``auto``; several share each batch (DDP).
+        devices: number of devices a machine, or ``auto``; each takes batches of its own, gradients are averaged (DDP).
         nodes: number of machines; start the command on each, by ``srun`` or ``torchrun``.
         threads: CPU threads of the training process; 0 leaves it to torch.
         loggers: besides CSV and TensorBoard: ``mlflow``, ``wandb``.
@@ -165,6 +166,7 @@ class TrainerConfig:
     """
 
     validate_every: int = 200
+    save_every_minutes: float = 10.0
     monitor: str = "dev/loss"
     stop_metric: str | None = None
     stop_patience: int = 10

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from msdet.arrays import MicrophoneArray
@@ -59,10 +61,10 @@ class TrainingData:
         return self.rendered.scenes[item].id if self.rendered else f"mixture {item}"
 
 
-def load_data(config: DataConfig, model: ModelConfig, seed: int, batch: int = 1) -> TrainingData:
+def load_data(config: DataConfig, model: ModelConfig, seed: int) -> TrainingData:
     """Open everything a run reads, and refuse data of different arrays, sample rates or talker counts.
 
-    A bank may be a folder of banks, each of its own array: `batch` mixtures in a row, over all devices, are of one.
+    A bank may be a folder of banks, each of its own array: a batch, over all devices, is of one.
     """
     mixed_lengths = config.batch_seconds is not None
     dev_set = SceneSet.open(config.dev)
@@ -86,7 +88,7 @@ def load_data(config: DataConfig, model: ModelConfig, seed: int, batch: int = 1)
             train = mixing = DynamicMixingDataset(banks[0], *how, epoch_size=None)
             array, identity["bank"] = banks[0].array, banks[0].identity
         else:
-            train = mixed = MixedArraysDataset(banks, *how, batch)
+            train = mixed = MixedArraysDataset(banks, *how)
             mixing, array = mixed.parts[0], dev_set.array
             identity["bank"] = settings_hash([bank.identity for bank in banks])
             arrays = tuple(bank.array for bank in banks)
@@ -156,25 +158,39 @@ def check_labels(data: TrainingData, objective: ObjectiveConfig, model: ModelCon
             raise MsdetError(f"{root}: no scene has {needed}, which task '{name}' learns from; {advice}")
 
 
+class Done(NamedTuple):
+    """How far a run is: epochs, and batches of the next one."""
+
+    epochs: int
+    batches: int
+
+
+NOTHING_DONE = Done(0, 0)
+
+
 def loaders(
-    data: TrainingData, config: TrainConfig, epochs_done: int = 0, processes: int = 1
+    data: TrainingData, config: TrainConfig, done: Done = NOTHING_DONE, processes: int = 1
 ) -> tuple[DataLoader[Example], DataLoader[Example]]:
     """Loaders of one process; an epoch of training is the steps between two validations."""
-    batch, batches = _batch(config, processes), config.optimizer.accumulate * config.interval
+    batch, batches = _batch(config), config.optimizer.accumulate * config.interval
+    mixing = data.train.dataset if isinstance(data.train, LabelSubset) else data.train
+    if isinstance(mixing, MixedArraysDataset):
+        mixing.batch = batch * processes
     if data.rendered and config.data.batch_seconds:
         lengths_s = [s.samples / s.sample_rate for s in data.rendered.scenes]
-        by_length = LengthBatches(lengths_s, config.data.batch_seconds, batches, config.trainer.seed)
-        by_length.set_epoch(epochs_done)
-        train = _loader(data.train, config.data.workers, batch_sampler=by_length, collate_fn=collate_padded)
+        of_all_s = config.data.batch_seconds * processes
+        by_length = LengthBatches(lengths_s, of_all_s, batches, config.trainer.seed)
+        by_length.go_on(done.epochs, done.batches)
+        train = _loader(data.train, config, batch_sampler=by_length, collate_fn=collate_padded)
     else:
         sampler = _sampler(data, config, batch * processes, batches)
-        sampler.set_epoch(epochs_done)  # Lightning starts workers before it says which epoch it goes on with
-        train = _loader(data.train, config.data.workers, batch_size=batch, sampler=sampler, drop_last=True)
+        sampler.go_on(done.epochs, done.batches * batch)  # Lightning starts workers before it says which epoch it is
+        train = _loader(data.train, config, batch_size=batch, sampler=sampler, drop_last=True)
     lengths_s = [s.samples / s.sample_rate for s in data.dev.scenes]
     order = sorted(range(len(lengths_s)), key=lengths_s.__getitem__)  # as they are if all are of one length
     batch_seconds = config.data.batch_seconds or max(lengths_s) * batch + 1e-9
     dev = SharedBatches(cut(order, lengths_s, batch_seconds))
-    return train, DataLoader(data.dev, batch_sampler=dev, collate_fn=collate_padded)
+    return train, _loader(data.dev, config, batch_sampler=dev, collate_fn=collate_padded)
 
 
 def _sampler(data: TrainingData, config: TrainConfig, batch: int, batches: int) -> EpochSampler | BalancedSampler:
@@ -187,31 +203,30 @@ def _sampler(data: TrainingData, config: TrainConfig, batch: int, batches: int) 
     return balance_labels(data.train, batch * batches, batch, c.batch_references, c.batch_directions, seed)
 
 
-def _loader(data: LabeledData, workers: int, **how: Any) -> DataLoader[Example]:
+def _loader(data: LabeledData, config: TrainConfig, **how: Any) -> DataLoader[Example]:
+    workers = config.data.workers
     return DataLoader(
         cast(Dataset[Example], data),
         num_workers=workers,
-        persistent_workers=False,  # workers hold no epoch of their own
+        persistent_workers=workers > 0,  # what they mix follows from the items that they are sent alone
         multiprocessing_context="forkserver" if workers else None,
         worker_init_fn=_end_with_training if workers else None,
+        pin_memory=config.trainer.accelerator != "cpu" and torch.cuda.is_available(),
         **how,
     )
 
 
 def _end_with_training(worker: int) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to a whole group, it is the training process that decides
     end_with_parent()  # even if the training process is killed
 
 
-def _batch(config: TrainConfig, processes: int) -> int:
+def _batch(config: TrainConfig) -> int:
     """Mixtures a batch of one process."""
-    batch, batch_seconds = config.optimizer.batch, config.data.batch_seconds
-    duration_s = config.data.scenes.duration_s
+    batch_seconds, duration_s = config.data.batch_seconds, config.data.scenes.duration_s
     if batch_seconds is None:
-        if batch % processes:
-            raise MsdetError(f"optimizer.batch is {batch}: {processes} devices cannot share it evenly")
-        return batch // processes
-    fitting = int(batch_seconds / duration_s + 1e-9) // processes
+        return config.optimizer.batch
+    fitting = int(batch_seconds / duration_s + 1e-9)
     if config.data.train is None and not fitting:
-        needed = f"a mixture has {duration_s:g} s on each of {processes} devices"
-        raise MsdetError(f"data.batch_seconds is {batch_seconds:g}, {needed}")
+        raise MsdetError(f"data.batch_seconds is {batch_seconds:g}, a mixture has {duration_s:g} s")
     return max(fitting, 1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import wrap_signed_deg
-from msdet.data.example import Example
+from msdet.data.example import Example, is_complete
 from msdet.dsp.spatial import decode_azimuth
 from msdet.losses.assignment import cheapest_permutation
 from msdet.losses.gradients import Balanced, average_over_processes, balanced_backward, inner_products, task_gradients
@@ -88,6 +88,11 @@ class JointModule(pl.LightningModule):
         terms: ObjectiveTerms = self.objective(output.predictions, truth)
         return terms, output, truth
 
+    def on_before_batch_transfer(self, batch: Example, dataloader_idx: int) -> Example:
+        """Note what a device would have to be waited for."""
+        batch["complete"] = is_complete(batch)
+        return batch
+
     def on_fit_start(self) -> None:
         """Note the run's seed."""
         self.seed = torch.initial_seed()
@@ -102,11 +107,10 @@ class JointModule(pl.LightningModule):
         terms, _, _ = self.terms(batch)
         extra = self.objective.penalties(self.model)
         total = sum(extra.values(), terms.balanced)
-        finite = bool(torch.isfinite(total))
-        if not finite and not torch.distributed.is_initialized():
+        if not terms.finite and not torch.distributed.is_initialized():
             self.bad.skip(self.global_step, "loss", batch["item"].tolist())
             return None
-        self.lost |= not finite  # other processes wait for this one's gradient
+        self.lost |= not terms.finite  # other processes wait for this one's gradient
         self.bad.add_examples(batch["item"])
         self.balanced = Balanced(total, terms.scaled, list(extra.values()))
         log = partial(self.log_dict, on_step=False, on_epoch=True, sync_dist=True)
@@ -195,7 +199,7 @@ class JointModule(pl.LightningModule):
         return relative_rate(self.schedule, self.settings, self.total_steps, step, self.plateaus)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what was counted, and count this epoch as completed.
+        """Keep what was counted, and count this batch, and at its end this epoch, as completed.
 
         The state is written just before Lightning does so; going on would run the end once more and skip an epoch.
         """
@@ -203,9 +207,13 @@ class JointModule(pl.LightningModule):
         checkpoint["plateaus"] = self.plateaus
         checkpoint["plateau"] = self.plateau.state_dict() if self.plateau else {}
         loops = checkpoint["loops"]["fit_loop"]
+        batches = loops["epoch_loop.batch_progress"]
+        if not batches["is_last_batch"]:
+            for progress in (batches["current"], batches["total"]):
+                progress["completed"] = progress["processed"]
+            return
         for progress in loops["epoch_progress"].values():
             progress["completed"] = progress["processed"]
-        batches = loops["epoch_loop.batch_progress"]
         batches["is_last_batch"] = False
         batches["current"] = dict.fromkeys(batches["current"], 0)
 

@@ -45,6 +45,8 @@ class ObjectiveTerms(NamedTuple):
     """The losses as they are balanced, on a common scale if that is asked for; zero where nothing is labeled."""
     labeled: dict[str, int]
     """Number of losses, of examples or slots, that each task's is the mean of."""
+    finite: bool
+    """Whether all losses are."""
 
     @property
     def total(self) -> Tensor:
@@ -113,19 +115,22 @@ class Objective(nn.Module):
         tasks = {name: task for name, task in self.tasks.items() if name in predictions}
         of_slots = {name: task.loss(predictions[name], wanted) for name, task in tasks.items()}
         losses = {name: each.mean() for name, each in of_slots.items()}
-        counts = torch.stack([each.known.sum() for each in of_slots.values()]).tolist()
+        numbers = [each.known.sum() for each in of_slots.values()]
+        *counts, finite = torch.stack([*numbers, torch.stack([*losses.values()]).isfinite().all()]).tolist()
         labeled = dict(zip(of_slots, counts, strict=True))
         known = {name: loss for name, loss in losses.items() if labeled[name]}
         scaled = self.normalization(known)
         blank = [losses[name] for name in losses if name not in known]  # zero, but their heads are reached
         balanced: Tensor = sum(blank, self.balancer(scaled))
-        return ObjectiveTerms(self, balanced, losses, assignment, losses | scaled, labeled)
+        if torch.distributed.is_initialized():  # which waits for the gradient of every parameter
+            balanced = sum((0.0 * p.sum() for p in self.balancer.parameters()), balanced)
+        return ObjectiveTerms(self, balanced, losses, assignment, losses | scaled, labeled, bool(finite))
 
     def may_skip_separation(self, batch: Example) -> bool:
         """Whether nothing is learned from separation, nor assigned by it, in a batch; several processes never skip."""
-        located = (batch["azimuth_deg"].isfinite() | ~batch["active"]).all()
-        alone = not torch.distributed.is_initialized()  # others would wait for gradients
-        return alone and self.doa_weight == 1.0 and not self.by_separation and bool(located)
+        if torch.distributed.is_initialized() or self.doa_weight < 1.0 or self.by_separation:
+            return False  # several processes would wait for gradients
+        return batch.get("complete") or bool((batch["azimuth_deg"].isfinite() | ~batch["active"]).all())
 
     def penalties(self, model: JointModel) -> dict[str, Tensor]:
         """What a model's parameters cost besides the tasks: of its sharing scheme, and of `regularization`."""
@@ -148,10 +153,11 @@ class Objective(nn.Module):
 
         def separation() -> Tensor:
             pairs = self.separation.pairs(predictions["separation"], truth)
-            return pairs if truth.referenced.all() else torch.where(referenced, pairs, doa_pairs())
+            all_known = truth.complete or truth.referenced.all()
+            return pairs if all_known else torch.where(referenced, pairs, doa_pairs())
 
         def doa() -> Tensor:
-            if known.all():
+            if truth.complete or known.all():
                 return doa_pairs()
             pairs = self.separation.pairs(predictions["separation"], truth)
             return torch.where(known, doa_pairs(), torch.where(referenced, pairs, 0.0))
@@ -164,7 +170,8 @@ class Objective(nn.Module):
 
         referenced, known = truth.referenced[:, None, None], located(truth)[:, None, None]
         costs = PairCosts(separation, doa, self.doa_weight, azimuth_deg)
-        return self.rule(TalkerLabels(truth.azimuth_deg, truth.distance_m, truth.active), costs)
+        labels = TalkerLabels(truth.azimuth_deg, truth.distance_m, truth.active, truth.complete)
+        return self.rule(labels, costs)
 
 
 def _check_sign(config: ObjectiveConfig, positive: bool) -> None:

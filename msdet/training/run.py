@@ -148,7 +148,7 @@ def _prepare_all(out: Path, plans: Sequence[tuple[str, TrainConfig]]) -> None:
         try:
             data = next((data for read, data in opened if read == plan.data), None)
             if data is None:
-                data = load_data(plan.data, plan.model, plan.trainer.seed, plan.optimizer.batch)
+                data = load_data(plan.data, plan.model, plan.trainer.seed)
                 opened.append((plan.data, data))
             with restored_determinism():
                 prepare(plan, lambda line: None, data)

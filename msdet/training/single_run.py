@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import pickle
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -35,7 +36,7 @@ from msdet.training.callbacks import (
 )
 from msdet.training.checks import comparable
 from msdet.training.config import TrainConfig, TrainerConfig
-from msdet.training.loaders import TrainingData, check_labels, load_data, loaders
+from msdet.training.loaders import NOTHING_DONE, Done, TrainingData, check_labels, load_data, loaders
 from msdet.training.module import JointModule
 from msdet.training.objective import Objective
 from msdet.training.trainer import fit, keep_log, make_loggers, make_trainer, restored_determinism
@@ -68,11 +69,11 @@ def prepare(
     """Open the data, draw the weights, take others from a checkpoint, freeze; make trainer and loaders.
 
     The trainer may set torch's deterministic mode: call this inside `restored_determinism`. Stages are not looked at.
-    `data` are of the same settings, if they are open; `out` is the run's folder, whose state says how many epochs are
-    done, none for a run that writes nothing; `limits` are of Lightning's trainer, such as ``max_steps``.
+    `data` are of the same settings, if they are open; `out` is the run's folder, whose state says how far it is, none
+    for a run that writes nothing; `limits` are of Lightning's trainer, such as ``max_steps``.
     """
     objective = Objective(config.objective, config.model)
-    data = data or load_data(config.data, config.model, config.trainer.seed, config.optimizer.batch)
+    data = data or load_data(config.data, config.model, config.trainer.seed)
     check_labels(data, config.objective, config.model)
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
@@ -89,8 +90,8 @@ def prepare(
     module.configure_optimizers()  # an unknown option is named before anything is written
     _check_metrics(module, data, config.trainer)
     trainer = make_trainer(out or Path(), config, callbacks, **limits)
-    epochs_done = _read_state(out / TRAINER_STATE)[0] if out else 0
-    batches = loaders(data, config, epochs_done, trainer.world_size)
+    done = _read_state(out / TRAINER_STATE).done if out else NOTHING_DONE
+    batches = loaders(data, config, done, trainer.world_size)
     return PreparedRun(data, module, trainer, batches, transferred)
 
 
@@ -108,17 +109,25 @@ def _check_metrics(module: JointModule, data: TrainingData, settings: TrainerCon
         find_metric({f"dev/{name}": None for name in ("loss", *module.means.sums)}, metric)
 
 
-def _read_state(state: Path) -> tuple[int, dict[str, torch.Size]]:
-    """Epochs completed in a trainer's state, and the shapes of its weights; none without a state."""
+class _State(NamedTuple):
+    """What a trainer's state says: how far it is, and the shapes of its weights."""
+
+    done: Done = NOTHING_DONE
+    shapes: Mapping[str, torch.Size] = MappingProxyType({})
+
+
+def _read_state(state: Path) -> _State:
+    """How far a run is; nothing is done without a state."""
     if not state.is_file():
-        return 0, {}
+        return _State()
     unreadable = (OSError, EOFError, RuntimeError, LookupError, TypeError, ValueError, AttributeError)
     try:
         content = torch.load(state, map_location="cpu", weights_only=True)
-        epochs = int(content["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"])
+        loops = content["loops"]["fit_loop"]
+        counts = [loops[name]["current"]["completed"] for name in ("epoch_progress", "epoch_loop.batch_progress")]
         for part in ("optimizer_states", "lr_schedulers", "callbacks"):
             content[part]
-        return epochs, {name: value.shape for name, value in content["state_dict"].items()}
+        return _State(Done(*map(int, counts)), {name: value.shape for name, value in content["state_dict"].items()})
     except (*unreadable, pickle.UnpicklingError) as error:
         raise _start_again(state, "not readable as a trainer's state") from error
 
@@ -132,19 +141,22 @@ def train_single(out: Path, config: TrainConfig, report: Report, progress: StepP
     """`msdet.training.run.train` of one run, whose stages are not looked at."""
     t, state = config.trainer, out / TRAINER_STATE
     with restored_determinism(), ExitStack() as lock:
-        data = load_data(config.data, config.model, t.seed, config.optimizer.batch)
+        data = load_data(config.data, config.model, t.seed)
         settings = comparable(config) | {"data_identity": data.identity} | init_setting(config.init)
         stop = StopEarly(t.stop_metric, t.stop_patience) if t.stop_metric else None
-        callbacks = [SaveBest(out, settings, t.monitor), *([stop] if stop else []), *averaging(config), SaveState(out)]
+        callbacks = [SaveBest(out, settings, t.monitor), *([stop] if stop else []), *averaging(config)]
+        callbacks.append(SaveState(out, t.save_every_minutes, report))
         callbacks.append(ReportLines(config.total_steps, report, progress))
         run = prepare(config, report, data, callbacks, out)
+        if (processes := run.trainer.world_size) > 1:
+            settings["processes"] = processes  # each has its own batch: a step learns from so many times more
         todo = begin_run_dir(out, settings, FINISHED) if run.trainer.is_global_zero else not (out / FINISHED).is_file()
         if not todo:
             report(f"{out}: training is already finished")
             return out
         if run.trainer.is_global_zero:
             lock.enter_context(held(out))
-        shapes = _read_state(state)[1]
+        shapes = _read_state(state).shapes
         if shapes and shapes != {name: value.shape for name, value in run.module.state_dict().items()}:
             raise _start_again(state, "not the state of a training of this model")
         run.trainer.loggers = make_loggers(out, t.loggers)
@@ -163,8 +175,15 @@ def train_single(out: Path, config: TrainConfig, report: Report, progress: StepP
 
 
 def _report_start(out: Path, run: PreparedRun, going_on: bool, report: Report) -> None:
-    """Say where the weights come from, and keep the log of an earlier run."""
+    """Say what several devices do, where the weights come from, and keep the log of an earlier run."""
     keep_log(out / "logs")
+    if (devices := run.trainer.world_size) > 1:
+        batch = run.batches[0].batch_size or 0
+        report(
+            f"{devices} devices: {batch} mixtures a batch on each, {batch * devices} together"
+            if batch
+            else f"{devices} devices, each with batches of its own"
+        )
     if going_on:
         report(f"{out}: going on from the last checkpoint")
     elif run.transferred:

@@ -12,6 +12,9 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,21 +23,33 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.strategies.launchers import subprocess_script
 from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from msdet.data.example import Example
 from msdet.errors import MsdetError
+from msdet.training.callbacks import EXIT_TOLD
 from msdet.training.config import TrainConfig
 from msdet.training.module import JointModule
+
+STARTERS = {"SLURM_NTASKS", "TORCHELASTIC_RUN_ID", "NODE_RANK"}
+"""Variables of the environment, one of which what starts processes on several machines sets."""
+
+LOST = "another process of this training ended: all end; run the same command again to go on"
+"""What is said where processes cannot go on together."""
 
 
 def make_trainer(out: Path, config: TrainConfig, callbacks: Sequence[Callback], **limits: Any) -> pl.Trainer:
     """Lightning's trainer, with its limits such as ``limit_train_batches``; validation ends each epoch."""
     t = config.trainer
+    if t.nodes > 1 and not STARTERS & os.environ.keys():
+        alone = "this command was started alone: start it on each machine, by srun or torchrun"
+        raise MsdetError(f"trainer.nodes is {t.nodes}, but {alone}")
     try:
         return pl.Trainer(
             **{"max_steps": config.total_steps, "num_sanity_val_steps": 1} | limits,
@@ -51,6 +66,7 @@ def make_trainer(out: Path, config: TrainConfig, callbacks: Sequence[Callback], 
             default_root_dir=out.absolute(),
             enable_progress_bar=False,
             enable_model_summary=False,
+            plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,
             log_every_n_steps=10,
             benchmark=False,
         )
@@ -65,12 +81,13 @@ def fit(
     batches: tuple[DataLoader[Example], DataLoader[Example]],
     state: Path | None = None,
 ) -> None:
-    """Run the trainer; an interrupt and a worker's error come out as what they were."""
+    """Run the trainer; an interrupt, a worker's error and the end of another process come out as what they were."""
+    _watch_processes(trainer)
     try:
-        with quiet():
+        with quiet(), _without_observer():
             trainer.fit(system, batches[0], batches[1], ckpt_path=state, weights_only=True)
     except SystemExit as stop:
-        if not trainer.interrupted:
+        if stop.code == EXIT_TOLD or not trainer.interrupted:
             raise
         signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning leaves it ignored
         raise KeyboardInterrupt from stop
@@ -78,10 +95,49 @@ def fit(
         line = re.split(rf"{MsdetError.__module__}\.\w+: ", str(error))[-1]
         raise MsdetError(line.removesuffix(r"\n")) from error
     except RuntimeError as error:
+        if any(reason in str(error) for reason in ("closed by peer", "reset by peer", "Broken pipe")):
+            if not is_first_process():
+                raise SystemExit(2) from error  # the first one says why
+            raise MsdetError(LOST) from error
         if "deterministic implementation" not in str(error):
             raise
         line = " ".join(str(error).split())[:160]
         raise MsdetError(f"trainer.deterministic is true: {line}") from error
+
+
+def _watch_processes(trainer: pl.Trainer) -> None:
+    """End this process when one that it trains with on this machine ends too early, in place of Lightning's observer.
+
+    Of those that Lightning starts: `torchrun` and Slurm look after theirs.
+    """
+    launcher: Any = trainer.strategy.launcher
+    if not hasattr(launcher, "procs"):
+        return
+    parent = None if trainer.is_global_zero else os.getppid()
+
+    def watch() -> None:
+        while not any(process.poll() for process in launcher.procs) and parent in (None, os.getppid()):
+            time.sleep(0.5)
+        time.sleep(2.0)  # this process may have noticed, and be saying so
+        if parent is None:
+            print(f"error: {LOST}", file=sys.stderr, flush=True)
+        for process in launcher.procs:
+            process.kill()
+        os._exit(2)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _without_observer() -> Iterator[None]:
+    """Leave out Lightning's observer of the processes that it starts: it kills all of them without a word."""
+    name = "_launch_process_observer"
+    observer = getattr(subprocess_script, name, None)
+    setattr(subprocess_script, name, lambda processes: None)
+    try:
+        yield
+    finally:
+        setattr(subprocess_script, name, observer)
 
 
 @contextmanager

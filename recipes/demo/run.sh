@@ -45,7 +45,7 @@ parse_options "$@"
 speech=$exp/speech corpus=espeak
 
 output=$speech/corpus.json run_stage 0 "speech: $speakers eSpeak NG voices" -- \
-  $cpu_cmd python tools/synthesize_speech.py --out "$speech" --speakers "$speakers" \
+  start cpu_cmd python tools/synthesize_speech.py --out "$speech" --speakers "$speakers" \
   --utterances "$utterances" --sample-rate 8000 --seed "$seed"
 run_pipeline "$speech/corpus.json"
 

@@ -41,8 +41,8 @@ Usage: recipes/libri_spatial/run.sh --speech DIR [options]
   --array NAME     a shipped array or a TOML file (that of the scenes: circular6_10cm)
   --scenes NAME    what scenes are drawn from: a YAML file, or a name in conf/scenes or msdet/configs/scenes
                    (sms_wsj_16k)
-  --config NAME    training settings: a YAML file, or a name in conf or msdet/configs, such as
-                   msdet_stages for separation, DoA, both (steered)
+  --config NAME    training settings: a YAML file, or a name in conf, recipes/utils/conf or msdet/configs, such
+                   as msdet, lbt, pit, spatialnet_small, or msdet_stages for separation, DoA, both (steered)
   --steps N        training steps, of all stages together (the configuration's)
   --rooms N --dev-scenes N --test-scenes N
                    sizes of RIR bank and sets

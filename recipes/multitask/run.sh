@@ -64,7 +64,7 @@ simulate_all() {
   local split count
   for split in train dev test; do
     count=${split}_scenes
-    $cpu_cmd python tools/simulate.py --out "$exp/$split" --speech "$speech" --corpus "$corpus" \
+    start cpu_cmd python tools/simulate.py --out "$exp/$split" --speech "$speech" --corpus "$corpus" \
       ${scenes:+--scenes "$scenes"} --split "$split" --count "${!count}" --seed "$seed" --jobs "$nj" || return
   done
 }
@@ -76,7 +76,7 @@ train_row() {
     options=(--stages "[{name: doa, objective: {doa_weight: 1.0}, optimizer: {steps: $half}},
       {name: both, optimizer: {steps: $((steps - half))}}]")
   fi
-  $train_cmd msdet train ${config:+--config "$config"} --config "recipes/multitask/conf/$1.yaml" --out "$exp/$1" \
+  start train_cmd msdet train ${config:+--config "$config"} --config "recipes/multitask/conf/$1.yaml" --out "$exp/$1" \
     --data.train "$exp/train" --data.dev "$exp/dev" --optimizer.steps "$steps" --trainer.seed "$seed" \
     "${options[@]}" "${training_options[@]}"
 }

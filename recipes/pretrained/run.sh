@@ -84,7 +84,7 @@ simulate_conditions() {
     for file in "${files[@]}"; do
       condition=$(basename "$file" .yaml)
       if [ "$condition" = noise ]; then recordings=$noise; else recordings=; fi
-      $cpu_cmd msdet simulate --out "$exp/sets/$condition-${rate[$model]}" --speech "$speech" --corpus "$corpus" \
+      start cpu_cmd msdet simulate --out "$exp/sets/$condition-${rate[$model]}" --speech "$speech" --corpus "$corpus" \
         --split test --count "$condition_scenes" --seed 7 --jobs "$nj" ${recordings:+--noise "$recordings"} \
         --scenes "$file" --scenes.sample_rate "${rate[$model]}" || return
     done

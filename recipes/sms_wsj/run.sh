@@ -61,7 +61,7 @@ import_all() {
   local split name
   for split in train dev test; do
     name=${split}_set
-    $cpu_cmd msdet import-set --source "$json" --out "$exp/$split" --dataset "${!name}" --target "$target" \
+    start cpu_cmd msdet import-set --source "$json" --out "$exp/$split" --dataset "${!name}" --target "$target" \
       --audio_root "$sms_wsj" --jobs "$nj" || return
   done
 }

@@ -90,7 +90,7 @@ here=recipes/spatial_wsj0_mix/local
 import_all() {
   local split
   for split in train dev test; do
-    $cpu_cmd msdet import-set --source "$exp/tables/$split" --out "$exp/$split" --array "$exp/tables/array.toml" \
+    start cpu_cmd msdet import-set --source "$exp/tables/$split" --out "$exp/$split" --array "$exp/tables/array.toml" \
       --target "$target" --jobs "$nj" || return
   done
 }
@@ -111,7 +111,7 @@ run_lists() {
   run_stage 0 "check lists and corpus" "${files[@]}" -- python "${mixing[@]}"
   find_drawn_from
   output=$exp/test/dataset.json run_stage 1 "simulate the mixtures of the lists" "${files[@]}" "${drawn_from[@]}" -- \
-    $cpu_cmd python "${mixing[@]}" --out "$exp" --seed "$seed" --jobs "$nj"
+    start cpu_cmd python "${mixing[@]}" --out "$exp" --seed "$seed" --jobs "$nj"
   data_options=(--data.train "$exp/train")
   train_to_report "$exp/train/dataset.json"
 }

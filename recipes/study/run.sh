@@ -64,7 +64,7 @@ simulate_all() {
   for talkers in 3 2; do
     for split in train dev test; do
       count=${split}_scenes
-      $cpu_cmd python tools/simulate.py --out "$exp/$talkers/$split" --speech "$speech" --corpus "$corpus" \
+      start cpu_cmd python tools/simulate.py --out "$exp/$talkers/$split" --speech "$speech" --corpus "$corpus" \
         --scenes.talkers "$talkers" --scenes.duration_s "$([ "$split" = train ] && echo 2 || echo 4)" \
         --split "$split" --count "${!count}" --seed 0 --jobs "$nj" || return
     done
@@ -75,7 +75,7 @@ train_run() {
   # $1: name, $2: configuration, $3: talkers, $4: seed
   local began=$SECONDS code=0 trained=false
   if [ -e "$exp/runs/$1/training.json" ]; then trained=true; fi
-  OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} $train_cmd msdet train --config recipes/study/conf/base.yaml --config "$2" \
+  OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} start train_cmd msdet train --config recipes/study/conf/base.yaml --config "$2" \
     --out "$exp/runs/$1" --data.train "$exp/$3/train" --data.dev "$exp/$3/dev" --trainer.seed "$4" \
     ${steps:+--optimizer.steps "$steps"} "${training_options[@]}" || code=$?
   if [ "$trained" = false ] && [ -d "$exp/runs/$1" ]; then echo $((SECONDS - began)) >>"$exp/logs/$1.seconds"; fi

@@ -88,13 +88,13 @@ done
 
 simulate_sets() {
   local name file options common=(--speech "$speech" --corpus "$corpus" --jobs "$nj")
-  $cpu_cmd msdet simulate --out "$exp/dev" --split dev --count "$dev_scenes" --seed "$seed" "${common[@]}" \
+  start cpu_cmd msdet simulate --out "$exp/dev" --split dev --count "$dev_scenes" --seed "$seed" "${common[@]}" \
     --scenes "$conditions/count.yaml" || return
   for name in "${sets[@]}"; do
     file=$conditions/$name.yaml options=()
     if [ ! -e "$file" ]; then file=$conditions/two.yaml options=(--scenes.array "$name"); fi
     if [ -n "$noise" ] && grep -qE '^(diffuse|point_noises):' "$file"; then options+=(--noise "$noise"); fi
-    $cpu_cmd msdet simulate --out "$exp/sets/$name" --split test --count "$test_scenes" --seed "$((seed + 7))" \
+    start cpu_cmd msdet simulate --out "$exp/sets/$name" --split test --count "$test_scenes" --seed "$((seed + 7))" \
       "${common[@]}" --scenes "$file" "${options[@]}" || return
   done
 }
@@ -120,14 +120,14 @@ last=$(printf '%04d' "$((arrays - 1))")
 output=$exp/arrays/$last.toml run_stage 1 "draw $arrays arrays" -- \
   python recipes/universal/local/draw_arrays.py --out "$exp/arrays" --count "$arrays" --seed "$seed"
 output=$exp/banks/$last/bank.json run_stage 2 "make a bank of $rooms rooms for each" "$exp/arrays/$last.toml" "$kinds"/*.yaml -- \
-  $cpu_cmd python recipes/universal/local/make_banks.py --arrays "$exp/arrays" --kinds "$kinds" --out "$exp/banks" \
+  start cpu_cmd python recipes/universal/local/make_banks.py --arrays "$exp/arrays" --kinds "$kinds" --out "$exp/banks" \
   --rooms "$rooms" --seed "$((seed + 1))" --jobs "$nj"
 output=$exp/sets/${sets[-1]}/dataset.json run_stage 3 "simulate dev and test sets" "${files[@]}" "$exp/speech.list" -- \
   simulate_sets "$dev_scenes" "$test_scenes" "$tested" "$seed"
 set_training_options
 set_step_options
 output=$exp/model/training.json run_stage 4 "train" "$config" "$exp/dev/dataset.json" "$exp/banks/$last/bank.json" -- \
-  $train_cmd msdet train --config "$config" --out "$exp/model" --data.dev "$exp/dev" --data.bank "$exp/banks" \
+  start train_cmd msdet train --config "$config" --out "$exp/model" --data.dev "$exp/dev" --data.bank "$exp/banks" \
   --data.speech "$speech" --data.corpus "$corpus" ${noise:+--data.noise "$noise"} "${step_options[@]}" \
   --trainer.seed "$seed" "${training_options[@]}"
 output=$exp/evaluation/${sets[-1]}/summary.json run_stage 5 "evaluate on arrays, rooms and talkers that it never saw" \

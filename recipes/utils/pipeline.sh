@@ -11,10 +11,10 @@ simulate_all() {
   local split count
   for split in dev test; do
     count=${split}_scenes
-    $cpu_cmd python tools/simulate.py --out "$exp/$split" --speech "$speech" --corpus "$corpus" "${scene_options[@]}" \
+    start cpu_cmd python tools/simulate.py --out "$exp/$split" --speech "$speech" --corpus "$corpus" "${scene_options[@]}" \
       --split "$split" --count "${!count}" --seed "$seed" --jobs "$nj" || return
   done
-  $cpu_cmd msdet bank --out "$exp/bank" "${scene_options[@]}" --rooms "$rooms" --seed "$((seed + 1))" --jobs "$nj"
+  start cpu_cmd msdet bank --out "$exp/bank" "${scene_options[@]}" --rooms "$rooms" --seed "$((seed + 1))" --jobs "$nj"
 }
 
 find_drawn_from() {
@@ -39,7 +39,7 @@ evaluate_into() {
   local out=$1 code=0
   shift
   rm -f "$out/summary.json"
-  $train_cmd msdet evaluate --out "$out" "$@" || code=$?
+  start evaluate_cmd msdet evaluate --out "$out" "$@" || code=$?
   if [ "$code" -eq 1 ] && [ -f "$out/summary.json" ]; then return 0; fi
   return "$code"
 }
@@ -60,7 +60,7 @@ train_to_report() {
   set_training_options
   set_step_options
   output=$exp/model/training.json run_stage 2 "train" "$config" "$exp/dev/dataset.json" "$1" -- \
-    $train_cmd msdet train --config "$config" --out "$exp/model" --data.dev "$exp/dev" "${data_options[@]}" \
+    start train_cmd msdet train --config "$config" --out "$exp/model" --data.dev "$exp/dev" "${data_options[@]}" \
     "${model_options[@]}" "${step_options[@]}" --trainer.seed "$seed" "${training_options[@]}"
 
   output=$exp/evaluation/summary.json run_stage 3 "evaluate on unseen talkers in unseen rooms" \
@@ -68,7 +68,7 @@ train_to_report() {
     evaluate_model --data "$exp/test" --model "$exp/model" "${evaluation_options[@]}"
 
   output=$exp/report.html run_stage 4 "report" "$exp/evaluation/summary.json" -- \
-    $cpu_cmd msdet report --evaluation "$exp/evaluation" --data "$exp/test" --run "$exp/model" \
+    start cpu_cmd msdet report --evaluation "$exp/evaluation" --data "$exp/test" --run "$exp/model" \
     --out "$exp/report.html" --images "$exp/figures"
 }
 

@@ -125,7 +125,7 @@ find_config() {
   local kind=${1#--} name=$2 recipe folders path
   recipe=$(recipe_name)
   case $kind in
-    config) folders=("recipes/$recipe/conf" msdet/configs) ;;
+    config) folders=("recipes/$recipe/conf" recipes/utils/conf msdet/configs) ;;
     *) folders=("recipes/$recipe/conf/$kind" "msdet/configs/$kind") ;;
   esac
   case $name in /*) found=$name ;; *) found=$start_dir/$name ;; esac

@@ -234,7 +234,7 @@ def test_scene_without_references_trains_the_doa_alone_and_the_other_way_round()
 
 def labels_of(truth: BatchLabels, scene: int) -> BatchLabels:
     one = slice(scene, scene + 1)
-    return BatchLabels(*(None if value is None else value[one] for value in truth))
+    return BatchLabels(*(value if value is None or isinstance(value, bool) else value[one] for value in truth))
 
 
 def test_nothing_labeled_costs_nothing() -> None:

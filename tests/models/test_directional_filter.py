@@ -104,7 +104,7 @@ def test_the_map_turns_with_the_sound() -> None:
 
 def test_large_arrays_are_seen_through_some_microphones() -> None:
     front_end = build_front_end("srp_map", {}, FrontEndSizes(geometry("eigenmike32"), 2))
-    channels = front_end.grid.channels
+    channels = front_end.grid.channels.tolist()
     assert len(channels) == 16 == len(set(channels))
     assert load_array("eigenmike32").reference in channels
 

@@ -87,3 +87,36 @@ def test_signal_to_a_recipe_ends_what_it_runs(number: signal.Signals, tmp_path: 
     assert said.endswith("train: interrupted; finished stages are skipped when run again\n")
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def started(folder: Path, **commands: str) -> list[str]:
+    """What commands print and write that start as given; logs are below the folder."""
+    script = ". recipes/utils/cmd.sh; start train_cmd python -c 'print(1)'; start evaluate_cmd python -m this.one"
+    variables = {"exp": str(folder / "exp")} | commands
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, env=os.environ | variables, capture_output=True, text=True)
+    logs = [f"{log.name}: {log.read_text()}" for log in sorted((folder / "exp").rglob("*.log"))]
+    return [*done.stdout.splitlines(), *logs]
+
+
+def test_commands_start_with_a_prefix_or_a_script_of_kaldi(tmp_path: Path) -> None:
+    assert started(tmp_path, train_cmd="echo train", cpu_cmd="echo any") == [
+        "train python -c print(1)",
+        "any python -m this.one",
+    ]
+    script = tmp_path / "queue.pl"
+    script.write_text('#!/bin/sh\nshift 2; log=$1; shift; echo "$@" >"$log"\n')
+    script.chmod(0o755)
+    with_gpu = f"{script} --gpu 1"
+    assert started(tmp_path, train_cmd=with_gpu, cpu_cmd="echo any", evaluate_cmd=with_gpu) == [
+        "-c.log: python -c print(1)\n",
+        "-m.log: python -m this.one\n",
+    ]
+
+
+@pytest.mark.parametrize("name", ["msdet", "lbt", "pit", "spatialnet_small", "spatialnet_large"])
+def test_published_systems_are_chosen_by_name(name: str, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "speech").mkdir()
+    options = ["--speech", str(tmp_path / "speech"), "--corpus", "folder", "--config", name]
+    done = run("libri_spatial", *options, "--exp", str(tmp_path), "--stage", "2", "--stop-stage", "2")
+    assert done.returncode == 2
+    assert "needs" in done.stderr and "run the stages before it" in done.stderr

@@ -56,12 +56,56 @@ def test_killed_training_ends_with_the_same_weights(make_config: Callable[..., T
     train(tmp_path / "whole", config, str)
     assert killed(tmp_path / "killed", config, random.Random(0), KILLS) == KILLS
     assert list((tmp_path / "killed" / "logs").glob("metrics-*.csv"))  # some came after a state was written
-    whole, again = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
-    torch.testing.assert_close(again, whole, rtol=0, atol=0)
-    states = [torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("whole", "killed")]
-    for part in ("state_dict", "optimizer_states", "callbacks"):
-        torch.testing.assert_close(states[1][part], states[0][part], rtol=0, atol=0, equal_nan=True)
+    assert_same(tmp_path / "killed", tmp_path / "whole")
     assert not list((tmp_path / "killed").rglob(".part-*"))
+
+
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("step", [1, 4])  # of an interval of three, twice
+def test_training_that_is_told_to_end_goes_on_within_an_interval(
+    make_config: Callable[..., TrainConfig], tmp_path: Path, told: signal.Signals, step: int
+) -> None:
+    config = make_config(steps=6, batch=1, validate_every=3, accumulate=2, deterministic=True, ema=0.9)
+    train(tmp_path / "whole", config, str)
+
+    def tell(done: int, steps: int, note: str) -> None:
+        if done == step:
+            signal.raise_signal(told)
+
+    before, lines = signal.getsignal(told), list[str]()
+    with pytest.raises(SystemExit) as end:
+        train(tmp_path / "told", config, lines.append, tell)
+    assert end.value.code == 143
+    assert lines[-1] == f"told to end after step {step + 1}; run the same command again to go on"
+    assert signal.getsignal(told) is before
+    assert not (tmp_path / "told" / "training.json").exists()
+    train(tmp_path / "told", config, lines.append)
+    assert_same(tmp_path / "told", tmp_path / "whole")
+
+
+def test_state_is_saved_within_an_interval(make_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    config = make_config(steps=8, batch=1, validate_every=4, deterministic=True, save_every_minutes=1e-9)
+    train(tmp_path / "whole", config, str)
+
+    def fail(done: int, steps: int, note: str) -> None:
+        if done == 7:
+            raise OSError("pulled the plug")
+
+    with pytest.raises(OSError, match="pulled the plug"):
+        train(tmp_path / "again", config, str, fail)
+    state = torch.load(tmp_path / "again" / "last.ckpt", weights_only=True)
+    assert state["global_step"] == 7
+    train(tmp_path / "again", config, str)
+    assert_same(tmp_path / "again", tmp_path / "whole")
+
+
+def assert_same(out: Path, whole: Path) -> None:
+    """Two runs ended with the same weights and states, to the last bit."""
+    first, second = (load_file(folder / "model.safetensors") for folder in (out, whole))
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    states = [torch.load(folder / "last.ckpt", weights_only=True) for folder in (out, whole)]
+    for part in ("state_dict", "optimizer_states", "callbacks"):
+        torch.testing.assert_close(states[0][part], states[1][part], rtol=0, atol=0, equal_nan=True)
 
 
 def test_second_training_in_a_folder_is_refused_while_the_first_lives(

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from msdet.data.dataset import ConcatSceneDataset
+from msdet.data.samplers import EpochSampler
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
 from msdet.io import audio
@@ -103,12 +104,13 @@ def test_mixtures_fill_the_seconds_of_a_batch(make_config: MakeConfig) -> None:
         loaders(load_data(config.data, config.model, 0), config)
 
 
-def test_processes_share_a_batch(make_config: MakeConfig) -> None:
-    config = make_config(batch=6)
-    data = load_data(config.data, config.model, 0)
-    assert loaders(data, config, processes=3)[0].batch_size == 2
-    with pytest.raises(MsdetError, match=r"optimizer\.batch is 6: 4 devices cannot share it evenly"):
-        loaders(data, config, processes=4)
+@pytest.mark.parametrize("processes", range(1, 9))
+def test_each_process_has_batches_of_its_own(make_config: MakeConfig, processes: int) -> None:
+    config = make_config(batch=3)
+    batches, _ = loaders(load_data(config.data, config.model, 0), config, processes=processes)
+    assert batches.batch_size == 3
+    assert isinstance(batches.sampler, EpochSampler)
+    assert batches.sampler.size == 3 * processes * 3  # validated after three steps
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def mixed(make_config: MakeConfig, banks: Path, small_room: SceneDistribution) -
 
 
 def test_a_batch_is_of_one_array(mixed: TrainConfig) -> None:
-    data = load_data(mixed.data, mixed.model, 0, batch=2)
+    data = load_data(mixed.data, mixed.model, 0)
     assert [array.name for array in data.arrays] == ["circular4_5cm", "linear4_5cm", "chime_tablet"]
     assert data.array.name == data.dev.scene_set.array.name
     batches = list(loaders(data, mixed)[0])
@@ -60,14 +60,15 @@ def test_a_batch_is_of_one_array(mixed: TrainConfig) -> None:
         number = int(batch["array"][0])
         assert (batch["array"] == number).all()
         assert batch["mixture"].shape[1] == data.arrays[number].microphones
-    again = load_data(mixed.data, mixed.model, 0, batch=2).train
-    assert torch.equal(again[5]["mixture"], data.train[5]["mixture"])
+    again = load_data(mixed.data, mixed.model, 0)
+    loaders(again, mixed)
+    assert torch.equal(again.train[5]["mixture"], data.train[5]["mixture"])
     numbers = {int(data.train[2 * n]["array"]) for n in range(12)}
     assert numbers == {0, 1, 2}
 
 
 def test_labels_are_what_an_array_can_tell(mixed: TrainConfig) -> None:
-    data = load_data(mixed.data, mixed.model, 0, batch=1)
+    data = load_data(mixed.data, mixed.model, 0)
     lines = [example for n in range(12) if int((example := data.train[n])["array"]) == 1]
     assert lines
     for example in lines:

@@ -40,22 +40,30 @@ class SphereGrid(nn.Module):
     """Steering vectors and superdirective beams of an array on a grid of elevations and azimuth classes; no parameters.
 
     Attributes:
-        channels: the microphones that are used, and the place of the reference among them, `at_reference`.
+        channels: index ``(mic,)`` of the microphones used; the place of the reference among them is `at_reference`.
+        first, second: the microphones of each pair ``(pair,)``, each with itself as well; it stands for both its
+            `orders`: 2, or 1 with itself.
         elevations_deg: of the grid, ``(elevation,)``.
         steering: ``(elevation, class, freq, mic)``, of the bins within `BANDS_HZ`.
         beams: weights of superdirective beams, of the same shape.
         inside: the bins within `BANDS_HZ`.
         edges: first bin of each band among these, and the bin after the last.
+        bins: of each band ``(band,)``, at least 1.
     """
 
     steering: Tensor
     beams: Tensor
     elevations_deg: Tensor
+    channels: Tensor
+    first: Tensor
+    second: Tensor
+    orders: Tensor
+    bins: Tensor
 
     def __init__(self, geometry: ArrayGeometry) -> None:
         super().__init__()
         self.geometry = geometry
-        for name in ("elevations_deg", "steering", "beams"):
+        for name in ("elevations_deg", "steering", "beams", "channels", "first", "second", "orders", "bins"):
             self.register_buffer(name, None, persistent=False)
         self.use_geometry()
 
@@ -71,14 +79,19 @@ class SphereGrid(nn.Module):
         self.inside = slice(int(within.nonzero()[0]), int(within.nonzero()[-1]) + 1)
         frequency_hz = frequency_hz[self.inside]
         self.edges = [int((frequency_hz < edge).sum()) for edge in BANDS_HZ]
-        self.channels = spread(geometry.positions, MAX_MICROPHONES)
+        bins = [max(stop - start, 1) for start, stop in itertools.pairwise(self.edges)]
+        self.bins = torch.tensor(bins, device=device)
+        channels = spread(geometry.positions, MAX_MICROPHONES)
+        self.at_reference = channels.index(geometry.reference)
+        self.channels = torch.tensor(channels, device=device)
+        self.first, self.second = torch.triu_indices(len(channels), len(channels), device=device)
+        self.orders = torch.where(self.first == self.second, 1.0, 2.0)
         offsets = geometry.positions[self.channels]
         elevations = torch.tensor(ELEVATIONS_DEG[geometry.shape], device=device)
         azimuths = torch.tensor(class_azimuths_deg(classes), device=device).expand(len(elevations), -1)
         steering = steering_towards(offsets, azimuths, elevations[:, None].expand_as(azimuths), frequency_hz)
         coherence = geometry.coherence[self.inside][:, self.channels][:, :, self.channels]
         beams = superdirective(steering, inverse_coherence(coherence, LOADING))
-        self.at_reference = self.channels.index(geometry.reference)
         self.elevations_deg, self.steering, self.beams = elevations, steering, beams
 
 
@@ -120,12 +133,11 @@ class SrpMapFrontEnd(nn.Module):
         classes = torch.arange(self.bins_out, device=spectrum.device)
         steering, beams = grid.steering[nearest, classes], grid.beams[nearest, classes]
         total, pairs = self._grouped(phases, gain)
-        responses = _band_responses(steering / phases.shape[1], pairs, total, grid.edges)
-        directive = _band_responses(beams, pairs, total, grid.edges)
+        responses = _band_responses(steering / phases.shape[1], pairs, total, grid)
+        directive = _band_responses(beams, pairs, total, grid)
         mean = responses.mean(1, keepdim=True)
         sharp = directive - directive.mean(1, keepdim=True)
-        counts = torch.tensor([stop - start for start, stop in itertools.pairwise(grid.edges)], device=total.device)
-        energy = torch.log(total / counts.clamp_min(1) / self.group + 1e-2)[:, None]
+        energy = torch.log(total / grid.bins / self.group + 1e-2)[:, None]
         features = [4 * (responses - mean), mean, 4 * sharp, energy]
         features += [_pattern(steering, step, grid.edges)[:, :, None] for step in PATTERN_CLASSES]
         features.append(torch.deg2rad(elevation_deg).cos()[:, :, None, None])
@@ -172,17 +184,16 @@ class SrpMapFrontEnd(nn.Module):
         return torch.stack(bands, dim=-1) + 1e-6, torch.cat([products.real, products.imag], dim=-1)
 
 
-def _band_responses(weights: Tensor, pairs: Tensor, total: Tensor, edges: list[int]) -> Tensor:
+def _band_responses(weights: Tensor, pairs: Tensor, total: Tensor, grid: SphereGrid) -> Tensor:
     """Power of beams relative to the microphones', ``(batch, class, group, band)``, at most 2.
 
     A sum over the pairs of microphones, bins and frames of a group, as one product of matrices a band.
     """
-    first, second = torch.triu_indices(weights.shape[-1], weights.shape[-1])
-    products = weights[..., first].conj() * weights[..., second] * torch.where(first == second, 1.0, 2.0)
+    products = weights[..., grid.first].conj() * weights[..., grid.second] * grid.orders
     filters = torch.cat([products.real, -products.imag], dim=-1)
     powers = [
         filters[:, :, start:stop].flatten(2) @ pairs[:, start:stop].transpose(2, 3).flatten(1, 2)
-        for start, stop in itertools.pairwise(edges)
+        for start, stop in itertools.pairwise(grid.edges)
     ]
     relative: Tensor = torch.stack(powers, dim=-1) / total[:, None]
     return relative.clamp(0.0, 2.0)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from msdet.dsp.beamforming import DIAGONAL_LOADING, apply_beam, inverse_coherence, superdirective
+from msdet.dsp.beamforming import DIAGONAL_LOADING, apply_beam, inverse_coherence, solve, superdirective
 from msdet.dsp.spatial import decode_azimuth, steering_towards
 from msdet.models.encoders import build_encoder
 from msdet.models.frontends import ArrayGeometry, FrontEndOutput, beam_features, elevation_at
@@ -210,7 +210,7 @@ class _Steering(nn.Module):
         loading = DIAGONAL_LOADING * torch.eye(g.microphones, device=share.device)
         disturbance = (g.coherence + loading).to(outer.dtype)
         disturbance = disturbance + torch.einsum("bst,btfmn->bsfmn", share.to(outer.dtype), outer)
-        numerator = torch.linalg.solve(disturbance, towards[..., None])[..., 0]
+        numerator = solve(disturbance, towards[..., None])[..., 0]
         weights = numerator / (towards.conj() * numerator).sum(-1, keepdim=True).real.clamp_min(1e-6)
         own = apply_beam(weights, spectrum) * active[..., None, None]
         weights, towards = weights[:, :, :low], towards[:, :, :low]
@@ -243,10 +243,12 @@ def _of_talkers(network: nn.Module, found: Tensor, inputs: Tensor, active: Tenso
     """
     own = inputs[:, :, :, 0]
     there = active & (own.abs().square().sum((-2, -1)) > SILENT)
-    if not there.any():
+    place = there.flatten().nonzero()[:, 0]
+    if not len(place):
         return own
-    filtered = network(found[there][:, None], inputs[there][:, None])[:, 0]
-    return own.masked_scatter(there[..., None, None], filtered)
+    found, inputs = (x.flatten(0, 1).index_select(0, place)[:, None] for x in (found, inputs))
+    filtered: Tensor = own.flatten(0, 1).index_copy(0, place, network(found, inputs)[:, 0])
+    return filtered.view_as(own)
 
 
 def _cosines(azimuth_deg: Tensor, elevation_deg: Tensor) -> Tensor:

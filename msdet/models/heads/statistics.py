@@ -241,7 +241,7 @@ def delayed(signals: Tensor, frames: int) -> Tensor:
 
 def _real_parts(correlation: Tensor) -> Tensor:
     """The numbers ``(..., n²)`` that make up Hermitian matrices ``(..., n, n)``."""
-    size = correlation.shape[-1]
-    upper, above = torch.triu_indices(size, size), torch.triu_indices(size, size, 1)
+    size, device = correlation.shape[-1], correlation.device
+    upper, above = (torch.triu_indices(size, size, offset, device=device) for offset in (0, 1))
     real, imaginary = correlation[..., upper[0], upper[1]].real, correlation[..., above[0], above[1]].imag
     return torch.cat([real, imaginary], dim=-1)
