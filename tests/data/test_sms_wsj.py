@@ -17,7 +17,7 @@ from scipy.signal import fftconvolve
 
 from msdet.arrays import MicrophoneArray, load_array
 from msdet.conventions import Array, rotation_matrix
-from msdet.data.formats.external import scales, write_external_dataset
+from msdet.data.formats.external import Sound, scales, write_external_dataset
 from msdet.data.formats.pose import fit_pose
 from msdet.data.formats.sms_wsj import read_sms_wsj, write_sms_wsj
 from msdet.data.scene_set import SceneSet
@@ -331,7 +331,7 @@ def test_killed_import_is_finished_by_the_same_call(
 ) -> None:
     whole = write_external_dataset(tmp_path / "whole", read_sms_wsj(database, SMS_WSJ), 1)
     found = read_sms_wsj(database, SMS_WSJ)
-    broken = dataclasses.replace(found.scenes[1], mixture=tmp_path / "gone.wav")
+    broken = dataclasses.replace(found.scenes[1], mixture=Sound(tmp_path / "gone.wav"))
     with pytest.raises(MsdetError, match=r"gone\.wav: no such file"):
         write_external_dataset(tmp_path / "set", dataclasses.replace(found, scenes=(found.scenes[0], broken)), 1)
     assert (tmp_path / "set" / mixture_path("0_aaa_bbb")).is_file()
@@ -358,10 +358,10 @@ def test_audio_that_was_moved_is_found(made: tuple[Path, Any], tmp_path: Path) -
             text = text.replace("/net/other/sms_wsj", f"/net/other/{made[0].name}")
             far.write_text(text)
         found = read_sms_wsj(far, SMS_WSJ, audio_root=root)
-        assert found.scenes[0].mixture == made[0] / "observation" / "cv_dev93" / "0_aaa_bbb.wav"
+        assert found.scenes[0].mixture.path == made[0] / "observation" / "cv_dev93" / "0_aaa_bbb.wav"
     beside = made[0] / "moved.json"
     beside.write_text(text)
-    assert read_sms_wsj(beside, SMS_WSJ).scenes[1].mixture.is_relative_to(made[0])
+    assert read_sms_wsj(beside, SMS_WSJ).scenes[1].mixture.path.is_relative_to(made[0])
     with pytest.raises(MsdetError, match="no such file: /net/other"):
         read_sms_wsj(far, SMS_WSJ, audio_root=f"/net/other={tmp_path}")
 

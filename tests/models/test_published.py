@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from msdet.models.encoders.spatialnet import SpatialNet
 from msdet.models.encoders.tfgridnet import TFGridNet
 
+
 def drawn(shape: tuple[int, ...], seed: int) -> Tensor:
     """Numbers that any version of PyTorch draws alike."""
     return torch.from_numpy(0.5 * np.random.default_rng(seed).standard_normal(shape)).float()
@@ -47,12 +48,15 @@ def grid_name(name: str, weight: Tensor) -> tuple[str, Tensor]:
         return f"blocks.{block}.attention.{head}.norm.{'scale' if 'gamma' in layer else 'offset'}", by_frequency
     if "act" in layer or "proj.1" in layer:
         return f"blocks.{block}.attention.{head}.rectify.slope", weight
-    return f"blocks.{block}.attention.{head}.linear.{layer.rpartition('.')[2]}", weight.flatten(1) if weight.ndim > 1 else weight
+    matrix = weight.flatten(1) if weight.ndim > 1 else weight
+    return f"blocks.{block}.attention.{head}.linear.{layer.rpartition('.')[2]}", matrix
 
 
-def grid_shapes(inputs: int, width: int, hidden: int, window: int, freqs: int, heads: int, query: int, blocks: int):  # type: ignore
+def grid_shapes(
+    inputs: int, width: int, hidden: int, window: int, freqs: int, heads: int, query: int, blocks: int
+) -> dict[str, list[int]]:
     shapes = {"conv.0.weight": [width, inputs, 3, 3]}
-    shapes |= dict.fromkeys(("conv.0.bias", "conv.1.weight", "conv.1.bias"), [width])
+    shapes |= {name: [width] for name in ("conv.0.bias", "conv.1.weight", "conv.1.bias")}
     for block in range(blocks):
         own: dict[str, list[int]] = {}
         for axis in ("intra", "inter"):
@@ -131,10 +135,7 @@ def probe(output: Tensor) -> list[float]:
 
 @pytest.mark.parametrize(
     ("stride", "expected"),
-    [
-        (1, [3.9187, 2.7897, 1.6678, 1.0456, 3.4079, 2.5534]),
-        (3, [2.5079, 3.6737, 0.8233, -1.316, -0.3525, 1.5814]),
-    ],
+    [(1, [3.9187, 2.7897, 1.6678, 1.0456, 3.4079, 2.5534]), (3, [2.5079, 3.6737, 0.8233, -1.316, -0.3525, 1.5814])],
 )
 def test_tf_grid_net_is_the_published_one(stride: int, expected: list[float]) -> None:
     encoder = TFGridNet(4, 7, blocks=2, width=8, hidden=6, window=4, stride=stride, heads=2, similarity=20).eval()

@@ -3,7 +3,7 @@
 C. Quan and X. Li, "SpatialNet: extensively learning spatial information for multichannel joint speech separation,
 denoising and dereverberation", IEEE/ACM TASLP 32, 2024. ``small`` and ``large`` are the paper's: 1.2 M and 6.5 M
 parameters for 129 frequencies, 6 microphones and 2 talkers, with its output layer, which is the heads' here. Layers
-and initialization are those of the authors' code (Audio-WestlakeU/NBSS, ``SpatialNet.py``), whose weights give the same.
+and initialization are those of the authors' code (Audio-WestlakeU/NBSS, ``SpatialNet.py``), whose weights fit.
 
 `causal` follows "Multichannel long-term streaming neural speech enhancement for static and moving speakers" (Quan and
 Li, IEEE SPL 31, 2024) with masked self-attention: attention sees a bounded past, convolutions pad the past only, and
