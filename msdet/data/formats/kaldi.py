@@ -115,9 +115,9 @@ def _scene_ids(utterances: list[str], table: Path) -> dict[str, str]:
 
 
 def _read_tables(folder: Path, distance_m: float | None, finder: external.AudioFinder, allow_commands: bool) -> _Tables:
-    recordings = _read_table(folder / "wav.scp", "one recording of the array a line")
+    recordings = read_table(folder / "wav.scp", "one recording of the array a line")
     paths = itertools.takewhile(Path.is_file, (folder / f"spk{n}.scp" for n in itertools.count(1)))
-    references = [_read_table(path, "references of a talker") for path in paths]
+    references = [read_table(path, "references of a talker") for path in paths]
     numbers = {"utt2doa": _read_if_there(folder / "utt2doa", "azimuths of a mixture's talkers, in degrees")}
     if not references and not numbers["utt2doa"]:
         raise MsdetError(f"{folder}: has neither spk1.scp nor utt2doa, expected references, azimuths or both")
@@ -136,7 +136,7 @@ def _read_tables(folder: Path, distance_m: float | None, finder: external.AudioF
 def _read_segments(path: Path) -> dict[str, tuple[str, float, float]]:
     """Recording, start and end of each utterance; none where there is no such table."""
     segments = {}
-    rows = _read_table(path, "parts of recordings") if path.is_file() else {}
+    rows = read_table(path, "parts of recordings") if path.is_file() else {}
     for utterance, row in rows.items():
         try:
             recording, start, end = row.split()
@@ -218,7 +218,7 @@ def _read_if_there(path: Path, content: str) -> dict[str, list[float]]:
     if not path.is_file():
         return {}
     numbers = {}
-    for key, text in _read_table(path, content).items():
+    for key, text in read_table(path, content).items():
         try:
             numbers[key] = [float(word) for word in text.split()]
         except ValueError as error:
@@ -228,7 +228,7 @@ def _read_if_there(path: Path, content: str) -> dict[str, list[float]]:
     return numbers
 
 
-def _read_table(path: Path, content: str = "") -> dict[str, str]:
+def read_table(path: Path, content: str = "") -> dict[str, str]:
     """The lines of a table, by their first word; `content` says what a missing one should hold."""
     expected = f", expected {content}" if content else ""
     if not path.exists():
