@@ -9,6 +9,7 @@ from msdet.commands._progress import progress_bar, workers
 from msdet.errors import MsdetError
 from msdet.io.jobs import Shard
 from msdet.scenes.distribution import SceneDistribution
+from msdet.scenes.scene import T60_RULES
 
 ROOMS, POSITIONS, SEED = 400, 6, 1  # of a simulated bank, unless others are asked for
 
@@ -52,6 +53,8 @@ def simulate(
         print(f"{out}: part {shard} is done; run again without --shard when all are")
     else:
         print(f"{out}: {len(made.scenes)} scenes, {made.array.microphones} microphones at {made.sample_rate} Hz")
+        if bank is None and scenes.t60_s[1]:
+            print(f"  {T60_RULES[scenes.t60_rule]}")
 
 
 def bank(
@@ -104,6 +107,8 @@ def bank(
         print(f"{out}: part {shard} is done; run again without --shard when all are")
     else:
         print(f"{out}: {made.rooms} rooms x {made.positions} positions at {made.sample_rate} Hz")
+        if measured is None and scenes.t60_s[1]:
+            print(f"  {T60_RULES[scenes.t60_rule]}")
 
 
 def _refuse_contradictions(scenes: SceneDistribution, rooms: int, seed: int) -> None:

@@ -305,7 +305,7 @@ def _example(scene: Scene, array: MicrophoneArray, place: str) -> dict[str, Any]
     if scene.room_m is not None:
         example["room_dimensions"] = [[length] for length in scene.room_m]
     if scene.t60_s is not None:
-        example["sound_decay_time"] = scene.t60_s
+        example["sound_decay_time"] = scene.t60_s if scene.t60_rule == "measured" else scene.t60_target_s
     if scene.noises:
         example["snr"] = scene.snr_db
     return example
