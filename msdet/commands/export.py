@@ -7,11 +7,20 @@ from typing import TYPE_CHECKING, get_args
 
 if TYPE_CHECKING:
     from msdet.data.formats.external import ExternalDataset
+    from msdet.data.scene_set import SceneSet
 
 FORMATS = ("kaldi", "sms_wsj", "lhotse")
 
 
-def export(data: Path, format: str, out: Path | None = None, dataset: str = "") -> None:
+def export(
+    data: Path,
+    format: str,
+    out: Path | None = None,
+    dataset: str = "",
+    speech: Path | None = None,
+    noise: Path | None = None,
+    bank: Path | None = None,
+) -> None:
     """Write a data set's tables in another format into its folder, with paths relative to it.
 
     Args:
@@ -20,6 +29,10 @@ def export(data: Path, format: str, out: Path | None = None, dataset: str = "") 
         format: kaldi (wav.scp and other tables), sms_wsj (sms_wsj.json) or lhotse (recordings.jsonl.gz and
             cuts.jsonl.gz).
         dataset: name of the data set in sms_wsj.json; the folder's name by default.
+        speech: the corpus that the set was made of, for format sms_wsj: render dry speech, early parts, tails, noise
+            and responses again, and write them into --out as well, for SMS-WSJ's own reader.
+        noise: folder of noise recordings that the set was made with, if any.
+        bank: RIR bank that the set was made from, if any.
     """
     from msdet.data.scene_set import SceneSet
     from msdet.errors import MsdetError, UnknownNameError
@@ -28,6 +41,9 @@ def export(data: Path, format: str, out: Path | None = None, dataset: str = "") 
         raise UnknownNameError("format", format, FORMATS)
     if dataset and format != "sms_wsj":
         raise MsdetError(f"dataset is '{dataset}', but only format sms_wsj names its data set")
+    for name, folder in (("speech", speech), ("noise", noise), ("bank", bank)):
+        if folder is not None and (format != "sms_wsj" or out is None or speech is None):
+            raise MsdetError(f"{name} is {folder}, but only format sms_wsj with --speech and --out renders signals")
     scene_set = SceneSet.open(data)
     if format == "kaldi":
         from msdet.data.scene_set import write_kaldi
@@ -38,13 +54,25 @@ def export(data: Path, format: str, out: Path | None = None, dataset: str = "") 
     elif format == "sms_wsj":
         from msdet.data.formats.sms_wsj import write_sms_wsj
 
-        written = [write_sms_wsj(scene_set, dataset, out)]
+        signals = {} if speech is None or out is None else _signals(scene_set, speech, noise, bank, out)
+        written = [write_sms_wsj(scene_set, dataset, out, signals)]
     else:
         from msdet.data.formats.lhotse import write_lhotse
 
         written = list(write_lhotse(scene_set, out))
     names = ", ".join(path.name for path in written)
     print(f"{out or data}: {len(scene_set.scenes)} scenes in {names}{' …' if format == 'kaldi' else ''}")
+
+
+def _signals(
+    scene_set: SceneSet, speech: Path, noise: Path | None, bank: Path | None, out: Path
+) -> dict[str, dict[str, object]]:
+    """Signals of the scenes, rendered again by a process a core."""
+    from msdet.commands._progress import progress_bar, workers
+    from msdet.data.formats.sms_wsj_signals import Material, write_signals
+
+    with workers(0, "") as pool, progress_bar("render") as progress:
+        return write_signals(scene_set, Material(speech, noise, bank), out, pool, progress)
 
 
 def import_set(
