@@ -76,7 +76,11 @@ def test_configurations_and_tables_of_windows_editors_are_read(speech: Path, tmp
         scenes, config = tmp_path / name / "scenes.yaml", tmp_path / name / "config.yaml"
         lines = {
             corpus / "speakers.tsv": (corpus / "speakers.tsv").read_text().splitlines(),
-            tmp_path / name / "array.toml": ["positions_m = [[0.05, 0, 0],", "  [-0.05, 0, 0], [0, 0.05, 0]]"],
+            tmp_path / name / "array.toml": [
+                'name = "mine"',
+                "positions_m = [[0.05, 0, 0],",
+                "  [-0.05, 0, 0], [0, 0.05, 0]]",
+            ],
             scenes: ["duration_s: 0.5", "t60_s: [0, 0]", f"array: {tmp_path / name / 'array.toml'}"],
             config: [f"speech: {corpus}", "split: dev", "count: 1", "jobs: 1", f"scenes: {scenes}"],
         }
