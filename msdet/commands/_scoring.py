@@ -73,7 +73,9 @@ class Scoring:
             )
         write_provenance(self.out / UNPROCESSED, self.scene_set.identity, None)
 
-    def score(self, name: str, estimates: Path, is_oracle: bool | None = None) -> None:
+    def score(
+        self, name: str, estimates: Path, is_oracle: bool | None = None, align: bool = False, resample: bool = False
+    ) -> None:
         """Score a system's folder of estimates; writes its scores, its curves and where it came from."""
         from msdet.io.files import write_json
         from msdet.scoring.confidence_calibration import curve_notes, curves
@@ -84,8 +86,9 @@ class Scoring:
         request, scene_set, unprocessed = self.request, self.scene_set, self.rows[UNPROCESSED]
         with progress_bar(f"score {name}", request.in_lines) as progress:
             self.rows[name] = score_set(
-                scene_set, estimates, self.scores(name), request.workers, progress, request.metrics, unprocessed
-            )
+                scene_set, estimates, self.scores(name), request.workers, progress, request.metrics, unprocessed,
+                align, resample,
+            )  # fmt: skip
         write_provenance(self.out / name, scene_set.identity, estimates, is_oracle)
         certainty = curves(scene_set, read_directions(estimates) or {}, self.rows[name])
         write_json(self.out / name / "curves.json", certainty)

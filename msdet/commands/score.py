@@ -28,13 +28,15 @@ def score(
     metrics: str = ",".join(DEFAULT_METRICS),
     by: str = ",".join(DEFAULT_BREAKDOWNS),
     format: Format = "text",
+    align: bool = False,
+    resample: bool = False,
     jobs: int = 0,
 ) -> int:
     """Score a folder of anyone's estimates beside the unprocessed mixture.
 
-    The folder holds <scene id>/talker1.wav, talker2.wav and so on, or doa.jsonl with rows
-    {"id", "azimuth_deg"} in the same order of talkers, or both. Exit code 1 if anything could not be scored,
-    2 if nothing could.
+    The folder holds <scene id>/talker1.wav, talker2.wav and so on, or spk1.scp, spk2.scp and so on with lines
+    "<scene id> <path>"; or doa.jsonl with rows {"id", "azimuth_deg"} in the same order of talkers; or both. Exit
+    code 1 if anything could not be scored, 2 if nothing could.
 
     Args:
         data: rendered data set.
@@ -46,6 +48,8 @@ def score(
         by: breakdowns, between commas: azimuth_gap, t60, straddling, sector, distance, snr, talkers, overlap,
             gender, or all; a*b crosses two.
         format: of what is printed: text to read, or md, latex, csv or json to paste.
+        align: take out a constant delay of the estimates, which is told in any case.
+        resample: resample estimates of another sample rate.
         jobs: processes; 0 for one a core.
     """
     from msdet.data.scene_set import SceneSet
@@ -60,7 +64,7 @@ def score(
         raise MsdetError(f"{compare}: has a system '{name}' too; choose another --name")
     scoring.score_mixture()
     scoring.rows |= {system: rows for system, rows in compared.items() if system != UNPROCESSED}
-    scoring.score(name, estimates)
+    scoring.score(name, estimates, align=align, resample=resample)
     scoring.show(name)
     complete = print_failures(scoring.rows[name], scoring.scores(name), request.stream)
     return 0 if complete else EXIT_NOT_ALL_SCORED

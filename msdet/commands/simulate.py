@@ -9,6 +9,7 @@ from msdet.commands._progress import progress_bar, workers
 from msdet.errors import MsdetError
 from msdet.io.jobs import Shard
 from msdet.scenes.distribution import SceneDistribution
+from msdet.scenes.scene import T60_RULES
 
 ROOMS, POSITIONS, SEED = 400, 6, 1  # of a simulated bank, unless others are asked for
 
@@ -52,6 +53,8 @@ def simulate(
         print(f"{out}: part {shard} is done; run again without --shard when all are")
     else:
         print(f"{out}: {len(made.scenes)} scenes, {made.array.microphones} microphones at {made.sample_rate} Hz")
+        if bank is None and scenes.t60_s[1]:
+            print(f"  {T60_RULES[scenes.t60_rule]}")
 
 
 def bank(
@@ -61,6 +64,7 @@ def bank(
     positions: int = 0,
     seed: int = SEED,
     measured: Path | None = None,
+    sample_rate: int = 0,
     array: str | None = None,
     jobs: int = 0,
     dask: str = "",
@@ -70,13 +74,14 @@ def bank(
 
     Args:
         out: folder of the bank; run the same command again to finish it after a kill.
-        scenes: what rooms, arrays and positions are drawn from: a YAML file or a shipped one's name; of
-            measured rooms, only the sample rate.
+        scenes: what rooms, arrays and positions are drawn from: a YAML file or a shipped one's name; not of
+            measured rooms.
         rooms: number of rooms.
         positions: talker positions in each room; 0 for 6, or for as many as the smallest measured room has.
         seed: use one that no data set uses, so that no room is shared.
         measured: take responses from here instead: a folder with positions.tsv and multichannel audio, a SOFA
             file, or a folder of SOFA files.
+        sample_rate: of a bank of measured rooms; 0 for that of the responses.
         array: name or TOML file of the array of the measured responses; SOFA files know their own.
         jobs: worker processes; 0 for one a core.
         dask: address of a Dask scheduler, whose workers simulate instead; all must see the same folder.
@@ -88,17 +93,22 @@ def bank(
     share = Shard.parse(shard)
     if measured is None and array is not None:
         raise MsdetError(f"--array {array} is for --measured rooms; of simulated ones, choose --scenes.array")
+    if measured is None and sample_rate:
+        choose = "of simulated ones, choose --scenes.sample_rate"
+        raise MsdetError(f"--sample_rate {sample_rate} is for --measured rooms; {choose}")
     if measured is not None:
         _refuse_contradictions(scenes, rooms, seed)
     with workers(jobs, dask) as pool, progress_bar("bank") as progress:
         if measured is None:
             made = make_bank(out, scenes, rooms, positions or POSITIONS, seed, pool, progress, share)
         else:
-            made = make_measured_bank(out, measured, array, scenes.sample_rate, positions, pool, progress, share)
+            made = make_measured_bank(out, measured, array, sample_rate, positions, pool, progress, share)
     if made is None:
         print(f"{out}: part {shard} is done; run again without --shard when all are")
     else:
         print(f"{out}: {made.rooms} rooms x {made.positions} positions at {made.sample_rate} Hz")
+        if measured is None and scenes.t60_s[1]:
+            print(f"  {T60_RULES[scenes.t60_rule]}")
 
 
 def _refuse_contradictions(scenes: SceneDistribution, rooms: int, seed: int) -> None:
@@ -107,8 +117,9 @@ def _refuse_contradictions(scenes: SceneDistribution, rooms: int, seed: int) -> 
 
     drawn, default = dataclasses.asdict(scenes), dataclasses.asdict(SceneDistribution())
     options = [("rooms", rooms, ROOMS), ("seed", seed, SEED)]
-    options += [(f"scenes.{n}", drawn[n], default[n]) for n in ROOM_FIELDS if n != "sample_rate"]
+    options += [(f"scenes.{n}", drawn[n], default[n]) for n in ROOM_FIELDS]
     for name, value, unasked in options:
         if value != unasked:
-            instead = "; choose the array by --array" if name == "scenes.array" else ""
+            own = {"scenes.array": "--array", "scenes.sample_rate": "--sample_rate"}.get(name)
+            instead = f"; choose it by {own}" if own else ""
             raise MsdetError(f"--{name} {value} is for simulated rooms; those of --measured are as they are{instead}")

@@ -11,7 +11,7 @@ from typing import Any
 from msdet.corpora import CORPORA, SPLITS, Corpus, Utterance
 from msdet.errors import MsdetError
 from msdet.io import audio
-from msdet.io.reading import read_text
+from msdet.io.reading import read_lines
 
 _THREADS, _BLOCK = 8, 64
 _NAMES_SHOWN = 5
@@ -64,7 +64,7 @@ def is_audio(path: Path) -> bool:
 
 def lines_of(path: Path) -> list[str]:
     """Lines of a corpus' text file, whatever its encoding: only its ASCII part is used."""
-    return read_text(path, errors="replace").splitlines()
+    return read_lines(path, errors="replace")
 
 
 def parse_gender(text: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from msdet.conventions import Array, angular_distance_deg
 from msdet.data.scene_set import SceneSet
 from msdet.scenes.rir.bank import RirBank
-from msdet.scenes.scene import Scene, Source
+from msdet.scenes.scene import T60_RULES, Scene, Source
 
 GENDERS = {"f": "female", "m": "male", "": "of unknown gender"}
 _FORMS = {"°": ".1f", "dB": ".1f", "m³": ".1f", "s": ".3f"}  # by unit, unless all are whole; others have two decimals
@@ -107,6 +107,7 @@ def describe_set(data: SceneSet) -> Description:
         *directions,
         _talkers(sources),
         f"noise: {_counted(_noise(scene) for scene in scenes)}",
+        *(T60_RULES[rule] for rule in sorted({s.t60_rule for s in scenes if s.t60_target_s})),
     )
     return Description(f"data set {data.root.resolve().name}", facts, quantities)
 
@@ -126,8 +127,9 @@ def describe_bank(bank: RirBank) -> Description:
         Quantity("Volume (m³)", "rooms", _array(float(np.prod(size)) for size in sizes)),
     )
     array = f"{bank.array.microphones} microphones ({bank.array.name})"
-    facts = (f"{bank.rooms} rooms x {bank.positions} positions at {bank.sample_rate / 1000:g} kHz, {array}",)
-    return Description(f"RIR bank {bank.root.resolve().name}", facts, quantities)
+    facts = [f"{bank.rooms} rooms x {bank.positions} positions at {bank.sample_rate / 1000:g} kHz, {array}"]
+    facts += [T60_RULES[bank.settings["t60_rule"]]] if "t60_rule" in bank.settings else []
+    return Description(f"RIR bank {bank.root.resolve().name}", tuple(facts), quantities)
 
 
 def _quantities(*quantities: Quantity | None) -> tuple[Quantity, ...]:

@@ -120,18 +120,22 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def write_kaldi(root: Path, scenes: tuple[Scene, ...]) -> None:
+def write_kaldi(root: Path, scenes: tuple[Scene, ...], out: Path | None = None) -> None:
     """Write ``wav.scp``, ``spk1.scp`` … and ``utt2*`` tables into a set, with paths relative to it.
 
-    ``utt2spk`` maps a mixture to itself, as Kaldi wants of recordings of several talkers. ``utt2doa`` lists azimuths in
+    Or into another folder `out`, with absolute paths, which Kaldi opens wherever it runs; ``validate_data_dir.sh
+    --no-feats --no-text`` finds nothing wrong with either. ``utt2spk`` and ``spk2utt`` map a mixture to itself, as
+    Kaldi wants of recordings of several talkers. ``utt2doa`` lists azimuths in
     degrees and ``utt2distance`` distances in meters, in the order of ``spk1.scp`` …; of a moving talker, where it
     starts. ``utt2dur`` and ``utt2rt60`` are in seconds. A table has no line where that is not known of a scene;
     ``spk1.scp`` …, ``utt2doa`` and ``utt2distance`` are left out where it is not known of any.
     """
     ordered = sorted(scenes, key=lambda scene: scene.id)
+    place = f"{root.resolve()}/" if out else ""
     tables = {
-        "wav.scp": {s.id: mixture_path(s.id) for s in ordered},
+        "wav.scp": {s.id: f"{place}{mixture_path(s.id)}" for s in ordered},
         "utt2spk": {s.id: s.id for s in ordered},
+        "spk2utt": {s.id: s.id for s in ordered},
         "utt2dur": {s.id: f"{s.duration_s:.3f}" for s in ordered},
         "utt2rt60": {s.id: f"{s.t60_s:.3f}" for s in ordered if s.t60_s is not None},
     }
@@ -141,6 +145,6 @@ def write_kaldi(root: Path, scenes: tuple[Scene, ...]) -> None:
     tables |= {name: table for name, table in (("utt2doa", azimuths), ("utt2distance", distances)) if table}
     for scene in ordered:
         for talker in range(len(scene.sources) if scene.referenced else 0):
-            tables.setdefault(f"spk{talker + 1}.scp", {})[scene.id] = reference_path(scene.id, talker)
+            tables.setdefault(f"spk{talker + 1}.scp", {})[scene.id] = f"{place}{reference_path(scene.id, talker)}"
     for name, table in tables.items():
-        write_text(root / name, "".join(f"{key} {value}\n" for key, value in table.items()))
+        write_text((out or root) / name, "".join(f"{key} {value}\n" for key, value in table.items()))

@@ -83,7 +83,7 @@ def simulate(
     material, identity = _gather(speech, corpus, split, noise, rooms, array)
     if material.recordings and distribution.diffuse == "none" and not distribution.point_noises:
         raise MsdetError(f"{noise}: is given, but the scenes have neither diffuse noise nor point_noises")
-    settings = {"distribution": dataclasses.asdict(distribution), "array": array.to_dict(), "split": split}
+    settings = {"distribution": distribution.to_dict(), "array": array.to_dict(), "split": split}
     settings = json.loads(json.dumps(settings | {"scenes": scenes, "seed": seed} | identity))
     draw = partial(sample_scene, distribution=distribution, material=material, set_seed=scene_seed(seed, split))
     ids = [f"{split}-{n:06d}" for n in range(scenes)]

@@ -14,7 +14,7 @@ from typing import IO
 from msdet.errors import MsdetError
 from msdet.inference.sources import FileSource
 from msdet.io.files import plain_name
-from msdet.io.reading import read_text
+from msdet.io.reading import read_keyed
 
 STANDARD_INPUT = "-"
 TABLE = ".scp"  # end of the name of a table of recordings
@@ -85,11 +85,9 @@ def opened(recording: Recording, stdin: IO[bytes]) -> Iterator[FileSource]:
 
 def _of_table(table: Path) -> list[Recording]:
     found = []
-    for number, line in enumerate(read_text(table).splitlines(), start=1):
-        if not (parts := line.split(maxsplit=1)):
+    for origin, name, value in read_keyed(table):
+        if not name:
             continue
-        name, value = parts[0], "".join(parts[1:]).strip()
-        origin = f"{table}, line {number}"
         if not value:
             raise MsdetError(f"{origin}: is '{name[:60]}', expected an id and a file")
         if value.endswith("|") or value.startswith("|"):

@@ -64,7 +64,7 @@ def info(path: Path) -> AudioInfo:
     return AudioInfo(_checked_rate(header.samplerate, path), header.channels, header.frames)
 
 
-def _checked_rate(sample_rate: int, path: Path) -> int:
+def _checked_rate(sample_rate: int, path: Path | str) -> int:
     if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
         raise MsdetError(f"{path}: sample rate is {sample_rate} Hz, expected {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz")
     return sample_rate
@@ -79,11 +79,25 @@ def read(path: Path, start: int = 0, frames: int = -1) -> tuple[Array, int]:
         samples, sample_rate = soundfile.read(str(path), frames=frames, start=start, dtype="float32", always_2d=True)
     except (OSError, RuntimeError) as error:
         raise _unreadable(path, error) from error
-    _checked_rate(sample_rate, path)
+    return _checked(samples, sample_rate, path)
+
+
+def decode(content: bytes, origin: str) -> tuple[Array, int]:
+    """What `read` gives, of a file in memory; `origin` begins the message of an `MsdetError`."""
+    try:
+        samples, sample_rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
+    except (OSError, RuntimeError) as error:
+        raise MsdetError(f"{origin}: not readable as audio ({str(error).rstrip('.')})") from error
+    return _checked(samples, sample_rate, origin)
+
+
+def _checked(samples: Array, sample_rate: int, origin: Path | str) -> tuple[Array, int]:
+    """Samples ``(time, channel)`` as ``(channel, time)``, if they can be used."""
+    _checked_rate(sample_rate, origin)
     if len(samples) == 0:
-        raise MsdetError(f"{path}: has no samples")
+        raise MsdetError(f"{origin}: has no samples")
     if not np.isfinite(samples).all():
-        raise MsdetError(f"{path}: holds NaN or infinite samples")
+        raise MsdetError(f"{origin}: holds NaN or infinite samples")
     return np.ascontiguousarray(samples.T), int(sample_rate)
 
 

@@ -38,9 +38,23 @@ def read_text(path: Path, errors: str = "strict") -> str:
         raise MsdetError(f"{path}: cannot be read ({error.strerror})") from error
 
 
+def read_lines(path: Path, errors: str = "strict") -> list[str]:
+    """Lines of a text file, which end at line feeds alone: other separators of Unicode are part of them."""
+    return read_text(path, errors).removesuffix("\n").split("\n")
+
+
+def read_keyed(path: Path) -> list[tuple[str, str, str]]:
+    """Lines of a table in Kaldi's style: where each is, its first word, the rest; split at spaces and tabs."""
+    rows = []
+    for number, line in enumerate(read_lines(path), start=1):
+        key, _, rest = re.sub(r"[ \t]+", " ", line.strip(" \t"), count=1).partition(" ")
+        rows.append((f"{path}, line {number}", key, rest))
+    return rows
+
+
 def read_tsv(path: Path) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:
     """The header of a tab-separated table; and where each row is, with its cells by column; empty rows are left out."""
-    lines = [[cell.strip() for cell in line.split("\t")] for line in read_text(path).splitlines()]
+    lines = [[cell.strip() for cell in line.split("\t")] for line in read_lines(path)]
     header, rows = lines[0] if lines else [], []
     for number, cells in enumerate(lines[1:], start=2):
         place = f"{path}, line {number}"

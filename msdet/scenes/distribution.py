@@ -8,15 +8,15 @@ uniform over the area, at the array's height; T60 of 0.2 to 0.5 s; sensor noise 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
-from typing import Literal
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
 
 import numpy as np
 
 from msdet.conventions import Array
 from msdet.errors import MsdetError
 from msdet.scenes.rir.reverberation import longest_t60_s, shortest_t60_s
-from msdet.scenes.scene import Target
+from msdet.scenes.scene import T60Rule, Target
 
 Interval = tuple[float, float]
 """Lower and upper end of a uniform distribution."""
@@ -67,6 +67,8 @@ class SceneDistribution:
         rotation_deg: yaw of the array.
         tilt_deg: pitch and roll of the array.
         t60_s: target reverberation time; 0 is anechoic.
+        t60_rule: what that means: measured on the responses, or sabine, the walls that Sabine's formula gives, as in
+            SMS-WSJ and most simulators, where of long T60s a fifth more is measured.
         image_order: reflections beyond this order by ray tracing, for long T60s; null for image sources
             alone. Traced tails are not coherent between microphones, however close, and may differ in level.
         distance_m: talker to array center over the floor plan, uniform over the area.
@@ -102,6 +104,7 @@ class SceneDistribution:
     rotation_deg: Interval = (0.0, 360.0)
     tilt_deg: Interval = (0.0, 0.0)
     t60_s: Interval = (0.2, 0.5)
+    t60_rule: T60Rule = "measured"
     image_order: int | None = None
     distance_m: Interval = (1.0, 2.0)
     talker_height_m: Interval | None = None
@@ -121,6 +124,10 @@ class SceneDistribution:
     phase_error_deg: float = 0.0
     position_error_m: float = 0.0
     target: Target = "direct"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, from which a set's hash is made: without choices that earlier versions had not, if usual."""
+        return {k: v for k, v in asdict(self).items() if k != "t60_rule" or v != "measured"}
 
     @property
     def weights(self) -> dict[int, float]:

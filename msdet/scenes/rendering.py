@@ -201,7 +201,7 @@ def scene_response(
     positions += [np.array([noise.position_m]) for noise in points]
     where = (scene.room_m, scene.t60_target_s, scene.microphones_m(array.positions), np.concatenate(positions))
     how = (scene.sample_rate, scene.speed_of_sound, scene.image_order, scene.seed)
-    return room_response(*where, *how), paths, noise_positions
+    return room_response(*where, *how, rule=scene.t60_rule), paths, noise_positions
 
 
 def _path_times(source: Source, duration_s: float) -> Array:

@@ -175,7 +175,7 @@ def _places_in_new_room(d: SceneDistribution, talkers: int, rng: np.random.Gener
             waypoints = sample_path(d, geometry.positions_m[talker], geometry, rng)
             places[talker] |= {"waypoints": waypoints, "track": track_along(waypoints, d.duration_s, *pose)}
         if _keep_gap(places[:talkers], d.minimum_gap_deg):
-            room = {"room_m": geometry.room_m, "t60_target_s": geometry.t60_s}
+            room = {"room_m": geometry.room_m, "t60_target_s": geometry.t60_s, "t60_rule": d.t60_rule}
             return room | {"array_center_m": pose[0], "array_rotation_deg": pose[1]}, places
     raise MsdetError(f"no paths with minimum_gap_deg {d.minimum_gap_deg} found in {MAX_DRAWS} draws")
 
@@ -200,7 +200,8 @@ def _places_in_bank(d: SceneDistribution, bank: RirBank, talkers: int, rng: np.r
         seen = {"azimuth_deg": azimuth, "elevation_deg": elevation, "distance_m": distance}
         places.append({"position_m": as_point(distance * direction_vector(azimuth, elevation)), **seen, "rir": p})
     origin = (0.0, 0.0, 0.0)  # where in the room the array stands is not known
-    room = {"room_m": None, "t60_target_s": table.t60_target_s, "rir_room": number}
+    rule = bank.settings.get("t60_rule", "measured")
+    room = {"room_m": None, "t60_target_s": table.t60_target_s, "t60_rule": rule, "rir_room": number}
     return room | {"array_center_m": origin, "array_rotation_deg": origin}, places
 
 

@@ -23,6 +23,15 @@ SCHEMA_VERSION = 2  # version of the layout of a rendered set
 Target = Literal["direct", "early", "image"]
 """What a reference holds: the direct path, the first 50 ms as well, or the full reverberant image."""
 
+T60Rule = Literal["measured", "sabine"]
+"""What a target T60 means: what is measured on the responses, or what Sabine's formula says of the walls."""
+
+T60_RULES: dict[T60Rule, str] = {
+    "measured": "T60 asked for is what is measured",
+    "sabine": "T60 asked for is by Sabine's formula, as in SMS-WSJ; of long ones a fifth more is measured",
+}
+"""The rules as people read them."""
+
 NoiseKind = Literal["sensor", "spherical", "cylindrical", "point"]
 """Independent at each microphone; diffuse, from all directions or all horizontal ones; or from one place."""
 
@@ -132,6 +141,7 @@ class Scene:
     rir_room: int | None = None  # room of the RIR bank that the scene was made from
     image_order: int | None = None  # reflections beyond this order came from ray tracing; None for image sources alone
     referenced: bool = True  # whether there are references; a recording may have none
+    t60_rule: T60Rule = "measured"  # what the target T60 means
     located: bool = True  # whether it is known where the talkers are; their distances alone may be known without it
     renamed: ClassVar[dict[str, str]] = {"t60_asked_s": "t60_target_s", "array_centre_m": "array_center_m"}
 
@@ -190,11 +200,12 @@ class Scene:
         return to_room_frame(positions, self.array_center_m, self.array_rotation_deg)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON form; what is at its default in a source or a noise is left out, as are true flags."""
+        """JSON form; what is usual, such as defaults of a source or a noise and true flags, is left out."""
         row = dataclasses.asdict(self)
         for name, record in (("sources", Source), ("noises", Noise)):
             row[name] = [_without_defaults(record, value) for value in row[name]]
-        return {name: value for name, value in row.items() if name not in ("referenced", "located") or not value}
+        usual = {"referenced": True, "located": True, "t60_rule": "measured"}
+        return {name: value for name, value in row.items() if name not in usual or value != usual[name]}
 
     @classmethod
     def from_dict(cls, row: dict[str, Any], origin: str) -> Scene:

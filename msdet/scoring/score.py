@@ -1,9 +1,9 @@
 """Scoring a folder of estimates against a rendered set: one row per scene, in the set's order.
 
-An estimates folder holds ``<scene id>/talker1.wav`` to ``talkerN.wav`` (or ``.flac``; mono, of the set's
-rate and length) and ``doa.jsonl`` with a row ``{"id": ..., "azimuth_deg": [...]}`` per scene, azimuths in
-the order of the files; see `msdet.scoring.submission`. A system may give audio only or azimuths only. The
-number of azimuths may differ from the talkers'.
+An estimates folder holds ``<scene id>/talker1.wav`` to ``talkerN.wav`` (or ``.flac``; mono, of the set's rate and
+length), or ``spk1.scp`` to ``spkN.scp`` that list such files, and ``doa.jsonl`` with a row ``{"id": ..., "azimuth_deg":
+[...]}`` per scene, azimuths in the order of the files; see `msdet.scoring.submission`. A system may give audio only or
+azimuths only. The number of azimuths may differ from the talkers'.
 
 A row has labels of the scene; ``error`` (null); ``doubts``, what looks wrong but was scored; ``permutation``
 (``permutation[n]`` is the estimate of talker n, from 0); for each field of a metric a list over talkers, or a
@@ -39,6 +39,7 @@ from msdet.io.files import write_jsonl
 from msdet.io.jobs import Job, Progress, run_jobs
 from msdet.scenes.scene import Scene
 from msdet.scoring import doa_scores, submission
+from msdet.scoring.alignment import find_delay, shifted
 from msdet.scoring.breakdowns import DEFAULT_BREAKDOWNS, find_breakdowns, labels
 from msdet.scoring.doa_scores import NO_AUDIO, NO_DOA, NO_REFERENCES, NO_TRUE_DOA
 from msdet.scoring.metrics import DEFAULT_METRICS, UNPROCESSED, Row, check_metrics, separation_fields
@@ -58,6 +59,10 @@ class ScoringOptions:
 
     metrics: tuple[str, ...] = DEFAULT_METRICS
     doa_fields: tuple[str, ...] = doa_scores.DOA_FIELDS
+    align: bool = False
+    """Whether to take out a constant delay of the estimates, which is told in any case."""
+    resample: bool = False
+    """Whether to resample estimates of another sample rate."""
 
 
 def score(
@@ -67,20 +72,25 @@ def score(
     by: Sequence[str] = DEFAULT_BREAKDOWNS,
     name: str = "estimates",
     jobs: int = 1,
+    align: bool = False,
+    resample: bool = False,
 ) -> ScoreTable:
     """Score a folder of estimates beside the unprocessed mixture, as ``msdet score`` does; writes nothing.
 
     ``print(msdet.score("data/test", "estimates/"))`` prints the tables.
 
     `metrics` are names in `msdet.scoring.metrics.SEPARATION_METRICS`, `by` breakdowns
-    (`msdet.scoring.breakdowns.find_breakdowns`), and `name` is the system's in the tables.
+    (`msdet.scoring.breakdowns.find_breakdowns`), and `name` is the system's in the tables; for `align` and `resample`
+    see `ScoringOptions`.
     """
     find_breakdowns(by)
     if name == UNPROCESSED:
         raise MsdetError(f"name is '{name}', which is the mixture's")
     scene_set = SceneSet.open(Path(data))
     mixtures = score_unprocessed(scene_set, jobs=jobs, metrics=metrics)
-    rows = score_set(scene_set, Path(estimates), jobs=jobs, metrics=metrics, unprocessed=mixtures)
+    rows = score_set(
+        scene_set, Path(estimates), jobs=jobs, metrics=metrics, unprocessed=mixtures, align=align, resample=resample
+    )
     return ScoreTable({UNPROCESSED: mixtures, name: rows}, name, tuple(by))
 
 
@@ -92,6 +102,8 @@ def score_set(
     progress: Progress | None = None,
     metrics: Sequence[str] = DEFAULT_METRICS,
     unprocessed: Sequence[Row] = (),
+    align: bool = False,
+    resample: bool = False,
 ) -> list[Row]:
     """Score a folder of estimates: one row a scene, in the set's order.
 
@@ -101,7 +113,7 @@ def score_set(
 
     The rows, which do not depend on `jobs`, are also written to `out`. `metrics` are names in
     `msdet.scoring.metrics.SEPARATION_METRICS`; mixtures that `unprocessed`, rows of `score_unprocessed`, have are not
-    scored again.
+    scored again. For `align` and `resample` see `ScoringOptions`.
     """
     chosen = check_metrics(metrics)
     submission.check_made_for(estimates, scene_set)
@@ -112,7 +124,7 @@ def score_set(
         left_out = f"estimates of {len(unknown)} scenes that are not in the set are left out"
         _LOGGER.warning("%s: %s (%s)", estimates, left_out, submission.listed(unknown))
     lines = given or {}
-    options = ScoringOptions(chosen, _doa_fields(scene_set, lines))
+    options = ScoringOptions(chosen, _doa_fields(scene_set, lines), align, resample)
     has_audio = submission.gives_audio(scene_set, estimates)
     small = dataclasses.replace(scene_set, scenes=())  # sent to the workers
     score_one = partial(_score_files, small, estimates, has_audio, given is not None, options)
@@ -236,12 +248,15 @@ def _score_files(
     """Score a scene with its line of ``doa.jsonl``, unchecked, and the mixture's row."""
     mixture = references = estimates = directions = None
     no_audio, no_directions = NO_AUDIO, NO_DOA
+    doubts: list[str] = []
     if has_audio and not scene.referenced:
         no_audio = NO_REFERENCES
     elif has_audio:
         try:
             mixture, references = scene_set.mixture(scene), scene_set.references(scene)
-            estimates = submission.read_signals(folder, scene)
+            estimates, doubts = submission.read_signals(folder, scene, options.resample)
+            estimates, delays = _aligned(references, estimates, scene.sample_rate, options.align)
+            doubts += delays
         except MsdetError as error:
             no_audio = str(error)
     if has_doa and not scene.located:
@@ -258,9 +273,21 @@ def _score_files(
         scene, scene_set.array, mixture, references, estimates, directions, options, unprocessed,
         no_audio, no_directions,
     )  # fmt: skip
+    row["doubts"] += doubts
     if surplus := submission.surplus_files(folder, scene):
         row["doubts"].append(f"files that are no talker's are left out ({submission.listed(surplus)})")
     return row
+
+
+def _aligned(references: Array, estimates: Array, sample_rate: int, align: bool) -> tuple[Array, list[str]]:
+    """Estimates ``(talker, time)``, with a constant delay taken out if that is asked for; and a doubt that tells it."""
+    delay = find_delay(references, estimates, sample_rate)
+    if delay == 0:
+        return estimates, []
+    late, size = "late" if delay > 0 else "early", f"({abs(delay)} samples, {1000 * abs(delay) / sample_rate:.1f} ms)"
+    if not align:
+        return estimates, [f"estimates are {late}, which --align takes out {size}"]
+    return shifted(estimates, delay), [f"estimates were {late} and are aligned {size}"]
 
 
 def _score_mixture(scene_set: SceneSet, options: ScoringOptions, scene: Scene) -> Row:

@@ -1,5 +1,8 @@
 """A folder of estimates, as anyone may hand it in: audio, ``doa.jsonl``, and what does not fit the set.
 
+Audio is ``<scene id>/talker1.wav``, ``talker2.wav`` and so on, or files that ``spk1.scp``, ``spk2.scp`` … list in
+Kaldi's style, a line ``<scene id> <path>`` each.
+
 A line of ``doa.jsonl`` is an object with ``id`` and ``azimuth_deg``, one azimuth a talker, in the order of the audio
 files. It may also have, in the same order, ``elevation_deg``; ``confidence``, best a probability of being right;
 ``posterior``, of each talker (or one for all) the probabilities of directions evenly around the circle, the first at
@@ -12,15 +15,18 @@ system detected is not known then. A malformed value of another key costs what n
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from msdet.conventions import Array
+from msdet.data.formats.kaldi import read_table
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
 from msdet.io import audio
@@ -32,6 +38,8 @@ DATA_FILE = "data.json"  # says which data set a folder of estimates was made fo
 _TALKER_FILE = re.compile(r"talker(\d+)")
 _OTHER_SUFFIXES = (".aif", ".aiff", ".m4a", ".mp3", ".ogg", ".opus", ".sph", ".wave")
 _MAX_NAMED = 3
+FRAME_S = 0.064  # an estimate may be longer or shorter than its mixture by this: the end of an STFT
+_FRAME_SHARE = 0.1  # but by no more than this part of it
 _TRACK_KEYS = ("time_s", "azimuth_deg", "elevation_deg")
 _MAX_DEG = 1e6  # a larger number is no angle
 T = TypeVar("T")
@@ -101,7 +109,8 @@ class DoaEstimates:
 def check_made_for(estimates: Path, scene_set: SceneSet) -> None:
     """Refuse, by an `MsdetError`, a folder that is missing or says it was made for another data set."""
     if not estimates.is_dir():
-        raise MsdetError(f"{estimates}: no such folder of estimates")
+        hint = f"; give the folder, {estimates.parent}" if estimates.is_file() else ""
+        raise MsdetError(f"{estimates}: no such folder of estimates{hint}")
     data = made_for(estimates)
     if data not in (None, scene_set.identity):
         ours = f"{scene_set.root} has {scene_set.identity}"
@@ -120,7 +129,10 @@ def made_for(folder: Path) -> str | None:
 
 
 def talker_files(estimates: Path, scene: Scene) -> list[Path]:
-    """Audio files of a scene's talkers, in their order."""
+    """Audio files of a scene's talkers, in their order; listed ones may not be there."""
+    if tables := _lists(estimates):
+        named = (Path(table[scene.id]) for table in tables if scene.id in table)
+        return [beside if (beside := estimates / path).is_file() else path for path in named]
     files = _files(estimates, scene)
     return sorted((p for p in files if _talker_number(p)), key=lambda p: (_talker_number(p), p.name))
 
@@ -133,23 +145,29 @@ def gives_audio(scene_set: SceneSet, estimates: Path) -> bool:
     )
 
 
-def read_signals(estimates: Path, scene: Scene) -> Array:
-    """The estimates ``(talker, time)`` of a scene, float32, to score.
+def read_signals(estimates: Path, scene: Scene, resample: bool = False) -> tuple[Array, list[str]]:
+    """The estimates ``(talker, time)`` of a scene, float32, to score; and what was done to make them fit.
 
-    A file that fits by its header but holds NaN or infinite samples is NaN throughout: it alone is
-    undefined, like a silent one. Anything else that does not fit is an `MsdetError` of the scene's audio as a whole.
+    Files that are longer or shorter than the mixture by up to `FRAME_S` are cut or padded, those of another rate
+    resampled if that is asked for. A file that fits by its header but holds NaN or infinite samples is NaN throughout:
+    it alone is undefined, like a silent one. Anything else that does not fit is an `MsdetError` of the scene's audio as
+    a whole.
     """
-    paths = talker_files(estimates, scene)
-    talkers = len(scene.sources)
-    if [_talker_number(p) for p in paths] != list(range(1, talkers + 1)):
+    paths, talkers = talker_files(estimates, scene), len(scene.sources)
+    numbers = [_talker_number(p) for p in paths] if not _lists(estimates) else list(range(1, len(paths) + 1))
+    if numbers != list(range(1, talkers + 1)):
         names = (", ".join(p.name for p in paths) or "no talker files") + _hint(estimates, scene)
         raise MsdetError(f"{estimates / scene.id}: found {names}, expected one file for each of {talkers} talkers")
-    return np.stack([_read_signal(path, scene) for path in paths])
+    read = [_read_signal(path, scene, resample) for path in paths]
+    lengths = [f"{path.name} has {n - scene.samples:+d} samples" for path, (_, n) in zip(paths, read, strict=True)]
+    unlike = [text for text, (_, length) in zip(lengths, read, strict=True) if length != scene.samples]
+    doubt = f"estimates are longer or shorter than the mixture, and cut or padded ({', '.join(unlike)})"
+    return np.stack([signal for signal, _ in read]), [doubt] * bool(unlike)
 
 
 def read_estimates(estimates: Path, scene: Scene) -> Array:
-    """The estimates of a scene to listen to: as `read_signals`, but silent instead of NaN."""
-    return np.nan_to_num(read_signals(estimates, scene), nan=0.0)
+    """The estimates of a scene to listen to: as `read_signals`, at the scene's rate, but silent instead of NaN."""
+    return np.nan_to_num(read_signals(estimates, scene, resample=True)[0], nan=0.0)
 
 
 def read_directions(estimates: Path) -> dict[str, dict[str, Any]] | None:
@@ -175,6 +193,7 @@ def surplus_files(estimates: Path, scene: Scene) -> list[str]:
 def unknown_scenes(scene_set: SceneSet, estimates: Path) -> list[str]:
     """Names of scenes that the estimates folder has and the set has not, sorted."""
     folders = {p.name for p in estimates.iterdir() if p.is_dir() and any(map(_talker_number, p.iterdir()))}
+    folders = set().union(*_lists(estimates)) or folders
     return sorted((folders | set(read_directions(estimates) or {})) - {scene.id for scene in scene_set.scenes})
 
 
@@ -205,18 +224,44 @@ def _talker_number(path: Path) -> int:
     return int(match[1]) if match else 0
 
 
-def _read_signal(path: Path, scene: Scene) -> Array:
-    """An estimate ``(time,)``; NaN throughout if its samples cannot be used."""
+def _lists(estimates: Path) -> list[dict[str, str]]:
+    """What ``spk1.scp``, ``spk2.scp`` … of a folder list, by scene; nothing without them."""
+    paths = itertools.takewhile(Path.is_file, (estimates / f"spk{n}.scp" for n in itertools.count(1)))
+    return [_listed_paths(path, path.stat().st_mtime_ns) for path in paths]
+
+
+@lru_cache(maxsize=16)  # each scene asks
+def _listed_paths(path: Path, changed_ns: int) -> dict[str, str]:
+    table = read_table(path, "estimates of a talker")
+    for scene_id, name in table.items():
+        if name.endswith("|") or name.startswith("|"):
+            raise MsdetError(f"{path}, {scene_id}: is a command ('{name}'), expected a file; run it first")
+    return table
+
+
+def _read_signal(path: Path, scene: Scene, resample: bool) -> tuple[Array, int]:
+    """An estimate ``(time,)`` that fits its scene, and how long it was; NaN throughout if samples cannot be used."""
     try:
         samples, rate = audio.read(path)
-        (channels, length), usable = samples.shape, True
+        usable = True
     except MsdetError:
         header = audio.info(path)  # raises where the file is no audio at all
-        rate, channels, length, usable = header.sample_rate, header.channels, header.frames, False
-    if (rate, channels, length) != (scene.sample_rate, 1, scene.samples):
+        samples, rate, usable = np.zeros((header.channels, header.frames), np.float32), header.sample_rate, False
+    channels, length = samples.shape
+    remedy = "; keep one channel, for example with 'sox in.wav out.wav remix 1'" if channels != 1 else ""
+    if not remedy and rate != scene.sample_rate and not resample:
+        remedy = "; --resample resamples them"
+    if not remedy:
+        samples = audio.resample(samples, rate, scene.sample_rate)
+        most = int(min(FRAME_S * scene.sample_rate, _FRAME_SHARE * scene.samples))
+        if abs(samples.shape[-1] - scene.samples) > most:
+            remedy = f"; up to {most} samples more or fewer are cut or padded"
+    if remedy:
         expected = f"1 x {scene.samples} at {scene.sample_rate} Hz"
-        raise MsdetError(f"{path}: {channels} channels x {length} samples at {rate} Hz, expected {expected}")
-    return samples[0] if usable else np.full(length, np.nan, dtype=np.float32)
+        raise MsdetError(f"{path}: {channels} channels x {length} samples at {rate} Hz, expected {expected}{remedy}")
+    found = samples.shape[-1]
+    signal = np.pad(samples[0], (0, max(0, scene.samples - found)))[: scene.samples]
+    return signal if usable else np.full(scene.samples, np.nan, dtype=np.float32), found
 
 
 def _misnamed(estimates: Path, scene: Scene) -> list[str]:
@@ -231,6 +276,9 @@ def _hint(estimates: Path, scene: Scene) -> str:
     """What looks like the files of a scene by other names or in another place, as the end of a sentence."""
     files = [f"{scene.id}/{name}" for name in _misnamed(estimates, scene)]
     files += [] if talker_files(estimates, scene) else _elsewhere(estimates, scene)
+    for path in map(Path, files):
+        if _TALKER_FILE.fullmatch(path.stem) and path.suffix in _OTHER_SUFFIXES:
+            return f" (but {path}: convert such files, for example with 'ffmpeg -i {path.name} {path.stem}.wav')"
     return f" (but {listed(files)}: names are {scene.id}/talker1.wav, ...)" if files else ""
 
 

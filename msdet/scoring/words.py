@@ -16,7 +16,7 @@ from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError, did_you_mean
 from msdet.io import audio
 from msdet.io.files import write_json, write_text
-from msdet.io.reading import read_text
+from msdet.io.reading import read_keyed
 from msdet.scenes.scene import Source
 from msdet.scoring.metrics import Row
 from msdet.scoring.submission import DATA_FILE, check_made_for, made_for, talker_files
@@ -153,12 +153,11 @@ def add_word_errors(rows: list[Row], counted: Mapping[str, WordErrors | None]) -
 def read_table(path: Path) -> dict[str, str]:
     """Lines ``<key> <text>`` of a file, separated by spaces or a tab; the text may be empty."""
     table: dict[str, str] = {}
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        key, *text = line.split(maxsplit=1) or [""]
+    for place, key, text in read_keyed(path):
         if key in table:
-            raise MsdetError(f"{path}, line {number}: '{key}' was in an earlier line")
+            raise MsdetError(f"{place}: '{key}' was in an earlier line")
         if key:
-            table[key] = text[0].strip() if text else ""
+            table[key] = text
     if not table:
         raise MsdetError(f"{path}: is empty, expected lines of an utterance and its words")
     return table

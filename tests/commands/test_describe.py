@@ -15,10 +15,11 @@ from msdet.conventions import Array
 from msdet.data.description import Quantity, describe_bank, describe_set
 from msdet.data.scene_set import SceneSet
 from msdet.data.simulate import simulate
+from msdet.data.validation import validate_set
 from msdet.plots.histograms import bin_edges, histograms
 from msdet.plots.theme import DARK, LIGHT
 from msdet.scenes.distribution import SceneDistribution
-from msdet.scenes.rir.bank import RirBank
+from msdet.scenes.rir.bank import RirBank, make_bank
 
 
 class Links(HTMLParser):
@@ -207,3 +208,21 @@ def test_bad_input_is_one_line(arguments: list[str], message: str, capsys: pytes
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == f"error: {message}\n"
+
+
+def test_rule_of_the_t60_is_said_and_comes_with_scenes_and_banks(
+    speech: Path, small_room: SceneDistribution, dev_set: SceneSet, tmp_path: Path
+) -> None:
+    assert dev_set.scenes[0].t60_rule == "measured" and "t60_rule" not in dev_set.scenes[0].to_dict()
+    assert "t60_rule" not in (dev_set.root / "dataset.json").read_text(), "sets of before keep their hash"
+    assert "T60 asked for is what is measured" in describe_set(dev_set).facts
+    room = dataclasses.replace(small_room, t60_rule="sabine", t60_s=(0.3, 0.3))
+    default = dataclasses.replace(room, t60_rule="measured")
+    rooms = make_bank(tmp_path / "bank", room, rooms=1, positions=2, seed=11, jobs=1)
+    made = simulate(tmp_path / "own", speech, "folder", "dev", room, 1, seed=5, jobs=1)
+    drawn = simulate(tmp_path / "drawn", speech, "folder", "dev", default, 1, seed=5, jobs=1, bank=rooms.root)
+    assert [made.scenes[0].t60_rule, drawn.scenes[0].t60_rule] == ["sabine", "sabine"]
+    for described in (describe_bank(rooms), describe_set(made), describe_set(drawn)):
+        (fact,) = (fact for fact in described.facts if "T60" in fact)
+        assert fact.startswith("T60 asked for is by Sabine's formula, as in SMS-WSJ")
+    assert validate_set(made.root) == []

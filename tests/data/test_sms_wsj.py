@@ -16,8 +16,9 @@ import soundfile
 from scipy.signal import fftconvolve
 
 from msdet.arrays import MicrophoneArray, load_array
+from msdet.cli import main
 from msdet.conventions import Array, rotation_matrix
-from msdet.data.formats.external import scales, write_external_dataset
+from msdet.data.formats.external import Sound, scales, write_external_dataset
 from msdet.data.formats.pose import fit_pose
 from msdet.data.formats.sms_wsj import read_sms_wsj, write_sms_wsj
 from msdet.data.scene_set import SceneSet
@@ -331,7 +332,7 @@ def test_killed_import_is_finished_by_the_same_call(
 ) -> None:
     whole = write_external_dataset(tmp_path / "whole", read_sms_wsj(database, SMS_WSJ), 1)
     found = read_sms_wsj(database, SMS_WSJ)
-    broken = dataclasses.replace(found.scenes[1], mixture=tmp_path / "gone.wav")
+    broken = dataclasses.replace(found.scenes[1], mixture=Sound(tmp_path / "gone.wav"))
     with pytest.raises(MsdetError, match=r"gone\.wav: no such file"):
         write_external_dataset(tmp_path / "set", dataclasses.replace(found, scenes=(found.scenes[0], broken)), 1)
     assert (tmp_path / "set" / mixture_path("0_aaa_bbb")).is_file()
@@ -358,10 +359,10 @@ def test_audio_that_was_moved_is_found(made: tuple[Path, Any], tmp_path: Path) -
             text = text.replace("/net/other/sms_wsj", f"/net/other/{made[0].name}")
             far.write_text(text)
         found = read_sms_wsj(far, SMS_WSJ, audio_root=root)
-        assert found.scenes[0].mixture == made[0] / "observation" / "cv_dev93" / "0_aaa_bbb.wav"
+        assert found.scenes[0].mixture.path == made[0] / "observation" / "cv_dev93" / "0_aaa_bbb.wav"
     beside = made[0] / "moved.json"
     beside.write_text(text)
-    assert read_sms_wsj(beside, SMS_WSJ).scenes[1].mixture.is_relative_to(made[0])
+    assert read_sms_wsj(beside, SMS_WSJ).scenes[1].mixture.path.is_relative_to(made[0])
     with pytest.raises(MsdetError, match="no such file: /net/other"):
         read_sms_wsj(far, SMS_WSJ, audio_root=f"/net/other={tmp_path}")
 
@@ -569,3 +570,62 @@ def test_mismatched_microphones_are_written_where_the_array_has_them(dev_set: Sc
         path = write_sms_wsj(dataclasses.replace(dev_set, root=tmp_path / name, scenes=(what,)), "x")
         written.append(read_json(path)["datasets"]["x"][scene.id]["sensor_position"])
     assert written[0] == written[1]
+
+
+def test_signals_are_laid_out_for_their_reader(dev_set: SceneSet, speech: Path, tmp_path: Path) -> None:
+    """What ``sms_wsj.database.AudioReader`` does: reads each path as ``(channel, time)``, lists of them stacked."""
+    out = tmp_path / "db"
+    options = ["export", str(dev_set.root), "--format=sms_wsj", "--dataset=cv", f"--out={out}"]
+    assert main([*options, f"--speech={speech}"]) == 0
+
+    def read(paths: Any) -> Any:
+        return [read(path) for path in paths] if isinstance(paths, list) else soundfile.read(paths)[0].T
+
+    examples = read_json(out / "sms_wsj.json")["datasets"]["cv"]
+    for scene in dev_set.scenes:
+        example = examples[scene.id]
+        data = {key: read(paths) for key, paths in example["audio_path"].items()}
+        early, tail = (np.stack(data[f"speech_reverberation_{part}"]) for part in ("early", "tail"))
+        assert (early.shape, tail.shape, data["noise_image"].shape) == ((2, 4, 12000), (2, 4, 12000), (4, 12000))
+        np.testing.assert_array_equal(data["observation"], dev_set.mixture(scene))
+        np.testing.assert_allclose((early + tail).sum(0) + data["noise_image"], data["observation"], atol=4e-5)
+        for k, dry in enumerate(data["original_source"]):
+            assert dry.shape == (example["num_samples"]["original_source"][k],)
+            source = np.pad(dry, (example["offset"][k], 12000))[:12000]  # their speech_source
+            lag = int(np.correlate(early[k, 0], source, "full").argmax()) - 11999
+            assert 0 <= lag <= 3, "microphones are 5 cm from the middle"
+            made = fftconvolve(source, data["rir"][k][0])[
+                example["offset"][k] - round(scene.sources[k].onset_s * RATE) :
+            ]
+            assert np.corrcoef(made[:12000], (early + tail)[k, 0])[0, 1] > 0.99
+    back = read_sms_wsj(out / "sms_wsj.json", dev_set.array, "early")
+    np.testing.assert_allclose(back.scenes[0].references[1].read(back.scenes[0].scene, 2), read(
+        examples[dev_set.scenes[0].id]["audio_path"]["speech_reverberation_early"][1])[2], atol=1e-7)  # fmt: skip
+    np.testing.assert_array_equal(
+        write_external_dataset(tmp_path / "back", read_sms_wsj(out / "sms_wsj.json", dev_set.array, "direct"), 1)
+        .references(dev_set.scenes[2]), dev_set.references(dev_set.scenes[2]))  # fmt: skip
+
+
+def test_signals_of_other_speech_are_refused(
+    dev_set: SceneSet, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = Path(shutil.copytree(speech, tmp_path / "other"))
+    for path in other.rglob("*.wav"):
+        samples, rate = audio.read(path)
+        audio.write(path, samples[:, ::-1], rate)
+    options = ["export", str(dev_set.root), "--format=sms_wsj"]
+    assert main([*options, f"--speech={other}", f"--out={tmp_path / 'db'}"]) == 2
+    assert "rendered again it is another mixture; give the speech that the set was" in capsys.readouterr().err
+    assert not (tmp_path / "db" / "sms_wsj.json").exists()
+    assert main([*options, f"--speech={speech}"]) == 2
+    assert "but only format sms_wsj with --speech and --out renders signals" in capsys.readouterr().err
+
+
+def test_early_references_at_one_microphone_have_a_key_of_their_own(dev_set: SceneSet, tmp_path: Path) -> None:
+    scenes = tuple(dataclasses.replace(scene, target="early") for scene in dev_set.scenes)
+    path = write_sms_wsj(dataclasses.replace(dev_set, scenes=scenes), "x", tmp_path)
+    paths = read_json(path)["datasets"]["x"][scenes[0].id]["audio_path"]
+    assert paths.keys() == {"observation", "speech_early"}, "speech_reverberation_early is of all microphones"
+    assert all(Path(name).is_absolute() for name in paths["speech_early"])
+    found = read_sms_wsj(path, dev_set.array, "early").scenes[0]
+    np.testing.assert_array_equal(found.references[0].read(found.scene, 0), dev_set.references(scenes[0])[0])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from msdet.cli import main
 from msdet.errors import MsdetError
 from msdet.io.files import read_json, read_jsonl
 from msdet.io.reading import read_text, read_toml
@@ -64,3 +66,26 @@ def test_what_never_ends_is_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "x").symlink_to("/dev/zero")
     with pytest.raises(MsdetError, match="x: is more than 1 MB of text"):
         read_text(tmp_path / "x")
+
+
+def test_configurations_and_tables_of_windows_editors_are_read(speech: Path, tmp_path: Path) -> None:
+    """Bytes of the set are those of files with neither byte-order mark nor carriage returns."""
+    made = []
+    for name, end, mark in (("unix", "\n", ""), ("windows", "\r\n", "\ufeff")):
+        corpus = Path(shutil.copytree(speech, tmp_path / name / "speech"))
+        scenes, config = tmp_path / name / "scenes.yaml", tmp_path / name / "config.yaml"
+        lines = {
+            corpus / "speakers.tsv": (corpus / "speakers.tsv").read_text().splitlines(),
+            tmp_path / name / "array.toml": [
+                'name = "mine"',
+                "positions_m = [[0.05, 0, 0],",
+                "  [-0.05, 0, 0], [0, 0.05, 0]]",
+            ],
+            scenes: ["duration_s: 0.5", "t60_s: [0, 0]", f"array: {tmp_path / name / 'array.toml'}"],
+            config: [f"speech: {corpus}", "split: dev", "count: 1", "jobs: 1", f"scenes: {scenes}"],
+        }
+        for path, text in lines.items():
+            path.write_bytes((mark + "".join(f"{line}{end}" for line in text)).encode())
+        assert main(["simulate", str(tmp_path / name / "set"), "--config", str(config)]) == 0
+        made.append((tmp_path / name / "set" / "SHA256SUMS").read_text().splitlines()[:-1])
+    assert made[0] == made[1] != []

@@ -54,7 +54,7 @@ def test_causal_windows_do_not_look_ahead(window: int, stride: int) -> None:
 def test_every_bin_lies_in_as_many_windows(window: int, stride: int) -> None:
     layer = _Recurrence(1, 2, 3, window, stride, forwards=False)
     for length in (1, 3, 7, 8):
-        before, after = layer._padding(length)
+        before, after = layer.padding(length)
         padded = torch.zeros(before + length + after)
         starts = range(0, len(padded) - window + 1, stride)
         assert starts[-1] + window == len(padded)

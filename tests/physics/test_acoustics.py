@@ -200,6 +200,19 @@ def test_measured_t60_is_the_one_asked_for(room_m: tuple[float, float, float], t
     assert response.t60_measured_s == pytest.approx(t60_s, rel=0.15)
 
 
+def test_sabines_rule_is_the_one_of_sms_wsj() -> None:
+    """Absorption as its generator has it, 24 ln(10) V / (c S T60); 0.54 s of 0.45 s are measured there."""
+    room_m = (8.0, 6.0, 3.0)
+    expected = 24 * np.log(10) * 144 / (343 * 180 * 0.45)
+    assert absorption_for_t60(room_m, 0.45, rule="sabine") == pytest.approx(expected, rel=1e-6)
+    center = np.asarray(room_m) / 2
+    sources = center + 1.5 * direction_vector([10.0, 100.0, 215.0])
+    response = room_response(room_m, 0.45, ARRAY.positions[:2] + center, sources, RATE, rule="sabine")
+    assert response.t60_measured_s == pytest.approx(0.54, abs=0.03)
+    with pytest.raises(MsdetError, match=r"T60 of 0\.1 s is impossible .* has by Sabine's formula at least 0\.130 s"):
+        absorption_for_t60(room_m, 0.1, rule="sabine")
+
+
 def test_more_absorption_is_needed_for_a_shorter_t60() -> None:
     room_m = (8.0, 6.0, 3.0)
     assert absorption_for_t60(room_m, 0.25) > absorption_for_t60(room_m, 0.5)

@@ -816,10 +816,11 @@ def test_source_that_is_no_collection_is_refused(folder: Path, tmp_path: Path) -
 
 
 def test_command_makes_a_bank(copy: Path, bank: RirBank, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--array", ARRAY.name, "--positions", "6", "--jobs", "1", "--scenes.sample_rate", "16000"]
-    assert cli.main(["bank", "--out", str(tmp_path / "b"), "--measured", str(copy), *options]) == 0
-    assert "2 rooms x 6 positions at 16000 Hz" in capsys.readouterr().out
-    assert RirBank.open(tmp_path / "b").sample_rate == 16000
+    options = ["--measured", str(copy), "--array", ARRAY.name, "--positions", "6", "--jobs", "1"]
+    for name, rate, given in (("own", 16000, []), ("lower", 8000, ["--sample_rate", "8000"])):
+        assert cli.main(["bank", "--out", str(tmp_path / name), *options, *given]) == 0
+        assert f"2 rooms x 6 positions at {rate} Hz" in capsys.readouterr().out
+        assert RirBank.open(tmp_path / name).sample_rate == rate
 
 
 @pytest.mark.parametrize(
@@ -828,9 +829,11 @@ def test_command_makes_a_bank(copy: Path, bank: RirBank, tmp_path: Path, capsys:
         (["--measured", "x", "--rooms", "3"], "--rooms 3 is for simulated rooms; those of --measured are as"),
         (["--measured", "x", "--seed", "9"], "--seed 9 is for simulated rooms"),
         (["--measured", "x", "--scenes.t60_s", "[0.2,0.3]"], "--scenes.t60_s (0.2, 0.3) is for simulated"),
-        (["--measured", "x", "--scenes.array", "linear4_5cm"], "choose the array by --array"),
+        (["--measured", "x", "--scenes.array", "linear4_5cm"], "choose it by --array"),
         (["--array", "linear4_5cm"], "--array linear4_5cm is for --measured rooms"),
-        (["--measured", "x", "--scenes.sample_rate", "10"], "sample_rate is 10, expected 4000 to 192000"),
+        (["--measured", "x", "--sample_rate", "10"], "sample_rate is 10, expected 4000 to 192000"),
+        (["--measured", "x", "--scenes.sample_rate", "16000"], "choose it by --sample_rate"),
+        (["--sample_rate", "16000"], "--sample_rate 16000 is for --measured rooms"),
     ],
 )
 def test_contradictory_options_are_refused(

@@ -37,7 +37,7 @@ def rows_of(tmp_path):
 
 def _shorten(path):
     samples, rate = audio.read(path)
-    audio.write(path, samples[:, :-1], rate)
+    audio.write(path, samples[:, :-100], rate)
 
 
 def _resampled(path):
@@ -63,9 +63,9 @@ DAMAGES = pytest.mark.parametrize(
         (lambda p: p.with_name("talker3.wav").write_bytes(p.read_bytes()), "talker3.wav, expected"),
         (lambda p: p.with_suffix(".flac").write_bytes(p.read_bytes()), "talker2.flac, talker2.wav, expected"),
         (lambda p: p.write_text("no audio"), "not readable as audio"),
-        (_shorten, "399 samples at 8000 Hz, expected 1 x 400"),
-        (_resampled, "at 16000 Hz"),
-        (_stereo, "2 channels"),
+        (_shorten, "300 samples at 8000 Hz, expected 1 x 400 at 8000 Hz; up to 40 samples more or fewer are cut"),
+        (_resampled, "at 16000 Hz, expected 1 x 400 at 8000 Hz; --resample resamples them"),
+        (_stereo, "2 channels x 400 samples at 8000 Hz, expected 1 x 400 at 8000 Hz; keep one channel, for example"),
     ],
 )
 

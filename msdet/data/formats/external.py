@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +21,7 @@ import numpy as np
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
 from msdet.data.scene_set import HEADER, SceneSet, finish_set, record_path, write_scene
-from msdet.errors import MsdetError
+from msdet.errors import MsdetError, printable
 from msdet.io import audio
 from msdet.io.files import plain_name, read_json, settings_hash
 from msdet.io.jobs import Job, Progress, Workers, begin_run_dir, run_jobs
@@ -35,21 +38,86 @@ class Reference(Protocol):
         """The reference ``(time,)`` at a microphone, as long as the scene."""
 
 
+MAX_OVERSHOOT_S = 0.5  # a part may end so much after its recording, as in Kaldi, and is then cut
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Audio that a table names: a file, or what a command of the shell writes; or a part of it.
+
+    `part_s` are where the part starts and ends, in seconds; an end below 0 is that of the recording.
+    """
+
+    path: Path
+    command: str = ""
+    part_s: tuple[float, float] | None = None
+
+    def __str__(self) -> str:
+        return self.command or str(self.path)
+
+    @property
+    def whole(self) -> Sound:
+        """The recording that this is, or is a part of."""
+        return dataclasses.replace(self, part_s=None)
+
+    def read(self) -> tuple[Array, int]:
+        """Samples ``(channel, time)`` and the sample rate."""
+        if self.command:
+            samples, rate = _output_of(self.command)
+            start, frames = self._bounds(rate, samples.shape[-1])
+            return samples[:, start : start + frames], rate
+        return audio.read(self.path, *self._bounds(*self._size())) if self.part_s else audio.read(self.path)
+
+    def info(self) -> audio.AudioInfo:
+        """Rate, channels and length; runs the command, if it is one."""
+        if self.command:
+            samples, rate = _output_of(self.command)
+            found = audio.AudioInfo(rate, *samples.shape)
+        else:
+            found = audio.info(self.path)
+        return dataclasses.replace(found, frames=self._bounds(found.sample_rate, found.frames)[1])
+
+    def _size(self) -> tuple[int, int]:
+        header = audio.info(self.path)
+        return header.sample_rate, header.frames
+
+    def _bounds(self, rate: int, frames: int) -> tuple[int, int]:
+        """First sample and number of samples of a recording of so many."""
+        if self.part_s is None:
+            return 0, frames
+        start, end = (math.floor(time_s * rate + 1e-6) for time_s in self.part_s)
+        end = frames if end < 0 else end
+        if not 0 <= start < min(end, frames) or end > frames + MAX_OVERSHOOT_S * rate:
+            part = f"a part from {self.part_s[0]:g} to {self.part_s[1]:g} s"
+            raise MsdetError(f"{self}: lasts {frames / rate:.3f} s and has no such part: {part}")
+        return start, min(end, frames) - start
+
+
+@lru_cache(maxsize=1)  # segments of a recording follow each other
+def _output_of(command: str) -> tuple[Array, int]:
+    """Audio ``(channel, time)`` that a command writes to its standard output, and its sample rate."""
+    done = subprocess.run(command, shell=True, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode:
+        said = "".join(done.stderr.decode(errors="replace").strip().splitlines()[-1:]) or "no message"
+        raise MsdetError(printable(f"{command}: ends with exit code {done.returncode} ({said})"))
+    return audio.decode(done.stdout, command)
+
+
 @dataclass(frozen=True)
 class ReferenceFiles:
     """A reference that is one file or the sum of several, each of one channel or one a microphone."""
 
-    paths: tuple[Path, ...]
+    sounds: tuple[Sound, ...]
 
     def read(self, scene: Scene, microphone: int) -> Array:
         """The sum of the files at one microphone; rate, length and channels must be the mixture's."""
         total = np.zeros(scene.samples, dtype=np.float32)
-        for path in self.paths:
-            samples, rate = audio.read(path)
+        for sound in self.sounds:
+            samples, rate = sound.read()
             if rate != scene.sample_rate or samples.shape[-1] != scene.samples:
                 expected = f"{scene.samples} at {scene.sample_rate} Hz as in the mixture of {scene.id}"
-                raise MsdetError(f"{path}: {samples.shape[-1]} samples at {rate} Hz, expected {expected}")
-            total += one_channel(samples, microphone, path)
+                raise MsdetError(f"{sound}: {samples.shape[-1]} samples at {rate} Hz, expected {expected}")
+            total += one_channel(samples, microphone, sound)
         return total
 
 
@@ -61,7 +129,7 @@ class ExternalScene:
     """
 
     scene: Scene
-    mixture: Path
+    mixture: Sound
     references: tuple[Reference, ...]
     timed: bool
 
@@ -125,7 +193,7 @@ def _endings(path: Path, root: Path) -> Iterator[Path]:
         yield root.joinpath(*parts[start:])
 
 
-def one_channel(samples: Array, microphone: int, path: Path) -> Array:
+def one_channel(samples: Array, microphone: int, path: Path | Sound) -> Array:
     """The samples ``(time,)`` at a microphone of a file ``(channel, time)``, whose one channel is for all."""
     channel = 0 if len(samples) == 1 else microphone
     if channel >= len(samples):
@@ -139,9 +207,9 @@ def check_scene_id(scene_id: str, place: str) -> None:
         raise MsdetError(f"{place}: id is {scene_id!r}, expected no space, for Kaldi tables")
 
 
-def check_recording(path: Path, array: MicrophoneArray) -> audio.AudioInfo:
+def check_recording(path: Sound, array: MicrophoneArray) -> audio.AudioInfo:
     """Header of a mixture, which must not be empty or have another number of channels than the array."""
-    header = audio.info(path)
+    header = path.info()
     if header.channels != array.microphones:
         expected = f"{array.microphones} as array '{array.name}'; give the array that it was recorded with by --array"
         raise MsdetError(f"{path}: has {header.channels} channels, expected {expected}")
@@ -178,7 +246,7 @@ def scales(scene_set: SceneSet) -> dict[str, float]:
 
 def _write(out: Path, entry: ExternalScene, array: MicrophoneArray) -> None:
     scene = entry.scene
-    mixture, _ = audio.read(entry.mixture)
+    mixture, _ = entry.mixture.read()
     read = [reference.read(scene, array.reference) for reference in entry.references]
     references = np.stack(read) if read else np.zeros((0, scene.samples), np.float32)
     for talker, reference in enumerate(references, start=1):

@@ -20,18 +20,19 @@ if TYPE_CHECKING:
 RECORDINGS, CUTS = "recordings.jsonl.gz", "cuts.jsonl.gz"
 
 
-def write_lhotse(scene_set: SceneSet) -> tuple[Path, Path]:
+def write_lhotse(scene_set: SceneSet, out: Path | None = None) -> tuple[Path, Path]:
     """Write ``recordings.jsonl.gz`` and ``cuts.jsonl.gz`` into a set: one ``MultiCut`` a mixture.
 
-    A cut has a supervision for each talker, with its speaker, gender and times and, as custom fields,
-    ``azimuth_deg``, ``elevation_deg``, ``distance_m`` and ``target_recording``, whose samples
-    ``load_target_recording()`` gives from where the talker starts to where it ends; a moving talker also has
-    a ``track`` of times, azimuths, elevations and distances. What is not known has no field. Custom fields
-    of the cut are ``array``, ``target`` and, where they are known, ``room_m``, ``t60_s`` and ``snr_db``.
+    A cut has ``target_recording``, whose samples ``load_target_recording()`` gives, ``(talker, time)``: those of the
+    cut, also once lhotse has truncated, trimmed or resampled it. It has a supervision for each talker, with its
+    speaker, gender and times and, as custom fields, ``target_channel``, its row of those samples, ``azimuth_deg``,
+    ``elevation_deg`` and ``distance_m``; a moving talker also has a ``track`` of times, azimuths, elevations and
+    distances, times from the scene's start. What is not known has no field. Other custom fields of the cut are
+    ``array``, ``target`` and, where they are known, ``room_m``, ``t60_s`` and ``snr_db``.
 
-    Paths are relative to the set. lhotse takes them from the working directory, so load the cuts there; from
-    elsewhere, ``with_recording_path_prefix(root)`` of the cuts mends those of the mixtures, but not those of
-    ``target_recording``, which have ``with_path_prefix(root)`` themselves.
+    Paths are relative to the set. lhotse takes them from the working directory, so load the cuts there; or write them
+    into another folder `out`, where they are absolute. Resampling needs ``cut.resample(rate, recording_field=
+    "target_recording")`` besides: lhotse leaves other recordings than the mixture at their rate.
     """
     tools = Path.home() / ".lhotse" / "tools"
     made = [folder for folder in (tools, tools.parent) if not folder.exists()]
@@ -42,17 +43,21 @@ def write_lhotse(scene_set: SceneSet) -> tuple[Path, Path]:
     for folder in made:  # by the import, which nobody who exports asked for
         with suppress(OSError):
             folder.rmdir()
-    cuts = [_cut(scene, scene_set.array.microphones) for scene in scene_set.scenes]
-    recordings, manifest = scene_set.root / RECORDINGS, scene_set.root / CUTS
+    place = f"{scene_set.root.resolve()}/" if out else ""
+    cuts = [_cut(scene, scene_set.array.microphones, place) for scene in scene_set.scenes]
+    recordings, manifest = ((out or scene_set.root) / name for name in (RECORDINGS, CUTS))
     _write(recordings, [cut.recording.to_dict() for cut in cuts])
     _write(manifest, [cut.to_dict() for cut in cuts])
     return recordings, manifest
 
 
-def _cut(scene: Scene, microphones: int) -> MultiCut:
+def _cut(scene: Scene, microphones: int, place: str) -> MultiCut:
     from lhotse import MultiCut
 
-    custom = {"array": scene.array, "target": scene.target}
+    custom: dict[str, Any] = {"array": scene.array, "target": scene.target}
+    if scene.referenced:
+        files = {place + reference_path(scene.id, talker): [talker] for talker in range(len(scene.sources))}
+        custom["target_recording"] = _recording(scene, f"{scene.id}-target", files)
     known = {"room_m": scene.room_m, "t60_s": scene.t60_s, "snr_db": scene.snr_db if scene.noises else None}
     channels = list(range(microphones))
     return MultiCut(
@@ -61,7 +66,7 @@ def _cut(scene: Scene, microphones: int) -> MultiCut:
         duration=scene.samples / scene.sample_rate,
         channel=channels,
         supervisions=[_supervision(scene, k, channels) for k in range(len(scene.sources))],
-        recording=_recording(scene, scene.id, mixture_path(scene.id), channels),
+        recording=_recording(scene, scene.id, {place + mixture_path(scene.id): channels}),
         custom=custom | {name: value for name, value in known.items() if value is not None},
     )
 
@@ -77,7 +82,7 @@ def _supervision(scene: Scene, talker: int, channels: list[int]) -> SupervisionS
     if source.track:
         custom["track"] = [[d.time_s, d.azimuth_deg, d.elevation_deg, d.distance_m] for d in source.track]
     if scene.referenced:
-        custom["target_recording"] = _recording(scene, name, reference_path(scene.id, talker), [0])
+        custom["target_channel"] = talker
     return SupervisionSegment(
         id=name,
         recording_id=scene.id,
@@ -90,12 +95,13 @@ def _supervision(scene: Scene, talker: int, channels: list[int]) -> SupervisionS
     )
 
 
-def _recording(scene: Scene, name: str, path: str, channels: list[int]) -> Recording:
+def _recording(scene: Scene, name: str, files: dict[str, list[int]]) -> Recording:
+    """A recording of the scene's length whose channels are in files."""
     from lhotse import AudioSource, Recording
 
     return Recording(
         id=name,
-        sources=[AudioSource("file", channels, path)],
+        sources=[AudioSource("file", channels, path) for path, channels in files.items()],
         sampling_rate=scene.sample_rate,
         num_samples=scene.samples,
         duration=scene.samples / scene.sample_rate,

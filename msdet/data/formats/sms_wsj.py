@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -40,16 +42,13 @@ from msdet.scenes.scene import (
 
 MANIFEST = "sms_wsj.json"
 
-REFERENCE_KEYS: dict[Target, str] = {
-    "direct": "speech_direct",
-    "early": "speech_reverberation_early",
-    "image": "speech_image",
-}
-"""Keys of ``audio_path`` for what a reference may hold; SMS-WSJ itself has only the early part as files."""
+REFERENCE_KEYS: dict[Target, str] = {"direct": "speech_direct", "early": "speech_early", "image": "speech_image"}
+"""Keys of ``audio_path`` for references of ours, at one microphone; SMS-WSJ has other ones, at all of them."""
 
+EARLY_KEY = "speech_reverberation_early"
 TAIL_KEY = "speech_reverberation_tail"  # the rest after the early part: together they are the image
 # an example without any of these has no references; with some of them, all that are needed must be there
-_SOUND_OF_TALKERS = (*REFERENCE_KEYS.values(), TAIL_KEY, "rir", "original_source", "speech_source")
+_SOUND_OF_TALKERS = (*REFERENCE_KEYS.values(), EARLY_KEY, TAIL_KEY, "rir", "original_source", "speech_source")
 _GENDERS = {"f": "female", "m": "male"}
 
 
@@ -149,7 +148,7 @@ def _read_example(
         sensors_m, sources_m = example.points("sensor_position"), example.points("source_position")
         pose = fit_pose(array, sensors_m, example.place)
     mixture = _observation(example, finder)
-    header = external.check_recording(mixture, array)
+    header = external.check_recording(external.Sound(mixture), array)
     samples = example.table("num_samples").number("observation")
     if samples is not None and samples != header.frames:
         raise MsdetError(f"{mixture}: has {header.frames} samples, but {example.place} says {samples:.0f}")
@@ -172,7 +171,7 @@ def _read_example(
         located=sources_m is not None,
     )
     references = _references(example, scene, header, sensors_m[array.reference], finder)
-    return external.ExternalScene(scene, mixture, references, timed)
+    return external.ExternalScene(scene, external.Sound(mixture), references, timed)
 
 
 def _sources(
@@ -223,12 +222,13 @@ def _references(
         return [finder.find(name, f"{paths.place}, {key}") for name in paths.row(key, talkers, "strings") or ()]
 
     keys = [REFERENCE_KEYS[scene.target]]
-    if keys[0] not in paths.values and scene.target == "image":
-        keys = [REFERENCE_KEYS["early"], TAIL_KEY]
+    if keys[0] not in paths.values and scene.target != "direct":
+        keys = [EARLY_KEY] if scene.target == "early" else [EARLY_KEY, TAIL_KEY]
     if all(key in paths.values for key in keys):
-        return tuple(external.ReferenceFiles(files) for files in zip(*(find(key) for key in keys), strict=True))
+        parts = zip(*(map(external.Sound, find(key)) for key in keys), strict=True)
+        return tuple(external.ReferenceFiles(sounds) for sounds in parts)
     if scene.target == "direct":
-        keys = [REFERENCE_KEYS["early"], "rir", _source_key(paths)]
+        keys = [EARLY_KEY, "rir", _source_key(paths)]
         if all(key in paths.values for key in keys):
             return _direct_paths(example, scene, header, microphone_m, [find(key) for key in keys])
     missing = next(key for key in keys if key not in paths.values)
@@ -263,20 +263,32 @@ def _source_key(table: _Table) -> str:
     return "original_source" if "original_source" in table.values else "speech_source"
 
 
-def write_sms_wsj(scene_set: SceneSet, dataset: str = "") -> Path:
-    """Write ``sms_wsj.json`` into a set, with paths relative to it.
+def write_sms_wsj(
+    scene_set: SceneSet,
+    dataset: str = "",
+    out: Path | None = None,
+    signals: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> Path:
+    """Write ``sms_wsj.json`` into a set, with paths relative to it, or into a folder `out`, with absolute paths.
 
-    SMS-WSJ's own reader takes relative paths from the working directory. The references stand under
-    `REFERENCE_KEYS`, one channel each; there are neither dry speech nor responses nor transcripts. What is not known of
-    a scene has no key; a talker that moves is refused. `dataset` names the data set in the file, the folder by default.
+    SMS-WSJ's own reader takes relative paths from the working directory. The references stand under `REFERENCE_KEYS`,
+    one channel each; of dry speech, early parts, noise and responses the set has no files, so that its ``AudioReader``
+    reads ``keys=["observation"]`` alone unless `signals`, from `msdet.data.formats.sms_wsj_signals.write_signals`, are
+    given. There are no transcripts. What is not known of a scene has no key; a talker that moves is refused. `dataset`
+    names the data set in the file, the folder by default.
     """
     name = dataset or scene_set.root.resolve().name
-    examples = {scene.id: _example(scene, scene_set.array) for scene in scene_set.scenes}
-    write_json(scene_set.root / MANIFEST, {"datasets": {name: examples}})
-    return scene_set.root / MANIFEST
+    place = f"{scene_set.root.resolve()}/" if out else ""
+    examples = {scene.id: _example(scene, scene_set.array, place) for scene in scene_set.scenes}
+    for scene_id, more in signals.items():
+        paths = examples[scene_id]["audio_path"] | more["audio_path"]
+        examples[scene_id] |= {**more, "audio_path": paths}
+    path = (out or scene_set.root) / MANIFEST
+    write_json(path, {"datasets": {name: examples}})
+    return path
 
 
-def _example(scene: Scene, array: MicrophoneArray) -> dict[str, Any]:
+def _example(scene: Scene, array: MicrophoneArray, place: str) -> dict[str, Any]:
     for number, source in enumerate(scene.sources, start=1):
         if source.waypoints:
             raise MsdetError(f"scene {scene.id}: talker {number} moves; sms_wsj.json has one position of each talker")
@@ -294,15 +306,15 @@ def _example(scene: Scene, array: MicrophoneArray) -> dict[str, Any]:
         "log_weights": [s.level_db for s in sources],
         "num_samples": {"original_source": [round(s.duration_s * rate) for s in sources], "observation": scene.samples},
         "offset": [round(s.onset_s * rate) for s in sources],
-        "audio_path": {"observation": mixture_path(scene.id)},
+        "audio_path": {"observation": place + mixture_path(scene.id)},
     }
     if scene.referenced:
-        paths = [reference_path(scene.id, k) for k in range(len(sources))]
+        paths = [place + reference_path(scene.id, k) for k in range(len(sources))]
         example["audio_path"][REFERENCE_KEYS[scene.target]] = paths
     if scene.room_m is not None:
         example["room_dimensions"] = [[length] for length in scene.room_m]
     if scene.t60_s is not None:
-        example["sound_decay_time"] = scene.t60_s
+        example["sound_decay_time"] = scene.t60_s if scene.t60_rule == "measured" else scene.t60_target_s
     if scene.noises:
         example["snr"] = scene.snr_db
     return example

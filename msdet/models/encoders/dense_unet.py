@@ -6,8 +6,11 @@ mapping for utterance-wise and continuous speech separation", IEEE/ACM TASLP 29,
 across frequency, of location-based training (H. Taherian, K. Tan and D. Wang, IEEE/ACM TASLP 30, 2022). The middle is
 the BLSTM of the former or the TCN of Z.-Q. Wang, G. Wichern and J. Le Roux (2021).
 
-Deviations: frequency is halved until one bin is left, so that the number of scales follows from the number of
-frequencies; time keeps its resolution throughout, as in complex spectral mapping. The output layer is the
+Deviations from the published code (ESPnet, ``tcndenseunet.py``), whose weights do not fit: frequency is halved until
+one bin is left, so that the number of scales follows from the number of frequencies; the first layer keeps all of them
+and has activation and norm; dense blocks on the way up give half as many channels, and narrow scales have one layer
+each; what is mapped across frequency is normalized by channel, not by frequency; edges of time are padded with zeros,
+not mirrored; and no connection skips the middle. Time keeps its resolution throughout. The output layer is the
 heads'. `causal` replaces instance norm, whose statistics look ahead, by a norm over channels.
 """
 

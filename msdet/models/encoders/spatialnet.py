@@ -2,7 +2,8 @@
 
 C. Quan and X. Li, "SpatialNet: extensively learning spatial information for multichannel joint speech separation,
 denoising and dereverberation", IEEE/ACM TASLP 32, 2024. ``small`` and ``large`` are the paper's: 1.2 M and 6.5 M
-parameters for 129 frequencies, 6 microphones and 2 talkers, with its output layer, which is the heads' here.
+parameters for 129 frequencies, 6 microphones and 2 talkers, with its output layer, which is the heads' here. Layers
+and initialization are those of the authors' code (Audio-WestlakeU/NBSS, ``SpatialNet.py``), whose weights fit.
 
 `causal` follows "Multichannel long-term streaming neural speech enhancement for static and moving speakers" (Quan and
 Li, IEEE SPL 31, 2024) with masked self-attention: attention sees a bounded past, convolutions pad the past only, and
@@ -100,7 +101,7 @@ class _FullBand(nn.Module):
 
     def __init__(self, squeeze: int, freqs: int) -> None:
         super().__init__()
-        bound = freqs**-0.5
+        bound = 1.0 / freqs  # theirs: PyTorch takes both axes of a stack of matrices to be inputs
         self.weight = nn.Parameter(torch.empty(squeeze, freqs, freqs).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(freqs, 1, squeeze).uniform_(-bound, bound))
 
@@ -150,6 +151,9 @@ class _NarrowBand(nn.Module):
         self.norm_attention, self.norm_ffn = LayerNorm(width), LayerNorm(width)
         self.query_key_value = nn.Linear(width, 3 * width)
         self.mix = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.query_key_value.weight)  # as `nn.MultiheadAttention`, which is theirs
+        nn.init.zeros_(self.query_key_value.bias)
+        nn.init.zeros_(self.mix.bias)
         self.enter = nn.Linear(width, ffn)
         self.convs = nn.ModuleList(Conv(ffn, ffn, (1, 3), GROUPS, causal) for _ in range(3))
         # over the features of a group and time, or frequency where time would look ahead

@@ -4,9 +4,10 @@ Z.-Q. Wang, S. Cornell, S. Choi, Y. Lee, B.-Y. Kim and S. Watanabe, "TF-GridNet:
 for speech separation", IEEE/ACM TASLP 31, 2023. With the paper's letters, ``large`` is D 64, B 6, I 4, J 1, H 256, L 4
 (14.4 M parameters as published), ``small`` D 48, B 6, H 192 (8.2 M). The output layer is the heads' here.
 
-Deviations: windows (I, J) are padded at both ends, so that edges lie in as many windows as the middle.
-`causal`, which the paper has not, runs across time forwards only, on windows of the past, lets attention see
-a bounded past, and takes the first norm within a frame.
+As in the authors' code (ESPnet, ``tfgridnetv2_separator.py``), whose weights give the same here, a block pads its
+input with zeros before the first norm, so that edges lie in as many windows as the middle, and cuts them off before
+the attention. `causal`, which the paper has not, runs across time forwards only, on windows of the past that are
+padded after the norm, lets attention see a bounded past, and takes the first norm within a frame.
 """
 
 from __future__ import annotations
@@ -118,16 +119,21 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """``(batch, freq, frame, width)`` to the same; `mask` is bool ``(frame, frame)``."""
-        x = x + self.dropout(self.across_freq(x))
-        x = x + self.dropout(self.across_time(x))
+        freqs, frames = (layer.padding(x.shape[layer.axis]) for layer in (self.across_freq, self.across_time))
+        padded = nn.functional.pad(x, (0, 0, *frames, *freqs))
+        padded = padded + self.dropout(self.across_freq(padded))
+        padded = padded + self.dropout(self.across_time(padded))
+        x = padded[:, freqs[0] :, frames[0] :][:, : x.shape[1], : x.shape[2]]
         return cast(Tensor, x + self.dropout(self.attention(x, mask)))
 
     def stream(self, x: Tensor, context: int, state: State) -> tuple[Tensor, State]:
         """The same of the next frames, if it is causal; attention sees `context` frames."""
         recurred, attended = state or (None, None)
-        x = x + self.across_freq(x)
-        y, recurred = self.across_time.stream(x, recurred)
-        x = x + y
+        freqs = self.across_freq.padding(x.shape[1])
+        padded = nn.functional.pad(x, (0, 0, 0, 0, *freqs))
+        padded = padded + self.across_freq(padded)
+        y, recurred = self.across_time.stream(padded, recurred)
+        x = (padded + y)[:, freqs[0] :][:, : x.shape[1]]
         y, attended = self.attention.stream(x, context, attended)
         return x + y, (recurred, attended)
 
@@ -144,13 +150,11 @@ class _Recurrence(nn.Module):
         self.leave = nn.ConvTranspose1d(directions * hidden, width, window, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(batch, freq, frame, width)`` to the same."""
-        length = x.shape[self.axis]
-        before, after = self._padding(length)
-        sequence = nn.functional.pad(self.norm(x).movedim(self.axis, -1), (before, after))
+        """``(batch, freq, frame, width)``, padded by `padding`, to the same."""
+        past = self.window - 1 if self.forwards else 0  # a window ends where its first output lies
+        sequence = nn.functional.pad(self.norm(x).movedim(self.axis, -1), (past, 0))
         bins = self.leave(run_rnn(self.lstm, self._steps(sequence))[0].permute(1, 2, 0))
-        first = 0 if self.forwards else before
-        added: Tensor = bins[..., first : first + length].unflatten(0, sequence.shape[:2])
+        added: Tensor = bins[..., : x.shape[self.axis]].unflatten(0, sequence.shape[:2])
         return added.movedim(-1, self.axis)
 
     def stream(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -177,10 +181,10 @@ class _Recurrence(nn.Module):
         windows = sequence.unfold(-1, self.window, self.stride)
         return windows.permute(3, 0, 1, 2, 4).flatten(3).flatten(1, 2)
 
-    def _padding(self, length: int) -> tuple[int, int]:
-        """Bins to add before and after; forwards, a window ends where its first output lies."""
+    def padding(self, length: int) -> tuple[int, int]:
+        """Bins of zeros that a block adds before and after; none where it runs forwards."""
         if self.forwards:
-            return self.window - 1, 0
+            return 0, 0
         overlap = self.window - self.stride
         steps = max(0, -(-(length + 2 * overlap - self.window) // self.stride)) + 1
         return overlap, (steps - 1) * self.stride + self.window - length - overlap

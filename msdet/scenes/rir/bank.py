@@ -28,7 +28,7 @@ from msdet.scenes.scene import Point, scene_seed
 
 ROOM_FIELDS = (
     "room_x_m", "room_y_m", "room_z_m", "center_offset_m", "array_height_m", "rotation_deg", "tilt_deg",
-    "t60_s", "image_order", "distance_m", "talker_height_m", "elevation_deg", "array", "sample_rate",
+    "t60_s", "t60_rule", "image_order", "distance_m", "talker_height_m", "elevation_deg", "array", "sample_rate",
     "position_error_m",
 )  # fmt: skip
 """Fields of a distribution that decide the responses; the others are drawn when mixing."""
@@ -101,7 +101,9 @@ class RirBank:
             settings["sample_rate"],
             MicrophoneArray.from_dict(settings["array"], f"{path}, array"),
             str(header["hash"]),
-            {"position_error_m": 0.0} | {name: settings[name] for name in ROOM_FIELDS if name in settings},
+            {"position_error_m": 0.0}
+            | ({"t60_rule": "measured"} if "t60_s" in settings else {})
+            | {name: settings[name] for name in ROOM_FIELDS if name in settings},
             tuple(_read_room(row, settings["positions"], f"{path}, room {n}") for n, row in enumerate(rows)),
         )
 
@@ -209,6 +211,8 @@ def make_bank(
     settings |= {"array": array.to_dict(), "rooms": rooms, "positions": positions, "seed": seed}
     if not distribution.position_error_m:
         del settings["position_error_m"]  # as in banks made before there was such a choice
+    if distribution.t60_rule == "measured":
+        del settings["t60_rule"]  # likewise
     settings = json.loads(json.dumps(settings))
     # the gap between talkers is for those that are mixed, not for all positions in a room
     spread = dataclasses.replace(distribution, minimum_gap_deg=0.0, point_noises=0)
@@ -258,7 +262,7 @@ def _make_room(out: Path, index: int, d: SceneDistribution, array: MicrophoneArr
     errors_m = np.random.default_rng([room_seed, 1]).normal(size=array.positions.shape) * d.position_error_m
     microphones_m = geometry.microphones_m(array.positions + errors_m)
     where = (geometry.room_m, geometry.t60_s, microphones_m, np.array(geometry.positions_m))
-    response = room_response(*where, d.sample_rate, image_order=d.image_order, seed=room_seed)
+    response = room_response(*where, d.sample_rate, image_order=d.image_order, seed=room_seed, rule=d.t60_rule)
     azimuths, elevations, distances = (tuple(column.tolist()) for column in geometry.from_array())
     room = BankRoom(azimuths, elevations, distances, response.t60_measured_s, geometry.t60_s, geometry.room_m)
     write_room(room_path(out, index), response, room)

@@ -32,8 +32,8 @@ _TOO_SIMILAR = 0.7  # a column so similar to the optional one is a misspelling o
 class Measurement:
     """Responses in a file, measured from one position in the array's frame, azimuths in [0, 360).
 
-    `name` is the file relative to the collection, and where in it, for people; `place` are measurement and emitter
-    in a SOFA file.
+    `name` is the file relative to the collection, and where in it, for people; `sample_rate` is in hertz, of a SOFA
+    file its lowest; `place` are measurement and emitter in a SOFA file.
     """
 
     path: Path
@@ -42,11 +42,12 @@ class Measurement:
     azimuth_deg: float
     elevation_deg: float
     distance_m: float
+    sample_rate: float
     place: tuple[int, int] | None = None
 
 
 def measurement_at(
-    source_m: Array, path: Path, name: str, room: str, place: tuple[int, int] | None = None
+    source_m: Array, path: Path, name: str, room: str, sample_rate: float, place: tuple[int, int] | None = None
 ) -> Measurement:
     """A measurement of a source at ``(x, y, z)`` in the array's frame, neither at its origin nor too far."""
     azimuth, elevation = azimuth_elevation_deg(source_m)
@@ -54,7 +55,7 @@ def measurement_at(
     if not NEAREST_M <= distance_m <= FARTHEST_M:
         expected = f"expected {NEAREST_M:g} to {FARTHEST_M:g}"
         raise MsdetError(f"{name}: source is {distance_m:.3g} m from the array, {expected}")
-    return Measurement(path, name, room, float(azimuth), float(elevation), distance_m, place)
+    return Measurement(path, name, room, float(azimuth), float(elevation), distance_m, sample_rate, place)
 
 
 def check_format(name: str, channels: int, rate: float, array: MicrophoneArray, sample_rate: int) -> None:
@@ -89,9 +90,9 @@ def read_table(root: Path, array: MicrophoneArray, sample_rate: int) -> list[Mea
         check_format(str(path), info.channels, info.sample_rate, array, sample_rate)
         if cartesian:
             source_m = np.array([_number(line, row, column) for column in _CARTESIAN])
-            measurements.append(measurement_at(source_m, path, row["file"], row["room"]))
+            measurements.append(measurement_at(source_m, path, row["file"], row["room"], info.sample_rate))
         else:
-            measurements.append(Measurement(path, row["file"], row["room"], *_direction(line, row)))
+            measurements.append(Measurement(path, row["file"], row["room"], *_direction(line, row), info.sample_rate))
     return measurements
 
 

@@ -53,14 +53,17 @@ def make_measured_bank(
     """Make a bank of measured rooms, or finish one that a killed run left; None after a part of it.
 
     The source is a folder with ``positions.tsv`` or SOFA files, or a SOFA file, from which the array is taken if None
-    is given. A room of the bank has so many `positions`; 0 is for as many as the smallest measured room has, but two if
-    others have. Larger rooms become several rooms of the bank, what is left over is left out. `share` is the part of
-    the rooms to make; a run for all of them finishes the bank. A warning is logged of positions left out, and of those
-    that disagree with the sound (`label_problems`).
+    is given. A `sample_rate` of 0 is the lowest of the responses. A room of the bank has so many `positions`; 0 is for
+    as many as the smallest measured room has, but two if others have. Larger rooms become several rooms of the bank,
+    what is left over is left out. `share` is the part of the rooms to make; a run for all of them finishes the bank. A
+    warning is logged of positions left out, and of those that disagree with the sound (`label_problems`).
     """
     out, source = Path(out), Path(source)
-    SceneDistribution(sample_rate=sample_rate).check()
+    if sample_rate:
+        SceneDistribution(sample_rate=sample_rate).check()
     microphones, measurements = read_collection(source, array, sample_rate)
+    sample_rate = sample_rate or int(min(measurement.sample_rate for measurement in measurements))
+    SceneDistribution(sample_rate=sample_rate).check()
     rooms = divide_rooms(measurements, positions, source)
     settings: dict[str, Any] = {
         "array": microphones.to_dict(),

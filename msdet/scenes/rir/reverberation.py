@@ -11,7 +11,7 @@ import scipy
 from msdet.conventions import SPEED_OF_SOUND, Array
 from msdet.errors import MsdetError
 from msdet.scenes.rir.image_method import image_sources
-from msdet.scenes.scene import Point, size_text
+from msdet.scenes.scene import Point, T60Rule, size_text
 
 TYPICAL_DISTANCE_M = 1.5  # distance at which the direct path counts in a predicted decay
 MIN_ABSORPTION, MAX_ABSORPTION = 1e-3, 0.99
@@ -73,13 +73,25 @@ def audible_path_m(room_m: Point, absorption: float) -> float:
     return float(np.interp(-INAUDIBLE_DB, -decay_db, path_m))
 
 
-def absorption_for_t60(room_m: Point, t60_s: float, speed_of_sound: float = SPEED_OF_SOUND) -> float:
+def absorption_for_t60(
+    room_m: Point, t60_s: float, speed_of_sound: float = SPEED_OF_SOUND, rule: T60Rule = "measured"
+) -> float:
     """The energy absorption of all walls with which responses in the room have the target T60.
+
+    Or that which Sabine's formula gives, by the rule of that name: as in the generator of Habets (2010), which SMS-WSJ
+    uses, responses then have a longer T60, for image sources do not make a diffuse field.
 
     The prediction leaves out that reflections add up in phase at low frequencies, which lengthens the T60 by up to a
     fifth. So the T60 is measured between a few places in the room, and the prediction's target corrected by the ratio,
     except beyond `longest_t60_s`. An `MsdetError` says that the room cannot have that T60.
     """
+    if rule == "sabine":
+        x, y, z = room_m
+        sabine_s = 24.0 * math.log(10.0) * x * y * z / (speed_of_sound * 2.0 * (x * y + y * z + z * x))
+        if t60_s * MAX_ABSORPTION < sabine_s:
+            least = f"by Sabine's formula at least {sabine_s / MAX_ABSORPTION:.3f} s"
+            raise MsdetError(f"a T60 of {t60_s} s is impossible in a room of {size_text(room_m)}, which has {least}")
+        return sabine_s / t60_s
     shortest, longest = (predicted_t60_s(room_m, a, speed_of_sound) for a in (MAX_ABSORPTION, MIN_ABSORPTION))
     if not shortest <= t60_s <= longest:
         limits = f"{shortest:.3f} s to {longest:.1f} s"

@@ -12,7 +12,7 @@ from msdet.conventions import SPEED_OF_SOUND, Array
 from msdet.errors import MsdetError
 from msdet.scenes.rir.image_method import image_responses
 from msdet.scenes.rir.reverberation import absorption_for_t60, audible_path_m, highpass, longest_t60_s, measured_t60_s
-from msdet.scenes.scene import Point, Target, size_text
+from msdet.scenes.scene import Point, T60Rule, Target, size_text
 
 EARLY_S = 0.05  # the early part of a response ends this long after the direct path (SMS-WSJ)
 DIRECT_TAIL_S = 0.03  # the high-pass of a direct path rings this long
@@ -54,11 +54,13 @@ def room_response(
     speed_of_sound: float = SPEED_OF_SOUND,
     image_order: int | None = None,
     seed: int = 0,
+    rule: T60Rule = "measured",
 ) -> RoomResponse:
     """Responses from every source ``(source, 3)`` to every microphone ``(mic, 3)`` in a shoebox room.
 
-    A target T60 of 0 is anechoic. Reflections beyond `image_order` come from ray tracing, of which `seed` is; None
-    for image sources alone. An `MsdetError` says that the room cannot have that T60, or a microphone is outside it.
+    A target T60 of 0 is anechoic; `rule` is what others mean (`absorption_for_t60`). Reflections beyond `image_order`
+    come from ray tracing, of which `seed` is; None for image sources alone. An `MsdetError` says that the room cannot
+    have that T60, or a microphone is outside it.
     """
     for number, position in enumerate(microphones_m):
         if not ((position > 0) & (position < np.asarray(room_m))).all():
@@ -70,7 +72,7 @@ def room_response(
     direct = highpass(np.concatenate([direct, ringing], axis=-1), sample_rate)
     if t60_s == 0:
         return RoomResponse(direct, direct, 0.0)
-    absorption = absorption_for_t60(room_m, t60_s, speed_of_sound)
+    absorption = absorption_for_t60(room_m, t60_s, speed_of_sound, rule)
     if image_order is None:
         if t60_s > (longest_s := longest_t60_s(room_m, speed_of_sound)):
             limit = f"up to {longest_s:.2f} s can be rendered; set image_order to trace rays beyond"
@@ -79,7 +81,7 @@ def room_response(
         rirs = image_responses(room_m, absorption, longest_m, microphones_m, sources_m, sample_rate, speed_of_sound)
     else:
         how = (image_order, sample_rate, speed_of_sound, seed)
-        for _ in range(TRACED_CALIBRATIONS):
+        for _ in range(TRACED_CALIBRATIONS if rule == "measured" else 0):
             probe = _traced_responses(room_m, absorption, microphones_m[:1], sources_m[:1], *how)
             ratio = measured_t60_s(highpass(probe, sample_rate)[:, 0], sample_rate) / t60_s
             absorption = -math.expm1(math.log1p(-absorption) * ratio)  # T60 goes as 1 / log(1 - absorption)

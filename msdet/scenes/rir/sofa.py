@@ -58,7 +58,9 @@ def read_sofa_files(
         name = geometry.path.relative_to(root).as_posix()
         for m, e in np.ndindex(sources_m.shape[:2]):
             label = f"{name}, measurement {m}" + (f", emitter {e}" if sources_m.shape[1] > 1 else "")
-            measurements.append(measurement_at(sources_m[m, e], geometry.path, label, geometry.room, (m, e)))
+            measurements.append(
+                measurement_at(sources_m[m, e], geometry.path, label, geometry.room, geometry.sample_rate, (m, e))
+            )
     return array, measurements
 
 

@@ -9,15 +9,15 @@ from typing import Any
 
 from msdet.cli import run_command
 from msdet.data.formats.external import AudioFinder
-from msdet.data.formats.sms_wsj import REFERENCE_KEYS, TAIL_KEY
+from msdet.data.formats.sms_wsj import EARLY_KEY, TAIL_KEY
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.io.files import read_json
 from msdet.scenes.scene import Target
 
 NEEDED = {
-    "direct": ("observation", REFERENCE_KEYS["early"], "rir", "original_source"),
-    "early": ("observation", REFERENCE_KEYS["early"]),
-    "image": ("observation", REFERENCE_KEYS["early"], TAIL_KEY),
+    "direct": ("observation", EARLY_KEY, "rir", "original_source"),
+    "early": ("observation", EARLY_KEY),
+    "image": ("observation", EARLY_KEY, TAIL_KEY),
 }
 """Keys of ``audio_path`` that references of each target are made of."""
 

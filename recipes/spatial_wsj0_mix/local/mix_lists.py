@@ -150,7 +150,7 @@ def _render_list(
     jobs: int,
 ) -> None:
     settings: dict[str, Any] = {
-        "distribution": dataclasses.asdict(scenes),
+        "distribution": scenes.to_dict(),
         "array": array.to_dict(),
         "split": split,
         "scenes": len(entries),
