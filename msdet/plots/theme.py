@@ -164,6 +164,23 @@ def to_svg(figure: Figure, label: str, prefix: str) -> str:
     return head + body[body.index(">") + 1 :].strip()
 
 
+def panel_boxes(figure: Figure) -> list[tuple[float, float, float, float]]:
+    """Boxes (x, y, width, height), in points from the top left, of legends and of panels with all their text.
+
+    They are of a figure that `to_svg` drew, in whose units they are; a screen too narrow for it shows them one by one.
+    """
+    scale, height = 72.0 / figure.dpi, 72.0 * figure.get_figheight()
+    boxes = []
+    with drawing():
+        FigureCanvasAgg(figure).draw()
+        found_boxes = [part.get_tightbbox() for part in (*figure.legends, *figure.axes) if part.get_visible()]
+    for found in found_boxes:
+        if found is not None and found.width and found.height:
+            left, low, right, top = (scale * value for value in found.extents)
+            boxes.append((left - 4.0, height - top - 3.0, right - left + 8.0, top - low + 6.0))
+    return [tuple(round(value, 1) for value in box) for box in boxes]  # type: ignore[misc]
+
+
 def to_png(figure: Figure) -> bytes:
     """A figure as a PNG file on white."""
     buffer = io.BytesIO()
