@@ -53,6 +53,7 @@ Dashes = str | tuple[int, tuple[float, ...]]
 """A line style of matplotlib: a name, or an offset and lengths of dashes and gaps."""
 
 WIDTH_IN = 9.6  # of a figure
+MANY_POINTS = 500  # beyond, points are faint and drawn as an image
 HUES = tuple(LIGHT)[5:-1]  # roles of the colors that systems have, the best to tell apart first
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", "h", ">")
 _DASHES: tuple[Dashes, ...] = (

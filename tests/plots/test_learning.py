@@ -38,7 +38,7 @@ def test_learning_curves_go_on_over_a_resumed_run_and_show_what_is_new(run: Path
     assert "epoch" not in found
     titles = [axes.get_title(loc="left") for axes in learning_curves(found).axes]
     assert titles[:2] == ["Separation", "DoA"]
-    assert "Weight doa" in titles
+    assert "Weight of DoA" in titles
     assert "All tasks together" not in titles  # not in this log
 
 
