@@ -61,14 +61,11 @@ def separate(
         gate: silence a slot in blocks in which nobody speaks there.
         beamform: mvdr estimates each voice once more by a linear filter, with fewer artifacts.
         keep_rate: write voices at the recording's sample rate, not at the model's.
-        subtype: sample format, for example PCM_16, PCM_24 or FLOAT. Where it would clip, all voices are
-            scaled down together; the gain is in doa.json.
+        subtype: sample format, such as PCM_16 or FLOAT; where it would clip, all voices get a gain (in doa.json).
         page: also write index.html, a page to look at and listen to, which opens offline.
-        dnsmos: on the page, also the quality that listeners would hear, as DNSMOS predicts it; at 16 kHz and above,
-            with pip install msdet[dnsmos].
+        dnsmos: on the page, also the quality that DNSMOS predicts, at 16 kHz (pip install msdet[dnsmos]).
         device: to compute on: cpu, cuda or, for one of several GPUs, cuda:1.
-        threads: cores to compute on. Small models gain little from more, and lose much where others use them
-            too: the default one took 0.04 s a second on one, and six times as long on two shared ones.
+        threads: cores to compute on; small models gain little from more, and lose much where cores are shared.
     """
     from msdet.commands import _inference
     from msdet.inference.results import write_separation
@@ -76,11 +73,15 @@ def separate(
 
     options = BlockOptions(block_s, overlap_s, match, gate)
     check_subtype(subtype)
-    if dnsmos and not (page and find_spec("speechmos")):
-        raise MsdetError("--dnsmos is for the page (--page), and needs speechmos (pip install msdet[dnsmos])")
+    _check_rated(dnsmos, page)
     systems = _inference.systems(model, method, array, talkers, device, beamform)
     write = partial(write_separation, keep_rate=keep_rate, subtype=subtype, beamform=beamform)
     return _inference.each(recordings, threads, partial(_separate, out, systems, options, write, page, dnsmos))
+
+
+def _check_rated(dnsmos: bool, page: bool) -> None:
+    if dnsmos and not (page and find_spec("speechmos")):
+        raise MsdetError("--dnsmos is for the page (--page), and needs speechmos (pip install msdet[dnsmos])")
 
 
 def _separate(

@@ -73,7 +73,11 @@ def tracks_figure(
             speaks = np.where(activity[n, ::step] >= 0.5, line, np.nan)
             name = f"talker {n + 1}{' (low confidence)' if doubtful[n] else ''}"
             for shown, width, label in ((line, 0.8, None), (speaks, 3.5, name)):
-                drawn = {"color": look.color, "linewidth": width, "linestyle": (0, (0.5, 0.5)) if doubtful[n] else "-"}
+                drawn: dict[str, Any] = {
+                    "color": look.color,
+                    "linewidth": width,
+                    "linestyle": (0, (0.5, 0.5)) if doubtful[n] else "-",
+                }
                 flat.plot(times_s[::step], shown, label=label, **drawn)
                 polar.plot(np.deg2rad(shown), times_s[::step], **drawn)
         azimuth_axes(flat, "Azimuth over time", seconds)

@@ -173,7 +173,7 @@ def panel_boxes(figure: Figure) -> list[tuple[float, float, float, float]]:
     scale, height = 72.0 / figure.dpi, 72.0 * figure.get_figheight()
     boxes = []
     with drawing():
-        FigureCanvasAgg(figure).draw()
+        figure.draw_without_rendering()
         found_boxes = [part.get_tightbbox() for part in (*figure.legends, *figure.axes) if part.get_visible()]
     for found in found_boxes:
         if found is not None and found.width and found.height:

@@ -192,7 +192,8 @@ def _seglst(path: Path) -> list[Segment]:
     for number, found in enumerate(content if isinstance(content, list) else [None], start=1):
         try:
             times = [found[key] for key in _TIMES if key in found]
-            segment = _segment(found["session_id"], found["speaker"], *(times or (0, 0)), words=found["words"])
+            start, end = times or (0, 0)
+            segment = _segment(found["session_id"], found["speaker"], start, end, found["words"])
         except (TypeError, KeyError, ValueError, DecimalException) as error:
             expected = "expected session_id, speaker and words, and maybe start_time and end_time"
             raise MsdetError(f"{path}: segment {number} is no segment of SegLST, {expected}") from error

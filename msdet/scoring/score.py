@@ -301,18 +301,19 @@ def _score_without_references(
     metrics = tuple(name for name in options.metrics if not SEPARATION_METRICS[name].needs_reference)
     if not metrics:
         return row
-    count = len(scene.sources)
+    count, fields = len(scene.sources), dict[str, Any]()
     try:
         mixture = scene_set.mixture(scene)[[scene_set.array.reference]]
         estimates = mixture[:0] if folder is None else submission.read_signals(folder, scene)
     except MsdetError as error:
-        fields, undefined = {}, dict.fromkeys(separation_fields(metrics), str(error))
+        undefined = dict.fromkeys(separation_fields(metrics), str(error))
     else:
         order = row["permutation"] if sorted(row["permutation"] or ()) == [*range(count)] else [*range(count)]
         trials, before = np.concatenate([estimates, mixture]), unprocessed or len(estimates)
         permutation = np.array([order if folder else [0] * count])
         signals = ScoredSignals(np.zeros((count, 0)), trials, scene.sample_rate)
-        fields, undefined = score_signals(signals, permutation, before, metrics)
+        scored, undefined = score_signals(signals, permutation, before, metrics)
+        fields |= scored
     left = {field: why for field, why in row["undefined"].items() if field not in separation_fields(metrics)}
     return row | fields | {"undefined": left | undefined}
 

@@ -42,6 +42,18 @@ def test_learning_curves_go_on_over_a_resumed_run_and_show_what_is_new(run: Path
     assert "All tasks together" not in titles  # not in this log
 
 
+def test_titles_are_words(run: Path) -> None:
+    log = run / "logs" / "metrics.csv"
+    log.write_text(
+        "step,train/doa,dev/doa,train/direction_map,train/cosine_doa_direction_map,dev/map_f1,dev/map_count_accuracy\n"
+        "9,1,1,1,0.5,0.6,0.7\n"
+    )
+    panels = {axes.get_title(loc="left"): axes.get_ylabel() for axes in learning_curves(read_curves(run)).axes}
+    assert panels["Gradients of DoA and direction map"] == "Cosine"
+    assert panels["Map F1"] == "Score" and panels["Map count accuracy"] == "Right (%)"
+    assert not any("_" in title for title in panels)
+
+
 def test_learning_curves_of_stages_follow_each_other(tmp_path: Path) -> None:
     for stage, values in (("01-separation", (0.9, 0.5)), ("02-both", (0.4, 0.3))):
         log = tmp_path / "stages" / stage / "logs" / "metrics.csv"
