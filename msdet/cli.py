@@ -58,6 +58,7 @@ COMMANDS = {
     "wer-lists": Command(
         SCORING, "write what a speech recognizer needs to score estimates by word errors", "commands.wer"
     ),
+    "score-meeting": Command(SCORING, "score who speaks when, and what was said: DER, cpWER and tcpWER"),
     "wer": Command(SCORING, "count the word errors of a recognizer's hypotheses"),
     "info": Command(MODELS, "describe a model, a data set or an array"),
     "package": Command(MODELS, "put a model, its scores and its card into one file"),

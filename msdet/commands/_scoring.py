@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -60,6 +61,7 @@ class Scoring:
     request: ScoringRequest  # what to score
     rows: dict[str, list[Row]] = field(default_factory=dict)  # scores by system, in the order of the summary
     remarks: list[str] = field(default_factory=list)  # lines below the summary
+    about: Sequence[str] = ()  # facts on the model among the systems
     weights: str | None = None  # SHA-256 of the weights of the model among the systems; None without one
 
     def score_mixture(self) -> None:
@@ -89,7 +91,8 @@ class Scoring:
                 scene_set, estimates, self.scores(name), request.workers, progress, request.metrics, unprocessed,
                 align, resample,
             )  # fmt: skip
-        write_provenance(self.out / name, scene_set.identity, estimates, is_oracle)
+        about = self.about if name == MODEL else ()
+        write_provenance(self.out / name, scene_set.identity, estimates, is_oracle, about)
         certainty = curves(scene_set, read_directions(estimates) or {}, self.rows[name])
         write_json(self.out / name / "curves.json", certainty)
         self.remarks += curve_notes(name, certainty)

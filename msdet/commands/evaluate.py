@@ -67,9 +67,10 @@ def evaluate(
     check_device(device, of_model=model is not None)
     scene_set = SceneSet.open(data)
     systems = dict(_systems(scene_set, split_methods(methods)))
+    about: list[str] = []
     if model is not None:
-        systems[MODEL] = _model_separators(model, scene_set, device, tell_count)
-    scoring = Scoring(scene_set, out, request, weights=None if model is None else weights_hash(model))
+        systems[MODEL], about = _model_separators(model, scene_set, device, tell_count)
+    scoring = Scoring(scene_set, out, request, about=about, weights=None if model is None else weights_hash(model))
     for name, system in systems.items():
         if not isinstance(system, Path):
             check_own_folder(out / name / OWN_ESTIMATES, ESTIMATES)  # before hours of work
@@ -181,15 +182,18 @@ def _systems(scene_set: SceneSet, methods: list[str]) -> Iterator[tuple[str, Sys
 
 def _model_separators(
     folder: Path, scene_set: SceneSet, device: str, tell_count: bool
-) -> dict[int, Separator | Oracle]:
-    """The model by the number of talkers of a scene: its own, or with empty slots any up to that."""
+) -> tuple[dict[int, Separator | Oracle], list[str]]:
+    """The model by the number of talkers of a scene: its own, or with empty slots any up to that; and facts on it."""
     from msdet.commands._inference import load_on
+    from msdet.commands.info import model_facts
     from msdet.methods.trained import model_separator
+    from msdet.models.checkpoint import read_description
 
     model = load_on(device, folder, scene_set.array)
+    facts = [folder.name, *model_facts(model, read_description(folder)), *["told how many talk"] * tell_count]
     counts, separate = check_fit(scene_set, model, folder), model_separator(model)
     if not tell_count:
-        return dict.fromkeys(counts, separate)
+        return dict.fromkeys(counts, separate), facts
     if not model.may_be_told(counts[0]):
         raise MsdetError(f"{folder}: cannot be told how many talk (--tell_count)")
 
@@ -200,4 +204,4 @@ def _model_separators(
 
         return separate_told
 
-    return {count: told(count) for count in counts}
+    return {count: told(count) for count in counts}, facts

@@ -88,24 +88,34 @@ def _describe_model(folder: Path) -> None:
         _describe_unbuilt(folder, description)
         _describe_package(folder, notes)
         return
-    cost = counted_cost(model)
-    c = model.config
-    print(f"model {folder}: {c.front_end} -> {c.encoder} -> {c.separation_head} + {c.doa_head} DoA")
-    giga = cost.macs_per_s / 1e9
-    print(f"  {cost.parameters:,} parameters, {giga:.2f} G multiply-accumulates per second of audio")
-    talkers = f"1 to {c.talkers}" if c.variable_num_speakers else f"{c.talkers}"
-    tasks = f"; also {', '.join(c.tasks)}" if c.tasks else ""
-    print(f"  {talkers} talkers, {c.doa_classes} classes, {model.sample_rate} Hz; {c.sharing} sharing{tasks}")
-    print(f"  array {model.array.name}, {model.array.microphones} microphones")
+    structure, *facts = model_facts(model, description)
+    print(f"model {folder}: {structure}")
+    print(f"  {counted_cost(model).macs_per_s / 1e9:.2f} G multiply-accumulates per second of audio")
     obstacle = why_not(model)
     streams = f"streams, algorithmic latency {1e3 * latency_s(model):.0f} ms"
-    print(f"  {f'does not stream: {obstacle}' if obstacle else streams}")
-    if "step" in notes:
-        print(f"  trained for {notes['step']} steps with msdet {description.get('msdet')}")
+    facts.insert(3, f"does not stream: {obstacle}" if obstacle else streams)
+    for fact in facts:
+        print(f"  {fact}")
     scores = notes.get("scores")
     for name, value in scores.items() if isinstance(scores, dict) else ():
         print(f"  {name} {f'{value:g}' if isinstance(value, (int, float)) else value}")
     _describe_package(folder, notes)
+
+
+def model_facts(model: JointModel, description: dict[str, Any]) -> list[str]:
+    """A model's structure, parameters, slots, array and training, by `read_description` of its folder."""
+    c, notes = model.config, description.get("notes", {})
+    talkers = f"1 to {c.talkers}" if c.variable_num_speakers else f"{c.talkers}"
+    tasks = f"; also {', '.join(c.tasks)}" if c.tasks else ""
+    trained = f"trained for {notes['step']} steps with msdet {description.get('msdet')}" if "step" in notes else ""
+    facts = [
+        f"{c.front_end} -> {c.encoder} -> {c.separation_head} + {c.doa_head} DoA",
+        f"{sum(p.numel() for p in model.parameters()):,} parameters",
+        f"{talkers} talkers, {c.doa_classes} classes, {model.sample_rate} Hz; {c.sharing} sharing{tasks}",
+        f"array {model.array.name}, {model.array.microphones} microphones",
+        trained,
+    ]
+    return [fact for fact in facts if fact]
 
 
 def counted_cost(model: JointModel) -> Cost:

@@ -44,7 +44,8 @@ def score(
         out: folder for scores.jsonl of each system, summary.json and summary.md.
         name: what to call the system.
         compare: folder of an earlier evaluation or scoring of the same data; its systems join the summary.
-        metrics: of the audio, between commas: si_sdr, sdr, sir, sar, snr, stoi, estoi, pesq.
+        metrics: of the audio, between commas: si_sdr, sdr, sir, sar, snr, stoi, estoi, pesq, and, without
+            references too, dnsmos, dnsmos_sig, dnsmos_bak.
         by: breakdowns, between commas: azimuth_gap, t60, straddling, sector, distance, snr, talkers, overlap,
             gender, or all; a*b crosses two.
         format: of what is printed: text to read, or md, latex, csv or json to paste.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msdet.errors import MsdetError
 from msdet.inference.blocks import Beamformer, BlockOptions, Match
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ def separate(
     keep_rate: bool = False,
     subtype: str = "PCM_16",
     page: bool = False,
+    dnsmos: bool = False,
     device: str = "cpu",
     threads: int = 1,
 ) -> int:
@@ -58,12 +61,11 @@ def separate(
         gate: silence a slot in blocks in which nobody speaks there.
         beamform: mvdr estimates each voice once more by a linear filter, with fewer artifacts.
         keep_rate: write voices at the recording's sample rate, not at the model's.
-        subtype: sample format, for example PCM_16, PCM_24 or FLOAT. Where it would clip, all voices are
-            scaled down together; the gain is in doa.json.
+        subtype: sample format, such as PCM_16 or FLOAT; where it would clip, all voices get a gain (in doa.json).
         page: also write index.html, a page to look at and listen to, which opens offline.
+        dnsmos: on the page, also the quality that DNSMOS predicts, at 16 kHz (pip install msdet[dnsmos]).
         device: to compute on: cpu, cuda or, for one of several GPUs, cuda:1.
-        threads: cores to compute on. Small models gain little from more, and lose much where others use them
-            too: the default one took 0.04 s a second on one, and six times as long on two shared ones.
+        threads: cores to compute on; small models gain little from more, and lose much where cores are shared.
     """
     from msdet.commands import _inference
     from msdet.inference.results import write_separation
@@ -71,9 +73,15 @@ def separate(
 
     options = BlockOptions(block_s, overlap_s, match, gate)
     check_subtype(subtype)
+    _check_rated(dnsmos, page)
     systems = _inference.systems(model, method, array, talkers, device, beamform)
     write = partial(write_separation, keep_rate=keep_rate, subtype=subtype, beamform=beamform)
-    return _inference.each(recordings, threads, partial(_separate, out, systems, options, write, page))
+    return _inference.each(recordings, threads, partial(_separate, out, systems, options, write, page, dnsmos))
+
+
+def _check_rated(dnsmos: bool, page: bool) -> None:
+    if dnsmos and not (page and find_spec("speechmos")):
+        raise MsdetError("--dnsmos is for the page (--page), and needs speechmos (pip install msdet[dnsmos])")
 
 
 def _separate(
@@ -82,6 +90,7 @@ def _separate(
     options: BlockOptions,
     write: Callable[..., dict[str, Any]],
     page: bool,
+    rated: bool,
     recording: Recording,
     alone: bool,
 ) -> None:
@@ -91,12 +100,12 @@ def _separate(
     start_s = time.perf_counter()
     folder, name = out if alone else out / recording.name, recording.name
     with separating(recording, systems, options) as (offline, pieces):
-        draw = partial(_page, folder, offline, name) if page else None
+        draw = partial(_page, folder, offline, name, rated) if page else None
         described = write(folder, offline, name, recording.file, pieces=pieces, page=draw)
     _tell(described, folder, offline.scan.seconds, time.perf_counter() - start_s)
 
 
-def _page(out: Path, offline: OfflineSeparation, name: str, described: dict[str, Any]) -> str:
+def _page(out: Path, offline: OfflineSeparation, name: str, rated: bool, described: dict[str, Any]) -> str:
     """The page of a recording whose voices are written."""
     from msdet.report.recording_page import estimate_overview, overview, recording_page
 
@@ -104,7 +113,7 @@ def _page(out: Path, offline: OfflineSeparation, name: str, described: dict[str,
     pieces = (piece[reference] for piece in offline.source.pieces())
     mixture = overview(pieces, offline.scan.samples, offline.scan.sample_rate)
     estimates = [estimate_overview(out / t["file"]) for t in described["talkers"] if "file" in t]
-    return recording_page(name, described, mixture, estimates)
+    return recording_page(name, described, mixture, estimates, rated)
 
 
 def _tell(described: dict[str, Any], out: Path, seconds: float, took_s: float) -> None:

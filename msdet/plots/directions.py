@@ -14,13 +14,12 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from msdet.conventions import Array, angular_distance_deg, wrap_deg
-from msdet.plots.theme import GRID, INK, MUTED, SHADE, SURFACE, WIDTH_IN, Style, drawing
+from msdet.plots.theme import GRID, INK, MANY_POINTS, MUTED, SHADE, SURFACE, WIDTH_IN, Style, drawing
 
 _MAX_COLUMNS = 3
 _ERROR_RINGS_DEG = (5, 20, 45, 90, 180)
 _SECTORS = 12
 _MIN_FOR_MEDIAN = 3
-_MANY_POINTS = 500  # beyond, points are small, faint, and drawn as an image
 _CELL_DEG = 10
 _FAINTEST = 0.18
 
@@ -116,7 +115,7 @@ def _polar_panel(axes: Any, truth_deg: Array, errors_deg: Array, look: Style) ->
         )  # fmt: skip
     around = np.linspace(0.0, 2 * np.pi, 181)
     axes.fill_between(around, 0.0, math.sqrt(10.0), facecolor=SHADE, edgecolor="none", zorder=0.5)
-    many = truth_deg.size > _MANY_POINTS
+    many = truth_deg.size > MANY_POINTS
     axes.scatter(
         np.deg2rad(truth_deg), np.sqrt(errors_deg), s=6 if many else 16, marker=look.marker,
         facecolor=look.color, edgecolor=SURFACE, linewidth=0.0 if many else 0.4, alpha=0.4 if many else 0.85,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +14,7 @@ from matplotlib.patches import Rectangle
 from msdet.arrays import FLAT, MicrophoneArray
 from msdet.conventions import Array, direction_vector, rotation_matrix
 from msdet.plots.theme import INK, LIGHT, MUTED, SHADE, SURFACE, WIDTH_IN, Style, drawing
-from msdet.scenes.scene import Point, Scene, Source
+from msdet.scenes.scene import Scene, Source
 
 _ARRAY_ROOM = 1.6  # half of an array drawing's width over the largest distance of a microphone from the middle
 _TOUCHING = 0.045  # microphones nearer to each other than this share of the drawing share one label
@@ -23,6 +24,8 @@ _MARGIN = 0.03  # around a room, as a share of its longer side
 _AXIS = 0.14  # length of an axis of the array's frame, as a share of the drawing's smaller side
 _MIN_AXIS = 0.3  # an axis seen shorter than this share of itself points at the reader and is not drawn
 _LEVEL_DEG = 0.05
+_NEARLY = 0.8
+ABOVE = np.eye(3)[:2]  # a view: what of x, y and z goes to the right and up
 # markers with room for a number only away from their middle: where, in points
 _TRIANGLES = {"^": (0.0, -1.5), "v": (0.0, 1.5), "<": (1.5, 0.0), ">": (-1.5, 0.0)}
 
@@ -67,19 +70,19 @@ def room_view(
     scene: Scene,
     array: MicrophoneArray,
     looks: Sequence[Style],
-    seen: tuple[int, int] = (0, 1),
+    view: Array = ABOVE,
     estimates: Mapping[str, tuple[Array, Style]] | None = None,
 ) -> None:
     """The room with the array, its 0°, talkers with their paths and directions, and noise sources.
 
-    Coordinates are `seen` from above, x and y, with azimuths; or x or y, and z from a side, with elevations. From
+    The `view` ``(2, 3)`` is from `ABOVE`, with azimuths, or from a side (`side_view`), with elevations. From
     above, estimates by system, azimuths ``(talker,)`` in degrees and their style, are rays out to the walls.
     """
-    low, high = _extent(scene, seen)
+    low, high = _extent(scene, view)
     size = high - low
     edge = MUTED if scene.room_m else "none"  # no walls where the size is not known
     axes.add_patch(Rectangle((low[0], low[1]), *size, facecolor=SHADE, edgecolor=edge, linewidth=1.2))
-    center, *points = (_project(p, seen) for p in (scene.array_center_m, *(s.position_m for s in scene.sources)))
+    center, *points = (view @ p for p in (scene.array_center_m, *(s.position_m for s in scene.sources)))
     for point, look in zip(points, looks, strict=True):
         axes.plot(*zip(center, point, strict=True), color=look.color, linewidth=1.2)
         if estimates is None:
@@ -91,28 +94,41 @@ def room_view(
             end = center + (0.98 - 0.1 * n) * _way_out(center, ray, low, high) * ray
             axes.plot(*zip(center, end, strict=True), color=look.color, linestyle="--", linewidth=1.2)
             numbered(axes, end, talker, look)
-    _frame(axes, scene, seen, _AXIS * float(size.min()))
-    axes.plot(*scene.microphones_m(array.positions)[:, seen].T, ".", color=INK, markersize=2.5, zorder=4)
+    _frame(axes, scene, view, _AXIS * float(size.min()))
+    axes.plot(*view @ scene.microphones_m(array.positions).T, ".", color=INK, markersize=2.5, zorder=4)
     for noise in scene.noises:
         if noise.position_m is not None:
-            point = _project(noise.position_m, seen)
+            point = view @ noise.position_m
             axes.plot(*point, "X", color=LIGHT["slate"], markersize=8, zorder=4)
             _label(axes, point, (0.0, 11.0), "noise")
     for talker, (source, point, look) in enumerate(zip(scene.sources, points, looks, strict=True)):
-        _path(axes, source, seen, look)
+        _path(axes, source, view, look)
         numbered(axes, point, talker, look)
     if not estimates:
-        _angles(axes, scene, seen)
+        _angles(axes, scene, view)
     margin = _MARGIN * size.max()
     axes.set_aspect("equal")
-    title = "From above, with azimuths" if seen == (0, 1) else "From the side, with elevations"
+    title = "From above, with azimuths" if view is ABOVE else "From the side, with elevations"
     axes.set(title=title.partition(",")[0] if estimates else title)
-    axes.set(xlabel=f"{'xyz'[seen[0]]} (m)", ylabel=f"{'xyz'[seen[1]]} (m)")
+    turned = round(math.degrees(math.atan2(view[0, 1], view[0, 0])))
+    along = {0: "x", 90: "y"}.get(turned, f"along {turned}° from +x")
+    axes.set(xlabel=f"{along} (m)", ylabel=f"{'y' if view is ABOVE else 'z'} (m)")
     axes.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin))
 
 
-def _project(point: Point, seen: tuple[int, int]) -> Array:
-    return np.array(point)[list(seen)]
+def side_view(scene: Scene) -> Array:
+    """The view ``(2, 3)`` from the side from which talkers cover each other and the array the least.
+
+    Its first row is horizontal; along x or y where that is nearly as good.
+    """
+    points = np.array([scene.array_center_m, *(s.position_m for s in scene.sources)])
+    first, second = np.triu_indices(len(points), 1)
+    angles = np.deg2rad([0.0, 90.0, *range(5, 90, 5), *range(95, 180, 5)])
+    views = np.stack([[[c, s, 0.0], [0.0, 0.0, 1.0]] for c, s in zip(np.cos(angles), np.sin(angles), strict=True)])
+    seen = views @ points.T
+    apart = np.linalg.norm(seen[..., first] - seen[..., second], axis=1).min(axis=-1, initial=1e3)
+    chosen: Array = views[np.argmax(apart >= _NEARLY * apart.max())]
+    return chosen
 
 
 def numbered(axes: Axes, point: Array, talker: int, look: Style) -> None:
@@ -175,32 +191,33 @@ def _sense_of_azimuth(axes: Axes, middle: Array, reach: float) -> None:
     axes.annotate("azimuth", (turn[-1] + [0.0, 0.03 * reach]).tolist(), color=MUTED, ha="center", va="bottom")
 
 
-def _angles(axes: Axes, scene: Scene, seen: tuple[int, int]) -> None:
+def _angles(axes: Axes, scene: Scene, view: Array) -> None:
     """From above, azimuths of the talkers away from the array; from a side, elevations above or below them.
 
     Elevations are left out where all talkers are level with the array.
     """
-    above, rows = seen == (0, 1), {1: 0, -1: 0}
+    above = view is ABOVE
     if not above and all(abs(source.elevation_deg) < _LEVEL_DEG for source in scene.sources):
         return
-    for source in scene.sources:
-        outward = np.array(source.position_m) - np.array(scene.array_center_m)
-        side = 1 if outward[2] >= 0 else -1
-        x, y = (np.array([26.0, 15.0]) * outward[:2] / max(float(np.hypot(*outward[:2])), 1e-6)).tolist()
-        offset_points = (x, y) if above else (0.0, side * (13.0 + 9.0 * rows[side]))
-        rows[side] += 1
+    outwards = [view @ (np.array(source.position_m) - np.array(scene.array_center_m)) for source in scene.sources]
+    ranks = np.argsort(np.argsort([outward[0] for outward in outwards]))
+    for source, outward, rank in zip(scene.sources, outwards, ranks, strict=True):
+        x, y = (np.array([26.0, 15.0]) * outward / max(float(np.hypot(*outward)), 1e-6)).tolist()
+        if not above:  # neighbors' labels at other heights
+            x, y = 0.0, math.copysign(13.0 + 10.0 * (rank % 2), outward[1])
         text = f"{source.azimuth_deg if above else source.elevation_deg:.1f}°".replace("-", "−")
-        _label(axes, _project(source.position_m, seen), offset_points, text)
+        _label(axes, view @ source.position_m, (x, y), text)
 
 
-def _extent(scene: Scene, seen: tuple[int, int]) -> tuple[Array, Array]:
+def _extent(scene: Scene, view: Array) -> tuple[Array, Array]:
     """Lower and upper corner ``(2,)`` of a drawing: of the room, or around everything where it is unknown."""
     if scene.room_m:
-        return np.zeros(2), np.array(scene.room_m)[list(seen)]
+        seen = view @ (np.array([*np.ndindex(2, 2, 2)]) * scene.room_m).T
+        return seen.min(axis=1), seen.max(axis=1)
     points = [scene.array_center_m, *(s.position_m for s in scene.sources)]
     points += [w.position_m for s in scene.sources for w in s.waypoints]
     points += [noise.position_m for noise in scene.noises if noise.position_m is not None]
-    corners = np.array(points)[:, seen]
+    corners = np.array(points) @ view.T
     pad = 0.25 * float(np.ptp(points, axis=0).max()) or 1.0  # of the array alone
     return corners.min(axis=0) - pad, corners.max(axis=0) + pad
 
@@ -211,23 +228,23 @@ def _way_out(center: Array, direction: Array, low: Array, high: Array) -> float:
     return float(np.nanmin(ways)) if direction.any() else 1.0
 
 
-def _path(axes: Axes, source: Source, seen: tuple[int, int], look: Style) -> None:
+def _path(axes: Axes, source: Source, view: Array, look: Style) -> None:
     """Where a moving talker goes, with an arrow at the end."""
     if not source.waypoints:
         return
-    corners = np.array([w.position_m for w in source.waypoints])[:, seen]
+    corners = np.array([w.position_m for w in source.waypoints]) @ view.T
     axes.plot(*corners.T, color=look.color, linewidth=2.2, zorder=3)
     before, end = corners[-2:].tolist()
     arrow = {"arrowstyle": "-|>", "color": look.color, "linewidth": 2.2, "mutation_scale": 14}
     axes.annotate("", end, before, zorder=3, arrowprops=arrow)
 
 
-def _frame(axes: Axes, scene: Scene, seen: tuple[int, int], length: float) -> None:
+def _frame(axes: Axes, scene: Scene, view: Array, length: float) -> None:
     """The array's +x axis, its 0°; from the side, where the array is tilted, its +z axis too."""
-    axis_x, _, axis_z = rotation_matrix(*scene.array_rotation_deg).T[:, seen]
-    center = _project(scene.array_center_m, seen)
+    axis_x, _, axis_z = rotation_matrix(*scene.array_rotation_deg).T @ view.T
+    center = view @ scene.array_center_m
     named = {"0°": axis_x}
-    if seen != (0, 1):
+    if view is not ABOVE:
         named = named | {"+z": axis_z} if any(scene.array_rotation_deg[1:]) else {}
     for name, axis in named.items():
         if np.linalg.norm(axis) > _MIN_AXIS:

@@ -14,7 +14,7 @@ from msdet.conventions import Array
 from msdet.data.description import Quantity
 from msdet.plots.theme import INK, LIGHT, SURFACE, WIDTH_IN, drawing, panel_grid
 
-_MAX_BINS = 20
+_MIN_BINS, _MAX_BINS = 6, 20
 
 
 def histograms(quantities: Sequence[Quantity]) -> Figure:
@@ -27,15 +27,28 @@ def histograms(quantities: Sequence[Quantity]) -> Figure:
 
 
 def _histogram(axes: Axes, quantity: Quantity) -> None:
-    edges = bin_edges(quantity.values) if quantity.edges is None else quantity.edges
+    edges = bin_edges(quantity.values) if quantity.edges is None else _coarser(quantity.edges, quantity.values.size)
     axes.hist(quantity.values, edges.tolist(), color=LIGHT["blue"], edgecolor=SURFACE, linewidth=0.5)
+    median = ""
     if quantity.median is not None:
         axes.axvline(quantity.median, color=INK, linewidth=1.1, linestyle="--")
-    axes.set(xlabel=quantity.name, ylabel=quantity.of.capitalize(), xlim=(edges[0], edges[-1]))
+        median = f"median {quantity.numbers()[2]}".replace("-", "−")
+    axes.set(title=quantity.name, xlabel=median, ylabel=quantity.of.capitalize(), xlim=(edges[0], edges[-1]))
     if quantity.circular:
         axes.set_xticks(range(0, 361, 90))
     axes.grid(True, axis="y")
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+
+
+def _coarser(edges: Array, values: int) -> Array:
+    """Every so-manieth of the edges of bins, so that there are no more bins than so many values fill.
+
+    >>> _coarser(np.arange(37) * 10.0, 48).astype(int).tolist()
+    [0, 30, 60, 90, 120, 150, 180, 210, 240, 270, 300, 330, 360]
+    """
+    bins = edges.size - 1
+    most = max(_MIN_BINS, 2 * math.isqrt(values))
+    return edges[:: next(step for step in range(1, bins + 1) if bins % step == 0 and bins // step <= most)]
 
 
 def bin_edges(values: Array) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +46,7 @@ _PANELS = (
 )  # fmt: skip
 """Panels of what training logs, in their order; a column that is in none of them gets a panel of its own."""
 
+_SHORT = {"doa": "DoA"}  # as it is written; other short names are in capitals
 _NOT_DRAWN = frozenset({"epoch", "step", "train/skipped_steps"})
 
 
@@ -98,10 +100,32 @@ def learning_curves(curves: Curves) -> Figure:
 
 def _other_panel(name: str, curves: Curves) -> _Panel:
     """The panel of a quantity that `_PANELS` does not have, named like the metric if it is one."""
-    label = degrees(METRICS[name].label) if name in METRICS else name.replace("_", " ").replace("/", ": ")
     lines = {column: text for column, text in _both(name).items() if column in curves}
-    scale = METRICS[name].scale if name in METRICS else 1.0
-    return _Panel(label[0].upper() + label[1:], label, scale, lines or {name: "logged"})
+    tasks = sorted({column.partition("/")[2] for column in curves} - METRICS.keys(), key=len, reverse=True)
+    kind, _, of = name.partition("_")
+    pair = next((t for t in tasks if of.startswith(f"{t}_")), None)
+    if name in METRICS:
+        unit, scale = degrees(METRICS[name].label), METRICS[name].scale
+        title = unit.partition(" (")[0]
+    elif kind == "cosine" and pair is not None:
+        unit, scale, title = "Cosine", 1.0, f"gradients of {_in_words(pair)} and {_in_words(of[len(pair) + 1 :])}"
+    elif kind == "weight" and of:
+        unit, scale, title = "Weight", 1.0, f"weight of {_in_words(of)}"
+    elif name.endswith("_accuracy"):
+        unit, scale, title = "Right (%)", 100.0, _in_words(name)
+    else:
+        unit, scale, title = "Loss" if f"train/{name}" in curves else "Score", 1.0, _in_words(name)
+    return _Panel(title[0].upper() + title[1:], unit[0].upper() + unit[1:], scale, lines or {name: "logged"})
+
+
+def _in_words(name: str) -> str:
+    """A logged name as words.
+
+    >>> _in_words("doa_map"), _in_words("map_f1"), _in_words("elevation_mae_deg")
+    ('DoA map', 'map F1', 'elevation MAE (°)')
+    """
+    words = name.replace("/", ": ").replace("_deg", " (°)").replace("_db", " (dB)").replace("_", " ")
+    return re.sub(r"\b(doa|f1|mae|t60|rtf|snr|drr)\b", lambda found: _SHORT.get(found[0], found[0].upper()), words)
 
 
 def _draw(axes: Axes, panel: _Panel, curves: Curves) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from msdet.conventions import Array
 from msdet.plots.scene import azimuth_axes, cut_at_zero, draw_spectrogram, spectrogram_db, top_level_db
@@ -48,11 +49,17 @@ def sound_figure(signals: dict[str, Overview], colors: Sequence[str]) -> Figure:
 
 
 def tracks_figure(
-    times_s: Array, azimuths_deg: Array, activity: Array, seconds: float, looks: Sequence[Style]
+    times_s: Array,
+    azimuths_deg: Array,
+    activity: Array,
+    seconds: float,
+    looks: Sequence[Style],
+    doubtful: Sequence[bool],
 ) -> Figure:
     """Azimuths over time, and around the array with time as the radius; thick where a talker speaks.
 
-    Azimuths are ``(talker, time)``, not a number where not known; activities are the probabilities to speak.
+    Azimuths are ``(talker, time)``, not a number where not known; activities are the probabilities to speak. Those
+    of `doubtful` talkers are dotted.
     """
     step = math.ceil(times_s.size / MAX_POINTS)
     with drawing():
@@ -64,12 +71,23 @@ def tracks_figure(
         for n, look in enumerate(looks):
             line = cut_at_zero(azimuths_deg[n, ::step])
             speaks = np.where(activity[n, ::step] >= 0.5, line, np.nan)
-            for shown, width, label in ((line, 0.8, None), (speaks, 3.5, f"talker {n + 1}")):
-                flat.plot(times_s[::step], shown, color=look.color, linewidth=width, label=label)
-                polar.plot(np.deg2rad(shown), times_s[::step], color=look.color, linewidth=width)
+            name = f"talker {n + 1}{' (low confidence)' if doubtful[n] else ''}"
+            for shown, width, label in ((line, 0.8, None), (speaks, 3.5, name)):
+                drawn: dict[str, Any] = {
+                    "color": look.color,
+                    "linewidth": width,
+                    "linestyle": (0, (0.5, 0.5)) if doubtful[n] else "-",
+                }
+                flat.plot(times_s[::step], shown, label=label, **drawn)
+                polar.plot(np.deg2rad(shown), times_s[::step], **drawn)
         azimuth_axes(flat, "Azimuth over time", seconds)
         figure.legend(loc="outside lower center", ncols=len(looks))
-        polar.set(title="From above, time outwards (s)", rlim=(0.0, seconds))
-        polar.tick_params(axis="y", labelsize=7, colors=MUTED)
+        polar.set(title="From above, time outwards", rlim=(0.0, seconds))
+        polar.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], prune="lower"))
+        polar.yaxis.set_major_formatter("{x:g} s")
+        polar.tick_params(axis="y", labelsize=7.5, colors=MUTED)
+        known = np.sort(np.mod(azimuths_deg[np.isfinite(azimuths_deg)], 360.0))
+        gaps = np.diff(np.append(known, known[:1] + 360.0))
+        polar.set_rlabel_position(known[gaps.argmax()] + gaps.max() / 2 if known.size else 22.5)  # where no talker is
         polar.grid(True)
     return figure

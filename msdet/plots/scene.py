@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
-from msdet.plots.geometry import array_view, numbered, room_view
+from msdet.plots.geometry import array_view, numbered, room_view, side_view
 from msdet.plots.theme import INK, LIGHT, MUTED, WIDTH_IN, Style, drawing, styles
 from msdet.scenes.scene import Scene, size_text
 from msdet.scoring.doa_scores import moves, true_track
@@ -150,10 +150,10 @@ def scene_sheet(scene: Scene, array: MicrophoneArray, mixture: Array, responses:
         figure = Figure((WIDTH_IN, 0.5 + sum(heights)), layout="constrained")
         figure.suptitle(_title(scene), x=0.01, ha="left", size=11, weight="bold")
         rows = figure.add_gridspec(len(heights), 1, height_ratios=heights)
-        top = rows[0].subgridspec(2, 2, width_ratios=[1.5, 1.0], height_ratios=[1.0, 1.5])
+        top = rows[0].subgridspec(2, 2, width_ratios=[1.15, 1.0], height_ratios=[1.0, 1.1])
         placed = scene if scene.located else dataclasses.replace(scene, sources=())
         room_view(figure.add_subplot(top[:, 0]), placed, array, looks[: len(placed.sources)])
-        room_view(figure.add_subplot(top[0, 1]), placed, array, looks[: len(placed.sources)], _side(placed))
+        room_view(figure.add_subplot(top[0, 1]), placed, array, looks[: len(placed.sources)], side_view(placed))
         array_view(figure.add_subplot(top[1, 1]), scene, array)
         panels = [figure.add_subplot(rows[1]), figure.add_subplot(rows[2])]
         level_db = spectrogram_db(mixture, scene.sample_rate)
@@ -206,14 +206,6 @@ def _directions_over_time(
             )  # fmt: skip
     azimuth_axes(axes, "Directions over time", scene.duration_s)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-
-
-def _side(scene: Scene) -> tuple[int, int]:
-    """The side, x and z or y and z, from which talkers cover each other the least."""
-    points = np.array([s.position_m for s in scene.sources]).reshape(-1, 3)
-    first, second = np.triu_indices(len(points), 1)
-    apart = [np.hypot(*(points[first] - points[second])[:, (axis, 2)].T).min(initial=1e3) for axis in (0, 1)]
-    return (0, 2) if apart[0] >= apart[1] else (1, 2)
 
 
 def _title(scene: Scene) -> str:

@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from msdet.conventions import Array
-from msdet.plots.theme import MUTED, SURFACE, WIDTH_IN, Style, degrees, drawing
+from msdet.plots.theme import MANY_POINTS, MUTED, SURFACE, WIDTH_IN, Style, degrees, drawing
 from msdet.scoring.confidence_calibration import TOLERANCE_DEG, posterior_curves
 from msdet.scoring.metrics import Metric
 from msdet.scoring.statistics import ConfidenceInterval
 
+MIN_WRONG = 10  # wrong directions that a ROC rests on at least, to be drawn
 _MAX_BINS = 13  # of the panels of a row together
 _PANEL_MARGIN = 1.2  # between panels, in widths of a bin
 
@@ -39,6 +40,8 @@ class BreakdownPanel(NamedTuple):
 class DetectionCurve(NamedTuple):
     """Rates ``(threshold,)`` as a threshold falls: shares of the wrong and the right that are kept, and the area.
 
+    `wrong` directions are how many the false rate rests on; 0 where it is of all directions around the circle.
+
     The recall is the share of what there is to detect that is detected, the precision that of the kept that are right.
     """
 
@@ -47,6 +50,34 @@ class DetectionCurve(NamedTuple):
     area: float
     recall: Array
     precision: Array
+    wrong: int = 0
+
+
+def improvement_figure(pairs: dict[str, tuple[Array, Array]], looks: dict[str, Style]) -> Figure:
+    """Shares of talkers with at most so much SI-SDRi, and the SI-SDRi of each over its SI-SDR in the mixture.
+
+    `pairs` are by system the mixture's SI-SDR and the SI-SDRi ``(talker,)`` in dB.
+    """
+    with drawing():
+        figure = Figure((WIDTH_IN, 4.0), layout="constrained")
+        shares, points = figure.subplots(1, 2)
+        for name, (mixture_db, improvement_db) in pairs.items():
+            look = looks[name]
+            label = f"{name}: median {np.median(improvement_db):.1f} dB"
+            shares.ecdf(improvement_db, color=look.color, linestyle=look.dashes, label=label)
+            points.plot(
+                mixture_db, improvement_db, look.marker, color=look.color, markersize=4, alpha=0.7,
+                markeredgecolor=SURFACE, markeredgewidth=0.3, rasterized=mixture_db.size > MANY_POINTS,
+            )  # fmt: skip
+        shares.set(title="Distribution", xlabel="SI-SDRi up to (dB)", ylabel="Talkers (%)", ylim=(0.0, 1.0))
+        shares.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f}")
+        points.set(title="Against the input", xlabel="SI-SDR of the mixture (dB)", ylabel="SI-SDRi (dB)")
+        shares.axvline(0.0, color=MUTED, linewidth=0.8)
+        points.axhline(0.0, color=MUTED, linewidth=0.8)
+        for axes in (shares, points):
+            axes.grid(True)
+        figure.legend(*shares.get_legend_handles_labels(), loc="outside upper left", ncols=3)
+    return figure
 
 
 def breakdown_figure(panels: Sequence[BreakdownPanel], metric: Metric, looks: dict[str, Style]) -> Figure:
@@ -112,7 +143,7 @@ def confidence_curve(confidence: Array, errors_deg: Array) -> DetectionCurve | N
     right = errors_deg <= TOLERANCE_DEG
     wrong = confidence[~right]
     curve = posterior_curve(posterior_curves(confidence[right], wrong, wrong))
-    return curve and curve._replace(recall=curve.recall * right.mean())
+    return curve and curve._replace(recall=curve.recall * right.mean(), wrong=int(wrong.size))
 
 
 def posterior_curve(curves: dict[str, Any] | None) -> DetectionCurve | None:
@@ -137,7 +168,7 @@ def detection_figure(
         roc, recall = figure.subplots(1, 2)
         for name, curve in curves.items():
             look = {"color": looks[name].color, "linestyle": looks[name].dashes}
-            label = f"{name}: area {curve.area:.3f}"
+            label = f"{name}: area {curve.area:.3f}" + (f", {curve.wrong} wrong directions" if curve.wrong else "")
             roc.plot(100 * curve.false_rate, 100 * curve.true_rate, **look, label=label)
             recall.plot(100 * curve.recall, 100 * curve.precision, **look)
         roc.plot([0, 100], [0, 100], ":", color=MUTED, linewidth=1.0)

@@ -53,6 +53,7 @@ Dashes = str | tuple[int, tuple[float, ...]]
 """A line style of matplotlib: a name, or an offset and lengths of dashes and gaps."""
 
 WIDTH_IN = 9.6  # of a figure
+MANY_POINTS = 500  # beyond, points are faint and drawn as an image
 HUES = tuple(LIGHT)[5:-1]  # roles of the colors that systems have, the best to tell apart first
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", "h", ">")
 _DASHES: tuple[Dashes, ...] = (
@@ -162,6 +163,23 @@ def to_svg(figure: Figure, label: str, prefix: str) -> str:
     assert view is not None  # matplotlib always writes one
     head = f'<svg role="img" aria-label="{html.escape(label)}" {view[0]}>'
     return head + body[body.index(">") + 1 :].strip()
+
+
+def panel_boxes(figure: Figure) -> list[tuple[float, float, float, float]]:
+    """Boxes (x, y, width, height), in points from the top left, of legends and of panels with all their text.
+
+    They are of a figure that `to_svg` drew, in whose units they are; a screen too narrow for it shows them one by one.
+    """
+    scale, height = 72.0 / figure.dpi, 72.0 * figure.get_figheight()
+    boxes = []
+    with drawing():
+        figure.draw_without_rendering()
+        found_boxes = [part.get_tightbbox() for part in (*figure.legends, *figure.axes) if part.get_visible()]
+    for found in found_boxes:
+        if found is not None and found.width and found.height:
+            left, low, right, top = (scale * value for value in found.extents)
+            boxes.append((left - 4.0, height - top - 3.0, right - left + 8.0, top - low + 6.0))
+    return [tuple(round(value, 1) for value in box) for box in boxes]  # type: ignore[misc]
 
 
 def to_png(figure: Figure) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ _SAME_DEG = 1e-6
 class ScoredSystem:
     """A scored system, by the name of its folder: its rows of scores, and lines of ``doa.jsonl`` if any, by scene.
 
-    The unprocessed mixture has no folder of estimates; an oracle used the references or true directions.
+    The unprocessed mixture has no folder of estimates; an oracle used the references or true directions. `about` are
+    facts on a model; `scored` is the day.
     """
 
     name: str
@@ -42,6 +44,8 @@ class ScoredSystem:
     estimates: Path | None
     lines: dict[str, dict[str, Any]]
     is_oracle: bool = False
+    about: tuple[str, ...] = ()
+    scored: str = ""
 
     def directions(self, scene_id: str) -> DoaEstimates | None:
         """Its directions in a scene, in the talkers' order; None unless it estimates each talker's."""
@@ -204,7 +208,9 @@ def _read_system(folder: Path, estimates: Path | None, scene_set: SceneSet) -> S
     if not place.is_dir():
         raise MsdetError(f"{place}: no such folder; say where by --estimates {folder.name}=FOLDER")
     check_made_for(place, scene_set)
-    return ScoredSystem(folder.name, rows, place, read_directions(place) or {}, provenance.is_oracle)
+    day = datetime.fromtimestamp(path.stat().st_mtime, UTC).date().isoformat()
+    lines = read_directions(place) or {}
+    return ScoredSystem(folder.name, rows, place, lines, provenance.is_oracle, provenance.about, day)
 
 
 def _read_rows(path: Path) -> dict[str, Row]:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from msdet import __version__
 from msdet.conventions import Array
 from msdet.io import audio
-from msdet.plots.theme import DARK, LIGHT, Style, degrees, to_svg
+from msdet.plots.theme import DARK, LIGHT, Style, degrees, panel_boxes, to_svg
 from msdet.report.conditions import short
 from msdet.scoring import tables
 from msdet.scoring.comparison import Difference
@@ -33,16 +33,20 @@ _PEAK = 0.9  # of what is played together
 
 
 class PageFigure(NamedTuple):
-    """A drawing on a page, by its number there; the note stands after the caption that the template has."""
+    """A drawing on a page, by its number there; the note stands after the caption that the template has.
+
+    Where it is too wide, its panels are shown one below the other, by their boxes in it (`panel_boxes`).
+    """
 
     number: int
     svg: Markup
+    panels: list[tuple[float, float, float, float]]
     note: str = ""
 
 
 def page_figure(figure: Figure, number: int, label: str, note: str = "") -> PageFigure:
     """A figure, drawn in the light colors of the theme, for a page; `label` is for readers who do not see it."""
-    return PageFigure(number, Markup(to_svg(figure, label, f"f{number}")), note)
+    return PageFigure(number, Markup(to_svg(figure, label, f"f{number}")), panel_boxes(figure), note)
 
 
 def playback_gain(*signals: Array) -> float:

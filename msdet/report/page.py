@@ -23,7 +23,7 @@ from msdet.report.results import main_results
 from msdet.report.scene_table import scene_table
 from msdet.scoring.breakdowns import BREAKDOWNS
 from msdet.scoring.confidence_calibration import TOLERANCE_DEG, curves
-from msdet.scoring.metrics import METRICS, UNPROCESSED
+from msdet.scoring.metrics import METRICS, SEPARATION_METRICS, UNPROCESSED
 from msdet.scoring.statistics import CONFIDENCE
 from msdet.scoring.summary import summarize
 
@@ -36,6 +36,7 @@ _LABELS = ("id", "azimuth_deg", "permutation_from", *(b.field for _, bins in BRE
 
 _TITLES = {
     "results": "Results",
+    "improvement": "Improvement, talker by talker",
     "conditions": "By condition",
     "directions": "Directions",
     "confidence": "Confidence",
@@ -76,6 +77,7 @@ class Report:
         anchors = {example.scene.id: f"scene-{n}" for n, example in enumerate(self._examples, start=1)}
         parts = {
             "results": main_results(e),
+            "improvement": self._improvement(),
             "conditions": self._by_condition(),
             "directions": self._directions(),
             "confidence": self._confidence(),
@@ -94,7 +96,7 @@ class Report:
             script="page.js",
             title=f"{heading}: evaluation",
             heading=heading,
-            about=[about],
+            about=[about, *self._chosen_facts()],
             sections={key: title for key, title in _TITLES.items() if parts[key]},
             source=f"Data set {e.scene_set.identity}",
             summary=e.summary,
@@ -106,6 +108,24 @@ class Report:
             mirrored=array.resolvable_domain.azimuth_span_deg != 360,
             parts=parts,
         )
+
+    def _chosen_facts(self) -> list[str]:
+        """What the chosen system is, and when and how it was scored."""
+        chosen = self._evaluation.chosen
+        scored = [m.label for m in SEPARATION_METRICS.values() if chosen.mean(m.field) is not None]
+        metrics = f" by {', '.join(scored)}" if scored else ""
+        facts = f"{chosen.name}: {'; '.join(chosen.about)}" if chosen.about else f"About {chosen.name}"
+        return [facts, *([f"Scored on {chosen.scored}{metrics}"] if chosen.scored else [])]
+
+    def _improvement(self) -> dict[str, PageFigure]:
+        """How SI-SDRi is distributed, and how it depends on the mixture's SI-SDR."""
+        found = {s.name: s.of_talkers("si_sdr_db", SI_SDRI) for s in self._evaluation.systems.values()}
+        pairs = {name: (of[0] - of[1], of[1]) for name, of in found.items() if of.size and name != UNPROCESSED}
+        if not pairs:
+            return {}
+        drawn, note = self._few(pairs)
+        label = f"Distribution of SI-SDRi, and SI-SDRi against the mixture's SI-SDR, for {', '.join(drawn)}"
+        return self._figure(scores.improvement_figure(drawn, self._looks), label, note, "improvement")
 
     def _by_condition(self) -> dict[str, Any]:
         systems, conditions = self._evaluation.systems, self._conditions
@@ -178,7 +198,12 @@ class Report:
     def _detection(
         self, by_system: dict[str, scores.DetectionCurve | None], what: str, right: str, wrong: str
     ) -> dict[str, PageFigure]:
-        drawn, note = self._few({name: curve for name, curve in by_system.items() if curve is not None})
+        curves = {name: curve for name, curve in by_system.items() if curve is not None}
+        few = {name: curve.wrong for name, curve in curves.items() if 0 < curve.wrong < scores.MIN_WRONG}
+        drawn, note = self._few({name: curve for name, curve in curves.items() if name not in few})
+        if few:
+            left_out = ", ".join(f"{name} ({wrong})" for name, wrong in few.items())
+            note = f" Left out, for fewer than {scores.MIN_WRONG} wrong directions: {left_out}.{note}"
         if not drawn:
             return {}
         label = f"ROC, and precision over recall, of the {what} of {', '.join(drawn)}"

@@ -37,6 +37,7 @@ class SeparationMetric(NamedTuple):
     unit: str
     decimals: int
     score: Callable[[ScoredSignals, int, int], float]
+    needs_reference: bool = True
 
     @property
     def improvement_field(self) -> str:
@@ -63,6 +64,9 @@ SEPARATION_METRICS = {
     "stoi": SeparationMetric("stoi", "STOI", "", 3, lambda s, n, m: stoi(*s.pair(n, m), s.sample_rate)),
     "estoi": SeparationMetric("estoi", "ESTOI", "", 3, lambda s, n, m: estoi(*s.pair(n, m), s.sample_rate)),
     "pesq": SeparationMetric("pesq", "PESQ", "", 2, lambda s, n, m: pesq(*s.pair(n, m), s.sample_rate)),
+    "dnsmos": SeparationMetric("dnsmos", "DNSMOS", "", 2, lambda s, n, m: s.dnsmos(m).overall, False),
+    "dnsmos_sig": SeparationMetric("dnsmos_sig", "DNSMOS SIG", "", 2, lambda s, n, m: s.dnsmos(m).signal, False),
+    "dnsmos_bak": SeparationMetric("dnsmos_bak", "DNSMOS BAK", "", 2, lambda s, n, m: s.dnsmos(m).background, False),
 }
 """Metrics of signals by the name that options use."""
 

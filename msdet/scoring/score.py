@@ -42,7 +42,14 @@ from msdet.scoring import doa_scores, submission
 from msdet.scoring.alignment import find_delay, shifted
 from msdet.scoring.breakdowns import DEFAULT_BREAKDOWNS, find_breakdowns, labels
 from msdet.scoring.doa_scores import NO_AUDIO, NO_DOA, NO_REFERENCES, NO_TRUE_DOA
-from msdet.scoring.metrics import DEFAULT_METRICS, UNPROCESSED, Row, check_metrics, separation_fields
+from msdet.scoring.metrics import (
+    DEFAULT_METRICS,
+    SEPARATION_METRICS,
+    UNPROCESSED,
+    Row,
+    check_metrics,
+    separation_fields,
+)
 from msdet.scoring.permutations import AMBIGUOUS
 from msdet.scoring.separation_metrics import ScoredSignals
 from msdet.scoring.separation_scores import find_swaps, score_estimates, score_signals
@@ -274,6 +281,8 @@ def _score_files(
         no_audio, no_directions,
     )  # fmt: skip
     row["doubts"] += doubts
+    if has_audio and not scene.referenced:
+        row = _score_without_references(scene_set, scene, row, options, folder, unprocessed)
     if surplus := submission.surplus_files(folder, scene):
         row["doubts"].append(f"files that are no talker's are left out ({submission.listed(surplus)})")
     return row
@@ -295,7 +304,8 @@ def _score_mixture(scene_set: SceneSet, options: ScoringOptions, scene: Scene) -
     no_directions = dict.fromkeys(options.doa_fields, NO_DOA)
     if not scene.referenced:
         undefined = dict.fromkeys(separation_fields(options.metrics), NO_REFERENCES)
-        return row | {"undefined": undefined | no_directions}
+        row |= {"undefined": undefined | no_directions}
+        return _score_without_references(scene_set, scene, row, options)
     try:
         mixture, references = scene_set.mixture(scene), scene_set.references(scene)
     except MsdetError as error:
@@ -305,6 +315,37 @@ def _score_mixture(scene_set: SceneSet, options: ScoringOptions, scene: Scene) -
     fields, undefined = score_signals(signals, permutation, 0, options.metrics)
     row |= {**fields, "undefined": undefined | no_directions}
     return row | {"permutation": list(range(len(references))), "permutation_from": "si_sdr"}
+
+
+def _score_without_references(
+    scene_set: SceneSet, scene: Scene, row: Row, options: ScoringOptions, folder: Path | None = None,
+    unprocessed: Row | None = None,
+) -> Row:  # fmt: skip
+    """A row with the metrics that need no reference, of estimates in a folder, or else of the mixture.
+
+    Estimates are in the talkers' order if directions tell it, else in that of their files.
+    """
+    metrics = tuple(name for name in options.metrics if not SEPARATION_METRICS[name].needs_reference)
+    if not metrics:
+        return row
+    count, fields = len(scene.sources), dict[str, Any]()
+    try:
+        mixture = scene_set.mixture(scene)[[scene_set.array.reference]]
+        estimates = mixture[:0]
+        if folder is not None:
+            estimates, doubts = submission.read_signals(folder, scene, options.resample)
+            row["doubts"] += doubts
+    except MsdetError as error:
+        undefined = dict.fromkeys(separation_fields(metrics), str(error))
+    else:
+        order = row["permutation"] if sorted(row["permutation"] or ()) == [*range(count)] else [*range(count)]
+        trials, before = np.concatenate([estimates, mixture]), unprocessed or len(estimates)
+        permutation = np.array([order if folder else [0] * count])
+        signals = ScoredSignals(np.zeros((count, 0)), trials, scene.sample_rate)
+        scored, undefined = score_signals(signals, permutation, before, metrics)
+        fields |= scored
+    left = {field: why for field, why in row["undefined"].items() if field not in separation_fields(metrics)}
+    return row | fields | {"undefined": left | undefined}
 
 
 def _score_all(

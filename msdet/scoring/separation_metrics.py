@@ -1,6 +1,6 @@
-"""Separation metrics on waveforms: SI-SDR, SNR, SDR, SIR and SAR of BSS-eval, STOI, ESTOI and PESQ.
+"""Separation metrics on waveforms: SI-SDR, SNR, SDR, SIR and SAR of BSS-eval, STOI, ESTOI, PESQ and DNSMOS.
 
-Every metric but the SNR first scales each signal to a peak of 1 in double precision, so that none depends
+Every metric but the SNR and DNSMOS first scales each signal to a peak of 1 in double precision, so that none depends
 on the level of its input. Where a metric has no value, as for a signal that is silent, empty, NaN or infinite, an
 `UndefinedMetricError` says why; no other exception and no NaN comes out of such a signal. Shapes that do not belong
 together are an `MsdetError`. No metric removes the mean.
@@ -11,6 +11,7 @@ together are an `MsdetError`. No metric removes the mean.
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
@@ -28,6 +29,8 @@ SDR_TAPS = 512  # length of the distortion filter that BSS-eval allows
 
 PESQ_MODES = {8000: "nb", 16000: "wb"}
 """Narrow-band or wide-band PESQ by sample rate; it is not defined at others."""
+
+DNSMOS_RATE = 16000  # of the signals that DNSMOS was trained on, in Hz
 
 _STOI_MIN_S = 0.4096  # 30 frames
 _COSINE_TOLERANCE = 1e-6  # rounding of squared cosines; more is a singular system
@@ -183,6 +186,38 @@ def pesq(reference: npt.ArrayLike, estimate: npt.ArrayLike, sample_rate: int) ->
         raise UndefinedMetricError("PESQ detects no utterance") from error
 
 
+class Dnsmos(NamedTuple):
+    """Mean opinion scores, 1 to 5, as DNSMOS predicts them: of the speech, the background, and overall."""
+
+    signal: float
+    background: float
+    overall: float
+
+
+def dnsmos(signal: npt.ArrayLike, sample_rate: int) -> Dnsmos:
+    """DNSMOS P.835 of a signal ``(time,)``, without a reference; it depends on the level.
+
+    Reddy et al., "DNSMOS P.835: a non-intrusive perceptual objective speech quality metric to evaluate noise
+    suppressors", ICASSP 2022; computed by the package speechmos (``pip install msdet[dnsmos]``) at 16 kHz, to which
+    higher rates are resampled. Undefined below, of silence, and where the package is not installed.
+    """
+    if sample_rate < DNSMOS_RATE:
+        raise UndefinedMetricError(f"DNSMOS is defined at 16 kHz, not at {sample_rate} Hz")
+    try:
+        from speechmos.dnsmos import run
+    except ImportError as error:
+        raise UndefinedMetricError("speechmos is not installed (pip install msdet[dnsmos])") from error
+    from scipy.signal import resample_poly
+
+    sound = np.asarray(signal, dtype=np.float64)
+    leveled = peak_one(sound, "estimate") * min(float(np.abs(sound).max()), 1.0)
+    if sample_rate > DNSMOS_RATE:
+        common = math.gcd(sample_rate, DNSMOS_RATE)
+        leveled = resample_poly(leveled, DNSMOS_RATE // common, sample_rate // common).clip(-1.0, 1.0)
+    scores = run(leveled, DNSMOS_RATE)
+    return Dnsmos(*(float(scores[f"{name}_mos"]) for name in ("sig", "bak", "ovrl")))
+
+
 def peak_one(signal: Array, name: str) -> Array:
     """A signal ``(..., time)`` in double precision, scaled to a peak of 1; errors call it by `name`."""
     if signal.shape[-1] == 0:
@@ -235,6 +270,10 @@ class ScoredSignals:
         sound = self._sound_trials()
         ratios = self._once(("bss_eval",), lambda: bss_eval(self.references, np.stack([*map(self._trial, sound)])))
         return BssEval(*(ratio_db[n, sound.index(m)] for ratio_db in ratios))
+
+    def dnsmos(self, m: int) -> Dnsmos:
+        """DNSMOS of trial m."""
+        return self._once(("dnsmos", m), lambda: dnsmos(self.trials[m], self.sample_rate))
 
     def _trial(self, m: int) -> Array:
         return self._once(("trial", m), lambda: peak_one(self.trials[m], "estimate"))

@@ -179,7 +179,7 @@ def test_every_value_is_in_its_histogram(varied: SceneSet) -> None:
     quantities = [q for q in describe_set(varied).quantities if not q.constant]
     figure = histograms(quantities)
     for axes, quantity in zip(figure.axes, quantities, strict=False):
-        assert axes.get_xlabel() == quantity.name
+        assert axes.get_title(loc="left") == quantity.name
         heights = [bar.get_height() for bar in axes.patches]  # type: ignore[attr-defined]
         assert sum(heights) == quantity.values.size, quantity.name
 

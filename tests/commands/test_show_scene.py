@@ -18,6 +18,7 @@ from msdet.conventions import Array, wrap_deg
 from msdet.data.scene_set import SceneSet
 from msdet.data.simulate import simulate
 from msdet.errors import MsdetError
+from msdet.plots.geometry import ABOVE, side_view
 from msdet.plots.scene import measure_decay, scene_sheet
 from msdet.plots.theme import to_png
 from msdet.scenes.distribution import SceneDistribution
@@ -135,11 +136,10 @@ def test_a_decay_that_ends_too_early_has_no_t60() -> None:
 def test_moving_talkers_are_drawn_with_their_paths(walking_set: SceneSet) -> None:
     (scene,) = walking_set.scenes
     figure, _ = sheet(walking_set, scene)
-    for title, upwards in (("From above", 1), ("From the side", 2)):
-        seen = ["xyz".index(panel(figure, title).get_xlabel()[0]), upwards]
+    for title, view in (("From above", ABOVE), ("From the side", side_view(scene))):
         drawn = [np.array(line.get_xydata()) for line in panel(figure, title).lines]
         for source in scene.sources:
-            corners = np.array([w.position_m for w in source.waypoints])[:, seen]
+            corners = np.array([w.position_m for w in source.waypoints]) @ view.T
             assert any(line.shape == corners.shape and np.allclose(line, corners) for line in drawn)
         assert "noise" in texts(panel(figure, title))
     assert "+z" in texts(panel(figure, "From the side"))

@@ -38,8 +38,20 @@ def test_learning_curves_go_on_over_a_resumed_run_and_show_what_is_new(run: Path
     assert "epoch" not in found
     titles = [axes.get_title(loc="left") for axes in learning_curves(found).axes]
     assert titles[:2] == ["Separation", "DoA"]
-    assert "Weight doa" in titles
+    assert "Weight of DoA" in titles
     assert "All tasks together" not in titles  # not in this log
+
+
+def test_titles_are_words(run: Path) -> None:
+    log = run / "logs" / "metrics.csv"
+    log.write_text(
+        "step,train/doa,dev/doa,train/direction_map,train/cosine_doa_direction_map,dev/map_f1,dev/map_count_accuracy\n"
+        "9,1,1,1,0.5,0.6,0.7\n"
+    )
+    panels = {axes.get_title(loc="left"): axes.get_ylabel() for axes in learning_curves(read_curves(run)).axes}
+    assert panels["Gradients of DoA and direction map"] == "Cosine"
+    assert panels["Map F1"] == "Score" and panels["Map count accuracy"] == "Right (%)"
+    assert not any("_" in title for title in panels)
 
 
 def test_learning_curves_of_stages_follow_each_other(tmp_path: Path) -> None:

@@ -181,7 +181,8 @@ def test_markup_in_names_is_text(
     elif kind == "recording":
         tone = overview([np.sin(np.arange(8000.0))], 8000, 8000)
         talker = {"file": f"{HOSTILE}.wav", "azimuth_deg": 10.0, "confidence": 0.5, "active_s": 1.0}
-        described = {"talkers": [talker], "array": {"name": ANYTHING}, "warnings": [ANYTHING]}
+        array = {"name": HOSTILE, "positions_m": [[0.0, 0.0, 0.0], [0.1, 0.0, 0.0]]}
+        described = {"talkers": [talker], "array": array, "warnings": [ANYTHING], "recording": ANYTHING}
         text = recording_page(ANYTHING, described | {"separated_by": ANYTHING}, tone, [tone])
     else:
         quantity = Quantity(ANYTHING, ANYTHING, np.arange(3.0))
@@ -339,6 +340,24 @@ def test_dark_narrow_and_printed(shown: Page) -> None:
     assert shown.do(background) == "rgb(255, 255, 255)"
     hidden = "[...document.querySelectorAll('audio, nav, form, .copy')].every(e => e.offsetParent === null)"
     assert shown.do(hidden)
+
+
+def test_figures_fit_a_phone_panel_by_panel(shown: Page) -> None:
+    box = "e => { const b = e.getBBox(); return [b.x, b.y, b.x + b.width, b.y + b.height]; }"
+    drawn = shown.do(f"[...document.querySelectorAll('#f1-figure_1 > g[id^=f1-axes]')].map({box})")
+    views = "[...document.querySelectorAll('figure')[0].querySelectorAll('.panels svg')]"
+    assert shown.do(f"{views}.every(view => view.getBoundingClientRect().width === 0)")  # wide enough for all at once
+    crops = [tuple(map(float, text.split())) for text in shown.do(f"{views}.map(v => v.getAttribute('viewBox'))")]
+    assert len(crops) == len(drawn) + 1  # and the legend
+    for (left, top, right, low), (x, y, width, height) in zip(drawn, crops[1:], strict=True):
+        assert x <= left and y <= top and right <= x + width and low <= y + height
+    shown.send("Emulation.setDeviceMetricsOverride", width=390, height=900, deviceScaleFactor=1, mobile=True)
+    assert shown.do("document.querySelector('figure > .wide').getBoundingClientRect().width") == 0
+    widths = shown.do("[...document.querySelectorAll('.panels svg')].map(e => e.getBoundingClientRect().width)")
+    assert widths and all(0 < width <= 358 for width in widths)
+    assert shown.do(f"{views}.map(v => v.getBoundingClientRect().width)")[1] > 300
+    assert shown.do("document.documentElement.scrollWidth") <= 390
+    assert all(0 < w <= 390 for w in shown.do("[...document.querySelectorAll('audio')].map(a => a.clientWidth)"))
 
 
 def test_without_a_script_the_tables_and_scenes_are_there(browser: Page, page: Path) -> None:

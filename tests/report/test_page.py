@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -21,6 +22,7 @@ from msdet.commands.report import report
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
 from msdet.io.files import read_jsonl, write_json, write_jsonl
+from msdet.plots import scores
 from msdet.report import page as page_module
 from msdet.report.content import read_evaluation
 from msdet.report.page import Report
@@ -29,7 +31,7 @@ from msdet.scoring.score import score_set, score_unprocessed
 HOSTILE = """a<img src=x onerror=hacked=1>&"c"'$x${{ 7*7 }}"""
 IMAGES = {
     "breakdown_si_sdr_improvement_db.png", "breakdown_doa_mae_deg.png", "doa_polar.png", "doa_confusion.png",
-    "roc_confidence.png", "calibration.png", "learning_curves.png", "scene.png",
+    "improvement.png", "calibration.png", "learning_curves.png", "scene.png",
 }  # fmt: skip
 
 
@@ -92,6 +94,28 @@ def test_everything_is_on_the_page(page: Path, elements: Elements, evaluation: P
     assert len(text) < 12e6
 
 
+def test_the_head_says_what_was_scored_and_the_cards_whose_scores_they_are(evaluation: Path, data: Path) -> None:
+    provenance = {"data": None, "estimates": "estimates", "oracle": False, "about": ["my net", "1,234 parameters"]}
+    write_json(evaluation / "model" / "system.json", provenance)
+    os.utime(evaluation / "model" / "scores.jsonl", (1e9, 1e9))
+    text = Report(evaluation, data).html
+    head = text.partition("<nav")[0]
+    assert "model: my net; 1,234 parameters" in head
+    assert "Scored on 2001-09-09 by SI-SDR, SDR, STOI" in head
+    assert re.search(r"<h3><span class=.mark.[^>]*></span>model</h3>\s*<p[^>]*>Its scores", text)
+    write_json(evaluation / "model" / "system.json", provenance | {"about": "my net"})
+    with pytest.raises(MsdetError, match="about is 'my net', expected list or null"):
+        Report(evaluation, data)
+
+
+def test_a_roc_of_few_wrong_directions_is_left_out(
+    evaluation: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "ROC" not in Elements(Report(evaluation, data).html).text  # 2 of 8 directions are wrong
+    monkeypatch.setattr(scores, "MIN_WRONG", 2)
+    assert "2 wrong directions" in Report(evaluation, data).html
+
+
 def test_nothing_comes_from_elsewhere(page: Path, elements: Elements) -> None:
     assert not elements.of("link", "iframe", "object", "base")
     for _, attributes in elements.found:
@@ -111,9 +135,10 @@ def test_nothing_comes_from_elsewhere(page: Path, elements: Elements) -> None:
 
 
 def test_it_can_be_read_without_seeing_it(elements: Elements) -> None:
-    svgs = elements.of("svg")
+    svgs = [a for a in elements.of("svg") if "role" in a]  # others show parts of these where there is little space
     assert len(svgs) == 10
     assert all(a["role"] == "img" and a["aria-label"] for a in svgs)
+    assert {a["aria-hidden"] for a in elements.of("div") if a.get("class") == "panels"} == {"true"}
     assert elements.of("html")[0]["lang"] == "en"
     assert len(elements.of("main")) == 1
     scrolling = [a for a in elements.of("div") if "wide" in a.get("class", "")]
@@ -182,8 +207,8 @@ def test_oracles_are_shown_as_such(evaluation: Path, data: Path) -> None:
     assert text.count("srp_beamoracle") == 3  # in the headline's three tables
     assert "modeloracle" not in text
     assert "Oracles (srp_beam) use the references or true directions of every scene" in text
-    # below the breakdown of two metrics and both figures of directions, and above the scenes
-    assert text.count("Oracles, which use the truth: srp_beam.") == 5
+    # below improvements, the breakdown of two metrics and both figures of directions, and above the scenes
+    assert text.count("Oracles, which use the truth: srp_beam.") == 6
 
 
 def test_a_system_without_audio_is_ranked_by_its_directions(evaluation: Path, data: Path) -> None:

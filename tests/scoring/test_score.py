@@ -233,7 +233,7 @@ def test_every_metric_is_scored_as_by_its_function(make_scene, speech):
     noise = 0.02 * np.random.default_rng(0).standard_normal(references.shape)
     estimates = 0.5 * (references + 0.1 * references[::-1] + noise)
     mixture = mixed(references) + noise
-    asked = ScoringOptions(tuple(SEPARATION_METRICS))
+    asked = ScoringOptions(tuple(name for name, m in SEPARATION_METRICS.items() if m.needs_reference))
     row = score_scene(scene, CIRCLE, mixture, references, estimates[::-1], None, asked)
     ratios_db = bss_eval(references, np.concatenate([estimates, mixture[[1]]]))
     for n, (reference, estimate) in enumerate(zip(references, estimates, strict=True)):
@@ -246,7 +246,7 @@ def test_every_metric_is_scored_as_by_its_function(make_scene, speech):
             "snr_db": [snr(*pair) for pair in pairs],
             **{m.__name__: [m(*pair, RATE) for pair in pairs] for m in (stoi, estoi, pesq)},
         }
-        for metric in SEPARATION_METRICS.values():
+        for metric in map(SEPARATION_METRICS.__getitem__, asked.metrics):
             value, before = expected[metric.field]
             assert row[metric.field][n] == pytest.approx(float(value), abs=1e-4), metric
             assert row[metric.improvement_field][n] == pytest.approx(float(value - before), abs=1e-4), metric
