@@ -47,6 +47,7 @@ HANDLED: dict[str, Callable[..., Any]] = {
     "bmm": pairs.matmul,
     "einsum": pairs.einsum,
     "linalg_solve": pairs.solve,
+    "linalg_solve_ex": lambda matrix, right: (pairs.solve(matrix, right), 0),
     "mH": pairs.adjoint,
     "adjoint": pairs.adjoint,
     "complex": Pair,

@@ -213,7 +213,7 @@ def test_bad_steps_name_their_scenes_and_end_the_run_in_a_row(
     def terms(batch: Any) -> Any:
         found = good(batch)
         fine = not prepared.module.training or next(asked)
-        return found if fine else (found[0]._replace(balanced=found[0].balanced * torch.nan), *found[1:])
+        return found if fine else (found[0]._replace(balanced=found[0].balanced * torch.nan, finite=False), *found[1:])
 
     monkeypatch.setattr(prepared.module, "terms", terms)
     with pytest.raises(MsdetError) as error:
