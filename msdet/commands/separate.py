@@ -21,6 +21,7 @@ def separate(
     model: Path | None = None,
     method: str | None = None,
     array: str | None = None,
+    channels: str | None = None,
     talkers: int | None = None,
     block_s: float = 12.0,
     overlap_s: float = 2.0,
@@ -51,6 +52,8 @@ def separate(
         method: a baseline instead of a model, for example srp_beam, or with options auxiva,iterations=100.
         array: name of a shipped array or path of a TOML file: with a method, the recording's; with a model,
             another one than it was trained on, if its parts allow that.
+        channels: those of the recording that are the array's microphones, in their order, counted from 0, for
+            example 1-4 or 0,2,5; if not given, all, or those that a shipped array knows of its device's files.
         talkers: with a method, number of talkers (2 if not given).
         block_s: length of the blocks that a long recording is cut into.
         overlap_s: what two blocks share, up to half a block; they are cross-faded there.
@@ -71,7 +74,7 @@ def separate(
 
     options = BlockOptions(block_s, overlap_s, match, gate)
     check_subtype(subtype)
-    systems = _inference.systems(model, method, array, talkers, device, beamform)
+    systems = _inference.systems(model, method, array, talkers, device, beamform, channels)
     write = partial(write_separation, keep_rate=keep_rate, subtype=subtype, beamform=beamform)
     return _inference.each(recordings, threads, partial(_separate, out, systems, options, write, page))
 
