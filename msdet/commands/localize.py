@@ -91,7 +91,7 @@ def _localized(
     notes = {
         "recording": recording.file,
         "localized_by": system.name,
-        "blocks": dataclasses.asdict(options),
+        "blocks": dataclasses.asdict(offline.options),
         "warnings": list(offline.scan.warnings),
     }
     return description(talkers, system.array, notes), talkers

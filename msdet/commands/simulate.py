@@ -62,6 +62,7 @@ def bank(
     seed: int = SEED,
     measured: Path | None = None,
     array: str | None = None,
+    channels: str | None = None,
     jobs: int = 0,
     dask: str = "",
     shard: str = "1/1",
@@ -78,23 +79,28 @@ def bank(
         measured: take responses from here instead: a folder with positions.tsv and multichannel audio, a SOFA
             file, or a folder of SOFA files.
         array: name or TOML file of the array of the measured responses; SOFA files know their own.
+        channels: those of measured audio files that are the array's microphones, for example 1-4 or 0,2,5.
         jobs: worker processes; 0 for one a core.
         dask: address of a Dask scheduler, whose workers simulate instead; all must see the same folder.
         shard: make only part k of n, as in 3/8; when all parts are done, run again without it to finish.
     """
+    from msdet.arrays.recorded import parse_channels
     from msdet.scenes.rir.bank import make_bank
     from msdet.scenes.rir.measured import make_measured_bank
 
     share = Shard.parse(shard)
-    if measured is None and array is not None:
-        raise MsdetError(f"--array {array} is for --measured rooms; of simulated ones, choose --scenes.array")
+    for name, given in (("array", array), ("channels", channels)):
+        if measured is None and given is not None:
+            raise MsdetError(f"--{name} {given} is for --measured rooms; of simulated ones, choose --scenes.array")
     if measured is not None:
         _refuse_contradictions(scenes, rooms, seed)
     with workers(jobs, dask) as pool, progress_bar("bank") as progress:
         if measured is None:
             made = make_bank(out, scenes, rooms, positions or POSITIONS, seed, pool, progress, share)
         else:
-            made = make_measured_bank(out, measured, array, scenes.sample_rate, positions, pool, progress, share)
+            numbers = None if channels is None else parse_channels(channels)
+            options = (scenes.sample_rate, positions, pool, progress, share, numbers)
+            made = make_measured_bank(out, measured, array, *options)
     if made is None:
         print(f"{out}: part {shard} is done; run again without --shard when all are")
     else:

@@ -15,7 +15,7 @@ import numpy as np
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array, angular_distance_deg, azimuth_elevation_deg
 from msdet.diagnostics.findings import Finding, add_up, level_findings, wiring_findings
-from msdet.diagnostics.fit import MIN_MOMENTS, Fit, Moments, moments
+from msdet.diagnostics.fit import MIN_MOMENTS, Fit, Moments, Wiring, moments
 from msdet.diagnostics.odd import deaf_finding, left_out, odd_findings
 from msdet.diagnostics.search import Hidden, find_wiring, hidden_faults
 from msdet.errors import MsdetError
@@ -24,6 +24,7 @@ from msdet.inference.sources import RecordingSource, check_channels
 MAX_MICROPHONES = 64  # of an array that is checked
 UNEXPLAINED = 0.6  # below this share of the fit without geometry, delays are not those of the array
 DEAF = 0.25  # a channel that correlates less with the others, against the median channel, hears something else
+NOISE = 0.045  # fit without geometry below which there is nothing in common at all: noise gives 0.035
 COHERENT = 0.08  # fit without geometry from which on channels have something in common; noise of their own gives half
 _APART_DEG = 20.0
 
@@ -43,8 +44,11 @@ class ArrayReport:
 
     @property
     def enough(self) -> bool:
-        """Whether any inverted channel would have shown: the least that speech must tell."""
-        return self.hidden is not None and not self.hidden.inverted
+        """Whether any inverted channel would have shown, the least that speech must tell, and some swap or delay."""
+        if self.hidden is None or self.hidden.inverted:
+            return False
+        swapped = {channel for pair in self.hidden.swapped for channel in pair}
+        return min(len(swapped), len(self.hidden.delayed)) < self.array.microphones
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -52,9 +56,9 @@ class ArrayReport:
         if any(finding.kind == "coincident" for finding in self.findings):
             return ()
         if self.hidden is None:
-            return ("anything of delays: there is not enough sound on two channels",)
+            return ("anything of delays: not enough speech, or other sound that several channels share",)
         if not self.enough:
-            channels = _listed(self.hidden.inverted)
+            channels = _listed(self.hidden.inverted or self.hidden.delayed)
             return (f"anything sure of channels {channels}: not enough speech from one direction at a time",)
         doubts = []
         if self.hidden.swapped:
@@ -100,7 +104,7 @@ def check_array(sources: Sequence[RecordingSource], array: MicrophoneArray) -> A
     findings += [deaf_finding(numbers[channel]) for channel in deaf]
     hidden, share = None, None
     azimuths_deg: tuple[float, ...] = ()
-    if fit is not None:
+    if fit is not None and fit.unconstrained(Wiring.as_described(fit.channels)).mean() > NOISE:
         wiring = find_wiring(fit)
         findings += wiring_findings(fit, wiring, [numbers[c] for c in channels])
         unconstrained = float(fit.unconstrained(wiring).mean())

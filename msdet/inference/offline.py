@@ -63,6 +63,13 @@ def prepare(factory: SystemFactory, source: RecordingSource, options: BlockOptio
     scanned = scan(source, chosen.array, system.sample_rate)
     if scanned.dead:
         system, scanned = _without_dead_channels(factory, system, scanned)
+    shorter = options.fitting(chosen.array.microphones * system.sample_rate)
+    if shorter != options:
+        size = f"{chosen.array.microphones} microphones at {system.sample_rate} Hz"
+        warning = (
+            f"{source.name}: blocks of {shorter.block_s:g} s instead of {options.block_s:g} s, for memory ({size})"
+        )
+        options, scanned = shorter, dataclasses.replace(scanned, warnings=(*scanned.warnings, warning))
     return OfflineSeparation(system, source, scanned, options, chosen.words)
 
 
