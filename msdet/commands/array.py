@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msdet.arrays import FLAT, MicrophoneArray, array_names, load_array
+from msdet.arrays.recorded import choose, parse_channels
 from msdet.conventions import Array, azimuth_elevation_deg
 from msdet.errors import MsdetError
 
@@ -73,7 +74,6 @@ def array_check(recordings: list[str], array: str, channels: str | None = None, 
             all, or those that a shipped array knows of its device's files.
         json: file for what was found, for other programs to read.
     """
-    from msdet.arrays.recorded import choose, parse_channels
     from msdet.diagnostics.check import check_array
     from msdet.inference.listing import opened
     from msdet.inference.listing import recordings as listed
@@ -190,7 +190,11 @@ def describe_array(array: MicrophoneArray) -> None:
     )
     print_wrapped(f"tells apart: {array.resolvable_domain.words}")
     if array.is_linear:
-        print("  models need the full circle of azimuths and refuse a linear array")
+        print(
+            "  models that look around the full circle refuse it; methods and universal_16k give the angle to its line"
+        )
+    for layout in array.recorded_as:
+        print_wrapped(f"its files of {len(layout)} channels: {choose(array.name, len(layout), array).words}")
     print(f"  centroid {100 * np.linalg.norm(array.centroid_m):.1f} cm from the origin")
     for caution in array.cautions:
         print_wrapped(f"caution: {caution}")

@@ -58,9 +58,8 @@ def live(
         model: checkpoint directory, package (.tar) or name of a shipped model; may come first, unnamed.
         out: folder for talker1.wav and so on.
         input: number or part of the name of an input device; the system's default if not given.
-        channels: those of the device, or the file, that are the array's microphones in their order, counted
-            from 0, for example 1-4 or 0,2,5; if not given, those that a shipped array knows of its device, or
-            else the first ones of a device, or all of the file.
+        channels: those that are the array's microphones, counted from 0, for example 1-4 or 0,2,5; if not
+            given, those that a shipped array knows, or the first of a device, or all of a file.
         rate: sample rate of the device in hertz; its default if not given. Resampled to the model's.
         file: a recording that stands in for the device.
         fast: with a file, do not wait for the time to pass.
@@ -73,14 +72,11 @@ def live(
         inputs: only list the input devices.
     """
     from msdet.commands._inference import computing, load_on
-    from msdet.inference.live import input_devices
     from msdet.inference.streaming import Streamer
     from msdet.models.packages import require_own_array
 
     if inputs:
-        for found in input_devices():
-            size = f"{found['max_input_channels']} channels, {found['default_samplerate']:.0f} Hz"
-            print(f"{found['index']}: {found['name']}, {size}")
+        _list_inputs()
         return
     if model is None or out is None:
         raise MsdetError(f"give {'--model (a checkpoint directory)' if model is None else '--out (a folder)'}")
@@ -92,6 +88,14 @@ def live(
     source = _source(streamer.model, input, channels, rate, file, fast)
     with computing(threads):
         _Live(streamer, source, str(model), seconds, record, subtype).run(out)
+
+
+def _list_inputs() -> None:
+    from msdet.inference.live import input_devices
+
+    for found in input_devices():
+        size = f"{found['max_input_channels']} channels, {found['default_samplerate']:.0f} Hz"
+        print(f"{found['index']}: {found['name']}, {size}")
 
 
 def _check_nothing_is_lost(out: Path, record: bool, of_device: bool) -> None:

@@ -37,8 +37,7 @@ def separate(
     """Separate recordings of any length into talkers and their directions.
 
     By a model, which knows its array and number of talkers, or a method that needs no training.
-    Some methods give directions alone (norm_music) or voices alone (auxiva). A recording shorter than a block
-    and a hop (block_s + block_s - overlap_s) is separated in one piece; memory does not grow with its length.
+    Some methods give directions alone (norm_music) or voices alone (auxiva). Memory does not grow with length.
 
     Writes a WAV file a talker (ascending in azimuth), doa.json (directions and activity, overall and over
     time) and talkers.rttm (who speaks when). Ends with 1 if some of several recordings failed.
@@ -50,10 +49,9 @@ def separate(
         model: checkpoint directory, package (.tar) or name of a shipped model; without model and method,
             the shipped model for the recording's sample rate (`msdet info` lists them).
         method: a baseline instead of a model, for example srp_beam, or with options auxiva,iterations=100.
-        array: name of a shipped array or path of a TOML file: with a method, the recording's; with a model,
-            another one than it was trained on, if its parts allow that.
-        channels: those of the recording that are the array's microphones, in their order, counted from 0, for
-            example 1-4 or 0,2,5; if not given, all, or those that a shipped array knows of its device's files.
+        array: name of a shipped array or path of a TOML file, if not the one that the model was trained on.
+        channels: those that are the array's microphones, counted from 0, for example 1-4 or 0,2,5; if not
+            given, all, or those that a shipped array knows of its device's files.
         talkers: with a method, number of talkers (2 if not given).
         block_s: length of the blocks that a long recording is cut into.
         overlap_s: what two blocks share, up to half a block; they are cross-faded there.

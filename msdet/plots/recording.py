@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from msdet.conventions import Array
+from msdet.conventions import Array, wrap_deg
 from msdet.plots.scene import azimuth_axes, cut_at_zero, draw_spectrogram, spectrogram_db, top_level_db
 from msdet.plots.theme import MUTED, WIDTH_IN, Style, drawing
 
@@ -48,11 +48,17 @@ def sound_figure(signals: dict[str, Overview], colors: Sequence[str]) -> Figure:
 
 
 def tracks_figure(
-    times_s: Array, azimuths_deg: Array, activity: Array, seconds: float, looks: Sequence[Style]
+    times_s: Array,
+    azimuths_deg: Array,
+    activity: Array,
+    seconds: float,
+    looks: Sequence[Style],
+    mirror_axis_deg: float | None = None,
 ) -> Figure:
     """Azimuths over time, and around the array with time as the radius; thick where a talker speaks.
 
-    Azimuths are ``(talker, time)``, not a number where not known; activities are the probabilities to speak.
+    Azimuths are ``(talker, time)``, not a number where not known; activities are the probabilities to speak. Of an
+    array that mirrors talkers about an axis, the half plane on its left is drawn.
     """
     step = math.ceil(times_s.size / MAX_POINTS)
     with drawing():
@@ -66,10 +72,13 @@ def tracks_figure(
             speaks = np.where(activity[n, ::step] >= 0.5, line, np.nan)
             for shown, width, label in ((line, 0.8, None), (speaks, 3.5, f"talker {n + 1}")):
                 flat.plot(times_s[::step], shown, color=look.color, linewidth=width, label=label)
-                polar.plot(np.deg2rad(shown), times_s[::step], color=look.color, linewidth=width)
+                around = shown if mirror_axis_deg is None else mirror_axis_deg + wrap_deg(shown - mirror_axis_deg)
+                polar.plot(np.deg2rad(around), times_s[::step], color=look.color, linewidth=width)
         azimuth_axes(flat, "Azimuth over time", seconds)
         figure.legend(loc="outside lower center", ncols=len(looks))
         polar.set(title="From above, time outwards (s)", rlim=(0.0, seconds))
+        if mirror_axis_deg is not None:
+            polar.set_thetalim(np.deg2rad(mirror_axis_deg), np.deg2rad(mirror_axis_deg + 180.0))
         polar.tick_params(axis="y", labelsize=7, colors=MUTED)
         polar.grid(True)
     return figure

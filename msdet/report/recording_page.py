@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
 from msdet.io import audio
 from msdet.plots.recording import MAX_POINTS, Overview, sound_figure, tracks_figure
@@ -62,7 +63,8 @@ def recording_page(heading: str, described: dict[str, Any], mixture: Overview, e
         sections["directions"] = "Directions"
         columns = (described["track"]["time_s"], described["track"]["azimuth_deg"], described["activity"])
         times_s, azimuths_deg, activity = (np.array(column, dtype=np.float64) for column in columns)
-        figure = tracks_figure(times_s, azimuths_deg, activity, mixture.seconds, looks)
+        axis_deg = MicrophoneArray.from_dict(described["array"]).mirror_axis_deg
+        figure = tracks_figure(times_s, azimuths_deg, activity, mixture.seconds, looks, axis_deg)
         directions = page_figure(figure, 2, "Azimuth over time, and seen from above")
     return render_page(
         "recording.html",
