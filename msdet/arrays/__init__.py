@@ -2,7 +2,8 @@
 
 A file holds ``name``, ``positions_m`` (one ``[x, y, z]`` per channel, in order), ``source`` (where they come from)
 and, if it is not channel 0, ``reference``; ``description`` is free text. Directions are seen from the origin, which
-should be the microphones' centroid.
+should be the microphones' centroid. ``recorded_as`` says what the device's files hold that have more channels than
+microphones: for each kind of file a list of its channels, each the number of a microphone or what else it is.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ SAME_POINT_M = 1e-4
 FLAT = 0.01  # extent across a line or plane, relative to the aperture, that is no more than a ruler's error
 OFF_CENTER = 0.1  # distance of the centroid from the origin, relative to the aperture, of which the description warns
 UPRIGHT_DEG = 10.0  # a line or plane this near to vertical or horizontal counts as such
-_KEYS = ("name", "source", "description", "positions_m", "reference")
+_KEYS = ("name", "source", "description", "positions_m", "reference", "recorded_as")
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class MicrophoneArray:
         reference: index of the reference microphone.
         source: where the coordinates come from.
         description: what a user should know; not stored in models and data sets.
+        recorded_as: channels of the device's files that hold more than the microphones: of each the number of a
+            microphone, or what else it is, such as ``playback``; not stored either.
     """
 
     name: str
@@ -70,11 +73,22 @@ class MicrophoneArray:
     reference: int = 0
     source: str = ""
     description: str = field(default="", compare=False)
+    recorded_as: tuple[tuple[int | str, ...], ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         plain_name(self.name, "name", "array")
-        if problem := _problem(self.positions_m, self.reference):
+        if problem := _problem(self.positions_m, self.reference) or _layout_problem(self.recorded_as, self.microphones):
             raise MsdetError(f"array '{self.name}': {problem}")
+
+    def of(self, microphones: Sequence[int]) -> MicrophoneArray:
+        """The array of some of its microphones, in the order given; the first is the reference if its own is not left.
+
+        >>> load_array("circular4_5cm").of([2, 1]).positions_m
+        ((-0.05, 0.0, 0.0), (0.0, 0.05, 0.0))
+        """
+        positions_m = tuple(self.positions_m[m] for m in microphones)
+        reference = list(microphones).index(self.reference) if self.reference in microphones else 0
+        return MicrophoneArray(self.name, positions_m, reference, self.source, self.description)
 
     @property
     def positions(self) -> Array:
@@ -222,10 +236,12 @@ class MicrophoneArray:
         rows, reference = value["positions_m"], value.get("reference", 0)
         if not isinstance(rows, (list, tuple)):
             raise MsdetError(f"{origin}: positions_m is {rows!r}, expected a list of [x, y, z] in meters")
-        if problem := _problem(rows, reference):
+        layouts = value.get("recorded_as", [])
+        if problem := _problem(rows, reference) or _layout_problem(layouts, len(rows)):
             raise MsdetError(f"{origin}: {problem}")
         points = tuple((float(x), float(y), float(z)) for x, y, z in rows)
-        return cls(value["name"], points, reference, value.get("source", ""), value.get("description", ""))
+        told = value.get("source", ""), value.get("description", "")
+        return cls(value["name"], points, reference, *told, tuple(map(tuple, layouts)))
 
     def _principal(self) -> tuple[Array, Array]:
         """Principal axes ``(axis, 3)``, widest first, and the extent ``(axis,)`` in meters along each."""
@@ -265,6 +281,18 @@ def _problem(rows: Sequence[Any], reference: Any) -> str | None:
     if len(pairs):
         first, second = (int(channel) for channel in pairs[0])
         return f"positions_m: channels {first} and {second} are both at {list(rows[first])}, expected apart"
+    return None
+
+
+def _layout_problem(layouts: Any, microphones: int) -> str | None:
+    """What is wrong with ``recorded_as``: each list must name every microphone once, and in text what else there is."""
+    expected = f"expected lists with each of 0 to {microphones - 1} once, and text for channels that are no microphone"
+    for layout in layouts if isinstance(layouts, (list, tuple)) else [layouts]:
+        parts = layout if isinstance(layout, (list, tuple)) else []
+        numbers = [part for part in parts if isinstance(part, int) and not isinstance(part, bool)]
+        texts = [part for part in parts if isinstance(part, str)]
+        if sorted(numbers) != list(range(microphones)) or len(numbers) + len(texts) != len(parts) or not texts:
+            return f"recorded_as: has {layout!r}, {expected}"
     return None
 
 

@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msdet.arrays import MicrophoneArray, array_names, load_array
+from msdet.arrays import MicrophoneArray, load_array
+from msdet.arrays.recorded import ChannelCountError, list_channels, parse_channels
 from msdet.errors import MsdetError, printable
 from msdet.inference.blocks import FRAME_S
 from msdet.inference.offline import RecordingSystem, SystemFactory
 from msdet.inference.sources import RecordingSource
 from msdet.io.jobs import MAX_WORKERS
+from msdet.models.packages import require_own_array
 
 if TYPE_CHECKING:
     from msdet.inference.blocks import Beamformer, BlockOptions
@@ -32,8 +34,10 @@ def systems(
     talkers: int | None,
     device: str = "cpu",
     beamform: Beamformer | None = None,
+    channels: str | None = None,
 ) -> SystemFactory:
     """The model or method that options name; the shipped model for the recording's rate if they name none."""
+    numbers = None if channels is None else parse_channels(channels)
     check_device(device, of_model=method is None)
     if model is not None and method is not None:
         raise MsdetError("give either --model (a checkpoint directory) or --method (for example srp_beam)")
@@ -46,6 +50,7 @@ def systems(
         raise MsdetError("give --array (a shipped name or a TOML file): a method knows no geometry")
     else:
         factory = _of_method(method, given, 2 if talkers is None else talkers)
+    factory = dataclasses.replace(factory, assumed=given is None, channels=numbers)
     if beamform is None:
         return factory
 
@@ -55,13 +60,15 @@ def systems(
         system = factory.make(array, sample_rate)
         return dataclasses.replace(system, separator=mvdr_separator(system.separator, array, system.sample_rate))
 
-    return SystemFactory(factory.array, beamed)
+    return dataclasses.replace(factory, make=beamed)
 
 
 def _of_model(folder: Path, array: MicrophoneArray | None, talkers: int | None, device: str) -> SystemFactory:
     from msdet.methods.trained import model_separator
 
     loaded = load_on(device, folder, array)
+    if array is None:
+        require_own_array(loaded.config.front_end, folder)
     if talkers is not None and talkers != loaded.config.talkers and not loaded.may_be_told(talkers):
         raise MsdetError(f"{folder}: is for {loaded.config.talkers} talkers, --talkers is {talkers}")
 
@@ -165,8 +172,13 @@ def separating(
     from msdet.inference.offline import prepare
 
     with opened(recording, sys.stdin.buffer) as source:
-        _check_array(source, factory.array)
-        offline = prepare(factory, source, options)
+        try:
+            offline = prepare(factory, source, options)
+        except ChannelCountError as error:
+            raise MsdetError(f"{error}{_suggestion(source)}") from error
+        odd = _odd(offline, factory.assumed)
+        offline.scan = dataclasses.replace(offline.scan, warnings=(*offline.scan.warnings, *odd))
+        _tell_array(offline, factory.assumed)
         for warning in offline.scan.warnings:
             print(f"warning: {warning}", file=sys.stderr)
         seconds = round(offline.scan.seconds)
@@ -182,16 +194,45 @@ def separating(
             yield offline, pieces()
 
 
-def _check_array(source: RecordingSource, array: MicrophoneArray) -> None:
-    """Refuse a recording of another number of channels, with the arrays that it may be of."""
-    if source.channels in (1, array.microphones):
-        return
-    known = [name for name in array_names() if load_array(name).microphones == source.channels]
-    instead = f": {', '.join(known)}, or a TOML file" if known else " as a TOML file"
-    raise MsdetError(
-        f"{source.name}: has {source.channels} channels, the array '{array.name}' has {array.microphones}; "
-        f"give the recording's own by --array{instead}"
-    )
+def _tell_array(offline: OfflineSeparation, assumed: bool) -> None:
+    """Say which array a recording is taken to be of if nobody named it, and which of its channels if not all."""
+    array = f"'{offline.system.array.name}'"
+    if assumed:
+        trained = (
+            f"taken as of the array {array}, which {offline.system.name} was trained on; give --array if it is not"
+        )
+        print(f"{offline.source.name}: {trained}", file=sys.stderr)
+    if offline.taken:
+        print(f"{offline.source.name}: {offline.taken} are taken for the array {array}", file=sys.stderr)
+
+
+def _odd(offline: OfflineSeparation, assumed: bool) -> list[str]:
+    """Warnings of channels that are no microphones like the others; if nobody named the array, then it is another."""
+    from msdet.diagnostics.odd import odd_channels
+
+    source = offline.source
+    found, keep = odd_channels(source)
+    if not found:
+        return []
+    leave = f"--channels {list_channels(keep)}" if 2 <= len(keep) < source.channels else ""
+    if assumed:
+        reason = "; ".join(finding.text for finding in found)
+        trained = f"'{offline.system.array.name}', which {offline.system.name} was trained on"
+        give = f"give --array{f', and perhaps {leave}' if leave else ''}"
+        raise MsdetError(f"{source.name}: is not taken as of the array {trained}: {reason}; {give}")
+    told = [finding.text for finding in found] + [f"{leave} leaves out what is no microphone of its own"] * bool(leave)
+    return [f"{source.name}: {text}" for text in told]
+
+
+def _suggestion(source: RecordingSource) -> str:
+    """Which channels to choose of a recording with too many: those that look like microphones."""
+    from msdet.diagnostics.odd import odd_channels
+
+    keep = odd_channels(source)[1]
+    if not 2 <= len(keep) < source.channels:
+        return ", for example 1-4"
+    others = list_channels([n for n in source.numbers if n not in keep])
+    return f", perhaps {list_channels(keep)} ({others} are no microphones like those)"
 
 
 @contextmanager

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msdet.arrays import FLAT, MicrophoneArray, array_names, load_array
+from msdet.arrays.recorded import choose, parse_channels
 from msdet.conventions import Array, azimuth_elevation_deg
 from msdet.errors import MsdetError
 
 if TYPE_CHECKING:
     from msdet.diagnostics.check import ArrayReport
 
-EXIT_FAULT = 1
+EXIT_FAULT, EXIT_TOO_LITTLE = 1, 2
 
 
 def array_show(array: str | None = None, out: Path | None = None) -> None:
@@ -56,19 +57,21 @@ def array_show(array: str | None = None, out: Path | None = None) -> None:
     print(f"\n{out}")
 
 
-def array_check(recordings: list[str], array: str, json: Path | None = None) -> int:
+def array_check(recordings: list[str], array: str, channels: str | None = None, json: Path | None = None) -> int:
     """Find swapped, dead, inverted or delayed channels of an array from recordings of speech.
 
     Also clipped, offset and weak channels, and copies. Walk around the array and talk, for half a minute or
     so: with a talker in one place alone, some swaps do not show, which is told. What no recording can tell is
     whether the order of all channels of a symmetric array is rotated or mirrored.
 
-    Exit code 0 if nothing is wrong, 1 if something is, 2 for input that cannot be checked.
+    Exit code 0 if nothing is wrong, 1 if something is, 2 for input that cannot be checked or says too little.
 
     Args:
         recordings: audio files of the array, of any length, rate and format, taken together; Kaldi tables
             (.scp) of them; or - for a WAV file on standard input. May come unnamed.
         array: name of a shipped array, or path of a TOML file.
+        channels: those of the recordings that are the array's microphones, for example 1-4 or 0,2,5; if not given,
+            all, or those that a shipped array knows of its device's files.
         json: file for what was found, for other programs to read.
     """
     from msdet.diagnostics.check import check_array
@@ -79,13 +82,18 @@ def array_check(recordings: list[str], array: str, json: Path | None = None) -> 
     geometry = load_array(array)
     with ExitStack() as stack:
         sources = [stack.enter_context(opened(r, sys.stdin.buffer)) for r in listed(recordings, distinct=False)]
-        report = check_array(sources, geometry)
+        numbers = None if channels is None else parse_channels(channels)
+        chosen = [choose(source.name, source.channels, geometry, numbers) for source in sources]
+        taken = [source.taking(of.numbers) for source, of in zip(sources, chosen, strict=True)]
+        if chosen and chosen[0].words:
+            print(f"array '{geometry.name}', {chosen[0].words}")
+        report = check_array(taken, chosen[0].array if chosen else geometry)
     for finding in report.findings:
         print(finding.text)
     _tell(report)
     if json is not None:
         write_json(json, _as_json(report))
-    return EXIT_FAULT if report.findings else 0
+    return EXIT_FAULT if report.findings else 0 if report.enough else EXIT_TOO_LITTLE
 
 
 def _tell(report: ArrayReport) -> None:
@@ -95,7 +103,8 @@ def _tell(report: ArrayReport) -> None:
         places = ", ".join(f"{a:.0f}°" for a in report.azimuths_deg[:8])
         more = ", ..." if len(report.azimuths_deg) > 8 else ""
         heard += f": sound from {places}{more} at {report.moments} moments"
-    print(f"{'faults: ' + str(len(report.findings)) if report.findings else 'no fault found'}  ({heard})")
+    result = f"faults: {len(report.findings)}" if report.findings else "no fault found"
+    print(f"{result if report.findings or report.enough else 'not enough to tell'}  ({heard})")
     for text in report.doubts:
         print_wrapped(f"cannot tell: {text}")
 
@@ -181,7 +190,11 @@ def describe_array(array: MicrophoneArray) -> None:
     )
     print_wrapped(f"tells apart: {array.resolvable_domain.words}")
     if array.is_linear:
-        print("  models need the full circle of azimuths and refuse a linear array")
+        print(
+            "  models that look around the full circle refuse it; methods and universal_16k give the angle to its line"
+        )
+    for layout in array.recorded_as:
+        print_wrapped(f"its files of {len(layout)} channels: {choose(array.name, len(layout), array).words}")
     print(f"  centroid {100 * np.linalg.norm(array.centroid_m):.1f} cm from the origin")
     for caution in array.cautions:
         print_wrapped(f"caution: {caution}")

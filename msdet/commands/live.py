@@ -58,8 +58,8 @@ def live(
         model: checkpoint directory, package (.tar) or name of a shipped model; may come first, unnamed.
         out: folder for talker1.wav and so on.
         input: number or part of the name of an input device; the system's default if not given.
-        channels: those of the device, or the file, that are the array's microphones in their order, counted
-            from 0, for example 1,2,3,4; if not given, the first ones of a device, or all of the file.
+        channels: those that are the array's microphones, counted from 0, for example 1-4 or 0,2,5; if not
+            given, those that a shipped array knows, or the first of a device, or all of a file.
         rate: sample rate of the device in hertz; its default if not given. Resampled to the model's.
         file: a recording that stands in for the device.
         fast: with a file, do not wait for the time to pass.
@@ -72,21 +72,30 @@ def live(
         inputs: only list the input devices.
     """
     from msdet.commands._inference import computing, load_on
-    from msdet.inference.live import input_devices
     from msdet.inference.streaming import Streamer
+    from msdet.models.packages import require_own_array
 
     if inputs:
-        for found in input_devices():
-            size = f"{found['max_input_channels']} channels, {found['default_samplerate']:.0f} Hz"
-            print(f"{found['index']}: {found['name']}, {size}")
+        _list_inputs()
         return
     if model is None or out is None:
         raise MsdetError(f"give {'--model (a checkpoint directory)' if model is None else '--out (a folder)'}")
     _check_nothing_is_lost(out, record, of_device=file is None)
-    streamer = Streamer(load_on(device, model, array, hint="; a microphone is chosen by --input"))
+    joint = load_on(device, model, array, hint="; a microphone is chosen by --input")
+    if array is None:
+        require_own_array(joint.config.front_end, model)
+    streamer = Streamer(joint)
     source = _source(streamer.model, input, channels, rate, file, fast)
     with computing(threads):
         _Live(streamer, source, str(model), seconds, record, subtype).run(out)
+
+
+def _list_inputs() -> None:
+    from msdet.inference.live import input_devices
+
+    for found in input_devices():
+        size = f"{found['max_input_channels']} channels, {found['default_samplerate']:.0f} Hz"
+        print(f"{found['index']}: {found['name']}, {size}")
 
 
 def _check_nothing_is_lost(out: Path, record: bool, of_device: bool) -> None:
@@ -102,6 +111,7 @@ def _source(
     model: JointModel, input: str | None, channels: str | None, rate: int | None, file: Path | None, fast: bool
 ) -> Input:
     """The device, or the file that stands in for it."""
+    from msdet.arrays.recorded import parse_channels
     from msdet.inference.live import FileInput, Microphone
 
     if file is not None and (input is not None or rate is not None):
@@ -109,28 +119,18 @@ def _source(
     if file is None and fast:
         raise MsdetError("--fast is for --file: a device gives sound as the time passes")
     array, chunk_s = model.array, model.stft.hop / model.sample_rate
-    wanted = None if channels is None else _numbers(channels)
+    wanted = None if channels is None else parse_channels(channels)
     if wanted is not None and len(wanted) != array.microphones:
         raise MsdetError(f"channels names {len(wanted)}, the array '{array.name}' has {array.microphones}")
     if file is None:
-        return Microphone(input, chunk_s, array.microphones, wanted, rate)
-    return FileInput(file, _FAST_S if fast else chunk_s, fast, array.microphones, wanted)
+        return Microphone(input, chunk_s, array, wanted, rate)
+    return FileInput(file, _FAST_S if fast else chunk_s, fast, array, wanted)
 
 
 def _has_room(out: Path, *kept: Scratch | None) -> bool:
     """Whether the disk still holds files of all that was kept, with something to spare."""
     needed = sum(scratch.bytes for scratch in kept if scratch is not None)
     return shutil.disk_usage(out).free > needed + SPARE_BYTES
-
-
-def _numbers(text: str) -> list[int]:
-    parts = [part.strip() for part in text.strip("[]").split(",")]
-    if not all(part.isdecimal() for part in parts):
-        raise MsdetError(f"channels is '{text}', expected numbers with commas between, for example 1,2,3,4")
-    numbers = [int(part) for part in parts]
-    if len(set(numbers)) < len(numbers):
-        raise MsdetError(f"channels is '{text}', which names one twice")
-    return numbers
 
 
 class _Live:
@@ -165,7 +165,10 @@ class _Live:
             session = Session(self.streamer, self.source.sample_rate, kept)
             recording = stack.enter_context(scratch(out)) if self.record else None
             latency_ms = 1e3 * session.latency_s
-            print(f"{self.source.name}, {self.source.sample_rate} Hz; algorithmic latency {latency_ms:.1f} ms")
+            taken = f", {self.source.taken}" * bool(self.source.taken)
+            array, rate = self.streamer.model.array.name, self.source.sample_rate
+            print(f"{self.source.name}{taken}, taken as of the array '{array}'")
+            print(f"{rate} Hz; algorithmic latency {latency_ms:.1f} ms")
             with _interruptible() as interrupted:
                 self._listen(session, recording, interrupted, lambda: _has_room(out, kept, recording))
                 if not self.heard_s:

@@ -22,6 +22,7 @@ def localize(
     model: Path | None = None,
     method: str | None = None,
     array: str | None = None,
+    channels: str | None = None,
     talkers: int | None = None,
     block_s: float = 12.0,
     overlap_s: float = 2.0,
@@ -44,6 +45,8 @@ def localize(
         method: a baseline instead of a model, for example norm_music or srp_beam.
         array: name of a shipped array or path of a TOML file: with a method, the recording's; with a model,
             another one than it was trained on, if its parts allow that.
+        channels: those of the recording that are the array's microphones, in their order, counted from 0, for
+            example 1-4 or 0,2,5; if not given, all, or those that a shipped array knows of its device's files.
         talkers: with a method, number of talkers (2 if not given).
         block_s: length of the blocks that a long recording is cut into.
         overlap_s: what two blocks share, up to half a block.
@@ -58,7 +61,7 @@ def localize(
     from msdet.inference.results import write_tables
 
     options = BlockOptions(block_s, overlap_s, match, gate)
-    systems = _inference.systems(model, method, array, talkers, device)
+    systems = _inference.systems(model, method, array, talkers, device, channels=channels)
 
     def work(recording: Recording, alone: bool) -> None:
         described, talkers = _localized(recording, systems, options)
@@ -88,7 +91,7 @@ def _localized(
     notes = {
         "recording": recording.file,
         "localized_by": system.name,
-        "blocks": dataclasses.asdict(options),
+        "blocks": dataclasses.asdict(offline.options),
         "warnings": list(offline.scan.warnings),
     }
     return description(talkers, system.array, notes), talkers

@@ -23,6 +23,7 @@ def separate(
     model: Path | None = None,
     method: str | None = None,
     array: str | None = None,
+    channels: str | None = None,
     talkers: int | None = None,
     block_s: float = 12.0,
     overlap_s: float = 2.0,
@@ -39,8 +40,7 @@ def separate(
     """Separate recordings of any length into talkers and their directions.
 
     By a model, which knows its array and number of talkers, or a method that needs no training.
-    Some methods give directions alone (norm_music) or voices alone (auxiva). A recording shorter than a block
-    and a hop (block_s + block_s - overlap_s) is separated in one piece; memory does not grow with its length.
+    Some methods give directions alone (norm_music) or voices alone (auxiva). Memory does not grow with length.
 
     Writes a WAV file a talker (ascending in azimuth), doa.json (directions and activity, overall and over
     time) and talkers.rttm (who speaks when). Ends with 1 if some of several recordings failed.
@@ -52,8 +52,8 @@ def separate(
         model: checkpoint directory, package (.tar) or name of a shipped model; without model and method,
             the shipped model for the recording's sample rate (`msdet info` lists them).
         method: a baseline instead of a model, for example srp_beam, or with options auxiva,iterations=100.
-        array: name of a shipped array or path of a TOML file: with a method, the recording's; with a model,
-            another one than it was trained on, if its parts allow that.
+        array: name of a shipped array or path of a TOML file, if not the one that the model was trained on.
+        channels: the array's microphones, from 0, as 1-4 or 0,2,5; else all, or those of a shipped array's device.
         talkers: with a method, number of talkers (2 if not given).
         block_s: length of the blocks that a long recording is cut into.
         overlap_s: what two blocks share, up to half a block; they are cross-faded there.
@@ -74,7 +74,7 @@ def separate(
     options = BlockOptions(block_s, overlap_s, match, gate)
     check_subtype(subtype)
     _check_rated(dnsmos, page)
-    systems = _inference.systems(model, method, array, talkers, device, beamform)
+    systems = _inference.systems(model, method, array, talkers, device, beamform, channels)
     write = partial(write_separation, keep_rate=keep_rate, subtype=subtype, beamform=beamform)
     return _inference.each(recordings, threads, partial(_separate, out, systems, options, write, page, dnsmos))
 

@@ -66,6 +66,7 @@ def bank(
     measured: Path | None = None,
     sample_rate: int = 0,
     array: str | None = None,
+    channels: str | None = None,
     jobs: int = 0,
     dask: str = "",
     shard: str = "1/1",
@@ -83,26 +84,29 @@ def bank(
             file, or a folder of SOFA files.
         sample_rate: of a bank of measured rooms; 0 for that of the responses.
         array: name or TOML file of the array of the measured responses; SOFA files know their own.
+        channels: those of measured audio files that are the array's microphones, for example 1-4 or 0,2,5.
         jobs: worker processes; 0 for one a core.
         dask: address of a Dask scheduler, whose workers simulate instead; all must see the same folder.
         shard: make only part k of n, as in 3/8; when all parts are done, run again without it to finish.
     """
+    from msdet.arrays.recorded import parse_channels
     from msdet.scenes.rir.bank import make_bank
     from msdet.scenes.rir.measured import make_measured_bank
 
     share = Shard.parse(shard)
-    if measured is None and array is not None:
-        raise MsdetError(f"--array {array} is for --measured rooms; of simulated ones, choose --scenes.array")
-    if measured is None and sample_rate:
-        choose = "of simulated ones, choose --scenes.sample_rate"
-        raise MsdetError(f"--sample_rate {sample_rate} is for --measured rooms; {choose}")
+    for name, given in (("array", array), ("channels", channels), ("sample_rate", sample_rate or None)):
+        if measured is None and given is not None:
+            choose = f"--scenes.{'array' if name == 'channels' else name}"
+            raise MsdetError(f"--{name} {given} is for --measured rooms; of simulated ones, choose {choose}")
     if measured is not None:
         _refuse_contradictions(scenes, rooms, seed)
     with workers(jobs, dask) as pool, progress_bar("bank") as progress:
         if measured is None:
             made = make_bank(out, scenes, rooms, positions or POSITIONS, seed, pool, progress, share)
         else:
-            made = make_measured_bank(out, measured, array, sample_rate, positions, pool, progress, share)
+            numbers = None if channels is None else parse_channels(channels)
+            options = (sample_rate, positions, pool, progress, share, numbers)
+            made = make_measured_bank(out, measured, array, *options)
     if made is None:
         print(f"{out}: part {shard} is done; run again without --shard when all are")
     else:

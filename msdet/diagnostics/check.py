@@ -11,22 +11,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse.csgraph import connected_components
 
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array, angular_distance_deg, azimuth_elevation_deg
 from msdet.diagnostics.findings import Finding, add_up, level_findings, wiring_findings
-from msdet.diagnostics.fit import Fit, Moments, moments
+from msdet.diagnostics.fit import MIN_MOMENTS, Fit, Moments, Wiring, moments
+from msdet.diagnostics.odd import deaf_finding, left_out, odd_findings
 from msdet.diagnostics.search import Hidden, find_wiring, hidden_faults
 from msdet.errors import MsdetError
 from msdet.inference.sources import RecordingSource, check_channels
 
-MIN_MOMENTS = 6  # three seconds of sound
 MAX_MICROPHONES = 64  # of an array that is checked
 UNEXPLAINED = 0.6  # below this share of the fit without geometry, delays are not those of the array
 DEAF = 0.25  # a channel that correlates less with the others, against the median channel, hears something else
+NOISE = 0.045  # fit without geometry below which there is nothing in common at all: noise gives 0.035
 COHERENT = 0.08  # fit without geometry from which on channels have something in common; noise of their own gives half
-_COPY_COHERENCE = 0.995
 _APART_DEG = 20.0
 
 
@@ -45,16 +44,21 @@ class ArrayReport:
 
     @property
     def enough(self) -> bool:
-        """Whether any inverted channel would have shown: the least that speech must tell."""
-        return self.hidden is not None and not self.hidden.inverted
+        """Whether any inverted channel would have shown, the least that speech must tell, and some swap or delay."""
+        if self.hidden is None or self.hidden.inverted:
+            return False
+        swapped = {channel for pair in self.hidden.swapped for channel in pair}
+        return min(len(swapped), len(self.hidden.delayed)) < self.array.microphones
 
     @property
     def doubts(self) -> tuple[str, ...]:
         """What the recordings cannot tell, in a sentence each."""
+        if any(finding.kind == "coincident" for finding in self.findings):
+            return ()
         if self.hidden is None:
-            return ("anything of delays: there is not enough sound on two channels",)
+            return ("anything of delays: not enough speech, or other sound that several channels share",)
         if not self.enough:
-            channels = _listed(self.hidden.inverted)
+            channels = _listed(self.hidden.inverted or self.hidden.delayed)
             return (f"anything sure of channels {channels}: not enough speech from one direction at a time",)
         doubts = []
         if self.hidden.swapped:
@@ -86,26 +90,23 @@ def check_array(sources: Sequence[RecordingSource], array: MicrophoneArray) -> A
         raise MsdetError(f"array '{array.name}' has {array.microphones} microphones; {most}")
     for source in sources:
         check_channels(source, array)
-    sums, same, samples = add_up(sources)
+    numbers = sources[0].numbers
+    sums, same, levels, samples = add_up(sources)
     seconds = sum(n / source.sample_rate for n, source in zip(samples, sources, strict=True))
-    findings = level_findings(sums)
+    findings = level_findings(sums, numbers)
     observed = moments(sources, samples)
-    copies = _copies(same, observed)
-    for group in copies:
-        names = f"{', '.join(map(str, group[:-1]))} and {group[-1]}"
-        text = f"channels {names} carry the same signal; look which input is routed twice"
-        findings.append(Finding("copy", tuple(group), text))
-    left_out = {*sums.dead, *(channel for _, *others in copies for channel in others)}
-    channels = [c for c in range(array.microphones) if c not in left_out]
+    odd = odd_findings(sums, same, observed, levels, numbers)
+    findings += odd
+    channels = [c for c in range(array.microphones) if c not in sums.dead and numbers[c] not in left_out(odd)]
+    if any(finding.kind == "coincident" for finding in odd):
+        channels = []
     fit, channels, deaf = _fitted(observed, array, channels)
-    for channel in deaf:
-        text = f"channel {channel} hears nothing of what the others hear (noise alone, or another clock)"
-        findings.append(Finding("dead", (channel,), f"{text}; look at its cable and microphone"))
+    findings += [deaf_finding(numbers[channel]) for channel in deaf]
     hidden, share = None, None
     azimuths_deg: tuple[float, ...] = ()
-    if fit is not None:
+    if fit is not None and fit.unconstrained(Wiring.as_described(fit.channels)).mean() > NOISE:
         wiring = find_wiring(fit)
-        findings += wiring_findings(fit, wiring, channels)
+        findings += wiring_findings(fit, wiring, [numbers[c] for c in channels])
         unconstrained = float(fit.unconstrained(wiring).mean())
         share = float(fit.quality(wiring).mean()) / unconstrained
         if share < UNEXPLAINED and unconstrained > COHERENT:
@@ -115,7 +116,7 @@ def check_array(sources: Sequence[RecordingSource], array: MicrophoneArray) -> A
                 "this order, in meters"
             )
             findings.append(Finding("unexplained", (), text, share))
-        hidden = hidden_faults(fit, wiring).named(channels)
+        hidden = hidden_faults(fit, wiring).named([numbers[c] for c in channels])
         azimuths_deg = _apart(fit.directions[fit.places(wiring)])
     return ArrayReport(
         array,
@@ -157,15 +158,6 @@ def _fitted(observed: Moments, array: MicrophoneArray, channels: list[int]) -> t
         deaf.append(channels[worst])
         channels = [c for c in channels if c != channels[worst]]
     return None, channels, deaf
-
-
-def _copies(same: Array, observed: Moments) -> list[list[int]]:
-    """Groups of channels that are one signal: of those that may be, coherent at all frequencies, as no neighbor is."""
-    if len(observed.coherence):
-        same = same & (np.abs(observed.coherence).mean(axis=(0, 1)) > _COPY_COHERENCE)
-    labels = connected_components(same, directed=False)[1]
-    groups = [np.flatnonzero(labels == label).tolist() for label in dict.fromkeys(labels.tolist())]
-    return [group for group in groups if len(group) > 1]
 
 
 def _listed(items: Iterable[object], most: int = 6) -> str:

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from msdet.arrays.recorded import list_channels
 from msdet.conventions import SPEED_OF_SOUND, Array
 from msdet.diagnostics.fit import Fit, Wiring
 from msdet.diagnostics.search import alternatives, compare
@@ -23,8 +24,23 @@ near talker adds some."""
 
 COPY = 0.9999  # correlation from which on two channels may be the same signal
 
+LEVEL_S = 0.1  # length of the frames whose levels are compared
+LOUD_DB = 30.0  # of those, down to this below the loud ones
+MIN_FRAMES = 30
+
 Kind = Literal[
-    "dead", "clipped", "offset", "gain", "copy", "inverted", "delayed", "swapped", "reordered", "unexplained"
+    "dead",
+    "clipped",
+    "offset",
+    "gain",
+    "copy",
+    "processed",
+    "inverted",
+    "delayed",
+    "swapped",
+    "reordered",
+    "coincident",
+    "unexplained",
 ]
 
 
@@ -112,13 +128,51 @@ def _explained(fit: Fit, wiring: Wiring, without: Wiring) -> tuple[str, float]:
     return words + f"(at {100 * agree:.0f} % of the moments more)", agree
 
 
-def add_up(sources: Sequence[RecordingSource]) -> tuple[ChannelSums, Array, list[int]]:
-    """Sums over recordings, whether two channels may be copies, bool ``(mic, mic)``, and each one's samples."""
-    sums, products, samples = ChannelSums(), np.zeros(()), []
+class FrameLevels:
+    """Levels of channels in short frames, high frequencies raised: rumble says little of a microphone."""
+
+    def __init__(self) -> None:
+        self._frames: list[Array] = []
+
+    def add(self, piece: Array, sample_rate: int) -> None:
+        """Add the next piece ``(mic, time)``; what is left after its last whole frame does not count."""
+        frame = round(LEVEL_S * sample_rate)
+        whole = (piece.shape[-1] - 1) // frame * frame
+        if whole > 0:
+            frames = np.diff(piece[:, : whole + 1], axis=-1).reshape(len(piece), -1, frame)
+            self._frames.append(10 * np.log10(np.square(frames).mean(axis=-1) + 1e-12))
+
+    def moves_db(self, channels: Sequence[int]) -> Array:
+        """How much the level of each of some channels moves ``(mic,)``, in a way that the others' levels do not tell.
+
+        Microphones near to each other hear one talker louder than another at most, which a few of them tell of all;
+        gain control and noise suppression follow the speech. Half of the range that most frames are in; 0 without
+        enough of them.
+        """
+        frames_db = np.concatenate([f[list(channels)] for f in self._frames] or [np.zeros((len(channels), 0))], axis=-1)
+        if frames_db.shape[-1] < MIN_FRAMES:
+            return np.zeros(len(channels))
+        middle_db = np.median(frames_db, axis=0)
+        loud = middle_db > np.quantile(middle_db, 0.95) - LOUD_DB
+        apart_db = (frames_db - middle_db)[:, loud]
+        apart_db -= np.median(apart_db, axis=1, keepdims=True)
+        moves = []
+        for c, own in enumerate(apart_db):
+            others = np.delete(apart_db, c, axis=0)
+            normal = others @ others.T + 0.05 * loud.sum() * np.eye(len(others))  # weights of noise stay small
+            low, high = np.quantile(own - np.linalg.solve(normal, others @ own) @ others, (0.16, 0.84))
+            moves.append((high - low) / 2)
+        return np.array(moves)
+
+
+def add_up(sources: Sequence[RecordingSource]) -> tuple[ChannelSums, Array, FrameLevels, list[int]]:
+    """Sums over recordings, whether two channels may be copies, bool ``(mic, mic)``, levels, and each one's samples."""
+    sums, products, levels, samples = ChannelSums(), np.zeros(()), FrameLevels(), []
     for source in sources:
         before = sums.samples
         for piece in source.pieces():
             sums.add(piece)
+            levels.add(piece, source.sample_rate)
             wide = piece.astype(np.float64)
             products = products + wide @ wide.T
         samples.append(sums.samples - before)
@@ -126,38 +180,37 @@ def add_up(sources: Sequence[RecordingSource]) -> tuple[ChannelSums, Array, list
     covariance = products / sums.samples - np.outer(sums.mean, sums.mean)
     size = np.sqrt(np.outer(sums.power, sums.power))
     same = (np.abs(covariance) >= COPY * size) & (size > 0)
-    return sums, same, samples
+    return sums, same, levels, samples
 
 
-def level_findings(sums: ChannelSums) -> list[Finding]:
-    """Dead, clipped, offset and weak or strong channels."""
+def level_findings(sums: ChannelSums, numbers: Sequence[int]) -> list[Finding]:
+    """Dead, clipped, offset and weak or strong channels, called by their numbers in the recording."""
     level_db = 10 * np.log10(np.maximum(sums.power, 1e-20))
     alive = [channel for channel in range(len(level_db)) if channel not in sums.dead]
     if not alive:
-        last = len(level_db) - 1
-        text = f"channels 0 to {last} are all dead (no signal at all); look which input was recorded"
-        return [Finding("dead", tuple(range(last + 1)), text)]
+        text = f"channels {list_channels(numbers)} are all dead (no signal at all); look which input was recorded"
+        return [Finding("dead", tuple(numbers), text)]
     relative_db = level_db - np.median(level_db[alive])
     found = []
     for channel in sums.dead:
         below_db = float(relative_db[channel]) if sums.power[channel] > 0 else None
         how = "no signal at all" if below_db is None else f"{-below_db:.0f} dB below the median channel"
-        text = f"channel {channel} is dead ({how}); look at its cable, its microphone's power and the input"
-        found.append(Finding("dead", (channel,), text, below_db))
+        text = f"channel {numbers[channel]} is dead ({how}); look at its cable, its microphone's power and the input"
+        found.append(Finding("dead", (numbers[channel],), text, below_db))
     for channel in np.flatnonzero(sums.clipped_share).tolist():
         share = float(sums.clipped_share[channel])
-        text = f"channel {channel} is clipped ({100 * share:.2g} % of its samples); turn its gain down"
-        found.append(Finding("clipped", (channel,), text, share))
+        text = f"channel {numbers[channel]} is clipped ({100 * share:.2g} % of its samples); turn its gain down"
+        found.append(Finding("clipped", (numbers[channel],), text, share))
     for channel in alive:
         mean, gain_db = float(sums.mean[channel]), float(relative_db[channel])
-        if sums.offset[channel]:
+        if sums.offset_told[channel]:
             text = (
-                f"channel {channel} has a DC offset of {mean:+.3g} of full scale; msdet takes it away, but "
+                f"channel {numbers[channel]} has a DC offset of {mean:+.3g} of full scale; msdet takes it away, but "
                 "look at its input"
             )
-            found.append(Finding("offset", (channel,), text, mean))
+            found.append(Finding("offset", (numbers[channel],), text, mean))
         if abs(gain_db) > GAIN_DB:
             how = "stronger" if gain_db > 0 else "weaker"
-            text = f"channel {channel} is {abs(gain_db):.0f} dB {how} than the median channel; set gains alike"
-            found.append(Finding("gain", (channel,), text, gain_db))
+            text = f"channel {numbers[channel]} is {abs(gain_db):.0f} dB {how} than the median channel; set gains alike"
+            found.append(Finding("gain", (numbers[channel],), text, gain_db))
     return found

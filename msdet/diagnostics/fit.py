@@ -21,6 +21,7 @@ from msdet.conventions import SPEED_OF_SOUND, Array, direction_vector
 from msdet.inference.sources import RecordingSource, in_chunks, resampled
 
 MAX_RATE = 16_000  # recordings are looked at up to this sample rate, hertz
+MIN_MOMENTS = 6  # three seconds of sound
 LENGTH_S = 0.5  # length of a moment: long against delays and syllables, short against a talker's turn
 LOWEST_HZ, MAX_HZ = 150.0, 7000.0
 _FRAME_S = 0.064

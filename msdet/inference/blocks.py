@@ -9,7 +9,7 @@ blocks hold alike passes unchanged.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from msdet.conventions import Array
 from msdet.errors import MsdetError
 
+MAX_BLOCK_SAMPLES = 40_000_000  # of all microphones; what is computed of them takes some 50 bytes each
 FRAME_S = 0.1  # length of a frame of directions and activity; blocks and overlaps are whole frames
 
 Match = Literal["both", "overlap", "direction"]
@@ -49,6 +50,17 @@ class BlockOptions:
             raise MsdetError(f"block_s is {self.block_s:g}, expected 1 to 600")
         if not 0.0 <= self.overlap_s <= self.block_s / 2:
             raise MsdetError(f"overlap_s is {self.overlap_s:g}, expected 0 to {self.block_s / 2:g}, half of block_s")
+
+    def fitting(self, samples_per_s: int) -> BlockOptions:
+        """Shorter blocks, down to a second, of recordings with so many samples of all microphones in a second.
+
+        >>> BlockOptions().fitting(256 * 48_000)
+        BlockOptions(block_s=3.2, overlap_s=1.6, match='both', gate=True)
+        """
+        most_s = max(1.0, MAX_BLOCK_SAMPLES * 10 // samples_per_s / 10)
+        if self.block_s <= most_s:
+            return self
+        return replace(self, block_s=most_s, overlap_s=min(self.overlap_s, most_s / 2))
 
 
 @dataclass(frozen=True)

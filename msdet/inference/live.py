@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from msdet.arrays import MicrophoneArray
+from msdet.arrays.recorded import ChannelCountError, choose
 from msdet.conventions import Array
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.inference.activity import Levels, active_frames
@@ -129,24 +131,20 @@ class Session:
 class FileInput:
     """A file in place of a microphone; `fast`, it does not wait for the time to pass.
 
-    It must have `count` channels, or those that are to be taken.
+    Its channels are chosen by `msdet.arrays.recorded.choose`.
     """
 
-    def __init__(self, path: Path, chunk_s: float, fast: bool, count: int, channels: list[int] | None = None) -> None:
+    def __init__(
+        self, path: Path, chunk_s: float, fast: bool, array: MicrophoneArray, channels: Sequence[int] | None = None
+    ) -> None:
         self._source = FileSource(path)
         self.name = path.name
         self.sample_rate = self._source.sample_rate
         self.overruns = 0
         self._chunk = max(1, round(chunk_s * self.sample_rate))
         self._fast = fast
-        there = self._source.channels
-        if channels is None and there != count:
-            choose = f"; choose the array's, for example --channels {','.join(map(str, range(count)))}"
-            raise MsdetError(
-                f"{path}: has {there} channel{'s' * (there != 1)}, the array has {count} microphones"
-                f"{choose if there > count else ''}"
-            )
-        self._channels = _chosen(list(range(count)) if channels is None else channels, there, str(path))
+        chosen = choose(str(path), self._source.channels, array, channels)
+        self._source, self.taken = self._source.taking(chosen.numbers), chosen.words
 
     def chunks(self) -> Iterator[Array]:
         """Chunks ``(mic, time)``, each as soon as it had been recorded."""
@@ -169,8 +167,7 @@ class FileInput:
         def readable() -> Iterator[Array]:
             nonlocal failure
             try:
-                for piece in self._source.pieces():
-                    yield piece[self._channels]
+                yield from self._source.pieces()
             except MsdetError as error:
                 failure = error
 
@@ -182,20 +179,29 @@ class FileInput:
 class Microphone:
     """An input device of this computer, by number or part of its name; the system's default if not given.
 
-    Its first `count` channels are taken, or those given, counted from 0. Samples that wait too long are dropped and
-    counted.
+    The channels given are taken, counted from 0, or those that are known of the array's device, or else the first ones.
+    Samples that wait too long are dropped and counted.
     """
 
     def __init__(
-        self, device: str | None, chunk_s: float, count: int, channels: list[int] | None = None, rate: int | None = None
+        self,
+        device: str | None,
+        chunk_s: float,
+        array: MicrophoneArray,
+        channels: Sequence[int] | None = None,
+        rate: int | None = None,
     ) -> None:
         self._sounddevice = sounddevice()
         found = _find(device)
         self.name = f"{found['index']}: {found['name']}"
         self.sample_rate = round(rate or found["default_samplerate"])
         self.overruns = 0
-        wanted = list(range(count)) if channels is None else channels
-        self._channels = _chosen(wanted, int(found["max_input_channels"]), f"device {self.name}")
+        name, there = f"device {self.name}", int(found["max_input_channels"])
+        try:
+            chosen = choose(name, there, array, channels)
+        except ChannelCountError:
+            chosen = choose(name, there, array, range(array.microphones))
+        self._channels, self.taken = list(chosen.numbers), chosen.words
         self._index = found["index"]
         self._chunk = max(1, round(chunk_s * self.sample_rate))
         self._waiting: queue.Queue[Array] = queue.Queue(max(1, round(BUFFER_S / chunk_s)))
@@ -232,7 +238,8 @@ class Microphone:
 
 
 Input = FileInput | Microphone
-"""Where chunks come from, called by its name; overruns are the times that the computer was too slow for it."""
+"""Where chunks come from, called by its name; overruns are the times that the computer was too slow for it, `taken`
+are its channels in words if not all."""
 
 
 def sounddevice() -> Any:
@@ -252,14 +259,6 @@ def sounddevice() -> Any:
 def input_devices() -> list[dict[str, Any]]:
     """Devices with inputs, as sounddevice describes them."""
     return [device for device in sounddevice().query_devices() if device["max_input_channels"] > 0]
-
-
-def _chosen(channels: list[int], there: int, name: str) -> list[int]:
-    """Channels to take, unless one is not there."""
-    for channel in channels:
-        if not 0 <= channel < there:
-            raise MsdetError(f"{name} has no channel {channel}: it has {there}, counted from 0")
-    return channels
 
 
 def _find(device: str | None) -> dict[str, Any]:

@@ -40,6 +40,7 @@ from msdet.methods.base import Separation
 from msdet.methods.trained import model_separator
 from msdet.models.checkpoint import load_model, to_device
 from msdet.models.joint import JointModel
+from msdet.models.packages import require_own_array
 
 
 @dataclass(frozen=True)
@@ -105,17 +106,22 @@ class Model:
         return results if samples.ndim == 3 else results[0]
 
     def separate_file(
-        self, path: str | Path, out: str | Path, keep_rate: bool = False, subtype: str = "PCM_16"
+        self,
+        path: str | Path,
+        out: str | Path,
+        keep_rate: bool = False,
+        subtype: str = "PCM_16",
+        channels: Sequence[int] | None = None,
     ) -> dict[str, Any]:
         """Separate a recording into a folder: voices, directions, who speaks when, as ``msdet separate``.
 
         The folder is made if missing; `keep_rate` writes voices at the recording's sample rate, not at the model's, in
-        a sample format such as PCM_16, PCM_24 or FLOAT. Gives what ``doa.json`` says. Refuses a recording that is not
-        of this array, too short, silent or damaged.
+        a sample format such as PCM_16, PCM_24 or FLOAT; `channels` of the file are the array's, if not all. Gives what
+        ``doa.json`` says. Refuses a recording that is not of this array, too short, silent or damaged.
         """
         audio.check_subtype(subtype)
         path = Path(path)
-        offline = self._prepared(FileSource(path))
+        offline = self._prepared(FileSource(path), channels)
         return write_separation(Path(out), offline, path.stem, path.name, keep_rate, subtype)
 
     def _separated(self, samples: Array, sample_rate: int) -> Separation:
@@ -131,12 +137,12 @@ class Model:
             confidence=unknown if talkers.confidence is None else talkers.confidence,
         )
 
-    def _prepared(self, source: FileSource | MemorySource) -> OfflineSeparation:
-        return prepare(SystemFactory(self.array, self._system), source, self.options)
+    def _prepared(self, source: FileSource | MemorySource, channels: Sequence[int] | None = None) -> OfflineSeparation:
+        return prepare(SystemFactory(self.array, self._system, channels=channels), source, self.options)
 
     def _system(self, array: MicrophoneArray, sample_rate: int) -> RecordingSystem:
         joint = self.joint
-        if array is not self.array:  # some microphones are dead
+        if array is not self.array:  # some microphones are dead, or left out
             with allowing(self.allow_code):
                 joint = load_model(self.folder, array).to(self.device)
         separator = model_separator(joint)
@@ -154,7 +160,8 @@ def load(
 
     Args:
         folder: the checkpoint directory, a package (.tar), or the name of a shipped model.
-        array: another array than it was trained on, by name, path or itself, if the model allows that.
+        array: another array than it was trained on, by name, path or itself, if the model allows that; needed for a
+            model that was trained on many.
         device: of torch, for example ``cuda``.
         options: how long recordings are cut and joined.
         allow_code: modules, or packages of them, that the model may take parts from which are not msdet's.
@@ -165,6 +172,8 @@ def load(
     geometry = load_array(str(array)) if isinstance(array, str | Path) else array
     with allowing(allow_code):
         joint = load_model(Path(folder), geometry)
+    if geometry is None:
+        require_own_array(joint.config.front_end, folder)
     return Model(joint, Path(folder), options or BlockOptions(), allow_code).to(device)
 
 

@@ -7,12 +7,13 @@ joined (`msdet.inference.stitching`): `prepare`, then `OfflineSeparation.pieces`
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from msdet.arrays import MicrophoneArray
+from msdet.arrays.recorded import choose
 from msdet.conventions import Array
 from msdet.errors import MsdetError
 from msdet.inference.blocks import Block, BlockOptions, Grid, cut
@@ -40,26 +41,46 @@ class SystemFactory:
     """A model or a method, for recordings of any rate and with any of its microphones dead.
 
     `make` gives the system for an array and a recording's sample rate; it raises `MsdetError` if it cannot serve them.
+    `assumed` says that nobody named the array, which is the one that the model was trained on; `channels` of recordings
+    are the array's (`msdet.arrays.recorded.choose`).
     """
 
     array: MicrophoneArray
     make: Callable[[MicrophoneArray, int], RecordingSystem]
+    assumed: bool = False
+    channels: Sequence[int] | None = None
 
 
 def prepare(factory: SystemFactory, source: RecordingSource, options: BlockOptions) -> OfflineSeparation:
     """Scan a recording, and make the system for it; refuses one that is not of the array, or too short, or silent."""
-    system = factory.make(factory.array, source.sample_rate)
-    scanned = scan(source, factory.array, system.sample_rate)
+    chosen = choose(source.name, source.channels, factory.array, factory.channels)
+    if factory.assumed and chosen.array is not factory.array:
+        size = f"{len(chosen.numbers)} channels are chosen, the array '{factory.array.name}' has"
+        raise MsdetError(f"{source.name}: {size} {factory.array.microphones}; give the array of those channels")
+    if chosen.words:
+        source = source.taking(chosen.numbers)
+    system = factory.make(chosen.array, source.sample_rate)
+    scanned = scan(source, chosen.array, system.sample_rate)
     if scanned.dead:
         system, scanned = _without_dead_channels(factory, system, scanned)
-    return OfflineSeparation(system, source, scanned, options)
+    shorter = options.fitting(chosen.array.microphones * system.sample_rate)
+    if shorter != options:
+        size = f"{chosen.array.microphones} microphones at {system.sample_rate} Hz"
+        warning = (
+            f"{source.name}: blocks of {shorter.block_s:g} s instead of {options.block_s:g} s, for memory ({size})"
+        )
+        options, scanned = shorter, dataclasses.replace(scanned, warnings=(*scanned.warnings, warning))
+    return OfflineSeparation(system, source, scanned, options, chosen.words)
 
 
 class OfflineSeparation:
     """Goes through a recording once: `pieces` gives what is final, then `talkers` who was found."""
 
-    def __init__(self, system: RecordingSystem, source: RecordingSource, scanned: Scan, options: BlockOptions) -> None:
+    def __init__(
+        self, system: RecordingSystem, source: RecordingSource, scanned: Scan, options: BlockOptions, taken: str = ""
+    ) -> None:
         self.system, self.source, self.scan, self.options = system, source, scanned, options
+        self.taken = taken  # which channels of the recording, in words, if not all as they are
         self._grid = Grid.of(options, system.sample_rate)
         reference = system.array.reference
         self._stitcher = Stitcher(system.slots, options, system.sample_rate, scanned.levels, reference)
@@ -99,12 +120,10 @@ def _without_dead_channels(
     A silent channel spoils every beam, fewer microphones hardly do: on simulated conversations with one of six channels
     silent, left in, it cost both `srp_beam` and a trained model 6 to 11 dB of SI-SDR; left out, 0.4 dB.
     """
-    array = factory.array
+    array = system.array
     alive = [m for m in range(array.microphones) if m not in scanned.dead]
-    positions = tuple(array.positions_m[m] for m in alive)
     try:
-        smaller = MicrophoneArray(array.name, positions, alive.index(array.reference))
-        fewer = factory.make(smaller, scanned.sample_rate)
+        fewer = factory.make(array.of(alive), scanned.sample_rate)
     except MsdetError as error:
         warning = f"the dead channels are used all the same, expect much worse voices ({error})"
         return system, dataclasses.replace(scanned, warnings=(*scanned.warnings, warning))

@@ -7,7 +7,9 @@ mixture at the rate that a system works at, its offset removed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import copy
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,14 +26,25 @@ from msdet.io import audio
 MIN_S = 0.1
 DEAD_DB = -60.0  # a channel this far below the median channel is dead
 OFFSET_DB = -30.0  # a mean this strong relative to a channel's level is an offset, and removed
+OFFSET_TOLD = 1e-3  # of full scale, 33 steps of 16 bits: from here on an offset is worth a word
 MAX_SAMPLE = 1e10  # full scale is 1, or that of 32-bit integers; beyond this, squares of spectra would overflow
 CLIPPED_SHARE = 1e-4  # of a channel's samples that repeat its peak; from here on it is clipped
 _MIN_CLIPPED = 10
+AMBISONIC = "directions are found from the delays between microphones apart: record those themselves (A-format)"
 _PIECE_S = 4.0
+_PIECE_SAMPLES = 1 << 22  # of all channels of a piece: some 16 MB, and what is computed of it a few times that
+
+
+def _piece_frames(sample_rate: int, channels: int) -> int:
+    """Frames of the pieces that a recording is read in, shorter ones of very many channels."""
+    return max(1, min(round(_PIECE_S * sample_rate), _PIECE_SAMPLES // channels))
 
 
 class FileSource:
-    """A recording in a file of any format that soundfile reads, called by its path in messages if not by a name."""
+    """A recording in a file of any format that soundfile reads, called by its path in messages if not by a name.
+
+    `numbers` are those of its channels in the file.
+    """
 
     def __init__(self, path: Path, name: str = "") -> None:
         self._path = path
@@ -40,13 +53,39 @@ class FileSource:
             raise MsdetError(f"{self.name}: is a folder, expected an audio file")
         with self._named():
             header = audio.info(path)
+        if audio.is_b_format(path):
+            raise MsdetError(f"{self.name}: is ambisonic B-format, not of microphones; {AMBISONIC}")
         self.sample_rate = header.sample_rate
-        self.channels = header.channels
+        self._there, self._most = header.channels, sys.maxsize
+        self.numbers = tuple(range(header.channels))
+
+    @property
+    def channels(self) -> int:
+        """How many."""
+        return len(self.numbers)
+
+    def taking(self, numbers: Sequence[int]) -> FileSource:
+        """The same of some of the file's channels, in the order given."""
+        source = copy.copy(self)
+        source.numbers = tuple(numbers)
+        return source
+
+    def beginning(self, seconds: float) -> FileSource:
+        """The same, but only so much from its start."""
+        source = copy.copy(self)
+        source._most = round(seconds * self.sample_rate)
+        return source
 
     def pieces(self) -> Iterator[Array]:
         """The recording from its start, ``(mic, time)`` float32."""
+        whole = self.numbers == tuple(range(self._there))
         with self._named():
-            yield from audio.pieces(self._path, round(_PIECE_S * self.sample_rate))
+            left = self._most
+            for piece in audio.pieces(self._path, _piece_frames(self.sample_rate, self._there)):
+                yield (piece if whole else piece[list(self.numbers)])[:, :left]
+                left -= piece.shape[-1]
+                if left <= 0:
+                    return
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -70,11 +109,24 @@ class MemorySource:
         """How many."""
         return len(self.mixture)
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Of its channels."""
+        return tuple(range(len(self.mixture)))
+
+    def taking(self, numbers: Sequence[int]) -> MemorySource:
+        """The same of some of its channels, in the order given."""
+        return MemorySource(self.mixture[list(numbers)], self.sample_rate, self.name)
+
+    def beginning(self, seconds: float) -> MemorySource:
+        """The same, but only so much from its start."""
+        return MemorySource(self.mixture[:, : round(seconds * self.sample_rate)], self.sample_rate, self.name)
+
     def pieces(self) -> Iterator[Array]:
         """The recording, ``(mic, time)`` float32, in pieces."""
         if not np.isfinite(self.mixture).all():
             raise MsdetError(f"{self.name}: holds NaN or infinite samples")
-        step = round(_PIECE_S * self.sample_rate)
+        step = _piece_frames(self.sample_rate, max(1, len(self.mixture)))
         for start in range(0, self.mixture.shape[-1], step):
             yield self.mixture[:, start : start + step]
 
@@ -151,6 +203,11 @@ class ChannelSums:
         return np.where(stands_out, self.mean, 0.0).astype(np.float32)
 
     @property
+    def offset_told(self) -> Array:
+        """The same where it is large enough to say that something is wrong with an input."""
+        return np.where(np.abs(self.offset) >= OFFSET_TOLD, self.offset, 0.0)
+
+    @property
     def clipped_share(self) -> Array:
         """Share of the samples that repeat the peak; 0 where they are too few to be clipping."""
         share = np.asarray(self.flat) / self.samples
@@ -203,11 +260,12 @@ def scan(source: RecordingSource, array: MicrophoneArray, sample_rate: int) -> S
 def _judged(source: RecordingSource, array: MicrophoneArray, sample_rate: int, sums: ChannelSums) -> Scan:
     if (largest := float(np.max(sums.peak))) > MAX_SAMPLE:
         raise MsdetError(f"{source.name}: has samples up to {largest:.2g}, expected full scale 1")
+    numbers, reference = np.array(source.numbers), source.numbers[array.reference]
     if sums.power[array.reference] == 0.0:
-        raise MsdetError(f"{source.name}: the reference microphone (channel {array.reference}) is silent")
-    dead, offset, clipped = sums.dead, sums.offset, sums.clipped_share
+        raise MsdetError(f"{source.name}: the reference microphone (channel {reference}) is silent")
+    dead, offset, told, clipped = sums.dead, sums.offset, sums.offset_told, sums.clipped_share
     if array.reference in dead:
-        raise MsdetError(f"{source.name}: the reference microphone (channel {array.reference}) is dead")
+        raise MsdetError(f"{source.name}: the reference microphone (channel {reference}) is dead")
     if len(dead) > source.channels - 2:
         raise MsdetError(
             f"{source.name}: {source.channels - len(dead)} of {source.channels} channels has a signal, "
@@ -215,13 +273,13 @@ def _judged(source: RecordingSource, array: MicrophoneArray, sample_rate: int, s
         )
     warnings = []
     if dead:
-        warnings.append(f"{name_channels(dead)} dead")
+        warnings.append(f"{name_channels(numbers[list(dead)])} dead")
     if clipped.any():
-        channels = name_channels(np.flatnonzero(clipped))
+        channels = name_channels(numbers[clipped > 0])
         warnings.append(f"{channels} clipped (up to {100 * clipped.max():.2g} % of the samples)")
-    if offset.any():
-        largest = float(np.abs(offset).max())
-        warnings.append(f"{name_channels(np.flatnonzero(offset))} offset by up to {largest:.2g}; removed")
+    if told.any():
+        largest = float(np.abs(told).max())
+        warnings.append(f"{name_channels(numbers[told != 0])} offset by up to {largest:.2g}; removed")
     if source.sample_rate < sample_rate:
         warnings.append(
             f"at {source.sample_rate} Hz, below the model's {sample_rate} Hz: it hears nothing above "

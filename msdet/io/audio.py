@@ -21,6 +21,7 @@ import soundfile
 from msdet.conventions import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Array
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.io.files import atomic_path, write_bytes
+from msdet.io.unreadable import unreadable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +39,8 @@ _ENDLESS_BYTES = 0x7FFF0000  # programs that write WAV to a pipe announce this l
 _MAX_KERNEL = 10_000_000  # entries of a resampling filter; 44.1 kHz to 8 kHz has 40 thousand
 _SET_ADD_PEAK_CHUNK = 0x1050  # of libsndfile
 _CUT_SHORT = re.compile(r": (\d+) \(should be (\d+)\)")  # in libsndfile's log: bytes announced, and there
+_UNREADABLE = (OSError, RuntimeError, TypeError)  # the last for names of headerless files
+_B_FORMAT = bytes.fromhex("2107d3118644c8c1ca000000")  # end of the sub-format in the header of .amb files
 _MAX_WAV_BYTES = 4_000_000_000  # beyond, RIFF cannot say how long it is; RF64 can
 
 
@@ -59,8 +62,8 @@ def info(path: Path) -> AudioInfo:
     """Read a file's header; an `MsdetError` if the file is missing or not audio."""
     try:
         header = soundfile.info(str(path))
-    except (OSError, RuntimeError) as error:
-        raise _unreadable(path, error) from error
+    except _UNREADABLE as error:
+        raise unreadable(path, error) from error
     return AudioInfo(_checked_rate(header.samplerate, path), header.channels, header.frames)
 
 
@@ -77,8 +80,8 @@ def read(path: Path, start: int = 0, frames: int = -1) -> tuple[Array, int]:
     """
     try:
         samples, sample_rate = soundfile.read(str(path), frames=frames, start=start, dtype="float32", always_2d=True)
-    except (OSError, RuntimeError) as error:
-        raise _unreadable(path, error) from error
+    except _UNREADABLE as error:
+        raise unreadable(path, error) from error
     return _checked(samples, sample_rate, path)
 
 
@@ -86,7 +89,7 @@ def decode(content: bytes, origin: str) -> tuple[Array, int]:
     """What `read` gives, of a file in memory; `origin` begins the message of an `MsdetError`."""
     try:
         samples, sample_rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
-    except (OSError, RuntimeError) as error:
+    except _UNREADABLE as error:
         raise MsdetError(f"{origin}: not readable as audio ({str(error).rstrip('.')})") from error
     return _checked(samples, sample_rate, origin)
 
@@ -117,11 +120,11 @@ def pieces(path: Path, frames: int) -> Iterator[Array]:
                     raise MsdetError(f"{path}: holds NaN or infinite samples")
                 found += len(samples)
                 yield np.ascontiguousarray(samples.T)
-    except (OSError, RuntimeError) as error:
+    except _UNREADABLE as error:
         if found:
             reason = f"is truncated or damaged after {found / rate:.2f} s ({str(error).rstrip('.')})"
             raise MsdetError(f"{path}: {reason}") from error
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     if found < declared or cut_short:
         announced = f"{declared / rate:.2f} s" if found < declared else "later"
         raise MsdetError(f"{path}: is truncated: ends after {found / rate:.2f} s, its header says {announced}")
@@ -323,45 +326,42 @@ def _declared_frames(path: Path) -> int | None:
     """
     try:
         with path.open("rb") as file:
-            if file.read(4) != b"RIFF" or file.seek(8) != 8 or file.read(4) != b"WAVE":
+            if file.read(4) != b"RIFF":
                 return None
             frame_bytes = 0
-            while len(head := file.read(8)) == 8:
-                size = int.from_bytes(head[4:], "little")
-                if head[:4] == b"fmt ":
-                    frame_bytes = int.from_bytes(file.read(size)[12:14], "little")
-                elif head[:4] == b"data":
+            for name, size in _chunks(file):
+                if name == b"fmt ":
+                    frame_bytes = int.from_bytes(file.read(16)[12:14], "little")
+                elif name == b"data":
                     known = frame_bytes and 0 < size < _ENDLESS_BYTES
                     return size // frame_bytes if known else None
-                else:
-                    file.seek(size + size % 2, io.SEEK_CUR)
     except OSError:
         pass  # soundfile says what is wrong
     return None
+
+
+def _chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Name and size of each chunk of a WAV file, which is then at the chunk's start."""
+    file.seek(8)
+    if file.read(4) != b"WAVE":
+        return
+    while len(head := file.read(8)) == 8:
+        size, start = int.from_bytes(head[4:], "little"), file.tell()
+        yield head[:4], size
+        file.seek(start + size + size % 2)
+
+
+def is_b_format(path: Path) -> bool:
+    """Whether a file says that it is ambisonic B-format: spherical harmonics of the sound at one place."""
+    try:
+        with path.open("rb") as file:
+            kind = next((file.read(40)[28:] for name, _ in _chunks(file) if name == b"fmt "), b"")
+    except OSError:
+        return False
+    return path.suffix.lower() == ".amb" or kind == _B_FORMAT
 
 
 def _is_cut_short(log: str) -> bool:
     """Whether libsndfile found less than a header announces; lengths that stand for none do not count."""
     sizes = (tuple(map(int, found)) for found in _CUT_SHORT.findall(log))
     return any(there < announced < _ENDLESS_BYTES for announced, there in sizes)
-
-
-def _unreadable(path: Path, error: Exception) -> MsdetError:
-    if not path.exists():
-        return MsdetError(f"{path}: no such file")
-    if _is_shorten(path):
-        return MsdetError(
-            f"{path}: is compressed with shorten (NIST SPHERE), which cannot be read; convert such files to "
-            "WAV, for example with 'sph2pipe -f wav in.wv1 out.wav' or ffmpeg, keeping folders and names"
-        )
-    return MsdetError(f"{path}: not readable as audio ({str(error).rstrip('.')})")
-
-
-def _is_shorten(path: Path) -> bool:
-    """Whether the header of a NIST SPHERE file, 1024 ASCII characters, says that shorten compressed it."""
-    try:
-        with path.open("rb") as file:
-            header = file.read(1024)
-    except OSError:
-        return False
-    return header.startswith(b"NIST_1A") and b"shorten" in header

@@ -176,6 +176,12 @@ class Shipped:
         return talkers in (None, self.talkers) or (self.any_array and talkers is not None and talkers < self.talkers)
 
 
+def require_own_array(front_end: str, where: Path | str) -> None:
+    """Refuse a model that was trained on many arrays, and so knows none, where nobody says which one records."""
+    if front_end == ANY_ARRAY:
+        raise MsdetError(f"{where}: serves any array and knows none; give the array (a shipped name or a TOML file)")
+
+
 def shipped_names() -> list[str]:
     """Names of the models that msdet ships."""
     folder = _shipped_folder()

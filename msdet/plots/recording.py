@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from msdet.conventions import Array
+from msdet.conventions import Array, wrap_deg
 from msdet.plots.scene import azimuth_axes, cut_at_zero, draw_spectrogram, spectrogram_db, top_level_db
 from msdet.plots.theme import MUTED, WIDTH_IN, Style, drawing
 
@@ -55,11 +55,13 @@ def tracks_figure(
     seconds: float,
     looks: Sequence[Style],
     doubtful: Sequence[bool],
+    mirror_axis_deg: float | None = None,
 ) -> Figure:
     """Azimuths over time, and around the array with time as the radius; thick where a talker speaks.
 
     Azimuths are ``(talker, time)``, not a number where not known; activities are the probabilities to speak. Those
-    of `doubtful` talkers are dotted.
+    of `doubtful` talkers are dotted. Of an array that mirrors talkers about an axis, the half plane on its left is
+    drawn.
     """
     step = math.ceil(times_s.size / MAX_POINTS)
     with drawing():
@@ -79,13 +81,16 @@ def tracks_figure(
                     "linestyle": (0, (0.5, 0.5)) if doubtful[n] else "-",
                 }
                 flat.plot(times_s[::step], shown, label=label, **drawn)
-                polar.plot(np.deg2rad(shown), times_s[::step], **drawn)
+                around = shown if mirror_axis_deg is None else mirror_axis_deg + wrap_deg(shown - mirror_axis_deg)
+                polar.plot(np.deg2rad(around), times_s[::step], **drawn)
         azimuth_axes(flat, "Azimuth over time", seconds)
         figure.legend(loc="outside lower center", ncols=len(looks))
         polar.set(title="From above, time outwards", rlim=(0.0, seconds))
         polar.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], prune="lower"))
         polar.yaxis.set_major_formatter("{x:g} s")
         polar.tick_params(axis="y", labelsize=7.5, colors=MUTED)
+        if mirror_axis_deg is not None:
+            polar.set_thetalim(np.deg2rad(mirror_axis_deg), np.deg2rad(mirror_axis_deg + 180.0))
         known = np.sort(np.mod(azimuths_deg[np.isfinite(azimuths_deg)], 360.0))
         gaps = np.diff(np.append(known, known[:1] + 360.0))
         polar.set_rlabel_position(known[gaps.argmax()] + gaps.max() / 2 if known.size else 22.5)  # where no talker is

@@ -70,7 +70,8 @@ def recording_page(
         columns = (described["track"]["time_s"], described["track"]["azimuth_deg"], described["activity"])
         times_s, azimuths_deg, activity = (np.array(column, dtype=np.float64) for column in columns)
         doubtful = [_is_low(talker.get("confidence")) for talker in talkers]
-        figure = tracks_figure(times_s, azimuths_deg, activity, mixture.seconds, looks, doubtful)
+        axis_deg = MicrophoneArray.from_dict(described["array"]).mirror_axis_deg
+        figure = tracks_figure(times_s, azimuths_deg, activity, mixture.seconds, looks, doubtful, axis_deg)
         directions = page_figure(figure, 2, "Azimuth over time, and seen from above")
     quality = {name: _quality(signal) for name, signal in signals.items() if rated}
     return render_page(

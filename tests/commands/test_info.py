@@ -95,7 +95,7 @@ def test_what_looks_wrong_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "centroid 10.0 cm from the origin" in text
     assert "caution: the microphones' centroid is 10.0 cm from the origin" in text
     assert "subtract [0.1000, 0.0000, 0.0000] from every position" in text
-    assert "refuse a linear array" in text
+    assert "refuse it; methods and universal_16k give the angle to its line" in text
     assert "mirror image behind the line" in text
 
 

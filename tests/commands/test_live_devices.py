@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from msdet.arrays import load_array
 from msdet.cli import main
 from msdet.inference.live import Microphone
 from msdet.io import audio
@@ -85,7 +86,7 @@ def test_devices_are_listed_by_number_and_name(capsys: pytest.CaptureFixture[str
 @pytest.mark.usefixtures("devices")
 @pytest.mark.parametrize("device", ["1", "uac2"])
 def test_chosen_channels_of_a_device_are_heard(device: str) -> None:
-    microphone = Microphone(device, 0.032, 4, [2, 5, 7, 1])
+    microphone = Microphone(device, 0.032, load_array("circular4_5cm"), [2, 5, 7, 1])
     assert microphone.name == "1: Array UAC2"
     chunks = microphone.chunks()
     for _ in range(6):
@@ -98,7 +99,7 @@ def test_chosen_channels_of_a_device_are_heard(device: str) -> None:
 
 @pytest.mark.usefixtures("devices")
 def test_what_waits_too_long_is_dropped_and_counted() -> None:
-    microphone = Microphone("1", 0.5, 4)  # holds 4 chunks
+    microphone = Microphone("1", 0.5, load_array("circular4_5cm"))  # holds 4 chunks
     chunks = microphone.chunks()
     next(chunks)
     deadline = time.monotonic() + 20
@@ -140,7 +141,7 @@ class Stuck(InputStream):
 @pytest.mark.usefixtures("devices")
 def test_a_device_that_gives_nothing_can_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["sounddevice"], "InputStream", Stuck)
-    chunks = Microphone("1", 0.032, 4).chunks()
+    chunks = Microphone("1", 0.032, load_array("circular4_5cm")).chunks()
     assert next(chunks).shape == (4, 0)
     chunks.close()  # type: ignore[attr-defined]
 
@@ -153,7 +154,7 @@ def test_a_device_that_gives_nothing_can_be_ended(monkeypatch: pytest.MonkeyPatc
         (["--input", "Headsett"], "unknown input device 'Headsett'; did you mean 'Headset'?"),
         (["--fast"], "--fast is for --file"),
         (["--input", "0"], "unknown input device '0'"),
-        ([], "device 3: Headset has no channel 1: it has 1"),
+        ([], "device 3: Headset: has 1 channel, the array"),
         (["--input", "1", "--rate", "11025"], "cannot be used at 11025 Hz (Invalid sample rate)"),
     ],
 )

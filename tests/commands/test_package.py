@@ -298,7 +298,8 @@ def test_another_array_is_given_by_its_name(
     assert main(["localize", str(tmp_path / "r.wav")]) == 2
     assert capsys.readouterr().err == (
         f"error: {tmp_path}/r.wav: has 6 channels, the array 'circular4_5cm' has 4; give the recording's own "
-        "by --array: chime_tablet, circular6_10cm, respeaker_6mic_ring, sms_wsj, or a TOML file\n"
+        "by --array: chime_tablet, circular6_10cm, respeaker_6mic_ring, respeaker_usb_4mic_square, sms_wsj, or a TOML "
+        "file; or choose the array's channels by --channels, perhaps 0-3 (4,5 are no microphones like those)\n"
     )
     assert main(["localize", str(tmp_path / "r.wav"), "--array", "circular6_10cm", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["array"]["name"] == "circular6_10cm"

@@ -194,6 +194,70 @@ def test_a_disk_that_fills_leaves_no_voice(recording: Path, tmp_path: Path, caps
     assert list((tmp_path / "out").iterdir()) == []
 
 
+USB = "respeaker_usb_4mic_square"
+
+
+@pytest.fixture
+def six(dev_set: SceneSet, tmp_path: Path) -> Path:
+    """A file of six channels as a device records them: one processed, four microphones, silent playback."""
+    mixture = np.concatenate([dev_set.mixture(scene) for scene in dev_set.scenes] * 2, axis=-1)[:, : 6 * RATE]
+    level = np.sqrt(np.convolve(mixture[0] ** 2, np.ones(RATE // 5) / (RATE // 5), "same"))
+    beam = np.roll(0.05 * mixture.mean(axis=0) / (0.01 + level), RATE // 50)
+    audio.write(tmp_path / "six.wav", np.concatenate([beam[None], mixture, 0 * mixture[:1]]), RATE)
+    return tmp_path / "six.wav"
+
+
+def test_an_array_that_nobody_named_is_told(
+    model_folder: Path, recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["localize", str(recording), "--model", str(model_folder)]) == 0
+    told = f"{recording}: taken as of the array '{ARRAY}', which {model_folder} was trained on; give --array"
+    assert capsys.readouterr().err.startswith(told)
+    assert main(["localize", str(recording), "--model", str(model_folder), "--array", ARRAY]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_recording_that_is_not_of_the_array_nobody_named_is_refused(
+    six: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = error_of(capsys, "localize", str(six))  # six channels, as the shipped models' circle has
+    assert "is not taken as of the array 'circular6_10cm', which circular6_8k was trained on" in line
+    assert "channel 0 is processed (" in line and line.endswith("give --array, and perhaps --channels 1-4\n")
+    line = error_of(capsys, "localize", str(six), "--channels", "1-4")
+    assert "4 channels are chosen, the array 'circular6_10cm' has 6; give the array of those channels" in line
+    line = error_of(capsys, "localize", str(six), "--model", "universal_16k")
+    assert "universal_16k: serves any array and knows none; give the array" in line
+    line = error_of(capsys, "localize", str(six), "--array", "circular8_10cm", "--method", "srp_beam")
+    assert "has 6 channels, the array 'circular8_10cm' has 8" in line
+
+
+def test_channels_are_those_of_the_device_or_chosen(six: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["localize", str(six), "--method", "srp_beam", "--json"]
+    found = []
+    for more in (["--array", USB], ["--array", USB, "--channels", "1-4"]):
+        assert main([*options, *more]) == 0
+        printed = capsys.readouterr()
+        found.append(printed.out)
+        assert printed.err == (f"{six}: channels 1-4 of 6 (0 processed, 5 playback) are taken for the array '{USB}'\n")
+    assert found[0] == found[1]
+    assert main([*options, "--array", USB, "--channels", "1,2,4"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["array"]["positions_m"]) == 3
+    line = error_of(capsys, *options, "--array", ARRAY)
+    assert line.endswith("by --channels, perhaps 1-4 (0,5 are no microphones like those)\n")
+
+
+def test_an_odd_channel_is_told_with_the_channels_to_take(six: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["localize", str(six), "--method", "srp_beam", "--array", "circular6_10cm", "--json"]) == 0
+    printed = capsys.readouterr()
+    warnings = json.loads(printed.out)["warnings"]
+    assert printed.err.splitlines() == [f"warning: {warning}" for warning in warnings]
+    assert [w.removeprefix(f"{six}: ").split(" (")[0] for w in warnings] == [
+        "channel 5 is dead",
+        "channel 0 is processed",
+        "--channels 1-4 leaves out what is no microphone of its own",
+    ]
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
 def test_standard_output_on_a_full_disk_is_one_line(
     recording: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -253,6 +253,42 @@ def test_the_command_says_which_and_ends_with_1(tmp_path: Path, capsys: pytest.C
     assert content["enough_speech"]
 
 
+def test_an_offset_of_a_step_is_no_fault_and_a_large_one_is() -> None:
+    mixture = np.round(0.02 * 32768 * recording(HEXAGON)) / 32768  # quiet: a step stands out
+    mixture[2] += 1 / 32768
+    assert check(mixture, HEXAGON).findings == ()
+    mixture[2] += 0.01
+    assert [f.kind for f in check(mixture, HEXAGON).findings] == ["offset"]
+
+
+@pytest.mark.parametrize("sound", ["noise of each microphone", "hum"])
+def test_the_command_ends_with_2_where_it_can_tell_nothing(
+    sound: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise = 1e-3 * np.random.default_rng(0).standard_normal((6, 5 * RATE))
+    if sound == "hum":
+        noise += 0.1 * np.sin(2 * np.pi * 50 * np.arange(5 * RATE) / RATE)
+    assert main(["array", "check", written(tmp_path / "n.wav", noise), "--array", "circular6_10cm"]) == 2
+    assert capsys.readouterr().out.startswith("not enough to tell  (5.0 s")
+
+
+def test_channels_of_a_device_are_called_by_their_numbers_in_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    array = load_array("respeaker_usb_4mic_square")
+    mixture = recording(array)
+    mixture[1] *= -1
+    zeros = np.zeros((1, mixture.shape[1]), dtype=np.float32)
+    six = written(tmp_path / "six.wav", np.concatenate([zeros, mixture, zeros]))
+    for chosen in ([], ["--channels", "1-4"]):
+        assert main(["array", "check", six, "--array", array.name, *chosen]) == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0] == f"array '{array.name}', channels 1-4 of 6 (0 processed, 5 playback)"
+        assert lines[1].startswith("channel 2 is inverted")
+    assert main(["array", "check", six, "--array", array.name, "--channels", "0-3"]) == 1
+    assert capsys.readouterr().out.splitlines()[1].startswith("channel 0 is dead")
+
+
 def test_the_command_refuses_bad_input_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["array", "check", str(tmp_path / "none.wav"), "--array", "circular6_10cm"]) == 2
     captured = capsys.readouterr()

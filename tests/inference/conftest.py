@@ -124,6 +124,7 @@ class Endless:
     name: str = "endless"
     sample_rate: int = RATE
     channels: int = 4
+    numbers: tuple[int, ...] = (0, 1, 2, 3)
 
     def pieces(self) -> Iterator[Array]:
         noise = 0.1 * np.random.default_rng(0).standard_normal((4, RATE), dtype=np.float32)

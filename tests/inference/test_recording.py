@@ -105,6 +105,21 @@ def test_a_short_recording_is_one_piece_and_exactly_what_the_system_gives(
     np.testing.assert_allclose(talkers.azimuth_deg, expected.azimuth_deg)
 
 
+def test_blocks_of_very_many_microphones_are_shorter() -> None:
+    from msdet.arrays import MicrophoneArray
+    from msdet.inference.offline import RecordingSystem, SystemFactory, prepare
+    from msdet.inference.sources import MemorySource
+
+    rows = tuple((0.01 * n, 0.0, 0.0) for n in range(256))
+    factory = SystemFactory(
+        MicrophoneArray("line", rows), lambda array, rate: RecordingSystem(stationary, array, 48_000, 2, "test")
+    )
+    noise = np.random.default_rng(0).standard_normal((256, 2000)).astype(np.float32)
+    offline = prepare(factory, MemorySource(noise, 8000), BlockOptions())
+    assert offline.options == BlockOptions(3.2, 1.6)
+    assert "mixture: blocks of 3.2 s instead of 12 s, for memory (256 microphones at 48000 Hz)" in offline.scan.warnings
+
+
 def test_memory_does_not_grow_with_the_length(run: Run, endless: Any) -> None:
     """No array is longer than the longest block, and a long recording's peak is that of a short one."""
     longest = 0

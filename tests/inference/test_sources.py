@@ -84,6 +84,33 @@ def test_an_offset_is_removed_and_told(mixture: Array, array: MicrophoneArray) -
     np.testing.assert_array_equal(read(MemorySource(mixture, RATE), array), mixture)  # else untouched
 
 
+def test_a_slight_offset_is_removed_without_a_word(mixture: Array, array: MicrophoneArray) -> None:
+    quiet = 0.005 * mixture
+    quiet[1] += 1 / 32768
+    source = MemorySource(quiet, RATE)
+    assert scan(source, array, RATE).warnings == ()
+    assert abs(read(source, array)[1].mean()) < 1e-6
+
+
+def test_chosen_channels_are_called_by_their_numbers_in_the_file(
+    mixture: Array, array: MicrophoneArray, tmp_path: Path
+) -> None:
+    mixture[2] += 0.1
+    soundfile.write(str(tmp_path / "a.wav"), np.concatenate([0 * mixture[:2], mixture]).T, RATE, "FLOAT")
+    source = FileSource(tmp_path / "a.wav").taking([2, 3, 4, 5])
+    (warning,) = scan(source, array, RATE).warnings
+    assert "channel 4 is offset" in warning
+    np.testing.assert_allclose(read(source, array)[:2], mixture[:2])
+    with pytest.raises(MsdetError, match="the reference microphone \\(channel 0\\) is silent"):
+        scan(FileSource(tmp_path / "a.wav").taking([0, 3, 4, 5]), array, RATE)
+
+
+def test_pieces_of_many_channels_are_short() -> None:
+    many = MemorySource(np.zeros((256, 2 * RATE), dtype=np.float32), RATE)
+    assert {piece.size <= 1 << 22 for piece in many.pieces()} == {True}
+    assert len(list(many.pieces())) == 1 and sum(piece.shape[1] for piece in many.pieces()) == 2 * RATE
+
+
 @pytest.mark.parametrize("scale", [1.0, 0.5])
 @pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
 def test_clipping_is_told_also_below_full_scale(

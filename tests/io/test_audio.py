@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import soundfile
 from scipy.signal import resample_poly
 
 from msdet.errors import MsdetError
+from msdet.inference.sources import FileSource
 from msdet.io import audio
 
 
@@ -56,3 +58,69 @@ def test_rate_that_no_recording_has_is_refused(tmp_path: Path, rate: int) -> Non
     for read in (audio.info, audio.read):
         with pytest.raises(MsdetError, match=f"sample rate is {rate} Hz, expected 1000 to 1000000 Hz"):
             read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.m4a", b"\0\0\0\x20ftypM4A ", "is MPEG-4 .*'ffmpeg -i a.m4a out.wav'"),
+        ("a.3gp", b"\0\0\0\x18ftyp3gp4", "is MPEG-4 .*'ffmpeg -i a.3gp out.wav'"),
+        ("a.amr", b"#!AMR-WB\n", "is AMR"),
+        ("a.wma", bytes.fromhex("3026b2758e66cf11"), "is Windows Media"),
+        ("a.webm", bytes.fromhex("1a45dfa3"), "is Matroska or WebM"),
+        ("a.wav", b"BW64\xff\xff\xff\xffWAVE", "is BW64"),
+        ("a.raw", b"\1\2", "samples without a header, .*'sox -t raw -r 16000 -c 8 -e signed -b 32 a.raw out.wav'"),
+        ("a.pcm", b"\1\2", "samples without a header"),
+    ],
+)
+def test_files_that_cannot_be_read_say_how_to_convert_them(
+    name: str, content: bytes, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content + bytes(range(256)) * 8)
+    for read in (audio.info, audio.read, lambda path: list(audio.pieces(path, 100))):
+        with pytest.raises(MsdetError, match=message) as caught:
+            read(path)
+        assert str(caught.value).startswith(f"{path}: not readable as audio (")
+
+
+def riff(*chunks: tuple[bytes, bytes]) -> bytes:
+    """A WAV file of chunks by name."""
+    body = b"".join(name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2) for name, data in chunks)
+    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WAVE" + body
+
+
+PLAIN, AMBISONIC = bytes.fromhex("0100000000001000800000aa00389b71"), bytes.fromhex("010000002107d3118644c8c1ca000000")
+
+
+def extensible(kind: bytes) -> bytes:
+    """The format of four channels of 16 bits at 8 kHz, as WAVE_FORMAT_EXTENSIBLE."""
+    return struct.pack("<HHIIHHHHI", 0xFFFE, 4, 8000, 64_000, 8, 16, 22, 16, 0) + kind
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        [(b"fmt ", extensible(PLAIN))],
+        [(b"bext", b"\0" * 603), (b"fmt ", struct.pack("<HHIIHH", 1, 4, 8000, 64_000, 8, 16)), (b"iXML", b"<x/>")],
+    ],
+    ids=["extensible", "broadcast"],
+)
+def test_wav_files_of_recorders_are_read(before: list[tuple[bytes, bytes]], tmp_path: Path) -> None:
+    samples = np.arange(400, dtype="<i2").reshape(100, 4)
+    path = tmp_path / "a.wav"
+    path.write_bytes(riff(*before, (b"data", samples.tobytes())))
+    read = np.concatenate(list(audio.pieces(path, 30)), axis=-1)
+    np.testing.assert_array_equal(read * 32768, samples.T)
+    assert not audio.is_b_format(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(MsdetError, match="is truncated"):
+        list(audio.pieces(path, 30))
+
+
+def test_b_format_says_so_in_its_header(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(riff((b"fmt ", extensible(AMBISONIC)), (b"data", bytes(800))))
+    assert audio.is_b_format(path)
+    with pytest.raises(MsdetError, match=r"a.wav: is ambisonic B-format, .*\(A-format\)"):
+        FileSource(path)

@@ -122,6 +122,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory, positions: Positions, respo
     return root
 
 
+def test_channels_of_the_files_may_be_chosen(
+    tmp_path: Path, bank: RirBank, positions: Positions, responses: Numbers
+) -> None:
+    wide = np.concatenate([np.zeros_like(responses[:, :1]), responses], axis=1)
+    write_responses(tmp_path / "wide", wide)
+    write_table(tmp_path / "wide", columns_of(positions))
+    made = make_measured_bank(tmp_path / "a", tmp_path / "wide", ARRAY.name, RATE, 0, 1, channels=(1, 2, 3, 4))
+    assert made is not None
+    np.testing.assert_array_equal(made.room(0, range(2)).rirs, bank.room(0, range(2)).rirs)
+    with pytest.raises(MsdetError, match=r"0\.wav: has 5 channels, the array 'circular4_5cm' has 4"):
+        make(tmp_path / "b", tmp_path / "wide")
+    write_responses(tmp_path / "wide", wide[:1, 1:])
+    with pytest.raises(MsdetError, match="has no channel 4"):
+        make_measured_bank(tmp_path / "c", tmp_path / "wide", ARRAY.name, RATE, 0, 1, channels=(1, 2, 3, 4))
+
+
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> RirBank:
     return make(tmp_path_factory.mktemp("bank"), folder)
@@ -767,7 +783,7 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
     "file twice": (replace_column(4, 0, "rirs/0.wav"), "line 4: file 'rirs/0.wav' is already in line 2"),
     "other array": (
         rewrite(np.ones((3, 99))),
-        "3.wav: has 3 channels, expected 4, one for each microphone of array 'circular4_5cm'",
+        "3.wav: has 3 channels, the array 'circular4_5cm' has 4; give the recording's own by --array",
     ),
     "low rate": (rewrite(np.ones((4, 99)), 4000), "3.wav: is at 4000 Hz, too low for a bank at 8000 Hz"),
     "no audio": (lambda root: (root / "rirs/3.wav").write_text("none"), "3.wav: not readable as audio"),

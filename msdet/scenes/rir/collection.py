@@ -10,12 +10,13 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from msdet.arrays import MicrophoneArray
+from msdet.arrays.recorded import choose
 from msdet.conventions import Array, azimuth_elevation_deg, wrap_deg
 from msdet.errors import MsdetError, did_you_mean
 from msdet.io import audio
@@ -33,7 +34,8 @@ class Measurement:
     """Responses in a file, measured from one position in the array's frame, azimuths in [0, 360).
 
     `name` is the file relative to the collection, and where in it, for people; `sample_rate` is in hertz, of a SOFA
-    file its lowest; `place` are measurement and emitter in a SOFA file.
+    file its lowest; `place` are measurement and emitter in a SOFA file; `channels` are those of an audio file that are
+    taken, if not all.
     """
 
     path: Path
@@ -44,6 +46,7 @@ class Measurement:
     distance_m: float
     sample_rate: float
     place: tuple[int, int] | None = None
+    channels: tuple[int, ...] | None = None
 
 
 def measurement_at(
@@ -68,8 +71,13 @@ def check_format(name: str, channels: int, rate: float, array: MicrophoneArray, 
         raise MsdetError(f"{name}: is at {rate:g} Hz, {remark}")
 
 
-def read_table(root: Path, array: MicrophoneArray, sample_rate: int) -> list[Measurement]:
-    """The measurements of ``positions.tsv`` in `root`, in its order; opens headers of audio files only."""
+def read_table(
+    root: Path, array: MicrophoneArray, sample_rate: int, channels: Sequence[int] | None = None
+) -> tuple[MicrophoneArray, list[Measurement]]:
+    """The measurements of ``positions.tsv`` in `root`, in its order, and the array of the channels that are taken.
+
+    Opens headers of audio files only.
+    """
     table = root / TABLE
     header, rows = read_tsv(table)
     if not rows:
@@ -87,13 +95,18 @@ def read_table(root: Path, array: MicrophoneArray, sample_rate: int) -> list[Mea
             raise MsdetError(f"{line}: file '{row['file']}' is already in {seen[path]}")
         seen[path] = line.rpartition(", ")[2]
         info = audio.info(path)
-        check_format(str(path), info.channels, info.sample_rate, array, sample_rate)
+        chosen = choose(str(path), info.channels, array, channels)
+        check_format(str(path), len(chosen.numbers), info.sample_rate, chosen.array, sample_rate)
+        numbers = chosen.numbers if chosen.words else None
         if cartesian:
             source_m = np.array([_number(line, row, column) for column in _CARTESIAN])
-            measurements.append(measurement_at(source_m, path, row["file"], row["room"], info.sample_rate))
+            found = measurement_at(source_m, path, row["file"], row["room"], info.sample_rate)
         else:
-            measurements.append(Measurement(path, row["file"], row["room"], *_direction(line, row), info.sample_rate))
-    return measurements
+            found = Measurement(path, row["file"], row["room"], *_direction(line, row), info.sample_rate)
+        if measurements and measurements[-1].channels != numbers:
+            raise MsdetError(f"{line}: {path} has {info.channels} channels, expected as many as the file before it")
+        measurements.append(replace(found, channels=numbers))
+    return chosen.array, measurements
 
 
 def _check_header(table: Path, header: Sequence[str], cartesian: bool) -> None:

@@ -49,6 +49,7 @@ def make_measured_bank(
     jobs: Workers,
     progress: Progress | None = None,
     share: Shard = ALL,
+    channels: Sequence[int] | None = None,
 ) -> RirBank | None:
     """Make a bank of measured rooms, or finish one that a killed run left; None after a part of it.
 
@@ -61,7 +62,7 @@ def make_measured_bank(
     out, source = Path(out), Path(source)
     if sample_rate:
         SceneDistribution(sample_rate=sample_rate).check()
-    microphones, measurements = read_collection(source, array, sample_rate)
+    microphones, measurements = read_collection(source, array, sample_rate, channels)
     sample_rate = sample_rate or int(min(measurement.sample_rate for measurement in measurements))
     SceneDistribution(sample_rate=sample_rate).check()
     rooms = divide_rooms(measurements, positions, source)
@@ -84,13 +85,17 @@ def make_measured_bank(
     return bank
 
 
-def read_collection(source: Path, array: str | None, sample_rate: int) -> tuple[MicrophoneArray, list[Measurement]]:
-    """The array and all measurements of a collection, without their responses."""
+def read_collection(
+    source: Path, array: str | None, sample_rate: int, channels: Sequence[int] | None = None
+) -> tuple[MicrophoneArray, list[Measurement]]:
+    """The array and all measurements of a collection, without their responses; of files, `channels` may be chosen."""
     microphones = load_array(array) if array else None
     if (source / TABLE).is_file():
         if microphones is None:
             raise MsdetError(f"{source / TABLE}: give the array of the recordings by --array")
-        return microphones, read_table(source, microphones, sample_rate)
+        return read_table(source, microphones, sample_rate, channels)
+    if channels is not None:
+        raise MsdetError(f"{source}: --channels is for a folder with {TABLE}; SOFA files know their microphones")
     paths = [source] if source.is_file() else source.rglob("*")
     files = sorted(path for path in paths if path.suffix.lower() == ".sofa")
     if not files:
@@ -146,7 +151,8 @@ def _identity(measurement: Measurement) -> list[Any]:
     """What makes a bank of it another one; rounded, for what other machines compute a bit differently."""
     labels = (measurement.azimuth_deg, measurement.elevation_deg, measurement.distance_m)
     size = measurement.path.stat().st_size
-    return [measurement.name, measurement.room, *(round(value, 6) for value in labels), size]
+    taken = [] if measurement.channels is None else [list(measurement.channels)]
+    return [measurement.name, measurement.room, *(round(value, 6) for value in labels), size, *taken]
 
 
 def _write_room(path: Path, measurements: Sequence[Measurement], array: MicrophoneArray, sample_rate: int) -> None:
@@ -172,6 +178,7 @@ def _write_room(path: Path, measurements: Sequence[Measurement], array: Micropho
 def _aligned(measurement: Measurement, array: MicrophoneArray, sample_rate: int) -> tuple[Array, Array]:
     """Responses ``(mic, tap)`` whose time 0 is emission, and their direct sound, with fewer taps."""
     samples, rate = audio.read(measurement.path) if measurement.place is None else read_responses(measurement)
+    samples = samples if measurement.channels is None else samples[list(measurement.channels)]
     if samples.shape[-1] < MIN_RESPONSE_S * rate:
         place = f"{measurement.path}: {measurement.name}"
         expected = f"expected a response of {1000 * MIN_RESPONSE_S:.0f} ms or more"
