@@ -27,6 +27,7 @@ def localize(
     overlap_s: float = 2.0,
     match: Match = "both",
     gate: bool = True,
+    highpass_hz: float = 60.0,
     json: bool = False,
     device: str = "cpu",
     threads: int = 1,
@@ -49,6 +50,8 @@ def localize(
         overlap_s: what two blocks share, up to half a block.
         match: what keeps talkers in their slots from block to block: overlap and direction, or one of them.
         gate: give no directions of a slot in blocks in which nobody speaks there.
+        highpass_hz: take away what is below before anything is separated: rumble, wind, most of a mains hum;
+            0 for nothing. It delays nothing and turns no phase.
         json: print what `msdet separate` writes as doa.json, a line of JSON a recording, for other programs.
         device: to compute on: cpu, cuda or, for one of several GPUs, cuda:1.
         threads: cores to compute on. Small models gain little from more, and lose much where others use them
@@ -57,7 +60,7 @@ def localize(
     from msdet.commands import _inference
     from msdet.inference.results import write_tables
 
-    options = BlockOptions(block_s, overlap_s, match, gate)
+    options = BlockOptions(block_s, overlap_s, match, gate, highpass_hz)
     systems = _inference.systems(model, method, array, talkers, device)
 
     def work(recording: Recording, alone: bool) -> None:

@@ -26,6 +26,7 @@ def separate(
     overlap_s: float = 2.0,
     match: Match = "both",
     gate: bool = True,
+    highpass_hz: float = 60.0,
     beamform: Beamformer | None = None,
     keep_rate: bool = False,
     subtype: str = "PCM_16",
@@ -56,6 +57,8 @@ def separate(
         overlap_s: what two blocks share, up to half a block; they are cross-faded there.
         match: what keeps talkers in their slots from block to block: overlap and direction, or one of them.
         gate: silence a slot in blocks in which nobody speaks there.
+        highpass_hz: take away what is below before anything is separated: rumble, wind, most of a mains hum;
+            0 for nothing. It delays nothing and turns no phase.
         beamform: mvdr estimates each voice once more by a linear filter, with fewer artifacts.
         keep_rate: write voices at the recording's sample rate, not at the model's.
         subtype: sample format, for example PCM_16, PCM_24 or FLOAT. Where it would clip, all voices are
@@ -69,7 +72,7 @@ def separate(
     from msdet.inference.results import write_separation
     from msdet.io.audio import check_subtype
 
-    options = BlockOptions(block_s, overlap_s, match, gate)
+    options = BlockOptions(block_s, overlap_s, match, gate, highpass_hz)
     check_subtype(subtype)
     systems = _inference.systems(model, method, array, talkers, device, beamform)
     write = partial(write_separation, keep_rate=keep_rate, subtype=subtype, beamform=beamform)

@@ -67,7 +67,7 @@ class OfflineSeparation:
 
     def pieces(self) -> Iterator[Separation]:
         """What is final, from start to end: estimates, tracks and activity of each slot."""
-        mixture = prepared(self.source, self.scan, self.system.sample_rate)
+        mixture = prepared(self.source, self.scan, self.system.sample_rate, self.options.highpass_hz)
         for block in cut(mixture, self._grid):
             piece = self._stitcher.push(block, self.system.separator(self._audible(block)))
             rows = (piece.track_deg, piece.track_confidence, piece.track_elevation_deg, piece.activity)

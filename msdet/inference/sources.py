@@ -2,7 +2,7 @@
 
 The first pass costs a reading of the file and finds what a user should know: channels that are dead, clipped
 or offset, a file that is cut short or holds NaN, and how loud speech and noise are. The second pass gives the
-mixture at the rate that a system works at, its offset removed.
+mixture at the rate that a system works at, its offset and rumble removed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
+from msdet.dsp.filters import Highpass, SpeechBand
 from msdet.errors import MsdetError
 from msdet.inference.activity import Levels
 from msdet.inference.blocks import FRAME_S
@@ -193,9 +194,9 @@ def scan(source: RecordingSource, array: MicrophoneArray, sample_rate: int) -> S
             sums.add(piece)
             yield piece[[array.reference]]
 
-    frame = round(FRAME_S * sample_rate)
+    frame, band = round(FRAME_S * sample_rate), SpeechBand(sample_rate)
     for chunk in in_chunks(resampled(counted(), source.sample_rate, sample_rate), 40 * frame):
-        sums.levels.add(chunk[0], frame)
+        sums.levels.add(band(chunk)[0], frame)
     check_length(source, sums.samples)
     return _judged(source, array, sample_rate, sums)
 
@@ -231,21 +232,25 @@ def _judged(source: RecordingSource, array: MicrophoneArray, sample_rate: int, s
     return Scan(sums.samples, source.sample_rate, offset, dead, sums.levels, named)
 
 
-def prepared(source: RecordingSource, found: Scan, sample_rate: int) -> Iterator[Array]:
-    """The mixture ``(mic, time)`` in pieces at the rate to work at, its offset removed."""
+def prepared(source: RecordingSource, found: Scan, sample_rate: int, highpass_hz: float = 0.0) -> Iterator[Array]:
+    """The mixture ``(mic, time)`` in pieces at the rate to work at, without its offset and what is below a cutoff."""
     offset = found.offset[:, None] if found.offset.any() else None
     pieces = source.pieces() if offset is None else (piece - offset for piece in source.pieces())
-    return resampled(pieces, source.sample_rate, sample_rate)
+    return _through(Highpass(highpass_hz, sample_rate), resampled(pieces, source.sample_rate, sample_rate))
 
 
 def resampled(pieces: Iterable[Array], from_rate: int, to_rate: int) -> Iterator[Array]:
     """Pieces ``(channel, time)`` at another rate."""
-    resampler = audio.StreamResampler(from_rate, to_rate)
+    return _through(audio.StreamResampler(from_rate, to_rate), pieces)
+
+
+def _through(filtering: audio.StreamResampler | Highpass, pieces: Iterable[Array]) -> Iterator[Array]:
+    """Pieces ``(channel, time)`` through what takes and gives pieces."""
     for piece in pieces:
-        given = resampler.push(piece)
+        given = filtering.push(piece)
         if given.shape[-1]:
             yield given
-    rest = resampler.finish()
+    rest = filtering.finish()
     if rest is not None and rest.shape[-1]:
         yield rest
 
