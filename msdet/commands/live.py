@@ -149,6 +149,7 @@ class _Live:
         subtype: str,
         highpass_hz: float,
     ) -> None:
+        from msdet.inference.channel_faults import ChannelWatch
         from msdet.inference.sources import ChannelSums
         from msdet.io import audio
 
@@ -159,7 +160,7 @@ class _Live:
         self.seconds, self.record, self.subtype, self.highpass_hz = seconds, record, subtype, highpass_hz
         self.heard_s = self.busy_s = 0.0
         self.clipped = np.zeros(streamer.model.array.microphones, dtype=bool)
-        self.sums = ChannelSums()
+        self.sums, self.watch = ChannelSums(), ChannelWatch(streamer.model.array, source.sample_rate)
         self.failure = ""
 
     def run(self, out: Path) -> None:
@@ -214,6 +215,7 @@ class _Live:
                     if recording is not None:
                         recording.append(chunk)
                     self.sums.add(chunk)
+                    self.watch.add(chunk)
                     now = np.abs(chunk).max(axis=1)
                     peak = np.maximum(0.9 * peak, now)  # meters fall slowly
                     self.clipped |= now >= CLIPPED
@@ -271,14 +273,15 @@ class _Live:
 
     def _warnings(self) -> list[str]:
         """What a user should know of what was heard."""
+        from msdet.inference.channel_faults import name_channels
         from msdet.inference.live import FileInput
-        from msdet.inference.sources import name_channels
 
         sums, found = self.sums, []
         if dead := sums.dead:
             reference = self.streamer.model.array.reference
             worse = f", and channel {reference} is the reference microphone" if reference in dead else ""
             found.append(f"{name_channels(dead)} dead{worse}: expect much worse voices")
+        found += [f"{fault.text}: expect worse voices" for fault in self.watch.faults()]
         if self.clipped.any():
             found.append(f"{name_channels(np.flatnonzero(self.clipped))} clipped")
         if sums.offset.any():

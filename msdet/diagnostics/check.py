@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array, angular_distance_deg, azimuth_elevation_deg
 from msdet.diagnostics.findings import Finding, add_up, level_findings, wiring_findings
-from msdet.diagnostics.fit import Fit, Moments, moments
+from msdet.diagnostics.fit import MAX_DELAY_S, Fit, Moments, moments
 from msdet.diagnostics.search import Hidden, find_wiring, hidden_faults
 from msdet.errors import MsdetError
 from msdet.inference.sources import RecordingSource, check_channels
@@ -74,7 +74,7 @@ class ArrayReport:
 
 
 def check_array(sources: Sequence[RecordingSource], array: MicrophoneArray) -> ArrayReport:
-    """Look for dead, clipped, offset, weak, copied, inverted, delayed and swapped channels.
+    """Look for dead, clipped, offset, weak, copied, inverted, delayed, drifting and swapped channels.
 
     Speech from several directions is needed to tell all; sound of any kind to tell most. Recordings of the array, as it
     is thought to be, are read twice and in pieces.
@@ -86,9 +86,10 @@ def check_array(sources: Sequence[RecordingSource], array: MicrophoneArray) -> A
         raise MsdetError(f"array '{array.name}' has {array.microphones} microphones; {most}")
     for source in sources:
         check_channels(source, array)
-    sums, same, samples = add_up(sources)
+    sums, same, samples, passing = add_up(sources, array)
     seconds = sum(n / source.sample_rate for n, source in zip(samples, sources, strict=True))
-    findings = level_findings(sums)
+    near = [f for f in passing if f.kind == "late" and abs(f.value or 0.0) < MAX_DELAY_S]  # which the fit tells better
+    findings = level_findings(sums) + [fault for fault in passing if fault not in near]
     observed = moments(sources, samples)
     copies = _copies(same, observed)
     for group in copies:
@@ -96,6 +97,7 @@ def check_array(sources: Sequence[RecordingSource], array: MicrophoneArray) -> A
         text = f"channels {names} carry the same signal; look which input is routed twice"
         findings.append(Finding("copy", tuple(group), text))
     left_out = {*sums.dead, *(channel for _, *others in copies for channel in others)}
+    left_out |= {channel for fault in passing if fault not in near for channel in fault.channels}
     channels = [c for c in range(array.microphones) if c not in left_out]
     fit, channels, deaf = _fitted(observed, array, channels)
     for channel in deaf:
@@ -105,7 +107,9 @@ def check_array(sources: Sequence[RecordingSource], array: MicrophoneArray) -> A
     azimuths_deg: tuple[float, ...] = ()
     if fit is not None:
         wiring = find_wiring(fit)
-        findings += wiring_findings(fit, wiring, channels)
+        findings += (wired := wiring_findings(fit, wiring, channels))
+        delayed = {channel for finding in wired if finding.kind == "delayed" for channel in finding.channels}
+        findings += [fault for fault in near if not delayed.issuperset(fault.channels)]
         unconstrained = float(fit.unconstrained(wiring).mean())
         share = float(fit.quality(wiring).mean()) / unconstrained
         if share < UNEXPLAINED and unconstrained > COHERENT:

@@ -12,9 +12,11 @@ from typing import Literal
 
 import numpy as np
 
+from msdet.arrays import MicrophoneArray
 from msdet.conventions import SPEED_OF_SOUND, Array
 from msdet.diagnostics.fit import Fit, Wiring
 from msdet.diagnostics.search import alternatives, compare
+from msdet.inference.channel_faults import ChannelWatch
 from msdet.inference.sources import ChannelSums, RecordingSource, check_length
 
 GAIN_DB = 10.0
@@ -24,8 +26,9 @@ near talker adds some."""
 COPY = 0.9999  # correlation from which on two channels may be the same signal
 
 Kind = Literal[
-    "dead", "clipped", "offset", "gain", "copy", "inverted", "delayed", "swapped", "reordered", "unexplained"
-]
+    "dead", "clipped", "offset", "gain", "copy", "inverted", "delayed", "swapped", "reordered", "unexplained",
+    "late", "slipped", "drifting",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Finding:
     kind: Kind  # what sort of fault
     channels: tuple[int, ...]  # those concerned
     text: str  # one line: which, the evidence, what to do
-    value: float | None = None  # size: delay in seconds, gain or level in dB, share of clipped samples, offset
+    value: float | None = None  # size: delay in seconds, gain or level in dB, share of clipped samples, offset, ppm
     agree: float | None = None  # share of the moments of the recording that say so; None where levels do
     alternatives: tuple[tuple[int, int], ...] = ()  # other swaps that sound the same
 
@@ -112,21 +115,30 @@ def _explained(fit: Fit, wiring: Wiring, without: Wiring) -> tuple[str, float]:
     return words + f"(at {100 * agree:.0f} % of the moments more)", agree
 
 
-def add_up(sources: Sequence[RecordingSource]) -> tuple[ChannelSums, Array, list[int]]:
-    """Sums over recordings, whether two channels may be copies, bool ``(mic, mic)``, and each one's samples."""
+def add_up(
+    sources: Sequence[RecordingSource], array: MicrophoneArray
+) -> tuple[ChannelSums, Array, list[int], list[Finding]]:
+    """Sums over recordings, whether two channels may be copies, bool ``(mic, mic)``, each one's samples, and faults.
+
+    The faults are those that a recording has for a while or more and more.
+    """
     sums, products, samples = ChannelSums(), np.zeros(()), []
+    found: list[Finding] = []
     for source in sources:
-        before = sums.samples
+        before, watch = sums.samples, ChannelWatch(array, source.sample_rate)
         for piece in source.pieces():
             sums.add(piece)
+            watch.add(piece)
             wide = piece.astype(np.float64)
             products = products + wide @ wide.T
         samples.append(sums.samples - before)
         check_length(source, samples[-1])
+        of = f"{source.name}: " if len(sources) > 1 else ""
+        found += [Finding(fault.kind, fault.channels, of + fault.text, fault.value) for fault in watch.faults()]
     covariance = products / sums.samples - np.outer(sums.mean, sums.mean)
     size = np.sqrt(np.outer(sums.power, sums.power))
     same = (np.abs(covariance) >= COPY * size) & (size > 0)
-    return sums, same, samples
+    return sums, same, samples, found
 
 
 def level_findings(sums: ChannelSums) -> list[Finding]:
