@@ -151,13 +151,16 @@ class _Live:
     ) -> None:
         from msdet.inference.channel_faults import ChannelWatch
         from msdet.inference.sources import ChannelSums
+        from msdet.inference.training_range import TrainingRange
         from msdet.io import audio
+        from msdet.models.checkpoint import read_description
 
         if seconds is not None and not seconds > 0:
             raise MsdetError(f"seconds is {seconds:g}, expected above 0")
         audio.check_subtype(subtype)
         self.streamer, self.source, self.name = streamer, source, name
         self.seconds, self.record, self.subtype, self.highpass_hz = seconds, record, subtype, highpass_hz
+        self.training = TrainingRange.of(read_description(name))
         self.heard_s = self.busy_s = 0.0
         self.clipped = np.zeros(streamer.model.array.microphones, dtype=bool)
         self.sums, self.watch = ChannelSums(), ChannelWatch(streamer.model.array, source.sample_rate)
@@ -173,7 +176,7 @@ class _Live:
 
         with ExitStack() as stack:
             kept = stack.enter_context(scratch(out))
-            session = Session(self.streamer, self.source.sample_rate, kept, self.highpass_hz)
+            session = Session(self.streamer, self.source.sample_rate, kept, self.highpass_hz, self.training)
             recording = stack.enter_context(scratch(out)) if self.record else None
             latency_ms = 1e3 * session.latency_s
             print(f"{self.source.name}, {self.source.sample_rate} Hz; algorithmic latency {latency_ms:.1f} ms")
@@ -251,7 +254,7 @@ class _Live:
             with audio.writer(out / RECORDING_FILE, *size) as append:
                 for piece in recording.pieces():
                     append(piece)
-        warnings = self._warnings()
+        warnings = self._warnings(session.strangeness()[0])
         for warning in warnings:
             print(f"warning: {warning}", file=sys.stderr)
         notes = {
@@ -271,7 +274,7 @@ class _Live:
         busy = self.busy_s / max(self.heard_s, 1e-9)
         print(f"{self.heard_s:.1f} s, {self.source.overruns} overruns, real-time factor {busy:.2f}")
 
-    def _warnings(self) -> list[str]:
+    def _warnings(self, far: tuple[str, ...]) -> list[str]:
         """What a user should know of what was heard."""
         from msdet.inference.channel_faults import name_channels
         from msdet.inference.live import FileInput
@@ -293,6 +296,8 @@ class _Live:
         if self.source.sample_rate < self.streamer.model.sample_rate:
             rates = f"{self.source.sample_rate} Hz, below the model's {self.streamer.model.sample_rate} Hz"
             found.append(f"at {rates}; it may do worse")
+        if far:
+            found.append(f"far from what {self.name} learned from: {'; '.join(far)}; confidences are lowered")
         named = [f"{self.source.name}: {warning}" for warning in found]
         return [*named, f"ends early: {self.failure}"] if self.failure else named
 

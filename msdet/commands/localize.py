@@ -79,7 +79,7 @@ def _localized(
     recording: Recording, systems: SystemFactory, options: BlockOptions
 ) -> tuple[dict[str, Any], Separation]:
     """What ``doa.json`` says of a recording, and who was found."""
-    from msdet.commands._inference import separating
+    from msdet.commands._inference import separating, tell_doubts
     from msdet.inference.results import description
 
     with separating(recording, systems, options) as (offline, pieces):
@@ -92,9 +92,11 @@ def _localized(
         "recording": recording.file,
         "localized_by": system.name,
         "blocks": dataclasses.asdict(options),
-        "warnings": list(offline.scan.warnings),
+        "warnings": list(talkers.warnings),
     }
-    return description(talkers, system.array, notes), talkers
+    described = description(talkers, system.array, notes)
+    tell_doubts(described, offline)
+    return described, talkers
 
 
 def _tell(described: dict[str, Any], prefix: str) -> None:

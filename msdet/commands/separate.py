@@ -89,13 +89,14 @@ def _separate(
     alone: bool,
 ) -> None:
     """Separate a recording into the folder, or, of several, into one of its name there."""
-    from msdet.commands._inference import separating
+    from msdet.commands._inference import separating, tell_doubts
 
     start_s = time.perf_counter()
     folder, name = out if alone else out / recording.name, recording.name
     with separating(recording, systems, options) as (offline, pieces):
         draw = partial(_page, folder, offline, name) if page else None
         described = write(folder, offline, name, recording.file, pieces=pieces, page=draw)
+    tell_doubts(described, offline)
     _tell(described, folder, offline.scan.seconds, time.perf_counter() - start_s)
 
 

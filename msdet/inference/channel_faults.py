@@ -116,15 +116,18 @@ class ChannelWatch:
             finer = 0.5 * (left - right) / min(left - 2 * middle + right, -1e-12)  # the top of a parabola
             late_s[a, b] = lag_s[top] + float(np.clip(finer, -0.5, 0.5)) / _LAG_RATE_HZ
             late_s[b, a] = -late_s[a, b]
+        return self._majority(together, late_s)
+
+    def _majority(self, together: Array, late_s: Array) -> tuple[Array, Array] | None:
+        """Of pairs ``(mic, mic)`` that belong together, and their delays: as of `_delays`; None where nothing does."""
         labels = connected_components(together, directed=False)[1]
         counts = np.bincount(labels)
-        main = labels == (
-            labels[self._reference] if counts[labels[self._reference]] == counts.max() else counts.argmax()
-        )
-        if main.sum() < 2 and len(window) > 2:
+        own = labels[self._reference]
+        main = labels == (own if counts[own] == counts.max() else counts.argmax())
+        if main.sum() < 2 and len(labels) > 2:
             return None
         known = np.isfinite(late_s[:, main]).any(axis=1)
-        delays = np.full(len(window), np.nan)
+        delays = np.full(len(labels), np.nan)
         delays[known] = np.nanmedian(late_s[np.ix_(known, main)], axis=1)
         return delays, known & ~main
 

@@ -24,6 +24,7 @@ from msdet.inference.results import Scratch
 from msdet.inference.sources import FileSource, in_chunks
 from msdet.inference.streaming import Streamer, StreamResult
 from msdet.inference.tracking import FAINT_S, FrameLog, SlotDirections, talkers_by_azimuth
+from msdet.inference.training_range import TrainingRange, at_temperature
 from msdet.io.audio import StreamResampler
 from msdet.methods.base import Separation
 
@@ -37,13 +38,20 @@ class Session:
     `active` is bool ``(slot,)``: who spoke in the last frame that was judged.
     """
 
-    def __init__(self, streamer: Streamer, sample_rate: int, kept: Scratch, highpass_hz: float = 0.0) -> None:
+    def __init__(
+        self,
+        streamer: Streamer,
+        sample_rate: int,
+        kept: Scratch,
+        highpass_hz: float = 0.0,
+        training: TrainingRange | None = None,
+    ) -> None:
         check_highpass(highpass_hz)
         streamer.reset()
         self._streamer = streamer
         self._resampler = StreamResampler(sample_rate, streamer.model.sample_rate)
         self._highpass = Highpass(highpass_hz, streamer.model.sample_rate)
-        self._scratch = kept
+        self._scratch, self._training = kept, training
         slots = streamer.model.config.talkers
         self._frame = round(FRAME_S * streamer.model.sample_rate)
         self._levels, self._band = Levels(), SpeechBand(streamer.model.sample_rate)
@@ -81,7 +89,12 @@ class Session:
     def talkers(self) -> tuple[Array, Separation]:
         """After `finish`: slots ``(talker,)`` ascending in azimuth, and the talkers in that order."""
         frame_s = self._frame / self._streamer.model.sample_rate
-        return talkers_by_azimuth(self._directions, self._filled, self._frames, frame_s)
+        slots, found = talkers_by_azimuth(self._directions, self._filled, self._frames, frame_s)
+        return slots, at_temperature(found, self.strangeness()[1])
+
+    def strangeness(self) -> tuple[tuple[str, ...], float]:
+        """How far from the model's training all this was (`TrainingRange.compare`)."""
+        return ((), 1.0) if self._training is None else self._training.compare(self._streamer.model.array, self._levels)
 
     def _process(self, samples: Array) -> StreamResult:
         reference = self._streamer.model.array.reference

@@ -18,7 +18,9 @@ from msdet.errors import MsdetError
 from msdet.inference.blocks import Block, BlockOptions, Grid, cut
 from msdet.inference.sources import RecordingSource, Scan, prepared, scan
 from msdet.inference.stitching import Stitcher
+from msdet.inference.talker_count import TalkerCount
 from msdet.inference.tracking import FrameLog, talkers_by_azimuth
+from msdet.inference.training_range import TrainingRange, at_temperature
 from msdet.methods.base import Separation, Separator
 
 _SILENCE = 1e-6  # level of the noise that digital silence is replaced by, 120 dB below full scale
@@ -26,13 +28,18 @@ _SILENCE = 1e-6  # level of the noise that digital silence is replaced by, 120 d
 
 @dataclass(frozen=True)
 class RecordingSystem:
-    """What separates the blocks of a recording, into at most so many slots; its name is for people."""
+    """What separates the blocks of a recording, into at most so many slots; its name is for people.
+
+    `training` is what a model learned from, None if not known. `counts` says that it finds the number of talkers.
+    """
 
     separator: Separator
     array: MicrophoneArray
     sample_rate: int
     slots: int
     name: str
+    training: TrainingRange | None = None
+    counts: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,9 @@ def prepare(factory: SystemFactory, source: RecordingSource, options: BlockOptio
     scanned = scan(source, factory.array, system.sample_rate)
     if scanned.left_out:
         system, scanned = _without(factory, system, scanned, source.name)
+    if system.training is not None and (far := system.training.compare(factory.array, scanned.levels)[0]):
+        warning = f"{source.name}: far from what {system.name} learned from: {'; '.join(far)}; confidences are lowered"
+        scanned = dataclasses.replace(scanned, warnings=(*scanned.warnings, warning))
     return OfflineSeparation(system, source, scanned, options)
 
 
@@ -64,12 +74,20 @@ class OfflineSeparation:
         reference = system.array.reference
         self._stitcher = Stitcher(system.slots, options, system.sample_rate, scanned.levels, reference)
         self._frames = FrameLog(4, system.slots)
+        checked = not system.counts and system.array.resolvable_domain.azimuth_span_deg == 360
+        self._count = TalkerCount(system.array, scanned.left_out, system.sample_rate) if checked else None
+        self._whole = self._directional = False
 
     def pieces(self) -> Iterator[Separation]:
         """What is final, from start to end: estimates, tracks and activity of each slot."""
         mixture = prepared(self.source, self.scan, self.system.sample_rate, self.options.highpass_hz)
         for block in cut(mixture, self._grid):
-            piece = self._stitcher.push(block, self.system.separator(self._audible(block)))
+            separation = self.system.separator(self._audible(block))
+            piece = self._stitcher.push(block, separation)
+            self._whole = block.whole
+            self._directional |= separation.azimuth_deg is not None
+            if self._count is not None:
+                self._count.add(block.mixture, separation.azimuth_deg)
             rows = (piece.track_deg, piece.track_confidence, piece.track_elevation_deg, piece.activity)
             self._frames.append(np.stack([row for row in rows if row is not None]))
             yield piece
@@ -81,7 +99,23 @@ class OfflineSeparation:
         """
         frame_s = self._grid.frame / self.system.sample_rate
         stitched = self._stitcher
-        return talkers_by_azimuth(stitched.overall, stitched.filled, self._frames, frame_s, self.scan.warnings)
+        slots, talkers = talkers_by_azimuth(
+            stitched.overall, stitched.filled, self._frames, frame_s, self.scan.warnings
+        )
+        training = self.system.training
+        temperature = 1.0 if training is None else training.compare(self.system.array, self.scan.levels)[1]
+        return slots, at_temperature(self._with_doubts(talkers), temperature)
+
+    def _with_doubts(self, talkers: Separation) -> Separation:
+        """The same, with warnings of what speaks against them."""
+        doubts = []
+        if talkers.azimuth_deg is None and self._directional:
+            talkers = dataclasses.replace(talkers, azimuth_deg=np.full(talkers.count, np.nan))
+            doubts.append("nobody is found to speak")
+        if self._count is not None and talkers.azimuth_deg is not None:
+            doubts += filter(None, [self._count.contradiction(talkers.azimuth_deg, self._whole)])
+        told = tuple(f"{self.source.name}: {doubt}" for doubt in doubts)
+        return dataclasses.replace(talkers, warnings=(*talkers.warnings, *told))
 
     def _audible(self, block: Block) -> Array:
         """The mixture of a block; digital silence, to which some methods have no answer, as faint noise."""
