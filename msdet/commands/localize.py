@@ -50,8 +50,7 @@ def localize(
         overlap_s: what two blocks share, up to half a block.
         match: what keeps talkers in their slots from block to block: overlap and direction, or one of them.
         gate: give no directions of a slot in blocks in which nobody speaks there.
-        highpass_hz: take away what is below before anything is separated: rumble, wind, most of a mains hum;
-            0 for nothing. It delays nothing and turns no phase.
+        highpass_hz: first take away what is below: rumble, wind, most of a mains hum; 0 for nothing.
         json: print what `msdet separate` writes as doa.json, a line of JSON a recording, for other programs.
         device: to compute on: cpu, cuda or, for one of several GPUs, cuda:1.
         threads: cores to compute on. Small models gain little from more, and lose much where others use them

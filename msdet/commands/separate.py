@@ -36,9 +36,9 @@ def separate(
 ) -> int:
     """Separate recordings of any length into talkers and their directions.
 
-    By a model, which knows its array and number of talkers, or a method that needs no training.
-    Some methods give directions alone (norm_music) or voices alone (auxiva). A recording shorter than a block
-    and a hop (block_s + block_s - overlap_s) is separated in one piece; memory does not grow with its length.
+    By a model, which knows its array and number of talkers, or a method without training; some methods give
+    directions or voices alone (norm_music, auxiva). A recording shorter than a block and a hop is one piece
+    (block_s + block_s - overlap_s); memory does not grow with its length.
 
     Writes a WAV file a talker (ascending in azimuth), doa.json (directions and activity, overall and over
     time) and talkers.rttm (who speaks when). Ends with 1 if some of several recordings failed.
@@ -57,16 +57,14 @@ def separate(
         overlap_s: what two blocks share, up to half a block; they are cross-faded there.
         match: what keeps talkers in their slots from block to block: overlap and direction, or one of them.
         gate: silence a slot in blocks in which nobody speaks there.
-        highpass_hz: take away what is below before anything is separated: rumble, wind, most of a mains hum;
-            0 for nothing. It delays nothing and turns no phase.
+        highpass_hz: first take away what is below: rumble, wind, most of a mains hum; 0 for nothing.
         beamform: mvdr estimates each voice once more by a linear filter, with fewer artifacts.
         keep_rate: write voices at the recording's sample rate, not at the model's.
-        subtype: sample format, for example PCM_16, PCM_24 or FLOAT. Where it would clip, all voices are
-            scaled down together; the gain is in doa.json.
+        subtype: sample format, such as PCM_24 or FLOAT. Voices that would clip are scaled down together.
         page: also write index.html, a page to look at and listen to, which opens offline.
         device: to compute on: cpu, cuda or, for one of several GPUs, cuda:1.
-        threads: cores to compute on. Small models gain little from more, and lose much where others use them
-            too: the default one took 0.04 s a second on one, and six times as long on two shared ones.
+        threads: cores to compute on. Small models gain little from more, and lose where others use them, too:
+            the default one took 0.04 s a second on one, and six times as long on two shared ones.
     """
     from msdet.commands import _inference
     from msdet.inference.results import write_separation

@@ -7,8 +7,10 @@ import scipy
 
 from msdet.conventions import Array
 
-SPEECH_BAND_HZ = (300.0, 3400.0)
-"""Of the telephone: holds what makes speech loud, and hardly anything of rumble, mains hum or hiss."""
+SPEECH_BAND_HZ = (200.0, 3800.0)
+"""Holds what makes speech loud, and little of rumble, mains hum and hiss. On four conversations of half a minute,
+without noise and with a hum 12 dB above the speech, 92 and 74 % of the speech was found in it, of all below 4 kHz 94
+and 26 %."""
 
 TRANSITION = 2 / 3  # of the cutoff: from half an octave below it to as much above, the gain rises from 0 to 1
 _HAMMING_WIDTH = 3.3  # transition of a Hamming window's filter, in sample rates a tap

@@ -25,6 +25,7 @@ RIVALS = 14
 QUIET_DB = -60.0  # speech, of full scale: below, the steps of 16 bits are heard
 _NOISE_MARGIN_DB = 10.0  # below the least SNR of the training, models still do what they say
 _RANGE_DB = 4.5  # that speech of two at an SNR has between its loudest and quietest 5 % beyond it
+_STEADY_DB = 3.0  # between the quietest 2 and 10 %: more is speech without pauses, which hides the noise
 _SPACING_MARGIN = 0.5  # octaves of the closest microphones' distance
 _PER_OCTAVE, _PER_DB = 0.9, 0.07
 
@@ -69,9 +70,10 @@ class TrainingRange:
         if levels is not None:
             level_db = levels.quantile_db(0.95)
             snr_db = level_db - levels.quantile_db(0.05) - _RANGE_DB
-            if self.snr_db is not None and snr_db < self.snr_db - _NOISE_MARGIN_DB:
+            floor = levels.quantile_db(0.10) - levels.quantile_db(0.02) < _STEADY_DB
+            if self.snr_db is not None and floor and snr_db < self.snr_db - _NOISE_MARGIN_DB:
                 strain += _PER_DB * (self.snr_db - _NOISE_MARGIN_DB - snr_db)
-                far.append(f"speech is {snr_db:.0f} dB above the noise, not {self.snr_db:.0f} dB or more")
+                far.append(f"speech is {round(snr_db)} dB above the noise, not {self.snr_db:.0f} dB or more")
             if level_db < QUIET_DB:
                 far.append(f"speech is at {level_db:.0f} dB of full scale")
         return tuple(far), math.exp(strain)
