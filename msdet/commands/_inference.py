@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msdet.arrays import MicrophoneArray, load_array
 from msdet.arrays.recorded import ChannelCountError, list_channels, parse_channels
@@ -16,6 +16,7 @@ from msdet.errors import MsdetError, printable
 from msdet.inference.blocks import FRAME_S
 from msdet.inference.offline import RecordingSystem, SystemFactory
 from msdet.inference.sources import RecordingSource
+from msdet.inference.training_range import TrainingRange
 from msdet.io.jobs import MAX_WORKERS
 from msdet.models.packages import require_own_array
 
@@ -65,10 +66,12 @@ def systems(
 
 def _of_model(folder: Path, array: MicrophoneArray | None, talkers: int | None, device: str) -> SystemFactory:
     from msdet.methods.trained import model_separator
+    from msdet.models.checkpoint import read_description
 
     loaded = load_on(device, folder, array)
     if array is None:
         require_own_array(loaded.config.front_end, folder)
+    training = TrainingRange.of(read_description(folder))
     if talkers is not None and talkers != loaded.config.talkers and not loaded.may_be_told(talkers):
         raise MsdetError(f"{folder}: is for {loaded.config.talkers} talkers, --talkers is {talkers}")
 
@@ -77,7 +80,9 @@ def _of_model(folder: Path, array: MicrophoneArray | None, talkers: int | None, 
         joint = loaded if same else load_on(device, folder, array)
         if talkers is not None and joint.may_be_told(talkers):
             joint.tell(talkers)
-        return RecordingSystem(model_separator(joint), array, joint.sample_rate, joint.config.talkers, str(folder))
+        sizes = joint.sample_rate, joint.config.talkers
+        counts = joint.config.variable_num_speakers and talkers is None
+        return RecordingSystem(model_separator(joint), array, *sizes, str(folder), training, counts)
 
     return SystemFactory(loaded.array, make)
 
@@ -115,7 +120,7 @@ def _of_method(method: str, array: MicrophoneArray, talkers: int) -> SystemFacto
 
     def make(array: MicrophoneArray, sample_rate: int) -> RecordingSystem:
         separator = require_blind(build_method(method, array, sample_rate, talkers), f"method '{method}'")
-        return RecordingSystem(separator, array, sample_rate, talkers, method)
+        return RecordingSystem(separator, array, sample_rate, talkers, method, counts=False)
 
     make(array, 16_000)  # before any recording: wrong options are wrong for all
     return SystemFactory(array, make)
@@ -233,6 +238,12 @@ def _suggestion(source: RecordingSource) -> str:
         return ", for example 1-4"
     others = list_channels([n for n in source.numbers if n not in keep])
     return f", perhaps {list_channels(keep)} ({others} are no microphones like those)"
+
+
+def tell_doubts(described: dict[str, Any], offline: OfflineSeparation) -> None:
+    """Tell what is known of a recording only after it was separated."""
+    for warning in described["warnings"][len(offline.scan.warnings) :]:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 @contextmanager

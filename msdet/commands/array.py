@@ -60,9 +60,10 @@ def array_show(array: str | None = None, out: Path | None = None) -> None:
 def array_check(recordings: list[str], array: str, channels: str | None = None, json: Path | None = None) -> int:
     """Find swapped, dead, inverted or delayed channels of an array from recordings of speech.
 
-    Also clipped, offset and weak channels, and copies. Walk around the array and talk, for half a minute or
-    so: with a talker in one place alone, some swaps do not show, which is told. What no recording can tell is
-    whether the order of all channels of a symmetric array is rotated or mirrored.
+    Also clipped, offset and weak channels, copies, and those that die, slip or drift on the way. Walk around
+    the array and talk, for half a minute or so: with a talker in one place alone, some swaps do not show,
+    which is told. What no recording can tell is whether the order of all channels of a symmetric array is
+    rotated or mirrored.
 
     Exit code 0 if nothing is wrong, 1 if something is, 2 for input that cannot be checked or says too little.
 

@@ -41,6 +41,7 @@ def live(
     seconds: float | None = None,
     record: bool = False,
     subtype: str = "PCM_16",
+    highpass_hz: float = 60.0,
     array: str | None = None,
     device: str = "cpu",
     threads: int = 1,
@@ -58,14 +59,15 @@ def live(
         model: checkpoint directory, package (.tar) or name of a shipped model; may come first, unnamed.
         out: folder for talker1.wav and so on.
         input: number or part of the name of an input device; the system's default if not given.
-        channels: those that are the array's microphones, counted from 0, for example 1-4 or 0,2,5; if not
-            given, those that a shipped array knows, or the first of a device, or all of a file.
+        channels: the array's microphones, from 0, as 1-4 or 0,2,5; else a shipped array's, a device's first, or all.
         rate: sample rate of the device in hertz; its default if not given. Resampled to the model's.
         file: a recording that stands in for the device.
         fast: with a file, do not wait for the time to pass.
         seconds: end after so long.
         record: also write what was heard, input.wav.
         subtype: sample format of files, for example PCM_16 or FLOAT.
+        highpass_hz: take away what is below before anything is separated: rumble, wind, most of a mains hum;
+            0 for nothing. Adds a latency of 41 ms, and less with a higher one.
         array: another array than the model was trained on, if its parts allow that.
         device: to compute on: cpu, cuda or, for one of several GPUs, cuda:1.
         threads: cores to compute on.
@@ -87,7 +89,7 @@ def live(
     streamer = Streamer(joint)
     source = _source(streamer.model, input, channels, rate, file, fast)
     with computing(threads):
-        _Live(streamer, source, str(model), seconds, record, subtype).run(out)
+        _Live(streamer, source, str(model), seconds, record, subtype, highpass_hz).run(out)
 
 
 def _list_inputs() -> None:
@@ -137,19 +139,30 @@ class _Live:
     """Runs a stream from a source into a folder, for so many seconds or to its end."""
 
     def __init__(
-        self, streamer: Streamer, source: Input, name: str, seconds: float | None, record: bool, subtype: str
+        self,
+        streamer: Streamer,
+        source: Input,
+        name: str,
+        seconds: float | None,
+        record: bool,
+        subtype: str,
+        highpass_hz: float,
     ) -> None:
+        from msdet.inference.channel_faults import ChannelWatch
         from msdet.inference.sources import ChannelSums
+        from msdet.inference.training_range import TrainingRange
         from msdet.io import audio
+        from msdet.models.checkpoint import read_description
 
         if seconds is not None and not seconds > 0:
             raise MsdetError(f"seconds is {seconds:g}, expected above 0")
         audio.check_subtype(subtype)
         self.streamer, self.source, self.name = streamer, source, name
-        self.seconds, self.record, self.subtype = seconds, record, subtype
+        self.seconds, self.record, self.subtype, self.highpass_hz = seconds, record, subtype, highpass_hz
+        self.training = TrainingRange.of(read_description(name))
         self.heard_s = self.busy_s = 0.0
         self.clipped = np.zeros(streamer.model.array.microphones, dtype=bool)
-        self.sums = ChannelSums()
+        self.sums, self.watch = ChannelSums(), ChannelWatch(streamer.model.array, source.sample_rate)
         self.failure = ""
 
     def run(self, out: Path) -> None:
@@ -162,7 +175,7 @@ class _Live:
 
         with ExitStack() as stack:
             kept = stack.enter_context(scratch(out))
-            session = Session(self.streamer, self.source.sample_rate, kept)
+            session = Session(self.streamer, self.source.sample_rate, kept, self.highpass_hz, self.training)
             recording = stack.enter_context(scratch(out)) if self.record else None
             latency_ms = 1e3 * session.latency_s
             taken = f", {self.source.taken}" * bool(self.source.taken)
@@ -207,6 +220,7 @@ class _Live:
                     if recording is not None:
                         recording.append(chunk)
                     self.sums.add(chunk)
+                    self.watch.add(chunk)
                     now = np.abs(chunk).max(axis=1)
                     peak = np.maximum(0.9 * peak, now)  # meters fall slowly
                     self.clipped |= now >= CLIPPED
@@ -242,7 +256,7 @@ class _Live:
             with audio.writer(out / RECORDING_FILE, *size) as append:
                 for piece in recording.pieces():
                     append(piece)
-        warnings = self._warnings()
+        warnings = self._warnings(session.strangeness()[0])
         for warning in warnings:
             print(f"warning: {warning}", file=sys.stderr)
         notes = {
@@ -262,16 +276,17 @@ class _Live:
         busy = self.busy_s / max(self.heard_s, 1e-9)
         print(f"{self.heard_s:.1f} s, {self.source.overruns} overruns, real-time factor {busy:.2f}")
 
-    def _warnings(self) -> list[str]:
+    def _warnings(self, far: tuple[str, ...]) -> list[str]:
         """What a user should know of what was heard."""
+        from msdet.inference.channel_faults import name_channels
         from msdet.inference.live import FileInput
-        from msdet.inference.sources import name_channels
 
         sums, found = self.sums, []
         if dead := sums.dead:
             reference = self.streamer.model.array.reference
             worse = f", and channel {reference} is the reference microphone" if reference in dead else ""
             found.append(f"{name_channels(dead)} dead{worse}: expect much worse voices")
+        found += [f"{fault.text}: expect worse voices" for fault in self.watch.faults()]
         if self.clipped.any():
             found.append(f"{name_channels(np.flatnonzero(self.clipped))} clipped")
         if sums.offset.any():
@@ -283,6 +298,8 @@ class _Live:
         if self.source.sample_rate < self.streamer.model.sample_rate:
             rates = f"{self.source.sample_rate} Hz, below the model's {self.streamer.model.sample_rate} Hz"
             found.append(f"at {rates}; it may do worse")
+        if far:
+            found.append(f"far from what {self.name} learned from: {'; '.join(far)}; confidences are lowered")
         named = [f"{self.source.name}: {warning}" for warning in found]
         return [*named, f"ends early: {self.failure}"] if self.failure else named
 

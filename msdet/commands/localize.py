@@ -28,6 +28,7 @@ def localize(
     overlap_s: float = 2.0,
     match: Match = "both",
     gate: bool = True,
+    highpass_hz: float = 60.0,
     json: bool = False,
     device: str = "cpu",
     threads: int = 1,
@@ -52,6 +53,7 @@ def localize(
         overlap_s: what two blocks share, up to half a block.
         match: what keeps talkers in their slots from block to block: overlap and direction, or one of them.
         gate: give no directions of a slot in blocks in which nobody speaks there.
+        highpass_hz: first take away what is below: rumble, wind, most of a mains hum; 0 for nothing.
         json: print what `msdet separate` writes as doa.json, a line of JSON a recording, for other programs.
         device: to compute on: cpu, cuda or, for one of several GPUs, cuda:1.
         threads: cores to compute on. Small models gain little from more, and lose much where others use them
@@ -60,7 +62,7 @@ def localize(
     from msdet.commands import _inference
     from msdet.inference.results import write_tables
 
-    options = BlockOptions(block_s, overlap_s, match, gate)
+    options = BlockOptions(block_s, overlap_s, match, gate, highpass_hz)
     systems = _inference.systems(model, method, array, talkers, device, channels=channels)
 
     def work(recording: Recording, alone: bool) -> None:
@@ -79,7 +81,7 @@ def _localized(
     recording: Recording, systems: SystemFactory, options: BlockOptions
 ) -> tuple[dict[str, Any], Separation]:
     """What ``doa.json`` says of a recording, and who was found."""
-    from msdet.commands._inference import separating
+    from msdet.commands._inference import separating, tell_doubts
     from msdet.inference.results import description
 
     with separating(recording, systems, options) as (offline, pieces):
@@ -92,9 +94,11 @@ def _localized(
         "recording": recording.file,
         "localized_by": system.name,
         "blocks": dataclasses.asdict(offline.options),
-        "warnings": list(offline.scan.warnings),
+        "warnings": list(talkers.warnings),
     }
-    return description(talkers, system.array, notes), talkers
+    described = description(talkers, system.array, notes)
+    tell_doubts(described, offline)
+    return described, talkers
 
 
 def _tell(described: dict[str, Any], prefix: str) -> None:

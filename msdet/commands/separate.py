@@ -29,6 +29,7 @@ def separate(
     overlap_s: float = 2.0,
     match: Match = "both",
     gate: bool = True,
+    highpass_hz: float = 60.0,
     beamform: Beamformer | None = None,
     keep_rate: bool = False,
     subtype: str = "PCM_16",
@@ -39,18 +40,17 @@ def separate(
 ) -> int:
     """Separate recordings of any length into talkers and their directions.
 
-    By a model, which knows its array and number of talkers, or a method that needs no training.
-    Some methods give directions alone (norm_music) or voices alone (auxiva). Memory does not grow with length.
+    By a model, which knows its array and number of talkers, or a method without training; some methods give
+    directions or voices alone (norm_music, auxiva). Memory does not grow with length.
 
     Writes a WAV file a talker (ascending in azimuth), doa.json (directions and activity, overall and over
     time) and talkers.rttm (who speaks when). Ends with 1 if some of several recordings failed.
 
     Args:
-        recordings: multichannel audio files, channels in the array's order; Kaldi tables (.scp) of them; or -
-            for a WAV file on standard input. May come first, unnamed.
+        recordings: multichannel audio files, Kaldi tables (.scp) of them, or - for a WAV file on standard input.
         out: folder for talker1.wav and so on; with several recordings or a table, for a folder of each.
-        model: checkpoint directory, package (.tar) or name of a shipped model; without model and method,
-            the shipped model for the recording's sample rate (`msdet info` lists them).
+        model: checkpoint directory, package (.tar) or name of a shipped model (`msdet info` lists them); without
+            model and method, the shipped one for the array and the recording's sample rate.
         method: a baseline instead of a model, for example srp_beam, or with options auxiva,iterations=100.
         array: name of a shipped array or path of a TOML file, if not the one that the model was trained on.
         channels: the array's microphones, from 0, as 1-4 or 0,2,5; else all, or those of a shipped array's device.
@@ -58,28 +58,30 @@ def separate(
         block_s: length of the blocks that a long recording is cut into.
         overlap_s: what two blocks share, up to half a block; they are cross-faded there.
         match: what keeps talkers in their slots from block to block: overlap and direction, or one of them.
-        gate: silence a slot in blocks in which nobody speaks there.
+        gate: silence a slot in blocks in which nobody speaks.
+        highpass_hz: first take away what is below: rumble, wind, most of a mains hum; 0 for nothing.
         beamform: mvdr estimates each voice once more by a linear filter, with fewer artifacts.
         keep_rate: write voices at the recording's sample rate, not at the model's.
-        subtype: sample format, such as PCM_16 or FLOAT; where it would clip, all voices get a gain (in doa.json).
+        subtype: sample format, such as PCM_24 or FLOAT. Voices that would clip are scaled down together.
         page: also write index.html, a page to look at and listen to, which opens offline.
-        dnsmos: on the page, also the quality that DNSMOS predicts, at 16 kHz (pip install msdet[dnsmos]).
+        dnsmos: on the page, also the quality that DNSMOS predicts (pip install msdet[dnsmos]).
         device: to compute on: cpu, cuda or, for one of several GPUs, cuda:1.
         threads: cores to compute on; small models gain little from more, and lose much where cores are shared.
     """
     from msdet.commands import _inference
     from msdet.inference.results import write_separation
-    from msdet.io.audio import check_subtype
 
-    options = BlockOptions(block_s, overlap_s, match, gate)
-    check_subtype(subtype)
-    _check_rated(dnsmos, page)
+    options = BlockOptions(block_s, overlap_s, match, gate, highpass_hz)
+    _check_written(subtype, dnsmos, page)
     systems = _inference.systems(model, method, array, talkers, device, beamform, channels)
     write = partial(write_separation, keep_rate=keep_rate, subtype=subtype, beamform=beamform)
     return _inference.each(recordings, threads, partial(_separate, out, systems, options, write, page, dnsmos))
 
 
-def _check_rated(dnsmos: bool, page: bool) -> None:
+def _check_written(subtype: str, dnsmos: bool, page: bool) -> None:
+    from msdet.io.audio import check_subtype
+
+    check_subtype(subtype)
     if dnsmos and not (page and find_spec("speechmos")):
         raise MsdetError("--dnsmos is for the page (--page), and needs speechmos (pip install msdet[dnsmos])")
 
@@ -95,13 +97,14 @@ def _separate(
     alone: bool,
 ) -> None:
     """Separate a recording into the folder, or, of several, into one of its name there."""
-    from msdet.commands._inference import separating
+    from msdet.commands._inference import separating, tell_doubts
 
     start_s = time.perf_counter()
     folder, name = out if alone else out / recording.name, recording.name
     with separating(recording, systems, options) as (offline, pieces):
         draw = partial(_page, folder, offline, name, rated) if page else None
         described = write(folder, offline, name, recording.file, pieces=pieces, page=draw)
+    tell_doubts(described, offline)
     _tell(described, folder, offline.scan.seconds, time.perf_counter() - start_s)
 
 

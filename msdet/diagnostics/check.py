@@ -15,7 +15,7 @@ import numpy as np
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array, angular_distance_deg, azimuth_elevation_deg
 from msdet.diagnostics.findings import Finding, add_up, level_findings, wiring_findings
-from msdet.diagnostics.fit import MIN_MOMENTS, Fit, Moments, Wiring, moments
+from msdet.diagnostics.fit import MAX_DELAY_S, MIN_MOMENTS, Fit, Moments, Wiring, moments
 from msdet.diagnostics.odd import deaf_finding, left_out, odd_findings
 from msdet.diagnostics.search import Hidden, find_wiring, hidden_faults
 from msdet.errors import MsdetError
@@ -78,7 +78,7 @@ class ArrayReport:
 
 
 def check_array(sources: Sequence[RecordingSource], array: MicrophoneArray) -> ArrayReport:
-    """Look for dead, clipped, offset, weak, copied, inverted, delayed and swapped channels.
+    """Look for dead, clipped, offset, weak, copied, inverted, delayed, drifting and swapped channels.
 
     Speech from several directions is needed to tell all; sound of any kind to tell most. Recordings of the array, as it
     is thought to be, are read twice and in pieces.
@@ -91,13 +91,16 @@ def check_array(sources: Sequence[RecordingSource], array: MicrophoneArray) -> A
     for source in sources:
         check_channels(source, array)
     numbers = sources[0].numbers
-    sums, same, levels, samples = add_up(sources)
+    sums, same, levels, samples, passing = add_up(sources, array)
     seconds = sum(n / source.sample_rate for n, source in zip(samples, sources, strict=True))
-    findings = level_findings(sums, numbers)
+    near = [f for f in passing if f.kind == "late" and abs(f.value or 0.0) < MAX_DELAY_S]  # which the fit tells better
+    passing = [fault for fault in passing if fault not in near]
+    findings = level_findings(sums, numbers) + passing
     observed = moments(sources, samples)
     odd = odd_findings(sums, same, observed, levels, numbers)
     findings += odd
-    channels = [c for c in range(array.microphones) if c not in sums.dead and numbers[c] not in left_out(odd)]
+    without = left_out(odd).union(*(fault.channels for fault in passing))
+    channels = [c for c in range(array.microphones) if c not in sums.dead and numbers[c] not in without]
     if any(finding.kind == "coincident" for finding in odd):
         channels = []
     fit, channels, deaf = _fitted(observed, array, channels)
@@ -106,7 +109,9 @@ def check_array(sources: Sequence[RecordingSource], array: MicrophoneArray) -> A
     azimuths_deg: tuple[float, ...] = ()
     if fit is not None and fit.unconstrained(Wiring.as_described(fit.channels)).mean() > NOISE:
         wiring = find_wiring(fit)
-        findings += wiring_findings(fit, wiring, [numbers[c] for c in channels])
+        findings += (wired := wiring_findings(fit, wiring, [numbers[c] for c in channels]))
+        delayed = {channel for finding in wired if finding.kind == "delayed" for channel in finding.channels}
+        findings += [fault for fault in near if not delayed.issuperset(fault.channels)]
         unconstrained = float(fit.unconstrained(wiring).mean())
         share = float(fit.quality(wiring).mean()) / unconstrained
         if share < UNEXPLAINED and unconstrained > COHERENT:

@@ -12,10 +12,12 @@ from typing import Literal
 
 import numpy as np
 
+from msdet.arrays import MicrophoneArray
 from msdet.arrays.recorded import list_channels
 from msdet.conventions import SPEED_OF_SOUND, Array
 from msdet.diagnostics.fit import Fit, Wiring
 from msdet.diagnostics.search import alternatives, compare
+from msdet.inference.channel_faults import ChannelWatch
 from msdet.inference.sources import ChannelSums, RecordingSource, check_length
 
 GAIN_DB = 10.0
@@ -29,19 +31,9 @@ LOUD_DB = 30.0  # of those, down to this below the loud ones
 MIN_FRAMES = 30
 
 Kind = Literal[
-    "dead",
-    "clipped",
-    "offset",
-    "gain",
-    "copy",
-    "processed",
-    "inverted",
-    "delayed",
-    "swapped",
-    "reordered",
-    "coincident",
-    "unexplained",
-]
+    "dead", "clipped", "offset", "gain", "copy", "processed", "inverted", "delayed", "swapped", "reordered",
+    "coincident", "unexplained", "late", "slipped", "drifting",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,7 +43,7 @@ class Finding:
     kind: Kind  # what sort of fault
     channels: tuple[int, ...]  # those concerned
     text: str  # one line: which, the evidence, what to do
-    value: float | None = None  # size: delay in seconds, gain or level in dB, share of clipped samples, offset
+    value: float | None = None  # size: delay in seconds, gain or level in dB, share of clipped samples, offset, ppm
     agree: float | None = None  # share of the moments of the recording that say so; None where levels do
     alternatives: tuple[tuple[int, int], ...] = ()  # other swaps that sound the same
 
@@ -165,22 +157,35 @@ class FrameLevels:
         return np.array(moves)
 
 
-def add_up(sources: Sequence[RecordingSource]) -> tuple[ChannelSums, Array, FrameLevels, list[int]]:
-    """Sums over recordings, whether two channels may be copies, bool ``(mic, mic)``, levels, and each one's samples."""
+def add_up(
+    sources: Sequence[RecordingSource], array: MicrophoneArray | None = None
+) -> tuple[ChannelSums, Array, FrameLevels, list[int], list[Finding]]:
+    """Sums over recordings, whether two channels may be copies, bool ``(mic, mic)``, levels, samples of each, faults.
+
+    The faults are those of an array, if it is known, for a while or more and more; channels have the file's numbers.
+    """
     sums, products, levels, samples = ChannelSums(), np.zeros(()), FrameLevels(), []
+    found: list[Finding] = []
     for source in sources:
         before = sums.samples
+        watch = ChannelWatch(array, source.sample_rate, source.numbers) if array else None
         for piece in source.pieces():
             sums.add(piece)
             levels.add(piece, source.sample_rate)
+            if watch:
+                watch.add(piece)
             wide = piece.astype(np.float64)
             products = products + wide @ wide.T
         samples.append(sums.samples - before)
         check_length(source, samples[-1])
+        of = f"{source.name}: " if len(sources) > 1 else ""
+        for fault in watch.faults() if watch else ():
+            numbers = tuple(source.numbers[c] for c in fault.channels)
+            found.append(Finding(fault.kind, numbers, of + fault.text, fault.value))
     covariance = products / sums.samples - np.outer(sums.mean, sums.mean)
     size = np.sqrt(np.outer(sums.power, sums.power))
     same = (np.abs(covariance) >= COPY * size) & (size > 0)
-    return sums, same, levels, samples
+    return sums, same, levels, samples, found
 
 
 def level_findings(sums: ChannelSums, numbers: Sequence[int]) -> list[Finding]:

@@ -37,7 +37,7 @@ def odd_channels(source: RecordingSource) -> tuple[list[Finding], list[int]]:
     if source.channels > MAX_CHANNELS:
         return [], list(source.numbers)
     beginning = source.beginning(LOOKED_AT_S)
-    sums, same, levels, samples = add_up([beginning])
+    sums, same, levels, samples, _ = add_up([beginning])
     observed = moments([beginning], samples)
     found = odd_findings(sums, same, observed, levels, source.numbers, late=True)
     dead = {source.numbers[c] for c in sums.dead}

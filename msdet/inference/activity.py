@@ -1,4 +1,4 @@
-"""Who speaks when: activity of each separated voice by its energy, in frames of 0.1 s.
+"""Who speaks when: activity of each separated voice by its energy in the band of speech, in frames of 0.1 s.
 
 A voice is active in a frame if two things hold over the 0.3 s around it:
 
@@ -18,6 +18,7 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal import stft
 
 from msdet.conventions import Array
+from msdet.dsp.filters import SpeechBand
 
 OWN_SHARE = 0.18
 """Of the energy in a frame; voices below it are taken for leakage. On simulated conversations, 94 % of the
@@ -36,14 +37,17 @@ _LEVELS_DB = np.arange(-140.0, 20.5, 0.5)
 
 @dataclass
 class Levels:
-    """How loud a recording is, as a histogram ``(level,)`` of its frames' levels; the lowest is digital silence."""
+    """How loud a recording is in the band of speech, as a histogram ``(level,)`` of its frames' levels.
+
+    The lowest is digital silence.
+    """
 
     counts: Array = field(default_factory=lambda: np.zeros(_LEVELS_DB.size, dtype=np.int64))
 
     def add(self, signal: Array, frame: int) -> None:
-        """Count the frames of a piece ``(time,)``, less their offset; an incomplete one at its end is left out."""
+        """Count the frames of a piece ``(time,)`` of a `SpeechBand`; an incomplete one at its end is left out."""
         whole = signal[: signal.size // frame * frame].reshape(-1, frame)
-        level_db = _decibels(whole.var(axis=1, dtype=np.float64))
+        level_db = _decibels(np.square(whole, dtype=np.float64).mean(axis=1))
         places = np.clip(np.searchsorted(_LEVELS_DB, level_db), 0, _LEVELS_DB.size - 1)
         np.add.at(self.counts, places, 1)
 
@@ -67,8 +71,10 @@ def active_frames(
     `mixture` is ``(time,)`` at the reference microphone. Without voices, all talkers are taken to speak wherever it is
     loud enough.
     """
+    mixture = SpeechBand(sample_rate)(mixture[None])[0]
     if voices is None:
         return np.repeat(_loud(mixture[None], levels, frame), talkers, axis=0)
+    voices = SpeechBand(sample_rate)(voices)
     loud = _loud(voices, levels, frame)
     if talkers < 2:
         return loud

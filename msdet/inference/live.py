@@ -18,13 +18,15 @@ import numpy as np
 from msdet.arrays import MicrophoneArray
 from msdet.arrays.recorded import ChannelCountError, choose
 from msdet.conventions import Array
+from msdet.dsp.filters import Highpass, SpeechBand
 from msdet.errors import MsdetError, UnknownNameError
 from msdet.inference.activity import Levels, active_frames
-from msdet.inference.blocks import FRAME_S
+from msdet.inference.blocks import FRAME_S, check_highpass
 from msdet.inference.results import Scratch
 from msdet.inference.sources import FileSource, in_chunks
 from msdet.inference.streaming import Streamer, StreamResult
 from msdet.inference.tracking import FAINT_S, FrameLog, SlotDirections, talkers_by_azimuth
+from msdet.inference.training_range import TrainingRange, at_temperature
 from msdet.io.audio import StreamResampler
 from msdet.methods.base import Separation
 
@@ -38,14 +40,23 @@ class Session:
     `active` is bool ``(slot,)``: who spoke in the last frame that was judged.
     """
 
-    def __init__(self, streamer: Streamer, sample_rate: int, kept: Scratch) -> None:
+    def __init__(
+        self,
+        streamer: Streamer,
+        sample_rate: int,
+        kept: Scratch,
+        highpass_hz: float = 0.0,
+        training: TrainingRange | None = None,
+    ) -> None:
+        check_highpass(highpass_hz)
         streamer.reset()
         self._streamer = streamer
         self._resampler = StreamResampler(sample_rate, streamer.model.sample_rate)
-        self._scratch = kept
+        self._highpass = Highpass(highpass_hz, streamer.model.sample_rate)
+        self._scratch, self._training = kept, training
         slots = streamer.model.config.talkers
         self._frame = round(FRAME_S * streamer.model.sample_rate)
-        self._levels = Levels()
+        self._levels, self._band = Levels(), SpeechBand(streamer.model.sample_rate)
         self._reference: Array = np.zeros((1, 0), dtype=np.float32)
         self._voices: Array = np.zeros((slots, 0), dtype=np.float32)
         self._found: Array = np.zeros((4, slots, 0))  # azimuth, confidence, occupancy, activity
@@ -58,26 +69,34 @@ class Session:
 
     @property
     def latency_s(self) -> float:
-        """Algorithmic latency, that of resampling included."""
-        return self._streamer.latency_s + self._resampler.delay_s
+        """Algorithmic latency, that of resampling and of the high-pass included."""
+        return self._streamer.latency_s + self._resampler.delay_s + self._highpass.delay_s
 
     def push(self, chunk: Array) -> StreamResult | None:
         """Take the next samples ``(mic, time)``; what the model gives, None if it was given nothing yet."""
-        samples = self._resampler.push(chunk)
+        samples = self._highpass.push(self._resampler.push(chunk))
         return self._process(samples) if samples.shape[1] else None
 
     def finish(self) -> None:
         """Take the end of the stream."""
         rest = self._resampler.finish()
         if rest is not None and rest.shape[1]:
-            self._process(rest)
+            rest = self._highpass.push(rest)
+        for samples in (rest, self._highpass.finish()):
+            if samples is not None and samples.shape[1]:
+                self._process(samples)
         self._store(self._streamer.finish())
         self._judge(self._voices.shape[1])
 
     def talkers(self) -> tuple[Array, Separation]:
         """After `finish`: slots ``(talker,)`` ascending in azimuth, and the talkers in that order."""
         frame_s = self._frame / self._streamer.model.sample_rate
-        return talkers_by_azimuth(self._directions, self._filled, self._frames, frame_s)
+        slots, found = talkers_by_azimuth(self._directions, self._filled, self._frames, frame_s)
+        return slots, at_temperature(found, self.strangeness()[1])
+
+    def strangeness(self) -> tuple[tuple[str, ...], float]:
+        """How far from the model's training all this was (`TrainingRange.compare`)."""
+        return ((), 1.0) if self._training is None else self._training.compare(self._streamer.model.array, self._levels)
 
     def _process(self, samples: Array) -> StreamResult:
         reference = self._streamer.model.array.reference
@@ -106,7 +125,7 @@ class Session:
         centers = (self._judged + np.arange(frames) + 0.5) * (self._frame / self._streamer.model.sample_rate)
         place = np.clip(np.searchsorted(self._times, centers), 0, len(self._times) - 1)
         azimuth_deg, confidence, occupancy, activity = self._found[..., place]
-        self._levels.add(reference, self._frame)
+        self._levels.add(self._band(reference[None])[0], self._frame)
         if not self._has_activity:
             activity = active_frames(
                 voices, reference, len(voices), self._levels, self._streamer.model.sample_rate, self._frame

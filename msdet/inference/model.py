@@ -35,10 +35,11 @@ from msdet.inference.blocks import BlockOptions
 from msdet.inference.offline import OfflineSeparation, RecordingSystem, SystemFactory, prepare
 from msdet.inference.results import write_separation
 from msdet.inference.sources import FileSource, MemorySource, resampled
+from msdet.inference.training_range import TrainingRange
 from msdet.io import audio
 from msdet.methods.base import Separation
 from msdet.methods.trained import model_separator
-from msdet.models.checkpoint import load_model, to_device
+from msdet.models.checkpoint import load_model, read_description, to_device
 from msdet.models.joint import JointModel
 from msdet.models.packages import require_own_array
 
@@ -52,12 +53,14 @@ class Model:
         folder: its checkpoint directory.
         options: how long recordings are cut and joined.
         allow_code: modules that its description may name parts of.
+        training: what it learned from, as far as known: confidences of other recordings are lowered.
     """
 
     joint: JointModel
     folder: Path
     options: BlockOptions = field(default_factory=BlockOptions)
     allow_code: Sequence[str] = ()
+    training: TrainingRange | None = None
 
     @property
     def array(self) -> MicrophoneArray:
@@ -145,8 +148,10 @@ class Model:
         if array is not self.array:  # some microphones are dead, or left out
             with allowing(self.allow_code):
                 joint = load_model(self.folder, array).to(self.device)
-        separator = model_separator(joint)
-        return RecordingSystem(separator, array, self.sample_rate, self.talkers, str(self.folder))
+        separator, sizes = model_separator(joint), (self.sample_rate, self.talkers)
+        return RecordingSystem(
+            separator, array, *sizes, str(self.folder), self.training, joint.config.variable_num_speakers
+        )
 
 
 def load(
@@ -174,7 +179,8 @@ def load(
         joint = load_model(Path(folder), geometry)
     if geometry is None:
         require_own_array(joint.config.front_end, folder)
-    return Model(joint, Path(folder), options or BlockOptions(), allow_code).to(device)
+    training = TrainingRange.of(read_description(folder))
+    return Model(joint, Path(folder), options or BlockOptions(), allow_code, training).to(device)
 
 
 def _waveforms(mixture: Any) -> Array:

@@ -19,7 +19,9 @@ from msdet.errors import MsdetError
 from msdet.inference.blocks import Block, BlockOptions, Grid, cut
 from msdet.inference.sources import RecordingSource, Scan, prepared, scan
 from msdet.inference.stitching import Stitcher
+from msdet.inference.talker_count import TalkerCount
 from msdet.inference.tracking import FrameLog, talkers_by_azimuth
+from msdet.inference.training_range import TrainingRange, at_temperature
 from msdet.methods.base import Separation, Separator
 
 _SILENCE = 1e-6  # level of the noise that digital silence is replaced by, 120 dB below full scale
@@ -27,13 +29,18 @@ _SILENCE = 1e-6  # level of the noise that digital silence is replaced by, 120 d
 
 @dataclass(frozen=True)
 class RecordingSystem:
-    """What separates the blocks of a recording, into at most so many slots; its name is for people."""
+    """What separates the blocks of a recording, into at most so many slots; its name is for people.
+
+    `training` is what a model learned from, None if not known. `counts` says that it finds the number of talkers.
+    """
 
     separator: Separator
     array: MicrophoneArray
     sample_rate: int
     slots: int
     name: str
+    training: TrainingRange | None = None
+    counts: bool = True
 
 
 @dataclass(frozen=True)
@@ -61,16 +68,18 @@ def prepare(factory: SystemFactory, source: RecordingSource, options: BlockOptio
         source = source.taking(chosen.numbers)
     system = factory.make(chosen.array, source.sample_rate)
     scanned = scan(source, chosen.array, system.sample_rate)
-    if scanned.dead:
-        system, scanned = _without_dead_channels(factory, system, scanned)
+    if scanned.left_out:
+        system, scanned = _without(factory, system, scanned, source)
+    warnings = []
+    if system.training is not None and (far := system.training.compare(chosen.array, scanned.levels)[0]):
+        warnings.append(f"far from what {system.name} learned from: {'; '.join(far)}; confidences are lowered")
     shorter = options.fitting(chosen.array.microphones * system.sample_rate)
     if shorter != options:
         size = f"{chosen.array.microphones} microphones at {system.sample_rate} Hz"
-        warning = (
-            f"{source.name}: blocks of {shorter.block_s:g} s instead of {options.block_s:g} s, for memory ({size})"
-        )
-        options, scanned = shorter, dataclasses.replace(scanned, warnings=(*scanned.warnings, warning))
-    return OfflineSeparation(system, source, scanned, options, chosen.words)
+        warnings.append(f"blocks of {shorter.block_s:g} s instead of {options.block_s:g} s, for memory ({size})")
+    told = tuple(f"{source.name}: {warning}" for warning in warnings)
+    scanned = dataclasses.replace(scanned, warnings=(*scanned.warnings, *told))
+    return OfflineSeparation(system, source, scanned, shorter, chosen.words)
 
 
 class OfflineSeparation:
@@ -85,12 +94,20 @@ class OfflineSeparation:
         reference = system.array.reference
         self._stitcher = Stitcher(system.slots, options, system.sample_rate, scanned.levels, reference)
         self._frames = FrameLog(4, system.slots)
+        checked = not system.counts and system.array.resolvable_domain.azimuth_span_deg == 360
+        self._count = TalkerCount(system.array, scanned.left_out, system.sample_rate) if checked else None
+        self._whole = self._directional = False
 
     def pieces(self) -> Iterator[Separation]:
         """What is final, from start to end: estimates, tracks and activity of each slot."""
-        mixture = prepared(self.source, self.scan, self.system.sample_rate)
+        mixture = prepared(self.source, self.scan, self.system.sample_rate, self.options.highpass_hz)
         for block in cut(mixture, self._grid):
-            piece = self._stitcher.push(block, self.system.separator(self._audible(block)))
+            separation = self.system.separator(self._audible(block))
+            piece = self._stitcher.push(block, separation)
+            self._whole = block.whole
+            self._directional |= separation.azimuth_deg is not None
+            if self._count is not None:
+                self._count.add(block.mixture, separation.azimuth_deg)
             rows = (piece.track_deg, piece.track_confidence, piece.track_elevation_deg, piece.activity)
             self._frames.append(np.stack([row for row in rows if row is not None]))
             yield piece
@@ -102,7 +119,23 @@ class OfflineSeparation:
         """
         frame_s = self._grid.frame / self.system.sample_rate
         stitched = self._stitcher
-        return talkers_by_azimuth(stitched.overall, stitched.filled, self._frames, frame_s, self.scan.warnings)
+        slots, talkers = talkers_by_azimuth(
+            stitched.overall, stitched.filled, self._frames, frame_s, self.scan.warnings
+        )
+        training = self.system.training
+        temperature = 1.0 if training is None else training.compare(self.system.array, self.scan.levels)[1]
+        return slots, at_temperature(self._with_doubts(talkers), temperature)
+
+    def _with_doubts(self, talkers: Separation) -> Separation:
+        """The same, with warnings of what speaks against them."""
+        doubts = []
+        if talkers.azimuth_deg is None and self._directional:
+            talkers = dataclasses.replace(talkers, azimuth_deg=np.full(talkers.count, np.nan))
+            doubts.append("nobody is found to speak")
+        if self._count is not None and talkers.azimuth_deg is not None:
+            doubts += filter(None, [self._count.contradiction(talkers.azimuth_deg, self._whole)])
+        told = tuple(f"{self.source.name}: {doubt}" for doubt in doubts)
+        return dataclasses.replace(talkers, warnings=(*talkers.warnings, *told))
 
     def _audible(self, block: Block) -> Array:
         """The mixture of a block; digital silence, to which some methods have no answer, as faint noise."""
@@ -112,23 +145,39 @@ class OfflineSeparation:
         return np.asarray(block.mixture + np.float32(_SILENCE) * noise)
 
 
-def _without_dead_channels(
-    factory: SystemFactory, system: RecordingSystem, scanned: Scan
+def _without(
+    factory: SystemFactory, system: RecordingSystem, scanned: Scan, source: RecordingSource
 ) -> tuple[RecordingSystem, Scan]:
-    """The system made for the microphones that are alive if it can be; otherwise a warning more.
+    """The system made for the microphones that are as they should be if it can be; otherwise a warning more.
 
     A silent channel spoils every beam, fewer microphones hardly do: on simulated conversations with one of six channels
     silent, left in, it cost both `srp_beam` and a trained model 6 to 11 dB of SI-SDR; left out, 0.4 dB.
     """
-    array = system.array
-    alive = [m for m in range(array.microphones) if m not in scanned.dead]
+    array, name, numbers = system.array, source.name, source.numbers
+    alive = [m for m in range(array.microphones) if m not in scanned.left_out]
+
+    def warned(warning: str) -> Scan:
+        return dataclasses.replace(scanned, warnings=(*scanned.warnings, f"{name}: {warning}"))
+
     try:
-        fewer = factory.make(array.of(alive), scanned.sample_rate)
-    except MsdetError as error:
-        warning = f"the dead channels are used all the same, expect much worse voices ({error})"
-        return system, dataclasses.replace(scanned, warnings=(*scanned.warnings, warning))
+        positions = tuple(array.positions_m[m] for m in alive)
+        smaller = MicrophoneArray(array.name, positions, alive.index(scanned.reference))
+        fewer = factory.make(smaller, scanned.sample_rate)
+    except (MsdetError, ValueError) as error:
+        if array.reference in scanned.dead:
+            reference = f"the reference microphone (channel {numbers[array.reference]}) is dead"
+            raise MsdetError(f"{name}: {reference}, and no other can stand in ({error})") from error
+        which = "dead channels" if len(scanned.dead) == len(scanned.left_out) else "channels"
+        return system, warned(f"the {which} are used all the same, expect much worse voices ({error})")
 
     def separate(mixture: Array) -> Separation:
         return fewer.separator(mixture[alive])
 
-    return dataclasses.replace(fewer, separator=separate, array=array), scanned
+    if scanned.faults or scanned.reference != array.reference:
+        kept = f"goes on with channels {', '.join(str(numbers[m]) for m in alive)} alone"
+        kept += f", voices as at channel {numbers[scanned.reference]}"
+        if smaller.resolvable_domain.words != array.resolvable_domain.words:
+            kept += f", which tell apart {smaller.resolvable_domain.words}"
+        scanned = warned(kept)
+    there = dataclasses.replace(array, reference=scanned.reference)
+    return dataclasses.replace(fewer, separator=separate, array=there), scanned

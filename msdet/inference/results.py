@@ -119,7 +119,7 @@ def write_separation(
         "separated_by": system.name,
         "beamform": beamform,
         "blocks": dataclasses.asdict(offline.options),
-        "warnings": list(scan.warnings),
+        "warnings": list(talkers.warnings),
     }
     described = description(talkers, system.array, notes, files)
     if page is not None:

@@ -2,25 +2,28 @@
 
 The first pass costs a reading of the file and finds what a user should know: channels that are dead, clipped
 or offset, a file that is cut short or holds NaN, and how loud speech and noise are. The second pass gives the
-mixture at the rate that a system works at, its offset removed.
+mixture at the rate that a system works at, its offset and rumble removed.
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
+from msdet.dsp.filters import Highpass, SpeechBand
 from msdet.errors import MsdetError
 from msdet.inference.activity import Levels
 from msdet.inference.blocks import FRAME_S
+from msdet.inference.channel_faults import ChannelFault, ChannelWatch, name_channels
 from msdet.io import audio
 
 MIN_S = 0.1
@@ -143,13 +146,20 @@ class Scan:
     sample_rate: int
     offset: Array  # mean (mic,) to remove; zero where it is slight
     dead: tuple[int, ...]  # channels without a signal
-    levels: Levels  # at the reference microphone, at the rate to work at
+    faults: tuple[ChannelFault, ...]  # of channels over time
+    reference: int  # the array's reference microphone, or the nearest one that is as it should be
+    levels: Levels  # there, at the rate to work at
     warnings: tuple[str, ...]  # what a user should know, one line each
 
     @property
     def seconds(self) -> float:
         """Duration."""
         return self.samples / self.sample_rate
+
+    @property
+    def left_out(self) -> tuple[int, ...]:
+        """Channels that spoil the others, ascending."""
+        return tuple(sorted({*self.dead, *(channel for fault in self.faults for channel in fault.channels)}))
 
 
 @dataclass
@@ -162,7 +172,6 @@ class ChannelSums:
     peak: Array | float = 0.0
     flat: Array | float = 0.0
     """Samples that repeat the one before at the peak: a clipped signal stays there."""
-    levels: Levels = field(default_factory=Levels)
 
     def add(self, piece: Array) -> None:
         """Add the next piece ``(mic, time)``."""
@@ -235,37 +244,53 @@ def check_length(source: RecordingSource, samples: int) -> None:
 def scan(source: RecordingSource, array: MicrophoneArray, sample_rate: int) -> Scan:
     """Look through a recording that should be of an array, to be worked on at a sample rate.
 
-    Refuses a recording that is not of this array, too short, or at a rate that has nothing to do with `sample_rate`; a
-    silent reference microphone; and samples far beyond full scale.
+    Refuses a recording that is not of this array, too short, silent, or at a rate that has nothing to do with
+    `sample_rate`; and samples far beyond full scale.
     """
     check_channels(source, array)
     try:
         audio.StreamResampler(source.sample_rate, sample_rate)
     except MsdetError as error:
         raise MsdetError(f"{source.name}: {error}") from error
-    sums = ChannelSums()
+    sums, watch = ChannelSums(), ChannelWatch(array, source.sample_rate, source.numbers)
 
-    def counted() -> Iterator[Array]:
+    def watched() -> Iterator[Array]:
         for piece in source.pieces():
             sums.add(piece)
-            yield piece[[array.reference]]
+            watch.add(piece)
+            yield piece
 
-    frame = round(FRAME_S * sample_rate)
-    for chunk in in_chunks(resampled(counted(), source.sample_rate, sample_rate), 40 * frame):
-        sums.levels.add(chunk[0], frame)
+    levels = _levels(watched(), array.reference, source.sample_rate, sample_rate)
     check_length(source, sums.samples)
-    return _judged(source, array, sample_rate, sums)
+    found = _judged(source, array, sample_rate, sums, watch.faults(), levels)
+    if found.reference != array.reference:
+        again = _levels(source.pieces(), found.reference, source.sample_rate, sample_rate)
+        found = dataclasses.replace(found, levels=again)
+    return found
 
 
-def _judged(source: RecordingSource, array: MicrophoneArray, sample_rate: int, sums: ChannelSums) -> Scan:
+def _levels(pieces: Iterable[Array], channel: int, from_rate: int, to_rate: int) -> Levels:
+    """How loud a channel of pieces ``(mic, time)`` is, once it is at the rate to work at."""
+    levels, frame, band = Levels(), round(FRAME_S * to_rate), SpeechBand(to_rate)
+    for chunk in in_chunks(resampled((piece[[channel]] for piece in pieces), from_rate, to_rate), 40 * frame):
+        levels.add(band(chunk)[0], frame)
+    return levels
+
+
+def _judged(
+    source: RecordingSource,
+    array: MicrophoneArray,
+    sample_rate: int,
+    sums: ChannelSums,
+    faults: tuple[ChannelFault, ...],
+    levels: Levels,
+) -> Scan:
     if (largest := float(np.max(sums.peak))) > MAX_SAMPLE:
         raise MsdetError(f"{source.name}: has samples up to {largest:.2g}, expected full scale 1")
-    numbers, reference = np.array(source.numbers), source.numbers[array.reference]
-    if sums.power[array.reference] == 0.0:
-        raise MsdetError(f"{source.name}: the reference microphone (channel {reference}) is silent")
+    numbers = np.array(source.numbers)
+    if not sums.power.any():
+        raise MsdetError(f"{source.name}: is silent")
     dead, offset, told, clipped = sums.dead, sums.offset, sums.offset_told, sums.clipped_share
-    if array.reference in dead:
-        raise MsdetError(f"{source.name}: the reference microphone (channel {reference}) is dead")
     if len(dead) > source.channels - 2:
         raise MsdetError(
             f"{source.name}: {source.channels - len(dead)} of {source.channels} channels has a signal, "
@@ -274,6 +299,7 @@ def _judged(source: RecordingSource, array: MicrophoneArray, sample_rate: int, s
     warnings = []
     if dead:
         warnings.append(f"{name_channels(numbers[list(dead)])} dead")
+    warnings += [fault.text for fault in faults]
     if clipped.any():
         channels = name_channels(numbers[clipped > 0])
         warnings.append(f"{channels} clipped (up to {100 * clipped.max():.2g} % of the samples)")
@@ -286,24 +312,32 @@ def _judged(source: RecordingSource, array: MicrophoneArray, sample_rate: int, s
             f"{source.sample_rate // 2} Hz, and may do worse"
         )
     named = tuple(f"{source.name}: {warning}" for warning in warnings)
-    return Scan(sums.samples, source.sample_rate, offset, dead, sums.levels, named)
+    found = Scan(sums.samples, source.sample_rate, offset, dead, faults, array.reference, levels, named)
+    alive = [m for m in range(array.microphones) if m not in found.left_out]
+    if len(alive) < 2 or array.reference in alive:
+        return found
+    return dataclasses.replace(found, reference=min(alive, key=lambda m: array.distances_m[array.reference, m]))
 
 
-def prepared(source: RecordingSource, found: Scan, sample_rate: int) -> Iterator[Array]:
-    """The mixture ``(mic, time)`` in pieces at the rate to work at, its offset removed."""
+def prepared(source: RecordingSource, found: Scan, sample_rate: int, highpass_hz: float = 0.0) -> Iterator[Array]:
+    """The mixture ``(mic, time)`` in pieces at the rate to work at, without its offset and what is below a cutoff."""
     offset = found.offset[:, None] if found.offset.any() else None
     pieces = source.pieces() if offset is None else (piece - offset for piece in source.pieces())
-    return resampled(pieces, source.sample_rate, sample_rate)
+    return _through(Highpass(highpass_hz, sample_rate), resampled(pieces, source.sample_rate, sample_rate))
 
 
 def resampled(pieces: Iterable[Array], from_rate: int, to_rate: int) -> Iterator[Array]:
     """Pieces ``(channel, time)`` at another rate."""
-    resampler = audio.StreamResampler(from_rate, to_rate)
+    return _through(audio.StreamResampler(from_rate, to_rate), pieces)
+
+
+def _through(filtering: audio.StreamResampler | Highpass, pieces: Iterable[Array]) -> Iterator[Array]:
+    """Pieces ``(channel, time)`` through what takes and gives pieces."""
     for piece in pieces:
-        given = resampler.push(piece)
+        given = filtering.push(piece)
         if given.shape[-1]:
             yield given
-    rest = resampler.finish()
+    rest = filtering.finish()
     if rest is not None and rest.shape[-1]:
         yield rest
 
@@ -323,13 +357,3 @@ def in_chunks(pieces: Iterable[Array], size: int) -> Iterator[Array]:
             waiting, count = [joined[:, whole:]], count - whole
     if count:
         yield np.concatenate(waiting, axis=-1)
-
-
-def name_channels(numbers: Iterable[int]) -> str:
-    """Channels as the subject of a sentence.
-
-    >>> name_channels([2]), name_channels([0, 3])
-    ('channel 2 is', 'channels 0, 3 are')
-    """
-    listed = [str(n) for n in numbers]
-    return f"channel {listed[0]} is" if len(listed) == 1 else f"channels {', '.join(listed)} are"

@@ -38,7 +38,7 @@ class Separation:
         track_confidence: confidences ``(talker, frame)`` likewise.
         track_elevation_deg: elevations ``(talker, frame)`` likewise.
         time_s: centers ``(frame,)`` of the frames.
-        warnings: what should be known of the mixture: clipped, dead or offset channels.
+        warnings: what should be known: faults of channels, what is far from training, doubts about the count.
     """
 
     estimates: Array | None = None

@@ -74,7 +74,8 @@ def test_a_long_recording_is_separated_in_blocks(
     arguments = ["separate", str(long_recording), "--model", str(model_folder), *SMALL_BLOCKS]
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
     described = json.loads((tmp_path / "out" / "doa.json").read_text())
-    assert described["blocks"] == {"block_s": 3.0, "overlap_s": 1.0, "match": "both", "gate": True}
+    options = {"block_s": 3.0, "overlap_s": 1.0, "match": "both", "gate": True, "highpass_hz": 60.0}
+    assert described["blocks"] == options
     assert described["sample_rate"] == RATE
     assert len(described["track"]["time_s"]) == 90
     assert audio.info(tmp_path / "out" / "talker1.wav").frames == 9 * RATE

@@ -57,7 +57,8 @@ def test_a_model_writes_a_voice_a_talker_and_directions(
     model_folder: Path, recording: Path, dev_set: SceneSet, tmp_path: Path
 ) -> None:
     out = tmp_path / "voices"
-    assert main(["separate", str(recording), "--model", str(model_folder), "--out", str(out)]) == 0
+    options = ["--model", str(model_folder), "--highpass_hz", "0"]
+    assert main(["separate", str(recording), *options, "--out", str(out)]) == 0
     described = json.loads((out / "doa.json").read_text())
     assert [t["file"] for t in described["talkers"]] == ["talker1.wav", "talker2.wav"]
     assert described["array"]["name"] == ARRAY
@@ -111,7 +112,7 @@ def spoiled(kind: str, mixture: npt.NDArray[np.float32], path: Path) -> None:
         ("text", "not readable as audio"),
         ("nan", "holds NaN"),
         ("mono", "has 1 channel, the array 'circular4_5cm' has 4"),
-        ("silent", "the reference microphone (channel 0) is silent"),
+        ("silent", "is silent"),
         ("short", "expected at least 0.1 s"),
     ],
 )

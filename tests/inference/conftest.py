@@ -107,7 +107,7 @@ def run(array: MicrophoneArray) -> Callable[..., Outcome]:
         source = MemorySource(given, RATE) if isinstance(given, np.ndarray) else given
         found = scan(source, array, RATE)
         system = RecordingSystem(separator, array, RATE, slots, "test")
-        inference = OfflineSeparation(system, source, found, BlockOptions(**options))
+        inference = OfflineSeparation(system, source, found, BlockOptions(**{"highpass_hz": 0.0, **options}))
         voices = [piece.estimates for piece in inference.pieces() if piece.estimates is not None]
         slots, talkers = inference.talkers()
         joined = np.concatenate(voices, axis=-1)[slots] if voices else np.zeros((0, 0))
