@@ -18,6 +18,7 @@ from _common import write_corpus
 
 from msdet.arrays import load_array
 from msdet.cli import main
+from msdet.io import audio
 from msdet.models.checkpoint import save_model
 from msdet.models.config import ModelConfig
 from msdet.models.joint import JointModel
@@ -196,7 +197,8 @@ def make_base(root: Path) -> None:
     (root / "notes.md").write_text("Made-up talkers.\n")
     _run(root, f"{PACKAGE} --out package.tar")
     scene = json.loads((root / "dev" / "scenes.jsonl").read_text().splitlines()[0])["id"]
-    shutil.copy(root / "dev" / "audio" / scene / "mixture.wav", root / "take.wav")
+    take = audio.read(root / "dev" / "audio" / scene / "mixture.wav")[0]
+    audio.write(root / "take.wav", np.tile(take, (1, -(-4 * RATE // take.shape[1]))), RATE)  # enough for array check
     (root / "list.scp").write_text("one take.wav\ntwo take.wav\n")
     positions = load_array("circular4_5cm").positions_m
     (root / "array.toml").write_text(

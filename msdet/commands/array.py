@@ -19,7 +19,7 @@ from msdet.errors import MsdetError
 if TYPE_CHECKING:
     from msdet.diagnostics.check import ArrayReport
 
-EXIT_FAULT, EXIT_TOO_LITTLE = 1, 2
+EXIT_FAULT = 1
 
 
 def array_show(array: str | None = None, out: Path | None = None) -> None:
@@ -94,7 +94,9 @@ def array_check(recordings: list[str], array: str, channels: str | None = None, 
     _tell(report)
     if json is not None:
         write_json(json, _as_json(report))
-    return EXIT_FAULT if report.findings else 0 if report.enough else EXIT_TOO_LITTLE
+    if not report.findings and not report.enough:
+        raise MsdetError(f"{', '.join(source.name for source in sources)}: not enough speech to tell anything sure")
+    return EXIT_FAULT if report.findings else 0
 
 
 def _tell(report: ArrayReport) -> None:

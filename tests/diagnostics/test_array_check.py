@@ -269,7 +269,9 @@ def test_the_command_ends_with_2_where_it_can_tell_nothing(
     if sound == "hum":
         noise += 0.1 * np.sin(2 * np.pi * 50 * np.arange(5 * RATE) / RATE)
     assert main(["array", "check", written(tmp_path / "n.wav", noise), "--array", "circular6_10cm"]) == 2
-    assert capsys.readouterr().out.startswith("not enough to tell  (5.0 s")
+    printed = capsys.readouterr()
+    assert printed.out.startswith("not enough to tell  (5.0 s")
+    assert printed.err == f"error: {tmp_path}/n.wav: not enough speech to tell anything sure\n"
 
 
 def test_channels_of_a_device_are_called_by_their_numbers_in_the_file(
