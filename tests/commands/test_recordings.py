@@ -120,7 +120,7 @@ def test_the_page_opens_offline_and_holds_every_voice(model_folder: Path, long_r
     players = [found for tag, found in tags.found if tag == "audio"]
     assert [p["aria-label"] for p in players] == ["Mixture", "Talker 1", "Talker 2"]
     assert all(p["src"].startswith("data:audio/") for p in players)
-    assert sum(tag == "svg" for tag, _ in tags.found) == 2
+    assert sum(tag == "figure" for tag, _ in tags.found) == 2
     links = {found["href"] for tag, found in tags.found if tag == "a"}
     assert {"talker1.wav", "talker2.wav"} <= links
     assert "://" not in re.sub(r"xmlns(:\w+)?=\"[^\"]*\"", "", page)

@@ -11,7 +11,7 @@ from msdet.plots.theme import styles
 
 @pytest.mark.parametrize(("axis_deg", "azimuth_deg"), [(0.0, 170.0), (330.0, 20.0)])
 def test_an_array_that_mirrors_talkers_is_drawn_over_its_half_plane(axis_deg: float, azimuth_deg: float) -> None:
-    track = (np.arange(20.0), np.full((1, 20), azimuth_deg), np.ones((1, 20)), 20.0, [styles(["a"])["a"]])
+    track = (np.arange(20.0), np.full((1, 20), azimuth_deg), np.ones((1, 20)), 20.0, [styles(["a"])["a"]], [False])
     flat, polar = tracks_figure(*track, axis_deg).axes
     low, high = polar.get_xlim()
     assert np.rad2deg([low, high]) == pytest.approx([axis_deg, axis_deg + 180.0])
