@@ -89,7 +89,7 @@ def flattened(confidence: Array, temperature: float) -> Array:
     """Confidences as of a posterior at a temperature that is as likely at each of `RIVALS` other directions.
 
     >>> flattened(np.array([0.9, 0.5, np.nan]), 2.0).round(2).tolist(), flattened(np.array([0.9]), 1.0).tolist()
-    ([0.45, 0.21, nan], [0.9])
+    ([0.44, 0.21, nan], [0.9])
     """
     sure = np.clip(confidence, 1e-6, 1.0 - 1e-6) ** (1.0 / temperature)
     rest = RIVALS * (np.clip(1.0 - confidence, 1e-6, 1.0) / RIVALS) ** (1.0 / temperature)

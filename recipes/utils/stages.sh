@@ -136,10 +136,13 @@ find_config() {
   done
   local known=()
   for path in "${folders[@]/%//*.yaml}"; do
-    for path in $path; do if [ -f "$path" ]; then known+=("$(basename "$path" .yaml)"); fi; done
+    for path in $path; do
+      name=$(basename "$path" .yaml)
+      case " ${known[*]} " in *" $name "*) ;; *) if [ -f "$path" ]; then known+=("$name"); fi ;; esac
+    done
   done
   local names=${known[*]}
-  echo "error: --$kind is '$name', expected a YAML file or one of: ${names// /, }" >&2
+  echo "error: --$kind is '$2', expected a YAML file or one of: ${names// /, }" >&2
   exit 2
 }
 

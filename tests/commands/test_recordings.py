@@ -254,6 +254,8 @@ def test_an_odd_channel_is_told_with_the_channels_to_take(six: Path, capsys: pyt
     assert printed.err.splitlines() == [f"warning: {warning}" for warning in warnings]
     assert [w.removeprefix(f"{six}: ").split(" (")[0] for w in warnings] == [
         "channel 5 is dead",
+        "channel 0 is 20 ms late against the others",
+        "goes on with channels 1, 2, 3, 4 alone, voices as at channel 1",
         "channel 0 is processed",
         "--channels 1-4 leaves out what is no microphone of its own",
     ]

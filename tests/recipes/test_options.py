@@ -47,7 +47,11 @@ def test_every_recipe_explains_its_options_and_refuses_others(recipe: str, run: 
         ("sms_wsj", [], "--sms-wsj is missing"),
         ("sms_wsj", ["--sms-wsj", "/nowhere"], "/nowhere: no such folder"),
         ("sms_wsj", ["--sms-wsj", "."], "sms_wsj.json: no such file; --json names another"),
-        ("sms_wsj", ["--config", "lbd"], "--config is 'lbd', expected a YAML file or one of: lbt, msdet, "),
+        (
+            "sms_wsj",
+            ["--config", "lbd"],
+            "--config is 'lbd', expected a YAML file or one of: msdet_stages, steered, lbt, msdet, ",
+        ),
         ("spatial_wsj0_mix", [], "--wsj0 is missing"),
         ("spatial_wsj0_mix", ["--talkers", "4"], "--talkers is 4, expected 2 or 3"),
         ("spatial_wsj0_mix", ["--wsj0", ".", "--lists", "recipes"], "recipes/mix_2_spk_tr.txt: no such file"),

@@ -81,7 +81,7 @@ def test_a_model_learns_from_all_and_serves_others(mixed: TrainConfig, dev_set: 
     lines: list[str] = []
     train(tmp_path / "model", mixed, lines.append)
     assert any("step" in line for line in lines)
-    model = load(tmp_path / "model")
+    model = load(tmp_path / "model", array=dev_set.array)
     assert model.array.name == dev_set.array.name
     for name in ("circular6_10cm", "linear8_3cm"):
         other = load(tmp_path / "model", array=name)
