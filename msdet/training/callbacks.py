@@ -30,6 +30,9 @@ StepProgress = Callable[[int, int, str], None]
 
 TRAINER_STATE = "last.ckpt"
 
+ASK_EVERY = 10
+"""Several processes ask each other, and wait for each other, only after so many steps whether to write their state."""
+
 EXIT_TOLD = 128 + signal.SIGTERM
 """Exit code of a training that was told to end, as a shell has it."""
 
@@ -215,6 +218,8 @@ class SaveState(Callback):
         batches = trainer.fit_loop.epoch_loop.batch_progress
         if batches.is_last_batch or batches.current.ready % trainer.accumulate_grad_batches:
             return  # the epoch's end writes it; or the step is not complete
+        if trainer.world_size > 1 and trainer.global_step % ASK_EVERY:
+            return
         due = bool(self.told) or time.monotonic() - self.saved > self.every_s
         if not trainer.strategy.reduce_boolean_decision(due, all=False):
             return
