@@ -166,6 +166,24 @@ ATTACKED = [
     Attacked("describe --data bank", ["bank"]),
     Attacked("show-scene --data dev --out out.png", ["dev"]),
     Attacked("validate dev --jobs 1 --bank bank", ["dev", "bank"]),
+    Attacked("score-meeting --reference said.stm --hypothesis heard.stm --out out.json", ["said.stm", "heard.stm"]),
+    Attacked(
+        "score --data dev --estimates estimates --out out --jobs 1 --metrics si_sdr --align --resample",
+        ["dev", "estimates"],
+        ["estimates"],
+    ),
+    Attacked("export --data dev --format sms_wsj --speech speech --out out", ["dev", "speech"]),
+    Attacked("export --data dev --format kaldi --out out", ["dev"]),
+    Attacked(
+        "import-set --source kaldi --out out --target direct --array circular4_5cm --jobs 1",
+        ["dev", "kaldi"],
+        ["kaldi"],
+    ),
+    Attacked(
+        "separate take.wav --out out --method srp_beam --array array.toml --channels 0-3 --highpass_hz 60 --page",
+        ["take.wav", "array.toml"],
+    ),
+    Attacked("bank --out out --jobs 1 --measured measured --array circular4_5cm --channels 0-3", ["measured"]),
 ]
 
 
@@ -206,6 +224,13 @@ def make_base(root: Path) -> None:
         + "".join(f"  [{x}, {y}, {z}],\n" for x, y, z in positions)
         + ']\nreference = 0\nsource = "own"\n'
     )
+    (root / "said.stm").write_text("take 1 a 0.0 2.0 one two three\ntake 1 b 1.0 3.0 four five\n")
+    (root / "heard.stm").write_text("take 1 x 0.0 2.0 one too three\ntake 1 y 1.0 3.0 four\n")
+    shutil.copytree(root / "dev", root / "kaldi", ignore=lambda folder, names: [n for n in names if n == "audio"])
+    for table in ("wav.scp", "spk1.scp", "spk2.scp"):
+        if (root / "kaldi" / table).is_file():
+            text = (root / "kaldi" / table).read_text().replace(" audio/", " ../dev/audio/")
+            (root / "kaldi" / table).write_text(text)
     _words(root)
     _measured(root)
 
