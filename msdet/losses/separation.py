@@ -109,7 +109,9 @@ def l1_resynthesized_loss(
 
 
 def _spectrum(waveform: Tensor, window: int) -> Tensor:
-    spectrum: Tensor = Stft(window).to(waveform.device)(waveform.reshape(1, -1, waveform.shape[-1]))
+    with waveform.device:  # where the window is made, not copied to
+        stft = Stft(window)
+    spectrum: Tensor = stft(waveform.reshape(1, -1, waveform.shape[-1]))
     return spectrum.reshape(*waveform.shape[:-1], *spectrum.shape[-2:])
 
 
