@@ -47,7 +47,7 @@ def separate(
     time) and talkers.rttm (who speaks when). Ends with 1 if some of several recordings failed.
 
     Args:
-        recordings: multichannel audio files, Kaldi tables (.scp) of them, or - for a WAV file on standard input.
+        recordings: multichannel audio, channels in the array's order; Kaldi tables (.scp); - for standard input.
         out: folder for talker1.wav and so on; with several recordings or a table, for a folder of each.
         model: checkpoint directory, package (.tar) or name of a shipped model (`msdet info` lists them); without
             model and method, the shipped one for the array and the recording's sample rate.

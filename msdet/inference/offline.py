@@ -160,8 +160,7 @@ def _without(
         return dataclasses.replace(scanned, warnings=(*scanned.warnings, f"{name}: {warning}"))
 
     try:
-        positions = tuple(array.positions_m[m] for m in alive)
-        smaller = MicrophoneArray(array.name, positions, alive.index(scanned.reference))
+        smaller = dataclasses.replace(array.of(alive), reference=alive.index(scanned.reference))
         fewer = factory.make(smaller, scanned.sample_rate)
     except (MsdetError, ValueError) as error:
         if array.reference in scanned.dead:

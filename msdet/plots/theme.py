@@ -178,8 +178,9 @@ def panel_boxes(figure: Figure) -> list[tuple[float, float, float, float]]:
     for found in found_boxes:
         if found is not None and found.width and found.height:
             left, low, right, top = (scale * value for value in found.extents)
-            boxes.append((left - 4.0, height - top - 3.0, right - left + 8.0, top - low + 6.0))
-    return [tuple(round(value, 1) for value in box) for box in boxes]  # type: ignore[misc]
+            corner = round(left - 4.0, 1), round(height - top - 3.0, 1)
+            boxes.append((*corner, round(right - left + 8.0, 1), round(top - low + 6.0, 1)))
+    return boxes
 
 
 def to_png(figure: Figure) -> bytes:

@@ -86,11 +86,8 @@ def diarization_errors(
     errors = {}
     for name, spoken, found in _by_recording(reference, hypothesis):
         start, end = (extreme(s[key] for s in spoken + found) for extreme, key in zip((min, max), _TIMES, strict=True))
-        nobody = {
-            "speaker": "nobody",
-            "start_time": end,
-            "end_time": end + 1,
-        }  # md-eval wants a turn; outside, no score
+        # md-eval wants a turn, which may be where nothing is scored
+        nobody = {"speaker": "nobody", "start_time": end, "end_time": end + 1}
         tables = [meeteval.io.SegLST([s | {"session_id": "it"} for s in of]) for of in (spoken, found or [nobody])]
         ends = sorted({s[key] for s in spoken for key in _TIMES})
         kept = [pair for pair in itertools.pairwise(ends) if pair[1] - pair[0] > 2 * collar_s]

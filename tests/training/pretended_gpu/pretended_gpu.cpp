@@ -1,5 +1,5 @@
 // Makes torch believe that one CUDA device is there, without a driver: tensors of the tests say that they are on it
-// (test_pretended_gpu.py) and hold CPU data. The guard of devices does nothing; the hooks answer what autograd asks.
+// (conftest.py) and hold CPU data. The guard of devices does nothing; the hooks answer what autograd asks.
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
