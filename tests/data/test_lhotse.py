@@ -66,6 +66,7 @@ def test_references_follow_what_lhotse_does_with_a_cut(dev_set: SceneSet, tmp_pa
     _, path = write_lhotse(dataclasses.replace(dev_set, scenes=scenes), tmp_path)
     for cut, scene in zip(lhotse.CutSet.from_file(path), scenes, strict=True):
         mixture, references = dev_set.mixture(scene), dev_set.references(scene)
+        assert cut.target_recording.channel_ids == [s.target_channel for s in cut.supervisions] == [0, 1]
         parts = [cut.truncate(offset=0.3, duration=0.5), cut.truncate(offset=0.3).truncate(offset=0.2)]
         parts += [*cut.cut_into_windows(0.4), *cut.trim_to_supervisions()]
         parts += [part.truncate(offset=0.1, duration=0.3) for part in cut.trim_to_supervisions()]

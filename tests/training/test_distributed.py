@@ -83,8 +83,8 @@ def test_two_processes_learn_what_one_does(make_config: Callable[..., TrainConfi
         train(tmp_path / "two", make_config(batch=2, warm_up=0, name="sgd", learning_rate=0.01), lambda line: None)
 
 
-def test_task_without_labels_on_one_of_two_processes(make_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
-    config = make_config(batch=1, data={"reference_fraction": 0.5})
+def test_batch_without_labels_on_one_of_two_processes(make_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    config = make_config(batch=1, data={"reference_fraction": 0.3, "doa_fraction": 0.3})
     path = write_config(tmp_path, config, 2, objective={"balance": "uncertainty"})
     code, _, errors = ended(start(tmp_path / "run", path))
     assert code == 0, errors
