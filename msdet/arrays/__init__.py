@@ -8,6 +8,7 @@ microphones: for each kind of file a list of its channels, each the number of a 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -245,9 +246,15 @@ class MicrophoneArray:
 
     def _principal(self) -> tuple[Array, Array]:
         """Principal axes ``(axis, 3)``, widest first, and the extent ``(axis,)`` in meters along each."""
-        centered = self.positions - self.centroid_m
-        axes = np.linalg.svd(centered)[2]
-        return axes, np.ptp(centered @ axes.T, axis=0)
+        return _principal(self.positions_m)
+
+
+@functools.lru_cache(maxsize=1024)
+def _principal(positions_m: tuple[tuple[float, float, float], ...]) -> tuple[Array, Array]:
+    """Asked for every talker of every scene."""
+    centered = np.array(positions_m) - np.mean(positions_m, axis=0)
+    axes = np.linalg.svd(centered)[2]
+    return axes, np.ptp(centered @ axes.T, axis=0)
 
 
 def _distances(positions: Array) -> Array:

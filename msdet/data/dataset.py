@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
@@ -13,13 +14,14 @@ from torch.utils.data import Dataset
 
 from msdet.conventions import Array
 from msdet.corpora import Corpus
+from msdet.data.device_mixing import dry_example
 from msdet.data.example import FULLY, KINDS, Example, LabelAvailability, LabeledData, example_of
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
 from msdet.scenes.distribution import SceneDistribution
 from msdet.scenes.dry_sounds import MAX_SILENT_DRAWS, SilentSpeechError, Sounds
 from msdet.scenes.noise import read_noise_folder
-from msdet.scenes.rendering import render
+from msdet.scenes.rendering import dry_scene, render
 from msdet.scenes.rir.bank import RirBank
 from msdet.scenes.sampling import Material, sample_scene
 
@@ -59,11 +61,13 @@ class DynamicMixingDataset(_Counted):
         noise: str | Path | None = None,
         slots: int | None = None,
         epoch_size: int | None = 1000,
+        dry: bool = False,
     ) -> None:
         """Check that bank and distribution belong together, and that there are slots enough (`MsdetError`).
 
         The bank may be given by its folder, `noise` is one of recordings. Without a distribution scenes are drawn from
-        its defaults at the bank's sample rate; examples are padded to `slots`, or to the most talkers.
+        its defaults at the bank's sample rate; examples are padded to `slots`, or to the most talkers. `dry` ones are
+        mixed later: batches of `msdet.data.device_mixing.collate_dry` by `mix_batch`, on any device.
         """
         self.bank = bank if isinstance(bank, RirBank) else RirBank.open(bank)
         self.distribution = distribution or SceneDistribution(sample_rate=self.bank.sample_rate)
@@ -72,7 +76,7 @@ class DynamicMixingDataset(_Counted):
         self.slots = self.distribution.most_talkers if slots is None else slots
         if self.distribution.most_talkers > self.slots:
             raise MsdetError(f"talkers is {self.distribution.talkers}, the model has {self.slots} output slots")
-        self.seed = seed
+        self.seed, self.dry = seed, dry
         recordings = tuple(r for r in read_noise_folder(noise) if r.split == split) if noise else ()
         self.material = Material(corpus.by_speaker(split), self.bank.array.microphones, recordings, self.bank)
         self.sounds = Sounds(corpus.root, self.distribution.sample_rate, noise, CACHE_SAMPLES)
@@ -96,6 +100,10 @@ class DynamicMixingDataset(_Counted):
         for attempt in range(MAX_SILENT_DRAWS):
             scene = sample_scene(f"mixture-{number}", self.distribution, self.material, self.seed, attempt)
             try:
+                if self.dry:
+                    parts = dry_scene(scene, self.bank.array, self.sounds, self.bank)
+                    scene = dataclasses.replace(scene, t60_measured_s=parts.response.t60_measured_s)
+                    return dry_example(scene, parts, self.slots, number, self.bank.array)
                 mixture, scene = render(scene, self.bank.array, self.sounds, self.bank)
             except SilentSpeechError:
                 continue
@@ -133,6 +141,16 @@ class MixedArraysDataset(_Counted):
         ]
         for part in self.parts:
             part.sounds = self.parts[0].sounds  # one cache
+
+    @property
+    def dry(self) -> bool:
+        """Whether examples are mixed later, as those of `DynamicMixingDataset`."""
+        return self.parts[0].dry
+
+    @dry.setter
+    def dry(self, dry: bool) -> None:
+        for part in self.parts:
+            part.dry = dry
 
     def __getitem__(self, index: int) -> Example:
         """Mix item `index`."""

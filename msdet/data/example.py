@@ -27,7 +27,8 @@ class Example(TypedDict):
     ``elevation_deg`` and ``distance_m (slot,)``; ``track_deg (slot, label)``, azimuths at times 0, 0.1, 0.2 s and so
     on; ``t60_s ()``; ``domain ()``, number of the room or set, -1 if not known; ``item ()``, its number in the data;
     ``array ()``, number of the array that it was recorded with, where there are several. A batch may say that it is
-    ``complete``: see `is_complete`.
+    ``complete``: see `is_complete`. Where it is to be mixed on the training device, ``dry`` has what it is mixed from,
+    and mixture and references are empty until then (`msdet.data.device_mixing`).
     """
 
     mixture: Tensor
@@ -43,6 +44,7 @@ class Example(TypedDict):
     item: Tensor
     array: Tensor
     complete: NotRequired[bool]
+    dry: NotRequired[dict[str, Tensor]]
 
 
 def is_complete(batch: Example) -> bool:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.overrides import TorchFunctionMode
 
+from msdet.models.encoders.mingru import MinGRU
+
 ONNX_GATES = {"gru": (1, 0, 2), "lstm": (0, 3, 1, 2)}
 """Which of PyTorch's gates (r z n, and i f g o) stand where in ONNX (z r n, and i o f g)."""
 
@@ -64,6 +66,14 @@ class KeepRecurrences(TorchFunctionMode):
             if function is known and isinstance(args[2], (list, tuple)):  # packed sequences come otherwise
                 return kept(*args)
         return function(*args, **(kwargs or {}))
+
+
+def use_grus(module: nn.Module) -> None:
+    """Put PyTorch's layer in the place of every minimal GRU of a module, with the same weights and zeros."""
+    for parent in list(module.modules()):
+        for name, child in parent._modules.items():
+            if isinstance(child, MinGRU):
+                parent._modules[name] = child.as_gru()
 
 
 def pack_recurrences(module: nn.Module) -> None:

@@ -19,7 +19,7 @@ from msdet.export.model import ExportedModel
 from msdet.export.parity import LIMIT, Deviation, deviation
 from msdet.export.precision import lowered
 from msdet.export.program import in_real_arithmetic, trace
-from msdet.export.recurrence import pack_recurrences
+from msdet.export.recurrence import pack_recurrences, use_grus
 from msdet.io.files import write_bytes
 from msdet.models.joint import JointModel
 
@@ -143,6 +143,7 @@ def _traced(
         lengths = {0: "batch", 2: "sample"}
     example = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     wrapper = ExportedModel(model, stft)
+    use_grus(wrapper)
     if onnx:
         pack_recurrences(wrapper)
     return in_real_arithmetic(trace(wrapper, example, lengths), example, lengths), wrapper, example, lengths

@@ -21,8 +21,9 @@ class ModelConfig:
             ``real_imaginary`` (relative to the reference) of one array, ``tac`` (any array, learned), ``srp_map``
             (maps of steered responses, any array, lines too), or your own ``module:Class``.
         front_end_options: what the front end takes.
-        encoder: ``ft_gru``, ``ft_jnf``, ``dense_unet``, ``spatialnet``, ``tfgridnet``, ``conv_tasnet``,
-            ``dprnn``, ``direction_cnn`` (with ``srp_map``), or your own ``module:Class``.
+        encoder: ``ft_mingru``, ``ft_gru``, ``band_mingru``, ``band_gru``, ``ft_jnf``, ``dense_unet``, ``spatialnet``,
+            ``tfgridnet``, ``conv_tasnet``, ``dprnn``, ``direction_cnn`` (with ``srp_map``), or your own
+            ``module:Class``.
         encoder_options: what the encoder's constructor takes besides derived sizes.
         sharing: what localization and separation have in common: ``hard`` (one encoder), ``none``, ``soft``,
             ``cross_stitch``, ``hierarchical``, or your own ``module:Class``.
@@ -45,7 +46,7 @@ class ModelConfig:
     window_s: float = 0.064
     front_end: str = "steered"
     front_end_options: dict[str, Any] = field(default_factory=dict)
-    encoder: str = "ft_gru"
+    encoder: str = "ft_mingru"
     encoder_options: dict[str, Any] = field(default_factory=dict)
     sharing: str = "hard"
     sharing_options: dict[str, Any] = field(default_factory=dict)

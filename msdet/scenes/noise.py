@@ -87,12 +87,18 @@ def diffuse(
     if not (power > 0.0).all():
         raise MsdetError(f"diffuse noise: signal {int(np.argmin(power)) + 1} is silent")
     scaled = (signals * np.sqrt(power.mean() / power)[:, None]).astype(np.float32)
-    taps = _filter_taps(microphones_m, sample_rate, speed_of_sound)
-    frequencies_hz = np.fft.rfftfreq(taps, 1 / sample_rate)
-    mixing = _balanced_root(theoretical_coherence(microphones_m, frequencies_hz, field, speed_of_sound))
+    mixing = diffuse_mixing(microphones_m, sample_rate, field, speed_of_sound)
+    taps = 2 * (len(mixing) - 1)
     responses = mixing * _equalizing_gains(scaled, taps).T[:, None]
     filters = np.fft.fftshift(scipy.fft.irfft(responses, axis=0), axes=0).astype(np.float32)
     return _mix(scaled, filters)
+
+
+def diffuse_mixing(microphones_m: Array, sample_rate: int, field: Field, speed_of_sound: float) -> Array:
+    """The matrices ``(freq, mic, mic)`` by which `diffuse` mixes, at the frequencies of its filters."""
+    taps = _filter_taps(microphones_m, sample_rate, speed_of_sound)
+    frequencies_hz = np.fft.rfftfreq(taps, 1 / sample_rate)
+    return _balanced_root(theoretical_coherence(microphones_m, frequencies_hz, field, speed_of_sound))
 
 
 def _filter_taps(microphones_m: Array, sample_rate: int, speed_of_sound: float) -> int:

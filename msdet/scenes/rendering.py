@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy
@@ -20,7 +21,7 @@ from msdet.scenes.noise import diffuse
 from msdet.scenes.rir.bank import RirBank
 from msdet.scenes.rir.room_response import RoomResponse, room_response
 from msdet.scenes.room_geometry import positions_along
-from msdet.scenes.scene import Scene, Source, Target
+from msdet.scenes.scene import Noise, Scene, Source, Target
 
 MIXTURE_RMS = 10 ** (-26 / 20)  # at the reference microphone, of full scale; lower where a peak would pass `PEAK`
 PEAK = 0.9
@@ -135,43 +136,71 @@ def reverberate_sources(
     return images
 
 
+class DryNoise(NamedTuple):
+    """A noise before it reaches the array: signals ``(signal, time)``, and a point source's response ``(mic, tap)``."""
+
+    noise: Noise
+    signals: Array
+    response: Array | None
+
+
+@dataclass(frozen=True)
+class DryScene:
+    """What a scene is mixed from: dry speech ``(time,)`` at its onset, where it goes through, and noises.
+
+    `response` is from all positions, `paths` are those that each talker takes with the times in seconds that it is
+    there, one that stands being at one position.
+    """
+
+    speech: list[Array]
+    response: RoomResponse
+    paths: list[tuple[Array, Array]]
+    noises: list[DryNoise]
+
+
 def render(scene: Scene, array: MicrophoneArray, sounds: Sounds, bank: RirBank | None = None) -> tuple[Mixture, Scene]:
     """Render a scene; also returns it with the T60 measured.
 
     A scene that was made from an RIR bank takes its responses from it. An `MsdetError` says that speech cannot be
     read or is silent, or that the room is impossible.
     """
-    speech = [sounds.source(source, scene.samples) for source in scene.sources]
-    response, paths, noise_positions = scene_response(scene, array, bank)
+    dry = dry_scene(scene, array, sounds, bank)
     durations_s = [source.duration_s for source in scene.sources]
     how = (scene.target, array.reference, scene.sample_rate, scene.mismatch)
-    images = reverberate_sources(speech, durations_s, response, paths, *how)
-    noises = _noises(scene, array, sounds, (response.rirs[position] for position in noise_positions))
+    images = reverberate_sources(dry.speech, durations_s, dry.response, dry.paths, *how)
+    noises = [(_noise_at_array(scene, array, noise), noise.noise.snr_db) for noise in dry.noises]
     levels_db = np.array([s.level_db for s in scene.sources])
     mixture = mix(images, levels_db, noises, array.reference, scene.sample_rate)
-    return mixture, dataclasses.replace(scene, t60_measured_s=response.t60_measured_s)
+    return mixture, dataclasses.replace(scene, t60_measured_s=dry.response.t60_measured_s)
 
 
-def _noises(
-    scene: Scene, array: MicrophoneArray, sounds: Sounds, responses: Iterator[Array]
-) -> list[tuple[Array, float]]:
-    """Noises ``(mic, time)`` at any scale, with SNR in dB; `responses` ``(mic, tap)`` of point sources."""
+def dry_scene(scene: Scene, array: MicrophoneArray, sounds: Sounds, bank: RirBank | None = None) -> DryScene:
+    """Read and draw what a scene is mixed from; errors as those of `render`."""
+    speech = [sounds.source(source, scene.samples) for source in scene.sources]
+    response, paths, noise_positions = scene_response(scene, array, bank)
     rng = np.random.default_rng([scene.seed, 1])  # apart from the stream that sampled the scene
-    microphones_m, samples = scene.microphones_m(array.positions), scene.samples
-    signals = []
+    responses = iter(response.rirs[noise_positions.start :])
+    noises = []
     for noise in scene.noises:
         if noise.kind == "sensor":
-            signal = rng.standard_normal((len(microphones_m), samples), dtype=np.float32)
-        elif noise.kind == "point":
-            dry = sounds.noise(noise, 1, samples, rng)
-            signal = scipy.signal.fftconvolve(dry, next(responses), axes=-1)[:, :samples]
+            signals = rng.standard_normal((array.microphones, scene.samples), dtype=np.float32)
         else:
-            streams = sounds.noise(noise, len(microphones_m), samples, rng)
-            signal = diffuse(streams, microphones_m, scene.sample_rate, noise.kind, scene.speed_of_sound)
-        if scene.mismatch and noise.kind != "sensor":
-            signal = apply_gain_phase(signal, scene.mismatch)
-        signals.append((signal, noise.snr_db))
-    return signals
+            signals = sounds.noise(noise, 1 if noise.kind == "point" else array.microphones, scene.samples, rng)
+        noises.append(DryNoise(noise, signals, next(responses) if noise.kind == "point" else None))
+    return DryScene(speech, response, paths, noises)
+
+
+def _noise_at_array(scene: Scene, array: MicrophoneArray, dry: DryNoise) -> Array:
+    """A noise ``(mic, time)`` as the array receives it, at any scale."""
+    kind, signal = dry.noise.kind, dry.signals
+    if kind == "sensor":
+        return signal
+    if kind == "point":
+        signal = scipy.signal.fftconvolve(signal, dry.response, axes=-1)[:, : scene.samples]
+    else:
+        microphones_m = scene.microphones_m(array.positions)
+        signal = diffuse(signal, microphones_m, scene.sample_rate, kind, scene.speed_of_sound)
+    return apply_gain_phase(signal, scene.mismatch) if scene.mismatch else signal
 
 
 def scene_response(

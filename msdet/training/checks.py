@@ -45,7 +45,7 @@ _CHOICES = {
 }
 
 _WITHOUT_EFFECT = {
-    "data": ("workers", "bank", "speech", "dev", "train", "extra_train"),  # their content has its own hash
+    "data": ("workers", "mix_on_device", "bank", "speech", "dev", "train", "extra_train"),  # content has its own hash
     "trainer": ("accelerator", "devices", "nodes", "threads", "loggers", "max_nonfinite_steps", "save_every_minutes"),
 }
 

@@ -82,6 +82,7 @@ class DataConfig:
         batch_directions: share of each batch whose directions are known, exactly.
         set_weights: share of each batch from `train` and each of `extra_train`, in any unit.
         workers: processes that prepare batches.
+        mix_on_device: convolve and mix on the training device, not in these processes; on GPUs if not given.
     """
 
     dev: Path
@@ -100,6 +101,7 @@ class DataConfig:
     batch_directions: float | None = None
     set_weights: list[float] = field(default_factory=list)
     workers: int = 1
+    mix_on_device: bool | None = None
 
 
 @dataclass(frozen=True)

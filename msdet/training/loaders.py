@@ -22,6 +22,7 @@ from msdet.data.dataset import (
     MixedArraysDataset,
     RenderedDataset,
 )
+from msdet.data.device_mixing import collate_dry
 from msdet.data.example import Example, LabeledData
 from msdet.data.samplers import (
     BalancedSampler,
@@ -174,8 +175,12 @@ def loaders(
     """Loaders of one process; an epoch of training is the steps between two validations."""
     batch, batches = _batch(config), config.optimizer.accumulate * config.interval
     mixing = data.train.dataset if isinstance(data.train, LabelSubset) else data.train
+    collate = None
     if isinstance(mixing, MixedArraysDataset):
         mixing.batch = batch * processes
+    if isinstance(mixing, DynamicMixingDataset | MixedArraysDataset):
+        mixing.dry = _on_gpu(config) if config.data.mix_on_device is None else config.data.mix_on_device
+        collate = collate_dry if mixing.dry else None
     if data.rendered and config.data.batch_seconds:
         lengths_s = [s.samples / s.sample_rate for s in data.rendered.scenes]
         of_all_s = config.data.batch_seconds * processes
@@ -185,7 +190,7 @@ def loaders(
     else:
         sampler = _sampler(data, config, batch * processes, batches)
         sampler.go_on(done.epochs, done.batches * batch)  # Lightning starts workers before it says which epoch it is
-        train = _loader(data.train, config, batch_size=batch, sampler=sampler, drop_last=True)
+        train = _loader(data.train, config, batch_size=batch, sampler=sampler, drop_last=True, collate_fn=collate)
     lengths_s = [s.samples / s.sample_rate for s in data.dev.scenes]
     order = sorted(range(len(lengths_s)), key=lengths_s.__getitem__)  # as they are if all are of one length
     batch_seconds = config.data.batch_seconds or max(lengths_s) * batch + 1e-9
@@ -211,9 +216,13 @@ def _loader(data: LabeledData, config: TrainConfig, **how: Any) -> DataLoader[Ex
         persistent_workers=workers > 0,  # what they mix follows from the items that they are sent alone
         multiprocessing_context="forkserver" if workers else None,
         worker_init_fn=_end_with_training if workers else None,
-        pin_memory=config.trainer.accelerator != "cpu" and torch.cuda.is_available(),
+        pin_memory=_on_gpu(config),
         **how,
     )
+
+
+def _on_gpu(config: TrainConfig) -> bool:
+    return config.trainer.accelerator != "cpu" and torch.cuda.is_available()
 
 
 def _end_with_training(worker: int) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import wrap_signed_deg
+from msdet.data.device_mixing import mix_batch
 from msdet.data.example import Example, is_complete
 from msdet.dsp.spatial import decode_azimuth
 from msdet.losses.assignment import cheapest_permutation
@@ -80,6 +81,7 @@ class JointModule(pl.LightningModule):
 
     def terms(self, batch: Example) -> tuple[ObjectiveTerms, JointOutput, BatchLabels]:
         """Objective, what the model gave, and the labels in the talkers' own order."""
+        batch = mix_batch(batch)
         if self.arrays:
             self.model.place(self.arrays[int(batch["array"][0])] if self.training else self.own_array)
         skip = self.training and self.objective.may_skip_separation(batch)

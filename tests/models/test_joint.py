@@ -275,7 +275,7 @@ def test_encoder_that_is_no_module_is_refused(own_encoder: str, dev_set: SceneSe
         ({"separation_head": "steered_bean"}, "unknown separation head .* did you mean 'steered_beam'"),
         ({"separation_head": "zzz"}, "unknown separation head 'zzz'"),
         ({"encoder": "ft_gruu"}, "unknown encoder .* did you mean 'ft_gru'"),
-        ({"encoder_options": {"hiden": 8}}, "encoder 'ft_gru' has no option 'hiden'; did you mean 'hidden'"),
+        ({"encoder_options": {"hiden": 8}}, "encoder 'ft_mingru' has no option 'hiden'; did you mean 'hidden'"),
         ({"separation_options": {"filter_tap": 2}}, "no option 'filter_tap'; did you mean 'filter_taps'"),
         ({"separation_options": {"talkers": 2}}, "no option 'talkers'"),
         ({"window_s": 100.0}, "window_s is 100.0, expected at most 1 s"),

@@ -262,7 +262,7 @@ def test_own_parts_are_free_in_training_and_named_when_the_model_is_loaded(
 ) -> None:
     imported = tmp_path / "imported"
     (tmp_path / "own_trained.py").write_text(
-        f"open({str(imported)!r}, 'w').close()\nfrom msdet.models.encoders.ft_gru import FTGRU as Encoder\n"
+        f"open({str(imported)!r}, 'w').close()\nfrom msdet.models.encoders.mingru import FTMinGRU as Encoder\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     config = make_config(ModelConfig(encoder="own_trained:Encoder", **SMALL))

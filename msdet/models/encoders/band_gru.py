@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,8 @@ class BandGRU(StreamingBlockEncoder):
         checkpoint: compute activations again in the backward pass, which saves memory.
     """
 
+    RECURRENCE: Any = nn.GRU
+
     def __init__(
         self,
         features_in: int,
@@ -70,7 +72,7 @@ class BandGRU(StreamingBlockEncoder):
         self.state_width = 2 * hidden
         self.depth = blocks
         self.enter = nn.ModuleList(nn.Linear(width * features_in, 2 * hidden) for _, _, width in self.zones)
-        self.blocks = nn.ModuleList(RecurrentBlock(2 * hidden, hidden, causal) for _ in range(blocks))
+        self.blocks = nn.ModuleList(RecurrentBlock(2 * hidden, hidden, causal, self.RECURRENCE) for _ in range(blocks))
         self.leave = _Exit(self.zones, features_in, 2 * hidden, self.features_out)
 
     def start(self, features: Tensor) -> Tensor:

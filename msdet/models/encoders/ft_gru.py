@@ -1,4 +1,4 @@
-"""Recurrence across frequency, then across time: the fast default.
+"""Recurrence across frequency, then across time.
 
 The order follows FT-JNF (Tesch and Gerkmann, IEEE/ACM TASLP 2023). Neighboring bins share one step of the
 recurrences, which divides their cost; a linear path keeps the resolution of single bins.
@@ -9,7 +9,7 @@ and take 0.13, 0.45, 2.9 and 31 G multiply-accumulates per second of audio; the 
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,8 @@ class FTGRU(StreamingBlockEncoder):
         group: neighboring bins in one step.
     """
 
+    RECURRENCE: Any = nn.GRU
+
     def __init__(
         self,
         features_in: int,
@@ -58,7 +60,9 @@ class FTGRU(StreamingBlockEncoder):
         self.group = sizes["group"]
         self.depth = sizes["blocks"]
         self.enter = nn.Linear(self.group * features_in, 2 * units)
-        self.blocks = nn.ModuleList(RecurrentBlock(2 * units, units, causal) for _ in range(self.depth))
+        self.blocks = nn.ModuleList(
+            RecurrentBlock(2 * units, units, causal, self.RECURRENCE) for _ in range(self.depth)
+        )
         self.leave = nn.Linear(2 * units, self.group * units)
         self.bypass = nn.Linear(features_in, units)
 
@@ -113,13 +117,13 @@ def _to_bins(x: Tensor, features: Tensor, leave: nn.Module, bypass: nn.Module) -
 
 
 class RecurrentBlock(nn.Module):
-    """One GRU across frequency and one across time, each added to its input."""
+    """One GRU across frequency and one across time, each added to its input; `recurrence` is their kind."""
 
-    def __init__(self, width: int, hidden: int, causal: bool) -> None:
+    def __init__(self, width: int, hidden: int, causal: bool, recurrence: Any = nn.GRU) -> None:
         super().__init__()
         self.norm_freq, self.norm_time = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.across_freq = nn.GRU(width, hidden, bidirectional=True)
-        self.across_time = nn.GRU(width, width if causal else hidden, bidirectional=not causal)
+        self.across_freq = recurrence(width, hidden, bidirectional=True)
+        self.across_time = recurrence(width, width if causal else hidden, bidirectional=not causal)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, freq, frame, width)`` to the same."""

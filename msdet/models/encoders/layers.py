@@ -89,7 +89,7 @@ class Conv(nn.Module):
         return convolved.permute(0, 2, 3, 1), kept
 
 
-def run_rnn(layer: nn.RNNBase, sequence: Tensor, state: State = None) -> tuple[Tensor, State]:
+def run_rnn(layer: nn.Module, sequence: Tensor, state: State = None) -> tuple[Tensor, State]:
     """Run an LSTM or GRU in float32 whatever the precision around it, from the state of an earlier call.
 
     Autocast would run it in half precision throughout, sums over time included, and not every CPU can. Gives the
@@ -104,9 +104,12 @@ def run_rnn(layer: nn.RNNBase, sequence: Tensor, state: State = None) -> tuple[T
     return output.to(torch.get_autocast_dtype(kind)), state
 
 
-def run_rnn_along(layer: nn.RNNBase, x: Tensor, axis: int, state: State = None) -> tuple[Tensor, State]:
+def run_rnn_along(layer: nn.Module, x: Tensor, axis: int, state: State = None) -> tuple[Tensor, State]:
     """`run_rnn` along one axis of ``(batch, freq, frame, feature)``: 1 for frequency, 2 for time."""
     sequence = x.movedim(axis, 0)
+    if getattr(layer, "many_axes", False):  # of the batch
+        output, state = run_rnn(layer, sequence, state)
+        return output.movedim(0, axis), state
     output, state = run_rnn(layer, sequence.flatten(1, 2), state)
     return output.reshape(*sequence.shape[:3], output.shape[-1]).movedim(0, axis), state
 

@@ -28,6 +28,7 @@ from msdet.models.encoders import ENCODERS, ft_gru
 from msdet.models.heads import SEPARATION_HEADS, TASKS
 from msdet.models.joint import JointModel
 from msdet.models.sharing import SHARING_SCHEMES
+from msdet.scenes.distribution import SceneDistribution
 from msdet.training.config import ObjectiveConfig, OptimizerConfig, TrainConfig
 from msdet.training.module import JointModule
 from msdet.training.objective import Objective
@@ -53,7 +54,9 @@ class Case:
 def small(**changes: Any) -> dict[str, Any]:
     """The default model in frames of 16 ms, with a small encoder."""
     encoder = changes.get("encoder", ModelConfig.encoder)
-    tiny = {"ft_gru": {"hidden": 8, "group": 8}}.get(encoder, ENCODERS.fact(encoder, "tiny", {}))
+    tiny = {"ft_gru": {"hidden": 8, "group": 8}, "ft_mingru": {"hidden": 8, "group": 8}}.get(
+        encoder, ENCODERS.fact(encoder, "tiny", {})
+    )
     return {"window_s": 0.016, "encoder_options": tiny} | changes
 
 
@@ -209,7 +212,7 @@ def test_value_that_is_asked_for_is_noticed(pretend: Pretend, monkeypatch: pytes
 def test_recurrence_in_half_precision_is_noticed(pretend: Pretend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ft_gru, "run_rnn_along", lambda layer, x, axis, state=None: run_plainly(layer, x, axis))
     with pytest.raises(AssertionError, match=r"float16"):
-        check(CASES["default-bf16"], pretend, 2)
+        check(Case({"encoder": "ft_gru"}, bf16=True), pretend, 2)
 
 
 def run_plainly(layer: nn.RNNBase, x: Tensor, axis: int) -> tuple[Tensor, Any]:
@@ -217,6 +220,19 @@ def run_plainly(layer: nn.RNNBase, x: Tensor, axis: int) -> tuple[Tensor, Any]:
     sequence = x.movedim(axis, 0)
     output, state = layer(sequence.flatten(1, 2))
     return output.reshape(*sequence.shape[:3], output.shape[-1]).movedim(0, axis), state
+
+
+def test_batches_are_mixed_on_the_device(
+    pretend: Pretend, make_config: Callable[..., TrainConfig], small_room: SceneDistribution, tmp_path: Path
+) -> None:
+    noisy: dict[str, Any] = {"diffuse": "spherical", "point_noises": 1, "gain_error_db": 1.0, "phase_error_deg": 3.0}
+    scenes = dataclasses.replace(small_room, **noisy)
+    config = make_config(accelerator="gpu", steps=2, validate_every=1, data={"mix_on_device": True, "scenes": scenes})
+    lines: list[str] = []
+    with pretend() as (gpu, _):
+        train(tmp_path / "run", config, lines.append)
+    assert not gpu.mixed
+    assert sum(line.startswith("step ") for line in lines) == 2
 
 
 def test_lightning_trains(pretend: Pretend, make_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
