@@ -44,7 +44,8 @@ def running_sum(values: Tensor, axis: int, decay: float = 1.0, before: Tensor | 
     [4.0, 4.0, 2.0]
     """
     wide = values.movedim(axis, -1).to(torch.complex128 if values.is_complex() else torch.float64)
-    if decay == 1.0:
+    repeatable = not wide.is_cuda or not torch.are_deterministic_algorithms_enabled()
+    if decay == 1.0 and repeatable:
         sums = wide.cumsum(-1)
         if before is not None:
             sums = sums + before[..., None]
@@ -93,19 +94,20 @@ def with_past(signal: Tensor, frames: int, axis: int, past: Tensor | None) -> tu
 
 
 def sample_and_hold(
-    make: Callable[[list[int]], tuple[Tensor, ...]], frames: int, update_interval: int, before: State
+    make: Callable[[slice], tuple[Tensor, ...]], frames: int, update_interval: int, before: State
 ) -> tuple[tuple[Tensor, ...], State]:
     """Tensors ``(batch, frame, ...)`` made every `update_interval` frames, held in between; and the state.
 
-    `make` gives tensors ``(batch, update, ...)`` for some of the `frames` that come, by their numbers. The interval
+    `make` gives tensors ``(batch, update, ...)`` for a slice of the `frames` that come. The interval
     counts from the very first frame, `before` is the state that an earlier call returned.
     """
     seen, last = before or (0, None)
-    new = [frame for frame in range(frames) if (seen + frame) % update_interval == 0]
-    made = make(new) if new else ()
+    first = -seen % update_interval
+    made = make(slice(first, frames, update_interval)) if first < frames else ()
     if last is not None:
-        made = tuple(torch.cat(pair, dim=1) for pair in zip(last, made, strict=True)) if new else last
-    up_to_date = torch.arange(seen, seen + frames) // update_interval
-    index = up_to_date - up_to_date[0] + int(last is not None and seen % update_interval == 0)
-    values = tuple(value[:, index.to(value.device)] for value in made)
+        made = tuple(torch.cat(pair, dim=1) for pair in zip(last, made, strict=True)) if made else last
+    device = made[0].device
+    offset = seen // update_interval - int(last is not None and seen % update_interval == 0)
+    index = torch.arange(seen, seen + frames, device=device) // update_interval - offset
+    values = tuple(value[:, index] for value in made)
     return values, (seen + frames, tuple(value[:, -1:].clone() for value in values))

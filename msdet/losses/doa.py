@@ -110,8 +110,9 @@ def circular_distance(first: Tensor, second: Tensor, squared: bool = False) -> T
     That of a line, the sum of |differences of the cumulative distributions|, least over where the circle is cut: their
     median is taken off (Rabin, Delon and Gousseau, "Transportation distances on the circle", 2011).
     """
-    surplus = (first - second).cumsum(-1)
-    step = 2.0 * math.pi / first.shape[-1]
+    classes = first.shape[-1]
+    surplus = (first - second) @ first.new_ones(classes, classes).triu()  # a `cumsum` that is repeatable on GPUs
+    step = 2.0 * math.pi / classes
     if squared:
         return step * (surplus - surplus.mean(-1, keepdim=True)).square().sum(-1)
     with torch.no_grad():  # half lie above and half below, so the cut has no gradient of its own

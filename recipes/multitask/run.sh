@@ -64,8 +64,8 @@ simulate_all() {
   local split count
   for split in train dev test; do
     count=${split}_scenes
-    start cpu_cmd python tools/simulate.py --out "$exp/$split" --speech "$speech" --corpus "$corpus" \
-      ${scenes:+--scenes "$scenes"} --split "$split" --count "${!count}" --seed "$seed" --jobs "$nj" || return
+    start_parts python tools/simulate.py --out "$exp/$split" --speech "$speech" --corpus "$corpus" \
+      ${scenes:+--scenes "$scenes"} --split "$split" --count "${!count}" --seed "$seed" || return
   done
 }
 

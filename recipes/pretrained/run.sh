@@ -84,8 +84,8 @@ simulate_conditions() {
     for file in "${files[@]}"; do
       condition=$(basename "$file" .yaml)
       if [ "$condition" = noise ]; then recordings=$noise; else recordings=; fi
-      start cpu_cmd msdet simulate --out "$exp/sets/$condition-${rate[$model]}" --speech "$speech" --corpus "$corpus" \
-        --split test --count "$condition_scenes" --seed 7 --jobs "$nj" ${recordings:+--noise "$recordings"} \
+      start_parts msdet simulate --out "$exp/sets/$condition-${rate[$model]}" --speech "$speech" --corpus "$corpus" \
+        --split test --count "$condition_scenes" --seed 7 ${recordings:+--noise "$recordings"} \
         --scenes "$file" --scenes.sample_rate "${rate[$model]}" || return
     done
   done

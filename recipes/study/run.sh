@@ -64,9 +64,9 @@ simulate_all() {
   for talkers in 3 2; do
     for split in train dev test; do
       count=${split}_scenes
-      start cpu_cmd python tools/simulate.py --out "$exp/$talkers/$split" --speech "$speech" --corpus "$corpus" \
+      start_parts python tools/simulate.py --out "$exp/$talkers/$split" --speech "$speech" --corpus "$corpus" \
         --scenes.talkers "$talkers" --scenes.duration_s "$([ "$split" = train ] && echo 2 || echo 4)" \
-        --split "$split" --count "${!count}" --seed 0 --jobs "$nj" || return
+        --split "$split" --count "${!count}" --seed 0 || return
     done
   done
 }

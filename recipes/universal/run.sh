@@ -87,14 +87,14 @@ for file in "${files[@]}"; do
 done
 
 simulate_sets() {
-  local name file options common=(--speech "$speech" --corpus "$corpus" --jobs "$nj")
-  start cpu_cmd msdet simulate --out "$exp/dev" --split dev --count "$dev_scenes" --seed "$seed" "${common[@]}" \
+  local name file options common=(--speech "$speech" --corpus "$corpus")
+  start_parts msdet simulate --out "$exp/dev" --split dev --count "$dev_scenes" --seed "$seed" "${common[@]}" \
     --scenes "$conditions/count.yaml" || return
   for name in "${sets[@]}"; do
     file=$conditions/$name.yaml options=()
     if [ ! -e "$file" ]; then file=$conditions/two.yaml options=(--scenes.array "$name"); fi
     if [ -n "$noise" ] && grep -qE '^(diffuse|point_noises):' "$file"; then options+=(--noise "$noise"); fi
-    start cpu_cmd msdet simulate --out "$exp/sets/$name" --split test --count "$test_scenes" --seed "$((seed + 7))" \
+    start_parts msdet simulate --out "$exp/sets/$name" --split test --count "$test_scenes" --seed "$((seed + 7))" \
       "${common[@]}" --scenes "$file" "${options[@]}" || return
   done
 }

@@ -11,10 +11,10 @@ simulate_all() {
   local split count
   for split in dev test; do
     count=${split}_scenes
-    start cpu_cmd python tools/simulate.py --out "$exp/$split" --speech "$speech" --corpus "$corpus" "${scene_options[@]}" \
-      --split "$split" --count "${!count}" --seed "$seed" --jobs "$nj" || return
+    start_parts python tools/simulate.py --out "$exp/$split" --speech "$speech" --corpus "$corpus" "${scene_options[@]}" \
+      --split "$split" --count "${!count}" --seed "$seed" || return
   done
-  start cpu_cmd msdet bank --out "$exp/bank" "${scene_options[@]}" --rooms "$rooms" --seed "$((seed + 1))" --jobs "$nj"
+  start_parts msdet bank --out "$exp/bank" "${scene_options[@]}" --rooms "$rooms" --seed "$((seed + 1))"
 }
 
 find_drawn_from() {

@@ -1,5 +1,5 @@
 # How models are trained, on CPUs and GPUs; source this after stages.sh.
-devices= nodes= precision= compile= workers=
+devices= nodes= precision= compile= workers= batch=
 text_options+=" devices precision compile"
 
 training_help() {
@@ -11,6 +11,7 @@ Of training, on GPUs where there are any:
   --precision P    32-true or bf16-mixed (32-true)
   --compile NAME   backend of torch.compile, as a rule inductor (none)
   --workers N      processes that prepare batches (the configuration's)
+  --batch N        mixtures a batch on each device (the configuration's)
 HELP
 }
 
@@ -19,7 +20,7 @@ set_training_options() {
   training_options=(
     ${devices:+--trainer.devices "$devices"} ${nodes:+--trainer.nodes "$nodes"}
     ${precision:+--trainer.precision "$precision"} ${compile:+--trainer.compile "$compile"}
-    ${workers:+--data.workers "$workers"}
+    ${workers:+--data.workers "$workers"} ${batch:+--optimizer.batch "$batch"}
   )
 }
 

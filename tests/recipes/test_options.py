@@ -117,6 +117,37 @@ def test_commands_start_with_a_prefix_or_a_script_of_kaldi(tmp_path: Path) -> No
     ]
 
 
+def test_parts_are_an_array_of_jobs_of_kaldi_and_are_finished_together(tmp_path: Path) -> None:
+    script = tmp_path / "run.pl"
+    script.write_text(
+        """#!/bin/bash
+case $1 in JOB=1:*) last=${1#JOB=1:}; shift ;; *) last=1 ;; esac
+log=$1; shift
+for job in $(seq "$last"); do echo "${@//JOB/$job}" >"${log//JOB/$job}"; done
+"""
+    )
+    script.chmod(0o755)
+
+    def made(cpu_cmd: str) -> list[str]:
+        lines = ". recipes/utils/cmd.sh; nj=2; for seed in 1 2; do start_parts msdet bank --seed $seed; done"
+        variables = {"exp": str(tmp_path / "exp"), "cpu_cmd": cpu_cmd}
+        done = subprocess.run(
+            ["bash", "-c", lines], cwd=ROOT, env=os.environ | variables, capture_output=True, text=True
+        )
+        logs = [f"{log.name}: {log.read_text().rstrip()}" for log in sorted((tmp_path / "exp").rglob("*.log"))]
+        return [*done.stdout.splitlines(), *logs]
+
+    assert made("echo") == ["msdet bank --seed 1 --jobs 2", "msdet bank --seed 2 --jobs 2"]
+    assert made(str(script)) == [
+        "bank+.1.log: msdet bank --seed 2 --jobs 1 --shard 1/2",
+        "bank+.2.log: msdet bank --seed 2 --jobs 1 --shard 2/2",
+        "bank+.log: msdet bank --seed 2 --jobs 2",
+        "bank.1.log: msdet bank --seed 1 --jobs 1 --shard 1/2",
+        "bank.2.log: msdet bank --seed 1 --jobs 1 --shard 2/2",
+        "bank.log: msdet bank --seed 1 --jobs 2",
+    ]
+
+
 @pytest.mark.parametrize("name", ["msdet", "lbt", "pit", "spatialnet_small", "spatialnet_large"])
 def test_published_systems_are_chosen_by_name(name: str, run: Run, tmp_path: Path) -> None:
     (tmp_path / "speech").mkdir()

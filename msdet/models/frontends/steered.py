@@ -79,7 +79,7 @@ class SteeredFrontEnd(LeveledFrontEnd):
         response = steered_response(phase_normalize(spectrum), self.geometry.steering)
         srp_map, maps = running_mean(response.mean(2).transpose(1, 2), 1, self.decay, maps)
 
-        def update(frames: list[int]) -> tuple[Tensor, Tensor]:
+        def update(frames: slice) -> tuple[Tensor, Tensor]:
             logits = self._seeds(srp_map[:, frames])
             weights = self._weights(logits.softmax(-1).flatten(0, 1))
             return logits, weights.unflatten(0, logits.shape[:2])

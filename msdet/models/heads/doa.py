@@ -132,7 +132,7 @@ class SteeredDoaHead(nn.Module):
             weight, shares = running_sum(weights.sum(2)[..., None], 2, self.decay, shares)
             pooled = (total / weight.clamp_min(1e-8)).to(features.dtype)
 
-        def update(frames: list[int]) -> tuple[Tensor]:
+        def update(frames: slice) -> tuple[Tensor]:
             known = None if pooled is None else pooled[:, :, frames]
             return (self._logits(response[:, :, frames], seed[:, :, frames], known).transpose(1, 2),)
 

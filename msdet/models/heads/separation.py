@@ -297,7 +297,7 @@ class SteeredBeamHead(nn.Module):
         steered, refining = state or (None, None)
         spectrum = front_end.spectrum
 
-        def steer(frames: list[int]) -> tuple[Tensor]:
+        def steer(frames: slice) -> tuple[Tensor]:
             logits = doa_logits[:, :, frames].transpose(1, 2)
             return (self._weights(logits.flatten(0, 1)).unflatten(0, logits.shape[:2]),)
 

@@ -42,6 +42,15 @@ INDEXED = {
 """Those that take indices, which may be of the host; of booleans they count on the device how many there are."""
 
 
+UNREPEATABLE = (
+    "adaptive_avg_pool", "adaptive_max_pool", "avg_pool3d", "bincount", "ctc_loss", "cumsum", "fractional_max_pool",
+    "grid_sampler", "histc", "kthvalue", "max_pool3d", "max_unpool", "median", "nll_loss2d", "put_", "reflection_pad",
+    "replication_pad", "scatter_reduce", "upsample",
+)  # fmt: skip
+"""Starts of the names of those that have no deterministic form on CUDA (`torch.use_deterministic_algorithms`), in the
+backward pass if they have one of their own."""
+
+
 class Pretended(Tensor):
     """A tensor that says it is on the GPU."""
 
@@ -76,6 +85,7 @@ class Gpu(TorchDispatchMode):
         super().__init__()
         self.mixed: list[str] = []
         self.waits: list[str] = []
+        self.unrepeatable: list[str] = []
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         options = dict(kwargs or {})
@@ -130,6 +140,10 @@ class Gpu(TorchDispatchMode):
                 self.waits.append(f"{operation}, {place()}")
         elif any(other.dim() for other in others):
             self.mixed.append(f"{operation}, {place()}")
+        name = operation.overloadpacket.__name__.lstrip("_")
+        pooled = "pool" in name or "pad" in name or name.startswith(("upsample", "grid_sampler"))
+        if name.startswith(UNREPEATABLE) and ours[0].dtype.is_floating_point and ("backward" in name or not pooled):
+            self.unrepeatable.append(f"{operation}, {place()}")
         if operation in ASK:
             self.waits.append(f"{operation}, {place()}")
 

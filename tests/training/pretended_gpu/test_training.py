@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -78,6 +78,11 @@ def all_cases() -> Iterator[tuple[str, Case]]:
     blocks = {"encoder_options": {"hidden": 8, "group": 8, "blocks": 2}}
     models |= {f"sharing-{name}": {"sharing": name} | blocks for name in SHARING_SCHEMES.names()}
     models |= {f"task-{name}": {"tasks": {name: {}}} for name in OF_BINS}
+    causal = {"causal": True, "update_interval": 4}
+    models["streaming"] = {
+        "front_end_options": causal, "doa_options": causal, "separation_options": causal, "encoder": "ft_gru",
+        "encoder_options": {"hidden": 8, "group": 8, "causal": True},
+    }  # fmt: skip
     models |= {"any-array": MAPS, "empty-slots": {"variable_num_speakers": True}}
     for name, model in models.items():
         for bf16 in (False, True):
@@ -150,13 +155,24 @@ def learn(case: Case, device: str, gpu: Any = None, steps: int = 2) -> list[floa
 
 def check(case: Case, pretend: Pretend, waits: int) -> None:
     """A case learns on the GPU what it learns on the CPU, mixes no devices, and seldom waits."""
-    with pretend() as (gpu, functions):
+    with pretend() as (gpu, functions), deterministic():
         losses = learn(case, "cuda", gpu)
     assert not gpu.mixed
+    assert not gpu.unrepeatable
     assert functions.dtypes <= {torch.float32}
     assert len(gpu.waits) <= waits, gpu.waits
     if not (case.bf16 and case.model.get("front_end") == "srp_map"):  # where rounding decides who is there
         assert losses == pytest.approx(learn(case, "cpu"), rel=0.05 if case.bf16 else 1e-4)
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """As with ``--trainer.deterministic true``."""
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def waits_of(name: str) -> int:
@@ -206,6 +222,18 @@ def test_value_that_is_asked_for_is_noticed(pretend: Pretend, monkeypatch: pytes
 
     monkeypatch.setattr(Objective, "assign", planted)
     with pytest.raises(AssertionError, match=r"_local_scalar_dense"):
+        check(CASES["default-fp32"], pretend, 2)
+
+
+def test_operation_that_is_not_repeatable_is_noticed(pretend: Pretend, monkeypatch: pytest.MonkeyPatch) -> None:
+    assign = Objective.assign
+
+    def planted(self: Objective, predictions: Any, truth: Any) -> Tensor:
+        truth.azimuth_deg.cumsum(-1)
+        return assign(self, predictions, truth)
+
+    monkeypatch.setattr(Objective, "assign", planted)
+    with pytest.raises(AssertionError, match=r"aten\.cumsum"):
         check(CASES["default-fp32"], pretend, 2)
 
 
