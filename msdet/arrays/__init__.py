@@ -246,7 +246,7 @@ class MicrophoneArray:
 
     def _principal(self) -> tuple[Array, Array]:
         """Principal axes ``(axis, 3)``, widest first, and the extent ``(axis,)`` in meters along each."""
-        return _principal(self.positions_m)
+        return _principal(tuple(map(tuple, self.positions_m)))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -254,7 +254,10 @@ def _principal(positions_m: tuple[tuple[float, float, float], ...]) -> tuple[Arr
     """Asked for every talker of every scene."""
     centered = np.array(positions_m) - np.mean(positions_m, axis=0)
     axes = np.linalg.svd(centered)[2]
-    return axes, np.ptp(centered @ axes.T, axis=0)
+    extents_m = np.ptp(centered @ axes.T, axis=0)
+    for shared in (axes, extents_m):
+        shared.setflags(write=False)
+    return axes, extents_m
 
 
 def _distances(positions: Array) -> Array:

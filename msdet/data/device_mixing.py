@@ -22,7 +22,7 @@ from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
 from msdet.data.example import Example, example_of
 from msdet.scenes.noise import MAX_EQUALIZATION_DB, diffuse_mixing
-from msdet.scenes.rendering import MIXTURE_RMS, PEAK, DryScene
+from msdet.scenes.rendering import MIN_RMS, MIXTURE_RMS, PEAK, DryScene
 from msdet.scenes.scene import Scene
 
 
@@ -105,7 +105,8 @@ def _mixed(batch: Example) -> Example:
     references = references[:, :, 0]
     reverberant = _channel(images, at_reference[:, None])[:, :, 0]
     rms = (reverberant.square().sum(-1, dtype=torch.float64) / parts["talks"]).sqrt()
-    gains = torch.where(mixed["active"], 10 ** (parts["level_db"] / 20) / rms, 0.0).float()
+    gains = torch.where(rms > MIN_RMS, 10 ** (parts["level_db"] / 20) / rms, torch.nan)  # silent: the step is skipped
+    gains = torch.where(mixed["active"], gains, 0.0).float()
     images, references = images * gains[..., None, None], references * gains[..., None]
     clean = images.sum(1)
     clean_rms = _rms(_channel(clean, at_reference))

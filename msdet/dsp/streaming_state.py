@@ -101,6 +101,8 @@ def sample_and_hold(
     `make` gives tensors ``(batch, update, ...)`` for a slice of the `frames` that come. The interval
     counts from the very first frame, `before` is the state that an earlier call returned.
     """
+    if frames < 1:
+        raise ValueError("no frames, expected at least one")
     seen, last = before or (0, None)
     first = -seen % update_interval
     made = make(slice(first, frames, update_interval)) if first < frames else ()

@@ -111,7 +111,8 @@ def circular_distance(first: Tensor, second: Tensor, squared: bool = False) -> T
     median is taken off (Rabin, Delon and Gousseau, "Transportation distances on the circle", 2011).
     """
     classes = first.shape[-1]
-    surplus = (first - second) @ first.new_ones(classes, classes).triu()  # a `cumsum` that is repeatable on GPUs
+    with torch.autocast(first.device.type, enabled=False):  # a `cumsum` that is repeatable on GPUs
+        surplus = (first - second) @ first.new_ones(classes, classes).triu()
     step = 2.0 * math.pi / classes
     if squared:
         return step * (surplus - surplus.mean(-1, keepdim=True)).square().sum(-1)

@@ -25,6 +25,7 @@ from msdet.scenes.scene import Noise, Scene, Source, Target
 
 MIXTURE_RMS = 10 ** (-26 / 20)  # at the reference microphone, of full scale; lower where a peak would pass `PEAK`
 PEAK = 0.9
+MIN_RMS = 1e-8  # of a talker's image before its level is set; less is silence
 PATH_STEP_M = 0.05  # a moving talker's path is rendered from positions at most this far apart
 
 
@@ -87,7 +88,7 @@ def mix(
     images, references = np.stack([t.image for t in talkers]), np.stack([t.reference for t in talkers])
     energy = np.sum(images[:, reference_microphone] ** 2, axis=-1, dtype=np.float64)
     rms = np.sqrt(energy / (np.array([t.duration_s for t in talkers]) * sample_rate))
-    if not (rms > 1e-8).all():
+    if not (rms > MIN_RMS).all():
         raise MsdetError(f"talker {int(np.argmin(rms)) + 1} is silent")
     gains = (10 ** (levels_db / 20) / rms).astype(np.float32)
     images *= gains[:, None, None]

@@ -89,6 +89,8 @@ def _check_data(data: DataConfig) -> None:
     if data.set_weights and len(data.set_weights) != 1 + len(data.extra_train):
         expected = f"expected {1 + len(data.extra_train)}: one for data.train and each of data.extra_train"
         raise MsdetError(f"data.set_weights has {len(data.set_weights)} numbers, {expected}")
+    if data.mix_on_device and data.train is not None:
+        raise MsdetError("data.mix_on_device goes with data.bank: scenes of data.train are mixed already")
     if data.set_weights and data.train is None:
         raise MsdetError("data.set_weights goes with data.train: what is mixed on the fly is no set")
     by_label = data.batch_references is not None or data.batch_directions is not None

@@ -232,7 +232,7 @@ def dry_run_single(config: TrainConfig, report: Report) -> None:
     report(f"model: {sum(size for size, _ in sizes):,} parameters, {learning:,} of them learn")
     step_s = accumulate * (max(clock.train_s, load_s / workers) if workers else clock.train_s + load_s)
     report(
-        f"step: {step_s:.2f} s; a batch takes {clock.train_s:.2f} s to learn from and {load_s:.2f} s to "
+        f"step: {step_s:.3f} s; a batch takes {clock.train_s:.3f} s to learn from and {load_s:.3f} s to "
         f"prepare, with {workers} workers beside"
     )
     dev_batches = len(run.batches[1])

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A GPU that is there for minutes: how fast training is on it, and the models that ship, trained for as long as there is.
+# A GPU that is there for minutes: how fast training is on it, and two of the models that ship, trained for as long as
+# there is.
 set -euo pipefail
 start_dir=$PWD
 cd "$(dirname "$0")/../.."
@@ -30,18 +31,19 @@ Usage: recipes/pretrained/gpu.sh --speech DIR [options]
   --stop-stage N   last stage to run (3)
                    1 benchmark   2 circular6_8k   3 universal_16k
   --device NAME    cuda, or cpu to rehearse (cuda)
-  --exp DIR        where everything is written (exp/gpu): benchmark.txt, and model and scores below each model's name
+  --exp DIR        where everything is written (exp/gpu): benchmark.txt, and below each model's name its folder model
   --rooms N --arrays N --array-rooms N --dev-scenes N
                    sizes of the banks and of the sets for validation (3000, 160, 10, 100)
   --batch N        mixtures a batch (32)
-  --nj N           parallel jobs of simulation and scoring, and workers (all cores)
+  --nj N           parallel jobs of simulation, and workers of training (all cores)
 
-How many steps a training takes follows from a try of two: the rate has fallen when the time is over. What a stage has
-written stays when it is stopped, and is gone on with when it is run again.
+How many steps a training takes follows from a try of two, so that the learning rate has fallen when the time is over. One
+that is stopped, or not done when it is, goes on when the script runs again.
 HELP
 }
 
 . recipes/utils/stages.sh
+. recipes/utils/pipeline.sh
 path_options="exp speech noise"
 text_options="device"
 parse_options "$@"
@@ -49,59 +51,70 @@ parse_options "$@"
 . recipes/utils/cmd.sh
 require_folder speech
 if [ -n "$noise" ]; then require_folder noise; fi
-case $device in cuda) accelerator=gpu ;; cpu) accelerator=cpu ;; *) echo "error: --device is '$device', expected cuda or cpu" >&2; exit 2 ;; esac
+case $device in
+  cuda) accelerator=gpu precision=bf16-mixed ;;
+  cpu) accelerator=cpu precision=32-true ;;
+  *) echo "error: --device is '$device', expected cuda or cpu" >&2; exit 2 ;;
+esac
 deadline=$(($(date +%s) + 60 * minutes))
 workers=$((nj > 1 ? nj - 1 : 1))
-precision=32-true
-if [ "$device" = cuda ]; then precision=bf16-mixed; fi
 mkdir -p "$exp"
-
-fitting_steps() {
-  # sets `steps` to those that fit into $1 seconds; the rest is the options of msdet train. The slowest stage counts.
-  local seconds=$1 tried
-  shift
-  tried=$(msdet train --dry_run true "$@") || return
-  echo "$tried"
-  steps=$(awk -v seconds="$seconds" '/^step:/ { step = $2 > step ? $2 : step } END { print int(0.9 * seconds / step) }' <<<"$tried")
-  if [ "$steps" -lt 1 ]; then echo "error: not one step fits into $seconds s" >&2; return 2; fi
-}
-
-train_for() {
-  # trains a recipe's model for $1 seconds: $2 recipe, $3 its folder, $4 number of its stage of training, $5 its
-  # configuration; the rest is its options
-  local seconds=$1 recipe=$2 folder=$3 number=$4 config=$5 steps
-  shift 5
-  local bank=$folder/bank
-  [ -e "$bank" ] || bank=$folder/banks
-  fitting_steps "$seconds" --config "$config" --out "$folder/try" --data.dev "$folder/dev" --data.bank "$bank" \
-    --data.speech "$speech" --optimizer.batch "$batch" --trainer.accelerator "$accelerator" --trainer.precision "$precision" \
-    --data.workers "$workers" || return
-  timeout --signal TERM --kill-after 30 "$((seconds + 60))" bash "recipes/$recipe/run.sh" --speech "$speech" --exp "$folder" \
-    --config "$config" --steps "$steps" --batch "$batch" --precision "$precision" --workers "$workers" --nj "$nj" \
-    --stage "$number" --stop-stage "$number" "$@"
-}
 
 left() { echo $((deadline - $(date +%s))); }
 
+train_for() {
+  # trains for a share of what is left, $1 percent of it, in folder $2 by configuration $3; the rest is of msdet train
+  local percent=$1 folder=$2 config=$3 tried seconds steps code=0
+  shift 3
+  local options=(--config "$config" --out "$folder/model" --data.dev "$folder/dev" --data.speech "$speech"
+    --data.workers "$workers" --optimizer.batch "$batch" --trainer.accelerator "$accelerator"
+    --trainer.precision "$precision" "$@")
+  if [ ! -f "$folder/steps" ]; then
+    tried=$(msdet train --dry_run true "${options[@]}") || return
+    echo "$tried"
+    seconds=$(($(left) * percent / 100))
+    awk -v seconds="$seconds" '/^step:/ { step = $2 > step ? $2 : step } END { print int(0.8 * seconds / step) }' \
+      <<<"$tried" >"$folder/steps" || return
+  fi
+  steps=$(<"$folder/steps")
+  seconds=$(($(left) * percent / 100))
+  if [ "$steps" -lt 1 ] || [ "$seconds" -lt 1 ]; then
+    rm -f "$folder/steps"
+    echo "error: no time is left to train in" >&2
+    return 2
+  fi
+  set_step_options
+  timeout --foreground --signal TERM "$seconds" msdet train "${options[@]}" "${step_options[@]}" \
+    --trainer.validate_every "$((steps > 8 ? steps / 8 : 1))" || code=$?
+  case $code in
+    0) ;;
+    124 | 143) log "time is over; run again, it goes on" ;;
+    *) return "$code" ;;
+  esac
+}
+
 circular6_8k() {
-  local common=(--rooms "$rooms" --dev-scenes "$dev_scenes" --test-scenes 1)
-  bash recipes/folder/run.sh --speech "$speech" --exp "$exp/circular6_8k" --nj "$nj" --stop-stage 1 "${common[@]}" || return
-  local seconds
-  seconds=$(left)
-  if [ "$stop_stage" -gt 2 ]; then seconds=$((seconds / 2)); fi
-  train_for "$seconds" folder "$exp/circular6_8k" 2 recipes/pretrained/conf/circular6_8k.yaml "${common[@]}"
+  bash recipes/folder/run.sh --speech "$speech" --exp "$exp/circular6_8k" --nj "$nj" --stop-stage 1 --rooms "$rooms" \
+    --dev-scenes "$dev_scenes" --test-scenes 1 || return
+  train_for "$((stop_stage > 2 ? 50 : 100))" "$exp/circular6_8k" recipes/pretrained/conf/circular6_8k.yaml \
+    --data.bank "$exp/circular6_8k/bank"
 }
 
 universal_16k() {
-  local common=(--arrays "$arrays" --rooms "$array_rooms" --dev-scenes "$dev_scenes" --test-scenes 1 --tested circular6_10cm)
-  if [ -n "$noise" ]; then common+=(--noise "$noise"); fi
-  bash recipes/universal/run.sh --speech "$speech" --exp "$exp/universal_16k" --nj "$nj" --stop-stage 3 "${common[@]}" || return
-  train_for "$(left)" universal "$exp/universal_16k" 4 recipes/universal/conf/train.yaml "${common[@]}"
+  bash recipes/universal/run.sh --speech "$speech" ${noise:+--noise "$noise"} --exp "$exp/universal_16k" --nj "$nj" \
+    --stop-stage 3 --arrays "$arrays" --rooms "$array_rooms" --dev-scenes "$dev_scenes" --test-scenes 1 \
+    --tested circular6_10cm || return
+  train_for 100 "$exp/universal_16k" recipes/universal/conf/train.yaml --data.bank "$exp/universal_16k/banks" \
+    ${noise:+--data.noise "$noise"}
 }
 
 how=()
 if [ "$device" = cpu ]; then how=(--quick --seconds 1); fi
-output=$exp/benchmark.txt run_stage 1 "benchmark" -- bash -c '"$@" | tee "$0.new" && mv "$0.new" "$0"' "$exp/benchmark.txt" \
+list_speech "$speech" "$exp/speech.list"
+output=$exp/benchmark.txt run_stage 1 "benchmark" -- \
+  bash -o pipefail -c '"$@" | tee "$0.new" && mv "$0.new" "$0"' "$exp/benchmark.txt" \
   python benchmarks/training.py --device "$device" --workers "$workers" "${how[@]}"
-output=$exp/circular6_8k/model/model.safetensors run_stage 2 "circular6_8k" -- circular6_8k
-output=$exp/universal_16k/model/model.safetensors run_stage 3 "universal_16k" -- universal_16k
+output=$exp/circular6_8k/model/training.json run_stage 2 "circular6_8k" "$exp/speech.list" -- \
+  circular6_8k "$rooms" "$dev_scenes" "$batch"
+output=$exp/universal_16k/model/training.json run_stage 3 "universal_16k" "$exp/speech.list" -- \
+  universal_16k "$arrays" "$array_rooms" "$dev_scenes" "$batch" "$noise"

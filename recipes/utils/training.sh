@@ -20,7 +20,7 @@ set_training_options() {
   training_options=(
     ${devices:+--trainer.devices "$devices"} ${nodes:+--trainer.nodes "$nodes"}
     ${precision:+--trainer.precision "$precision"} ${compile:+--trainer.compile "$compile"}
-    ${workers:+--data.workers "$workers"} ${batch:+--optimizer.batch "$batch"}
+    ${workers:+--data.workers "$workers"} ${batch:+--data.batch_seconds null --optimizer.batch "$batch"}
   )
 }
 

@@ -65,6 +65,14 @@ def test_withheld_references_stay_withheld(bank: RirBank, corpus: Corpus, small_
     assert sorted(mixed["azimuth_deg"].isnan().any(1).tolist()) == [False, False, True, True]
 
 
+def test_silent_talker_is_no_example(bank: RirBank, corpus: Corpus, small_room: SceneDistribution) -> None:
+    dry = DynamicMixingDataset(bank, corpus, "train", small_room, seed=3, epoch_size=None, dry=True)
+    examples = [dry[n] for n in range(2)]
+    examples[0]["dry"]["speech"][1] = 0.0
+    finite = mix_batch(collate_dry(examples))["mixture"].isfinite().flatten(1).all(1)
+    assert finite.tolist() == [False, True]  # a step that is not finite is skipped and counted
+
+
 def test_rendered_batch_is_left_alone(bank: RirBank, corpus: Corpus, small_room: SceneDistribution) -> None:
     alone, _ = batches(bank, corpus, small_room)
     assert mix_batch(alone) is alone

@@ -90,6 +90,7 @@ def test_recordings_alone_cannot_teach_separation(make_config: MakeConfig, recor
         ({"extra_train": [Path("x")]}, r"data\.extra_train goes with data\.train"),
         ({"set_weights": [1.0, 2.0]}, r"data\.set_weights has 2 numbers, expected 1"),
         ({"set_weights": [1.0]}, r"data\.set_weights goes with data\.train"),
+        ({"mix_on_device": True, "train": Path("x"), "bank": None, "speech": None}, r"data\.mix_on_device goes with"),
         ({"batch_references": 0.5, "batch_seconds": 4.0}, "one of them"),
         ({"reference_fraction": 0.5, "batch_references": 0.3}, "expected a whole number of examples"),
     ],
