@@ -70,7 +70,7 @@ train_for() {
     --data.workers "$workers" --optimizer.batch "$batch" --trainer.accelerator "$accelerator"
     --trainer.precision "$precision" "$@")
   if [ ! -f "$folder/steps" ]; then
-    tried=$(msdet train --dry_run true "${options[@]}") || return
+    tried=$($train_cmd msdet train --dry_run true "${options[@]}") || return
     echo "$tried"
     seconds=$(($(left) * percent / 100))
     awk -v seconds="$seconds" '/^step:/ { step = $2 > step ? $2 : step } END { print int(0.8 * seconds / step) }' \
@@ -84,7 +84,7 @@ train_for() {
     return 2
   fi
   set_step_options
-  timeout --foreground --signal TERM "$seconds" msdet train "${options[@]}" "${step_options[@]}" \
+  timeout --foreground --signal TERM "$seconds" $train_cmd msdet train "${options[@]}" "${step_options[@]}" \
     --trainer.validate_every "$((steps > 8 ? steps / 8 : 1))" || code=$?
   case $code in
     0) ;;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from msdet.io.files import read_json
 from msdet.models.checkpoint import load_model
 
+ROOT = Path(__file__).resolve().parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -41,3 +43,42 @@ def test_a_description_of_the_speech_that_is_not_there_is_one_line(run: Run, tal
     done = run("pretrained", *options)
     assert done.returncode == 2
     assert done.stderr == f"error: {tmp_path}/notes.md: no such file; --data-notes names another\n"
+
+
+STARTED = """#!/bin/bash
+# stands in for what starts commands: notes them, and leaves what the script asks for
+echo "$@" >>"$NOTES"
+while [ $# -gt 0 ]; do
+  case $1 in --out) out=$2 ;; --dry_run) echo "step: 0.500 s; a batch takes"; exit ;; esac
+  shift
+done
+mkdir -p "$out"
+for file in bank dataset; do echo {} >"$out/$file.json"; done
+case $out in */model) [ ! -e "$NOTES.late" ] || { rm "$NOTES.late"; exit 143; }; echo {} >"$out/training.json" ;; esac
+"""
+
+
+def test_a_gpu_of_minutes_trains_for_as_long_as_there_is_and_goes_on(talkers: Path, tmp_path: Path) -> None:
+    start, notes = tmp_path / "start.sh", tmp_path / "notes"
+    start.write_text(STARTED, encoding="utf-8")
+    start.chmod(0o755)
+    (tmp_path / "notes.late").touch()
+    variables = os.environ | {"train_cmd": str(start), "cpu_cmd": str(start), "NOTES": str(notes)}
+
+    def gpu(*options: str) -> subprocess.CompletedProcess[str]:
+        command = ["bash", str(ROOT / "recipes" / "pretrained" / "gpu.sh"), "--speech", str(talkers)]
+        command += ["--exp", str(tmp_path / "exp"), "--device", "cpu", "--nj", "2", *options]
+        return subprocess.run(command, capture_output=True, text=True, env=variables, cwd=ROOT)
+
+    some = ("--stage", "2", "--stop-stage", "2", "--minutes", "10", "--batch", "8")
+    late = gpu(*some)
+    assert late.returncode == 1 and "time is over; run again, it goes on" in late.stdout
+    steps = int((tmp_path / "exp" / "circular6_8k" / "steps").read_text())
+    assert 900 < steps <= 0.8 * 600 / 0.5
+    assert gpu(*some).returncode == 0
+    tried, first, second = (line for line in notes.read_text().splitlines() if line.startswith("msdet train"))
+    assert "--dry_run true" in tried and first == second
+    for option in (f"--optimizer.steps {steps}", "--optimizer.batch 8", "--trainer.accelerator cpu"):
+        assert option in first
+    assert "already done" in gpu(*some).stdout
+    assert gpu("--device", "tpu").stderr == "error: --device is 'tpu', expected cuda or cpu\n"
