@@ -69,6 +69,9 @@ def training(
     """
     if device not in ("cpu", "cuda"):
         raise MsdetError(f"device is '{device}', expected cpu or cuda")
+    for folder, inside in ((before, "msdet"), (nbss, "models")):
+        if folder and not (folder / inside).is_dir():
+            raise MsdetError(f"{folder}: holds no {inside}, expected a checkout that does")
     common = {"threads": threads, "batch": batch, "seconds": seconds, "device": device, "precision": "32-true"}
     asked = {name: common | row for name, row in rows_of(quick, device, before, nbss).items()}
     with progress_bar("training") as progress:

@@ -27,7 +27,7 @@ def test_quick_run_prints_a_table_and_one_line_of_json() -> None:
 def test_what_cannot_be_run_is_said_in_a_line() -> None:
     for options, message in (
         (("--device", "tpu"), "device is 'tpu', expected cpu or cuda"),
-        (("--quick", "--before", "/nowhere"), "before: its process ended"),
+        (("--quick", "--before", "/nowhere"), "/nowhere: holds no msdet, expected a checkout that does"),
     ):
         done = subprocess.run([sys.executable, SCRIPT, *options], capture_output=True, text=True, check=False)
         assert done.returncode == 2 and message in done.stderr.splitlines()[-1]

@@ -214,9 +214,9 @@ def test_a_model_that_cannot_stream_is_refused(
 ) -> None:
     model = write_causal_model(tmp_path / "model", encoder_options={"hidden": 8})
     assert main(["live", str(model), "--file", str(recording), "--out", str(tmp_path / "out")]) == 2
-    assert "the model cannot stream: encoder 'ft_gru' is not causal" in capsys.readouterr().err
+    assert "the model cannot stream: encoder 'ft_mingru' is not causal" in capsys.readouterr().err
     assert main(["info", str(model)]) == 0
-    assert "does not stream: encoder 'ft_gru' is not causal" in capsys.readouterr().out
+    assert "does not stream: encoder 'ft_mingru' is not causal" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -300,10 +300,10 @@ def test_the_memory_of_a_stream_does_not_grow(encoder: str) -> None:
     ("changes", "message"),
     [
         ({"front_end_options": {}}, "front end 'real_imaginary' is not causal; train with .*front_end_opt"),
-        ({"encoder_options": {}}, "encoder 'ft_gru' is not causal; train with model.encoder_options.causal"),
+        ({"encoder_options": {}}, "encoder 'ft_mingru' is not causal; train with model.encoder_options.causal"),
         (
             {"encoder": "dprnn", "encoder_options": {}},
-            "encoder 'dprnn' is not causal; causal encoders: band_gru, conv_tasnet, dense_unet, ft_gru",
+            "encoder 'dprnn' is not causal; causal encoders: band_gru, band_mingru, conv_tasnet, dense_unet, ft_gru, ft_jnf",
         ),
         ({"doa_options": {}}, "DoA head 'pooled' is not causal; train with model.doa_options.causal true"),
         ({"separation_head": "masked_mvdr"}, "separation head 'masked_mvdr' is not causal; train with"),
