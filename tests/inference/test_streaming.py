@@ -303,7 +303,7 @@ def test_the_memory_of_a_stream_does_not_grow(encoder: str) -> None:
         ({"encoder_options": {}}, "encoder 'ft_mingru' is not causal; train with model.encoder_options.causal"),
         (
             {"encoder": "dprnn", "encoder_options": {}},
-            "encoder 'dprnn' is not causal; causal encoders: band_gru, band_mingru, conv_tasnet, dense_unet, ft_gru, ft_jnf",
+            "encoder 'dprnn' is not causal; causal encoders: band_gru, band_mingru, conv_tasnet, dense_unet, ft_gru",
         ),
         ({"doa_options": {}}, "DoA head 'pooled' is not causal; train with model.doa_options.causal true"),
         ({"separation_head": "masked_mvdr"}, "separation head 'masked_mvdr' is not causal; train with"),
