@@ -18,7 +18,7 @@ def all_steps_together(x: Tensor, reverse: bool) -> Iterator[slice]:
     return iter([slice(0, len(x))])
 
 
-@pytest.fixture(params=["one by one", "together"])
+@pytest.fixture(params=["a few at a time", "together"])
 def steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "together":
         monkeypatch.setattr(mingru, "_parts", all_steps_together)

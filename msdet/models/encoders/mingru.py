@@ -2,7 +2,7 @@
 
 A minimal GRU (Feng et al., "Were RNNs All We Needed?", arXiv:2410.01201, 2024, here with tanh) is a GRU without weights
 from its state: update gate z = σ(W x + b), candidate c = tanh(V x + d), state h ← z h + (1 - z) c. What is left of the
-loop over steps is one product of elements, so on a CPU each step is done while its numbers are in the cache.
+loop over steps is one product of elements, so on a CPU a few steps are done while their numbers are in the cache.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from msdet.models.encoders import ENCODERS
 from msdet.models.encoders.band_gru import TINY as TINY_BANDS
 from msdet.models.encoders.band_gru import BandGRU
 from msdet.models.encoders.ft_gru import FTGRU, TINY
+
+STEPS_IN_CACHE = 4
+"""Steps that are done together on a CPU."""
 
 sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 tanh_backward = torch.ops.aten.tanh_backward.grad_input
@@ -69,7 +72,7 @@ class MinGRU(nn.Module):
 
 
 class _Recurrence(torch.autograd.Function):
-    """All steps of a minimal GRU: one by one on a CPU, where a step stays in the cache, together on a GPU."""
+    """All steps of a minimal GRU: a few at a time on a CPU, so that they stay in the cache, together on a GPU."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, start: Tensor) -> Tensor:
@@ -133,9 +136,9 @@ def _doubled(rows: Tensor) -> Tensor:
 
 def _parts(x: Tensor, reverse: bool) -> Iterator[slice]:
     """Steps that are done together, in order or from the last."""
-    size = 1 if x.device.type == "cpu" else len(x)
-    starts = range(0, len(x), max(size, 1))
-    return (slice(start, start + size) for start in (reversed(starts) if reverse else starts))
+    size = STEPS_IN_CACHE if x.device.type == "cpu" else max(len(x), 1)
+    starts = range(0, len(x), size)
+    return (slice(start, min(start + size, len(x))) for start in (reversed(starts) if reverse else starts))
 
 
 def _steps(count: int, reverse: bool) -> Iterator[int]:
