@@ -77,18 +77,7 @@ def msdet_step(asked: dict[str, Any]) -> Step:
     ]
     batch = module.on_before_batch_transfer(default_collate(examples), 0)
     batch = {name: part.to(asked["device"]) if hasattr(part, "to") else part for name, part in batch.items()}
-    optimizer = torch.optim.Adam(module.parameters(), 1e-3)
-
-    def step() -> float:
-        with torch.autocast(asked["device"], torch.bfloat16, enabled=asked["precision"] == "bf16-mixed"):
-            total = module.terms(batch)[0].total
-        optimizer.zero_grad()
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(module.parameters(), 5.0)
-        optimizer.step()
-        return float(total.detach())
-
-    return step
+    return plain_step(module, lambda: module.terms(batch)[0].total, asked)
 
 
 def asteroid_step(asked: dict[str, Any]) -> Step:
@@ -103,7 +92,7 @@ def asteroid_step(asked: dict[str, Any]) -> Step:
 
 
 def nbss_step(asked: dict[str, Any]) -> Step:
-    """SpatialNet-small of a checkout of its authors' code, between STFTs and with their loss as published."""
+    """SpatialNet-small of a checkout of its authors' code, between STFTs, with the SNR of waveforms as a loss."""
     sys.path.insert(0, asked["folder"])
     from models.arch.SpatialNet import SpatialNet
 

@@ -78,10 +78,8 @@ def training(
         rows = measured(asked, 3 if quick else rounds, progress)
         with tempfile.TemporaryDirectory() as folder:
             data = data_figures(Path(folder), device, items_per_s, workers or usable_cores(), 2 if quick else 10)
-    base = next((rows[name] for name in ("before", "default, GRU") if name in rows), None)
-    figures = {"default_items_per_s": rows["default"]["items_per_s"]} | data
-    if base:
-        figures["default_items_per_s_ratio_before"] = rows["default"]["items_per_s"] / base["items_per_s"]
+    ours, base = (rows[name]["items_per_s"] for name in ("default", "before" if before else "default, GRU"))
+    figures = {"default_items_per_s": ours, "default_items_per_s_ratio_before": ours / base} | data
     report(list(rows.values()), device=device, threads=threads, batch=batch, seconds=seconds, **figures)
 
 

@@ -124,7 +124,7 @@ def _mixed(batch: Example) -> Example:
 
 def convolve(signals: Tensor, responses: Tensor) -> Tensor:
     """Signals ``(..., time)`` through responses ``(..., tap)``, cut to the signals' length."""
-    samples = signals.shape[-1]
+    samples = signals.shape[-1]  # torchaudio's `fftconvolve` takes lengths as they are, also prime
     size = next_fast_len(samples + responses.shape[-1] - 1, real=True)
     spectrum = torch.fft.rfft(signals, size) * torch.fft.rfft(responses, size)
     convolved: Tensor = torch.fft.irfft(spectrum, size)[..., :samples]

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from msdet.data.dataset import ConcatSceneDataset
+from msdet.data.device_mixing import mix_batch
 from msdet.data.samplers import EpochSampler
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
@@ -167,3 +169,13 @@ def test_mixtures_without_a_single_label_of_a_task_are_refused(
     refused = pytest.raises(MsdetError, match=message) if message else contextlib.nullcontext()
     with refused:
         check_labels(data, ObjectiveConfig(**objective), model)
+
+
+def test_training_mixes_where_it_is_told(make_config: Callable[..., TrainConfig]) -> None:
+    found = {}
+    for on_device in (False, True):
+        config = make_config(data={"mix_on_device": on_device})
+        batch = next(iter(loaders(load_data(config.data, config.model, 0), config)[0]))
+        assert ("dry" in batch) == on_device
+        found[on_device] = mix_batch(batch)["mixture"]
+    torch.testing.assert_close(found[True], found[False], rtol=0, atol=1e-6)

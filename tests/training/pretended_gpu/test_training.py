@@ -54,9 +54,8 @@ class Case:
 def small(**changes: Any) -> dict[str, Any]:
     """The default model in frames of 16 ms, with a small encoder."""
     encoder = changes.get("encoder", ModelConfig.encoder)
-    tiny = {"ft_gru": {"hidden": 8, "group": 8}, "ft_mingru": {"hidden": 8, "group": 8}}.get(
-        encoder, ENCODERS.fact(encoder, "tiny", {})
-    )
+    grouped = encoder in ("ft_gru", "ft_mingru")
+    tiny = {"hidden": 8, "group": 8} if grouped else ENCODERS.fact(encoder, "tiny", {})
     return {"window_s": 0.016, "encoder_options": tiny} | changes
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,6 @@ from msdet.data.device_mixing import collate_dry, convolve, mix_batch
 from msdet.data.example import Example
 from msdet.scenes.distribution import SceneDistribution
 from msdet.scenes.rir.bank import RirBank
-from msdet.training.config import TrainConfig
-from msdet.training.loaders import load_data, loaders
 
 NOISY: dict[str, dict[str, Any]] = {
     "sensor": {},
@@ -76,16 +73,6 @@ def test_silent_talker_is_no_example(bank: RirBank, corpus: Corpus, small_room: 
 def test_rendered_batch_is_left_alone(bank: RirBank, corpus: Corpus, small_room: SceneDistribution) -> None:
     alone, _ = batches(bank, corpus, small_room)
     assert mix_batch(alone) is alone
-
-
-def test_training_mixes_where_it_is_told(make_config: Callable[..., TrainConfig]) -> None:
-    found = {}
-    for on_device in (False, True):
-        config = make_config(data={"mix_on_device": on_device})
-        batch = next(iter(loaders(load_data(config.data, config.model, 0), config)[0]))
-        assert ("dry" in batch) == on_device
-        found[on_device] = mix_batch(batch)["mixture"]
-    torch.testing.assert_close(found[True], found[False], rtol=0, atol=1e-6)
 
 
 def test_convolution_is_cut_to_the_signal() -> None:
