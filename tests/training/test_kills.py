@@ -23,8 +23,8 @@ from msdet.training.run import train
 KILLS = 3
 
 
-def killed(out: Path, config: TrainConfig, moments: random.Random, kills: int) -> int:
-    """Train with SIGKILLs at random moments of the run; how many there were."""
+def killed(out: Path, config: TrainConfig, moments: random.Random, kills: int, step: float) -> int:
+    """Train with SIGKILLs at random moments of the run, whose steps take about ``step`` seconds; how many there were."""
     # a server that has everything imported starts a process at once
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["msdet.training.run"])
@@ -36,7 +36,7 @@ def killed(out: Path, config: TrainConfig, moments: random.Random, kills: int) -
         while process.is_alive() and len(stamps) < states:
             time.sleep(0.01)
             stamps.add(stamp(out))
-        process.join(moments.uniform(0.0, 1.0))
+        process.join(moments.uniform(0.0, step))  # within the next step, so that the run doesn't end
         done += process.is_alive()
         process.kill()
         process.join()
@@ -53,8 +53,10 @@ def stamp(out: Path) -> int:
 
 def test_killed_training_ends_with_the_same_weights(make_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
     config = make_config(steps=12, batch=1, validate_every=1, deterministic=True, ema=0.9)
-    train(tmp_path / "whole", config, str)
-    assert killed(tmp_path / "killed", config, random.Random(0), KILLS) == KILLS
+    times: list[float] = []
+    train(tmp_path / "whole", config, str, lambda done, steps, note: times.append(time.monotonic()))
+    step = (times[-1] - times[0]) / (len(times) - 1)
+    assert killed(tmp_path / "killed", config, random.Random(0), KILLS, step) == KILLS
     assert list((tmp_path / "killed" / "logs").glob("metrics-*.csv"))  # some came after a state was written
     assert_same(tmp_path / "killed", tmp_path / "whole")
     assert not list((tmp_path / "killed").rglob(".part-*"))
