@@ -133,11 +133,18 @@ class MixedArraysDataset(_Counted):
         slots: int,
         batch: int = 1,
     ) -> None:
-        """As for `DynamicMixingDataset`; banks of different sample rates are refused with the distribution's."""
+        """As for `DynamicMixingDataset`; banks of different sample rates are refused with the distribution's.
+
+        Where some banks have paths for talkers who move, those of the others stand.
+        """
         self.population = None
         self.seed, self.batch = seed, batch  # of all processes that train together
+        fixed = dataclasses.replace(distribution, moving=0.0)
+        paths = any(bank.places > 1 for bank in banks)
+        of_banks = [fixed if paths and bank.places == 1 else distribution for bank in banks]
         self.parts = [
-            DynamicMixingDataset(bank, corpus, split, distribution, seed, noise, slots, None) for bank in banks
+            DynamicMixingDataset(bank, corpus, split, scenes, seed, noise, slots, None)
+            for bank, scenes in zip(banks, of_banks, strict=True)
         ]
         for part in self.parts:
             part.sounds = self.parts[0].sounds  # one cache

@@ -2,7 +2,7 @@
 
 A big GPU learns from more mixtures a second than the cores beside it can convolve. The scenes are those that
 `msdet.scenes.rendering.render` makes one at a time, equal but for rounding (1e-5 of full scale), for talkers who
-stand, which those of an RIR bank do.
+stand.
 """
 
 from __future__ import annotations

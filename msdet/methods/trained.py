@@ -22,6 +22,7 @@ from msdet.dsp.spatial import decode_azimuth
 from msdet.errors import MsdetError
 from msdet.io import audio
 from msdet.methods.base import AZIMUTHS, METHODS, VOICES, Separation, Separator
+from msdet.methods.moment_tracks import moment_tracks, someone_walks
 from msdet.models.checkpoint import load_model, read_description
 from msdet.models.joint import JointModel, JointOutput
 from msdet.scoring.separation_metrics import pairwise_si_sdr
@@ -36,20 +37,47 @@ _FAINT = 1e-9  # least weight of an azimuth, so that there is a mean
 def model_separator(model: JointModel) -> Separator:
     """A separator that runs a joint model on its own device; empty slots are left out.
 
-    Of the auxiliary tasks, ``activity``, ``elevation`` and ``tracking`` are used where a model has them.
+    Of the auxiliary tasks, ``activity``, ``elevation`` and ``tracking`` are used where a model has them. Where a model
+    maps moments (`msdet.models.heads.map_peaks`) and somebody walks, voices and directions follow.
     """
 
     @torch.inference_mode()
     def separate(mixture: Array) -> Separation:
         device = next(model.parameters()).device
-        output = model(torch.from_numpy(mixture)[None].to(device))
+        batch = torch.from_numpy(mixture)[None].to(device)
+        output = model(batch)
         filled = output.occupancy[0] > 0.5
         filled[output.occupancy[0].argmax()] = True  # never none
         there = filled.cpu().numpy()
         values = {name: value[0].cpu().double().numpy()[there] for name, value in _values(output).items()}
+        if hasattr(model.doa_head, "moments") and (walking := _walking(model, batch, output, values["azimuth_deg"])):
+            return walking
         return Separation(output.waveforms[0].float().cpu().numpy()[there], **values)
 
     return separate
+
+
+def _walking(model: JointModel, mixture: torch.Tensor, output: JointOutput, standing_deg: Array) -> Separation | None:
+    """The separation of a mixture ``(1, mic, time)`` in which somebody walks; None if all stand where they were found.
+
+    So many talkers are found as the model was told, or as there are.
+    """
+    head: Any = model.doa_head
+    logits = head.moments(output.features)[0].float().cpu().numpy()
+    moment_s = mixture.shape[-1] / model.sample_rate / logits.shape[1]
+    tracks = moment_tracks(logits, moment_s, head.told or model.config.talkers)
+    if len(tracks.azimuth_deg) < (head.told or 1) or not someone_walks(logits, tracks, standing_deg):
+        return None
+    tracks = tracks.ordered
+    track_deg = torch.from_numpy(tracks.azimuth_deg).float().to(mixture.device)
+    voices, elevation_deg = model.separate_along(mixture, track_deg)
+    return Separation(
+        voices.float().cpu().numpy(),
+        tracks.overall_deg,
+        tracks.confidence(logits),
+        elevation_deg.mean(-1).cpu().double().numpy(),
+        track_deg=tracks.azimuth_deg,
+    )
 
 
 def _values(output: JointOutput) -> dict[str, torch.Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from msdet.arrays import MicrophoneArray
@@ -27,6 +28,9 @@ from msdet.models.sharing import SHARING_SCHEMES, SharingSizes
 
 LIMITS = {"doa_classes": (8, 720), "talkers": (1, 16)}
 """Least and most of settings that sizes multiply by."""
+
+WINDOW_S = 2.0
+"""In which the direction of a talker who moves is taken as fixed."""
 
 
 class JointOutput(NamedTuple):
@@ -124,6 +128,23 @@ class JointModel(nn.Module):
         if front_end.elevation_deg is not None:
             elevation_deg = elevation_at(front_end.elevation_deg, decode_azimuth(doa_logits)[0])
         return JointOutput(waveforms, spectra, doa_logits, occupancy, level, shared.doa, predictions, elevation_deg)
+
+    def separate_along(self, mixture: Tensor, azimuth_deg: Tensor) -> tuple[Tensor, Tensor]:
+        """Voices ``(talker, time)`` of talkers who move, and their elevations in degrees ``(talker, frame)``.
+
+        The mixture is ``(1, mic, time)``, azimuths are ``(talker, any)`` in degrees, evenly over it. For separation
+        heads that take directions (`directional_filter`).
+        """
+        level = mixture[:, self.array.reference, None].square().mean(-1, keepdim=True).sqrt().clamp_min(1e-8)
+        front_end: FrontEndOutput = self.front_end(self.stft(mixture / level))
+        frames = front_end.spectrum.shape[-1]
+        place = torch.linspace(0, azimuth_deg.shape[-1] - 1, frames, device=mixture.device).round().long()
+        azimuth_deg = azimuth_deg[:, place]
+        elevation_deg = elevation_at(front_end.elevation_deg, azimuth_deg.flatten()[None]).view_as(azimuth_deg)
+        head: Any = self.separation_head
+        window = round(WINDOW_S * self.sample_rate / self.stft.hop)
+        voices = head.along(front_end.spectrum, azimuth_deg, elevation_deg, window)
+        return self.stft.inverse(voices[None], samples=mixture.shape[-1])[0] * level[0], elevation_deg
 
     def _check_takes_directions(self) -> None:
         """Refuse heads that know nothing of features of directions."""

@@ -220,7 +220,8 @@ def scene_response(
     if scene.rir_room is not None:
         if bank is None:
             raise MsdetError(f"scene {scene.id} takes its responses from an RIR bank, but none was given")
-        chosen = [source.rir for source in scene.sources] + [noise.rir for noise in points]
+        chosen = [p for source in scene.sources for p in source.rir_path or (source.rir,)]
+        chosen += [noise.rir for noise in points]
         return bank.room(scene.rir_room, [p for p in chosen if p is not None]), paths, noise_positions
     if scene.room_m is None or scene.t60_target_s is None:
         raise MsdetError(f"scene {scene.id} has no room_m and t60_target_s to render it with")
@@ -236,6 +237,8 @@ def scene_response(
 
 def _path_times(source: Source, duration_s: float) -> Array:
     """Times ``(position,)`` at which a talker's responses are made; one if it stands."""
+    if source.rir_path:
+        return np.linspace(0.0, duration_s, len(source.rir_path))
     if not source.waypoints:
         return np.zeros(1)
     corners = np.array([w.position_m for w in source.waypoints])

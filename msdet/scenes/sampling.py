@@ -17,9 +17,9 @@ from msdet.errors import MsdetError
 from msdet.scenes.distribution import SceneDistribution
 from msdet.scenes.mismatch import draw_mismatch
 from msdet.scenes.noise import NoiseExcerpt, NoiseRecording, draw_excerpts
-from msdet.scenes.rir.bank import RirBank
+from msdet.scenes.rir.bank import BankRoom, RirBank
 from msdet.scenes.room_geometry import MAX_DRAWS, sample_geometry, sample_path, track_along
-from msdet.scenes.scene import Noise, NoiseKind, Scene, Source, as_point, places_from_array, scene_seed
+from msdet.scenes.scene import Noise, NoiseKind, Scene, Source, Waypoint, as_point, places_from_array, scene_seed
 
 MIN_BABBLE_TALKERS = 6  # utterances that a babble is made of, if the corpus has as many; more for many microphones
 
@@ -39,6 +39,8 @@ class Material:
     recordings: tuple[NoiseRecording, ...] = ()
     bank: RirBank | None = None
 
+
+ORIGIN = (0.0, 0.0, 0.0)  # of an array of which it is not known where in the room it stands
 
 Placement = tuple[dict[str, Any], list[dict[str, Any]]]
 """A room as fields of `Scene`, and the places in it as fields of `Source`: talkers first, then point noises."""
@@ -193,16 +195,37 @@ def _keep_gap(places: Sequence[dict[str, Any]], minimum_gap_deg: float) -> bool:
 
 def _places_in_bank(d: SceneDistribution, bank: RirBank, talkers: int, rng: np.random.Generator) -> Placement:
     """Positions of one room of a bank, in the array's frame."""
-    number, positions = bank.draw_positions(d, talkers, rng)
-    table, places = bank.table[number], []
-    for p in positions:
-        azimuth, elevation, distance = table.azimuths_deg[p], table.elevations_deg[p], table.distances_m[p]
-        seen = {"azimuth_deg": azimuth, "elevation_deg": elevation, "distance_m": distance}
-        places.append({"position_m": as_point(distance * direction_vector(azimuth, elevation)), **seen, "rir": p})
-    origin = (0.0, 0.0, 0.0)  # where in the room the array stands is not known
+    for _ in range(MAX_DRAWS):
+        number, positions = bank.draw_positions(d, talkers, rng)
+        places = [_place_in_bank(bank.table[number], p) for p in positions]
+        if bank.places > 1:
+            for talker in np.flatnonzero(rng.random(talkers) < d.moving):
+                start = positions[talker] // bank.places * bank.places
+                path = range(start, start + bank.places)
+                places[talker] = _path_in_bank(bank.table[number], path[:: int(rng.choice([1, -1]))], d.duration_s)
+        if _keep_gap(places[:talkers], d.minimum_gap_deg):
+            break
+    else:
+        raise MsdetError(f"{bank.root}: no paths of minimum_gap_deg {d.minimum_gap_deg}")
     rule = bank.settings.get("t60_rule", "measured")
-    room = {"room_m": None, "t60_target_s": table.t60_target_s, "t60_rule": rule, "rir_room": number}
-    return room | {"array_center_m": origin, "array_rotation_deg": origin}, places
+    room = {"room_m": None, "t60_target_s": bank.table[number].t60_target_s, "t60_rule": rule, "rir_room": number}
+    return room | {"array_center_m": ORIGIN, "array_rotation_deg": ORIGIN}, places
+
+
+def _place_in_bank(room: BankRoom, position: int) -> dict[str, Any]:
+    azimuth, elevation, distance = (
+        values[position] for values in (room.azimuths_deg, room.elevations_deg, room.distances_m)
+    )
+    seen = {"azimuth_deg": azimuth, "elevation_deg": elevation, "distance_m": distance}
+    return {"position_m": as_point(distance * direction_vector(azimuth, elevation)), **seen, "rir": position}
+
+
+def _path_in_bank(room: BankRoom, path: Sequence[int], duration_s: float) -> dict[str, Any]:
+    """The positions of a path, walked over the whole scene."""
+    places = [_place_in_bank(room, position) for position in path]
+    times_s = np.linspace(0.0, duration_s, len(path))
+    waypoints = tuple(Waypoint(float(t), place["position_m"]) for t, place in zip(times_s, places, strict=True))
+    return places[0] | {"rir_path": tuple(path), "track": track_along(waypoints, duration_s, ORIGIN, ORIGIN)}
 
 
 def _draw_babble(

@@ -101,6 +101,7 @@ class Source:
     waypoints: tuple[Waypoint, ...] = ()  # path of a moving talker, from time 0 to the scene's end
     track: tuple[Direction, ...] = ()  # directions of a moving talker, one a frame
     rir: int | None = None  # position in the room of the scene's RIR bank, for scenes made from one
+    rir_path: tuple[int, ...] = ()  # positions there that a moving talker takes, evenly from the start to the end
 
 
 @dataclass(frozen=True)

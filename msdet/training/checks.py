@@ -91,6 +91,8 @@ def _check_data(data: DataConfig) -> None:
         raise MsdetError(f"data.set_weights has {len(data.set_weights)} numbers, {expected}")
     if data.mix_on_device and data.train is not None:
         raise MsdetError("data.mix_on_device goes with data.bank: scenes of data.train are mixed already")
+    if data.mix_on_device and data.scenes.moving:
+        raise MsdetError(f"data.scenes.moving is {data.scenes.moving}: data.mix_on_device takes talkers who stand")
     if data.set_weights and data.train is None:
         raise MsdetError("data.set_weights goes with data.train: what is mixed on the fly is no set")
     by_label = data.batch_references is not None or data.batch_directions is not None

@@ -82,7 +82,8 @@ class DataConfig:
         batch_directions: share of each batch whose directions are known, exactly.
         set_weights: share of each batch from `train` and each of `extra_train`, in any unit.
         workers: processes that prepare batches.
-        mix_on_device: convolve and mix on the training device, not in these processes; on GPUs if not given.
+        mix_on_device: convolve and mix on the training device, not in these processes; on GPUs, for talkers who stand,
+            if not given.
     """
 
     dev: Path

@@ -179,7 +179,8 @@ def loaders(
     if isinstance(mixing, MixedArraysDataset):
         mixing.batch = batch * processes
     if isinstance(mixing, DynamicMixingDataset | MixedArraysDataset):
-        mixing.dry = _on_gpu(config) if config.data.mix_on_device is None else config.data.mix_on_device
+        able = _on_gpu(config) and not config.data.scenes.moving
+        mixing.dry = able if config.data.mix_on_device is None else config.data.mix_on_device
         collate = collate_dry if mixing.dry else None
     if data.rendered and config.data.batch_seconds:
         lengths_s = [s.samples / s.sample_rate for s in data.rendered.scenes]

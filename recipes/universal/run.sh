@@ -12,8 +12,8 @@ exp=exp/universal
 speech=
 noise=
 corpus=folder
-arrays=160
-rooms=10
+arrays=200
+rooms=8
 dev_scenes=60
 test_scenes=150
 config=recipes/universal/conf/train.yaml
@@ -21,6 +21,7 @@ kinds=recipes/universal/conf/rooms
 conditions=recipes/universal/conf/scenes
 tested="circular4_5cm circular6_10cm circular8_10cm respeaker_4mic_square respeaker_usb_4mic_square respeaker_6mic_ring \
 chime_tablet linear4_5cm linear8_3cm"
+init=
 steps=  # of training; the configuration's if empty
 seed=0
 license="CC BY 4.0"
@@ -39,8 +40,8 @@ Usage: recipes/universal/run.sh --speech DIR [options]
   --corpus KIND    another kind of corpus, a file name in msdet/corpora (folder)
   --nj N           parallel jobs of simulation and scoring (all cores)
   --exp DIR        where everything is written (exp/universal)
-  --arrays N       that are learned from (160)
-  --rooms N        of each of them (10)
+  --arrays N       that are learned from (200)
+  --rooms N        of each of them (8)
   --kinds DIR      of rooms, a scene distribution each, for the arrays in turn (recipes/universal/conf/rooms)
   --conditions DIR of tests, a scene distribution each, NAME.yaml; two.yaml is also that of each tested array
                    (recipes/universal/conf/scenes)
@@ -48,6 +49,7 @@ Usage: recipes/universal/run.sh --speech DIR [options]
   --dev-scenes N --test-scenes N
                    sizes of the set for validation and of each test set
   --config NAME    training settings: a YAML file, or a name in conf or msdet/configs (train)
+  --init MODEL     weights to start from: a model's folder, or the name of one that ships, as universal_16k (random)
   --steps N        training steps, of all stages together (the configuration's)
   --seed N         of everything (0)
   --license TEXT   of the weights, which follows from that of the speech (CC BY 4.0)
@@ -65,7 +67,7 @@ HELP
 . recipes/utils/stages.sh
 . recipes/utils/pipeline.sh
 path_options="exp speech noise kinds conditions data_notes"
-text_options+=" license tested"
+text_options+=" license tested init"
 parse_options "$@"
 . recipes/universal/path.sh
 . recipes/universal/cmd.sh
@@ -128,7 +130,8 @@ set_training_options
 set_step_options
 output=$exp/model/training.json run_stage 4 "train" "$config" "$exp/dev/dataset.json" "$exp/banks/$last/bank.json" -- \
   start train_cmd msdet train --config "$config" --out "$exp/model" --data.dev "$exp/dev" --data.bank "$exp/banks" \
-  --data.speech "$speech" --data.corpus "$corpus" ${noise:+--data.noise "$noise"} "${step_options[@]}" \
+  --data.speech "$speech" --data.corpus "$corpus" ${noise:+--data.noise "$noise"} ${init:+--init "$init"} \
+  "${step_options[@]}" \
   --trainer.seed "$seed" "${training_options[@]}"
 output=$exp/evaluation/${sets[-1]}/summary.json run_stage 5 "evaluate on arrays, rooms and talkers that it never saw" \
   "$exp/model/model.safetensors" "$exp/sets/${sets[-1]}/dataset.json" -- evaluate_sets "$tested"

@@ -12,6 +12,7 @@ import torch
 
 from msdet.arrays import load_array
 from msdet.cli import main
+from msdet.conventions import angular_distance_deg
 from msdet.errors import MsdetError
 from msdet.io import audio
 from msdet.io.files import read_json
@@ -174,3 +175,24 @@ def test_wrong_models_are_refused_in_one_line(tmp_path: Path) -> None:
             build_method(method, CIRCLE, RATE, 2)
         assert message in str(refused.value)
         assert "\n" not in str(refused.value)
+
+
+def test_who_walks_is_separated_along_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model("universal_16k", CIRCLE)
+    time = np.linspace(0.0, 1.0, 47)
+    grid_deg = 5.0 * np.arange(72)
+    tracks_deg = np.stack([60.0 + 80.0 * time, np.full(47, 250.0)])
+    apart_deg = angular_distance_deg(grid_deg[:, None, None], tracks_deg)
+    logits = torch.from_numpy(9.0 * np.exp(-0.5 * (apart_deg / 8.0) ** 2) - 6.0).amax(1)
+    mixture = np.random.default_rng(1).standard_normal((4, 96_000)).astype(np.float32)
+    standing = model_separator(model)(mixture)
+    assert standing.track_deg is None
+    monkeypatch.setattr(model.doa_head, "moments", lambda features: logits[None])
+    walking = model_separator(model)(mixture)
+    assert walking.estimates is not None and walking.track_deg is not None and walking.azimuth_deg is not None
+    assert walking.estimates.shape == (2, 96_000)
+    assert angular_distance_deg(walking.track_deg, tracks_deg).mean() < 3.0
+    assert walking.azimuth_deg == pytest.approx([100.0, 250.0], abs=3.0)
+    assert np.isfinite(walking.estimates).all()
+    model.tell(3)  # who are not all heard in the moments
+    assert model_separator(model)(mixture).track_deg is None

@@ -57,15 +57,21 @@ def map_of(peaks: dict[float, float], classes: int = 72) -> Tensor:
     return torch.stack(bumps).amax(0)[None]
 
 
-def slots(logits: Tensor, g: ArrayGeometry, talkers: int = 4) -> tuple[list[float], list[float]]:
-    """Azimuths and probabilities of the slots that have a talker."""
-    head = MapPeaksHead(HeadSizes(g, 3, talkers, variable_num_speakers=True))
-    features = torch.zeros(1, 72, 5, 3)
+def slots(
+    logits: Tensor, g: ArrayGeometry, talkers: int = 4, pair: tuple[float, float, float] | None = None,
+    told: int | None = None,
+) -> tuple[list[float], list[float]]:  # fmt: skip
+    """Azimuths and probabilities of the slots that have a talker; near each peak a second one, as `pair` says."""
+    head = MapPeaksHead(HeadSizes(g, 7, talkers, variable_num_speakers=True))
+    head.told = told
+    features = torch.zeros(1, 72, 5, 7)
     features[..., -1] = logits[..., None]
+    features[..., -5:-2] = torch.tensor(pair or (0.0, 0.0, -20.0))
     found = head(features, FrontEndOutput(torch.zeros(1), features, None))
     occupancy = slot_occupancy(found, 72)[0]
     azimuth, confidence = (x[0][occupancy > 0.5].tolist() for x in decode_azimuth(found[..., :72]))
-    assert confidence == pytest.approx(occupancy[occupancy > 0.5].tolist(), abs=0.06)
+    if told is None:
+        assert confidence == pytest.approx(occupancy[occupancy > 0.5].tolist(), abs=0.06)
     return azimuth, occupancy[occupancy > 0.5].tolist()
 
 
@@ -75,6 +81,18 @@ def test_steering_towards_elevation_zero_is_that_of_azimuths() -> None:
     positions = torch.tensor(array.positions)
     level = steering_towards(positions - positions[0], azimuth, torch.zeros(2), frequency_hz)
     torch.testing.assert_close(level, steering_vectors(positions, azimuth, frequency_hz, 0), atol=1e-5, rtol=1e-5)
+
+
+def test_two_who_are_close_together_share_a_peak() -> None:
+    g, peaks = geometry("circular6_10cm"), map_of({100.0: 4.0, 200.0: 3.0})
+    azimuth, occupancy = slots(peaks, g, pair=(-3.0, 4.0, 2.0))
+    assert azimuth == pytest.approx([97.0, 104.0, 197.0, 204.0], abs=1.0)
+    assert occupancy == pytest.approx([0.98, 0.86, 0.95, 0.84], abs=0.02)
+    assert slots(peaks, g, pair=(-3.0, 4.0, -1.0))[0] == pytest.approx([100.0, 200.0], abs=1.0)
+    told = slots(map_of({358.0: 4.0, 200.0: -3.0}), g, pair=(-3.0, 4.0, -1.0), told=2)[0]
+    assert told == pytest.approx([2.0 + 2.0, 357.0], abs=1.0)
+    line = slots(map_of({60.0: 3.0, 300.0: 3.0}), geometry("linear4_5cm"), pair=(-3.0, 4.0, 2.0))[0]
+    assert line == pytest.approx([57.0, 64.0], abs=1.0)
 
 
 @pytest.mark.parametrize(
@@ -167,6 +185,32 @@ def test_an_untrained_head_gives_beams_along_the_directions() -> None:
     error = (estimates[-1][0, 0, upper] - alone[0, upper]).abs().square().mean()
     assert error < 0.02 * alone.abs().square().mean()
     torch.testing.assert_close(estimates[0], estimates[-1], atol=1e-4, rtol=1e-4)
+
+
+def test_beams_follow_who_moves() -> None:
+    g = geometry("circular6_10cm")
+    head = DirectionalFilterHead(HeadSizes(g, 3, 2), hidden=(8, 8), refiner_options={"hidden": 8}).eval()
+    places = [20.0, 60.0, 100.0, 140.0]
+    pieces = [plane_waves(g, [(azimuth, 0.0), (270.0, 0.0)]) for azimuth in places]
+    alone = torch.cat([plane_waves(g, [(azimuth, 0.0)])[:, 0] for azimuth in places], dim=-1)
+    spectrum = torch.cat(pieces, dim=-1)
+    track = torch.tensor(places).repeat_interleave(24)
+    azimuth = torch.stack([track, torch.full_like(track, 270.0)])
+    upper = slice(20, None)
+
+    def error(azimuth: Tensor, window: int) -> float:
+        with torch.no_grad():
+            voices = head.along(spectrum, azimuth, torch.zeros_like(azimuth), window)
+        assert voices.shape == (2, STFT.freqs, 96)
+        return float((voices[0, upper] - alone[0, upper]).abs().square().mean() / alone.abs().square().mean())
+
+    assert error(azimuth, 12) < 0.2
+    assert error(azimuth.mean(-1, keepdim=True).expand(-1, 96), 12) > 0.5
+    fixed = torch.tensor([[20.0], [270.0]]).expand(-1, 96)
+    with torch.no_grad():
+        whole = head.along(spectrum, fixed, torch.zeros_like(fixed), 400)
+        once = head.towards(spectrum, fixed[None, :, 0], torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool))[-1]
+    torch.testing.assert_close(whole[:, upper], once[0, :, upper], atol=1e-4, rtol=1e-4)
 
 
 def test_talkers_do_not_depend_on_their_order_or_on_empty_slots() -> None:

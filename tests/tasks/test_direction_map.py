@@ -10,9 +10,10 @@ from torch import Tensor
 
 from msdet.arrays import load_array
 from msdet.dsp.stft import Signals
+from msdet.models.encoders.direction_cnn import DirectionMaps
 from msdet.models.frontends import ArrayGeometry
 from msdet.models.heads import HeadSizes
-from msdet.tasks.direction_map import DirectionMapHead, DirectionMaps, DirectionMapTask
+from msdet.tasks.direction_map import DirectionMapHead, DirectionMapTask, PlacedMaps
 from msdet.tasks.labels import BatchLabels
 
 MakeTruth = Callable[..., BatchLabels]
@@ -29,8 +30,13 @@ def logits_of(*azimuths_deg: int, height: float = 8.0) -> Tensor:
     return logits
 
 
-def maps(recording: Tensor, geometry: ArrayGeometry = CIRCLE, moments: Tensor | None = None) -> DirectionMaps:
-    return DirectionMaps(recording, recording[..., None].expand(-1, -1, 5) if moments is None else moments, geometry)
+def maps(
+    recording: Tensor, geometry: ArrayGeometry = CIRCLE, moments: Tensor | None = None,
+    second: float = -8.0, offsets_deg: tuple[float, float] = (0.0, 0.0),
+) -> PlacedMaps:  # fmt: skip
+    moments = recording[..., None].expand(-1, -1, 5) if moments is None else moments
+    offsets = torch.tensor(offsets_deg).expand(*recording.shape, 2)
+    return PlacedMaps(DirectionMaps(recording, moments, torch.full_like(recording, second), offsets), geometry)
 
 
 @pytest.fixture
@@ -47,11 +53,15 @@ def two(truth_with: MakeTruth) -> BatchLabels:
 
 
 def test_head_gives_the_maps_that_features_end_in() -> None:
-    features = torch.randn(2, 72, 5, 4)
+    features = torch.randn(2, 72, 5, 9)
     features[..., -1] = features[..., :1, -1]
-    found = DirectionMapHead(HeadSizes(CIRCLE, 4, 2))(features, None)  # type: ignore[arg-type]
+    features[..., -5:-2] = features[..., :1, -5:-2]
+    found, geometry = DirectionMapHead(HeadSizes(CIRCLE, 9, 2))(features, None)  # type: ignore[arg-type]
     torch.testing.assert_close(found.recording, features[:, :, 0, -1])
     torch.testing.assert_close(found.moments, features[..., -2])
+    torch.testing.assert_close(found.second, features[:, :, 0, -3])
+    torch.testing.assert_close(found.offsets_deg, features[:, :, 0, -5:-3])
+    assert geometry is CIRCLE
 
 
 def test_right_maps_cost_less(two: BatchLabels) -> None:
@@ -80,6 +90,21 @@ def test_mirror_images_of_a_linear_array_are_talkers_too(two: BatchLabels) -> No
     assert losses[0] < losses[1]
     of_circle = [float(task.loss(maps(logits), two).value) for logits in (mirrored, single)]
     assert of_circle[0] > of_circle[1]
+
+
+@pytest.mark.parametrize(("geometry", "seen"), [(CIRCLE, (50.0, 56.0)), (LINE, (50.0, 56.0)), (LINE, (310.0, 304.0))])
+def test_two_close_together_are_a_pair(two: BatchLabels, geometry: ArrayGeometry, seen: tuple[float, float]) -> None:
+    task, logits = DirectionMapTask(), logits_of(50)
+    close = two._replace(azimuth_deg=torch.tensor([seen]))
+
+    def loss(second: float, low_deg: float, truth: BatchLabels) -> float:
+        near = maps(logits, geometry, None, second, (low_deg, low_deg + 6.0))
+        return float(task.loss(near, truth).value)
+
+    assert loss(8.0, 0.0, close) < loss(-8.0, 0.0, close)
+    assert loss(8.0, 0.0, close) < loss(8.0, 40.0, close)
+    assert loss(8.0, 0.0, two) > loss(-8.0, 0.0, two)
+    assert loss(-8.0, 0.0, two) == loss(-8.0, 40.0, two)  # of one alone there is nothing to split
 
 
 def test_unknown_directions_are_not_learned_from(truth_with: MakeTruth) -> None:

@@ -24,7 +24,7 @@ KILLS = 3
 
 
 def killed(out: Path, config: TrainConfig, moments: random.Random, kills: int, step: float) -> int:
-    """Train with SIGKILLs at random moments of the run, whose steps take about ``step`` seconds; how many there were."""
+    """Train with SIGKILLs at random moments, within a step of so many seconds; how many there were."""
     # a server that has everything imported starts a process at once
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["msdet.training.run"])

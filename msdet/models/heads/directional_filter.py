@@ -146,6 +146,31 @@ class DirectionalFilterHead(nn.Module):
         again = torch.cat([_of_talkers(self.again, found, inputs, active), refined[:, :, self.low :]], dim=2)
         return filtered, refined, again * there
 
+    def along(self, spectrum: Tensor, azimuth_deg: Tensor, elevation_deg: Tensor, window: int) -> Tensor:
+        """Talkers who move: ``(talker, freq, frame)`` of a spectrum ``(1, mic, freq, frame)``.
+
+        Directions ``(talker, frame)`` are taken as fixed within windows of so many frames, by half of which the next
+        one starts; voices fade from one to the next.
+        """
+        frames = spectrum.shape[-1]
+        hop = max(window // 2, 1)
+        count = max(1, -(-(frames - hop) // hop))
+        missing = (count + 1) * hop - frames
+        windows = nn.functional.pad(spectrum[0], (0, missing)).unfold(-1, 2 * hop, hop).permute(2, 0, 1, 3)
+        angles = [nn.functional.pad(a[None], (0, missing), mode="replicate")[0] for a in (azimuth_deg, elevation_deg)]
+        azimuth, elevation = (torch.deg2rad(a.unfold(-1, 2 * hop, hop)) for a in angles)
+        middle = torch.rad2deg(torch.atan2(azimuth.sin().mean(-1), azimuth.cos().mean(-1))).T
+        heard = torch.ones_like(middle, dtype=torch.bool)
+        voices = self.towards(windows, middle, torch.rad2deg(elevation.mean(-1)).T, heard)[-1]
+        fade = (torch.arange(2 * hop, device=spectrum.device) + 0.5) * (torch.pi / 2 / hop)
+        weight = fade.sin().square().repeat(count, 1)
+        weight[0, :hop] = weight[-1, hop:] = 1.0
+        weighted = voices * weight[:, None, None]
+        joined = voices.new_zeros(*voices.shape[1:3], (count + 1) * hop)
+        for number in range(count):
+            joined[..., number * hop : (number + 2) * hop] += weighted[number]
+        return joined[..., :frames]
+
     def _statistics(
         self, spectrum: Tensor, beams: TalkerBeams, own: Tensor, others: Tensor, inputs: Tensor, described: list[Tensor]
     ) -> Tensor:

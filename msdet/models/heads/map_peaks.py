@@ -1,4 +1,7 @@
-"""Slots from a map: the peaks of a map of talkers over azimuth, each with the probability that the map gives it."""
+"""Slots from a map: the peaks of a map of talkers over azimuth, each with the probability that the map gives it.
+
+Where the map says that two talkers are close together, one peak makes two slots.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,27 @@ import math
 import torch
 from torch import Tensor, nn
 
-from msdet.dsp.spatial import fold_map, map_peaks, mirror_to_left, von_mises_logits
+from msdet.dsp.spatial import Peaks, fold_map, map_peaks, mirror_to_left, von_mises_logits, wrap_azimuth
+from msdet.models.encoders.direction_cnn import DirectionMaps, split_maps
 from msdet.models.frontends import ArrayGeometry, FrontEndOutput
 from msdet.models.heads import DOA_HEADS, HeadSizes
 
 LEAST, MOST = 1e-4, 1.0 - 1e-4
 """Bounds of a peak's probability, so that logits are finite."""
 
+NEAR_DEG = 10.0
+"""Peaks of two talkers are at least so far apart; closer ones share a peak."""
+
 
 @DOA_HEADS.register("map_peaks")
 class MapPeaksHead(nn.Module):
     """Slots are the highest peaks of the map that the features end in, ascending in azimuth, then those without one.
 
-    The features are of directions, and their last one is the logit of a talker there in the recording
-    (`msdet.models.encoders.direction_cnn`). A slot's posterior is narrow at its peak with the peak's probability, and
-    uniform with the rest. That is also the probability that the slot has a talker, where slots may be empty: the number
-    of talkers follows from the map. Of an array that cannot tell a side from its mirror image, peaks are those of the
-    half circle counter-clockwise from its axis.
+    The features are of directions, and end in maps (`msdet.models.encoders.direction_cnn`): whether a talker is there,
+    and whether a second one is near, which makes one more slot, as probable as both together. A slot's posterior is
+    narrow at its peak with the peak's probability, and uniform with the rest. That is also the probability that the
+    slot has a talker, where slots may be empty: the number of talkers follows from the map. Of an array that cannot
+    tell a side from its mirror image, peaks are those of the half circle counter-clockwise from its axis.
 
     `told` may be set to the number of talkers, where it is known: so many peaks are slots, however probable.
 
@@ -36,7 +43,7 @@ class MapPeaksHead(nn.Module):
     of_directions = True
     causal = False
 
-    def __init__(self, sizes: HeadSizes, gap_deg: float = 10.0) -> None:
+    def __init__(self, sizes: HeadSizes, gap_deg: float = NEAR_DEG) -> None:
         super().__init__()
         if not 0.0 < gap_deg <= 90.0:
             raise ValueError(f"gap_deg is {gap_deg}, expected above 0 to 90")
@@ -47,10 +54,10 @@ class MapPeaksHead(nn.Module):
 
     def forward(self, features: Tensor, front_end: FrontEndOutput) -> Tensor:
         """Logits ``(batch, talker, outputs)`` of features ``(batch, direction, frame, feature)``."""
-        logits = folded_map(features[..., -1].mean(-1), self.geometry)
-        azimuth_deg, probability, empty = self._slots(logits)
+        maps = split_maps(features)
+        azimuth_deg, probability, empty = self._slots(maps)
         probability = probability.clamp(LEAST, MOST)
-        classes = logits.shape[-1]
+        classes = maps.recording.shape[-1]
         there = von_mises_logits(azimuth_deg, classes).log_softmax(-1) + probability.log()[..., None]
         anywhere = torch.log1p(-probability)[..., None] - math.log(classes)
         of_classes = torch.logaddexp(there, anywhere.expand_as(there))
@@ -60,21 +67,43 @@ class MapPeaksHead(nn.Module):
         nobody = torch.log1p(-occupied) - occupied.log()
         return torch.cat([of_classes, nobody[..., None]], dim=-1)
 
-    def _slots(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Azimuth in degrees, probability, and whether empty, each ``(batch, talker)``, of the highest peaks."""
-        peaks = map_peaks(logits, LEAST / 2, self.gap_deg)
-        azimuth = peaks.azimuth_deg
+    def moments(self, features: Tensor) -> Tensor:
+        """Logits ``(batch, class, moment)`` of a talker in each direction in each moment, in the array's domain."""
+        logits = split_maps(features).moments
+        return folded_map(logits.transpose(1, 2), self.geometry).transpose(1, 2)
+
+    def _slots(self, maps: DirectionMaps) -> tuple[Tensor, Tensor, Tensor]:
+        """Azimuth in degrees, probability and whether empty, ``(batch, talker)``, of the most probable talkers."""
+        peaks = map_peaks(folded_map(maps.recording, self.geometry), LEAST / 2, self.gap_deg)
+        step_deg = 360.0 / maps.recording.shape[-1]
+        place = (peaks.azimuth_deg.nan_to_num(0.0) / step_deg).round().long() % maps.recording.shape[-1]
+        second = peaks.probability * maps.second.float().sigmoid().gather(-1, place)
+        candidates = nn.functional.pad(torch.cat([peaks.probability, second], dim=-1), (0, 2 * self.talkers))
+        probability, taken = candidates.sort(dim=-1, descending=True, stable=True)
+        probability, taken = probability[:, : self.talkers], taken[:, : self.talkers]
+        empty = probability < LEAST / 2
+        if self.variable_num_speakers:
+            rank = torch.arange(self.talkers, device=empty.device)
+            empty = empty | (probability < 0.5 if self.told is None else rank >= self.told)
+        azimuth = torch.cat(self._azimuths(peaks, place, maps, taken, empty), dim=-1)
+        azimuth = nn.functional.pad(azimuth, (0, 2 * self.talkers)).gather(-1, taken)
         if self.geometry.domain.azimuth_span_deg < 360:
             azimuth = mirror_to_left(azimuth, self.geometry.axis_deg)
-        missing = max(0, self.talkers - azimuth.shape[1])
-        azimuth = nn.functional.pad(azimuth, (0, missing), value=torch.nan)[:, : self.talkers]
-        probability = nn.functional.pad(peaks.probability, (0, missing))[:, : self.talkers]
-        empty = azimuth.isnan()
-        if self.variable_num_speakers:
-            rank = torch.arange(self.talkers, device=azimuth.device)
-            empty |= probability < 0.5 if self.told is None else rank >= self.told
         order = torch.where(empty, torch.inf, azimuth).argsort(dim=-1, stable=True)
-        return azimuth.nan_to_num(0.0).gather(-1, order), probability.gather(-1, order), empty.gather(-1, order)
+        return azimuth.gather(-1, order), probability.gather(-1, order), empty.gather(-1, order)
+
+    def _azimuths(
+        self, peaks: Peaks, place: Tensor, maps: DirectionMaps, taken: Tensor, empty: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Of each peak's first and second talker ``(batch, peak)``; the first is at the peak, if there is no second."""
+        count = place.shape[1]
+        step_deg = 360.0 / maps.recording.shape[-1]
+        offsets_deg = maps.offsets_deg.float().gather(1, place[..., None].expand(-1, -1, 2))
+        both_deg = place[..., None] * step_deg + offsets_deg
+        seconds = torch.arange(count, 2 * count, device=place.device)
+        paired = ((taken[..., None] == seconds) & ~empty[..., None]).any(1)
+        first_deg = torch.where(paired, both_deg[..., 0], peaks.azimuth_deg.nan_to_num(0.0))
+        return wrap_azimuth(first_deg), wrap_azimuth(both_deg[..., 1])
 
 
 def folded_map(logits: Tensor, geometry: ArrayGeometry) -> Tensor:

@@ -2,12 +2,15 @@
 
 A folder of one safetensors file a room and, written last, ``bank.json`` with a table of all rooms. Room ``i``
 depends on the bank's seed and ``i`` alone. Measured rooms make a bank too (`msdet.scenes.rir.measured`).
+
+Where talkers move, a bank has paths for positions: as many responses in a row as a path has places.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +26,8 @@ from msdet.io.jobs import ALL, Job, Progress, Shard, Workers, begin_run_dir, fin
 from msdet.io.records import read_record
 from msdet.scenes.distribution import SceneDistribution
 from msdet.scenes.rir.room_response import RoomResponse, room_response
-from msdet.scenes.room_geometry import MAX_DRAWS, sample_geometry
-from msdet.scenes.scene import Point, scene_seed
+from msdet.scenes.room_geometry import MAX_DRAWS, RoomGeometry, positions_along, sample_geometry, sample_path
+from msdet.scenes.scene import Point, as_point, scene_seed
 
 ROOM_FIELDS = (
     "room_x_m", "room_y_m", "room_z_m", "center_offset_m", "array_height_m", "rotation_deg", "tilt_deg",
@@ -33,7 +36,9 @@ ROOM_FIELDS = (
 )  # fmt: skip
 """Fields of a distribution that decide the responses; the others are drawn when mixing."""
 
-FIXED = ("moving",)  # must be 0: a bank has its talkers fixed
+PLACE_M = 0.1
+"""Between two places of a path, at most."""
+
 HEADER = "bank.json"
 
 
@@ -58,7 +63,8 @@ class RirBank:
     """A finished bank on disk, with a table of what is known of each room; every room has as many positions.
 
     `identity` is a hash of what decides its content, `settings` the fields of a distribution that did; `among` are
-    the numbers of the rooms that are drawn from, all if None.
+    the numbers of the rooms that are drawn from, all if None. Of each talker's path there are `places` in a row among
+    the positions; 1 of talkers who stand.
     """
 
     root: Path
@@ -69,6 +75,7 @@ class RirBank:
     settings: dict[str, Any]
     table: tuple[BankRoom, ...]
     among: tuple[int, ...] | None = None
+    places: int = 1
 
     @property
     def rooms(self) -> int:
@@ -92,9 +99,10 @@ class RirBank:
         for key in ("array", "positions", "sample_rate"):
             if key not in settings:
                 raise MsdetError(f"{path}, settings: key '{key}' is missing")
-        for key, low in (("positions", 1), ("sample_rate", MIN_SAMPLE_RATE)):
-            if type(settings[key]) is not int or not low <= settings[key] <= MAX_SAMPLE_RATE:
-                raise MsdetError(f"{path}, settings: {key} is {settings[key]!r}, expected a number from {low} up")
+        for key, low in (("positions", 1), ("sample_rate", MIN_SAMPLE_RATE), ("places", 1)):
+            value = settings.get(key, 1)
+            if type(value) is not int or not low <= value <= MAX_SAMPLE_RATE:
+                raise MsdetError(f"{path}, settings: {key} is {value!r}, expected a number from {low} up")
         return cls(
             root,
             settings["positions"],
@@ -105,6 +113,7 @@ class RirBank:
             | ({"t60_rule": "measured"} if "t60_s" in settings else {})
             | {name: settings[name] for name in ROOM_FIELDS if name in settings},
             tuple(_read_room(row, settings["positions"], f"{path}, room {n}") for n, row in enumerate(rows)),
+            places=settings.get("places", 1),
         )
 
     def within(self, t60_s: tuple[float, float]) -> RirBank:
@@ -120,12 +129,17 @@ class RirBank:
     def draw_positions(
         self, distribution: SceneDistribution, talkers: int, rng: np.random.Generator
     ) -> tuple[int, list[int]]:
-        """Draw a room and positions in it: talkers that keep gap and sector, then noise sources."""
+        """Draw a room and positions in it: talkers that keep gap and sector, then noise sources.
+
+        Of a path, any of its places; no two are of one.
+        """
         d = distribution
         rooms = range(self.rooms) if self.among is None else self.among
         for _ in range(MAX_DRAWS):
             room = rooms[int(rng.integers(len(rooms)))]
-            positions = rng.choice(self.positions, talkers + d.point_noises, replace=False)
+            positions = rng.choice(self.positions // self.places, talkers + d.point_noises, replace=False)
+            if self.places > 1:
+                positions = positions * self.places + rng.integers(self.places, size=len(positions))
             if d.allows(np.array(self.table[room].azimuths_deg)[positions[:talkers]]):
                 return room, [int(p) for p in positions]
         raise MsdetError(f"{self.root}: no positions of minimum_gap_deg {d.minimum_gap_deg}, sector_deg {d.sector_deg}")
@@ -149,12 +163,12 @@ class RirBank:
         if self.sample_rate != d.sample_rate:
             rates = f"RIR bank is at {self.sample_rate} Hz, the distribution asks for {d.sample_rate} Hz"
             raise MsdetError(f"{self.root}: {rates}")
-        if self.positions < d.positions:
+        if (positions := self.positions // self.places) < d.positions:
             needed = f"{d.most_talkers} talkers and {d.point_noises} noise sources need {d.positions}"
-            raise MsdetError(f"{self.root}: RIR bank has {self.positions} positions a room, {needed}")
-        for name in FIXED:
-            if value := getattr(d, name):
-                raise MsdetError(f"{self.root}: talkers of an RIR bank are fixed, {name} is {value}")
+            raise MsdetError(f"{self.root}: RIR bank has {positions} positions a room, {needed}")
+        if d.moving and self.places == 1:
+            remedy = "one made with scenes.moving has paths"
+            raise MsdetError(f"{self.root}: talkers of this RIR bank are fixed, moving is {d.moving}; {remedy}")
         for name in ROOM_FIELDS:  # what is left at its default comes with the bank
             wanted = json.dumps(getattr(d, name))
             if getattr(d, name) == getattr(SceneDistribution, name):
@@ -193,8 +207,9 @@ def make_bank(
     """Make a bank, or finish one that a killed run left; None after a part of it.
 
     Rooms and `positions` of talkers in each are drawn from the distribution; use different seeds for training and
-    validation. `share` is the part of the rooms to make; a run for all of them finishes the bank. An `MsdetError`
-    says that settings are impossible, or that the folder has other ones.
+    validation. Where the distribution has talkers who move, positions are paths that take the scene's duration. `share`
+    is the part of the rooms to make; a run for all of them finishes the bank. An `MsdetError` says that settings are
+    impossible, or that the folder has other ones.
     """
     out = Path(out)
     distribution.check()
@@ -203,12 +218,12 @@ def make_bank(
     if positions < distribution.positions or rooms < 1:
         expected = f"{distribution.positions} positions, one for each talker and noise source"
         raise MsdetError(f"a bank of {rooms} rooms x {positions} positions: expected at least 1 room and {expected}")
-    for name in FIXED:
-        if value := getattr(distribution, name):
-            raise MsdetError(f"{name} is {value}: an RIR bank has its talkers fixed")
     array = load_array(distribution.array)
     settings: dict[str, Any] = {name: getattr(distribution, name) for name in ROOM_FIELDS}
-    settings |= {"array": array.to_dict(), "rooms": rooms, "positions": positions, "seed": seed}
+    places = _places(distribution)
+    settings |= {"array": array.to_dict(), "rooms": rooms, "positions": positions * places, "seed": seed}
+    if places > 1:
+        settings |= {"places": places, "speed_m_s": distribution.speed_m_s, "duration_s": distribution.duration_s}
     if not distribution.position_error_m:
         del settings["position_error_m"]  # as in banks made before there was such a choice
     if distribution.t60_rule == "measured":
@@ -258,7 +273,8 @@ def _read_description(path: Path) -> Any:
 
 def _make_room(out: Path, index: int, d: SceneDistribution, array: MicrophoneArray, positions: int, seed: int) -> None:
     room_seed = scene_seed(seed, f"room-{index}")
-    geometry = sample_geometry(d, positions, np.random.default_rng(room_seed), f"room {index}")
+    rng = np.random.default_rng(room_seed)
+    geometry = _with_paths(d, sample_geometry(d, positions, rng, f"room {index}"), rng)
     errors_m = np.random.default_rng([room_seed, 1]).normal(size=array.positions.shape) * d.position_error_m
     microphones_m = geometry.microphones_m(array.positions + errors_m)
     where = (geometry.room_m, geometry.t60_s, microphones_m, np.array(geometry.positions_m))
@@ -266,3 +282,17 @@ def _make_room(out: Path, index: int, d: SceneDistribution, array: MicrophoneArr
     azimuths, elevations, distances = (tuple(column.tolist()) for column in geometry.from_array())
     room = BankRoom(azimuths, elevations, distances, response.t60_measured_s, geometry.t60_s, geometry.room_m)
     write_room(room_path(out, index), response, room)
+
+
+def _places(d: SceneDistribution) -> int:
+    """How many places a path has."""
+    return math.ceil(d.speed_m_s[1] * d.duration_s / PLACE_M) + 1 if d.moving else 1
+
+
+def _with_paths(d: SceneDistribution, geometry: RoomGeometry, rng: np.random.Generator) -> RoomGeometry:
+    """The same, a path from each position in its stead, if talkers move."""
+    if not d.moving:
+        return geometry
+    times_s = np.linspace(0.0, d.duration_s, _places(d))
+    paths = [positions_along(sample_path(d, start, geometry, rng), times_s) for start in geometry.positions_m]
+    return dataclasses.replace(geometry, positions_m=tuple(as_point(place) for path in paths for place in path))

@@ -85,7 +85,7 @@ def anywhere(microphones: int, rng: np.random.Generator) -> Array:
 
 
 KINDS: dict[Draw, float] = {
-    circle: 0.24, centered: 0.12, line: 0.13, pair: 0.08, frame: 0.1, tablet: 0.08, scattered: 0.09, sphere: 0.1,
+    circle: 0.22, centered: 0.1, line: 0.13, pair: 0.08, frame: 0.09, tablet: 0.14, scattered: 0.08, sphere: 0.1,
     anywhere: 0.06,
 }  # fmt: skip
 """How often each is drawn."""

@@ -22,7 +22,7 @@ def make_banks(
         kinds: folder of scene distributions, each for some of the arrays in turn.
         out: folder of the banks, each called as its array's file.
         rooms: of each bank.
-        positions: in each room.
+        positions: in each room; of talkers who walk as many paths as talk at once at most.
         seed: of everything.
         jobs: rooms made at a time.
     """
@@ -31,7 +31,8 @@ def make_banks(
         settings = yaml.safe_load(files[n % len(files)].read_text(encoding="utf-8"))
         intervals = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
         distribution = SceneDistribution(array=str(array), talkers=min(4, positions), **intervals)
-        make_bank(out / array.stem, distribution, rooms, positions, seed + n, jobs)
+        places = distribution.most_talkers if distribution.moving else positions
+        make_bank(out / array.stem, distribution, rooms, places, seed + n, jobs)
         print(f"{out / array.stem}: {rooms} rooms, {files[n % len(files)].stem}", flush=True)
 
 
