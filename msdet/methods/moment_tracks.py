@@ -26,6 +26,9 @@ STEP = 0.3
 NEAR_DEG = 12.0
 """What is heard so near to a path is heard from there."""
 
+SAME_DEG = 8.0
+"""So near to a talker it is nobody else who is heard."""
+
 OTHERS = 0.3
 """What counts of that for other paths: two may cross."""
 
@@ -67,12 +70,10 @@ class MomentTracks:
         order = self.overall_deg.argsort()
         return MomentTracks(self.azimuth_deg[order], self.evidence[order])
 
-    def confidence(self, logits: Array) -> Array:
-        """Probability ``(talker,)`` that somebody is there, where heard at all, by logits ``(class, moment)``."""
-        place = np.rint(self.azimuth_deg / (360.0 / len(logits))).astype(int) % len(logits)
-        there = 1.0 / (1.0 + np.exp(-logits[place, np.arange(logits.shape[1])]))
+    def confidence(self, activity: Array) -> Array:
+        """Probability ``(talker,)`` that somebody is there: that of activity ``(talker, moment)``, where heard."""
         weight = self.evidence + 1e-9
-        return np.asarray((weight * there).sum(axis=1) / weight.sum(axis=1))
+        return np.asarray((weight * activity).sum(axis=1) / weight.sum(axis=1))
 
 
 def moment_tracks(logits: Array, moment_s: float, most: int) -> MomentTracks:
@@ -95,6 +96,14 @@ def moment_tracks(logits: Array, moment_s: float, most: int) -> MomentTracks:
 def evidence(logits: Array) -> Array:
     """What logits ``(class, moment)`` say for a talker, 0 to `MOST`."""
     return np.clip(logits.astype(np.float64) - FAINTEST, 0.0, MOST)
+
+
+def activity(logits: Array, azimuth_deg: Array) -> Array:
+    """Probability ``(talker, moment)`` that somebody is heard from azimuths ``(talker, moment)`` or ``(talker, 1)``."""
+    grid_deg = 360.0 / len(logits) * np.arange(len(logits))
+    near = angular_distance_deg(grid_deg[:, None, None], azimuth_deg) <= SAME_DEG
+    highest = np.where(near, logits[:, None], -np.inf).max(axis=0)
+    return np.asarray(1.0 / (1.0 + np.exp(-highest)))
 
 
 def someone_walks(logits: Array, tracks: MomentTracks, standing_deg: Array) -> bool:

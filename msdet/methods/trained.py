@@ -22,7 +22,7 @@ from msdet.dsp.spatial import decode_azimuth
 from msdet.errors import MsdetError
 from msdet.io import audio
 from msdet.methods.base import AZIMUTHS, METHODS, VOICES, Separation, Separator
-from msdet.methods.moment_tracks import moment_tracks, someone_walks
+from msdet.methods.moment_tracks import activity, moment_tracks, someone_walks
 from msdet.models.checkpoint import load_model, read_description
 from msdet.models.joint import JointModel, JointOutput
 from msdet.scoring.separation_metrics import pairwise_si_sdr
@@ -38,8 +38,10 @@ def model_separator(model: JointModel) -> Separator:
     """A separator that runs a joint model on its own device; empty slots are left out.
 
     Of the auxiliary tasks, ``activity``, ``elevation`` and ``tracking`` are used where a model has them. Where a model
-    maps moments (`msdet.models.heads.map_peaks`) and somebody walks, voices and directions follow.
+    maps moments (`msdet.models.heads.map_peaks`), they say who speaks when; if somebody walks, voices and
+    directions follow.
     """
+    head: Any = model.doa_head
 
     @torch.inference_mode()
     def separate(mixture: Array) -> Separation:
@@ -50,32 +52,37 @@ def model_separator(model: JointModel) -> Separator:
         filled[output.occupancy[0].argmax()] = True  # never none
         there = filled.cpu().numpy()
         values = {name: value[0].cpu().double().numpy()[there] for name, value in _values(output).items()}
-        if hasattr(model.doa_head, "moments") and (walking := _walking(model, batch, output, values["azimuth_deg"])):
-            return walking
+        if hasattr(head, "moments"):
+            logits = head.moments(output.features)[0].float().cpu().numpy()
+            if (walking := _walking(model, batch, logits, values["azimuth_deg"])) is not None:
+                return walking
+            values["activity"] = activity(logits, values["azimuth_deg"][:, None])
         return Separation(output.waveforms[0].float().cpu().numpy()[there], **values)
 
     return separate
 
 
-def _walking(model: JointModel, mixture: torch.Tensor, output: JointOutput, standing_deg: Array) -> Separation | None:
+def _walking(model: JointModel, mixture: torch.Tensor, logits: Array, standing_deg: Array) -> Separation | None:
     """The separation of a mixture ``(1, mic, time)`` in which somebody walks; None if all stand where they were found.
 
-    So many talkers are found as the model was told, or as there are.
+    By logits ``(class, moment)`` that somebody is heard. So many talkers are found as the model was told, or as there
+    are.
     """
     head: Any = model.doa_head
-    logits = head.moments(output.features)[0].float().cpu().numpy()
     moment_s = mixture.shape[-1] / model.sample_rate / logits.shape[1]
     tracks = moment_tracks(logits, moment_s, head.told or model.config.talkers)
     if len(tracks.azimuth_deg) < (head.told or 1) or not someone_walks(logits, tracks, standing_deg):
         return None
     tracks = tracks.ordered
+    speaks = activity(logits, tracks.azimuth_deg)
     track_deg = torch.from_numpy(tracks.azimuth_deg).float().to(mixture.device)
     voices, elevation_deg = model.separate_along(mixture, track_deg)
     return Separation(
         voices.float().cpu().numpy(),
         tracks.overall_deg,
-        tracks.confidence(logits),
+        tracks.confidence(speaks),
         elevation_deg.mean(-1).cpu().double().numpy(),
+        speaks,
         track_deg=tracks.azimuth_deg,
     )
 

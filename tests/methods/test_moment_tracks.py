@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from msdet.conventions import Array, angular_distance_deg
-from msdet.methods.moment_tracks import moment_tracks, someone_walks
+from msdet.methods.moment_tracks import activity, moment_tracks, someone_walks
 
 MOMENT_S = 0.128
 MOMENTS = 63
@@ -44,7 +44,7 @@ def test_who_walks_is_followed_past_0_degrees() -> None:
     assert someone_walks(logits, tracks, np.array([330.0, 30.0, 150.0]))
     assert (np.diff(tracks.ordered.overall_deg) > 0).all()
     assert error_deg(tracks.overall_deg[:, None], np.array([0.0]), np.array([150.0])) < 3.0
-    assert (tracks.confidence(logits) > 0.8).all()
+    assert (tracks.confidence(activity(logits, tracks.azimuth_deg)) > 0.8).all()
 
 
 def test_a_pause_is_bridged() -> None:
@@ -81,3 +81,11 @@ def test_nobody_leaves_no_track() -> None:
     assert not someone_walks(logits, tracks, np.array([40.0]))
     logits[10, 5] = 5.0  # a click
     assert not len(moment_tracks(logits, MOMENT_S, 4).azimuth_deg)
+
+
+def test_who_speaks_when_is_heard_at_directions() -> None:
+    logits = heard(walk(40.0, 40.0), walk(200.0, 200.0), silent=(slice(20, 40),))
+    speaks = activity(logits, np.array([[44.0], [197.0], [120.0]])) > 0.5
+    assert speaks[0].tolist() == [not 20 <= moment < 40 for moment in range(MOMENTS)]
+    assert speaks[1].all()
+    assert not speaks[2].any()

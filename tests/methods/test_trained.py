@@ -194,5 +194,6 @@ def test_who_walks_is_separated_along_the_way(monkeypatch: pytest.MonkeyPatch) -
     assert angular_distance_deg(walking.track_deg, tracks_deg).mean() < 3.0
     assert walking.azimuth_deg == pytest.approx([100.0, 250.0], abs=3.0)
     assert np.isfinite(walking.estimates).all()
+    assert walking.activity is not None and (walking.activity > 0.5).all()
     model.tell(3)  # who are not all heard in the moments
     assert model_separator(model)(mixture).track_deg is None
