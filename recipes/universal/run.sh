@@ -6,7 +6,7 @@ start_dir=$PWD
 cd "$(dirname "$0")/../.."
 
 stage=1
-stop_stage=6
+stop_stage=7
 nj=$(nproc)
 exp=exp/universal
 speech=
@@ -21,6 +21,7 @@ kinds=recipes/universal/conf/rooms
 conditions=recipes/universal/conf/scenes
 tested="circular4_5cm circular6_10cm circular8_10cm respeaker_4mic_square respeaker_usb_4mic_square respeaker_6mic_ring \
 chime_tablet linear4_5cm linear8_3cm"
+calibrated=10
 init=
 steps=  # of training; the configuration's if empty
 seed=0
@@ -34,9 +35,9 @@ Usage: recipes/universal/run.sh --speech DIR [options]
   --speech DIR     speaker/utterance.{wav,flac}, as for recipes/folder
   --noise DIR      recordings of noise for training and tests (babble of other talkers)
   --stage N        first stage to run (1)
-  --stop-stage N   last stage to run (6)
-                   1 draw arrays   2 make a bank of rooms for each   3 simulate dev and test sets   4 train
-                   5 evaluate      6 package
+  --stop-stage N   last stage to run (7)
+                   1 draw arrays   2 make a bank of rooms for each   3 simulate sets   4 train
+                   5 calibrate     6 evaluate      7 package
   --corpus KIND    another kind of corpus, a file name in msdet/corpora (folder)
   --nj N           parallel jobs of simulation and scoring (all cores)
   --exp DIR        where everything is written (exp/universal)
@@ -46,6 +47,7 @@ Usage: recipes/universal/run.sh --speech DIR [options]
   --conditions DIR of tests, a scene distribution each, NAME.yaml; two.yaml is also that of each tested array
                    (recipes/universal/conf/scenes)
   --tested "A B"   arrays that the model is tested with (nine that msdet ships, of which it learned from none)
+  --calibrated N   arrays that confidences are calibrated on, besides (10)
   --dev-scenes N --test-scenes N
                    sizes of the set for validation and of each test set
   --config NAME    training settings: a YAML file, or a name in conf or msdet/configs (train)
@@ -88,10 +90,37 @@ for file in "${files[@]}"; do
   if [ "$(basename "$file")" != two.yaml ]; then sets+=("$(basename "$file" .yaml)"); fi
 done
 
+# confidences are calibrated on talkers, rooms and arrays that the model did not learn from, each as in a test's condition
+standing=()
+for file in "${files[@]}"; do
+  if ! grep -q '^moving:' "$file"; then standing+=("$file"); fi
+done
+scenes_of=$(((dev_scenes + 1) / 2))  # of each of these arrays
+
+simulate_calibration() {
+  local n array file options common=(--speech "$speech" --corpus "$corpus")
+  python recipes/universal/local/draw_arrays.py --out "$exp/calibration/arrays" --count "$calibrated" \
+    --seed "$((seed + 2))" || return
+  for ((n = 0; n < calibrated; n++)); do
+    array=$(printf '%04d' "$n") file=${standing[n % ${#standing[@]}]} options=()
+    if [ -n "$noise" ] && grep -qE '^(diffuse|point_noises):' "$file"; then options+=(--noise "$noise"); fi
+    start_parts msdet simulate --out "$exp/calibration/$array" --split dev --count "$scenes_of" --seed "$((seed + n))" \
+      "${common[@]}" --scenes "$file" --scenes.array "$exp/calibration/arrays/$array.toml" "${options[@]}" || return
+  done
+}
+
+calibrate_model() {
+  local n sets=()
+  for ((n = 0; n < calibrated; n++)); do sets+=("$exp/calibration/$(printf '%04d' "$n")"); done
+  start cpu_cmd python recipes/universal/local/calibrate.py --model "$exp/model" --data "${sets[@]}" \
+    --out "$exp/calibrated"
+}
+
 simulate_sets() {
   local name file options common=(--speech "$speech" --corpus "$corpus")
   start_parts msdet simulate --out "$exp/dev" --split dev --count "$dev_scenes" --seed "$seed" "${common[@]}" \
     --scenes "$conditions/count.yaml" || return
+  simulate_calibration || return
   for name in "${sets[@]}"; do
     file=$conditions/$name.yaml options=()
     if [ ! -e "$file" ]; then file=$conditions/two.yaml options=(--scenes.array "$name"); fi
@@ -104,7 +133,7 @@ simulate_sets() {
 evaluate_sets() {
   local name
   for name in "${sets[@]}"; do
-    evaluate_into "$exp/evaluation/$name" --data "$exp/sets/$name" --model "$exp/model" --jobs "$nj" || return
+    evaluate_into "$exp/evaluation/$name" --data "$exp/sets/$name" --model "$exp/calibrated" --jobs "$nj" || return
   done
 }
 
@@ -114,7 +143,7 @@ package_model() {
     evaluations+=("\"${name//_/ }=$exp/evaluation/$name\"") data+=("\"$exp/sets/$name\"")
   done
   python recipes/utils/remove_package.py --folder "$exp/package/universal_16k" || return
-  msdet package "$exp/model" --out "$exp/package/universal_16k" --license "$license" --data_notes "$data_notes" \
+  msdet package "$exp/calibrated" --out "$exp/package/universal_16k" --license "$license" --data_notes "$data_notes" \
     --evaluation "[$(IFS=,; echo "${evaluations[*]}")]" --data "[$(IFS=,; echo "${data[*]}")]"
 }
 
@@ -125,7 +154,7 @@ output=$exp/banks/$last/bank.json run_stage 2 "make a bank of $rooms rooms for e
   start cpu_cmd python recipes/universal/local/make_banks.py --arrays "$exp/arrays" --kinds "$kinds" --out "$exp/banks" \
   --rooms "$rooms" --seed "$((seed + 1))" --jobs "$nj"
 output=$exp/sets/${sets[-1]}/dataset.json run_stage 3 "simulate dev and test sets" "${files[@]}" "$exp/speech.list" -- \
-  simulate_sets "$dev_scenes" "$test_scenes" "$tested" "$seed"
+  simulate_sets "$dev_scenes" "$test_scenes" "$tested" "$calibrated" "$seed"
 set_training_options
 set_step_options
 output=$exp/model/training.json run_stage 4 "train" "$config" "$exp/dev/dataset.json" "$exp/banks/$last/bank.json" -- \
@@ -133,7 +162,8 @@ output=$exp/model/training.json run_stage 4 "train" "$config" "$exp/dev/dataset.
   --data.speech "$speech" --data.corpus "$corpus" ${noise:+--data.noise "$noise"} ${init:+--init "$init"} \
   "${step_options[@]}" \
   --trainer.seed "$seed" "${training_options[@]}"
-output=$exp/evaluation/${sets[-1]}/summary.json run_stage 5 "evaluate on arrays, rooms and talkers that it never saw" \
-  "$exp/model/model.safetensors" "$exp/sets/${sets[-1]}/dataset.json" -- evaluate_sets "$tested"
-output=$exp/package/universal_16k run_stage 6 "package" "$exp/model/model.safetensors" \
+output=$exp/calibrated/model.json run_stage 5 "calibrate confidences" "$exp/model/model.safetensors" -- calibrate_model
+output=$exp/evaluation/${sets[-1]}/summary.json run_stage 6 "evaluate on arrays, rooms and talkers that it never saw" \
+  "$exp/calibrated/model.json" "$exp/calibrated/model.safetensors" "$exp/sets/${sets[-1]}/dataset.json" -- evaluate_sets "$tested"
+output=$exp/package/universal_16k run_stage 7 "package" "$exp/calibrated/model.json" \
   "$exp/evaluation/${sets[-1]}/summary.json" "$data_notes" -- package_model "$license"

@@ -15,7 +15,7 @@ from msdet.io.files import read_json
 ROOT = Path(__file__).resolve().parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = {
-    "encoder: direction_cnn\n": "encoder: direction_cnn\n  encoder_options: {hidden: 8, dilations: [1]}\n",
+    "encoder_options: {pairs: true}": "encoder_options: {hidden: 8, dilations: [1], pairs: true}",
     "separation_head: directional_filter\n": "separation_head: directional_filter\n"
     "  separation_options: {hidden: [8, 8], refiner_options: {hidden: 8, outputs: 8}}\n",
     "batch: 4": "batch: 2",
@@ -38,14 +38,16 @@ def test_universal_recipe_from_arrays_to_a_package(
     for folder, text in {"kinds": room, "conditions": room}.items():
         (tmp_path / folder).mkdir()
         (tmp_path / folder / ("near.yaml" if folder == "kinds" else "two.yaml")).write_text(text, encoding="utf-8")
+    walks = room + "moving: 1.0\nduration_s: 0.8\n"
+    (tmp_path / "kinds" / "walking.yaml").write_text(walks, encoding="utf-8")
     (tmp_path / "conditions" / "count.yaml").write_text(room + "talkers: {1: 1, 2: 1}\n", encoding="utf-8")
     options = ["--exp", str(tmp_path / "exp"), "--speech", str(talkers), "--config", str(tmp_path / "train.yaml")]
     options += ["--kinds", str(tmp_path / "kinds"), "--conditions", str(tmp_path / "conditions"), *quick]
-    options += ["--arrays", "3", "--rooms", "2", "--dev-scenes", "2", "--test-scenes", "2", "--tested", "linear4_5cm"]
+    options += ["--arrays", "3", "--rooms", "2", "--calibrated", "2", "--dev-scenes", "2", "--test-scenes", "2", "--tested", "linear4_5cm"]
     done = run("universal", *options)
     assert done.returncode == 0, done.stdout + done.stderr
     again = run("universal", *options)
-    assert again.stdout.count("already done") == 6, again.stdout
+    assert again.stdout.count("already done") == 7, again.stdout
 
     stages = read_json(tmp_path / "exp" / "model" / "training.json")["stages"]
     assert list(stages) == ["01-localize", "02-separate"], stages

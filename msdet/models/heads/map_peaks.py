@@ -6,6 +6,7 @@ Where the map says that two talkers are close together, one peak makes two slots
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -37,18 +38,22 @@ class MapPeaksHead(nn.Module):
     Args:
         sizes: what its sizes follow from.
         gap_deg: no peak is within so many degrees of a higher one.
+        calibration: scale and offset of the logits of peaks, so that their probabilities are right (Platt scaling),
+            found after training on other data.
     """
 
     any_domain = True
     of_directions = True
     causal = False
 
-    def __init__(self, sizes: HeadSizes, gap_deg: float = NEAR_DEG) -> None:
+    def __init__(self, sizes: HeadSizes, gap_deg: float = NEAR_DEG, calibration: Sequence[float] = (1.0, 0.0)) -> None:
         super().__init__()
+        if len(calibration) != 2 or not calibration[0] > 0.0:
+            raise ValueError(f"calibration is {calibration}, expected a scale above 0 and an offset")
         if not 0.0 < gap_deg <= 90.0:
             raise ValueError(f"gap_deg is {gap_deg}, expected above 0 to 90")
         self.geometry = sizes.geometry
-        self.talkers, self.gap_deg = sizes.talkers, gap_deg
+        self.talkers, self.gap_deg, self.calibration = sizes.talkers, gap_deg, calibration
         self.variable_num_speakers = sizes.variable_num_speakers
         self.told: int | None = None
 
@@ -72,9 +77,14 @@ class MapPeaksHead(nn.Module):
         logits = split_maps(features).moments
         return folded_map(logits.transpose(1, 2), self.geometry).transpose(1, 2)
 
+    def peaks(self, maps: DirectionMaps) -> Peaks:
+        """All peaks, also those that are too low for a slot, with calibrated probabilities."""
+        scale, offset = self.calibration
+        return map_peaks(scale * folded_map(maps.recording, self.geometry) + offset, LEAST / 2, self.gap_deg)
+
     def _slots(self, maps: DirectionMaps) -> tuple[Tensor, Tensor, Tensor]:
         """Azimuth in degrees, probability and whether empty, ``(batch, talker)``, of the most probable talkers."""
-        peaks = map_peaks(folded_map(maps.recording, self.geometry), LEAST / 2, self.gap_deg)
+        peaks = self.peaks(maps)
         step_deg = 360.0 / maps.recording.shape[-1]
         place = (peaks.azimuth_deg.nan_to_num(0.0) / step_deg).round().long() % maps.recording.shape[-1]
         second = peaks.probability * maps.second.float().sigmoid().gather(-1, place)
