@@ -38,18 +38,20 @@ class MapPeaksHead(nn.Module):
     Args:
         sizes: what its sizes follow from.
         gap_deg: no peak is within so many degrees of a higher one.
-        calibration: scale and offset of the logits of peaks, so that their probabilities are right (Platt scaling),
-            found after training on other data.
+        calibration: scale and offset of the logits of peaks, and of those of a second talker there, so that
+            probabilities are right (Platt scaling), found after training on other data.
     """
 
     any_domain = True
     of_directions = True
     causal = False
 
-    def __init__(self, sizes: HeadSizes, gap_deg: float = NEAR_DEG, calibration: Sequence[float] = (1.0, 0.0)) -> None:
+    def __init__(
+        self, sizes: HeadSizes, gap_deg: float = NEAR_DEG, calibration: Sequence[float] = (1.0, 0.0, 1.0, 0.0)
+    ) -> None:
         super().__init__()
-        if len(calibration) != 2 or not calibration[0] > 0.0:
-            raise ValueError(f"calibration is {calibration}, expected a scale above 0 and an offset")
+        if len(calibration) != 4 or min(calibration[0::2]) <= 0.0:
+            raise ValueError(f"calibration is {calibration}, expected a scale above 0 and an offset, twice")
         if not 0.0 < gap_deg <= 90.0:
             raise ValueError(f"gap_deg is {gap_deg}, expected above 0 to 90")
         self.geometry = sizes.geometry
@@ -79,16 +81,22 @@ class MapPeaksHead(nn.Module):
 
     def peaks(self, maps: DirectionMaps) -> Peaks:
         """All peaks, also those that are too low for a slot, with calibrated probabilities."""
-        scale, offset = self.calibration
+        scale, offset, _, _ = self.calibration
         return map_peaks(scale * folded_map(maps.recording, self.geometry) + offset, LEAST / 2, self.gap_deg)
+
+    def pairs(self, maps: DirectionMaps, peaks: Peaks) -> tuple[Tensor, Tensor]:
+        """Class of each peak, and calibrated probability that there are two talkers, ``(batch, peak)``."""
+        classes = maps.recording.shape[-1]
+        place = (peaks.azimuth_deg.nan_to_num(0.0) * (classes / 360.0)).round().long() % classes
+        _, _, scale, offset = self.calibration
+        return place, (scale * maps.second.float().gather(-1, place) + offset).sigmoid()
 
     def _slots(self, maps: DirectionMaps) -> tuple[Tensor, Tensor, Tensor]:
         """Azimuth in degrees, probability and whether empty, ``(batch, talker)``, of the most probable talkers."""
         peaks = self.peaks(maps)
-        step_deg = 360.0 / maps.recording.shape[-1]
-        place = (peaks.azimuth_deg.nan_to_num(0.0) / step_deg).round().long() % maps.recording.shape[-1]
-        second = peaks.probability * maps.second.float().sigmoid().gather(-1, place)
-        candidates = nn.functional.pad(torch.cat([peaks.probability, second], dim=-1), (0, 2 * self.talkers))
+        place, pairs = self.pairs(maps, peaks)
+        joined = torch.cat([peaks.probability, peaks.probability * pairs], dim=-1)
+        candidates = nn.functional.pad(joined, (0, 2 * self.talkers))
         probability, taken = candidates.sort(dim=-1, descending=True, stable=True)
         probability, taken = probability[:, : self.talkers], taken[:, : self.talkers]
         empty = probability < LEAST / 2

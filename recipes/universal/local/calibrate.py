@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
+from scipy.special import logit
 from torch import Tensor
 
 from msdet.cli import run_command
@@ -26,26 +28,36 @@ LEAST = 0.02
 """Lower peaks are those of noise, too many to learn from."""
 
 
+class Found(NamedTuple):
+    """Peaks ``(peak,)``: logits of a talker and of a second one, and whether there are."""
+
+    one: Array
+    is_one: Array
+    two: Array
+    is_two: Array
+
+
 @torch.inference_mode()
-def peaks_of(model: JointModel, data: RenderedDataset) -> tuple[Array, Array]:
-    """Logits ``(peak,)`` of what a model finds in the scenes of a set, and whether a talker is there."""
+def peaks_of(model: JointModel, data: RenderedDataset) -> Found:
+    """What a model finds in the scenes of a set."""
     head = model.doa_head
     if not isinstance(head, MapPeaksHead):
         raise MsdetError(f"the model's DoA head is '{model.config.doa_head}', expected map_peaks")
-    logits, right = [], []
+    rows = []
     for number in range(len(data)):
         example = data[number]
-        found = head.peaks(split_maps(model(example["mixture"][None], separate=False).features))
-        taken = found.probability[0] >= LEAST
-        probability, azimuth_deg = (x[0][taken].double().numpy() for x in (found.probability, found.azimuth_deg))
+        maps = split_maps(model(example["mixture"][None], separate=False).features)
+        peaks = head.peaks(maps)
+        taken = peaks.probability[0] >= LEAST
+        columns = peaks.probability, peaks.azimuth_deg, head.pairs(maps, peaks)[1]
+        probability, azimuth_deg, second = (column[0][taken].double().numpy() for column in columns)
         true_deg = example["azimuth_deg"][example["active"]].double().numpy()
         near = azimuth_errors_deg(true_deg[:, None], azimuth_deg, model.array) <= WITHIN_DEG
         talkers, estimates = linear_sum_assignment(near * (1.0 + probability), maximize=True)
         hit = np.zeros(len(probability), dtype=bool)
         hit[estimates] = near[talkers, estimates]
-        logits.append(np.log(probability) - np.log1p(-probability))
-        right.append(hit)
-    return np.concatenate(logits), np.concatenate(right)
+        rows.append((logit(probability), hit, logit(second), near.sum(axis=0) > 1))
+    return Found(*map(np.concatenate, zip(*rows, strict=True)))
 
 
 def platt_scaling(logits: Array, right: Array) -> tuple[float, float]:
@@ -62,7 +74,7 @@ def platt_scaling(logits: Array, right: Array) -> tuple[float, float]:
 
     optimizer.step(loss)
     scale, offset = found.detach().tolist()
-    return round(scale, 4), round(offset, 4)
+    return scale, offset
 
 
 def calibrate(model: Path, data: list[Path], out: Path) -> None:
@@ -73,24 +85,28 @@ def calibrate(model: Path, data: list[Path], out: Path) -> None:
         data: rendered sets, each of any array.
         out: folder of the calibrated model.
     """
-    logits, right = [], []
+    found = []
     for root in data:
         scenes = RenderedDataset(root)
-        found = peaks_of(load_model(model, scenes.scene_set.array), scenes)
-        logits.append(found[0])
-        right.append(found[1])
-    joined, hits = np.concatenate(logits), np.concatenate(right)
-    if not hits.any() or hits.all():
-        raise MsdetError(f"{len(hits)} peaks were found, {int(hits.sum())} of them right: nothing to calibrate with")
+        found.append(peaks_of(load_model(model, scenes.scene_set.array), scenes))
+    peaks = Found(*map(np.concatenate, zip(*found, strict=True)))
+    if not peaks.is_one.any() or peaks.is_one.all():
+        number = f"{len(peaks.one)} peaks were found, {int(peaks.is_one.sum())} of them right"
+        raise MsdetError(f"{number}: nothing to calibrate with")
     trained, description = load_model(model), read_description(model)
-    scale, offset = platt_scaling(joined, hits)
-    before = trained.config.doa_options.get("calibration", (1.0, 0.0))
-    calibration = [round(scale * before[0], 4), round(scale * before[1] + offset, 4)]
-    trained.config = dataclasses.replace(
-        trained.config, doa_options=trained.config.doa_options | {"calibration": calibration}
-    )
+    options = trained.config.doa_options
+    before = options.get("calibration", (1.0, 0.0, 1.0, 0.0))
+    pairs = peaks.is_two[peaks.is_one]
+    fitted = [*platt_scaling(peaks.one, peaks.is_one)]
+    fitted += platt_scaling(peaks.two[peaks.is_one], pairs) if pairs.any() and not pairs.all() else (1.0, 0.0)
+    calibration = []
+    for k in (0, 2):
+        scale, offset = fitted[k : k + 2]
+        calibration += [round(scale * before[k], 4), round(scale * before[k + 1] + offset, 4)]
+    trained.config = dataclasses.replace(trained.config, doa_options=options | {"calibration": calibration})
     save_model(out, trained, description.get("notes", {}))
-    print(f"{out}: calibration {calibration}, of {len(hits)} peaks, {int(hits.sum())} of them talkers", flush=True)
+    counts = f"{len(peaks.one)} peaks, {len(pairs)} of talkers, {int(pairs.sum())} of two"
+    print(f"{out}: calibration {calibration}, of {counts}", flush=True)
 
 
 if __name__ == "__main__":
