@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,7 @@ from msdet.models.encoders import build_encoder
 from msdet.models.frontends import ArrayGeometry, FrontEndOutput, FrontEndSizes, build_front_end
 from msdet.models.heads import HeadSizes, build_head, slot_occupancy
 from msdet.models.heads.directional_filter import DirectionalFilterHead, sum_of_others
-from msdet.models.heads.map_peaks import MapPeaksHead, folded_map
+from msdet.models.heads.map_peaks import MapPeaksHead, among, folded_map
 from msdet.models.joint import JointModel
 
 RATE = 16_000
@@ -93,6 +95,20 @@ def test_two_who_are_close_together_share_a_peak() -> None:
     assert told == pytest.approx([2.0 + 2.0, 357.0], abs=1.0)
     line = slots(map_of({60.0: 3.0, 300.0: 3.0}), geometry("linear4_5cm"), pair=(-3.0, 4.0, 2.0))[0]
     assert line == pytest.approx([57.0, 64.0], abs=1.0)
+
+
+def test_told_candidates_are_as_probable_as_that_they_are_among_so_many() -> None:
+    probability = torch.tensor([[0.9, 0.6, 0.3, 0.0], [0.2, 0.1, 0.0, 0.0]])
+    for count in (1, 2, 3):
+        found = among(probability, count)
+        for scene, expected in zip(probability, found, strict=True):
+            chances = torch.zeros(4)
+            for truth in itertools.product((False, True), repeat=4):
+                if sum(truth) == count:
+                    there = torch.tensor(truth)
+                    chances += there * torch.where(there, scene, 1.0 - scene).prod()
+            total = chances.sum() / count
+            torch.testing.assert_close(expected, chances / total if total > 0 else scene, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,20 @@ def test_universal_recipe_from_arrays_to_a_package(
     (tmp_path / "conditions" / "count.yaml").write_text(room + "talkers: {1: 1, 2: 1}\n", encoding="utf-8")
     options = ["--exp", str(tmp_path / "exp"), "--speech", str(talkers), "--config", str(tmp_path / "train.yaml")]
     options += ["--kinds", str(tmp_path / "kinds"), "--conditions", str(tmp_path / "conditions"), *quick]
-    options += ["--arrays", "3", "--rooms", "2", "--calibrated", "2", "--dev-scenes", "2", "--test-scenes", "2", "--tested", "linear4_5cm"]
+    options += [
+        "--arrays",
+        "3",
+        "--rooms",
+        "2",
+        "--calibrated",
+        "2",
+        "--dev-scenes",
+        "2",
+        "--test-scenes",
+        "2",
+        "--tested",
+        "linear4_5cm",
+    ]
     done = run("universal", *options)
     assert done.returncode == 0, done.stdout + done.stderr
     again = run("universal", *options)

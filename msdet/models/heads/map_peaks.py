@@ -33,7 +33,8 @@ class MapPeaksHead(nn.Module):
     slot has a talker, where slots may be empty: the number of talkers follows from the map. Of an array that cannot
     tell a side from its mirror image, peaks are those of the half circle counter-clockwise from its axis.
 
-    `told` may be set to the number of talkers, where it is known: so many peaks are slots, however probable.
+    `told` may be set to the number of talkers, where it is known: so many peaks are slots, and each is as probable as
+    that it is one of these.
 
     Args:
         sizes: what its sizes follow from.
@@ -98,8 +99,10 @@ class MapPeaksHead(nn.Module):
         joined = torch.cat([peaks.probability, peaks.probability * pairs], dim=-1)
         candidates = nn.functional.pad(joined, (0, 2 * self.talkers))
         probability, taken = candidates.sort(dim=-1, descending=True, stable=True)
+        empty = probability[:, : self.talkers] < LEAST / 2
+        if self.told is not None:
+            probability = among(probability, self.told)
         probability, taken = probability[:, : self.talkers], taken[:, : self.talkers]
-        empty = probability < LEAST / 2
         if self.variable_num_speakers:
             rank = torch.arange(self.talkers, device=empty.device)
             empty = empty | (probability < 0.5 if self.told is None else rank >= self.told)
@@ -122,6 +125,29 @@ class MapPeaksHead(nn.Module):
         paired = ((taken[..., None] == seconds) & ~empty[..., None]).any(1)
         first_deg = torch.where(paired, both_deg[..., 0], peaks.azimuth_deg.nan_to_num(0.0))
         return wrap_azimuth(first_deg), wrap_azimuth(both_deg[..., 1])
+
+
+def among(probability: Tensor, count: int) -> Tensor:
+    """Probabilities ``(batch, candidate)`` of independent candidates, given that so many of them are true.
+
+    Those of a conditional Bernoulli distribution (Chen and Liu, Statistica Sinica 7, 1997).
+
+    >>> among(torch.tensor([[0.9, 0.5, 0.1]]), 2).double().round(decimals=2).tolist()
+    [[0.99, 0.9, 0.11]]
+    """
+    odds = (probability.double().clamp(0.0, MOST) / (1.0 - probability.double().clamp(0.0, MOST))).unbind(-1)
+
+    def ways(left_out: int | None) -> list[Tensor]:
+        """Weight of each number of candidates being true, up to `count`, with one of them left out."""
+        weights = [torch.ones_like(odds[0])] + [torch.zeros_like(odds[0]) for _ in range(count)]
+        for index, odd in enumerate(odds):
+            if index != left_out:
+                weights = [weights[0], *(weights[k] + odd * weights[k - 1] for k in range(1, count + 1))]
+        return weights
+
+    every = ways(None)[count]
+    given = [odd * ways(index)[count - 1] / every.clamp_min(1e-300) for index, odd in enumerate(odds)]
+    return torch.where(every[:, None] > 0, torch.stack(given, dim=-1).to(probability.dtype), probability)
 
 
 def folded_map(logits: Tensor, geometry: ArrayGeometry) -> Tensor:
