@@ -203,14 +203,16 @@ def shipped_models() -> list[Shipped]:
 def choose_shipped(models: Sequence[Shipped], sample_rate: int, array: str | None = None) -> Shipped:
     """The model for a recording's array, by name, and sample rate in hertz.
 
-    Of those made for this array, or else for any, or else of all: the highest rate not above the recording's, or the
-    lowest.
+    Of those made for this array or for any, or else of all: the highest rate not above the recording's, or the lowest;
+    of one rate that for any array, which learned more and separates better (the cards say how well).
     """
-    made_for = [m for m in models if m.array == array and not m.any_array]
-    if array is not None:
-        made_for = made_for or [m for m in models if m.any_array]
-    made_for = made_for or [m for m in models if not m.any_array] or list(models)
-    return max(made_for, key=lambda m: m.sample_rate if m.sample_rate <= sample_rate else -m.sample_rate)
+    serving = [m for m in models if array is not None and (m.any_array or m.array == array)]
+    serving = serving or [m for m in models if not m.any_array] or list(models)
+
+    def worth(m: Shipped) -> tuple[int, bool]:
+        return m.sample_rate if m.sample_rate <= sample_rate else -m.sample_rate, m.any_array
+
+    return max(serving, key=worth)
 
 
 def _shipped_folder() -> Any:

@@ -199,10 +199,12 @@ def test_the_shipped_model_fits_rate_and_array(sample_rate: int, array: str | No
     ("array", "talkers", "name"), [("a", None, "a8"), ("mine", None, "any"), ("a", 3, "any"), (None, 2, "a8")]
 )
 def test_the_model_for_any_array_serves_other_arrays(array: str | None, talkers: int | None, name: str) -> None:
-    models = [Shipped("a8", "a", 6, 8000, 2), Shipped("any", "circle", 4, 16000, 4, any_array=True)]
+    any_array = Shipped("any", "circle", 4, 16000, 4, any_array=True)
+    models = [Shipped("a8", "a", 6, 8000, 2), Shipped("a16", "a", 6, 16000, 2), any_array]
     fitting = [model for model in models if model.serves(talkers)]
     assert choose_shipped(fitting, 8000, array).name == name
-    assert not models[1].serves(5)
+    assert choose_shipped(fitting, 16_000, array).name == ("a16" if array is None else "any")
+    assert not any_array.serves(5)
 
 
 def test_a_name_may_be_as_long_as_a_file_systems(files: dict[str, bytes], tmp_path: Path) -> None:
