@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -162,6 +162,28 @@ class SaveBest(BestMetric, Callback):
         rounded = {k: round(v, 4) for k, v in scores.items()}
         notes = {"step": trainer.global_step, "scores": rounded, "training": self.settings}
         save_model(self.out, cast(JointModel, pl_module.model), notes)
+
+
+class KeepSteps(Callback):
+    """Writes the model, as checkpoint directories ``steps/N``, at the first validation after each of some steps.
+
+    Of a run with one learning rate they are what shorter runs would have given: a learning curve to score.
+    """
+
+    def __init__(self, out: Path, settings: dict[str, Any], steps: Sequence[int], interval: int) -> None:
+        self.out, self.settings, self.steps, self.interval = out, settings, steps, interval
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write what this validation is the first after."""
+        now = trainer.global_step
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        for step in self.steps:
+            if now - self.interval < step <= now:
+                folder = self.out / "steps" / f"{step:06d}"
+                folder.mkdir(parents=True, exist_ok=True)
+                notes = {"step": now, "training": self.settings}
+                save_model(folder, cast(JointModel, pl_module.model), notes)
 
 
 class StopEarly(EarlyStopping):

@@ -46,7 +46,16 @@ _CHOICES = {
 
 _WITHOUT_EFFECT = {
     "data": ("workers", "mix_on_device", "bank", "speech", "dev", "train", "extra_train"),  # content has its own hash
-    "trainer": ("accelerator", "devices", "nodes", "threads", "loggers", "max_nonfinite_steps", "save_every_minutes"),
+    "trainer": (
+        "accelerator",
+        "devices",
+        "nodes",
+        "threads",
+        "loggers",
+        "max_nonfinite_steps",
+        "save_every_minutes",
+        "keep_steps",
+    ),
 }
 
 
@@ -109,6 +118,8 @@ def _check_trainer(t: TrainerConfig) -> None:
             raise UnknownNameError("logger", name, LOGGERS)
         if find_spec(name) is None:
             raise MsdetError(f"trainer.loggers: {name} needs its package: pip install msdet[{name}]")
+    if t.keep_steps and min(t.keep_steps) < 1:
+        raise MsdetError(f"trainer.keep_steps is {t.keep_steps}, expected steps from 1 up")
     if t.devices != "auto" and not (t.devices.isdigit() and int(t.devices)):
         raise MsdetError(f"trainer.devices is '{t.devices}', expected auto or a number")
 

@@ -152,6 +152,7 @@ class TrainerConfig:
     Attributes:
         validate_every: steps between validations, about; each writes a checkpoint.
         save_every_minutes: the state is written so often besides, from which a run goes on as if it had not ended.
+        keep_steps: the weights are kept in ``steps`` at the first validation after each of these as well.
         monitor: the model is saved that is the best by this metric of validation.
         stop_metric: stop early once this metric has not improved in `stop_patience` validations.
         stop_patience: see `stop_metric`.
@@ -170,6 +171,7 @@ class TrainerConfig:
 
     validate_every: int = 200
     save_every_minutes: float = 10.0
+    keep_steps: list[int] = field(default_factory=list)
     monitor: str = "dev/loss"
     stop_metric: str | None = None
     stop_patience: int = 10

@@ -24,6 +24,7 @@ from msdet.io.jobs import begin_run_dir, finish_run_dir
 from msdet.models.joint import JointModel
 from msdet.training.callbacks import (
     TRAINER_STATE,
+    KeepSteps,
     NonFiniteGuard,
     Report,
     ReportLines,
@@ -144,7 +145,8 @@ def train_single(out: Path, config: TrainConfig, report: Report, progress: StepP
         data = load_data(config.data, config.model, t.seed)
         settings = comparable(config) | {"data_identity": data.identity} | init_setting(config.init)
         stop = StopEarly(t.stop_metric, t.stop_patience) if t.stop_metric else None
-        callbacks = [SaveBest(out, settings, t.monitor), *([stop] if stop else []), *averaging(config)]
+        keep = KeepSteps(out, settings, t.keep_steps, config.interval)
+        callbacks = [SaveBest(out, settings, t.monitor), keep, *([stop] if stop else []), *averaging(config)]
         callbacks.append(SaveState(out, t.save_every_minutes, report))
         callbacks.append(ReportLines(config.total_steps, report, progress))
         run = prepare(config, report, data, callbacks, out)

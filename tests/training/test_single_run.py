@@ -128,6 +128,22 @@ def test_kept_model_is_the_average(make_config: MakeConfig, tmp_path: Path) -> N
     assert_same(kept, {name: average[f"module.{name}"] for name in kept})
 
 
+def test_weights_of_some_steps_are_kept(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(steps=8, validate_every=2, ema=0.9, keep_steps=[2, 3, 8])
+    train(tmp_path / "run", config, silent)
+    folders = sorted((tmp_path / "run" / "steps").iterdir())
+    assert [folder.name for folder in folders] == ["000002", "000003", "000008"]
+    assert [read_json(folder / "model.json")["notes"]["step"] for folder in folders] == [2, 4, 8]
+    watch = Watch()
+    run(config, tmp_path / "again", watch, *averaging(config))
+    for folder, seen in zip(folders, (watch.validated[0], watch.validated[1], watch.validated[3]), strict=True):
+        kept = load_file(folder / "model.safetensors")
+        for name, value in seen.items():
+            assert_same(kept[name], value)
+    train(tmp_path / "other", dataclasses.replace(config, trainer=make_config().trainer), silent)
+    assert not (tmp_path / "other" / "steps").exists()
+
+
 def test_accumulated_batches_are_one_large_batch(make_config: MakeConfig, tmp_path: Path) -> None:
     found = []
     plain = {"steps": 2, "validate_every": 2, "name": "sgd"}  # Adam magnifies rounding of tiny gradients
