@@ -21,6 +21,7 @@ from torch.utils.data import default_collate
 from msdet.arrays import MicrophoneArray
 from msdet.conventions import Array
 from msdet.data.example import Example, example_of
+from msdet.errors import MsdetError
 from msdet.scenes.noise import MAX_EQUALIZATION_DB, diffuse_mixing
 from msdet.scenes.rendering import MIN_RMS, MIXTURE_RMS, PEAK, DryScene
 from msdet.scenes.scene import Scene
@@ -37,6 +38,8 @@ def dry_example(scene: Scene, dry: DryScene, slots: int, item: int, array: Micro
     example["references"], example["referenced"] = torch.zeros(slots, 0), torch.tensor(True)
     talkers, samples = len(scene.sources), scene.samples
     targets = dry.response.target(scene.target, array.reference, scene.sample_rate)
+    if any(len(path) > 1 for path, _ in dry.paths):
+        raise MsdetError(f"scene {scene.id}: a talker moves, and mixing on the device takes talkers who stand")
     positions = [int(path[0]) for path, _ in dry.paths]
     taps = max(dry.response.rirs.shape[-1], targets.shape[-1])
     speech, responses = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -79,4 +80,12 @@ def _written(result: Separation, scene: Scene, out: Path) -> dict[str, Any]:
         audio.write(out / scene.id / f"talker{talker}.wav", voice, scene.sample_rate, "FLOAT")
     places = {"azimuth_deg": 3, "confidence": 4, "elevation_deg": 2}
     given = {name: getattr(result, name) for name in places}
-    return {name: np.round(given[name], n).tolist() for name, n in places.items() if given[name] is not None}
+    written = {name: np.round(given[name], n).tolist() for name, n in places.items() if given[name] is not None}
+    if result.track_deg is None:
+        return written
+    frames = result.track_deg.shape[1]
+    time_s = scene.duration_s * (np.arange(frames) + 0.5) / frames
+    azimuths = [
+        [value if math.isfinite(value) else None for value in row] for row in result.track_deg.round(2).tolist()
+    ]
+    return written | {"track": {"time_s": time_s.round(4).tolist(), "azimuth_deg": azimuths}}

@@ -40,8 +40,12 @@ LEAST_S = 0.4
 WALKED_DEG = 20.0
 """Nobody who stands seems to have moved so far."""
 
-GAINED = 0.08
-"""Of what is heard; so much more is on paths than around fixed directions, unless these are more."""
+GAINED = 0.05
+"""Of what is heard: so much more is on paths than around fixed directions, if somebody walks.
+
+Of 118 blocks of meetings in which people sit and take turns it was 0.03 at most, of 30 scenes with walkers 0.06 at
+least.
+"""
 
 _SMOOTH_S = 0.25
 
@@ -106,6 +110,12 @@ def activity(logits: Array, azimuth_deg: Array) -> Array:
     return np.asarray(1.0 / (1.0 + np.exp(-highest)))
 
 
+def are_apart(azimuth_deg: Array) -> bool:
+    """Whether azimuths ``(talker,)`` are so far from each other that `activity` tells the talkers apart."""
+    gaps = angular_distance_deg(azimuth_deg[:, None], azimuth_deg) + 360.0 * np.eye(len(azimuth_deg))
+    return bool((gaps > 2 * SAME_DEG).all())
+
+
 def someone_walks(logits: Array, tracks: MomentTracks, standing_deg: Array) -> bool:
     """Whether paths explain what is heard in moments ``(class, moment)`` better than fixed azimuths ``(talker,)``."""
     if not len(tracks.azimuth_deg) or tracks.walked_deg.max() < WALKED_DEG:
@@ -113,8 +123,7 @@ def someone_walks(logits: Array, tracks: MomentTracks, standing_deg: Array) -> b
     heard = evidence(logits)
     on_paths = heard[_near(len(logits), tracks.azimuth_deg)].sum()
     around_fixed = heard[_near(len(logits), standing_deg[:, None])[:, 0]].sum()
-    needed = 0.0 if len(tracks.azimuth_deg) < len(standing_deg) else GAINED
-    return bool(on_paths - around_fixed >= needed * heard.sum())
+    return bool(on_paths - around_fixed >= GAINED * heard.sum())
 
 
 def _path(logits: Array, heard: Array, others: list[tuple[Array, Array]], moment_s: float) -> tuple[Array, Array]:

@@ -22,7 +22,7 @@ from msdet.dsp.spatial import decode_azimuth
 from msdet.errors import MsdetError
 from msdet.io import audio
 from msdet.methods.base import AZIMUTHS, METHODS, VOICES, Separation, Separator
-from msdet.methods.moment_tracks import activity, moment_tracks, someone_walks
+from msdet.methods.moment_tracks import activity, are_apart, moment_tracks, someone_walks
 from msdet.models.checkpoint import load_model, read_description
 from msdet.models.joint import JointModel, JointOutput
 from msdet.scoring.separation_metrics import pairwise_si_sdr
@@ -52,11 +52,12 @@ def model_separator(model: JointModel) -> Separator:
         filled[output.occupancy[0].argmax()] = True  # never none
         there = filled.cpu().numpy()
         values = {name: value[0].cpu().double().numpy()[there] for name, value in _values(output).items()}
-        if hasattr(head, "moments"):
+        if hasattr(head, "moments") and hasattr(model.separation_head, "along"):
             logits = head.moments(output.features)[0].float().cpu().numpy()
             if (walking := _walking(model, batch, logits, values["azimuth_deg"])) is not None:
                 return walking
-            values["activity"] = activity(logits, values["azimuth_deg"][:, None])
+            if are_apart(values["azimuth_deg"]):
+                values["activity"] = activity(logits, values["azimuth_deg"][:, None])
         return Separation(output.waveforms[0].float().cpu().numpy()[there], **values)
 
     return separate
@@ -71,7 +72,8 @@ def _walking(model: JointModel, mixture: torch.Tensor, logits: Array, standing_d
     head: Any = model.doa_head
     moment_s = mixture.shape[-1] / model.sample_rate / logits.shape[1]
     tracks = moment_tracks(logits, moment_s, head.told or model.config.talkers)
-    if len(tracks.azimuth_deg) < (head.told or 1) or not someone_walks(logits, tracks, standing_deg):
+    fewest = head.told or (1 if model.config.variable_num_speakers else model.config.talkers)
+    if len(tracks.azimuth_deg) < fewest or not someone_walks(logits, tracks, standing_deg):
         return None
     tracks = tracks.ordered
     speaks = activity(logits, tracks.azimuth_deg)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import signal
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -40,7 +41,7 @@ from msdet.io.files import settings_hash
 from msdet.io.jobs import end_with_parent
 from msdet.models.config import ModelConfig
 from msdet.models.heads import TASKS
-from msdet.scenes.rir.bank import HEADER, RirBank
+from msdet.scenes.rir.bank import HEADER, ROOM_FIELDS, RirBank
 from msdet.training.config import DataConfig, ObjectiveConfig, TrainConfig
 from msdet.training.objective import AUXILIARY_WEIGHT
 
@@ -56,6 +57,7 @@ class TrainingData:
     sample_rate: int
     identity: dict[str, str]  # hashes of everything read
     arrays: tuple[MicrophoneArray, ...] = ()  # of training by number, where there are several
+    rooms: dict[str, Any] = field(default_factory=dict)  # what banks decide of the scenes that are mixed
 
     def name(self, item: int) -> str:
         """What to call a training example."""
@@ -72,7 +74,7 @@ def load_data(config: DataConfig, model: ModelConfig, seed: int) -> TrainingData
     dev = RenderedDataset(dev_set, slots=model.talkers, mixed_lengths=mixed_lengths)
     identity = {"dev": dev_set.identity}
     train: LabeledData
-    rendered = None
+    rendered, rooms = None, dict[str, Any]()
     arrays: tuple[MicrophoneArray, ...] = ()
     if config.train is not None:
         sets = [_within(SceneSet.open(root), config.t60_s) for root in (config.train, *config.extra_train)]
@@ -93,14 +95,28 @@ def load_data(config: DataConfig, model: ModelConfig, seed: int) -> TrainingData
             mixing, array = mixed.parts[0], dev_set.array
             identity["bank"] = settings_hash([bank.identity for bank in banks])
             arrays = tuple(bank.array for bank in banks)
-        rate = banks[0].sample_rate
+        rate, rooms = banks[0].sample_rate, rooms_of(banks)
         identity["speech"] = settings_hash([(u.path, u.seconds, u.split) for u in corpus.utterances])
         identity["noise"] = settings_hash([dataclasses.astuple(r) for r in mixing.material.recordings])
         counts = set(config.scenes.weights) | {len(s.sources) for s in dev_set.scenes}
     _check_together(config, model, dev_set, counts, rate, array)
     if (config.reference_fraction, config.doa_fraction) != (1.0, 1.0):
         train = LabelSubset(train, config.reference_fraction, config.doa_fraction, seed)
-    return TrainingData(train, rendered, dev, array, rate, identity, arrays)
+    return TrainingData(train, rendered, dev, array, rate, identity, arrays, rooms)
+
+
+def rooms_of(banks: Sequence[RirBank]) -> dict[str, Any]:
+    """Fields of a scene distribution that banks decide: values that all have, or intervals that hold all of theirs."""
+    found: dict[str, Any] = {"array": f"{len(banks)} arrays"} if len(banks) > 1 else {}
+    for name in ROOM_FIELDS:
+        values = [bank.settings[name] for bank in banks if bank.settings.get(name) is not None]
+        if name == "array" or not values:
+            continue
+        if all(isinstance(value, list | tuple) for value in values):
+            found[name] = [min(value[0] for value in values), max(value[1] for value in values)]
+        elif len(values) == len(banks) and all(value == values[0] for value in values):
+            found[name] = values[0]
+    return found
 
 
 def open_banks(folder: Path) -> list[RirBank]:

@@ -145,8 +145,9 @@ def train_single(out: Path, config: TrainConfig, report: Report, progress: StepP
         data = load_data(config.data, config.model, t.seed)
         settings = comparable(config) | {"data_identity": data.identity} | init_setting(config.init)
         stop = StopEarly(t.stop_metric, t.stop_patience) if t.stop_metric else None
-        keep = KeepSteps(out, settings, t.keep_steps, config.interval)
-        callbacks = [SaveBest(out, settings, t.monitor), keep, *([stop] if stop else []), *averaging(config)]
+        learned = settings | {"data": settings["data"] | {"scenes": settings["data"]["scenes"] | data.rooms}}
+        keep = KeepSteps(out, learned, t.keep_steps, config.interval)
+        callbacks = [SaveBest(out, learned, t.monitor), keep, *([stop] if stop else []), *averaging(config)]
         callbacks.append(SaveState(out, t.save_every_minutes, report))
         callbacks.append(ReportLines(config.total_steps, report, progress))
         run = prepare(config, report, data, callbacks, out)

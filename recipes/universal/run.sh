@@ -80,6 +80,8 @@ require_folder conditions
 if [ ! -f "$data_notes" ]; then echo "error: $data_notes: no such file; --data-notes names another" >&2; exit 2; fi
 list_speech "$speech" "$exp/speech.list"
 
+if [ -n "$init" ] && [ -e "$start_dir/$init" ]; then init=$(realpath "$start_dir/$init"); fi
+
 files=("$conditions"/*.yaml)
 for file in "${files[@]}" "$conditions/two.yaml"; do
   [ -e "$file" ] || { echo "error: $file: no such file" >&2; exit 2; }
@@ -157,12 +159,14 @@ output=$exp/sets/${sets[-1]}/dataset.json run_stage 3 "simulate dev and test set
   simulate_sets "$dev_scenes" "$test_scenes" "$tested" "$calibrated" "$seed"
 set_training_options
 set_step_options
+if ! grep -qE '^moving:' "$kinds"/*.yaml; then step_options+=(--data.scenes.moving 0); fi
 output=$exp/model/training.json run_stage 4 "train" "$config" "$exp/dev/dataset.json" "$exp/banks/$last/bank.json" -- \
   start train_cmd msdet train --config "$config" --out "$exp/model" --data.dev "$exp/dev" --data.bank "$exp/banks" \
   --data.speech "$speech" --data.corpus "$corpus" ${noise:+--data.noise "$noise"} ${init:+--init "$init"} \
   "${step_options[@]}" \
   --trainer.seed "$seed" "${training_options[@]}"
-output=$exp/calibrated/model.json run_stage 5 "calibrate confidences" "$exp/model/model.safetensors" -- calibrate_model
+output=$exp/calibrated/model.json run_stage 5 "calibrate confidences" "$exp/model/model.safetensors" \
+  "$exp/calibration/$(printf '%04d' "$((calibrated - 1))")/dataset.json" -- calibrate_model "$calibrated" "$dev_scenes"
 output=$exp/evaluation/${sets[-1]}/summary.json run_stage 6 "evaluate on arrays, rooms and talkers that it never saw" \
   "$exp/calibrated/model.json" "$exp/calibrated/model.safetensors" "$exp/sets/${sets[-1]}/dataset.json" -- evaluate_sets "$tested"
 output=$exp/package/universal_16k run_stage 7 "package" "$exp/calibrated/model.json" \

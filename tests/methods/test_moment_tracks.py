@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from msdet.conventions import Array, angular_distance_deg
-from msdet.methods.moment_tracks import activity, moment_tracks, someone_walks
+from msdet.methods.moment_tracks import activity, are_apart, moment_tracks, someone_walks
 
 MOMENT_S = 0.128
 MOMENTS = 63
@@ -72,6 +72,18 @@ def test_two_in_turn_are_not_one_who_walks() -> None:
     logits = heard(walk(40.0, 40.0), walk(90.0, 90.0), silent=(slice(half, None), slice(half)))
     tracks = moment_tracks(logits, MOMENT_S, 4)
     assert not someone_walks(logits, tracks, np.array([40.0, 90.0]))
+    paused = heard(walk(40.0, 40.0), walk(90.0, 90.0), silent=(slice(half, None), slice(half + 10)), noise=0.3)
+    assert not someone_walks(paused, moment_tracks(paused, MOMENT_S, 4), np.array([40.0, 90.0]))
+    logits = np.maximum(logits, heard(walk(200.0, 200.0)))
+    merged = moment_tracks(logits, MOMENT_S, 2)
+    assert len(merged.azimuth_deg) == 2  # of three
+    assert not someone_walks(logits, merged, np.array([40.0, 90.0, 200.0]))
+
+
+def test_activity_is_told_apart_by_direction_where_that_can_be() -> None:
+    assert are_apart(np.array([40.0, 90.0, 350.0]))
+    assert are_apart(np.array([40.0]))
+    assert not are_apart(np.array([352.0, 90.0, 3.0]))
 
 
 def test_nobody_leaves_no_track() -> None:

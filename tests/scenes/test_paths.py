@@ -103,6 +103,14 @@ def test_mixture_has_the_sound_along_the_path(paths: RirBank, walks: SceneDistri
     assert float((track_deg - track_deg[0]).abs().max()) > 5.0
 
 
+def test_who_moves_is_not_mixed_on_the_device(paths: RirBank, walks: SceneDistribution, corpus: Corpus) -> None:
+    mixing = DynamicMixingDataset(paths, corpus, "train", walks, seed=1, dry=True)
+    with pytest.raises(MsdetError, match="a talker moves, and mixing on the device takes talkers who stand"):
+        mixing[0]
+    standing = dataclasses.replace(walks, moving=0.0)
+    assert "dry" in DynamicMixingDataset(paths, corpus, "train", standing, seed=1, dry=True)[0]
+
+
 def test_of_several_banks_those_without_paths_stand(
     paths: RirBank, bank: RirBank, walks: SceneDistribution, corpus: Corpus
 ) -> None:

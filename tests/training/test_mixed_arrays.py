@@ -12,6 +12,7 @@ import torch
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError
 from msdet.inference.model import load
+from msdet.models.checkpoint import read_description
 from msdet.models.config import ModelConfig
 from msdet.scenes.distribution import SceneDistribution
 from msdet.scenes.rir.bank import RirBank, make_bank
@@ -83,6 +84,11 @@ def test_a_model_learns_from_all_and_serves_others(mixed: TrainConfig, dev_set: 
     assert any("step" in line for line in lines)
     model = load(tmp_path / "model", array=dev_set.array)
     assert model.array.name == dev_set.array.name
+    assert model.training is not None and model.training.array is None
+    scenes = read_description(tmp_path / "model")["notes"]["training"]["data"]["scenes"]
+    assert scenes["array"] == "3 arrays"
+    assert scenes["distance_m"] == [0.8, 1.5]
+    assert scenes["position_error_m"] == 0.001
     for name in ("circular6_10cm", "linear8_3cm"):
         other = load(tmp_path / "model", array=name)
         result = other(torch.randn(other.array.microphones, 16_000).numpy(), 8000)

@@ -153,7 +153,7 @@ class DirectionalFilterHead(nn.Module):
         one starts; voices fade from one to the next.
         """
         frames = spectrum.shape[-1]
-        hop = max(window // 2, 1)
+        hop = max(min(window // 2, -(-frames // 2)), 1)
         count = max(1, -(-(frames - hop) // hop))
         missing = (count + 1) * hop - frames
         windows = nn.functional.pad(spectrum[0], (0, missing)).unfold(-1, 2 * hop, hop).permute(2, 0, 1, 3)

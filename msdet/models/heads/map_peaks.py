@@ -119,7 +119,8 @@ class MapPeaksHead(nn.Module):
         """Of each peak's first and second talker ``(batch, peak)``; the first is at the peak, if there is no second."""
         count = place.shape[1]
         step_deg = 360.0 / maps.recording.shape[-1]
-        offsets_deg = maps.offsets_deg.float().gather(1, place[..., None].expand(-1, -1, 2))
+        near = maps.offsets_deg.float().clamp(-NEAR_DEG, NEAR_DEG)
+        offsets_deg = near.gather(1, place[..., None].expand(-1, -1, 2))
         both_deg = place[..., None] * step_deg + offsets_deg
         seconds = torch.arange(count, 2 * count, device=place.device)
         paired = ((taken[..., None] == seconds) & ~empty[..., None]).any(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,9 @@ from msdet.scoring.doa_metrics import azimuth_errors_deg
 WITHIN_DEG = 10.0
 LEAST = 0.02
 """Lower peaks are those of noise, too many to learn from."""
+
+MOST = 12.0
+"""Bound of logits: beyond, float32 says 1."""
 
 
 class Found(NamedTuple):
@@ -61,8 +65,13 @@ def peaks_of(model: JointModel, data: RenderedDataset) -> Found:
 
 
 def platt_scaling(logits: Array, right: Array) -> tuple[float, float]:
-    """Scale and offset of logits ``(peak,)`` under which what is right is most likely (Platt, 1999)."""
-    x, y = torch.from_numpy(logits), torch.from_numpy(right.astype(np.float64))
+    """Scale and offset of logits ``(peak,)`` under which what is right is most likely (Platt, 1999).
+
+    As they are where they say nothing of what is right.
+    """
+    x = torch.from_numpy(logits.clip(-MOST, MOST))
+    targets = np.where(right, (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2))
+    y = torch.from_numpy(targets)
     found = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([found], max_iter=200, line_search_fn="strong_wolfe")
 
@@ -74,7 +83,7 @@ def platt_scaling(logits: Array, right: Array) -> tuple[float, float]:
 
     optimizer.step(loss)
     scale, offset = found.detach().tolist()
-    return scale, offset
+    return (scale, offset) if math.isfinite(offset) and 0.01 < scale < 100.0 else (1.0, 0.0)
 
 
 def calibrate(model: Path, data: list[Path], out: Path) -> None:

@@ -31,8 +31,8 @@ def make_banks(
         settings = yaml.safe_load(files[n % len(files)].read_text(encoding="utf-8"))
         intervals = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
         distribution = SceneDistribution(array=str(array), talkers=min(4, positions), **intervals)
-        places = distribution.most_talkers if distribution.moving else positions
-        make_bank(out / array.stem, distribution, rooms, places, seed + n, jobs)
+        paths = distribution.most_talkers if distribution.moving else positions
+        make_bank(out / array.stem, distribution, rooms, paths, seed + n, jobs)
         print(f"{out / array.stem}: {rooms} rooms, {files[n % len(files)].stem}", flush=True)
 
 

@@ -43,15 +43,18 @@ def take_turns(
     """One utterance after another, nobody twice in a row, each so early that a part of the speech overlaps."""
     turns: list[Turn] = []
     last, now_s = -1, 0.0
+    said_s = [0.0] * len(people)  # when each ended
     decks: list[list[Utterance]] = [[] for _ in people]
     while True:
         last = int(rng.choice([k for k in range(len(people)) if k != last or len(people) == 1]))
         if not decks[last]:  # from the start again
             decks[last] = [people[last][k] for k in rng.permutation(len(people[last]))]
         utterance = decks[last].pop()
+        now_s = max(now_s, said_s[last])
         if now_s + utterance.seconds > duration_s:
             return turns
         turns.append(Turn(last, utterance, now_s))
+        said_s[last] = now_s + utterance.seconds
         now_s += utterance.seconds * (1.0 - rng.uniform(0.0, 2.0) * overlap / (1.0 + overlap))
 
 
