@@ -88,4 +88,7 @@ def _written(result: Separation, scene: Scene, out: Path) -> dict[str, Any]:
     azimuths = [
         [value if math.isfinite(value) else None for value in row] for row in result.track_deg.round(2).tolist()
     ]
-    return written | {"track": {"time_s": time_s.round(4).tolist(), "azimuth_deg": azimuths}}
+    track: dict[str, Any] = {"time_s": time_s.round(4).tolist(), "azimuth_deg": azimuths}
+    if result.elevation_deg is not None:
+        track["elevation_deg"] = [[elevation] * frames for elevation in written["elevation_deg"]]
+    return written | {"track": track}
