@@ -89,7 +89,7 @@ def test_a_signal_ends_with_complete_files(
     number: signal.Signals, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Ctrl-C, a service that is stopped, a terminal that is closed."""
-    audio.write(tmp_path / "long.wav", np.tile(sound(), (1, 40)), RATE)
+    audio.write(tmp_path / "long.wav", np.tile(sound(), (1, 8)), RATE)
     before = signal.getsignal(number)
     ended = threading.Event()
 
@@ -112,7 +112,7 @@ def test_a_signal_ends_with_complete_files(
     described = json.loads((tmp_path / "out" / "doa.json").read_text())
     lengths = {audio.info(tmp_path / "out" / talker["file"]).frames for talker in described["talkers"]}
     assert len(lengths) == 1
-    assert 0 < lengths.pop() < 40 * SECONDS * RATE
+    assert 0 < lengths.pop() < 8 * SECONDS * RATE
 
 
 def test_a_source_that_fails_leaves_what_was_heard_and_says_so(
