@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from msdet.data.scene_set import SceneSet
 from msdet.errors import MsdetError, WriteError
+from msdet.inference.results import number_rows
 from msdet.io import audio
 from msdet.io.files import FolderKind, remove_folder, write_json, write_jsonl
 from msdet.io.jobs import Progress
@@ -85,10 +85,7 @@ def _written(result: Separation, scene: Scene, out: Path) -> dict[str, Any]:
         return written
     frames = result.track_deg.shape[1]
     time_s = scene.duration_s * (np.arange(frames) + 0.5) / frames
-    azimuths = [
-        [value if math.isfinite(value) else None for value in row] for row in result.track_deg.round(2).tolist()
-    ]
-    track: dict[str, Any] = {"time_s": time_s.round(4).tolist(), "azimuth_deg": azimuths}
+    track: dict[str, Any] = {"time_s": time_s.round(4).tolist(), "azimuth_deg": number_rows(result.track_deg, 2)}
     if result.elevation_deg is not None:
         track["elevation_deg"] = [[elevation] * frames for elevation in written["elevation_deg"]]
     return written | {"track": track}

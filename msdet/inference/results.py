@@ -172,12 +172,12 @@ def description(
     described: dict[str, Any] = {"convention": CONVENTION, "array": array.to_dict(), **notes}
     described |= {"talkers": rows, "frame_s": t.frame_s}
     if t.azimuth_deg is not None:
-        described["track"] = {"time_s": _numbers(t.time_s, 3), "azimuth_deg": _rows(t.track_deg, 1)}
+        described["track"] = {"time_s": _numbers(t.time_s, 3), "azimuth_deg": number_rows(t.track_deg, 1)}
         if t.elevation_deg is not None:
-            described["track"]["elevation_deg"] = _rows(t.track_elevation_deg, 1)
+            described["track"]["elevation_deg"] = number_rows(t.track_elevation_deg, 1)
         if t.confidence is not None:
-            described["track_confidence"] = _rows(t.track_confidence, 3)
-    return described | {"activity": _rows(t.activity, 2)}
+            described["track_confidence"] = number_rows(t.track_confidence, 3)
+    return described | {"activity": number_rows(t.activity, 2)}
 
 
 def write_tables(out: Path, described: dict[str, Any], talkers: Separation, name: str) -> None:
@@ -235,5 +235,6 @@ def _numbers(values: Array | None, decimals: int) -> list[float | None]:
     return [value if math.isfinite(value) else None for value in rounded]
 
 
-def _rows(values: Array | None, decimals: int) -> list[list[float | None]]:
+def number_rows(values: Array | None, decimals: int) -> list[list[float | None]]:
+    """The same of ``(row, any)``, row by row."""
     return [] if values is None else [_numbers(row, decimals) for row in values]

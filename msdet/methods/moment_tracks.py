@@ -33,6 +33,7 @@ OTHERS = 0.3
 """What counts of that for other paths: two may cross."""
 
 ROUNDS = 2
+"""How often each path is looked for again where the others are not, whenever one more was found."""
 
 LEAST_S = 0.4
 """Of evidence, for a talker."""
@@ -128,9 +129,7 @@ def someone_walks(logits: Array, tracks: MomentTracks, standing_deg: Array) -> b
 
 def _path(logits: Array, heard: Array, others: list[tuple[Array, Array]], moment_s: float) -> tuple[Array, Array]:
     """Azimuth in degrees and evidence ``(moment,)`` of the best path beside others."""
-    taken = np.zeros(heard.shape, dtype=bool)
-    for azimuth_deg, _ in others:
-        taken |= _near(len(heard), azimuth_deg[None])
+    taken = _near(len(heard), np.array([azimuth_deg for azimuth_deg, _ in others]).reshape(-1, heard.shape[1]))
     free, heard = np.where(taken, 0.0, heard), np.where(taken, OTHERS * heard, heard)
     path = _best_path(heard)
     along = heard[path, np.arange(len(path))]

@@ -157,11 +157,12 @@ class DirectionalFilterHead(nn.Module):
         count = max(1, -(-(frames - hop) // hop))
         missing = (count + 1) * hop - frames
         windows = nn.functional.pad(spectrum[0], (0, missing)).unfold(-1, 2 * hop, hop).permute(2, 0, 1, 3)
-        angles = [nn.functional.pad(a[None], (0, missing), mode="replicate")[0] for a in (azimuth_deg, elevation_deg)]
-        azimuth, elevation = (torch.deg2rad(a.unfold(-1, 2 * hop, hop)) for a in angles)
-        middle = torch.rad2deg(torch.atan2(azimuth.sin().mean(-1), azimuth.cos().mean(-1))).T
+        angles = nn.functional.pad(torch.stack([azimuth_deg, elevation_deg]), (0, missing), mode="replicate")
+        azimuth, elevation = angles.unfold(-1, 2 * hop, hop)
+        radians = torch.deg2rad(azimuth)
+        middle = torch.rad2deg(torch.atan2(radians.sin().mean(-1), radians.cos().mean(-1))).T
         heard = torch.ones_like(middle, dtype=torch.bool)
-        voices = self.towards(windows, middle, torch.rad2deg(elevation.mean(-1)).T, heard)[-1]
+        voices = self.towards(windows, middle, elevation.mean(-1).T, heard)[-1]
         fade = (torch.arange(2 * hop, device=spectrum.device) + 0.5) * (torch.pi / 2 / hop)
         weight = fade.sin().square().repeat(count, 1)
         weight[0, :hop] = weight[-1, hop:] = 1.0

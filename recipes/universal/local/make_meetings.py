@@ -14,6 +14,7 @@ from msdet.cli import run_command
 from msdet.conventions import Array
 from msdet.corpora import Utterance, load_corpus
 from msdet.errors import MsdetError
+from msdet.inference.results import segments
 from msdet.io import audio
 from msdet.io.files import atomic_path
 from msdet.scenes.distribution import SceneDistribution
@@ -21,8 +22,8 @@ from msdet.scenes.rendering import MIXTURE_RMS, PEAK
 from msdet.scenes.rir.room_response import RoomResponse, room_response
 from msdet.scenes.room_geometry import sample_geometry
 
-FRAME_S, QUIET_DB, PAUSE_S = 0.02, -35.0, 0.3
-"""Frames of speech are louder than this below the loudest; shorter pauses belong to a turn."""
+FRAME_S, QUIET_DB = 0.02, -35.0
+"""Frames of speech are louder than this, against the loudest."""
 
 LEVEL_DB, SNR_DB = 2.5, 30.0
 """How much talkers are louder or quieter than others at most, and all than sensor noise."""
@@ -59,40 +60,31 @@ def take_turns(
 
 
 def spoken(speech: Array, sample_rate: int) -> list[tuple[float, float]]:
-    """From when to when somebody speaks in a signal ``(time,)``, in seconds."""
+    """Onset and length in seconds of what somebody says in a signal ``(time,)``; short pauses are none."""
     frame = round(FRAME_S * sample_rate)
     power = np.square(speech[: len(speech) // frame * frame].reshape(-1, frame)).mean(axis=1)
-    loud = power > power.max() * 10 ** (QUIET_DB / 10)
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], loud.astype(int), [0]]))).reshape(-1, 2) * FRAME_S
-    joined: list[tuple[float, float]] = []
-    for start_s, end_s in edges.tolist():
-        if joined and start_s - joined[-1][1] < PAUSE_S:
-            joined[-1] = (joined[-1][0], end_s)
-        else:
-            joined.append((start_s, end_s))
-    return joined
+    return segments(power > power.max() * 10 ** (QUIET_DB / 10), FRAME_S)
 
 
 def mix_turns(
     turns: list[Turn], corpus: Path, response: RoomResponse, sample_rate: int, samples: int, rng: np.random.Generator
 ) -> tuple[Array, list[tuple[float, float, int]]]:
-    """A mixture ``(mic, time)``, and who speaks from when to when."""
+    """A mixture ``(mic, time)``, and who speaks: onset and length in seconds, and the talker."""
     mixture = np.zeros((response.rirs.shape[1], samples))
     levels_db = rng.uniform(-LEVEL_DB, LEVEL_DB, len(response.rirs))
-    segments = []
+    said = []
     for turn in turns:
-        speech, rate = audio.read(corpus / turn.utterance.path)
-        speech = scipy.signal.resample_poly(speech[0], sample_rate, rate)
+        speech = audio.read_mono(corpus / turn.utterance.path, sample_rate)
         image = scipy.signal.fftconvolve(speech[None], response.rirs[turn.talker], axes=-1)
         gain = 10 ** (levels_db[turn.talker] / 20) / np.sqrt(np.square(image[0, : len(speech)]).mean())
         start = round(turn.start_s * sample_rate)
         end = min(samples, start + image.shape[1])
         mixture[:, start:end] += gain * image[:, : end - start]
-        segments += [(turn.start_s + a, turn.start_s + b, turn.talker) for a, b in spoken(speech, sample_rate)]
+        said += [(turn.start_s + onset, long, turn.talker) for onset, long in spoken(speech, sample_rate)]
     level = np.sqrt(np.square(mixture[0]).mean())
     mixture += level * 10 ** (-SNR_DB / 20) * rng.standard_normal(mixture.shape)
     mixture *= min(MIXTURE_RMS / level, PEAK / np.abs(mixture).max())
-    return mixture.astype(np.float32), sorted(segments)
+    return mixture.astype(np.float32), sorted(said)
 
 
 def make_meetings(
@@ -115,8 +107,8 @@ def make_meetings(
     """
     if not 0.0 <= overlap < 1.0:
         raise MsdetError(f"overlap is {overlap}, expected 0 to 1")
-    microphones, table = load_array(array), load_corpus(corpus, speech).by_speaker("test")
-    root = load_corpus(corpus, speech).root
+    microphones, utterances = load_array(array), load_corpus(corpus, speech)
+    table = utterances.by_speaker("test")
     for people in talkers or [2, 3, 4]:
         for n in range(count):
             rng = np.random.default_rng([seed, people, n])
@@ -130,11 +122,11 @@ def make_meetings(
             chosen = [list(table[str(who)]) for who in rng.permutation(most)[:people]]
             turns = take_turns(chosen, 60.0 * minutes, overlap, rng)
             samples = round(60.0 * minutes * scenes.sample_rate)
-            mixture, segments = mix_turns(turns, root, response, scenes.sample_rate, samples, rng)
+            mixture, said = mix_turns(turns, utterances.root, response, scenes.sample_rate, samples, rng)
             name = f"meeting{people}_{n}"
             audio.write(out / f"{name}.wav", mixture, scenes.sample_rate)
             with atomic_path(out / f"{name}.rttm") as path:
-                rows = [f"SPEAKER {name} 1 {a:.2f} {b - a:.2f} <NA> <NA> talker{k} <NA> <NA>" for a, b, k in segments]
+                rows = [f"SPEAKER {name} 1 {a:.2f} {long:.2f} <NA> <NA> talker{k} <NA> <NA>" for a, long, k in said]
                 path.write_text("\n".join(rows) + "\n", encoding="utf-8")
             print(f"{out / name}.wav: {people} people, {len(turns)} turns", flush=True)
 
