@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import numpy as np
 
 from msdet.arrays import load_array
 from msdet.inference.model import load
+from msdet.io import audio
 from msdet.io.files import read_json
+from msdet.scoring.meetings import read_segments
 
 ROOT = Path(__file__).resolve().parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -79,3 +82,25 @@ def test_arrays_are_of_many_kinds(run: Run, tmp_path: Path) -> None:
     for array in arrays:
         assert 2 <= array.microphones <= 8
         assert np.abs(array.centroid_m).max() < 1e-4
+
+
+def test_meetings_have_turns_that_a_recording_holds(talkers: Path, tmp_path: Path) -> None:
+    script = ROOT / "recipes" / "universal" / "local" / "make_meetings.py"
+    options = ["--talkers", "2", "--count", "1", "--minutes", "0.4", "--array", "circular4_5cm"]
+    for out in ("one", "two"):
+        command = [sys.executable, script, "--out", tmp_path / out, "--speech", talkers, *options]
+        subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    wav, rttm = (tmp_path / "one" / f"meeting2_0.{kind}" for kind in ("wav", "rttm"))
+    mixture, rate = audio.read(wav)
+    assert (mixture.shape, rate) == ((4, 24 * 16_000), 16_000)
+    assert wav.read_bytes() == (tmp_path / "two" / wav.name).read_bytes()
+    turns = read_segments([rttm])
+    assert {turn["speaker"] for turn in turns} == {"talker0", "talker1"}
+    active = np.zeros((2, 24 * 100), dtype=int)
+    for turn in turns:
+        first, last = (round(100 * float(turn[key])) for key in ("start_time", "end_time"))
+        active[int(turn["speaker"][-1]), first:last] += 1
+    assert active.max() == 1  # nobody talks over himself
+    assert 0.05 < (active.sum(axis=0) > 1).mean() / (active.sum(axis=0) > 0).mean() < 0.5
+    level = np.square(mixture[0].reshape(-1, 160)).mean(axis=1)
+    assert level[active.any(axis=0)].mean() > 10 * level[~active.any(axis=0)].min()
