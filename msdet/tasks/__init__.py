@@ -29,7 +29,7 @@ from msdet.dsp.stft import SeparationPasses
 from msdet.losses.doa import DoaLoss
 from msdet.losses.separation import SeparationLoss, si_sdr_db
 from msdet.models.heads import slot_occupancy
-from msdet.tasks.labels import BatchLabels, LabeledLoss
+from msdet.tasks.labels import BatchLabels, LabeledLoss, walks
 
 MAIN = ("separation", "doa")
 """Tasks that every model has."""
@@ -89,8 +89,9 @@ class DoaTask:
         self.classes = classes
 
     def loss(self, prediction: Tensor, truth: BatchLabels) -> LabeledLoss:
-        """Loss ``(batch, slot)`` of logits ``(batch, slot, outputs)``."""
-        return self._between(prediction, truth.azimuth_deg, truth.active)
+        """Loss ``(batch, slot)`` of logits ``(batch, slot, outputs)``; of who walks, only that somebody is there."""
+        azimuth_deg = truth.azimuth_deg.masked_fill(walks(truth), torch.nan)
+        return self._between(prediction, azimuth_deg, truth.active)
 
     def pairs(self, prediction: Tensor, truth: BatchLabels) -> Tensor:
         """Loss ``(batch, slot, talker)`` of each slot's logits for each talker; zero where nothing is labeled."""

@@ -22,7 +22,7 @@ from msdet.models.frontends import ArrayGeometry, FrontEndOutput
 from msdet.models.heads import TASKS, HeadSizes
 from msdet.models.heads.map_peaks import NEAR_DEG, folded_map
 from msdet.tasks.doa_map import matched_talkers
-from msdet.tasks.labels import BatchLabels, LabeledLoss, located
+from msdet.tasks.labels import BatchLabels, LabeledLoss, located, walks
 from msdet.tasks.pooled import speech_activity
 from msdet.tasks.tracking import frame_track_deg
 
@@ -43,9 +43,6 @@ PAIRS, DEGREE = 1.0, 0.1
 
 APART_DEG = 4.0
 """Of two closer than this nobody can tell: it is not learned."""
-
-STILL_DEG = 5.0
-"""Who moves less stands still: only of those it is learned who is close by."""
 
 QUIET_DB = 30.0
 """A talker is silent where this much below his loudest moment."""
@@ -95,8 +92,8 @@ class DirectionMapTask:
         always = there[..., None] & track_deg.isfinite()
         bumps = _bumps(track_deg, always, classes, axis_deg).mean(1)
         recording = _weighted(maps.recording, bumps, True)
-        stand = (wrap_signed_deg(track_deg - track_deg[..., :1]).abs() <= STILL_DEG).all(-1) | ~there
-        pairs = _of_pairs(maps, truth.azimuth_deg, there, bumps > NEAR, axis_deg) * stand.all(-1)
+        nobody_walks = ~(walks(truth) & there).any(-1)
+        pairs = _of_pairs(maps, truth.azimuth_deg, there, bumps > NEAR, axis_deg) * nobody_walks
         speaks = speech_activity(truth.references.spectrum, QUIET_DB) & there[..., None]
         speaks = interpolate(speaks.float(), moments, mode="area") > 0.5 if moments < frames else speaks
         target = _bumps(track_deg, speaks & track_deg.isfinite(), classes, axis_deg)

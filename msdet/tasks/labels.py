@@ -8,8 +8,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from msdet.conventions import wrap_signed_deg
 from msdet.data.example import Example
 from msdet.dsp.stft import Signals, Stft
+
+
+STILL_DEG = 5.0
+"""Who moves less stands still."""
 
 
 class BatchLabels(NamedTuple):
@@ -70,6 +75,12 @@ def batch_labels(
 def located(truth: BatchLabels) -> Tensor:
     """Whether the azimuths of all talkers of a scene are known, ``(batch,)``."""
     return (truth.azimuth_deg.isfinite() | ~truth.active).all(-1)
+
+
+def walks(truth: BatchLabels) -> Tensor:
+    """Whether a talker moves, so that no single direction is right for it, ``(batch, slot)``."""
+    moved_deg = wrap_signed_deg(truth.track_deg - truth.track_deg[..., :1]).abs()
+    return (moved_deg > STILL_DEG).any(-1)
 
 
 class LabeledLoss(NamedTuple):

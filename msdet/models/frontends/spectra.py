@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from msdet.models.frontends import FRONT_ENDS, FrontEndOutput, FrontEndSizes, LeveledFrontEnd
 
+_FAINTEST = 1e-4
+"""Fainter bins are not raised further by compression."""
+
 
 @FRONT_ENDS.register("stft")
 class StftFrontEnd(LeveledFrontEnd):
@@ -15,14 +18,32 @@ class StftFrontEnd(LeveledFrontEnd):
     What SpatialNet (Quan and Li, IEEE/ACM TASLP 32, 2024), TF-GridNet (Wang et al., IEEE/ACM TASLP 31, 2023) and
     FT-JNF (Tesch and Gerkmann, IEEE/ACM TASLP 31, 2023) see. It keeps the phase from frame to frame, by which sound
     can be told from its own reverberation; front ends that turn every bin by the reference's phase lose it.
+
+    Args:
+        sizes: what its sizes follow from.
+        compression: exponent of the magnitudes; a half brings loud and faint bins closer together, phases stay.
+        relative: the features of ``real_imaginary`` besides, which show phases between microphones without a product
+            having to be learned (as Wang, Le Roux and Hershey, "Multi-channel deep clustering", ICASSP 2018, have it).
+        causal: levels of bins are those of the frames so far.
+        time_constant_s: of these levels; null for a mean over all frames so far.
     """
 
     array_bound = True
     keeps_phase = True
 
-    def __init__(self, sizes: FrontEndSizes, causal: bool = False, time_constant_s: float | None = None) -> None:
+    def __init__(
+        self,
+        sizes: FrontEndSizes,
+        compression: float = 1.0,
+        relative: bool = False,
+        causal: bool = False,
+        time_constant_s: float | None = None,
+    ) -> None:
         super().__init__(sizes, causal, time_constant_s)
-        self.features_out = 2 * sizes.geometry.microphones
+        if not 0.0 < compression <= 1.0:
+            raise ValueError(f"compression is {compression}, expected above 0 to 1")
+        self.compression, self.relative = compression, relative
+        self.features_out = (4 if relative else 2) * sizes.geometry.microphones + relative
 
     def output(self, spectrum: Tensor, leveled: Tensor, level: Tensor) -> FrontEndOutput:
         """Of the spectrum whose bins at the reference have unit RMS."""
@@ -30,7 +51,10 @@ class StftFrontEnd(LeveledFrontEnd):
 
     def features(self, leveled: Tensor) -> Tensor:
         """Features ``(batch, freq, frame, feature)`` of a leveled spectrum ``(batch, mic, freq, frame)``."""
-        return torch.cat([leveled.real, leveled.imag], dim=1).permute(0, 2, 3, 1)
+        relative = relative_parts(leveled, self.geometry.reference) if self.relative else []
+        if self.compression < 1.0:
+            leveled = leveled * leveled.abs().clamp_min(_FAINTEST).pow(self.compression - 1.0)
+        return torch.cat([leveled.real, leveled.imag, *relative], dim=1).permute(0, 2, 3, 1)
 
 
 @FRONT_ENDS.register("real_imaginary")

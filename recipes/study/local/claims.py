@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from list_runs import SEEDS
+from scipy.stats import t as student_t
 
 from msdet.scoring.comparison import Difference
 from msdet.scoring.metrics import METRICS
@@ -20,28 +23,73 @@ class Claim(NamedTuple):
     metrics: tuple[str, ...]
 
 
-class Answer(NamedTuple):
-    """What the difference of a claim is in one metric, over all seeds and for each."""
+@dataclass(frozen=True)
+class Answer:
+    """What the difference of a claim is in one metric, at the largest budget and before it.
+
+    Attributes:
+        claim: what was asked.
+        metric: of which.
+        budgets: core-seconds of the first row's trainings, ascending, a mean over seeds.
+        along: the difference at each budget, over all seeds.
+        of_seeds: the difference of each seed at the largest budget.
+        seeds: how many there are to be.
+        scatter: standard deviation of differences of single seeds, of all claims of as many seeds together.
+        freedom: degrees of freedom that it is known with.
+    """
 
     claim: Claim
     metric: str
-    difference: Difference
+    budgets: list[float]
+    along: list[Difference]
     of_seeds: list[float]
+    seeds: int
+    scatter: float = math.nan
+    freedom: int = 0
+
+    @property
+    def difference(self) -> Difference:
+        """At the largest budget."""
+        return self.along[-1]
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % of what other scenes and other seeds would give; none if it is not known."""
+        d, number = self.difference, len(self.of_seeds)
+        if d.low is None or d.high is None or not self.freedom:
+            return None
+        of_seeds = float(student_t.ppf(0.975, self.freedom)) * self.scatter / math.sqrt(number)
+        return d.value - math.hypot(d.value - d.low, of_seeds), d.value + math.hypot(d.high - d.value, of_seeds)
 
     @property
     def verdict(self) -> str:
         """In a word; none unless all seeds are there."""
-        if len(self.of_seeds) < len(SEEDS["main"]):
+        if len(self.of_seeds) < self.seeds:
             return ""
-        d, higher = self.difference, METRICS[self.metric].higher_is_better
-        if d.low is None or d.high is None or d.low <= 0.0 <= d.high:
+        value, interval = self.difference.value, self.interval
+        if interval is None or interval[0] <= 0.0 <= interval[1]:
             return "not shown"
-        if any(seed * np.sign(d.value) <= NO_DIFFERENCE for seed in self.of_seeds):
+        if any(seed * np.sign(value) <= NO_DIFFERENCE for seed in self.of_seeds):
             return "not shown"
-        return "better" if (d.value > 0.0) == higher else "worse"
+        return "better" if (value > 0.0) == METRICS[self.metric].higher_is_better else "worse"
+
+
+def with_scatter(answers: list[Answer]) -> list[Answer]:
+    """Answers that know how much seeds differ: in each metric, from all of them together."""
+    known = []
+    for answer in answers:
+        alike = [np.array(other.of_seeds) for other in answers if other.metric == answer.metric]
+        freedom = sum(len(values) - 1 for values in alike)
+        square = sum(((values - values.mean()) ** 2).sum() for values in alike)
+        scatter = math.sqrt(square / freedom) if freedom else math.nan
+        known.append(dataclasses.replace(answer, scatter=scatter, freedom=freedom))
+    return known
 
 
 NO_DIFFERENCE = 1e-9  # rounding of a mean
+
+FLAT_DB = 0.2
+"""A row's curve is flat if the last doubling of its budget gains less than this: the upper end of the interval."""
 
 GAIN, WITHIN = "si_sdr_improvement_db", "own_accuracy_5deg"
 
@@ -53,6 +101,8 @@ MAIN = (
           "azimuth_joint", "azimuth_separation", (GAIN,)),
     Claim("And with the best permutation?", "pit_joint", "pit_separation", (GAIN,)),
     Claim("Does separation help the DoA?", "azimuth_joint", "azimuth_doa", (WITHIN,)),
+    Claim("Is one network better than one for each task, as large together?",
+          "azimuth_joint", "two_networks", (GAIN, WITHIN)),
     Claim("Does it help to localize first, and to separate knowing where?",
           "hierarchical", "azimuth_joint", (GAIN, WITHIN)),
 )  # fmt: skip
@@ -66,19 +116,41 @@ AROUND = (
     Claim("Two talkers: and with the best permutation?", "two_pit_joint", "two_pit_separation", (GAIN,)),
     Claim("Order by distance instead of azimuth?", "distance_joint", "azimuth_joint", (GAIN, WITHIN)),
     Claim("Order on the half circle?", "folded_joint", "azimuth_joint", (GAIN, WITHIN)),
-    Claim("Nothing shared?", "none_joint", "azimuth_joint", (GAIN, WITHIN)),
     Claim("Soft sharing?", "soft_joint", "azimuth_joint", (GAIN, WITHIN)),
     Claim("Cross-stitch?", "cross_stitch_joint", "azimuth_joint", (GAIN, WITHIN)),
+    Claim("DoA weight 0.05 instead of 0.25?", "weight_05_joint", "azimuth_joint", (GAIN, WITHIN)),
+    Claim("DoA weight 0.5?", "weight_50_joint", "azimuth_joint", (GAIN, WITHIN)),
+    Claim("DoA weight 0.9?", "weight_90_joint", "azimuth_joint", (GAIN, WITHIN)),
     Claim("Weights by uncertainty?", "uncertainty_joint", "azimuth_joint", (GAIN, WITHIN)),
-    Claim("Dynamic weight average?", "dynamic_weight_average_joint", "azimuth_joint", (GAIN, WITHIN)),
     Claim("GradNorm?", "gradnorm_joint", "azimuth_joint", (GAIN, WITHIN)),
     Claim("PCGrad?", "pcgrad_joint", "azimuth_joint", (GAIN, WITHIN)),
-    Claim("MGDA?", "mgda_joint", "azimuth_joint", (GAIN, WITHIN)),
     Claim("Half the units: does the DoA task help separation?", "half_joint", "half_separation", (GAIN,)),
     Claim("Twice the units: does the DoA task help separation?",
           "double_joint", "double_separation", (GAIN,)),
+    Claim("Four times the units: does the DoA task help separation?",
+          "fourfold_joint", "fourfold_separation", (GAIN,)),
+    Claim("A third of the data: does the DoA task help separation?", "third_joint", "third_separation", (GAIN,)),
+    Claim("A tenth of the data: does the DoA task help separation?", "tenth_joint", "tenth_separation", (GAIN,)),
+    Claim("References of a tenth of the scenes: do directions of all help separation?",
+          "eavesdropping_joint", "eavesdropping_separation", (GAIN,)),
+    Claim("A classifier on pooled features instead of mask-weighted SRP-PHAT?",
+          "pooled_joint", "azimuth_joint", (GAIN, WITHIN)),
+    Claim("SpatialNet: is the azimuth order as good as the best permutation, for both tasks?",
+          "spatialnet_azimuth_joint", "spatialnet_pit_joint", (GAIN, WITHIN)),
+    Claim("SpatialNet: does the DoA task help separation, in azimuth order?",
+          "spatialnet_azimuth_joint", "spatialnet_azimuth_separation", (GAIN,)),
+    Claim("SpatialNet: and with the best permutation?",
+          "spatialnet_pit_joint", "spatialnet_pit_separation", (GAIN,)),
     Claim("The default, whose DoA steers the beam: does the DoA loss help its separation?",
           "steered_joint", "steered_separation", (GAIN, WITHIN)),
     Claim("The default against sibling heads?", "steered_joint", "azimuth_joint", (GAIN, WITHIN)),
 )  # fmt: skip
-"""Of single trainings: what they show may be the seed."""
+"""Of rows with two seeds."""
+
+ELSEWHERE = {
+    "test": "as trained",
+    "test_long_t60": "T60 0.6–0.9 s",
+    "test_noise": "diffuse noise, 0–5 dB",
+    "test_misplaced": "microphones 5 mm off",
+}
+"""Test sets of three talkers that main rows are scored on, at their largest budget."""

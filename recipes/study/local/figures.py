@@ -1,4 +1,4 @@
-"""Figures of the study: effects with their intervals, and learning curves."""
+"""Figures of the study: differences with their intervals, along the budget, and learning curves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from msdet.io.files import atomic_path
-from msdet.plots.learning import Curves
 from msdet.plots.theme import LIGHT, MUTED, WIDTH_IN, drawing, to_png
 from msdet.scoring.metrics import METRICS
 
@@ -18,7 +17,7 @@ _LINE_IN = 0.27  # height of a claim
 
 
 def claims(main: list[Answer], around: list[Answer], out: Path) -> bool:
-    """Differences with 95 % intervals, the main claims with each seed's value above the others.
+    """Differences with 95 % intervals and each seed's value, the main claims above the others.
 
     Without any, no figure is left; returns whether there is one.
     """
@@ -50,41 +49,64 @@ def _draw_claims(axes: Axes, answers: list[Answer], rows: list[tuple[str, str]],
     for answer in answers:
         d, scale = answer.difference, METRICS[answer.metric].scale
         y = rows.index((answer.claim.first, answer.claim.second))
-        if d.low is not None and d.high is not None:
-            axes.plot([scale * d.low, scale * d.high], [y, y], color=color, linewidth=1.6)
+        if answer.interval is not None:
+            axes.plot([scale * end for end in answer.interval], [y, y], color=color, linewidth=1.6)
         axes.plot([scale * d.value], [y], "o", color=color, markersize=4.5)
         if len(answer.of_seeds) > 1:
             axes.plot([scale * x for x in answer.of_seeds], [y] * len(answer.of_seeds), "|", color=color, markersize=9)
 
 
-def curves(found: dict[Run, Curves], out: Path) -> None:
-    """SI-SDRi and share within 5 degrees on dev scenes over the steps, first seed, by group.
+def along(answers: list[Answer], out: Path) -> bool:
+    """Differences of claims in SI-SDRi along the budget, with 95 % intervals; returns whether there are any."""
+    drawn = [answer for answer in answers if answer.metric == GAIN]
+    if not drawn:
+        out.unlink(missing_ok=True)
+        return False
+    with drawing():
+        columns = 2
+        rows = -(-len(drawn) // columns)
+        figure = Figure((WIDTH_IN, 2.1 * rows), layout="constrained")
+        panels = figure.subplots(rows, columns, sharex=True, squeeze=False).flat
+        for axes, answer in zip(panels, drawn, strict=False):
+            d = answer.along
+            low, high = ([x.value if end is None else end for x, end in zip(d, ends, strict=True)]
+                         for ends in ([x.low for x in d], [x.high for x in d]))  # fmt: skip
+            axes.fill_between(answer.budgets, low, high, color=LIGHT["blue"], alpha=0.25, linewidth=0)
+            axes.plot(answer.budgets, [x.value for x in d], "o-", color=LIGHT["blue"], linewidth=1.2, markersize=3.5)
+            axes.axhline(0.0, color=MUTED, linewidth=0.8)
+            axes.set_xscale("log")
+            axes.set_title(f"{answer.claim.first}\n− {answer.claim.second}", fontsize=7, loc="left")
+        for axes in [*panels]:
+            axes.set_visible(False)
+        figure.supxlabel("core-hours of a training", fontsize=8)
+        figure.supylabel("difference in SI-SDRi (dB)", fontsize=8)
+    _write(out, figure)
+    return True
 
-    On dev scenes a talker's direction is that of its voice, so a row without voices has none.
-    """
-    columns = {
-        "dev/si_sdr_improvement_db": ({"separation"}, "SI-SDRi (dB)", 1.0),
-        "dev/accuracy_5deg": ({"separation", "directions"}, "within 5 deg (%)", 100.0),
-    }
-    first = {run.row: run for run in sorted(found, key=lambda run: -run.seed)}
+
+def curves(found: dict[Run, dict[str, tuple[list[float], list[float]]]], out: Path) -> None:
+    """Test scores of rows against core-hours, by group and number of talkers."""
     panels = list(dict.fromkeys((run.group, run.talkers) for run in found))
     with drawing():
-        figure = Figure((WIDTH_IN, 2.6 * len(panels)), layout="constrained")
+        figure = Figure((WIDTH_IN, 3.0 * len(panels)), layout="constrained")
         grid = figure.subplots(len(panels), 2, squeeze=False)
         for axes_of_panel, panel in zip(grid, panels, strict=True):
-            runs = [run for run in first.values() if (run.group, run.talkers) == panel]
-            styles = {run.row: f"C{n % 10}{'.x+'[n // 10 % 3]}-" for n, run in enumerate(runs)}
+            runs = [run for run in found if (run.group, run.talkers) == panel]
+            styles = {run.row: f"C{n % 10}{'.x+v'[n // 10 % 4]}-" for n, run in enumerate(runs)}
             drawn = {}
-            for axes, (column, (tasks, label, scale)) in zip(axes_of_panel, columns.items(), strict=True):
+            for axes, metric in zip(axes_of_panel, (GAIN, WITHIN), strict=True):
                 for run in runs:
-                    if tasks <= set(run.tasks) and column in found[run]:
-                        steps, values = found[run][column]
-                        drawn[run.row] = axes.plot(
-                            steps, scale * values, styles[run.row], linewidth=1.0, markersize=3.5, label=run.row
-                        )[0]
-                axes.set_xlabel("step")
-                axes.set_ylabel(f"{label}, dev")
+                    if metric in found[run]:
+                        hours, values = found[run][metric]
+                        scaled = [METRICS[metric].scale * value for value in values]
+                        style = styles[run.row]
+                        drawn[run.row] = axes.plot(hours, scaled, style, linewidth=1.0, markersize=3.5, label=run.row)[
+                            0
+                        ]
+                axes.set_xscale("log")
+                axes.set_xlabel("core-hours")
+                axes.set_ylabel(METRICS[metric].label)
             axes_of_panel[0].set_title(f"{panel[0]}, {panel[1]} talkers", loc="left")
             place = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
-            axes_of_panel[1].legend(handles=list(drawn.values()), fontsize=6, frameon=False, **place)
+            axes_of_panel[1].legend(handles=list(drawn.values()), fontsize=5.5, frameon=False, **place)
     _write(out, figure)

@@ -1,4 +1,4 @@
-"""Prints the study's trainings, one a line: name, configuration, number of talkers, seed."""
+"""Prints the study's trainings, one a line: name, configuration, talkers, part of the scenes, seed, budgets."""
 
 from __future__ import annotations
 
@@ -13,8 +13,37 @@ from msdet.errors import MsdetError, UnknownNameError
 
 CONF = Path("recipes/study/conf")
 BASE = CONF / "base.yaml"
-SEEDS = {"main": (0, 1, 2), "default": (0,), "around": (0,)}
-"""Seeds by group of rows, which is a folder of ``conf``."""
+BUDGET = 256
+"""Steps of the least budget, of a row whose step costs as much as that of `BASE`."""
+
+PARTS = {"tenth": 10, "third": 3}
+"""Rows whose name begins so learn from a part of the speech and of the rooms: one of so many."""
+
+
+COSTS = {
+    "two_networks": 1.4,
+    "hierarchical": 1.85,
+    "soft_joint": 1.4,
+    "cross_stitch_joint": 1.55,
+    "gradnorm_joint": 1.6,
+    "pcgrad_joint": 1.5,
+    "steered_joint": 1.4,
+    "steered_separation": 1.4,
+}
+"""What a step costs on a CPU, relative to one of the common settings, of rows that are compared with these.
+
+Where it differs by more than a tenth; budgets of these rows are of fewer steps and as many core-hours.
+"""
+
+
+class Group(NamedTuple):
+    """A folder of `CONF`: seeds of its rows, and how often the least budget is doubled."""
+
+    seeds: tuple[int, ...]
+    doublings: int
+
+
+GROUPS = {"main": Group((0, 1, 2), 4), "around": Group((0, 1), 2)}
 
 
 class Run(NamedTuple):
@@ -23,7 +52,6 @@ class Run(NamedTuple):
     row: str
     group: str
     config: Path
-    talkers: int
     seed: int
 
     @property
@@ -32,17 +60,44 @@ class Run(NamedTuple):
         return f"{self.row}-{self.seed}"
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """The common settings with the row's over them."""
+        return _settings(self.config)
+
+    @property
+    def talkers(self) -> int:
+        """In each scene."""
+        return int(self.settings["model"]["talkers"])
+
+    @property
+    def part(self) -> str:
+        """Of the training scenes: a name of `PARTS`, or ``all``."""
+        first = self.row.partition("_")[0]
+        return first if first in PARTS else "all"
+
+    @property
+    def cost(self) -> float:
+        """What a step costs, relative to one of the common settings."""
+        return COSTS.get(self.row, 1.0)
+
+    @property
     def tasks(self) -> tuple[str, ...]:
         """What its losses teach; the separation loss also teaches the DoA where a beam is steered by it."""
-        settings = _settings(self.config)
+        settings = self.settings
         weight = settings["objective"]["doa_weight"]
         steered = settings["model"]["separation_head"] == "steered_beam"
-        return ("separation",) * (weight < 1.0) + ("directions",) * (weight > 0.0 or steered)
+        taught = {"separation": weight < 1.0, "directions": weight > 0.0 or steered}
+        return tuple(name for name, is_taught in taught.items() if is_taught)
 
     @property
     def text(self) -> str:
         """What the row is: the first line of its configuration."""
         return self.config.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ").removesuffix(".")
+
+    def budgets(self, least: int = BUDGET) -> list[int]:
+        """Steps at which it is scored, of as many core-hours as those of any other row."""
+        first = max(1, round(least / self.cost))
+        return [first * 2**k for k in range(GROUPS[self.group].doublings + 1)]
 
 
 def _settings(config: Path) -> dict[str, Any]:
@@ -62,32 +117,35 @@ def _settings(config: Path) -> dict[str, Any]:
 def all_runs() -> list[Run]:
     """Trainings in the order they are made: by group, and in a group seed by seed."""
     return [
-        Run(config.stem, group, config, _settings(config)["model"]["talkers"], seed)
-        for group, seeds in SEEDS.items()
-        for seed in seeds
-        for config in sorted((CONF / group).glob("*.yaml"))
+        Run(config.stem, name, config, seed)
+        for name, group in GROUPS.items()
+        for seed in group.seeds
+        for config in sorted((CONF / name).glob("*.yaml"))
     ]
 
 
 def choose(runs: list[Run], names: list[str]) -> list[Run]:
-    """Those of rows or single trainings by name; all without names.
+    """Those of groups, rows or single trainings by name; all without names.
 
     Raises:
-        UnknownNameError: no such row or training.
+        UnknownNameError: no such group, row or training.
     """
-    known = {run.row for run in runs} | {run.name for run in runs}
+    known = {name for run in runs for name in (run.group, run.row, run.name)}
     for name in names:
         if name not in known:
             raise UnknownNameError("row of the study", name, known)
-    return [run for run in runs if not names or run.row in names or run.name in names]
+    return [run for run in runs if not names or {run.group, run.row, run.name} & {*names}]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", default="", help="rows or trainings, between spaces")
+    parser.add_argument("--runs", default="", help="groups, rows or trainings, between spaces")
+    parser.add_argument("--steps", type=int, default=BUDGET, help="of the least budget (%(default)s)")
+    asked = parser.parse_args()
     try:
-        for run in choose(all_runs(), parser.parse_args().runs.split()):
-            print(run.name, run.config, run.talkers, run.seed)
+        for run in choose(all_runs(), asked.runs.split()):
+            budgets = ",".join(map(str, run.budgets(asked.steps)))
+            print(run.name, run.config, run.talkers, run.part, run.seed, budgets)
     except MsdetError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

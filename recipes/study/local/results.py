@@ -4,93 +4,50 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import figures
-from claims import AROUND, GAIN, MAIN, WITHIN, Answer, Claim
-from list_runs import Run, all_runs, choose
+from claims import AROUND, ELSEWHERE, FLAT_DB, GAIN, MAIN, WITHIN, Answer, with_scatter
+from list_runs import Run
+from scored import Scored, answers, checkpoints, pooled, read_study, scores_file, taught
 
 from msdet.commands.compare import read_scores
 from msdet.errors import MsdetError
 from msdet.io.files import plain_name, read_json, write_text
 from msdet.models.checkpoint import load_model
-from msdet.plots.learning import read_curves
-from msdet.scoring.comparison import differences
-from msdet.scoring.metrics import FIELDS_OF_KIND, METRICS, Metric, Row, aligned_rows
+from msdet.scoring.comparison import Difference
+from msdet.scoring.metrics import METRICS, Metric, Row
 from msdet.scoring.statistics import ConfidenceInterval
 from msdet.scoring.summary import summarize
 from msdet.scoring.tables import Table, aligned, markdown, number
 
-COLUMNS = (GAIN, "sdr_db", "estoi", "own_doa_mae_deg", "own_accuracy_5deg", "own_accuracy_10deg")
+VERDICTS = {"better": "Better", "worse": "Worse", "not shown": "No difference is shown", "": "Not all seeds are there"}
+COLUMNS = (GAIN, "own_doa_mae_deg", WITHIN, "own_accuracy_10deg")
 BREAKDOWNS = ("azimuth_gap", "straddling")
 CLAIM_NOTES = (
-    "The first row less the second: above zero, the first is better. Over the scenes that both score; in "
-    "brackets, 95 % of what other scenes would give, which says nothing of other seeds.",
+    "The first row less the second: above zero, the first is better, over the scenes that both score. In brackets: 95 "
+    "% of what other scenes and other seeds would give; how much seeds differ is estimated from all claims of the table.",
+    f"Flat: the last doubling of either row's budget gains less than {FLAT_DB} dB, with 95 % confidence.",
+)
+ALONG_NOTES = (
+    "Of all seeds together, at 1, 2, 4 ... times the least budget; each row's steps and core-hours are below.",
 )
 SCORE_NOTES = (
     "n: scenes that every row scores. Own: directions under their own best assignment, whichever voice they came with.",
     "In brackets: 95 % bootstrap intervals over scenes; values of several seeds are averaged in each scene.",
 )
 TRAINING_NOTES = (
-    "Minutes on one thread, without those before a kill; how many others ran beside it is not known here.",
-    "Last fall: from the validation before the last to the last.",
+    "Core-hours: of one seed, a mean, on one thread, without those before a kill; how many ran beside is not known.",
+    "Last doubling: what it gains, in brackets the 95 % interval over scenes.",
 )
 
 
-def pooled(runs: list[list[Row]]) -> list[Row]:
-    """Rows of one kind of training: in each scene, the values of the talkers under all seeds.
-
-    A mean over them is the mean over seeds, and scenes stay what is resampled.
-    """
-    merged = []
-    for rows in zip(*aligned_rows({str(n): rows for n, rows in enumerate(runs)}).values(), strict=True):
-        values = {key: _together([row.get(key) for row in rows]) for key in rows[0]}
-        merged.append(values | {"azimuth_deg": rows[0]["azimuth_deg"]})
-    return merged
-
-
-def _together(values: list[Any]) -> Any:
-    if not isinstance(values[0], list):
-        return values[0]
-    if any(not isinstance(value, list) for value in values):
-        return None
-    return [item for value in values for item in value]
-
-
-def taught(run: Run, rows: list[Row]) -> list[Row]:
-    """Rows without what the training did not teach: a head that learned nothing says nothing."""
-    untaught = {field for kind, fields in FIELDS_OF_KIND.items() if kind not in run.tasks for field in fields}
-    return [{key: value for key, value in row.items() if key not in untaught} for row in rows]
-
-
-def answers(claims: Iterable[Claim], scores: dict[str, list[Row]], seeds: dict[str, list[str]]) -> list[Answer]:
-    """Of claims whose rows are trained, on the seeds that both have, and scored in scenes that both score."""
-    found = []
-    for claim in claims:
-        pairs = [
-            (f"{claim.first}-{s}", f"{claim.second}-{s}")
-            for s in seeds.get(claim.first, ())
-            if s in seeds.get(claim.second, ())
-        ]
-        if not pairs:
-            continue
-        first, second = (pooled([scores[pair[side]] for pair in pairs]) for side in (0, 1))
-        for metric in claim.metrics:
-            whole = differences(first, second, [metric])
-            single = [differences(scores[a], scores[b], [metric]) for a, b in pairs]
-            if whole and all(single):
-                found.append(Answer(claim, metric, whole[metric], [seed[metric].value for seed in single]))
-    return found
-
-
-def claims_table(title: str, found: list[Answer], with_verdict: bool) -> Table:
-    """Differences with intervals, and of several seeds each one's, and the verdict."""
+def claims_table(title: str, found: list[Answer], scored: Scored) -> Table:
+    """Differences at the largest budget with intervals, each seed's, the verdict, and whether learning had ended."""
     parts, seeds = [], []
     for answer in found:
-        metric, d = METRICS[answer.metric], answer.difference
-        parts.append([number(x, metric.decimals, metric.scale, signed=True) for x in (d.value, d.low, d.high)])
+        metric = METRICS[answer.metric]
+        parts.append([*_parts(answer.difference, metric)[:1], *_ends(answer, metric)])
         seeds.append(", ".join(number(x, metric.decimals, metric.scale, signed=True) for x in answer.of_seeds))
     columns = [
         [answer.claim.question for answer in found],
@@ -98,18 +55,67 @@ def claims_table(title: str, found: list[Answer], with_verdict: bool) -> Table:
         [METRICS[answer.metric].label for answer in found],
         aligned(parts, "{} [{}, {}]"),
         [str(answer.difference.n) for answer in found],
+        seeds,
+        [answer.verdict for answer in found],
+        ["flat" if all(map(scored.is_flat, answer.claim[1:3])) else "still rising" for answer in found],
     ]
-    header = ["question", "rows", "metric", "difference", "scenes"]
-    if with_verdict:
-        columns += [seeds, [answer.verdict for answer in found]]
-        header += ["of each seed", "verdict"]
+    header = ["question", "rows", "metric", "difference", "scenes", "of each seed", "verdict", "curves"]
     return Table(title, header, columns, 3)
 
 
-def scores_table(title: str, systems: dict[str, list[Row]], seeds: dict[str, list[str]]) -> Table:
+def along_table(found: list[Answer]) -> Table:
+    """Differences at each budget."""
+    most = max(len(answer.along) for answer in found)
+    columns = [
+        [f"`{answer.claim.first}` less `{answer.claim.second}`" for answer in found],
+        [METRICS[answer.metric].label for answer in found],
+    ]
+    for budget in range(most):
+        parts = [
+            _parts(answer.along[budget], METRICS[answer.metric]) if budget < len(answer.along) else []
+            for answer in found
+        ]
+        columns.append(aligned(parts, "{} [{}, {}]"))
+    return Table("Along the budget", ["rows", "metric", *(f"{2**k}" for k in range(most))], columns, 2)
+
+
+def _parts(difference: Difference, metric: Metric) -> list[str]:
+    numbers = (difference.value, difference.low, difference.high)
+    return [number(x, metric.decimals, metric.scale, signed=True) for x in numbers]
+
+
+def _ends(answer: Answer, metric: Metric) -> list[str]:
+    return [number(x, metric.decimals, metric.scale, signed=True) for x in answer.interval or ()]
+
+
+def sentences(found: list[Answer], scored: Scored) -> list[str]:
+    """What each main claim comes to at the largest budget, in words."""
+    lines = []
+    for answer in found:
+        metric = METRICS[answer.metric]
+        value, *ends = _parts(answer.difference, metric)
+        low, high = _ends(answer, metric) or ends
+        run = next(iter(scored.runs_of(answer.claim.first).values()))
+        steps = scored.steps[run.name][len(answer.along) - 1]
+        rising = [row for row in answer.claim[1:3] if not scored.is_flat(row)]
+        gains = " and ".join(f"`{row}` gained {_gain(scored, row)} dB" for row in rising)
+        end = f"not the end of learning: over the last doubling {gains}" if rising else "their curves have flattened"
+        lines.append(
+            f"- **{answer.claim.question}** {VERDICTS[answer.verdict]}: {value} [{low}, {high}] in {metric.label} "
+            f"after {steps} steps ({answer.budgets[-1]:.2f} core-hours), {len(answer.of_seeds)} seeds; {end}."
+        )
+    return lines
+
+
+def _gain(scored: Scored, row: str) -> str:
+    gain = scored.last_doubling(row)
+    return "an unknown number of" if gain is None else number(gain.value, METRICS[GAIN].decimals, signed=True)
+
+
+def scores_table(title: str, systems: dict[str, list[Row]], scored: Scored) -> Table:
     """Mean scores of rows on the same scenes, those that all of them score."""
     summary = summarize(systems, by=())
-    columns = [list(systems), [str(len(seeds[name])) if name in seeds else "-" for name in systems]]
+    columns = [list(systems), [str(len(scored.runs_of(name)) or "-") for name in systems]]
     for key in COLUMNS:
         parts = [_numbers(summary.scores[name][key].interval, METRICS[key]) for name in systems]
         columns.append(aligned(parts, "{} [{}, {}]"))
@@ -117,25 +123,48 @@ def scores_table(title: str, systems: dict[str, list[Row]], seeds: dict[str, lis
     return Table(title, header, columns, 1)
 
 
-def training_table(exp: Path, runs: list[Run]) -> Table:
-    """What each training was: parameters, minutes, and how much its dev loss still fell at the end."""
+def elsewhere_table(exp: Path, scored: Scored) -> Table | None:
+    """SI-SDRi and share within 5 degrees of main rows on other test sets."""
+    rows = list(dict.fromkeys(run.row for run in scored.runs if run.group == "main"))
+    columns, header, metrics = [[f"`{row}`" for row in rows]], ["row"], (GAIN, WITHIN)
+    for name, words in ELSEWHERE.items():
+        systems = {}
+        for row in rows:
+            runs = scored.runs_of(row).values()
+            if name == "test":
+                systems[row] = scored.at(row, scored.last(row)) or []
+            elif all(scores_file(exp, run, name).is_file() for run in runs):
+                systems[row] = pooled([taught(run, read_scores(scores_file(exp, run, name).parent)) for run in runs])
+        if len(systems) < len(rows) or not rows:
+            continue
+        summary = summarize(systems, by=())
+        for key in metrics:
+            parts = [_numbers(summary.scores[row][key].interval, METRICS[key]) for row in rows]
+            columns.append(aligned(parts, "{} [{}, {}]"))
+            header.append(f"{words}: {METRICS[key].label}, n = {summary.compared[key]}")
+    return Table("Other rooms, noise and microphones", header, columns, 1) if len(columns) > 3 else None
+
+
+def training_table(exp: Path, scored: Scored) -> Table:
+    """What each row's trainings were: parameters, steps, core-hours, and what the last doubling gained."""
     cells = []
-    for run in runs:
-        folder, times = exp / "runs" / run.name, exp / "logs" / f"{run.name}.seconds"
-        seconds = times.read_text(encoding="utf-8").split() if times.is_file() else []
-        losses = read_curves(folder)["dev/loss"][1]
-        fall = f"{100 * (losses[-2] - losses[-1]) / abs(losses[-2]):.1f}" if len(losses) > 1 else "-"
+    for row in dict.fromkeys(run.row for run in scored.runs):
+        runs, last = scored.runs_of(row), scored.last(row)
+        first = runs[min(runs)]
+        gain = scored.last_doubling(row)
         cells.append(
             [
-                f"`{run.name}`",
-                run.text,
-                f"{sum(weights.numel() for weights in load_model(folder).parameters()):,}",
-                str(read_json(folder / "training.json")["steps"]),
-                f"{sum(map(int, seconds)) / 60:.1f}" if seconds else "-",
-                fall,
+                f"`{row}`",
+                first.text,
+                str(len(runs)),
+                f"{sum(weights.numel() for weights in load_model(checkpoints(exp, first)[last]).parameters()):,}",
+                str(int(checkpoints(exp, first)[last].name)),
+                f"{scored.core_hours(row, last):.2f}",
+                "-" if gain is None else "{} [{}, {}]".format(*_parts(gain, METRICS[GAIN])),
+                "-" if gain is None else "flat" if scored.is_flat(row) else "rising",
             ]
         )
-    header = ["training", "what", "parameters", "steps", "minutes", "last fall of dev loss (%)"]
+    header = ["row", "what", "seeds", "parameters", "steps", "core-hours", "last doubling (dB)", "curve"]
     return Table("Trainings", header, [list(column) for column in zip(*cells, strict=True)], 2)
 
 
@@ -145,34 +174,49 @@ def results(exp: Path, out: Path, command: str, names: list[str]) -> str:
     Raises:
         MsdetError: no row has scores, or a row's cannot be read.
     """
-    runs = [run for run in choose(all_runs(), names) if _scores(exp, run).is_file()]
-    if not runs:
-        raise MsdetError(f"{exp}/evaluation holds no scores of the study's rows: run the stages before")
-    scores = {run.name: taught(run, read_scores(_scores(exp, run).parent)) for run in runs}
-    seeds: dict[str, list[str]] = {}
-    for run in runs:
-        seeds.setdefault(run.row, []).append(str(run.seed))
-    first = {row: ["0"] for row in seeds if "0" in seeds[row]}
-    main, around = answers(MAIN, scores, seeds), answers(AROUND, scores, first)
-    parts = ["# Results", "Generated by the recipe; not edited by hand.", f"    {command}", _data(exp, runs)]
-    for claims, title in ((main, "Main claims"), (around, "Around them: one seed, no verdict")):
+    scored = read_study(exp, names)
+    main, around = (with_scatter(answers(claims, scored)) for claims in (MAIN, AROUND))
+    parts = ["# Results", "Generated by the recipe; not edited by hand.", f"    {command}", _data(exp, scored.runs)]
+    if main:
+        parts.append("\n".join(["## Main claims", "", *sentences(main, scored)]))
+    for claims, title in ((main, "Main claims at the largest budget"), (around, "Around them")):
         if claims:
-            parts.append(markdown([claims_table(title, claims, claims is main)], CLAIM_NOTES))
+            parts.append(markdown([claims_table(title, claims, scored)], CLAIM_NOTES))
+            parts.append(markdown([along_table(claims)], ALONG_NOTES))
     if figures.claims(main, around, out / "claims.png"):
         parts.append("![Differences of the claims with their intervals](claims.png)")
-    for talkers in sorted({run.talkers for run in runs}, reverse=True):
+    if figures.along(main, out / "along.png"):
+        parts.append("![Differences of the main claims along the budget](along.png)")
+    elsewhere = elsewhere_table(exp, scored)
+    if elsewhere:
+        parts.append(markdown([elsewhere], SCORE_NOTES))
+    for talkers in sorted({run.talkers for run in scored.runs}, reverse=True):
         systems = _references(exp, talkers)
-        rows = dict.fromkeys(run.row for run in runs if run.talkers == talkers)
-        systems |= {row: pooled([scores[f"{row}-{seed}"] for seed in seeds[row]]) for row in rows}
-        table = scores_table(f"Scores, {talkers} talkers", systems, seeds)
+        for row in dict.fromkeys(run.row for run in scored.runs if run.talkers == talkers):
+            systems[row] = scored.at(row, scored.last(row)) or []
+        table = scores_table(f"Scores at the largest budget, {talkers} talkers", systems, scored)
         parts.append(markdown([table, *_breakdowns(systems)], SCORE_NOTES))
-    parts += [markdown([training_table(exp, runs)], TRAINING_NOTES), "![Dev loss against steps](curves.png)"]
-    figures.curves({run: read_curves(exp / "runs" / run.name) for run in runs}, out / "curves.png")
+    parts += [markdown([training_table(exp, scored)], TRAINING_NOTES), "![Test scores along the budget](curves.png)"]
+    figures.curves(_curves(scored), out / "curves.png")
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
-def _scores(exp: Path, run: Run) -> Path:
-    return exp / "evaluation" / run.name / "model" / "scores.jsonl"
+def _curves(scored: Scored) -> dict[Run, dict[str, tuple[list[float], list[float]]]]:
+    """Core-hours and means of a row's test scores, of those that it was taught, by its first training."""
+    found: dict[Run, dict[str, tuple[list[float], list[float]]]] = {}
+    for row in dict.fromkeys(run.row for run in scored.runs):
+        runs = scored.runs_of(row)
+        curves: dict[str, tuple[list[float], list[float]]] = {}
+        for budget in range(scored.last(row) + 1):
+            overall = summarize({row: scored.at(row, budget) or []}, by=()).scores[row]
+            for metric in (GAIN, WITHIN):
+                interval = overall[metric].interval
+                if interval is not None:
+                    hours, values = curves.setdefault(metric, ([], []))
+                    hours.append(scored.core_hours(row, budget))
+                    values.append(interval.value)
+        found[runs[min(runs)]] = curves
+    return found
 
 
 def _data(exp: Path, runs: list[Run]) -> str:
