@@ -12,7 +12,6 @@ from msdet.conventions import wrap_signed_deg
 from msdet.data.example import Example
 from msdet.dsp.stft import Signals, Stft
 
-
 STILL_DEG = 5.0
 """Who moves less stands still."""
 

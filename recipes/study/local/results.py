@@ -26,7 +26,7 @@ COLUMNS = (GAIN, "own_doa_mae_deg", WITHIN, "own_accuracy_10deg")
 BREAKDOWNS = ("azimuth_gap", "straddling")
 CLAIM_NOTES = (
     "The first row less the second: above zero, the first is better, over the scenes that both score. In brackets: 95 "
-    "% of what other scenes and other seeds would give; how much seeds differ is estimated from all claims of the table.",
+    "% of what other scenes and seeds would give; how much seeds differ is estimated from all claims of the table.",
     f"Flat: the last doubling of either row's budget gains less than {FLAT_DB} dB, with 95 % confidence.",
 )
 ALONG_NOTES = (
