@@ -17,6 +17,7 @@ other_scenes=300  # of each test set elsewhere
 steps=  # of the least budget; list_runs.py's if empty
 runs=  # all if empty
 references='[srp_beam,"superdirective,doa=norm_music",auxiva,ilrma,oracle_mvdr,oracle_irm]'
+scores=  # folder of what is kept of the scores; $exp/scores if empty
 results=  # folder of RESULTS.md and figures of stage 4; $exp/results if empty
 
 help_message() {
@@ -37,7 +38,8 @@ Usage: recipes/study/run.sh --speech DIR [options]
   --steps N        training steps of the least budget (256)
   --train-scenes N --dev-scenes N --test-scenes N --other-scenes N
                    sizes of the sets; other: of each test set of other rooms, noise and microphones
-  --results DIR    where tables and figures go in stage 4 (EXP/results)
+  --scores DIR     where scores are kept of each training that is evaluated; it is not made again (EXP/scores)
+  --results DIR    where tables and figures go in stage 4, of all scores that are kept (EXP/results)
   --force          simulate again, and evaluate again; trainings are only made again where their folder is gone
 
 A row is a file conf/<group>/<row>.yaml. Rows of `main` are trained with seeds 0, 1 and 2 for 16 times the least budget,
@@ -50,7 +52,7 @@ HELP
 . recipes/utils/stages.sh
 . recipes/utils/pipeline.sh
 text_options+=" runs references"
-path_options="exp speech results"
+path_options="exp speech scores results"
 parse_options "$@"
 . recipes/utils/path.sh
 . recipes/utils/cmd.sh
@@ -61,6 +63,7 @@ set_training_options
 # name, configuration, talkers, part of the training scenes, seed, budgets
 chosen=$(python recipes/study/local/list_runs.py --runs "$runs" ${steps:+--steps "$steps"})
 elsewhere="test_long_t60 test_noise test_misplaced"  # of main rows
+scores=${scores:-$exp/scores}
 
 train_set() {
   # $1: talkers, $2: part
@@ -104,13 +107,36 @@ simulate_all() {
 train_run() {
   # $1: name, $2: configuration, $3: talkers, $4: part, $5: seed, $6: budgets
   local began=$SECONDS code=0 trained=false
+  if is_kept "$1"; then return 0; fi
   if [ -e "$exp/runs/$1/training.json" ]; then trained=true; fi
   OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} start train_cmd msdet train --config recipes/study/conf/base.yaml --config "$2" \
     --out "$exp/runs/$1" --data.train "$exp/$(train_set "$3" "$4")" --data.dev "$exp/$3/dev" --trainer.seed "$5" \
     --optimizer.steps "${6##*,}" --trainer.validate_every "${6%%,*}" --trainer.keep_steps "[$6]" \
     "${training_options[@]}" || code=$?
-  if [ "$trained" = false ] && [ -d "$exp/runs/$1" ]; then echo $((SECONDS - began)) >>"$exp/logs/$1.seconds"; fi
+  if [ "$trained" = false ] && [ -d "$exp/runs/$1" ]; then used_seconds "$began" "$exp/logs/$1"; fi
   return "$code"
+}
+
+used_seconds() {
+  # appends to $2.seconds what the commands of this shell took: of a CPU if it started them itself, else since $1
+  if [ -n "$train_cmd" ]; then echo $((SECONDS - $1)) >>"$2.seconds"; return; fi
+  times >"$2.times"
+  awk -F '[ms ]+' 'NR == 2 { printf "%.0f\n", 60 * ($1 + $3) + $2 + $4 }' "$2.times" >>"$2.seconds"
+  rm "$2.times"
+}
+
+is_kept() {
+  # whether the scores of a training, or of references, are kept, without --force
+  [ "$again" = false ] && [ -e "$scores/$1.jsonl.gz" ]
+}
+
+keep() {
+  # $1: name of a training, or references-TALKERS
+  case $1 in
+    references-*) set -- --references "${1#*-}" ;;
+    *) set -- --run "$1" ;;
+  esac
+  python recipes/study/local/kept.py --exp "$exp" --out "$scores" "$@"
 }
 
 is_newer() {
@@ -132,9 +158,12 @@ evaluate_on() {
 evaluate_run() {
   # at every budget, and of a main row at the last one elsewhere; as for train_run
   local budget set
+  if is_kept "$1"; then return 0; fi
   for budget in ${6//,/ }; do evaluate_on "$1" "$budget" "$3/test" "$(printf %06d "$budget")" || return; done
-  if [[ $2 != */main/* ]]; then return 0; fi
-  for set in $elsewhere; do evaluate_on "$1" "${6##*,}" "$3/$set" "$set" || return; done
+  if [[ $2 = */main/* ]]; then
+    for set in $elsewhere; do evaluate_on "$1" "${6##*,}" "$3/$set" "$set" || return; done
+  fi
+  keep "$1"
 }
 
 evaluate_all() {
@@ -143,11 +172,9 @@ evaluate_all() {
   each_run evaluate_run || return
   for talkers in $(cut -d ' ' -f 3 <<<"$chosen" | sort -u); do
     out=$exp/evaluation/references-$talkers
-    if is_newer "$out/summary.json" "$exp/$talkers/test/dataset.json" && [ "$(cat "$out/asked" 2>/dev/null)" = "$references" ]; then
-      continue
-    fi
+    if is_kept "references-$talkers"; then continue; fi
     evaluate_into "$out" --data "$exp/$talkers/test" --methods "$references" --metrics "$metrics" --jobs "$nj" || return
-    printf '%s' "$references" >"$out/asked"
+    keep "references-$talkers" || return
   done
 }
 
@@ -185,5 +212,5 @@ again=${force:-false}
 force=true run_stage 2 "train: $(wc -l <<<"$chosen") models" "$first" -- each_run train_run
 force=true run_stage 3 "evaluate" "$first" -- evaluate_all
 force=true run_stage 4 "tables, verdicts and figures" -- \
-  python recipes/study/local/results.py --exp "$exp" --out "${results:-$exp/results}" --runs "$runs" \
+  python recipes/study/local/results.py --scores "$scores" --out "${results:-$exp/results}" --runs "$runs" \
   --command "$(given_command "$@")"

@@ -31,7 +31,10 @@ FREQS = 17
 CLASSES = 24
 NAMES = FRONT_ENDS.names()
 CAUSAL = [name for name in NAMES if "causal" in inspect.signature(FRONT_ENDS.find(name)).parameters]
-OPTIONS: dict[str, list[dict[str, Any]]] = {"steered": [{"peaks": 2}, {"peaks": 1, "causal": True}]}
+OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "steered": [{"peaks": 2}, {"peaks": 1, "causal": True}],
+    "stft": [{"compression": 0.5, "relative": True}, {"compression": 0.3, "causal": True}],
+}
 CASES = [
     pytest.param(name, options, id="-".join([name, *options]))
     for name in NAMES
@@ -354,3 +357,29 @@ def test_wrong_name_or_option_is_named(front_end: str, options: dict[str, Any], 
 def test_another_number_of_channels_is_named() -> None:
     with pytest.raises(MsdetError, match="mixture has 6 channels, the model's array 'circular4_5cm' has 4"):
         model({}, load_array("circular4_5cm"))(torch.randn(1, 6, 2000))
+
+
+def test_compressed_magnitudes_keep_their_phases() -> None:
+    leveled = spectrum(2, 4, FREQS, 9)
+    real, imaginary = build("stft", {"compression": 0.5}).features(leveled).permute(0, 3, 1, 2).split(4, dim=1)
+    compressed = torch.complex(real, imaginary)
+    assert torch.allclose(compressed.abs(), leveled.abs().sqrt(), atol=1e-5)
+    assert torch.allclose(compressed.angle(), leveled.angle(), atol=1e-5)
+
+
+def test_silence_stays_silent_when_compressed() -> None:
+    features = build("stft", {"compression": 0.5}).features(torch.zeros(1, 4, FREQS, 3, dtype=torch.complex64))
+    assert not features.any()
+
+
+def test_relative_parts_come_after_the_spectra() -> None:
+    leveled = spectrum(2, 4, FREQS, 9)
+    plain, both = (build("stft", options).features(leveled) for options in ({}, {"relative": True}))
+    assert torch.equal(both[..., :8], plain)
+    assert torch.equal(both[..., 8:], build("real_imaginary", {}).features(leveled))
+
+
+@pytest.mark.parametrize("compression", [0.0, -0.5, 1.5])
+def test_a_compression_that_is_none_is_refused(compression: float) -> None:
+    with pytest.raises(MsdetError, match=rf"compression is {compression}, expected above 0 to 1"):
+        build("stft", {"compression": compression})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import shutil
 import sys
@@ -14,19 +15,22 @@ from typing import Any
 import numpy as np
 import pytest
 
+from msdet.corpora import load_corpus
 from msdet.errors import MsdetError
 from msdet.io.files import read_jsonl
 from msdet.scoring.comparison import Difference
 
 Run = Callable[..., CompletedProcess[str]]
 LOCAL = Path(__file__).resolve().parents[2] / "recipes" / "study" / "local"
-SIZES = ["--train-scenes", "4", "--dev-scenes", "1", "--test-scenes", "2", "--steps", "2", "--nj", "1"]
-SIZES += ["--runs", "azimuth_joint-0 azimuth_separation-0", "--references", "[srp_beam]"]
+SIZES = ["--train-scenes", "4", "--dev-scenes", "1", "--test-scenes", "2", "--other-scenes", "1", "--steps", "1"]
+SIZES += ["--nj", "1", "--runs", "azimuth_joint-0 azimuth_separation-0", "--references", "[srp_beam]"]
+BUDGETS = ("000001", "000002", "000004", "000008", "000016")
+ELSEWHERE = ("test_long_t60", "test_noise", "test_misplaced")
 
 
 @pytest.fixture(scope="module")
 def exp(tmp_path_factory: pytest.TempPathFactory, run: Run, talkers: Path) -> Path:
-    """Two trainings of two steps, scored."""
+    """Two trainings of 16 steps, scored."""
     folder = tmp_path_factory.mktemp("study")
     done = run("study", "--speech", str(talkers), "--exp", str(folder), *SIZES)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -48,63 +52,102 @@ def results() -> Iterator[ModuleType]:
         sys.path.remove(str(LOCAL))
 
 
+def of_scored(results: ModuleType, name: str) -> Any:
+    """What the scripts beside it import or define."""
+    return results.read_study.__globals__[name]
+
+
 def read_settings(results: ModuleType) -> Callable[[Path], dict[str, Any]]:
     """What reads a row's file."""
-    reads: Callable[[Path], dict[str, Any]] = results.all_runs.__globals__["_settings"]
+    reads: Callable[[Path], dict[str, Any]] = of_scored(results, "all_runs").__globals__["_settings"]
     return reads
 
 
+def page_of(exp: Path) -> str:
+    return (exp / "results" / "RESULTS.md").read_text()
+
+
+def lines_of(page: str, title: str, start: str) -> list[list[str]]:
+    """Cells of a table's lines that start so."""
+    table = page.partition(f"**{title}**")[2].partition("\n**")[0]
+    rows = [x.strip("|").split("|") for x in table.splitlines() if x.startswith(f"| {start}")]
+    return [[cell.strip() for cell in row] for row in rows]
+
+
 def test_every_row_has_its_scores_and_its_training(exp: Path) -> None:
-    page = (exp / "results" / "RESULTS.md").read_text()
+    page = page_of(exp)
     for row in ("unprocessed", "srp_beam", "azimuth_joint", "azimuth_separation"):
-        assert f"| {row} " in page
-    for training in ("azimuth_joint-0", "azimuth_separation-0"):
-        assert f"| `{training}` " in page
-    assert (exp / "results" / "claims.png").stat().st_size > 5000
-    assert (exp / "results" / "curves.png").stat().st_size > 5000
+        assert len(lines_of(page, "Scores at the largest budget, 3 talkers", f"{row} ")) == 1
+    for row in ("azimuth_joint", "azimuth_separation"):
+        [[_, _, seeds, parameters, steps, hours, *_]] = lines_of(page, "Trainings", f"`{row}` ")
+        assert (seeds, steps) == ("1", "16")
+        assert 55_000 < int(parameters.replace(",", "")) < 65_000
+        assert float(hours) >= 0.0
+        assert len(lines_of(page, "Other rooms, noise and microphones", f"`{row}` ")) == 1
+    for figure in ("claims", "along", "curves"):
+        assert f"]({figure}.png)" in page
+        assert (exp / "results" / f"{figure}.png").stat().st_size > 5000
 
 
-def test_differences_are_those_of_the_rows(exp: Path) -> None:
-    def mean(run: str) -> float:
-        rows = read_jsonl(exp / "evaluation" / run / "model" / "scores.jsonl")
+def test_differences_are_those_of_the_rows_at_every_budget(exp: Path) -> None:
+    def mean(run: str, budget: str) -> float:
+        rows = read_jsonl(exp / "evaluation" / run / budget / "model" / "scores.jsonl")
         return float(np.mean([np.mean(row["si_sdr_improvement_db"]) for row in rows]))
 
-    page = (exp / "results" / "RESULTS.md").read_text()
-    difference = mean("azimuth_joint-0") - mean("azimuth_separation-0")
-    line = next(x for x in page.splitlines() if "less `azimuth_separation`" in x and "SI-SDR" in x)
-    assert float(line.split("|")[4].split("[")[0]) == pytest.approx(difference, abs=0.006)
+    def number(cell: str) -> float:
+        return float(cell.split("[")[0].replace("−", "-"))
+
+    page = page_of(exp)
+    differences = [mean("azimuth_joint-0", b) - mean("azimuth_separation-0", b) for b in BUDGETS]
+    [claimed] = lines_of(page, "Main claims at the largest budget", "Does the DoA task help separation, in azimuth")
+    assert number(claimed[3]) == pytest.approx(differences[-1], abs=0.006)
+    assert claimed[6] == ""  # one seed of three
+    [along] = lines_of(page, "Along the budget", "`azimuth_joint` less `azimuth_separation` ")
+    assert [number(cell) for cell in along[2:]] == pytest.approx(differences, abs=0.006)
+    assert "Not all seeds are there" in page
 
 
 def test_a_head_that_was_not_taught_has_no_scores(exp: Path) -> None:
-    table = (exp / "results" / "RESULTS.md").read_text().partition("Scores, 3 talkers")[2]
-    line = next(x for x in table.splitlines() if x.startswith("| azimuth_separation "))
-    assert [cell.strip() for cell in line.strip("|").split("|")[5:]] == ["-"] * 3
+    [line] = lines_of(page_of(exp), "Scores at the largest budget, 3 talkers", "azimuth_separation ")
+    assert line[2] != "-"
+    assert line[3:] == ["-"] * 3
 
 
 def test_what_is_finished_is_not_repeated(exp: Path, run: Run, talkers: Path) -> None:
-    done = [*exp.glob("runs/*/model.safetensors"), *exp.glob("logs/*.seconds")]
-    done += exp.glob("evaluation/*/summary.json")
+    done = [*exp.glob("runs/*/model.safetensors"), *exp.glob("logs/*.seconds"), *exp.glob("scores/*.gz")]
+    done += exp.glob("evaluation/**/summary.json")
     before = [path.stat().st_mtime_ns for path in done]
     again = run("study", "--speech", str(talkers), "--exp", str(exp), *SIZES, "--stop-stage", "3")
     assert again.returncode == 0, again.stdout + again.stderr
-    assert len(done) == 2 + 2 + 4
+    assert len(done) == 2 + 2 + 3 + 2 * (len(BUDGETS) + len(ELSEWHERE)) + 1
     assert before == [path.stat().st_mtime_ns for path in done]
 
 
+def test_a_training_whose_scores_are_kept_is_not_made_again(exp: Path, run: Run, talkers: Path, tmp_path: Path) -> None:
+    for name in ("3", "speech.list"):
+        (tmp_path / name).symlink_to(exp / name)
+    options = ["--speech", str(talkers), "--exp", str(tmp_path), "--scores", str(exp / "scores"), *SIZES]
+    done = run("study", *options, "--stage", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not (tmp_path / "runs").exists() and not (tmp_path / "evaluation").exists()
+    assert page_of(tmp_path).splitlines()[6:] == page_of(exp).splitlines()[6:]
+
+
 def test_other_test_scenes_are_evaluated(exp: Path, run: Run, talkers: Path) -> None:
-    done = [*exp.glob("evaluation/*-0/summary.json"), exp / "evaluation" / "references-3" / "summary.json"]
+    done = [exp / "evaluation" / f"azimuth_joint-0/{what}/summary.json" for what in (*BUDGETS, *ELSEWHERE)]
     before = [path.stat().st_mtime_ns for path in done]
     (exp / "3" / "test" / "dataset.json").touch()
+    (exp / "scores" / "azimuth_joint-0.jsonl.gz").unlink()
     again = run("study", "--speech", str(talkers), "--exp", str(exp), *SIZES, "--stage", "3", "--stop-stage", "3")
     assert again.returncode == 0, again.stdout + again.stderr
-    assert len(done) == 3
-    assert all(path.stat().st_mtime_ns > then for path, then in zip(done, before, strict=True))
+    newer = [path.stat().st_mtime_ns > then for path, then in zip(done, before, strict=True)]
+    assert newer == [True] * len(BUDGETS) + [False] * len(ELSEWHERE)
 
 
 @pytest.mark.parametrize("text", ["", "# Only words.", "model: {talkers: 2}"])
 def test_a_row_changes_what_it_names(results: ModuleType, tmp_path: Path, text: str) -> None:
     (tmp_path / "row.yaml").write_text(text)
-    base = read_settings(results)(results.all_runs.__globals__["BASE"])
+    base = read_settings(results)(of_scored(results, "all_runs").__globals__["BASE"])
     own = read_settings(results)(tmp_path / "row.yaml")
     assert own["model"]["talkers"] == (2 if "talkers" in text else 3)
     assert own["objective"] == base["objective"]
@@ -117,8 +160,10 @@ def test_a_row_that_is_no_settings_is_one_line(results: ModuleType, tmp_path: Pa
         read_settings(results)(tmp_path / "row.yaml")
 
 
-def test_a_bad_option_of_training_ends_with_its_code(exp: Path, run: Run, talkers: Path) -> None:
-    done = run("study", "--speech", str(talkers), "--exp", str(exp), *SIZES, "--precision", "foo")
+def test_a_bad_option_of_training_ends_with_its_code(exp: Path, run: Run, talkers: Path, tmp_path: Path) -> None:
+    (tmp_path / "3").symlink_to(exp / "3")
+    options = ["--speech", str(talkers), "--exp", str(tmp_path), *SIZES, "--stage", "2"]
+    done = run("study", *options, "--precision", "foo")
     assert done.returncode == 2
     assert "azimuth_joint-0: failed (exit code 2), see" in done.stdout
 
@@ -128,7 +173,7 @@ def test_a_row_alone_has_a_page_without_claims(
 ) -> None:
     monkeypatch.chdir(LOCAL.parents[2])
     (tmp_path / "claims.png").write_bytes(b"of an earlier run")
-    page = results.results(exp, tmp_path, "command", ["azimuth_joint"])
+    page = results.results(exp / "scores", tmp_path, "command", ["azimuth_joint"])
     assert "| azimuth_joint " in page and "azimuth_separation" not in page
     assert "claims.png" not in page and not (tmp_path / "claims.png").exists()
 
@@ -136,7 +181,8 @@ def test_a_row_alone_has_a_page_without_claims(
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("cut", r"scores.jsonl, line 1: not JSON"),
+        ("cut", r"azimuth_joint-1.jsonl.gz: not the kept scores of a training \(Compressed file ended"),
+        ("no row", r"azimuth_joint-1.jsonl.gz, line 2: not a row of scores, 'of' is missing"),
         ("gone", r"holds no scores of the study's rows"),
         ("another seed has other scenes", r"are not scored on the same scenes: 1 are in one alone"),
     ],
@@ -145,25 +191,44 @@ def test_scores_that_do_not_serve_are_one_line(
     exp: Path, results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str, message: str
 ) -> None:
     monkeypatch.chdir(LOCAL.parents[2])
-    for name in ("azimuth_joint-0", "azimuth_joint-1"):
-        shutil.copytree(exp / "evaluation" / "azimuth_joint-0", tmp_path / "evaluation" / name)
-    for name in ("3", "runs", "logs"):
-        (tmp_path / name).symlink_to(exp / name)
-    scores = tmp_path / "evaluation" / "azimuth_joint-1" / "model" / "scores.jsonl"
-    rows = scores.read_text()
+    first, second = (tmp_path / f"azimuth_joint-{seed}.jsonl.gz" for seed in (0, 1))
+    for path in (first, second):
+        shutil.copy(exp / "scores" / "azimuth_joint-0.jsonl.gz", path)
+    facts, *rows = gzip.decompress(second.read_bytes()).decode().splitlines(keepends=True)
     if damage == "cut":
-        scores.write_text(rows[: len(rows) // 3])
+        second.write_bytes(second.read_bytes()[:-20])
+    elif damage == "no row":
+        second.write_bytes(gzip.compress((facts + '{"id": "a"}\n').encode()))
     elif damage == "gone":
-        shutil.rmtree(tmp_path / "evaluation")
+        first.unlink()
+        second.unlink()
     else:
-        scores.write_text(rows.splitlines()[0] + "\n")
+        second.write_bytes(gzip.compress("".join([facts, *rows[::2]]).encode()))
     with pytest.raises(MsdetError, match=message):
         results.results(tmp_path, tmp_path, "command", [])
 
 
+def test_kept_scores_are_those_of_the_evaluation(exp: Path, results: ModuleType) -> None:
+    kept = of_scored(results, "read_kept")(exp / "scores" / "azimuth_joint-0.jsonl.gz")
+    assert [*kept.rows] == [*BUDGETS, *ELSEWHERE]
+    for name, rows in kept.rows.items():
+        full = read_jsonl(exp / "evaluation" / "azimuth_joint-0" / name / "model" / "scores.jsonl")
+        assert [row["id"] for row in rows] == [row["id"] for row in full]
+        for key in ("azimuth_deg", "si_sdr_improvement_db", "doa_error_own_deg"):
+            values = [row[key] for row in rows]
+            assert np.allclose(values, [row[key] for row in full], atol=0.051 if key == "azimuth_deg" else 0.00051)
+
+
+def test_a_part_of_the_data_has_fewer_talkers(results: ModuleType, talkers: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("WHOLE_CORPUS", "folder")
+    whole, third = (load_corpus(kind, talkers) for kind in ("folder", "part_of_corpus:third"))
+    assert {u.speaker for u in third.utterances} <= {u.speaker for u in whole.utterances}
+    assert third.utterances
+
+
 def test_rows_are_what_their_configurations_say(results: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(LOCAL.parents[2])
-    runs = {run.row: run for run in results.all_runs()}
+    runs = {run.row: run for run in of_scored(results, "all_runs")()}
     assert {run.row for run in runs.values() if run.talkers == 2} == {r for r in runs if r.startswith("two_")}
     assert runs["azimuth_doa"].tasks == ("directions",)
     assert runs["pit_separation"].tasks == ("separation",)
@@ -182,13 +247,14 @@ def test_an_unknown_row_is_one_line(run: Run, talkers: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("low", "high", "seeds", "verdict"),
     [
-        (0.1, 0.3, [0.2, 0.3, 0.1], "better"),
-        (-0.3, -0.1, [-0.2, -0.3, -0.1], "worse"),
-        (-0.1, 0.3, [0.2, 0.3, 0.1], "not shown"),
-        (0.1, 0.3, [0.5, 0.3, -0.2], "not shown"),
-        (-0.3, -0.1, [0.0, -0.3, -0.1], "not shown"),
-        (-0.3, -0.1, [-1e-17, -0.3, -0.1], "not shown"),
-        (0.1, 0.3, [0.2, 0.3], ""),
+        (0.1, 0.3, [0.2, 0.21, 0.19], "better"),
+        (-0.3, -0.1, [-0.2, -0.21, -0.19], "worse"),
+        (0.1, 0.3, [0.05, 0.35, 0.2], "not shown"),
+        (-0.1, 0.3, [0.1, 0.11, 0.12], "not shown"),
+        (0.1, 0.3, [0.21, 0.2, -0.001], "not shown"),
+        (-0.3, -0.1, [0.0, -0.2, -0.2], "not shown"),
+        (-0.3, -0.1, [-1e-17, -0.2, -0.2], "not shown"),
+        (0.1, 0.3, [0.2, 0.21], ""),
     ],
 )
 def test_a_verdict_needs_the_interval_and_every_seed(
@@ -196,7 +262,39 @@ def test_a_verdict_needs_the_interval_and_every_seed(
 ) -> None:
     difference = Difference(1.0, 0.8, (low + high) / 2, low, high, 0.01, 300)
     claim = results.MAIN[0]
-    assert results.Answer(claim, "si_sdr_improvement_db", difference, seeds).verdict == verdict
+    [answer] = results.with_scatter([results.Answer(claim, claim.metrics[0], [1.0], [difference], seeds, 3)])
+    assert answer.verdict == verdict
+
+
+def test_an_interval_is_of_scenes_and_of_seeds(results: ModuleType) -> None:
+    claim, difference = results.MAIN[0], Difference(1.0, 0.8, 0.2, 0.1, 0.4, 0.01, 300)
+    seeds = [[0.1, 0.2, 0.3], [0.0, 0.0, 0.3]]
+    found = [results.Answer(claim, claim.metrics[0], [1.0], [difference], of, 3) for of in seeds]
+    answer, _ = results.with_scatter(found)
+    assert answer.freedom == 4
+    assert answer.scatter == pytest.approx(np.sqrt((0.02 + 0.06) / 4))
+    of_seeds = 2.776 * answer.scatter / np.sqrt(3)  # Student's t, 4 degrees of freedom
+    assert answer.interval == pytest.approx((0.2 - np.hypot(0.1, of_seeds), 0.2 + np.hypot(0.2, of_seeds)), abs=1e-3)
+
+
+def test_budgets_are_equal_in_core_hours(results: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(LOCAL.parents[2])
+    for run in of_scored(results, "all_runs")():
+        budgets = run.budgets()
+        assert len(budgets) == (5 if run.group == "main" else 3)
+        assert [b / budgets[0] for b in budgets] == [2**k for k in range(len(budgets))]
+        assert budgets[0] * run.cost == pytest.approx(256, rel=0.005)
+
+
+def test_claims_are_of_rows_that_there_are(results: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(LOCAL.parents[2])
+    groups = {run.row: run.group for run in of_scored(results, "all_runs")()}
+    for claim in results.MAIN:
+        assert groups[claim.first] == groups[claim.second] == "main"
+    for claim in results.AROUND:
+        assert groups[claim.first] == "around" and claim.second in groups
+    named = {row for claim in results.MAIN + results.AROUND for row in claim[1:3]}
+    assert named == {*groups}
 
 
 def test_seeds_are_pooled_within_a_scene(results: ModuleType) -> None:
@@ -205,4 +303,4 @@ def test_seeds_are_pooled_within_a_scene(results: ModuleType) -> None:
         [{"id": "a", "azimuth_deg": [10.0, 90.0], "si_sdr_db": [3.0, 4.0], "t60_s": 0.3}],
     ]
     expected = {"id": "a", "azimuth_deg": [10.0, 90.0], "si_sdr_db": [1.0, 2.0, 3.0, 4.0], "t60_s": 0.3}
-    assert results.pooled(runs) == [expected]
+    assert of_scored(results, "pooled")(runs) == [expected]

@@ -21,7 +21,7 @@ from msdet.models.encoders.band_gru import TINY as TINY_BANDS
 from msdet.models.encoders.band_gru import BandGRU
 from msdet.models.encoders.ft_gru import FTGRU, TINY
 
-STEPS_IN_CACHE = 4
+STEPS_IN_CACHE = 8
 """Steps that are done together on a CPU."""
 
 sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input

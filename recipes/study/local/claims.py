@@ -88,10 +88,10 @@ def with_scatter(answers: list[Answer]) -> list[Answer]:
 
 NO_DIFFERENCE = 1e-9  # rounding of a mean
 
-FLAT_DB = 0.2
-"""A row's curve is flat if the last doubling of its budget gains less than this: the upper end of the interval."""
-
 GAIN, WITHIN = "si_sdr_improvement_db", "own_accuracy_5deg"
+
+FLAT = {GAIN: 0.2, WITHIN: 0.02}
+"""A row's curve in a metric is flat if the last doubling of its budget gains less: the upper end of the interval."""
 
 MAIN = (
     Claim("Is the azimuth order as good as the best permutation, for separation alone?",

@@ -7,16 +7,15 @@ import sys
 from pathlib import Path
 
 import figures
-from claims import AROUND, ELSEWHERE, FLAT_DB, GAIN, MAIN, WITHIN, Answer, with_scatter
+from claims import AROUND, ELSEWHERE, FLAT, GAIN, MAIN, WITHIN, Answer, with_scatter
+from kept import kept_file, read_kept, references_name
 from list_runs import Run
-from scored import Scored, answers, checkpoints, pooled, read_study, scores_file, taught
+from scored import Scored, answers, read_study
 
-from msdet.commands.compare import read_scores
 from msdet.errors import MsdetError
-from msdet.io.files import plain_name, read_json, write_text
-from msdet.models.checkpoint import load_model
+from msdet.io.files import write_text
 from msdet.scoring.comparison import Difference
-from msdet.scoring.metrics import METRICS, Metric, Row
+from msdet.scoring.metrics import METRICS, UNPROCESSED, Metric, Row
 from msdet.scoring.statistics import ConfidenceInterval
 from msdet.scoring.summary import summarize
 from msdet.scoring.tables import Table, aligned, markdown, number
@@ -27,7 +26,8 @@ BREAKDOWNS = ("azimuth_gap", "straddling")
 CLAIM_NOTES = (
     "The first row less the second: above zero, the first is better, over the scenes that both score. In brackets: 95 "
     "% of what other scenes and seeds would give; how much seeds differ is estimated from all claims of the table.",
-    f"Flat: the last doubling of either row's budget gains less than {FLAT_DB} dB, with 95 % confidence.",
+    f"Flat: the last doubling of either row's budget gains less than {FLAT[GAIN]} dB, or {100 * FLAT[WITHIN]:.0f} "
+    "points, with 95 % confidence over scenes.",
 )
 ALONG_NOTES = (
     "Of all seeds together, at 1, 2, 4 ... times the least budget; each row's steps and core-hours are below.",
@@ -37,7 +37,7 @@ SCORE_NOTES = (
     "In brackets: 95 % bootstrap intervals over scenes; values of several seeds are averaged in each scene.",
 )
 TRAINING_NOTES = (
-    "Core-hours: of one seed, a mean, on one thread, without those before a kill; how many ran beside is not known.",
+    "Core-hours: CPU time of one seed, a mean, on one thread, without what was before a kill.",
     "Last doubling: what it gains, in brackets the 95 % interval over scenes.",
 )
 
@@ -47,7 +47,7 @@ def claims_table(title: str, found: list[Answer], scored: Scored) -> Table:
     parts, seeds = [], []
     for answer in found:
         metric = METRICS[answer.metric]
-        parts.append([*_parts(answer.difference, metric)[:1], *_ends(answer, metric)])
+        parts.append([*_parts(answer.difference, metric)[:1], *(_ends(answer, metric) or ("-", "-"))])
         seeds.append(", ".join(number(x, metric.decimals, metric.scale, signed=True) for x in answer.of_seeds))
     columns = [
         [answer.claim.question for answer in found],
@@ -57,7 +57,7 @@ def claims_table(title: str, found: list[Answer], scored: Scored) -> Table:
         [str(answer.difference.n) for answer in found],
         seeds,
         [answer.verdict for answer in found],
-        ["flat" if all(map(scored.is_flat, answer.claim[1:3])) else "still rising" for answer in found],
+        ["still rising" if _rising(answer, scored) else "flat" for answer in found],
     ]
     header = ["question", "rows", "metric", "difference", "scenes", "of each seed", "verdict", "curves"]
     return Table(title, header, columns, 3)
@@ -96,20 +96,26 @@ def sentences(found: list[Answer], scored: Scored) -> list[str]:
         value, *ends = _parts(answer.difference, metric)
         low, high = _ends(answer, metric) or ends
         run = next(iter(scored.runs_of(answer.claim.first).values()))
-        steps = scored.steps[run.name][len(answer.along) - 1]
-        rising = [row for row in answer.claim[1:3] if not scored.is_flat(row)]
-        gains = " and ".join(f"`{row}` gained {_gain(scored, row)} dB" for row in rising)
+        rising, last = _rising(answer, scored), len(answer.along) - 1
+        gains = " and ".join(f"`{row}` gained {_gain(scored, row, answer, last)}" for row in rising)
         end = f"not the end of learning: over the last doubling {gains}" if rising else "their curves have flattened"
         lines.append(
             f"- **{answer.claim.question}** {VERDICTS[answer.verdict]}: {value} [{low}, {high}] in {metric.label} "
-            f"after {steps} steps ({answer.budgets[-1]:.2f} core-hours), {len(answer.of_seeds)} seeds; {end}."
+            f"after {scored.steps(run)[last]} steps ({answer.budgets[-1]:.2f} core-hours), {len(answer.of_seeds)} seeds; "
+            f"{end}."
         )
     return lines
 
 
-def _gain(scored: Scored, row: str) -> str:
-    gain = scored.last_doubling(row)
-    return "an unknown number of" if gain is None else number(gain.value, METRICS[GAIN].decimals, signed=True)
+def _rising(answer: Answer, scored: Scored) -> list[str]:
+    """Its rows whose curves were not flat at the largest budget that both have."""
+    return [row for row in answer.claim[1:3] if not scored.is_flat(row, answer.metric, len(answer.along) - 1)]
+
+
+def _gain(scored: Scored, row: str, answer: Answer, budget: int) -> str:
+    gain, metric = scored.last_doubling(row, answer.metric, budget), METRICS[answer.metric]
+    unit = "dB" if answer.metric == GAIN else "points"
+    return "nobody knows what" if gain is None else f"{_parts(gain, metric)[0]} {unit}"
 
 
 def scores_table(title: str, systems: dict[str, list[Row]], scored: Scored) -> Table:
@@ -123,60 +129,59 @@ def scores_table(title: str, systems: dict[str, list[Row]], scored: Scored) -> T
     return Table(title, header, columns, 1)
 
 
-def elsewhere_table(exp: Path, scored: Scored) -> Table | None:
-    """SI-SDRi and share within 5 degrees of main rows on other test sets."""
+def elsewhere_table(scored: Scored) -> Table | None:
+    """SI-SDRi and share within 5 degrees of main rows on other test sets; none without main rows."""
     rows = list(dict.fromkeys(run.row for run in scored.runs if run.group == "main"))
-    columns, header, metrics = [[f"`{row}`" for row in rows]], ["row"], (GAIN, WITHIN)
+    if not rows:
+        return None
+    columns, header = [[f"`{row}`" for row in rows]], ["row"]
     for name, words in ELSEWHERE.items():
-        systems = {}
-        for row in rows:
-            runs = scored.runs_of(row).values()
-            if name == "test":
-                systems[row] = scored.at(row, scored.last(row)) or []
-            elif all(scores_file(exp, run, name).is_file() for run in runs):
-                systems[row] = pooled([taught(run, read_scores(scores_file(exp, run, name).parent)) for run in runs])
-        if len(systems) < len(rows) or not rows:
-            continue
+        systems = {
+            row: scored.at(row, scored.last(row)) if name == "test" else scored.elsewhere(row, name) for row in rows
+        }
         summary = summarize(systems, by=())
-        for key in metrics:
+        for key in (GAIN, WITHIN):
             parts = [_numbers(summary.scores[row][key].interval, METRICS[key]) for row in rows]
             columns.append(aligned(parts, "{} [{}, {}]"))
             header.append(f"{words}: {METRICS[key].label}, n = {summary.compared[key]}")
-    return Table("Other rooms, noise and microphones", header, columns, 1) if len(columns) > 3 else None
+    return Table("Other rooms, noise and microphones", header, columns, 1)
 
 
-def training_table(exp: Path, scored: Scored) -> Table:
+def training_table(scored: Scored) -> Table:
     """What each row's trainings were: parameters, steps, core-hours, and what the last doubling gained."""
     cells = []
     for row in dict.fromkeys(run.row for run in scored.runs):
         runs, last = scored.runs_of(row), scored.last(row)
         first = runs[min(runs)]
-        gain = scored.last_doubling(row)
+        gains = {metric: scored.last_doubling(row, metric, last) for metric in FLAT}
+        known = [metric for metric, gain in gains.items() if gain]
+        flat = "flat" if all(scored.is_flat(row, metric, last) for metric in known) else "rising"
         cells.append(
             [
                 f"`{row}`",
                 first.text,
                 str(len(runs)),
-                f"{sum(weights.numel() for weights in load_model(checkpoints(exp, first)[last]).parameters()):,}",
-                str(int(checkpoints(exp, first)[last].name)),
+                f"{scored.kept[first.name].facts['parameters']:,}",
+                str(scored.steps(first)[last]),
                 f"{scored.core_hours(row, last):.2f}",
-                "-" if gain is None else "{} [{}, {}]".format(*_parts(gain, METRICS[GAIN])),
-                "-" if gain is None else "flat" if scored.is_flat(row) else "rising",
+                *("{} [{}, {}]".format(*_parts(gain, METRICS[key])) if gain else "-" for key, gain in gains.items()),
+                flat if known else "-",
             ]
         )
-    header = ["row", "what", "seeds", "parameters", "steps", "core-hours", "last doubling (dB)", "curve"]
-    return Table("Trainings", header, [list(column) for column in zip(*cells, strict=True)], 2)
+    header = ["row", "what", "seeds", "parameters", "steps", "core-hours"]
+    header += [f"last doubling: {METRICS[metric].label}" for metric in FLAT]
+    return Table("Trainings", [*header, "curve"], [list(column) for column in zip(*cells, strict=True)], 2)
 
 
-def results(exp: Path, out: Path, command: str, names: list[str]) -> str:
-    """The page; its figures are written beside it.
+def results(folder: Path, out: Path, command: str, names: list[str]) -> str:
+    """The page, from a folder of kept scores; its figures are written beside it.
 
     Raises:
-        MsdetError: no row has scores, or a row's cannot be read.
+        MsdetError: no scores are kept, or they cannot be read.
     """
-    scored = read_study(exp, names)
+    scored = read_study(folder, names)
     main, around = (with_scatter(answers(claims, scored)) for claims in (MAIN, AROUND))
-    parts = ["# Results", "Generated by the recipe; not edited by hand.", f"    {command}", _data(exp, scored.runs)]
+    parts = ["# Results", "Generated by the recipe; not edited by hand.", f"    {command}", _data(scored)]
     if main:
         parts.append("\n".join(["## Main claims", "", *sentences(main, scored)]))
     for claims, title in ((main, "Main claims at the largest budget"), (around, "Around them")):
@@ -187,16 +192,16 @@ def results(exp: Path, out: Path, command: str, names: list[str]) -> str:
         parts.append("![Differences of the claims with their intervals](claims.png)")
     if figures.along(main, out / "along.png"):
         parts.append("![Differences of the main claims along the budget](along.png)")
-    elsewhere = elsewhere_table(exp, scored)
+    elsewhere = elsewhere_table(scored)
     if elsewhere:
         parts.append(markdown([elsewhere], SCORE_NOTES))
     for talkers in sorted({run.talkers for run in scored.runs}, reverse=True):
-        systems = _references(exp, talkers)
+        systems = _references(folder, talkers)
         for row in dict.fromkeys(run.row for run in scored.runs if run.talkers == talkers):
-            systems[row] = scored.at(row, scored.last(row)) or []
+            systems[row] = scored.at(row, scored.last(row))
         table = scores_table(f"Scores at the largest budget, {talkers} talkers", systems, scored)
         parts.append(markdown([table, *_breakdowns(systems)], SCORE_NOTES))
-    parts += [markdown([training_table(exp, scored)], TRAINING_NOTES), "![Test scores along the budget](curves.png)"]
+    parts += [markdown([training_table(scored)], TRAINING_NOTES), "![Test scores along the budget](curves.png)"]
     figures.curves(_curves(scored), out / "curves.png")
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
@@ -208,7 +213,7 @@ def _curves(scored: Scored) -> dict[Run, dict[str, tuple[list[float], list[float
         runs = scored.runs_of(row)
         curves: dict[str, tuple[list[float], list[float]]] = {}
         for budget in range(scored.last(row) + 1):
-            overall = summarize({row: scored.at(row, budget) or []}, by=()).scores[row]
+            overall = summarize({row: scored.at(row, budget)}, by=()).scores[row]
             for metric in (GAIN, WITHIN):
                 interval = overall[metric].interval
                 if interval is not None:
@@ -219,24 +224,20 @@ def _curves(scored: Scored) -> dict[Run, dict[str, tuple[list[float], list[float
     return found
 
 
-def _data(exp: Path, runs: list[Run]) -> str:
-    lines = []
-    for talkers in sorted({run.talkers for run in runs}, reverse=True):
-        train, test = (read_json(exp / str(talkers) / split / "dataset.json") for split in ("train", "test"))
-        lines.append(
-            f"- {talkers} talkers: {train['settings']['scenes']} training scenes (hash {train['hash']}), "
-            f"{test['settings']['scenes']} test scenes (hash {test['hash']}), {test['sample_rate']} Hz, "
-            f"array {test['array']['name']}"
-        )
-    return "\n".join(lines)
+def _data(scored: Scored) -> str:
+    sets = [
+        f"- {run.talkers} talkers, {name}: {noted['scenes']} scenes (hash {noted['hash']}), "
+        f"{noted['sample_rate']} Hz, array {noted['array']}"
+        for run in scored.runs
+        for name, noted in scored.kept[run.name].facts["sets"].items()
+    ]
+    return "\n".join(dict.fromkeys(sets))
 
 
-def _references(exp: Path, talkers: int) -> dict[str, list[Row]]:
-    folder = exp / "evaluation" / f"references-{talkers}"
-    summary = folder / "summary.json"  # the folder may hold others' scores as well, of an earlier list
-    names = read_json(summary)["systems"] if summary.is_file() else ()
-    found = {name: read_scores(folder / plain_name(name, "system", summary)) for name in sorted(names)}
-    first = {name: found.pop(name) for name in ("unprocessed",) if name in found}
+def _references(folder: Path, talkers: int) -> dict[str, list[Row]]:
+    file = kept_file(folder, references_name(talkers))
+    found = read_kept(file).rows if file.is_file() else {}
+    first = {name: found.pop(name) for name in (UNPROCESSED,) if name in found}
     return first | found
 
 
@@ -266,14 +267,14 @@ def _numbers(interval: ConfidenceInterval | None, metric: Metric) -> list[str]:
 def main() -> None:
     """Parse options and write page and figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--exp", type=Path, required=True)
+    parser.add_argument("--scores", type=Path, required=True, help="folder of kept scores")
     parser.add_argument("--out", type=Path, required=True, help="folder of RESULTS.md and figures")
     parser.add_argument("--command", required=True)
     parser.add_argument("--runs", default="", help="rows or trainings, between spaces; all if empty")
     asked = parser.parse_args()
     try:
         asked.out.mkdir(parents=True, exist_ok=True)
-        page = results(asked.exp, asked.out, asked.command, asked.runs.split())
+        page = results(asked.scores, asked.out, asked.command, asked.runs.split())
         write_text(asked.out / "RESULTS.md", page)
     except MsdetError as error:
         print(f"error: {error}", file=sys.stderr)

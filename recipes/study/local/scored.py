@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from claims import FLAT_DB, GAIN, Answer, Claim
+from claims import FLAT, Answer, Claim
+from kept import Kept, kept_file, read_kept
 from list_runs import GROUPS, Run, all_runs, choose
 
-from msdet.commands.compare import read_scores
 from msdet.errors import MsdetError
 from msdet.scoring.comparison import Difference, differences
 from msdet.scoring.metrics import FIELDS_OF_KIND, Row, aligned_rows
@@ -23,73 +22,70 @@ class Scored:
     """What there is of the study so far.
 
     Attributes:
-        runs: trainings that are scored at some budget.
-        scores: rows of each training's scenes at each of its budgets, the least first.
-        steps: of each training at each of its budgets.
-        seconds: how long each training took, to each budget.
+        runs: trainings that are scored.
+        kept: the scores of each by its name, of what it was taught.
     """
 
     runs: list[Run]
-    scores: dict[str, list[list[Row]]]
-    steps: dict[str, list[int]]
-    seconds: dict[str, list[float]]
+    kept: dict[str, Kept]
 
     def runs_of(self, row: str) -> dict[int, Run]:
         """The trainings of a row, by seed."""
         return {run.seed: run for run in self.runs if run.row == row}
 
-    def at(self, row: str, budget: int) -> list[Row] | None:
-        """A row's scenes at a budget, all its seeds together; none unless all are scored there."""
-        runs = self.runs_of(row).values()
-        if not runs or any(len(self.scores[run.name]) <= budget for run in runs):
-            return None
-        return pooled([self.scores[run.name][budget] for run in runs])
+    def steps(self, run: Run) -> list[int]:
+        """Of its budgets, the least first."""
+        steps: list[int] = self.kept[run.name].facts["steps"]
+        return steps
+
+    def scores(self, run: Run, budget: int) -> list[Row]:
+        """Rows of a training's test scenes at a budget."""
+        return self.kept[run.name].rows[f"{self.steps(run)[budget]:06d}"]
+
+    def at(self, row: str, budget: int) -> list[Row]:
+        """A row's scenes at a budget, all its seeds together."""
+        return pooled([self.scores(run, budget) for run in self.runs_of(row).values()])
+
+    def elsewhere(self, row: str, name: str) -> list[Row]:
+        """A row's scenes of another test set, all its seeds together."""
+        return pooled([self.kept[run.name].rows[name] for run in self.runs_of(row).values()])
 
     def last(self, row: str) -> int:
-        """The largest budget at which all seeds are scored."""
-        return min(len(self.scores[run.name]) for run in self.runs_of(row).values()) - 1
+        """The largest budget."""
+        return min(len(self.steps(run)) for run in self.runs_of(row).values()) - 1
 
     def core_hours(self, row: str, budget: int) -> float:
         """Of a seed, to a budget."""
-        return float(np.mean([self.seconds[run.name][budget] for run in self.runs_of(row).values()])) / 3600.0
+        runs = self.runs_of(row).values()
+        seconds = [self.kept[r.name].facts["seconds"] * self.steps(r)[budget] / self.steps(r)[-1] for r in runs]
+        return float(np.mean(seconds)) / 3600.0
 
-    def last_doubling(self, row: str) -> Difference | None:
-        """What it gains in SI-SDR."""
-        last = self.last(row)
-        if last < 1:
+    def last_doubling(self, row: str, metric: str, budget: int) -> Difference | None:
+        """What the doubling that ends at a budget gained; none of what the row was not taught."""
+        if budget < 1:
             return None
-        now, before = self.at(row, last), self.at(row, last - 1)
-        assert now is not None and before is not None
-        return differences(now, before, [GAIN]).get(GAIN)
+        return differences(self.at(row, budget), self.at(row, budget - 1), [metric]).get(metric)
 
-    def is_flat(self, row: str) -> bool:
-        """Whether the last doubling of a row's budget gains next to nothing."""
-        gain = self.last_doubling(row)
-        return gain is not None and gain.high is not None and gain.high < FLAT_DB
+    def is_flat(self, row: str, metric: str, budget: int) -> bool:
+        """Whether that is next to nothing."""
+        gain = self.last_doubling(row, metric, budget)
+        return gain is not None and gain.high is not None and gain.high < FLAT[metric]
 
 
-def read_study(exp: Path, names: list[str]) -> Scored:
-    """What is scored so far.
+def read_study(folder: Path, names: list[str]) -> Scored:
+    """What is kept so far.
 
     Raises:
-        MsdetError: no row has scores, or a row's cannot be read.
+        MsdetError: no training's scores are kept, or they cannot be read.
     """
-    scores, numbers, seconds, runs = {}, {}, {}, []
-    for run in choose(all_runs(), names):
-        steps = [folder.name for folder in checkpoints(exp, run)]
-        files = [scores_file(exp, run, step) for step in steps]
-        found = [file for file in files if file.is_file()]
-        if not found or found != files[: len(found)]:
-            continue
-        runs.append(run)
-        scores[run.name] = [taught(run, read_scores(file.parent)) for file in found]
-        times = exp / "logs" / f"{run.name}.seconds"
-        whole = sum(map(float, times.read_text(encoding="utf-8").split())) if times.is_file() else math.nan
-        numbers[run.name] = [int(step) for step in steps]
-        seconds[run.name] = [whole * step / numbers[run.name][-1] for step in numbers[run.name]]
+    runs = [run for run in choose(all_runs(), names) if kept_file(folder, run.name).is_file()]
     if not runs:
-        raise MsdetError(f"{exp}/evaluation holds no scores of the study's rows: run the stages before")
-    return Scored(runs, scores, numbers, seconds)
+        raise MsdetError(f"{folder} holds no scores of the study's rows: run the stages before")
+    kept = {}
+    for run in runs:
+        facts, rows = read_kept(kept_file(folder, run.name))
+        kept[run.name] = Kept(facts, {of: taught(run, scenes) for of, scenes in rows.items()})
+    return Scored(runs, kept)
 
 
 def pooled(runs: list[list[Row]]) -> list[Row]:
@@ -123,11 +119,11 @@ def answers(claims: Iterable[Claim], scored: Scored) -> list[Answer]:
     found = []
     for claim in claims:
         first, second = scored.runs_of(claim.first), scored.runs_of(claim.second)
-        pairs = [(first[seed].name, second[seed].name) for seed in first if seed in second]
+        pairs = [(first[seed], second[seed]) for seed in first if seed in second]
         if not pairs:
             continue
-        budgets = range(min(len(scored.scores[name]) for pair in pairs for name in pair))
-        seeds = len(GROUPS[first[min(first)].group].seeds)
+        budgets = range(min(len(scored.steps(run)) for pair in pairs for run in pair))
+        seeds = len(GROUPS[pairs[0][0].group].seeds)
         for metric in claim.metrics:
             along = [_difference(scored, pairs, metric, budget) for budget in budgets]
             single = [_difference(scored, [pair], metric, budgets[-1]) for pair in pairs]
@@ -138,16 +134,6 @@ def answers(claims: Iterable[Claim], scored: Scored) -> list[Answer]:
     return found
 
 
-def _difference(scored: Scored, pairs: list[tuple[str, str]], metric: str, budget: int) -> Difference | None:
-    first, second = (pooled([scored.scores[pair[side]][budget] for pair in pairs]) for side in (0, 1))
+def _difference(scored: Scored, pairs: list[tuple[Run, Run]], metric: str, budget: int) -> Difference | None:
+    first, second = (pooled([scored.scores(pair[side], budget) for pair in pairs]) for side in (0, 1))
     return differences(first, second, [metric]).get(metric)
-
-
-def checkpoints(exp: Path, run: Run) -> list[Path]:
-    """Checkpoints along a training, the least budget first."""
-    return sorted((exp / "runs" / run.name / "steps").glob("*/"))
-
-
-def scores_file(exp: Path, run: Run, what: str) -> Path:
-    """Of the checkpoint of a number of steps on the test set, or of the last one on another set."""
-    return exp / "evaluation" / run.name / what / "model" / "scores.jsonl"

@@ -1,0 +1,142 @@
+"""Keeps the scores of a training, or of the methods beside them, in one small file that results are read from."""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import sys
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from claims import ELSEWHERE
+from list_runs import Run, all_runs, choose
+
+from msdet.commands.compare import read_scores
+from msdet.errors import MsdetError
+from msdet.io.files import plain_name, read_json, write_bytes
+from msdet.models.checkpoint import load_model
+from msdet.scoring.metrics import Row, check_row
+
+FIELDS = {"azimuth_deg": 1, "si_sdr_improvement_db": 3, "doa_error_own_deg": 3}
+"""What is kept of a scene's row beside its id, and decimals."""
+
+
+class Kept(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        facts: of a training, ``steps`` of its budgets, ``seconds`` that it took, ``parameters`` and ``sets``.
+        rows: of scenes, by number of steps, test set or method.
+    """
+
+    facts: dict[str, Any]
+    rows: dict[str, list[Row]]
+
+
+def write_kept(path: Path, kept: Kept) -> None:
+    """The facts in a line, then a line for each row; the same bytes for the same scores."""
+    lines = [kept.facts]
+    for of, rows in kept.rows.items():
+        lines += [{"of": of, "id": row["id"]} | _rounded(row) for row in rows]
+    text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, gzip.compress(text.encode(), mtime=0))
+
+
+def _rounded(row: Row) -> Row:
+    return {
+        key: [None if x is None else round(x, places) for x in row[key]]
+        for key, places in FIELDS.items()
+        if isinstance(row.get(key), list)
+    }
+
+
+def read_kept(path: Path) -> Kept:
+    """What `write_kept` wrote.
+
+    Raises:
+        MsdetError: the file is none of its.
+    """
+    try:
+        facts, *lines = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise MsdetError(f"{path}: not the kept scores of a training ({error})") from None
+    rows: dict[str, list[Row]] = {}
+    for number, row in enumerate(lines, start=2):
+        check_row(row, ("of", "id", "azimuth_deg"), f"{path}, line {number}")
+        rows.setdefault(row.pop("of"), []).append(row)
+    return Kept(facts, rows)
+
+
+def kept_file(folder: Path, name: str) -> Path:
+    """Of a training, or of the methods beside those of a number of talkers."""
+    return folder / f"{name}.jsonl.gz"
+
+
+def references_name(talkers: int) -> str:
+    """What the methods are kept as."""
+    return f"references-{talkers}"
+
+
+def of_run(exp: Path, run: Run) -> Kept:
+    """A training and its scores at each budget, and elsewhere for a main row."""
+    folders = sorted((exp / "runs" / run.name / "steps").glob("*/"))
+    evaluated = exp / "evaluation" / run.name
+    names = [folder.name for folder in folders]
+    names += [name for name in ELSEWHERE if run.group == "main" and name != "test"]
+    seconds = (exp / "logs" / f"{run.name}.seconds").read_text(encoding="utf-8").split()
+    facts = {
+        "steps": [int(folder.name) for folder in folders],
+        "seconds": sum(map(float, seconds)),
+        "parameters": sum(weights.numel() for weights in load_model(folders[-1]).parameters()),
+        "sets": _sets(exp, run),
+    }
+    return Kept(facts, {name: read_scores(evaluated / name / "model") for name in names})
+
+
+def _sets(exp: Path, run: Run) -> dict[str, Any]:
+    found = {}
+    for name in ("train" if run.part == "all" else f"train_{run.part}", "test"):
+        noted = read_json(exp / str(run.talkers) / name / "dataset.json")
+        found[name] = {
+            "scenes": noted["settings"]["scenes"],
+            "hash": noted["hash"],
+            "sample_rate": noted["sample_rate"],
+            "array": noted["array"]["name"],
+        }
+    return found
+
+
+def of_references(exp: Path, talkers: int) -> Kept:
+    """Methods and the mixture on the test set of a number of talkers."""
+    folder = exp / "evaluation" / references_name(talkers)
+    summary = folder / "summary.json"  # the folder may hold others' scores as well, of an earlier list
+    names = [plain_name(name, "system", summary) for name in read_json(summary)["systems"]]
+    return Kept({}, {name: read_scores(folder / name) for name in sorted(names)})
+
+
+def main() -> None:
+    """Parse options and keep."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--exp", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="folder of kept scores")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--run", help="a training")
+    what.add_argument("--references", type=int, help="methods beside trainings of so many talkers")
+    asked = parser.parse_args()
+    try:
+        if asked.run is None:
+            name, kept = references_name(asked.references), of_references(asked.exp, asked.references)
+        else:
+            [run] = choose(all_runs(), [asked.run])
+            name, kept = run.name, of_run(asked.exp, run)
+        write_kept(kept_file(asked.out, name), kept)
+    except MsdetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
