@@ -101,8 +101,8 @@ def sentences(found: list[Answer], scored: Scored) -> list[str]:
         end = f"not the end of learning: over the last doubling {gains}" if rising else "their curves have flattened"
         lines.append(
             f"- **{answer.claim.question}** {VERDICTS[answer.verdict]}: {value} [{low}, {high}] in {metric.label} "
-            f"after {scored.steps(run)[last]} steps ({answer.budgets[-1]:.2f} core-hours), {len(answer.of_seeds)} seeds; "
-            f"{end}."
+            f"after {scored.steps(run)[last]} steps ({answer.budgets[-1]:.2f} core-hours), {len(answer.of_seeds)} "
+            f"seeds; {end}."
         )
     return lines
 
