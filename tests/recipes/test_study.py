@@ -29,6 +29,19 @@ ELSEWHERE = ("test_long_t60", "test_noise", "test_misplaced")
 
 
 @pytest.fixture(scope="module")
+def talkers(tmp_path_factory: pytest.TempPathFactory, talkers: Path) -> Path:
+    """Enough for three of a scene and one more, who babbles."""
+    folder = tmp_path_factory.mktemp("study_talkers")
+    table = (talkers / "speakers.tsv").read_text()
+    for path in talkers.glob("s*"):
+        (folder / path.name).symlink_to(path)
+        (folder / f"more_{path.name}").symlink_to(path)
+    more = "".join(f"more_{line}" for line in table.splitlines(keepends=True)[1:])
+    (folder / "speakers.tsv").write_text(table + more)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def exp(tmp_path_factory: pytest.TempPathFactory, run: Run, talkers: Path) -> Path:
     """Two trainings of 16 steps, scored."""
     folder = tmp_path_factory.mktemp("study")
@@ -69,7 +82,7 @@ def page_of(exp: Path) -> str:
 
 def lines_of(page: str, title: str, start: str) -> list[list[str]]:
     """Cells of a table's lines that start so."""
-    table = page.partition(f"**{title}**")[2].partition("\n**")[0]
+    table = page.partition(f"### {title}\n")[2].partition("\n#")[0]
     rows = [x.strip("|").split("|") for x in table.splitlines() if x.startswith(f"| {start}")]
     return [[cell.strip() for cell in row] for row in rows]
 
@@ -89,22 +102,63 @@ def test_every_row_has_its_scores_and_its_training(exp: Path) -> None:
         assert (exp / "results" / f"{figure}.png").stat().st_size > 5000
 
 
-def test_differences_are_those_of_the_rows_at_every_budget(exp: Path) -> None:
-    def mean(run: str, budget: str) -> float:
-        rows = read_jsonl(exp / "evaluation" / run / budget / "model" / "scores.jsonl")
-        return float(np.mean([np.mean(row["si_sdr_improvement_db"]) for row in rows]))
+def number(cell: str) -> float:
+    return float(cell.split("[")[0].replace("−", "-"))
 
-    def number(cell: str) -> float:
-        return float(cell.split("[")[0].replace("−", "-"))
 
-    page = page_of(exp)
-    differences = [mean("azimuth_joint-0", b) - mean("azimuth_separation-0", b) for b in BUDGETS]
+@pytest.fixture(scope="module")
+def synthetic(tmp_path_factory: pytest.TempPathFactory, results: ModuleType) -> dict[str, Any]:
+    """Scores of two rows, three seeds each, made up: both tasks are worth 1 dB. Their folder and the gains in it."""
+    folder = tmp_path_factory.mktemp("kept")
+    kept, rng = of_scored(results, "Kept"), np.random.default_rng(3)
+    scenes = rng.normal(0.0, 2.0, (60, 3))
+    gains: dict[tuple[str, int, str], Any] = {}
+    for row, gain in (("azimuth_joint", 1.0), ("azimuth_separation", 0.0)):
+        for seed in range(3):
+            rows = {}
+            for budget, name in enumerate(BUDGETS):
+                values = scenes + gain * budget / 4 + np.minimum(budget, 3) + rng.normal(0.0, 0.2, scenes.shape)
+                gains[row, seed, name] = values
+                rows[name] = [
+                    {"id": f"{n}", "azimuth_deg": [10.0, 130.0, 250.0], "si_sdr_improvement_db": [*map(float, of)]}
+                    | {"doa_error_own_deg": [0.0, 20.0, 2.0]}
+                    for n, of in enumerate(values)
+                ]
+            rows |= dict.fromkeys(ELSEWHERE, rows[BUDGETS[-1]])
+            noted = {"scenes": 60, "hash": "abc", "sample_rate": 8000, "array": "circular6_10cm"}
+            facts = {"steps": [*map(int, BUDGETS)], "seconds": 3600.0, "parameters": 1000, "sets": {"test": noted}}
+            of_scored(results, "kept_file").__globals__["write_kept"](
+                folder / f"{row}-{seed}.jsonl.gz", kept(facts, rows)
+            )
+    return {"folder": folder, "gains": gains}
+
+
+def test_differences_are_those_of_the_rows_at_every_budget(
+    synthetic: dict[str, Any], results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(LOCAL.parents[2])
+    page = results.results(synthetic["folder"], tmp_path, "command", [])
+    gains = synthetic["gains"]
+    by_seed = [
+        [float(np.mean(gains["azimuth_joint", seed, b] - gains["azimuth_separation", seed, b])) for b in BUDGETS]
+        for seed in range(3)
+    ]
     [claimed] = lines_of(page, "Main claims at the largest budget", "Does the DoA task help separation, in azimuth")
-    assert number(claimed[3]) == pytest.approx(differences[-1], abs=0.006)
-    assert claimed[6] == ""  # one seed of three
+    assert number(claimed[3]) == pytest.approx(np.mean([of[-1] for of in by_seed]), abs=0.006)
+    assert [number(x) for x in claimed[5].split(",")] == pytest.approx([of[-1] for of in by_seed], abs=0.006)
+    assert claimed[6:] == ["better", "still rising"]  # one still gains 0.25 dB a doubling
     [along] = lines_of(page, "Along the budget", "`azimuth_joint` less `azimuth_separation` ")
-    assert [number(cell) for cell in along[2:]] == pytest.approx(differences, abs=0.006)
-    assert "Not all seeds are there" in page
+    assert [number(cell) for cell in along[2:]] == pytest.approx(np.mean(by_seed, axis=0), abs=0.006)
+    [joint] = lines_of(page, "Trainings", "`azimuth_joint`")
+    [alone] = lines_of(page, "Trainings", "`azimuth_separation`")
+    assert (joint[-1], alone[-1]) == ("rising", "flat")
+    assert joint[5] == "1.00"
+    assert "**Does the DoA task help separation, in azimuth order?** Better: +" in page
+    assert "after 16 steps (1.00 core-hours), 3 seeds; not the end of learning" in page
+    [scores] = lines_of(page, "Scores at the largest budget, 3 talkers", "azimuth_joint ")
+    assert [number(cell) for cell in scores[3:]] == pytest.approx([22.0 / 3, 200.0 / 3, 200.0 / 3], abs=0.1)
+    [elsewhere] = lines_of(page, "Other rooms, noise and microphones", "`azimuth_joint`")
+    assert len(elsewhere) == 9 and elsewhere[1] == elsewhere[3] == elsewhere[5] == elsewhere[7]
 
 
 def test_a_head_that_was_not_taught_has_no_scores(exp: Path) -> None:
@@ -229,7 +283,9 @@ def test_a_part_of_the_data_has_fewer_talkers(results: ModuleType, talkers: Path
 def test_rows_are_what_their_configurations_say(results: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(LOCAL.parents[2])
     runs = {run.row: run for run in of_scored(results, "all_runs")()}
-    assert {run.row for run in runs.values() if run.talkers == 2} == {r for r in runs if r.startswith("two_")}
+    assert {run.row for run in runs.values() if run.talkers == 2} == {
+        r for r in runs if r.startswith(("two_azimuth", "two_pit"))
+    }
     assert runs["azimuth_doa"].tasks == ("directions",)
     assert runs["pit_separation"].tasks == ("separation",)
     assert runs["steered_separation"].tasks == runs["azimuth_joint"].tasks == ("separation", "directions")

@@ -102,7 +102,7 @@ def sentences(found: list[Answer], scored: Scored) -> list[str]:
         lines.append(
             f"- **{answer.claim.question}** {VERDICTS[answer.verdict]}: {value} [{low}, {high}] in {metric.label} "
             f"after {scored.steps(run)[last]} steps ({answer.budgets[-1]:.2f} core-hours), {len(answer.of_seeds)} "
-            f"seeds; {end}."
+            f"seed{'s' * (len(answer.of_seeds) > 1)}; {end}."
         )
     return lines
 
