@@ -127,7 +127,7 @@ used_seconds() {
 
 is_kept() {
   # whether the scores of a training, or of references, are kept, without --force
-  [ "$again" = false ] && [ -e "$scores/$1.jsonl.gz" ]
+  [ "$again" = false ] && [ -e "$scores/$1.jsonl.xz" ]
 }
 
 keep() {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import importlib.util
+import lzma
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -128,7 +128,7 @@ def synthetic(tmp_path_factory: pytest.TempPathFactory, results: ModuleType) -> 
             noted = {"scenes": 60, "hash": "abc", "sample_rate": 8000, "array": "circular6_10cm"}
             facts = {"steps": [*map(int, BUDGETS)], "seconds": 3600.0, "parameters": 1000, "sets": {"test": noted}}
             of_scored(results, "kept_file").__globals__["write_kept"](
-                folder / f"{row}-{seed}.jsonl.gz", kept(facts, rows)
+                folder / f"{row}-{seed}.jsonl.xz", kept(facts, rows)
             )
     return {"folder": folder, "gains": gains}
 
@@ -168,7 +168,7 @@ def test_a_head_that_was_not_taught_has_no_scores(exp: Path) -> None:
 
 
 def test_what_is_finished_is_not_repeated(exp: Path, run: Run, talkers: Path) -> None:
-    done = [*exp.glob("runs/*/model.safetensors"), *exp.glob("logs/*.seconds"), *exp.glob("scores/*.gz")]
+    done = [*exp.glob("runs/*/model.safetensors"), *exp.glob("logs/*.seconds"), *exp.glob("scores/*.xz")]
     done += exp.glob("evaluation/**/summary.json")
     before = [path.stat().st_mtime_ns for path in done]
     again = run("study", "--speech", str(talkers), "--exp", str(exp), *SIZES, "--stop-stage", "3")
@@ -191,7 +191,7 @@ def test_other_test_scenes_are_evaluated(exp: Path, run: Run, talkers: Path) -> 
     done = [exp / "evaluation" / f"azimuth_joint-0/{what}/summary.json" for what in (*BUDGETS, *ELSEWHERE)]
     before = [path.stat().st_mtime_ns for path in done]
     (exp / "3" / "test" / "dataset.json").touch()
-    (exp / "scores" / "azimuth_joint-0.jsonl.gz").unlink()
+    (exp / "scores" / "azimuth_joint-0.jsonl.xz").unlink()
     again = run("study", "--speech", str(talkers), "--exp", str(exp), *SIZES, "--stage", "3", "--stop-stage", "3")
     assert again.returncode == 0, again.stdout + again.stderr
     newer = [path.stat().st_mtime_ns > then for path, then in zip(done, before, strict=True)]
@@ -235,8 +235,8 @@ def test_a_row_alone_has_a_page_without_claims(
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("cut", r"azimuth_joint-1.jsonl.gz: not the kept scores of a training \(Compressed file ended"),
-        ("no row", r"azimuth_joint-1.jsonl.gz, line 2: not a row of scores, 'of' is missing"),
+        ("cut", r"azimuth_joint-1.jsonl.xz: not the kept scores of a training \(Compressed"),
+        ("no row", r"azimuth_joint-1.jsonl.xz, line 2: not a row of scores, 'of' is missing"),
         ("gone", r"holds no scores of the study's rows"),
         ("another seed has other scenes", r"are not scored on the same scenes: 1 are in one alone"),
     ],
@@ -245,32 +245,32 @@ def test_scores_that_do_not_serve_are_one_line(
     exp: Path, results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str, message: str
 ) -> None:
     monkeypatch.chdir(LOCAL.parents[2])
-    first, second = (tmp_path / f"azimuth_joint-{seed}.jsonl.gz" for seed in (0, 1))
+    first, second = (tmp_path / f"azimuth_joint-{seed}.jsonl.xz" for seed in (0, 1))
     for path in (first, second):
-        shutil.copy(exp / "scores" / "azimuth_joint-0.jsonl.gz", path)
-    facts, *rows = gzip.decompress(second.read_bytes()).decode().splitlines(keepends=True)
+        shutil.copy(exp / "scores" / "azimuth_joint-0.jsonl.xz", path)
+    facts, *rows = lzma.decompress(second.read_bytes()).decode().splitlines(keepends=True)
     if damage == "cut":
         second.write_bytes(second.read_bytes()[:-20])
     elif damage == "no row":
-        second.write_bytes(gzip.compress((facts + '{"id": "a"}\n').encode()))
+        second.write_bytes(lzma.compress((facts + '{"id": "a"}\n').encode()))
     elif damage == "gone":
         first.unlink()
         second.unlink()
     else:
-        second.write_bytes(gzip.compress("".join([facts, *rows[::2]]).encode()))
+        second.write_bytes(lzma.compress("".join([facts, *rows[::2]]).encode()))
     with pytest.raises(MsdetError, match=message):
         results.results(tmp_path, tmp_path, "command", [])
 
 
 def test_kept_scores_are_those_of_the_evaluation(exp: Path, results: ModuleType) -> None:
-    kept = of_scored(results, "read_kept")(exp / "scores" / "azimuth_joint-0.jsonl.gz")
+    kept = of_scored(results, "read_kept")(exp / "scores" / "azimuth_joint-0.jsonl.xz")
     assert [*kept.rows] == [*BUDGETS, *ELSEWHERE]
     for name, rows in kept.rows.items():
         full = read_jsonl(exp / "evaluation" / "azimuth_joint-0" / name / "model" / "scores.jsonl")
         assert [row["id"] for row in rows] == [row["id"] for row in full]
         for key in ("azimuth_deg", "si_sdr_improvement_db", "doa_error_own_deg"):
             values = [row[key] for row in rows]
-            assert np.allclose(values, [row[key] for row in full], atol=0.051 if key == "azimuth_deg" else 0.00051)
+            assert np.allclose(values, [row[key] for row in full], atol=0.0051 if key.endswith("_db") else 0.051)
 
 
 def test_a_part_of_the_data_has_fewer_talkers(results: ModuleType, talkers: Path, monkeypatch: Any) -> None:

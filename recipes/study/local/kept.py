@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
+import lzma
 import sys
-import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,12 +14,12 @@ from list_runs import Run, all_runs, choose
 
 from msdet.commands.compare import read_scores
 from msdet.errors import MsdetError
-from msdet.io.files import plain_name, read_json, write_bytes
+from msdet.io.files import plain_name, read_json, read_text, write_bytes
 from msdet.models.checkpoint import load_model
-from msdet.scoring.metrics import Row, check_row
+from msdet.scoring.metrics import FIELDS_OF_KIND, Row, check_row
 
-FIELDS = {"azimuth_deg": 1, "si_sdr_improvement_db": 3, "doa_error_own_deg": 3}
-"""What is kept of a scene's row beside its id, and decimals."""
+FIELDS = {"azimuth_deg": 1, "azimuth_gap_deg": 1, "si_sdr_improvement_db": 2, "doa_error_own_deg": 1}
+"""Numbers that are kept of a scene's row, and their decimals."""
 
 
 class Kept(NamedTuple):
@@ -39,18 +38,21 @@ def write_kept(path: Path, kept: Kept) -> None:
     """The facts in a line, then a line for each row; the same bytes for the same scores."""
     lines = [kept.facts]
     for of, rows in kept.rows.items():
-        lines += [{"of": of, "id": row["id"]} | _rounded(row) for row in rows]
+        lines += [{"of": of} | _slimmed(row) for row in rows]
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, gzip.compress(text.encode(), mtime=0))
+    write_bytes(path, lzma.compress(text.encode(), preset=9))
 
 
-def _rounded(row: Row) -> Row:
-    return {
-        key: [None if x is None else round(x, places) for x in row[key]]
-        for key, places in FIELDS.items()
-        if isinstance(row.get(key), list)
-    }
+def _slimmed(row: Row) -> Row:
+    numbers = {key: _rounded(row[key], decimals) for key, decimals in FIELDS.items() if row.get(key) is not None}
+    return {key: row[key] for key in ("id", "straddles") if key in row} | numbers
+
+
+def _rounded(value: Any, decimals: int) -> Any:
+    if isinstance(value, list):
+        return [_rounded(x, decimals) for x in value]
+    return None if value is None else round(value, decimals)
 
 
 def read_kept(path: Path) -> Kept:
@@ -60,8 +62,8 @@ def read_kept(path: Path) -> Kept:
         MsdetError: the file is none of its.
     """
     try:
-        facts, *lines = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+        facts, *lines = [json.loads(line) for line in lzma.decompress(path.read_bytes()).splitlines()]
+    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
         raise MsdetError(f"{path}: not the kept scores of a training ({error})") from None
     rows: dict[str, list[Row]] = {}
     for number, row in enumerate(lines, start=2):
@@ -72,7 +74,7 @@ def read_kept(path: Path) -> Kept:
 
 def kept_file(folder: Path, name: str) -> Path:
     """Of a training, or of the methods beside those of a number of talkers."""
-    return folder / f"{name}.jsonl.gz"
+    return folder / f"{name}.jsonl.xz"
 
 
 def references_name(talkers: int) -> str:
@@ -86,14 +88,20 @@ def of_run(exp: Path, run: Run) -> Kept:
     evaluated = exp / "evaluation" / run.name
     names = [folder.name for folder in folders]
     names += [name for name in ELSEWHERE if run.group == "main" and name != "test"]
-    seconds = (exp / "logs" / f"{run.name}.seconds").read_text(encoding="utf-8").split()
+    seconds = read_text(exp / "logs" / f"{run.name}.seconds").split()
     facts = {
         "steps": [int(folder.name) for folder in folders],
         "seconds": sum(map(float, seconds)),
         "parameters": sum(weights.numel() for weights in load_model(folders[-1]).parameters()),
         "sets": _sets(exp, run),
     }
-    return Kept(facts, {name: read_scores(evaluated / name / "model") for name in names})
+    return Kept(facts, {name: taught(run, read_scores(evaluated / name / "model")) for name in names})
+
+
+def taught(run: Run, rows: list[Row]) -> list[Row]:
+    """Rows without what the training did not teach: a head that learned nothing says nothing."""
+    untaught = {field for kind, fields in FIELDS_OF_KIND.items() if kind not in run.tasks for field in fields}
+    return [{key: value for key, value in row.items() if key not in untaught} for row in rows]
 
 
 def _sets(exp: Path, run: Run) -> dict[str, Any]:

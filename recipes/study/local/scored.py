@@ -14,7 +14,7 @@ from list_runs import GROUPS, Run, all_runs, choose
 
 from msdet.errors import MsdetError
 from msdet.scoring.comparison import Difference, differences
-from msdet.scoring.metrics import FIELDS_OF_KIND, Row, aligned_rows
+from msdet.scoring.metrics import Row, aligned_rows
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Scored:
 
     Attributes:
         runs: trainings that are scored.
-        kept: the scores of each by its name, of what it was taught.
+        kept: the scores of each by its name.
     """
 
     runs: list[Run]
@@ -81,11 +81,7 @@ def read_study(folder: Path, names: list[str]) -> Scored:
     runs = [run for run in choose(all_runs(), names) if kept_file(folder, run.name).is_file()]
     if not runs:
         raise MsdetError(f"{folder} holds no scores of the study's rows: run the stages before")
-    kept = {}
-    for run in runs:
-        facts, rows = read_kept(kept_file(folder, run.name))
-        kept[run.name] = Kept(facts, {of: taught(run, scenes) for of, scenes in rows.items()})
-    return Scored(runs, kept)
+    return Scored(runs, {run.name: read_kept(kept_file(folder, run.name)) for run in runs})
 
 
 def pooled(runs: list[list[Row]]) -> list[Row]:
@@ -106,12 +102,6 @@ def _together(values: list[Any]) -> Any:
     if any(not isinstance(value, list) for value in values):
         return None
     return [item for value in values for item in value]
-
-
-def taught(run: Run, rows: list[Row]) -> list[Row]:
-    """Rows without what the training did not teach: a head that learned nothing says nothing."""
-    untaught = {field for kind, fields in FIELDS_OF_KIND.items() if kind not in run.tasks for field in fields}
-    return [{key: value for key, value in row.items() if key not in untaught} for row in rows]
 
 
 def answers(claims: Iterable[Claim], scored: Scored) -> list[Answer]:
