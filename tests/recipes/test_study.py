@@ -318,19 +318,19 @@ def test_a_verdict_needs_the_interval_and_every_seed(
 ) -> None:
     difference = Difference(1.0, 0.8, (low + high) / 2, low, high, 0.01, 300)
     claim = results.MAIN[0]
-    [answer] = results.with_scatter([results.Answer(claim, claim.metrics[0], [1.0], [difference], seeds, 3)])
+    [answer] = results.with_scatter([results.Answer(claim, claim.metrics[0], [1.0], [difference], [seeds], 3)])
     assert answer.verdict == verdict
 
 
 def test_an_interval_is_of_scenes_and_of_seeds(results: ModuleType) -> None:
     claim, difference = results.MAIN[0], Difference(1.0, 0.8, 0.2, 0.1, 0.4, 0.01, 300)
     seeds = [[0.1, 0.2, 0.3], [0.0, 0.0, 0.3]]
-    found = [results.Answer(claim, claim.metrics[0], [1.0], [difference], of, 3) for of in seeds]
+    found = [results.Answer(claim, claim.metrics[0], [1.0], [difference], [of], 3) for of in seeds]
     answer, _ = results.with_scatter(found)
     assert answer.freedom == 4
-    assert answer.scatter == pytest.approx(np.sqrt((0.02 + 0.06) / 4))
-    of_seeds = 2.776 * answer.scatter / np.sqrt(3)  # Student's t, 4 degrees of freedom
-    assert answer.interval == pytest.approx((0.2 - np.hypot(0.1, of_seeds), 0.2 + np.hypot(0.2, of_seeds)), abs=1e-3)
+    assert answer.scatter == pytest.approx([np.sqrt((0.02 + 0.06) / 4)])
+    of_seeds = 2.776 * answer.scatter[0] / np.sqrt(3)  # Student's t, 4 degrees of freedom
+    assert answer.interval() == pytest.approx((0.2 - np.hypot(0.1, of_seeds), 0.2 + np.hypot(0.2, of_seeds)), abs=1e-3)
 
 
 def test_budgets_are_equal_in_core_hours(results: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

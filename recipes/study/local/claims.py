@@ -25,16 +25,17 @@ class Claim(NamedTuple):
 
 @dataclass(frozen=True)
 class Answer:
-    """What the difference of a claim is in one metric, at the largest budget and before it.
+    """What the difference of a claim is in one metric, at each budget.
 
     Attributes:
         claim: what was asked.
         metric: of which.
-        budgets: core-seconds of the first row's trainings, ascending, a mean over seeds.
+        budgets: core-hours of the first row's trainings, ascending, a mean over seeds.
         along: the difference at each budget, over all seeds.
-        of_seeds: the difference of each seed at the largest budget.
+        by_seed: at each budget, the difference of each seed.
         seeds: how many there are to be.
-        scatter: standard deviation of differences of single seeds, of all claims of as many seeds together.
+        scatter: at each budget, standard deviation of differences of single seeds, of all claims of as many seeds
+            together; none if it is not known.
         freedom: degrees of freedom that it is known with.
     """
 
@@ -42,9 +43,9 @@ class Answer:
     metric: str
     budgets: list[float]
     along: list[Difference]
-    of_seeds: list[float]
+    by_seed: list[list[float]]
     seeds: int
-    scatter: float = math.nan
+    scatter: tuple[float, ...] = ()
     freedom: int = 0
 
     @property
@@ -52,38 +53,42 @@ class Answer:
         """At the largest budget."""
         return self.along[-1]
 
-    @property
-    def interval(self) -> tuple[float, float] | None:
+    def interval(self, budget: int = -1) -> tuple[float, float] | None:
         """95 % of what other scenes and other seeds would give; none if it is not known."""
-        d, number = self.difference, len(self.of_seeds)
-        if d.low is None or d.high is None or not self.freedom:
+        d, number = self.along[budget], len(self.by_seed[budget])
+        if d.low is None or d.high is None or not self.scatter:
             return None
-        of_seeds = float(student_t.ppf(0.975, self.freedom)) * self.scatter / math.sqrt(number)
+        of_seeds = float(student_t.ppf(0.975, self.freedom)) * self.scatter[budget] / math.sqrt(number)
         return d.value - math.hypot(d.value - d.low, of_seeds), d.value + math.hypot(d.high - d.value, of_seeds)
 
     @property
     def verdict(self) -> str:
-        """In a word; none unless all seeds are there."""
-        if len(self.of_seeds) < self.seeds:
+        """In a word, at the largest budget; none unless all seeds are there."""
+        if len(self.by_seed[-1]) < self.seeds:
             return ""
-        value, interval = self.difference.value, self.interval
+        value, interval = self.difference.value, self.interval()
         if interval is None or interval[0] <= 0.0 <= interval[1]:
             return "not shown"
-        if any(seed * np.sign(value) <= NO_DIFFERENCE for seed in self.of_seeds):
+        if any(seed * np.sign(value) <= NO_DIFFERENCE for seed in self.by_seed[-1]):
             return "not shown"
         return "better" if (value > 0.0) == METRICS[self.metric].higher_is_better else "worse"
 
 
 def with_scatter(answers: list[Answer]) -> list[Answer]:
-    """Answers that know how much seeds differ: in each metric, from all of them together."""
+    """Answers that know how much seeds differ: in each metric and at each budget, from all of them together."""
     known = []
     for answer in answers:
-        alike = [np.array(other.of_seeds) for other in answers if other.metric == answer.metric]
-        freedom = sum(len(values) - 1 for values in alike)
-        square = sum(((values - values.mean()) ** 2).sum() for values in alike)
-        scatter = math.sqrt(square / freedom) if freedom else math.nan
+        alike = [other.by_seed for other in answers if other.metric == answer.metric]
+        freedom = sum(len(by_seed[0]) - 1 for by_seed in alike)
+        squares = (sum(_square(by_seed[n]) for by_seed in alike if n < len(by_seed)) for n in range(len(answer.along)))
+        scatter = tuple(math.sqrt(square / freedom) for square in squares) if freedom else ()
         known.append(dataclasses.replace(answer, scatter=scatter, freedom=freedom))
     return known
+
+
+def _square(values: list[float]) -> float:
+    """Sum of squares around the mean."""
+    return float(np.var(values) * len(values))
 
 
 NO_DIFFERENCE = 1e-9  # rounding of a mean

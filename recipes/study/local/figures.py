@@ -14,6 +14,7 @@ from msdet.plots.theme import LIGHT, MUTED, WIDTH_IN, drawing, to_png
 from msdet.scoring.metrics import METRICS
 
 _LINE_IN = 0.27  # height of a claim
+_COLUMNS = 3
 
 
 def claims(main: list[Answer], around: list[Answer], out: Path) -> bool:
@@ -49,39 +50,57 @@ def _draw_claims(axes: Axes, answers: list[Answer], rows: list[tuple[str, str]],
     for answer in answers:
         d, scale = answer.difference, METRICS[answer.metric].scale
         y = rows.index((answer.claim.first, answer.claim.second))
-        if answer.interval is not None:
-            axes.plot([scale * end for end in answer.interval], [y, y], color=color, linewidth=1.6)
+        interval, seeds = answer.interval(), answer.by_seed[-1]
+        if interval is not None:
+            axes.plot([scale * end for end in interval], [y, y], color=color, linewidth=1.6)
         axes.plot([scale * d.value], [y], "o", color=color, markersize=4.5)
-        if len(answer.of_seeds) > 1:
-            axes.plot([scale * x for x in answer.of_seeds], [y] * len(answer.of_seeds), "|", color=color, markersize=9)
+        if len(seeds) > 1:
+            axes.plot([scale * x for x in seeds], [y] * len(seeds), "|", color=color, markersize=9)
 
 
 def along(answers: list[Answer], out: Path) -> bool:
-    """Differences of claims in SI-SDRi along the budget, with 95 % intervals; returns whether there are any."""
+    """Differences of claims in SI-SDRi along the budget, with 95 % intervals and a thin line for each seed.
+
+    Without any, no figure is left; returns whether there is one.
+    """
     drawn = [answer for answer in answers if answer.metric == GAIN]
     if not drawn:
         out.unlink(missing_ok=True)
         return False
     with drawing():
-        columns = 2
+        columns = min(_COLUMNS, len(drawn))
         rows = -(-len(drawn) // columns)
-        figure = Figure((WIDTH_IN, 2.1 * rows), layout="constrained")
-        panels = figure.subplots(rows, columns, sharex=True, squeeze=False).flat
-        for axes, answer in zip(panels, drawn, strict=False):
-            d = answer.along
-            low, high = ([x.value if end is None else end for x, end in zip(d, ends, strict=True)]
-                         for ends in ([x.low for x in d], [x.high for x in d]))  # fmt: skip
-            axes.fill_between(answer.budgets, low, high, color=LIGHT["blue"], alpha=0.25, linewidth=0)
-            axes.plot(answer.budgets, [x.value for x in d], "o-", color=LIGHT["blue"], linewidth=1.2, markersize=3.5)
-            axes.axhline(0.0, color=MUTED, linewidth=0.8)
-            axes.set_xscale("log")
-            axes.set_title(f"{answer.claim.first}\n− {answer.claim.second}", fontsize=7, loc="left")
-        for axes in [*panels]:
+        figure = Figure((WIDTH_IN, 0.4 + 1.9 * rows), layout="constrained")
+        panels = [*figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat]
+        for answer, axes in zip(drawn, panels, strict=False):
+            _draw_along(axes, answer)
+        for axes in panels[len(drawn) :]:
             axes.set_visible(False)
         figure.supxlabel("core-hours of a training", fontsize=8)
         figure.supylabel("difference in SI-SDRi (dB)", fontsize=8)
     _write(out, figure)
     return True
+
+
+def _draw_along(axes: Axes, answer: Answer) -> None:
+    values = [d.value for d in answer.along]
+    intervals = [answer.interval(n) or (d.low, d.high) for n, d in enumerate(answer.along)]
+    if all(end is not None for interval in intervals for end in interval):
+        low, high = zip(*intervals, strict=True)
+        axes.fill_between(answer.budgets, low, high, color=LIGHT["blue"], alpha=0.2, linewidth=0)
+    for seed in zip(*answer.by_seed, strict=True):
+        axes.plot(answer.budgets, seed, color=LIGHT["blue"], linewidth=0.6, alpha=0.6)
+    axes.plot(answer.budgets, values, "o-", color=LIGHT["blue"], linewidth=1.4, markersize=3.5)
+    axes.axhline(0.0, color=MUTED, linewidth=0.8)
+    _doublings(axes, answer.budgets)
+    axes.set_title(f"{answer.claim.first}\n− {answer.claim.second}", fontsize=7, loc="left")
+
+
+def _doublings(axes: Axes, hours: list[float]) -> None:
+    """A logarithmic axis with a tick at each budget."""
+    axes.set_xscale("log")
+    axes.set_xticks(hours, [f"{x:.2g}" for x in hours])
+    axes.minorticks_off()
 
 
 def curves(found: dict[Run, dict[str, tuple[list[float], list[float]]]], out: Path) -> None:
@@ -103,7 +122,8 @@ def curves(found: dict[Run, dict[str, tuple[list[float], list[float]]]], out: Pa
                         drawn[run.row] = axes.plot(hours, scaled, style, linewidth=1.0, markersize=3.5, label=run.row)[
                             0
                         ]
-                axes.set_xscale("log")
+                longest = max((found[run][metric][0] for run in runs if metric in found[run]), key=len, default=[])
+                _doublings(axes, longest)
                 axes.set_xlabel("core-hours")
                 axes.set_ylabel(METRICS[metric].label)
             axes_of_panel[0].set_title(f"{panel[0]}, {panel[1]} talkers", loc="left")

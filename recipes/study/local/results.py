@@ -30,7 +30,7 @@ CLAIM_NOTES = (
     "points, with 95 % confidence over scenes.",
 )
 ALONG_NOTES = (
-    "Of all seeds together, at 1, 2, 4 ... times the least budget; each row's steps and core-hours are below.",
+    "At 1, 2, 4 ... times the least budget, with the same intervals; each row's steps and core-hours are below.",
 )
 SCORE_NOTES = (
     "n: scenes that every row scores. Own: directions under their own best assignment, whichever voice they came with.",
@@ -44,16 +44,15 @@ TRAINING_NOTES = (
 
 def claims_table(title: str, found: list[Answer], scored: Scored) -> Table:
     """Differences at the largest budget with intervals, each seed's, the verdict, and whether learning had ended."""
-    parts, seeds = [], []
+    seeds = []
     for answer in found:
         metric = METRICS[answer.metric]
-        parts.append([*_parts(answer.difference, metric)[:1], *(_ends(answer, metric) or ("-", "-"))])
-        seeds.append(", ".join(number(x, metric.decimals, metric.scale, signed=True) for x in answer.of_seeds))
+        seeds.append(", ".join(number(x, metric.decimals, metric.scale, signed=True) for x in answer.by_seed[-1]))
     columns = [
         [answer.claim.question for answer in found],
         [f"`{answer.claim.first}` less `{answer.claim.second}`" for answer in found],
         [METRICS[answer.metric].label for answer in found],
-        aligned(parts, "{} [{}, {}]"),
+        aligned([_with_interval(answer) for answer in found], "{} [{}, {}]"),
         [str(answer.difference.n) for answer in found],
         seeds,
         [answer.verdict for answer in found],
@@ -71,21 +70,22 @@ def along_table(found: list[Answer]) -> Table:
         [METRICS[answer.metric].label for answer in found],
     ]
     for budget in range(most):
-        parts = [
-            _parts(answer.along[budget], METRICS[answer.metric]) if budget < len(answer.along) else []
-            for answer in found
-        ]
+        parts = [_with_interval(answer, budget) if budget < len(answer.along) else [] for answer in found]
         columns.append(aligned(parts, "{} [{}, {}]"))
     return Table("Along the budget", ["rows", "metric", *(f"{2**k}" for k in range(most))], columns, 2)
 
 
 def _parts(difference: Difference, metric: Metric) -> list[str]:
+    """Value and interval over scenes as texts."""
     numbers = (difference.value, difference.low, difference.high)
     return [number(x, metric.decimals, metric.scale, signed=True) for x in numbers]
 
 
-def _ends(answer: Answer, metric: Metric) -> list[str]:
-    return [number(x, metric.decimals, metric.scale, signed=True) for x in answer.interval or ()]
+def _with_interval(answer: Answer, budget: int = -1) -> list[str]:
+    """Value and interval over scenes and seeds as texts."""
+    metric = METRICS[answer.metric]
+    numbers = (answer.along[budget].value, *(answer.interval(budget) or (None, None)))
+    return [number(x, metric.decimals, metric.scale, signed=True) for x in numbers]
 
 
 def sentences(found: list[Answer], scored: Scored) -> list[str]:
@@ -93,16 +93,15 @@ def sentences(found: list[Answer], scored: Scored) -> list[str]:
     lines = []
     for answer in found:
         metric = METRICS[answer.metric]
-        value, *ends = _parts(answer.difference, metric)
-        low, high = _ends(answer, metric) or ends
+        value, low, high = _with_interval(answer)
         run = next(iter(scored.runs_of(answer.claim.first).values()))
         rising, last = _rising(answer, scored), len(answer.along) - 1
         gains = " and ".join(f"`{row}` gained {_gain(scored, row, answer, last)}" for row in rising)
         end = f"not the end of learning: over the last doubling {gains}" if rising else "their curves have flattened"
         lines.append(
             f"- **{answer.claim.question}** {VERDICTS[answer.verdict]}: {value} [{low}, {high}] in {metric.label} "
-            f"after {scored.steps(run)[last]} steps ({answer.budgets[-1]:.2f} core-hours), {len(answer.of_seeds)} "
-            f"seed{'s' * (len(answer.of_seeds) > 1)}; {end}."
+            f"after {scored.steps(run)[last]} steps ({answer.budgets[-1]:.2f} core-hours), {len(answer.by_seed[-1])} "
+            f"seed{'s' * (len(answer.by_seed[-1]) > 1)}; {end}."
         )
     return lines
 

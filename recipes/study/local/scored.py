@@ -116,11 +116,11 @@ def answers(claims: Iterable[Claim], scored: Scored) -> list[Answer]:
         seeds = len(GROUPS[pairs[0][0].group].seeds)
         for metric in claim.metrics:
             along = [_difference(scored, pairs, metric, budget) for budget in budgets]
-            single = [_difference(scored, [pair], metric, budgets[-1]) for pair in pairs]
-            if all(along) and all(single):
+            by_seed = [[_difference(scored, [pair], metric, budget) for pair in pairs] for budget in budgets]
+            if all(along) and all(map(all, by_seed)):
                 hours = [scored.core_hours(claim.first, budget) for budget in budgets]
-                of_seeds = [seed.value for seed in single if seed]
-                found.append(Answer(claim, metric, hours, [d for d in along if d], of_seeds, seeds))
+                values = [[d.value for d in of if d] for of in by_seed]
+                found.append(Answer(claim, metric, hours, [d for d in along if d], values, seeds))
     return found
 
 
