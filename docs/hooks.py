@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 import re
 import tomllib
 import typing
@@ -14,6 +15,7 @@ from typing import Any
 import docstring_parser
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 from msdet.cli import COMMANDS, load_command
 
@@ -44,12 +46,13 @@ API = {
 }  # fmt: skip
 """Pages of the API: what a program is likely to use, by module."""
 
+RECIPES, PAGES = ROOT / "recipes", ROOT / "docs" / "pages"
 EXAMPLES = tomllib.loads((ROOT / "docs" / "commands.toml").read_text("utf-8"))
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Add the generated pages to the navigation."""
-    recipes = ["recipes/index.md", *({p.parent.name: f"recipes/{p.parent.name}.md"} for p in recipe_pages())]
+    recipes = ["recipes/index.md", *({path.parent.name: page_of(path)} for path in recipe_pages())]
     commands = [{f"msdet {name}": command_path(name)} for name in COMMANDS]
     api = [{title: api_path(title)} for title in API]
     config.nav += [{"Recipes": recipes}, {"Commands": commands}, {"API": api}]
@@ -60,37 +63,55 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
     pages = {command_path(name): command_page(name) for name in COMMANDS}
     pages |= {api_path(title): api_page(title) for title in API}
-    pages |= {f"recipes/{p.parent.name}.md": recipe_page(p) for p in recipe_pages()}
-    overview = (ROOT / "recipes" / "README.md").read_text("utf-8")
-    pages["recipes/index.md"] = overview.replace("/README.md)", ".md)")
+    pages |= {page_of(path): recipe_page(path) for path in [RECIPES / "README.md", *recipe_pages()]}
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
     files.append(File.generated(config, "scene.png", content=(ROOT / "docs" / "scene.png").read_bytes()))
-    for path in (ROOT / "recipes").glob("*/*.png"):
-        files.append(File.generated(config, f"recipes/{path.parent.name}/{path.name}", content=path.read_bytes()))
+    for path in RECIPES.glob("*/**/*.png"):
+        files.append(File.generated(config, page_of(path), content=path.read_bytes()))
     return files
 
 
-def on_page_markdown(markdown: str, **of_the_page: Any) -> str:
+def on_page_markdown(markdown: str, page: Page, **of_the_page: Any) -> str:
     """Links from pages into the recipes' folders lead to their pages and figures."""
-    return re.sub(r"\(\.\./\.\./recipes/(\w+)/(?:README|RESULTS)\.md", r"(recipes/\1.md", markdown).replace(
-        "(../../recipes/", "(recipes/"
-    )
+    path = PAGES / page.file.src_uri
+    return with_links(markdown, path) if path.is_file() else markdown
 
 
 def recipe_pages() -> list[Path]:
     """The recipes' own descriptions."""
-    return sorted((ROOT / "recipes").glob("*/README.md"))
+    return sorted(RECIPES.glob("*/**/README.md"))
 
 
 def recipe_page(path: Path) -> str:
-    """A recipe's description and its results, links to figures and to other pages as they are here."""
+    """A recipe's description and its results."""
     results = path.with_name("RESULTS.md")
     text = path.read_text("utf-8").replace("[RESULTS.md](RESULTS.md)", "its results, below")
     if results.is_file():
         text += "\n" + results.read_text("utf-8").replace("# ", "## ", 1)
-    text = text.replace("](../../docs/pages/", "](../")
-    return re.sub(r"\]\((\w+\.png)\)", rf"]({path.parent.name}/\1)", text)
+    return with_links(text, path)
+
+
+def page_of(path: Path) -> str:
+    """Where a file of the pages or of the recipes is on the site."""
+    if path.is_relative_to(PAGES):
+        return path.relative_to(PAGES).as_posix()
+    if path.name not in ("README.md", "RESULTS.md"):
+        return path.relative_to(ROOT).as_posix()
+    return "recipes/index.md" if path.parent == RECIPES else path.parent.relative_to(ROOT).as_posix() + ".md"
+
+
+def with_links(text: str, path: Path) -> str:
+    """A file's text, its links to pages and into recipes as they are on the site."""
+
+    def on_site(link: re.Match[str]) -> str:
+        target = Path(os.path.normpath(path.parent / link[1]))
+        is_known = target.is_relative_to(PAGES) or target.is_relative_to(RECIPES)
+        if not is_known or target.suffix not in (".md", ".png") or not target.is_file():
+            return link[0]
+        return f"]({os.path.relpath(page_of(target), Path(page_of(path)).parent)}"
+
+    return re.sub(r"\]\(([^():#]+)", on_site, text)
 
 
 def api_path(title: str) -> str:

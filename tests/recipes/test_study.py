@@ -154,11 +154,31 @@ def test_differences_are_those_of_the_rows_at_every_budget(
     assert (joint[-1], alone[-1]) == ("rising", "flat")
     assert joint[5] == "1.00"
     assert "**Does the DoA task help separation, in azimuth order?** Better: +" in page
-    assert "after 16 steps (1.00 core-hours), 3 seeds; not the end of learning" in page
+    assert "after 16 steps (1.00 core-hours), 3 of 3 seeds; not the end of learning" in page
     [scores] = lines_of(page, "Scores at the largest budget, 3 talkers", "azimuth_joint ")
     assert [number(cell) for cell in scores[3:]] == pytest.approx([22.0 / 3, 200.0 / 3, 200.0 / 3], abs=0.1)
     [elsewhere] = lines_of(page, "Other rooms, noise and microphones", "`azimuth_joint`")
     assert len(elsewhere) == 9 and elsewhere[1] == elsewhere[3] == elsewhere[5] == elsewhere[7]
+
+
+def test_the_results_beside_the_recipe_are_those_of_the_scores_beside_it(
+    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(LOCAL.parents[2])
+    page = (LOCAL.parent / "RESULTS.md").read_text()
+    command = next(line.strip() for line in page.splitlines() if line.startswith("    "))
+    assert results.results(LOCAL.parent / "scores", tmp_path, command, []) == page
+
+
+def test_a_claim_of_one_seed_has_no_verdict(
+    synthetic: dict[str, Any], results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(LOCAL.parents[2])
+    page = results.results(synthetic["folder"], tmp_path, "command", ["azimuth_joint-0", "azimuth_separation-0"])
+    assert "1 of 3 seeds (their interval is over scenes alone); not the end" in page
+    [claimed] = lines_of(page, "Main claims at the largest budget", "Does the DoA task help separation, in azimuth")
+    assert claimed[3].endswith("[-, -]") and claimed[6] == ""
+    assert "?** No verdict yet: +" in page
 
 
 def test_a_head_that_was_not_taught_has_no_scores(exp: Path) -> None:

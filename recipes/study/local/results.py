@@ -20,7 +20,7 @@ from msdet.scoring.statistics import ConfidenceInterval
 from msdet.scoring.summary import summarize
 from msdet.scoring.tables import Table, aligned, markdown, number
 
-VERDICTS = {"better": "Better", "worse": "Worse", "not shown": "No difference is shown", "": "Not all seeds are there"}
+VERDICTS = {"better": "Better", "worse": "Worse", "not shown": "No difference is shown", "": "No verdict yet"}
 COLUMNS = (GAIN, "own_doa_mae_deg", WITHIN, "own_accuracy_10deg")
 BREAKDOWNS = ("azimuth_gap", "straddling")
 CLAIM_NOTES = (
@@ -93,15 +93,16 @@ def sentences(found: list[Answer], scored: Scored) -> list[str]:
     lines = []
     for answer in found:
         metric = METRICS[answer.metric]
-        value, low, high = _with_interval(answer)
+        value, low, high = _with_interval(answer) if answer.interval() else _parts(answer.difference, metric)
+        known = "" if answer.interval() else " (their interval is over scenes alone)"
+        seeds = f"{len(answer.by_seed[-1])} of {answer.seeds} seeds{known}"
         run = next(iter(scored.runs_of(answer.claim.first).values()))
         rising, last = _rising(answer, scored), len(answer.along) - 1
         gains = " and ".join(f"`{row}` gained {_gain(scored, row, answer, last)}" for row in rising)
         end = f"not the end of learning: over the last doubling {gains}" if rising else "their curves have flattened"
         lines.append(
             f"- **{answer.claim.question}** {VERDICTS[answer.verdict]}: {value} [{low}, {high}] in {metric.label} "
-            f"after {scored.steps(run)[last]} steps ({answer.budgets[-1]:.2f} core-hours), {len(answer.by_seed[-1])} "
-            f"seed{'s' * (len(answer.by_seed[-1]) > 1)}; {end}."
+            f"after {scored.steps(run)[last]} steps ({answer.budgets[-1]:.2f} core-hours), {seeds}; {end}."
         )
     return lines
 
