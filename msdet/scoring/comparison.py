@@ -84,9 +84,17 @@ def compare(
 
 
 def differences(
-    rows_a: list[Row], rows_b: list[Row], metrics: Iterable[str], seed: int = 0, bins: tuple[Bin, ...] = ()
+    rows_a: list[Row],
+    rows_b: list[Row],
+    metrics: Iterable[str],
+    seed: int = 0,
+    bins: tuple[Bin, ...] = (),
+    tested: bool = True,
 ) -> dict[str, Difference]:
-    """System a less system b by metric, over what is in the bins; without metrics that no scene has of both."""
+    """System a less system b by metric, over what is in the bins; without metrics that no scene has of both.
+
+    Untested ones have no p-value, which takes as long as the rest.
+    """
     rows_a, rows_b = aligned_rows({"a": rows_a, "b": rows_b}).values()
     by_metric = {}
     for name in metrics:
@@ -102,7 +110,7 @@ def differences(
             continue
         a, b = map(float, value)
         paired = percentile_interval(a - b, resampled[0] - resampled[1], len(pairs))
-        p = randomization_test(first, second, statistic, seed) if len(pairs) > 1 else None
+        p = randomization_test(first, second, statistic, seed) if tested and len(pairs) > 1 else None
         by_metric[name] = Difference(a, b, *paired[:3], p, len(pairs))
     return by_metric
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import figures
 from claims import AROUND, ELSEWHERE, FLAT, GAIN, MAIN, WITHIN, Answer, with_scatter
 from kept import kept_file, read_kept, references_name
 from list_runs import Run
-from scored import Scored, answers, read_study
+from scored import Scored, answers, mean, read_study
 
 from msdet.errors import MsdetError
 from msdet.io.files import write_text
@@ -212,14 +213,11 @@ def _curves(scored: Scored) -> dict[Run, dict[str, tuple[list[float], list[float
     for row in dict.fromkeys(run.row for run in scored.runs):
         runs = scored.runs_of(row)
         curves: dict[str, tuple[list[float], list[float]]] = {}
-        for budget in range(scored.last(row) + 1):
-            overall = summarize({row: scored.at(row, budget)}, by=()).scores[row]
-            for metric in (GAIN, WITHIN):
-                interval = overall[metric].interval
-                if interval is not None:
-                    hours, values = curves.setdefault(metric, ([], []))
-                    hours.append(scored.core_hours(row, budget))
-                    values.append(interval.value)
+        for metric in (GAIN, WITHIN):
+            budgets = range(scored.last(row) + 1)
+            values = [mean(scored.at(row, budget), metric) for budget in budgets]
+            if not any(map(math.isnan, values)):
+                curves[metric] = [scored.core_hours(row, budget) for budget in budgets], values
         found[runs[min(runs)]] = curves
     return found
 

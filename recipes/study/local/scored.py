@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from list_runs import GROUPS, Run, all_runs, choose
 
 from msdet.errors import MsdetError
 from msdet.scoring.comparison import Difference, differences
-from msdet.scoring.metrics import Row, aligned_rows
+from msdet.scoring.metrics import METRICS, Row, aligned_rows, metric_values
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Scored:
         """What the doubling that ends at a budget gained; none of what the row was not taught."""
         if budget < 1:
             return None
-        return differences(self.at(row, budget), self.at(row, budget - 1), [metric]).get(metric)
+        return _paired(self.at(row, budget), self.at(row, budget - 1), metric)
 
     def is_flat(self, row: str, metric: str, budget: int) -> bool:
         """Whether that is next to nothing."""
@@ -116,14 +117,26 @@ def answers(claims: Iterable[Claim], scored: Scored) -> list[Answer]:
         seeds = len(GROUPS[pairs[0][0].group].seeds)
         for metric in claim.metrics:
             along = [_difference(scored, pairs, metric, budget) for budget in budgets]
-            by_seed = [[_difference(scored, [pair], metric, budget) for pair in pairs] for budget in budgets]
-            if all(along) and all(map(all, by_seed)):
+            if all(along):
                 hours = [scored.core_hours(claim.first, budget) for budget in budgets]
-                values = [[d.value for d in of if d] for of in by_seed]
-                found.append(Answer(claim, metric, hours, [d for d in along if d], values, seeds))
+                by_seed = [
+                    [mean(scored.scores(a, budget), metric) - mean(scored.scores(b, budget), metric) for a, b in pairs]
+                    for budget in budgets
+                ]
+                found.append(Answer(claim, metric, hours, [d for d in along if d], by_seed, seeds))
     return found
 
 
 def _difference(scored: Scored, pairs: list[tuple[Run, Run]], metric: str, budget: int) -> Difference | None:
     first, second = (pooled([scored.scores(pair[side], budget) for pair in pairs]) for side in (0, 1))
-    return differences(first, second, [metric]).get(metric)
+    return _paired(first, second, metric)
+
+
+def _paired(first: list[Row], second: list[Row], metric: str) -> Difference | None:
+    return differences(first, second, [metric], tested=False).get(metric)
+
+
+def mean(rows: list[Row], metric: str) -> float:
+    """Over the talkers of all scenes that have values; NaN without any."""
+    values = [of for row in rows if (of := metric_values(row, METRICS[metric])) is not None]
+    return float(np.concatenate(values).mean()) if values else math.nan
