@@ -132,11 +132,7 @@ is_kept() {
 
 keep() {
   # $1: name of a training, or references-TALKERS
-  case $1 in
-    references-*) set -- --references "${1#*-}" ;;
-    *) set -- --run "$1" ;;
-  esac
-  python recipes/study/local/kept.py --exp "$exp" --out "$scores" "$@"
+  python recipes/study/local/kept.py --exp "$exp" --out "$scores" --name "$1"
 }
 
 is_newer() {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import lzma
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
-from msdet.corpora import load_corpus
+from msdet.corpora import SPLITS, load_corpus
 from msdet.errors import MsdetError
 from msdet.io.files import read_jsonl
 from msdet.scoring.comparison import Difference
@@ -65,14 +67,14 @@ def results() -> Iterator[ModuleType]:
         sys.path.remove(str(LOCAL))
 
 
-def of_scored(results: ModuleType, name: str) -> Any:
-    """What the scripts beside it import or define."""
-    return results.read_study.__globals__[name]
+def script(name: str) -> ModuleType:
+    """One of those beside it, which it has imported."""
+    return sys.modules[name]
 
 
 def read_settings(results: ModuleType) -> Callable[[Path], dict[str, Any]]:
     """What reads a row's file."""
-    reads: Callable[[Path], dict[str, Any]] = of_scored(results, "all_runs").__globals__["_settings"]
+    reads: Callable[[Path], dict[str, Any]] = script("list_runs")._settings
     return reads
 
 
@@ -95,7 +97,8 @@ def test_every_row_has_its_scores_and_its_training(exp: Path) -> None:
         [[_, _, seeds, parameters, steps, hours, *_]] = lines_of(page, "Trainings", f"`{row}` ")
         assert (seeds, steps) == ("1", "16")
         assert 55_000 < int(parameters.replace(",", "")) < 65_000
-        assert float(hours) >= 0.0
+        seconds = int((exp / "logs" / f"{row}-0.seconds").read_text())
+        assert hours == f"{seconds / 3600:.2f}" and seconds > 0
         assert len(lines_of(page, "Other rooms, noise and microphones", f"`{row}` ")) == 1
     for figure in ("claims", "along", "curves"):
         assert f"]({figure}.png)" in page
@@ -110,7 +113,7 @@ def number(cell: str) -> float:
 def synthetic(tmp_path_factory: pytest.TempPathFactory, results: ModuleType) -> dict[str, Any]:
     """Scores of two rows, three seeds each, made up: both tasks are worth 1 dB. Their folder and the gains in it."""
     folder = tmp_path_factory.mktemp("kept")
-    kept, rng = of_scored(results, "Kept"), np.random.default_rng(3)
+    rng = np.random.default_rng(3)
     scenes = rng.normal(0.0, 2.0, (60, 3))
     gains: dict[tuple[str, int, str], Any] = {}
     for row, gain in (("azimuth_joint", 1.0), ("azimuth_separation", 0.0)):
@@ -127,9 +130,7 @@ def synthetic(tmp_path_factory: pytest.TempPathFactory, results: ModuleType) -> 
             rows |= dict.fromkeys(ELSEWHERE, rows[BUDGETS[-1]])
             noted = {"scenes": 60, "hash": "abc", "sample_rate": 8000, "array": "circular6_10cm"}
             facts = {"steps": [*map(int, BUDGETS)], "seconds": 3600.0, "parameters": 1000, "sets": {"test": noted}}
-            of_scored(results, "kept_file").__globals__["write_kept"](
-                folder / f"{row}-{seed}.jsonl.xz", kept(facts, rows)
-            )
+            script("kept").write_kept(folder / f"{row}-{seed}.jsonl.xz", script("kept").Kept(facts, rows))
     return {"folder": folder, "gains": gains}
 
 
@@ -221,7 +222,7 @@ def test_other_test_scenes_are_evaluated(exp: Path, run: Run, talkers: Path) -> 
 @pytest.mark.parametrize("text", ["", "# Only words.", "model: {talkers: 2}"])
 def test_a_row_changes_what_it_names(results: ModuleType, tmp_path: Path, text: str) -> None:
     (tmp_path / "row.yaml").write_text(text)
-    base = read_settings(results)(of_scored(results, "all_runs").__globals__["BASE"])
+    base = read_settings(results)(script("list_runs").BASE)
     own = read_settings(results)(tmp_path / "row.yaml")
     assert own["model"]["talkers"] == (2 if "talkers" in text else 3)
     assert own["objective"] == base["objective"]
@@ -257,6 +258,8 @@ def test_a_row_alone_has_a_page_without_claims(
     [
         ("cut", r"azimuth_joint-1.jsonl.xz: not the kept scores of a training \(Compressed"),
         ("no row", r"azimuth_joint-1.jsonl.xz, line 2: not a row of scores, 'of' is missing"),
+        ("no facts", r"azimuth_joint-1.jsonl.xz, line 1: does not say what the training was"),
+        ("a budget less", r"azimuth_joint-1.jsonl.xz: holds no scores after 16 steps"),
         ("gone", r"holds no scores of the study's rows"),
         ("another seed has other scenes", r"are not scored on the same scenes: 1 are in one alone"),
     ],
@@ -273,6 +276,10 @@ def test_scores_that_do_not_serve_are_one_line(
         second.write_bytes(second.read_bytes()[:-20])
     elif damage == "no row":
         second.write_bytes(lzma.compress((facts + '{"id": "a"}\n').encode()))
+    elif damage == "no facts":
+        second.write_bytes(lzma.compress("".join(["{}\n", *rows]).encode()))
+    elif damage == "a budget less":
+        second.write_bytes(lzma.compress("".join([facts, *(r for r in rows if BUDGETS[-1] not in r)]).encode()))
     elif damage == "gone":
         first.unlink()
         second.unlink()
@@ -283,7 +290,7 @@ def test_scores_that_do_not_serve_are_one_line(
 
 
 def test_kept_scores_are_those_of_the_evaluation(exp: Path, results: ModuleType) -> None:
-    kept = of_scored(results, "read_kept")(exp / "scores" / "azimuth_joint-0.jsonl.xz")
+    kept = script("kept").read_kept(exp / "scores" / "azimuth_joint-0.jsonl.xz")
     assert [*kept.rows] == [*BUDGETS, *ELSEWHERE]
     for name, rows in kept.rows.items():
         full = read_jsonl(exp / "evaluation" / "azimuth_joint-0" / name / "model" / "scores.jsonl")
@@ -293,16 +300,37 @@ def test_kept_scores_are_those_of_the_evaluation(exp: Path, results: ModuleType)
             assert np.allclose(values, [row[key] for row in full], atol=0.0051 if key.endswith("_db") else 0.051)
 
 
-def test_a_part_of_the_data_has_fewer_talkers(results: ModuleType, talkers: Path, monkeypatch: Any) -> None:
+@pytest.mark.parametrize(("part", "speakers"), [("tenth", 4), ("third", 7)])
+def test_a_part_of_the_data_has_fewer_talkers(
+    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, speakers: int
+) -> None:
+    lines = ["speaker\tsplit"]
+    for number in range(60):
+        (tmp_path / f"s{number:02}").mkdir()
+        soundfile.write(tmp_path / f"s{number:02}" / "a.wav", np.full(800, 0.1), 8000)
+        lines.append(f"s{number:02}\t{('train', 'dev', 'test')[number // 20]}")
+    (tmp_path / "speakers.tsv").write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(sys, "path", [str(LOCAL), *sys.path])
     monkeypatch.setenv("WHOLE_CORPUS", "folder")
-    whole, third = (load_corpus(kind, talkers) for kind in ("folder", "part_of_corpus:third"))
-    assert {u.speaker for u in third.utterances} <= {u.speaker for u in whole.utterances}
-    assert third.utterances
+    found = load_corpus(f"part_of_corpus:{part}", tmp_path).utterances
+    assert {split: len({u.speaker for u in found if u.split == split}) for split in SPLITS} == dict.fromkeys(
+        SPLITS, speakers
+    )
+
+
+def test_core_hours_are_of_the_cpu_where_the_recipe_starts_the_training_itself(tmp_path: Path) -> None:
+    function = (LOCAL.parent / "run.sh").read_text().partition("used_seconds() {")[2].partition("\n}\n")[0]
+    times = "times() { printf '0m0.010s 0m0.004s\\n1m5.250s 0m3.004s\\n'; }"
+    calls = "train_cmd=; used_seconds 0 a; used_seconds 0 a; SECONDS=7; train_cmd=queue; used_seconds 2 b"
+    text = f"set -euo pipefail\nused_seconds() {{{function}\n}}\n{times}\n{calls}"
+    subprocess.run(["bash", "-c", text], cwd=tmp_path, check=True)
+    assert (tmp_path / "a.seconds").read_text() == "68\n68\n"
+    assert (tmp_path / "b.seconds").read_text() == "5\n"
 
 
 def test_rows_are_what_their_configurations_say(results: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(LOCAL.parents[2])
-    runs = {run.row: run for run in of_scored(results, "all_runs")()}
+    runs = {run.row: run for run in script("list_runs").all_runs()}
     assert {run.row for run in runs.values() if run.talkers == 2} == {
         r for r in runs if r.startswith(("two_azimuth", "two_pit"))
     }
@@ -355,7 +383,7 @@ def test_an_interval_is_of_scenes_and_of_seeds(results: ModuleType) -> None:
 
 def test_budgets_are_equal_in_core_hours(results: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(LOCAL.parents[2])
-    for run in of_scored(results, "all_runs")():
+    for run in script("list_runs").all_runs():
         budgets = run.budgets()
         assert len(budgets) == (5 if run.group == "main" else 3)
         assert [b / budgets[0] for b in budgets] == [2**k for k in range(len(budgets))]
@@ -364,7 +392,7 @@ def test_budgets_are_equal_in_core_hours(results: ModuleType, monkeypatch: pytes
 
 def test_claims_are_of_rows_that_there_are(results: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(LOCAL.parents[2])
-    groups = {run.row: run.group for run in of_scored(results, "all_runs")()}
+    groups = {run.row: run.group for run in script("list_runs").all_runs()}
     for claim in results.MAIN:
         assert groups[claim.first] == groups[claim.second] == "main"
     for claim in results.AROUND:
@@ -379,4 +407,4 @@ def test_seeds_are_pooled_within_a_scene(results: ModuleType) -> None:
         [{"id": "a", "azimuth_deg": [10.0, 90.0], "si_sdr_db": [3.0, 4.0], "t60_s": 0.3}],
     ]
     expected = {"id": "a", "azimuth_deg": [10.0, 90.0], "si_sdr_db": [1.0, 2.0, 3.0, 4.0], "t60_s": 0.3}
-    assert of_scored(results, "pooled")(runs) == [expected]
+    assert script("scored").pooled(runs) == [expected]

@@ -80,7 +80,7 @@ def with_scatter(answers: list[Answer]) -> list[Answer]:
     for answer in answers:
         alike = [other.by_seed for other in answers if other.metric == answer.metric]
         freedom = sum(len(by_seed[0]) - 1 for by_seed in alike)
-        squares = (sum(_square(by_seed[n]) for by_seed in alike if n < len(by_seed)) for n in range(len(answer.along)))
+        squares = (sum(_square(by_seed[n]) for by_seed in alike) for n in range(len(answer.along)))
         scatter = tuple(math.sqrt(square / freedom) for square in squares) if freedom else ()
         known.append(dataclasses.replace(answer, scatter=scatter, freedom=freedom))
     return known

@@ -93,6 +93,7 @@ def _draw_along(axes: Axes, answer: Answer) -> None:
     axes.plot(answer.budgets, values, "o-", color=LIGHT["blue"], linewidth=1.4, markersize=3.5)
     axes.axhline(0.0, color=MUTED, linewidth=0.8)
     _doublings(axes, answer.budgets)
+    axes.tick_params(labelsize=6)
     axes.set_title(f"{answer.claim.first}\n− {answer.claim.second}", fontsize=7, loc="left")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import lzma
 import sys
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 from claims import ELSEWHERE
 from list_runs import Run, all_runs, choose
 
+from msdet.cli import run_command
 from msdet.commands.compare import read_scores
 from msdet.errors import MsdetError
 from msdet.io.files import plain_name, read_json, read_text, write_bytes
@@ -20,6 +20,8 @@ from msdet.scoring.metrics import FIELDS_OF_KIND, Row, check_row
 
 FIELDS = {"azimuth_deg": 1, "azimuth_gap_deg": 1, "si_sdr_improvement_db": 2, "doa_error_own_deg": 1}
 """Numbers that are kept of a scene's row, and their decimals."""
+
+_REFERENCES = "references-"
 
 
 class Kept(NamedTuple):
@@ -78,13 +80,20 @@ def kept_file(folder: Path, name: str) -> Path:
 
 
 def references_name(talkers: int) -> str:
-    """What the methods are kept as."""
-    return f"references-{talkers}"
+    """What the methods are kept as, and the folder of their evaluation."""
+    return f"{_REFERENCES}{talkers}"
 
 
 def of_run(exp: Path, run: Run) -> Kept:
-    """A training and its scores at each budget, and elsewhere for a main row."""
-    folders = sorted((exp / "runs" / run.name / "steps").glob("*/"))
+    """A training and its scores at each budget, and elsewhere for a main row.
+
+    Raises:
+        MsdetError: it is not trained or not scored.
+    """
+    steps = exp / "runs" / run.name / "steps"
+    folders = sorted(steps.glob("*/"))
+    if not folders:
+        raise MsdetError(f"{steps}: holds no weights of a training")
     evaluated = exp / "evaluation" / run.name
     names = [folder.name for folder in folders]
     names += [name for name in ELSEWHERE if run.group == "main" and name != "test"]
@@ -117,34 +126,28 @@ def _sets(exp: Path, run: Run) -> dict[str, Any]:
     return found
 
 
-def of_references(exp: Path, talkers: int) -> Kept:
-    """Methods and the mixture on the test set of a number of talkers."""
-    folder = exp / "evaluation" / references_name(talkers)
+def of_references(exp: Path, name: str) -> Kept:
+    """Methods and the mixture on a test set."""
+    folder = exp / "evaluation" / plain_name(name, "name", "options")
     summary = folder / "summary.json"  # the folder may hold others' scores as well, of an earlier list
-    names = [plain_name(name, "system", summary) for name in read_json(summary)["systems"]]
-    return Kept({}, {name: read_scores(folder / name) for name in sorted(names)})
+    names = [plain_name(system, "system", summary) for system in read_json(summary)["systems"]]
+    return Kept({}, {system: read_scores(folder / system) for system in sorted(names)})
 
 
-def main() -> None:
-    """Parse options and keep."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--exp", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True, help="folder of kept scores")
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--run", help="a training")
-    what.add_argument("--references", type=int, help="methods beside trainings of so many talkers")
-    asked = parser.parse_args()
-    try:
-        if asked.run is None:
-            name, kept = references_name(asked.references), of_references(asked.exp, asked.references)
-        else:
-            [run] = choose(all_runs(), [asked.run])
-            name, kept = run.name, of_run(asked.exp, run)
-        write_kept(kept_file(asked.out, name), kept)
-    except MsdetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+def keep(exp: Path, out: Path, name: str) -> None:
+    """Keep the scores of an evaluation.
+
+    Args:
+        exp: where the recipe writes.
+        out: folder of kept scores.
+        name: of a training, or of methods, as references-3.
+    """
+    if name.startswith(_REFERENCES):
+        write_kept(kept_file(out, name), of_references(exp, name))
+        return
+    for run in choose(all_runs(), [name]):
+        write_kept(kept_file(out, run.name), of_run(exp, run))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(keep, None, "kept.py"))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
+from msdet.cli import run_command
 from msdet.errors import MsdetError, UnknownNameError
 
 CONF = Path("recipes/study/conf")
@@ -137,15 +137,16 @@ def choose(runs: list[Run], names: list[str]) -> list[Run]:
     return [run for run in runs if not names or {run.group, run.row, run.name} & {*names}]
 
 
+def list_runs(runs: str = "", steps: int = BUDGET) -> None:
+    """Print the trainings, one a line: name, configuration, talkers, part of the scenes, seed, budgets.
+
+    Args:
+        runs: groups, rows or trainings, between spaces; all if empty.
+        steps: of the least budget.
+    """
+    for run in choose(all_runs(), runs.split()):
+        print(run.name, run.config, run.talkers, run.part, run.seed, ",".join(map(str, run.budgets(steps))))
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", default="", help="groups, rows or trainings, between spaces")
-    parser.add_argument("--steps", type=int, default=BUDGET, help="of the least budget (%(default)s)")
-    asked = parser.parse_args()
-    try:
-        for run in choose(all_runs(), asked.runs.split()):
-            budgets = ",".join(map(str, run.budgets(asked.steps)))
-            print(run.name, run.config, run.talkers, run.part, run.seed, budgets)
-    except MsdetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(run_command(list_runs, None, "list_runs.py"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from kept import kept_file, read_kept, references_name
 from list_runs import Run
 from scored import Scored, answers, mean, read_study
 
-from msdet.errors import MsdetError
+from msdet.cli import run_command
 from msdet.io.files import write_text
 from msdet.scoring.comparison import Difference
 from msdet.scoring.metrics import METRICS, UNPROCESSED, Metric, Row
@@ -262,23 +261,19 @@ def _numbers(interval: ConfidenceInterval | None, metric: Metric) -> list[str]:
     return [number(x, metric.decimals, metric.scale) for x in (interval.value, interval.low, interval.high)]
 
 
-def main() -> None:
-    """Parse options and write page and figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scores", type=Path, required=True, help="folder of kept scores")
-    parser.add_argument("--out", type=Path, required=True, help="folder of RESULTS.md and figures")
-    parser.add_argument("--command", required=True)
-    parser.add_argument("--runs", default="", help="rows or trainings, between spaces; all if empty")
-    asked = parser.parse_args()
-    try:
-        asked.out.mkdir(parents=True, exist_ok=True)
-        page = results(asked.scores, asked.out, asked.command, asked.runs.split())
-        write_text(asked.out / "RESULTS.md", page)
-    except MsdetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    print(f"{asked.out / 'RESULTS.md'}: written")
+def write_results(scores: Path, out: Path, command: str, runs: str = "") -> None:
+    """Write the page and its figures.
+
+    Args:
+        scores: folder of kept scores.
+        out: folder of RESULTS.md and figures.
+        command: the recipe's command line, for the page.
+        runs: groups, rows or trainings, between spaces; all if empty.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "RESULTS.md", results(scores, out, command, runs.split()))
+    print(f"{out / 'RESULTS.md'}: written")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(write_results, None, "results.py"))
